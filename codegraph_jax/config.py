@@ -148,7 +148,7 @@ class SimilarityConfig:
     """Precision of the matrix products; a detection sets it to `Config.precision`."""
     references: int = field(default=0, metadata=at_least(0))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
-    content alone; 0: all images."""
+    content alone; 0: all images, or fewer if `radius` is -1."""
     radius: int = field(default=0, metadata=at_least(-1))
     """For parts in the same position in all photos: a patch is compared only with patches of the other image that are
     at most this many patches away along either axis, which saves most of the work of large grids; 0: with all; -1: the

@@ -19,6 +19,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
 from codegraph_jax.core.files import delimiter, with_commas
 from codegraph_jax.core.names import printable, table_cell
+from codegraph_jax.core.own_code import is_own
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.workdir import LOCK, locked
@@ -29,6 +30,8 @@ REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
 FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
+NAMES_CODE = ("backbone", "backbone.name", "scoring.variant")
+"""Flags whose value can be FILE.py:NAME or MODULE:NAME."""
 LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", "review.json", LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
 
@@ -224,14 +227,14 @@ class Runs:
         """The words of the command that made a run, without its review.
 
         Raises:
-            RunError: the run was made in another way. A config file is never run again, since manifest.json is data and
-                must not name code.
+            RunError: the run was made in another way. A config file, or a network or score of the user's own, is never
+                run again, since manifest.json is data and must not name code.
         """
         words = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
         kept = without(words[1:], "review", "workdir", "out")
         names = [word.partition("=")[0].lstrip("-") for word in kept if word.startswith("-")]
         known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
-        if known and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
+        if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise RunError(
             f"the run {printable(run)!r} was made by a command that the app does not repeat; start it in a terminal "
@@ -273,6 +276,15 @@ class Runs:
             return None
         self._cache[run, name] = stamp, found
         return found
+
+
+def _names_code(words: list[str]) -> bool:
+    """Whether a flag names code of the user's own, in its word or in the next one."""
+    for word, following in zip(words, [*words[1:], ""]):
+        name, equals, value = word.lstrip("-").partition("=")
+        if name.removeprefix("config.") in NAMES_CODE and is_own(value if equals else following):
+            return True
+    return False
 
 
 def without(words: list[str], *flags: str) -> list[str]:

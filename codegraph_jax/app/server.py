@@ -41,6 +41,8 @@ COMPARED = "compared"
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
 """Policy of a report that this version has not made: its scripts cannot call the app."""
 Name = Annotated[str, Body(embed=True, max_length=200)]
+SET_BY_APP = ("review", "data.root", "data.add", "bank.", "report.files")
+"""Settings that the page does not change."""
 MOST_BODY = 64 * 2**20
 """Largest request besides uploads."""
 
@@ -269,8 +271,10 @@ def more_flags(text: str) -> list[str]:
         raise RunError(f"further settings: {error}") from None
     for word in words:
         name, equals, _ = word.partition("=")
-        if not name.startswith("--config.") or not equals or name == "--config.review":
+        if not name.startswith("--config.") or not equals:
             raise RunError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
+        if name.removeprefix("--config.").startswith(SET_BY_APP):
+            raise RunError(f"further settings: {name} is set by the app")
     return words
 
 

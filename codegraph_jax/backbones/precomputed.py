@@ -65,7 +65,7 @@ class PrecomputedBackbone:
         return layers, image if self.discriminative else layers[-1].mean(axis=1)
 
     def flop(self, rows: int, columns: int) -> float:
-        """Reading tokens takes no operations."""
+        """1: reading tokens takes hardly any, and 0 stands for an unknown number."""
         return 1.0
 
     def portable(self) -> LoadedBackbone:

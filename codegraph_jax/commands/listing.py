@@ -17,11 +17,13 @@ QUICK = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
 """Settings that are read without loading JAX."""
 OF_SWEEPS = (
     ("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
-    ("--categories NAMES", "the categories; with a trainer's config the classes, or all"),
+    ("--categories, --classes NAMES", "the categories; with a trainer's config the classes, or all"),
     ("--subsets 5", "also 5 random halves of the images, for error bars"),
     ("--seeds 0,1,2", "the seeds, with a trainer's config"),
 )
 """Flags of `codegraph sweep`."""
+NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
+"""Short flags without effect on the tables of a sweep."""
 
 
 def flags_text(command: Command) -> str:
@@ -32,7 +34,8 @@ def flags_text(command: Command) -> str:
     rows += OF_SWEEPS if command.sweeps else ()
     for name, short in SHORT.items():
         path = next((path for path in short.fields if path in settings), "")
-        if path and path not in dict(command.arguments).values():
+        useless = command.sweeps and name in NOT_IN_SWEEPS
+        if path and not useless and path not in dict(command.arguments).values():
             rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, path, short)}"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))

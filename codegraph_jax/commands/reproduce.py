@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def _reproduce(given: argparse.Namespace) -> None:
         settings, home, given.data, [name for name in given.categories.split(",") if name], **_own(given)
     )
     facts = {
-        "command": f"`codegraph reproduce {' '.join([given.paper, *given.data])}`",
+        "command": f"`{shlex.join(['codegraph', 'reproduce', *sys.argv[2:]])}`",
         "device": str(device_summary()),
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
     }

@@ -57,12 +57,17 @@ def own_object(place: str, setting: str) -> Iterator[Any]:
             sys.path.remove(folder)
 
 
-def own_file(place: str, setting: str) -> Path | None:
-    """The file with an object of the user's own; None if its module has none. Arguments and errors of `own_object`."""
+def own_digest(place: str, setting: str) -> str:
+    """Digest of the file with an object of the user's own, on which results depend; empty for a name without a colon.
+
+    Arguments and errors as for `own_object`.
+    """
+    if not is_own(place):
+        return ""
     with own_object(place, setting):
         where = place.rpartition(":")[0]
         file = where if where.endswith(".py") else sys.modules[where].__file__
-    return Path(file).expanduser() if file else None
+    return blake2b(Path(file).expanduser().read_bytes(), digest_size=12).hexdigest() if file else ""
 
 
 def _of_file(file: Path, place: str, setting: str) -> Any:

@@ -138,9 +138,9 @@ def page(paper: str, reproductions: Iterable[Reproduction], facts: Mapping[str, 
     for one in reproductions:
         published = one.published
         parts += [f"## {published.title}", markdown_table(HEADINGS, one.rows())]
-        changes = " ".join(f"--config.{path}={value}" for path, value in published.changes.items())
+        changes = ", ".join(f"`{path} = {value}`" for path, value in published.changes.items())
         lines = [
-            f"- Settings: `--config={published.config} {changes}`",
+            f"- Settings: config `{published.config}`" + f", with {changes}." * bool(changes),
             f"- Published numbers: {published.source}.",
             f"- Data: {published.data}.",
         ]

@@ -100,7 +100,7 @@ def read_points(vary: Sequence[str], cls: type, settings: Mapping[str, Any], fix
             hint = did_you_mean(path, known, "codegraph settings lists all")
             raise ConfigError(f"--vary={text}: there is no setting {path!r}; {hint}")
         if path.partition(".")[0] in fixed:
-            raise ConfigError(f"--vary={text}: {path} does not change the scores, so it cannot be varied")
+            raise ConfigError(f"--vary={text}: {path} cannot be varied: all combinations use the same photos")
         if path in dict(columns):
             raise ConfigError(f"--vary={text}: {path} is varied twice")
         texts = [part.strip() for part in given.split("|" if known[path].several else ",")]

@@ -97,7 +97,8 @@ class ResultChanges:
         photos: photos in both, in the order of the first.
         missing: names of the photos that only the first has, and of those that only the second has.
         metrics: {category: {metric: values of both}}, only metrics that both have.
-        settings: {setting: values of both} of the settings that differ.
+        settings: {setting: values of both} of the settings that differ; of results in memory only the weights and the
+            settings of the features.
     """
 
     names: tuple[str, str]

@@ -25,6 +25,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
+from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.tensors import DamagedTensorsError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import page_of
@@ -34,7 +35,6 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.partial_run import PartialRun
-from codegraph_jax.scoring.variants import source_digest
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
 FORMAT = 5
@@ -76,7 +76,7 @@ class RunState:
         self._root = workdir / DIRECTORY
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         scoring = [values["config"].pop(name) for name in SCORING]
-        scoring += [review.as_json() if review else None, source_digest(config.scoring.variant)]
+        scoring += [review.as_json() if review else None, own_digest(config.scoring.variant, "config.scoring.variant")]
         settings = json.dumps(values, sort_keys=True)
         self._run_dir = self._root / _digest(settings)
         # every start rewrites a drawn set, whose content follows from the settings

@@ -8,13 +8,12 @@ the standard score; docs/method.md, section 5.1, compares those that answers cho
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.core.errors import did_you_mean
-from codegraph_jax.core.own_code import own_file, own_object
+from codegraph_jax.core.own_code import own_object
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.scoring.maps import ImageScore, mean_of_highest
 from codegraph_jax.scoring.patch_scores import nearest, relative
@@ -113,14 +112,6 @@ def variant_of(score: str | Variant | PatchScore) -> Variant:
     name = getattr(score, "__name__", type(score).__name__)
     name = name if name.isidentifier() else "own"
     return Variant(f"own_{name}" if name in NAMED else name, patch=score)
-
-
-def source_digest(score: str) -> str:
-    """Digest of the file with a user's own score, which results depend on; empty for a name."""
-    if ":" not in score:
-        return ""
-    file = own_file(score, SETTING)
-    return blake2b(file.read_bytes(), digest_size=12).hexdigest() if file else ""
 
 
 def _named(name: str) -> Variant:

@@ -22,6 +22,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.comparison import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
+from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.sweep import WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
@@ -34,7 +35,6 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import Metrics
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
-from codegraph_jax.scoring.variants import source_digest
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
@@ -103,7 +103,7 @@ def run(
     ]
     home = Path(workdir)
     for _, one in points:
-        source_digest(one.scoring.variant)
+        own_digest(one.scoring.variant, "config.scoring.variant")
     categories = read_categories(config.data, home)
     for name, samples in categories.items():
         if subsets and len(samples) < FEWEST:
@@ -141,12 +141,12 @@ class _Sweeping:
         }
 
     def run(self) -> Sweep:
-        """Computes all unfinished cells of which no other process takes care."""
+        """Computes the unfinished cells that no other process is computing."""
         repeats = [WHOLE, *(repeat for repeat in halves(2, self.subsets, "") if repeat != WHOLE)]
         count = len(self.points) * len(self.categories) * len(repeats)
         print(
             f"{counted(count, 'cell')}: {counted(len(self.points), 'combination of settings')}, "
-            f"{len(self.categories)} categories, {counted(len(repeats), 'set of images each')}",
+            f"categories: {len(self.categories)}, {counted(len(repeats), 'set of images each')}",
             flush=True,
         )
         slow: dict[str, list[tuple[Point, Config]]] = {}
@@ -264,7 +264,8 @@ class _Sweeping:
         return {
             "settings": settings,
             "data": data,
-            "score": source_digest(config.scoring.variant),
+            "score": own_digest(config.scoring.variant, "config.scoring.variant"),
+            "backbone": own_digest(config.backbone.name, "config.backbone.name"),
             "photos": self.files[category],
             "category": category,
             "repeat": repeat,

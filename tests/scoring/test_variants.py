@@ -6,6 +6,7 @@ import pytest
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
 from codegraph_jax.consistency.filtered import filtered_scores, rescored
+from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
@@ -14,7 +15,7 @@ from codegraph_jax.scoring.maps import mean_of_highest
 from codegraph_jax.scoring.patch_scores import relative
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
-from codegraph_jax.scoring.variants import NAMED, Variant, source_digest, variant_of
+from codegraph_jax.scoring.variants import NAMED, SETTING, Variant, variant_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from tests.consistency import planted
 from tests.consistency.test_filtered import N, draw_filter
@@ -108,12 +109,12 @@ def test_a_score_in_a_file(tmp_path, monkeypatch, detector, comparison):
     path.write_text("import numpy as np\ndef mine(distances, k):\n    return np.median(distances, axis=0)\n")
     found = detector.score(comparison, score=f"{path}:mine")
     assert found.variant == "mine"
-    digest = source_digest(f"{path}:mine")
+    digest = own_digest(f"{path}:mine", SETTING)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(detector.score(comparison, score="ideas:mine").scores_rescored, found.scores_rescored)
     path.write_text(path.read_text().replace("median", "mean"))
-    assert source_digest(f"{path}:mine") not in ("", digest)
-    assert source_digest("few") == ""
+    assert own_digest(f"{path}:mine", SETTING) not in ("", digest)
+    assert own_digest("few", SETTING) == ""
     assert read_config(Config, {"scoring": {"variant": "ideas.py:mine"}}).scoring.variant == "ideas.py:mine"
     with pytest.raises(ConfigError, match="there is no 'mien' in it; did you mean 'mine'"):
         variant_of(f"{path}:mien")
