@@ -57,7 +57,7 @@ def test_points_that_cannot_be(vary, message):
 
 
 def test_fixed_groups_and_repeated_fields_are_refused():
-    with pytest.raises(ConfigError, match="data.root does not change the scores"):
+    with pytest.raises(ConfigError, match="data.root cannot be varied"):
         read_points(["data.root=a,b"], Config, {"data": {"root": ""}}, ("data",))
     with pytest.raises(ConfigError, match="is varied twice"):
         points("scoring.fraction=1,2", "scoring.fraction=3,4")

@@ -225,10 +225,8 @@ def test_parts_can_be_switched_off(tmp_path):
     config = Config(report=ReportConfig(()))
     write_results(tmp_path / "out", config, [outcome], Clock())
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        "groups", "groups.json", "similar.json", "graphs", "manifest.json", "metrics.json",
-        "regions.csv",
-        "regions.json",
-        "scores.csv", "scores.json",
+        "graphs", "groups", "groups.json", "manifest.json", "metrics.json", "regions.csv", "regions.json",
+        "scores.csv", "scores.json", "similar.json",
     ]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
         for place in ("run", "fresh")
     )
     for found in (again, fresh):
-        del found["manifest.json"]["config"]["keep"]
+        del found["manifest.json"]["config"]["state"]
     assert again == fresh
     run(config, tmp_path / "run")
     assert not state_files(tmp_path / "run"), "switched off, they go"

@@ -143,7 +143,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     settings = InspectConfig(
         bank=SavedBankConfig(bank),
         data=PhotosConfig(root=str(tmp_path / "photos" / "part 1.png")),
-        backbone=SavedBackboneConfig("random"),
+        backbone=SavedBackboneConfig(weights="random"),
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]

@@ -119,7 +119,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), size=8)), tmp_path / "work")
     judged = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
-        backbone=SavedBackboneConfig("random"),
+        backbone=SavedBackboneConfig(weights="random"),
     )  # fmt: skip
     run(judged, tmp_path / "inspected", inspection)
     for place in ("work", "inspected"):
