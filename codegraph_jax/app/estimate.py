@@ -12,7 +12,7 @@ from typing import Any
 from codegraph_jax.app.runs import REPORT_SECONDS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.backbones.presets import PRESETS
-from codegraph_jax.config import Config
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.data.search import walk
@@ -39,9 +39,9 @@ def estimated(folder: str, name: str, size: int, fit: str) -> dict[str, Any]:
     """
     installed = networks()
     used = name or (USUAL if USUAL in installed or FALLBACK not in installed else FALLBACK)
-    config = read_config(Config, load_config("folder"))
-    changes = {"name": used, "weights": "random", "image_size": size, "fit": fit or "auto", "fallback": ""}
-    detector = CoDeGraph(replace(config, backbone=replace(config.backbone, **changes)))
+    backbone = BackboneConfig(name=used, weights="random", image_size=size, fit=fit or "auto")
+    # as configs/folder.py
+    detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius=-1), precision="auto"))
     photos = [*walk(folder)[0].values()]
     frame = detector.frame_of(photos)
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))

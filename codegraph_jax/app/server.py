@@ -41,7 +41,7 @@ COMPARED = "compared"
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
 """Policy of a report that this version has not made: its scripts cannot call the app."""
 Name = Annotated[str, Body(embed=True, max_length=200)]
-SET_BY_APP = ("review", "data.root", "data.add", "bank.", "report.files")
+SET_BY_APP = ("review", "data.root", "data.add", "bank.")
 """Settings that the page does not change."""
 MOST_BODY = 64 * 2**20
 """Largest request besides uploads."""

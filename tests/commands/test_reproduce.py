@@ -90,7 +90,7 @@ def test_what_is_at_hand_is_measured(root, tmp_path, tiny_preset, monkeypatch):
     (table,) = (tmp_path / "out").rglob("sweep.csv")
     stored = [100 * float(line.split(",")[2]) for line in table.read_text().splitlines()[1:]]
     np.testing.assert_allclose(measured, stored, atol=0.006)
-    assert "published numbers: a table." in page.lower() and "`--config=mvtec" in page
+    assert "published numbers: a table." in page.lower() and "config `mvtec`" in page
 
 
 def test_without_data_only_what_is_missing_is_told(tmp_path):

@@ -70,7 +70,7 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
     ("given", "message"),
     [
         ({"subsets": 2}, "--subsets: a training run has seeds"),
-        ({"vary": ["seed=1,2"]}, "seed does not change the scores"),
+        ({"vary": ["seed=1,2"]}, "seed cannot be varied"),
         ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
         ({"vary": ["oe.images=-1,3"]}, "config.oe.images: -1 is below 0"),
     ],

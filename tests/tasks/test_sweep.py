@@ -128,7 +128,7 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
     ("given", "message"),
     [
         ({"seeds": [1]}, "--seeds: detection has no seed; give --subsets=5"),
-        ({"vary": ["data.root=a,b"]}, "data.root does not change the scores"),
+        ({"vary": ["data.root=a,b"]}, "data.root cannot be varied"),
         ({"vary": ["scoring.variant=standard,absent"]}, "config.scoring.variant: 'absent' is none of"),
         ({"vary": ["scoring.variant=standard,absent.py:mine"]}, "cannot be loaded"),
         ({"vary": ["scoring.fraction=0.1,2"]}, "config.scoring.fraction: 2.0 is above 1"),
