@@ -53,7 +53,7 @@ def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, mon
     assert compared == [12, 12], "the four points share distances, and the halves too"
     assert len(sweep.cells) == 4 * 2 * 3 and not sweep.missing and not sweep.problems
     said = capsys.readouterr().out
-    assert "24 cells: 4 combinations of settings, 2 categories, 3 sets of images each" in said
+    assert "24 cells: 4 combinations of settings, categories: 2, 3 sets of images each" in said
     assert "± standard deviation over 2 random halves" in said and "paired differences to standard, defects" in said
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert len(lines) == 25 and lines[0].startswith("scoring.variant,consistency.filter,group,repeat,image_auroc,")
@@ -130,7 +130,7 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
         ({"seeds": [1]}, "--seeds: detection has no seed; give --subsets=5"),
         ({"vary": ["data.root=a,b"]}, "data.root cannot be varied"),
         ({"vary": ["scoring.variant=standard,absent"]}, "config.scoring.variant: 'absent' is none of"),
-        ({"vary": ["scoring.variant=standard,absent.py:mine"]}, "cannot be loaded"),
+        ({"vary": ["scoring.variant=standard,absent.py:mine"]}, "there is no file"),
         ({"vary": ["scoring.fraction=0.1,2"]}, "config.scoring.fraction: 2.0 is above 1"),
     ],
 )
