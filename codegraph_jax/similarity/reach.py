@@ -31,6 +31,8 @@ RADII = (4, 8, 16)
 REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
 """Rank correlation with the full comparison, in both halves of the sample, from which on a choice is as good."""
+MIN_GAIN = 1.5
+"""How many times less work a choice must take than the full comparison."""
 IMAGES, PATCHES = 16, 32
 """Number of images in the sample, and of patches of each."""
 
@@ -94,8 +96,9 @@ def choose_reach(
         reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()
     }
     agreements[full] = 1.0
-    # every choice that takes little enough time, or the quickest one
-    possible = [reach for reach in agreements if work(reach) <= affordable_work()] or [min(agreements, key=work)]
+    # everything that takes little enough time and clearly less than the full comparison; or the quickest
+    worthwhile = [reach for reach in agreements if reach == full or work(full) >= MIN_GAIN * work(reach)]
+    possible = [reach for reach in worthwhile if work(reach) <= affordable_work()] or [min(agreements, key=work)]
     best = max(possible, key=lambda reach: agreements[reach])
     close = [reach for reach in possible if agreements[reach] >= min(AGREEMENT, agreements[best])]
     chosen = min(close, key=work)
