@@ -25,6 +25,7 @@ from codegraph_jax.features.memory import COPIES, MemoryPlan, plan_run
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.similarity.pairwise import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
+from codegraph_jax.similarity.time_estimate import compares_everything
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ def plan_set(
 ) -> SetPlan:
     """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`."""
     count = len(images) + len(added)
+    if config.similarity.radius < 0 and compares_everything(config, backbone, count, frame.grid):
+        config = replace(config, similarity=replace(config.similarity, radius=0))
     memory = plan_run(config, backbone, count, frame)
     device = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
     return SetPlan(images, added, inspected, frame, memory, device)

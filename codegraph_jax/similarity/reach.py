@@ -21,16 +21,14 @@ from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.tiles import cosine_to_distance
-from codegraph_jax.similarity.time_estimate import affordable_work, comparison_work
+from codegraph_jax.similarity.time_estimate import affordable_work, compares_everything, comparison_work
 
 AUTO = -1
 """Value of `config.similarity.radius` that leaves the choice to the program."""
-QUICK = 0.05
-"""Share of the acceptable work below which a comparison is always made in full: about a minute."""
 RADII = (4, 8, 16)
 REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
-"""Rank correlation with the full comparison, in both halves of the sample, from which on a choice is as good."""
+"""Lowest rank correlation with the full comparison, in both halves of the sample, at which less is compared."""
 MIN_GAIN = 1.5
 """How many times less work a choice must take than the full comparison."""
 IMAGES, PATCHES = 16, 32
@@ -79,7 +77,7 @@ def choose_reach(
         chosen = replace(similarity, radius=reach.radius, references=reach.references)
         return comparison_work(replace(config, similarity=chosen), backbone, len(features.kept), grid)
 
-    if work(full) <= QUICK * affordable_work():
+    if compares_everything(config, backbone, len(features.kept), grid):
         return full
     if jax.process_count() > 1:
         return replace(full, reason="all patches are compared: several processes do not choose a radius")
@@ -96,27 +94,26 @@ def choose_reach(
         reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()
     }
     agreements[full] = 1.0
-    # everything that takes little enough time and clearly less than the full comparison; or the quickest
-    worthwhile = [reach for reach in agreements if reach == full or work(full) >= MIN_GAIN * work(reach)]
-    possible = [reach for reach in worthwhile if work(reach) <= affordable_work()] or [min(agreements, key=work)]
-    best = max(possible, key=lambda reach: agreements[reach])
-    close = [reach for reach in possible if agreements[reach] >= min(AGREEMENT, agreements[best])]
-    chosen = min(close, key=work)
+    worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]
+    alike = [reach for reach in worthwhile if agreements[reach] >= AGREEMENT]
+    quick = [reach for reach in agreements if work(reach) <= affordable_work()] or [min(agreements, key=work)]
+    chosen = min(alike, key=work) if alike else max(quick, key=lambda reach: agreements[reach])
     if chosen == full:
         return replace(full, reason="all patches are compared, since comparing fewer would change the ranking")
     return replace(chosen, reason=_reason(chosen, agreements[chosen], work(full) / work(chosen)))
 
 
 def _reason(reach: Reach, agreement: float, gain: float) -> str:
-    what = (
-        f"the parts lie alike, so patches at most {reach.radius} cells apart are compared"
-        if reach.radius
-        else f"each photo is compared with {reach.references} others"
-    )
+    within, others = f"only patches at most {reach.radius} cells apart", f"each photo with {reach.references} others"
     setting = f"similarity.radius={reach.radius}" if reach.radius else f"similarity.references={reach.references}"
+    result = (
+        "a sample of patches is ranked as by all comparisons"
+        if agreement >= AGREEMENT
+        else "comparing everything would take too long, and a sample of patches is ranked differently"
+    )
     return (
-        f"{what}, {gain:.1f} times less work; on a sample, the ranking of patches has a correlation of {agreement:.3f} "
-        f"with that of all comparisons (--config.{setting}; all: --config.similarity.radius=0)"
+        f"compares {within if reach.radius else others}, {gain:.1f} times less work; {result} (correlation "
+        f"{agreement:.3f}; --config.{setting}; to compare everything: --config.similarity.radius=0)"
     )
 
 

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
+QUICK = 0.05
+"""Share of the acceptable work below which a comparison is always made in full: about a minute."""
 USUAL_RADIUS = 4
 """Radius that the estimate assumes where the program chooses what is compared."""
 HOUR = 3600.0
@@ -125,9 +127,16 @@ def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
     if config.similarity.radius < 0:
-        # the choice needs the features; it never takes much more than the acceptable work (`similarity.reach`)
-        config = replace(config, similarity=replace(config.similarity, radius=USUAL_RADIUS))
+        # the choice needs the features (`similarity.reach`)
+        usual = 0 if compares_everything(config, backbone, images, frame.grid) else USUAL_RADIUS
+        config = replace(config, similarity=replace(config.similarity, radius=usual))
     return features / BACKBONE, comparison_work(config, backbone, images, frame.grid)
+
+
+def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
+    """Whether a comparison with `config.similarity.radius=-1` is so quick that nothing is left out."""
+    full = replace(config, similarity=replace(config.similarity, radius=0))
+    return comparison_work(full, backbone, images, grid) <= QUICK * affordable_work()
 
 
 def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:

@@ -42,7 +42,7 @@ def choose(given, config=CONFIG):
 @pytest.fixture
 def costly(monkeypatch):
     """Everything takes long enough for a choice, and little enough to be made."""
-    monkeypatch.setattr(reach, "QUICK", 0.0)
+    monkeypatch.setattr(time_estimate, "QUICK", 0.0)
 
 
 def test_a_cheap_comparison_is_made_in_full():
@@ -81,7 +81,8 @@ def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypat
 def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
     monkeypatch.setattr(reach, "AGREEMENT", 1.0)
     monkeypatch.setattr(reach, "affordable_work", lambda: 0.0)
-    assert "correlation of 0." in choose(features(25)).reason
+    reason = choose(features(25)).reason
+    assert "correlation 0." in reason and "ranked differently" in reason
 
 
 def test_excluded_areas_are_not_sampled(costly):
@@ -115,3 +116,14 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     assert not texts
     for found, expected in zip(chosen.tables.means(), by_hand.tables.means(), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_small_set_is_planned_as_without_a_choice(shallow):
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
+    images = [np.zeros((112, 112), np.uint8)] * 6
+
+    def plan(radius):
+        detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius=radius)))
+        return plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images)).memory
+
+    assert plan(AUTO) == plan(0) != plan(4)
