@@ -197,8 +197,8 @@ class ConsistencyConfig:
     """The search for recurring defects (docs/method.md section 4)."""
 
     filter: str = field(default="defects", metadata=choice("off", "defects", "all"))
-    """Search for recurring defects, and filter out of the references: `defects`, the patches of recurring defects;
-    `all`, also those of groups that may be a harmless variant of good parts. `off`: mutual scoring alone."""
+    """Patches that are removed from the references. `defects`: those of recurring defects; `all`: also those of groups
+    that may be a harmless variant of good parts; `off`: none, and recurring defects are not searched for."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Folders:
         """A photo as a small JPEG.
 
         Raises:
-            FolderError: it is no photo below an opened folder, or cannot be decoded.
+            FolderError: the file is not a photo in an opened folder, or cannot be decoded.
         """
         real = self.require_opened(path)
         if not is_image_name(real.name):
@@ -185,7 +185,7 @@ class Folders:
         target = self.uploads / folder
         name = name.replace("\\", "/").rpartition("/")[2]
         if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not target.is_dir():
-            raise FolderError(f"there is no folder {folder!r} for uploads")
+            raise FolderError(f"no folder for uploads has the name {folder!r}")
         if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
             raise FolderError(f"{printable(name)!r} is not the name of a photo")
         if sum(1 for _ in target.iterdir()) >= MOST_FILES:

@@ -58,7 +58,7 @@ class Runs:
             with suppress(OSError):
                 if place.is_dir() and place.resolve().parent == self.home.resolve():
                     return place
-        raise RunError(f"there is no run {printable(run)!r}")
+        raise RunError(f"no run has the name {printable(run)!r}")
 
     def free_name(self, stem: str) -> str:
         """The name of a new run: the stem, or the stem with a number."""
@@ -279,7 +279,7 @@ class Runs:
 
 
 def _names_code(words: list[str]) -> bool:
-    """Whether a flag names code of the user's own, in its word or in the next one."""
+    """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names code of the user's own."""
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.lstrip("-").partition("=")
         if name.removeprefix("config.") in NAMES_CODE and is_own(value if equals else following):
@@ -307,7 +307,7 @@ def _changed(path: Path) -> float | None:
 
 
 def _is_running(progress: Mapping[str, Any], written: float | None) -> bool:
-    """Whether the process that wrote a progress file still runs; a younger process only has its number."""
+    """Whether the process that wrote a progress file still runs, and its number was not given to a newer process."""
     with suppress(psutil.Error, ValueError, TypeError, KeyError):
         process = psutil.Process(progress["pid"])
         return process.create_time() <= (written or 0.0) and process.status() != psutil.STATUS_ZOMBIE

@@ -1,4 +1,4 @@
-"""The HTTP server of the app: its page, the reports, and what the page asks for."""
+"""The HTTP server of the app: its page, the reports, and the JSON interface of the page."""
 
 import asyncio
 import hmac
@@ -97,7 +97,7 @@ class Changes(BaseModel):
 
 
 class App:
-    """Everything that requests share.
+    """State that all requests share.
 
     Args:
         home: the directory of results.
@@ -191,7 +191,7 @@ class App:
         """The file of a bank."""
         if any(bank["bank"] == name for bank in self.banks()):
             return self.home / BANKS / name
-        raise RunError(f"there is no reference bank {printable(name)!r}")
+        raise RunError(f"no reference bank has the name {printable(name)!r}")
 
     def lines(self) -> list[dict[str, Any]]:
         """Lines that the app has started, newest first."""
@@ -226,7 +226,7 @@ class App:
         """The last job of a line."""
         job = self.last_jobs().get(line)
         if job is None or job["kind"] != LINE:
-            raise RunError(f"there is no line {printable(line)!r}")
+            raise RunError(f"no line has the name {printable(line)!r}")
         return job
 
     async def estimate(self, wanted: Estimate) -> Any:
@@ -449,7 +449,7 @@ def _add_run_routes(app: FastAPI, shared: App) -> None:
     def about(run: str) -> Any:
         found = shared.runs.about(run, shared.last_jobs().get(run))
         if found is None:
-            raise RunError(f"there is no run {printable(run)!r}")
+            raise RunError(f"no run has the name {printable(run)!r}")
         return found | {"name": shared.state.names().get(run) or printable(run)}
 
     @app.get("/api/runs/{run}/log")

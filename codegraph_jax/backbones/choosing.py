@@ -88,7 +88,7 @@ def _given(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone 
 
 
 def _fixed(config: BackboneConfig, given: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
-    """The settings with those that the backbone fixes.
+    """Overrides the settings that the backbone determines.
 
     Args:
         config: the settings.

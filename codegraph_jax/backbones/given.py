@@ -1,4 +1,4 @@
-"""A backbone of one's own: checked, measured by one trial call, and made to look like those of the package."""
+"""Wraps a network of the user: checks its attributes, and finds the widths of its layers by one call."""
 
 import math
 from collections.abc import Sequence

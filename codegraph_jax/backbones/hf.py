@@ -97,7 +97,7 @@ def _architecture(folder: Path, name: str) -> tuple[str, Architecture]:
 
 def _config(kind: str, values: Any, name: str) -> Any:
     """A config of `transformers`, with its defaults."""
-    # no line that PyTorch is missing
+    # suppresses the warning that PyTorch is missing
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

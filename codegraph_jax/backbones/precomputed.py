@@ -1,4 +1,4 @@
-"""The place of a backbone where tokens are given instead of photos."""
+"""Stands for a backbone where tokens were computed elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any

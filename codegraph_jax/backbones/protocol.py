@@ -94,7 +94,7 @@ class LoadedBackbone(Backbone, Protocol):
 
     @property
     def variant(self) -> dict[str, Any]:
-        """What tells its tokens from those of other networks with the same weights and settings, as JSON."""
+        """Further fields of the feature identity, for networks with equal weights and settings, as JSON."""
 
     @property
     def fixed_settings(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from codegraph_jax.app.estimate import estimated
 from codegraph_jax.app.server import create_app
 from codegraph_jax.app.state import HOME
 from tests.app.conftest import KEY
-from tests.report.browser import Browser, find_browser
+from tests.report.browser import opened_browser
 from tests.support.photographs import drawn_parts
 from tests.support.waiting import wait_until
 
@@ -36,12 +36,7 @@ SMALL = (
 
 @pytest.fixture
 def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    opened = Browser(program)
-    yield opened
-    opened.close()
+    yield from opened_browser()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import bound_socket
 from tests.line.conftest import spoil
-from tests.report.browser import Browser, find_browser
+from tests.report.browser import Browser, opened_browser
 from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
@@ -22,12 +22,7 @@ TOKEN = "a token that is long enough"
 
 @pytest.fixture(scope="module")
 def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    opened = Browser(program)
-    yield opened
-    opened.close()
+    yield from opened_browser()
 
 
 @contextmanager

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TIMEOUT = 30.0
@@ -167,3 +170,13 @@ class Browser:
             self.problems.append(str(parameters["args"]))
         elif event == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.problems.append(str(parameters["entry"]))
+
+
+def opened_browser() -> Iterator[Browser]:
+    """For fixtures: a browser that is closed afterwards; skips the test where none is installed."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    browser = Browser(program)
+    yield browser
+    browser.close()

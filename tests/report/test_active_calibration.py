@@ -8,7 +8,7 @@ import pytest
 
 from codegraph_jax.scoring import photo_verdicts as rules
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from tests.report.browser import Browser, find_browser
+from tests.report.browser import Browser, opened_browser
 
 SOURCE = files("codegraph_jax.report").joinpath("active_calibration.js").read_text(encoding="utf-8")
 OUTCOME = """
@@ -25,12 +25,7 @@ OUTCOME = """
 
 @pytest.fixture(scope="module")
 def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    found = Browser(program)
-    yield found
-    found.close()
+    yield from opened_browser()
 
 
 def in_browser(browser: Browser, body: str, **values: object):

@@ -24,7 +24,7 @@ from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
-from tests.report.browser import Browser, find_browser
+from tests.report.browser import Browser, opened_browser
 from tests.report.fakes import HOSTILE, colour, make_outcome
 
 NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
@@ -55,12 +55,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    found = Browser(program)
-    yield found
-    found.close()
+    yield from opened_browser()
 
 
 def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:

@@ -124,6 +124,7 @@ def test_a_small_set_is_planned_as_without_a_choice(shallow):
 
     def plan(radius):
         detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius=radius)))
-        return plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images)).memory
+        memory = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images)).memory
+        return memory.working, memory.tables
 
     assert plan(AUTO) == plan(0) != plan(4)
