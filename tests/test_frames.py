@@ -22,7 +22,7 @@ SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
 pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
-def config_of(fit="pad", image_size=SIZE, scale=0.0, radius=0, **changes):
+def config_of(fit="pad", image_size=SIZE, scale=0.0, radius="all", **changes):
     backbone = tiny_backbone(image_size=image_size, fit=fit, scale=scale)
     changes.setdefault("parallel", ParallelConfig(devices=1))
     return Config(backbone=backbone, similarity=SimilarityConfig(radius=radius), **changes)
@@ -34,7 +34,7 @@ def mixed(n=14, seed=0):
     return [np.asarray(Image.fromarray(image).resize(SHAPES[i % len(SHAPES)])) for i, image in enumerate(drawn)]
 
 
-KINDS = [("pad", 0), ("tile", 3)]
+KINDS = [("pad", "all"), ("tile", 3)]
 
 
 def assert_same(got, want, order=slice(None)):
@@ -64,7 +64,7 @@ def test_the_order_of_the_images_changes_nothing(fit, radius):
 
 
 @pytest.mark.parametrize(
-    "fit,radius,backend", [("pad", 2, "pmap"), pytest.param("tile", 0, "shard_map", marks=pytest.mark.slow)]
+    "fit,radius,backend", [("pad", 2, "pmap"), pytest.param("tile", "all", "shard_map", marks=pytest.mark.slow)]
 )
 def test_batch_and_devices_change_nothing(fit, radius, backend):
     images, config = mixed(), config_of(fit, scale=0.6, radius=radius)

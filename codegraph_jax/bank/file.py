@@ -212,10 +212,8 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     tokens = read_config(FeatureConfig, {"dtype": about["tokens"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
     frame = Frame.from_json(about["frame"])
-    kernel = {name: about[name] for name in ("precision", "radius")}
+    kernel = {"precision": about["precision"], "radius": str(about["radius"] or "all")}
     similarity = read_config(SimilarityConfig, kernel, "similarity")
-    if similarity.radius < 0:
-        raise ValueError(f"a radius of {similarity.radius}")
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     roi = tensors.get("roi")
     options = query_options(tile_options(similarity, degrees, frame.grid, bool(about["masked"])))

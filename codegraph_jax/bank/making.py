@@ -74,7 +74,7 @@ def check_bank(config: Config, references: int, chosen: Variant) -> None:
             f"{', '.join(one.name for one in VARIANTS)}, or save no bank"
         )
     require_several("bank.size", references)
-    if config.similarity.radius > 0 and config.bank.kind == "compact":
+    if config.similarity.cells and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
             "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"

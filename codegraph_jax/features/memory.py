@@ -148,7 +148,7 @@ def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame
     size = (images, references, patches, backbone.width, layers, degrees)
     # with a radius, the kernel reads separate vectors for each degree
     precision = feature_type("auto", config.similarity.precision)
-    vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius else 1.0
+    vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
     return plan_memory(config.storage, *size, dtype, vectors)
 
 

@@ -83,9 +83,7 @@ def pick_kernel(kernel: str, precision: str) -> str:
 def derives_degrees(config: SimilarityConfig) -> bool:
     """Whether all degrees are derived from one product of two images, so that only one set of vectors is stored."""
     # `fused` is tested first, since `pick_kernel` may warn about it
-    return (
-        not (config.radius > 0 or config.kernel == "fused") and pick_kernel(config.kernel, config.precision) == "reuse"
-    )
+    return not (config.cells or config.kernel == "fused") and pick_kernel(config.kernel, config.precision) == "reuse"
 
 
 def tile_options(
@@ -100,9 +98,9 @@ def tile_options(
         masked: whether some patches are invalid.
     """
     on_cpu = jax.default_backend() == "cpu"
-    if config.radius > 0:
+    if config.cells:
         # a larger radius than the grid gives the same distances
-        radius = min(config.radius, max(grid))
+        radius = min(config.cells, max(grid))
         batch = 1 if on_cpu else BLOCKS
         return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2

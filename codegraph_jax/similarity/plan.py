@@ -121,8 +121,8 @@ def plan_set(
 ) -> SetPlan:
     """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`."""
     count = len(images) + len(added)
-    if config.similarity.radius < 0 and compares_everything(config, backbone, count, frame.grid):
-        config = replace(config, similarity=replace(config.similarity, radius=0))
+    if config.similarity.radius == "auto" and compares_everything(config, backbone, count, frame.grid):
+        config = replace(config, similarity=replace(config.similarity, radius="all"))
     memory = plan_run(config, backbone, count, frame)
     device = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
     return SetPlan(images, added, inspected, frame, memory, device)
@@ -153,7 +153,7 @@ def plan_device(
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
     # the working memory of the plan is a prepared layer, and the mean table, twice if images are added
     means, prepared = COPIES * plan.table, plan.working - COPIES * plan.table
-    if not (derives_degrees(config.similarity) or config.similarity.radius):
+    if not (derives_degrees(config.similarity) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
         prepared += (len(config.features.degrees) - 1) * plan.features // layers
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means

@@ -23,8 +23,6 @@ from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.tiles import cosine_to_distance
 from codegraph_jax.similarity.time_estimate import affordable_work, compares_everything, comparison_work
 
-AUTO = -1
-"""Value of `config.similarity.radius` that leaves the choice to the program."""
 RADII = (4, 8, 16)
 REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
@@ -40,12 +38,12 @@ class Reach:
     """Which patches are compared.
 
     Attributes:
-        radius: see `config.similarity.radius`; 0: patches anywhere.
+        radius: value of `config.similarity.radius`, a number or `all`.
         references: number of reference images; 0: all.
         reason: one line for the user; empty if nothing was chosen.
     """
 
-    radius: int
+    radius: str
     references: int
     reason: str = ""
 
@@ -69,9 +67,9 @@ def choose_reach(
         neighbours: returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
-    full = Reach(max(similarity.radius, 0), similarity.references)
-    if similarity.radius != AUTO:
-        return full
+    if similarity.radius != "auto":
+        return Reach(similarity.radius, similarity.references)
+    full = Reach("all", similarity.references)
 
     def work(reach: Reach) -> float:
         chosen = replace(similarity, radius=reach.radius, references=reach.references)
@@ -84,12 +82,14 @@ def choose_reach(
     references = choose_references(features.keys[:own], similarity.references)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     expected = _mean_of_smallest(distances[-1], neighbours(len(references)))
-    candidates = {Reach(radius, full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)}
+    candidates = {
+        Reach(str(radius), full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)
+    }
     if not similarity.references:
         for count in REFERENCES:
             if count < len(references):
                 columns = np.searchsorted(references, choose_references(features.keys[:own], count))
-                candidates[Reach(0, count)] = distances[-1][..., columns]
+                candidates[Reach("all", count)] = distances[-1][..., columns]
     agreements = {
         reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()
     }
@@ -104,16 +104,18 @@ def choose_reach(
 
 
 def _reason(reach: Reach, agreement: float, gain: float) -> str:
-    within, others = f"only patches at most {reach.radius} cells apart", f"each photo with {reach.references} others"
-    setting = f"similarity.radius={reach.radius}" if reach.radius else f"similarity.references={reach.references}"
+    if reach.radius == "all":
+        what, setting = f"each photo with {reach.references} others", f"references={reach.references}"
+    else:
+        what, setting = f"only patches at most {reach.radius} cells apart", f"radius={reach.radius}"
     result = (
         "a sample of patches is ranked as by all comparisons"
         if agreement >= AGREEMENT
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )
     return (
-        f"compares {within if reach.radius else others}, {gain:.1f} times less work; {result} (correlation "
-        f"{agreement:.3f}; --config.{setting}; to compare everything: --config.similarity.radius=0)"
+        f"compares {what}, {gain:.1f} times less work; {result} (correlation "
+        f"{agreement:.3f}; --config.similarity.{setting}; to compare everything: --config.similarity.radius=all)"
     )
 
 

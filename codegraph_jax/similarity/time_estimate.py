@@ -22,7 +22,7 @@ BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
 QUICK = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
-USUAL_RADIUS = 4
+USUAL_RADIUS = "4"
 """Radius that the estimate assumes where the program chooses what is compared."""
 HOUR = 3600.0
 LITTLE = 1e12
@@ -50,7 +50,7 @@ class TimeEstimate:
         """Seconds of both stages."""
         return (self.features or 0.0) + self.distances
 
-    def check(self, hours: float, radius: int) -> str:
+    def check(self, hours: float, radius: str) -> str:
         """An error message with settings that help, if the run takes too long; otherwise empty.
 
         Args:
@@ -63,7 +63,7 @@ class TimeEstimate:
         # the number of pairs is nearly proportional to the number of references
         fewer = int(self.references * spare / self.distances) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.references else []
-        if not radius:
+        if radius == "all":
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
@@ -126,24 +126,24 @@ def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -
     """Floating-point operations of features and distances, in plain products that take the same time."""
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
-    if config.similarity.radius < 0:
+    if config.similarity.radius == "auto":
         # the choice needs the features (`similarity.reach`)
-        usual = 0 if compares_everything(config, backbone, images, frame.grid) else USUAL_RADIUS
+        usual = "all" if compares_everything(config, backbone, images, frame.grid) else USUAL_RADIUS
         config = replace(config, similarity=replace(config.similarity, radius=usual))
     return features / BACKBONE, comparison_work(config, backbone, images, frame.grid)
 
 
 def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
-    """Whether a comparison with `config.similarity.radius=-1` is so quick that nothing is left out."""
-    full = replace(config, similarity=replace(config.similarity, radius=0))
+    """Whether a comparison with `config.similarity.radius=auto` is so quick that nothing is left out."""
+    full = replace(config, similarity=replace(config.similarity, radius="all"))
     return comparison_work(full, backbone, images, grid) <= QUICK * affordable_work()
 
 
 def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
-    if similarity.radius:
-        radius = min(similarity.radius, max(grid))
+    if similarity.cells:
+        radius = min(similarity.cells, max(grid))
         products, share = float(degrees * products_of_a_pair(grid, radius)), WINDOWS
     else:
         products, share = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2), TILES

@@ -12,10 +12,10 @@ from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.data.synthetic import draw_plates
 from codegraph_jax.similarity import reach, time_estimate
 from codegraph_jax.similarity.plan import plan_set
-from codegraph_jax.similarity.reach import AUTO, RADII, Reach, choose_reach
+from codegraph_jax.similarity.reach import RADII, Reach, choose_reach
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
-CONFIG = Config(similarity=SimilarityConfig(radius=AUTO))
+CONFIG = Config(similarity=SimilarityConfig(radius="auto"))
 BACKBONE = SimpleNamespace(width=CHANNELS, blocks=(0, 1))
 
 
@@ -35,6 +35,9 @@ def features(shift, **other):
     return SimpleNamespace(**given | {"placement": SimpleNamespace(inspected=None)} | other)
 
 
+WITHIN = set(map(str, RADII))
+
+
 def choose(given, config=CONFIG):
     return choose_reach(given, config, BACKBONE, GRID, IMAGES, lambda count: max(1, int(0.3 * (count - 1))))
 
@@ -46,10 +49,10 @@ def costly(monkeypatch):
 
 
 def test_a_cheap_comparison_is_made_in_full():
-    assert choose(features(0)) == Reach(0, 0)
+    assert choose(features(0)) == Reach("all", 0)
 
 
-@pytest.mark.parametrize("radius", [0, 3])
+@pytest.mark.parametrize("radius", ["all", "3"])
 def test_the_user_decides(costly, radius):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
     assert choose(features(0), config) == Reach(radius, 20)
@@ -57,25 +60,25 @@ def test_the_user_decides(costly, radius):
 
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
     chosen = choose(features(0))
-    assert chosen.radius in RADII and chosen.references == 0
+    assert chosen.radius in WITHIN and chosen.references == 0
     assert f"similarity.radius={chosen.radius}" in chosen.reason
 
 
 def test_the_number_of_references_of_the_user_is_kept(costly):
-    chosen = choose(features(0), replace(CONFIG, similarity=SimilarityConfig(radius=AUTO, references=20)))
-    assert chosen.radius in RADII and chosen.references == 20
+    chosen = choose(features(0), replace(CONFIG, similarity=SimilarityConfig(radius="auto", references=20)))
+    assert chosen.radius in WITHIN and chosen.references == 20
 
 
 def test_parts_that_lie_differently_are_compared_with_fewer_photos(costly):
     chosen = choose(features(25))
-    assert chosen.radius == 0 and 0 < chosen.references < IMAGES
+    assert chosen.radius == "all" and 0 < chosen.references < IMAGES
     assert f"{chosen.references} others" in chosen.reason
 
 
 def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypatch):
     monkeypatch.setattr(reach, "AGREEMENT", 1.0)
     chosen = choose(features(25))
-    assert (chosen.radius, chosen.references) == (0, 0) and "all patches" in chosen.reason
+    assert (chosen.radius, chosen.references) == ("all", 0) and "all patches" in chosen.reason
 
 
 def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
@@ -92,7 +95,7 @@ def test_excluded_areas_are_not_sampled(costly):
     inspected = inspected.reshape(IMAGES, -1)
     other = [np.where(inspected[..., None], layer, 0) for layer in given.layers]
     masked = features(0, layers=other, placement=SimpleNamespace(inspected=inspected))
-    assert choose(masked).radius in RADII
+    assert choose(masked).radius in WITHIN
 
 
 def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
@@ -108,10 +111,10 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
         plan = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images))
         return detector, detector.compare_set(plan, say=texts.append), texts
 
-    detector, chosen, (text,) = compared(AUTO)
+    detector, chosen, (text,) = compared("auto")
     radius = chosen.options.radius
     assert radius in RADII and f"radius={radius}" in text
-    assert detector.score(chosen).compared == {"references": 6, "radius": radius}
+    assert detector.score(chosen).compared == {"references": 6, "radius": str(radius)}
     _, by_hand, texts = compared(radius)
     assert not texts
     for found, expected in zip(chosen.tables.means(), by_hand.tables.means(), strict=True):
@@ -127,4 +130,4 @@ def test_a_small_set_is_planned_as_without_a_choice(shallow):
         memory = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images)).memory
         return memory.working, memory.tables
 
-    assert plan(AUTO) == plan(0) != plan(4)
+    assert plan("auto") == plan("all") != plan(4)
