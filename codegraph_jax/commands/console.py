@@ -29,13 +29,13 @@ def main() -> NoReturn:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
         _refuse(f"{name!r} is not a command of codegraph; {hint}")
     command = COMMANDS[name]
+    if "--help" in rest or "-h" in rest:
+        print(usage_of(name))
+        sys.exit(0)
     if name == "reproduce":
         from codegraph_jax.commands import reproduce
 
         sys.exit(reproduce.main(rest))
-    if "--help" in rest or "-h" in rest:
-        print(usage_of(name))
-        sys.exit(0)
     if not command.module:
         if len(rest) > len(command.arguments):
             _refuse(f"codegraph {name} takes {'one word' if command.arguments else 'no arguments'}")
@@ -89,11 +89,12 @@ def usage_of(name: str) -> str:
     command = COMMANDS[name]
     arguments = "".join(f" {argument}" for argument, _ in command.arguments)
     lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module else ''}", f"  {command.help}"]
-    if command.module:
+    if command.module or command.flags:
         from codegraph_jax.commands.listing import flags_text
 
         flags = flags_text(command)
         lines += ["", *([flags, ""] if flags else [])]
+    if command.module:
         lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. Other configs: --config=NAME.")
     return "\n".join(lines)
 

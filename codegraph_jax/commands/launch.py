@@ -32,6 +32,7 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: the number of processes.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: the number of this process, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
+flags.DEFINE_alias("out", "workdir")
 EXIT_CODE = flags.DEFINE_boolean(
     "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
 )
@@ -40,6 +41,7 @@ GROUPS = flags.DEFINE_list("categories", [], "codegraph sweep: the categories, o
 flags.DEFINE_alias("classes", "categories")
 SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep: number of random halves of the images.", lower_bound=0)
 SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep: the seeds of a trainer.")
+WEIGHTS = flags.DEFINE_multi_string("weights", [], "codegraph reproduce: weights of a network, PRESET=FILE.")
 OF_SWEEPS = ("vary", "categories", "subsets", "seeds")
 
 
@@ -157,11 +159,15 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
 
 def _sweep(config: Any, module: str) -> None:
     """Runs the config with every combination of `--vary`."""
+    directory = workdir(config) + ("" if WORKDIR.value else "-sweep")
+    importlib.import_module(module).run(config, directory, VARY.value, GROUPS.value, SUBSETS.value, given_seeds())
+
+
+def given_seeds() -> list[int]:
+    """The values of `--seeds`."""
     if wrong := [seed for seed in SEEDS.value if not seed.isdecimal()]:
         raise UserError(f"--seeds: {wrong[0]!r} is not a whole number from 0")
-    home = workdir(config) + ("" if WORKDIR.value else "-sweep")
-    seeds = [int(seed) for seed in SEEDS.value]
-    importlib.import_module(module).run(config, home, VARY.value, GROUPS.value, SUBSETS.value, seeds)
+    return [int(seed) for seed in SEEDS.value]
 
 
 def status_of(outcomes: Sequence[Any]) -> int:
@@ -178,6 +184,8 @@ def workdir(config: Any) -> str:
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
     stem = Path(config_file()).stem
+    if stem == "default_config":
+        stem = config.task
     if config.task == "oecl_score":
         stem = "scores"  # not the directory of the training run
     folder = _folder(config)

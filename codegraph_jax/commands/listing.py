@@ -15,23 +15,14 @@ from codegraph_jax.core.settings import Setting
 WIDTH = 100
 QUICK = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
 """Settings that are read without loading JAX."""
-OF_SWEEPS = (
-    ("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
-    ("--categories, --classes NAMES", "the categories; with a trainer's config the classes, or all"),
-    ("--subsets 5", "also 5 random halves of the images, for error bars"),
-    ("--seeds 0,1,2", "the seeds, with a trainer's config"),
-)
-"""Flags of `codegraph sweep`."""
 NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 """Short flags without effect on the tables of a sweep."""
 
 
 def flags_text(command: Command) -> str:
     """The help of the short flags of a command, one per line, without those of its positional arguments."""
-    values = load_config(command.config)
-    settings = task_settings(command.task)
-    rows = [(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []
-    rows += OF_SWEEPS if command.sweeps else ()
+    values, settings = (load_config(command.config), task_settings(command.task)) if command.module else (None, {})
+    rows = [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
         path = next((path for path in short.fields if path in settings), "")
         useless = command.sweeps and name in NOT_IN_SWEEPS

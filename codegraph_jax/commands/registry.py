@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -28,12 +29,13 @@ class Command:
         module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
         settings: the dataclass of the settings, as `module:class`.
-        config: name of the default config.
+        config: the default config.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
         flags_photos: whether the task flags photos, so that `--exit-code` is allowed.
         resumes: whether an interrupted run always resumes.
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
         sweeps: modules whose `run` sweeps over the settings of a config, by its task; such a command takes any of them.
+        flags: (flag, meaning) of the flags that are no settings, for the help.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Command:
     resumes: bool = False
     has_workdir: bool = True
     sweeps: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[tuple[str, str], ...] = ()
 
     @property
     def task(self) -> str:
@@ -59,166 +62,68 @@ class Command:
         return self.module.startswith(("benchmarks.", "studies."))
 
 
-BANK = ("BANK", "bank.path")
-DETECT = Command(
-    name="detect",
-    area=PHOTOS,
-    help="finds defective parts in a folder of photos, marks the defects, and groups recurring ones",
-    module="codegraph_jax.tasks.detect",
-    settings="codegraph_jax.config:Config",
-    config="folder",
-    arguments=(("PHOTOS", "data.root"),),
-    flags_photos=True,
-)
+def _command(name: str, area: str, help: str, settings: str, *arguments: tuple[str, str], **about: Any) -> Command:
+    """A command whose task has its name, and whose config has the defaults of its settings."""
+    config = f"{PACKAGE / 'commands' / 'default_config.py'}:{name}"
+    about = {"module": f"codegraph_jax.tasks.{name}", "config": config, "arguments": arguments} | about
+    return Command(name, area, help, settings=settings, **about)
+
+
+HALVES = ("--subsets 5", "also 5 random halves of the images, for error bars")
+BANK, DATA = ("BANK", "bank.path"), ("PHOTOS", "data.root")
+CONFIG, LINE_CONFIG = "codegraph_jax.config", "codegraph_jax.line.settings"
+# fmt: off
+DETECT = _command("detect", PHOTOS,
+                  "finds defective parts in a folder of photos, marks the defects, and groups recurring ones",
+                  f"{CONFIG}:Config", DATA, config="folder", flags_photos=True)
 ALL = (
     Command("app", PHOTOS, "opens the app in the browser: no command line is needed", arguments=(("RUNS", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
     DETECT,
-    Command(
-        name="inspect",
-        area=PHOTOS,
-        help="inspects new photos with a saved reference bank",
-        module="codegraph_jax.tasks.inspect",
-        settings="codegraph_jax.config:InspectConfig",
-        config="inspect",
-        arguments=(BANK, ("PHOTOS", "data.root")),
-        flags_photos=True,
-    ),
-    Command(
-        name="choose",
-        area=PHOTOS,
-        help="compares networks on your photos",
-        module="codegraph_jax.tasks.choose",
-        settings="codegraph_jax.tasks.choose:ChooseConfig",
-        config="choose",
-        arguments=(("PHOTOS", "data.root"),),
-    ),
-    Command(
-        name="compare",
-        area=PHOTOS,
-        help="shows what changed between two runs on the same photos: ranks, flags, metrics and settings",
-        module="codegraph_jax.tasks.compare",
-        settings="codegraph_jax.config:CompareConfig",
-        config="compare",
-        arguments=(("RUN", "first"), ("RUN", "second")),
-    ),
-    Command(
-        name="watch",
-        area=LINE,
-        help="inspects photos as they arrive in a folder",
-        module="codegraph_jax.tasks.watch",
-        settings="codegraph_jax.line.settings:WatchConfig",
-        config="watch",
-        arguments=(BANK, ("FOLDER", "watch.root")),
-        resumes=True,
-    ),
-    Command(
-        name="serve",
-        area=LINE,
-        help="inspects photos that are sent over HTTP, and shows them on a web page",
-        module="codegraph_jax.tasks.serve",
-        settings="codegraph_jax.line.settings:ServeConfig",
-        config="serve",
-        arguments=(BANK,),
-        resumes=True,
-    ),
-    Command(
-        name="parts",
-        area=LINE,
-        help="exports the inspected parts of a line as a table",
-        module="codegraph_jax.tasks.parts",
-        settings="codegraph_jax.line.settings:PartsConfig",
-        config="parts",
-        arguments=(("LINE", "line"),),
-    ),
-    Command(
-        name="extend",
-        area=LINE,
-        help="adds good or defective photos to a bank, or restores an earlier revision",
-        module="codegraph_jax.tasks.extend",
-        settings="codegraph_jax.config:ExtendConfig",
-        config="extend",
-        arguments=(BANK, ("PHOTOS", "data.root")),
-        has_workdir=False,
-    ),
-    Command(
-        name="export",
-        area=LINE,
-        help="writes a compact bank as a program that runs without this package",
-        module="codegraph_jax.tasks.export",
-        settings="codegraph_jax.config:ExportConfig",
-        config="export",
-        arguments=(BANK, ("FILE", "save")),
-        has_workdir=False,
-    ),
-    Command(
-        name="train",
-        area=NETWORKS,
-        help="trains a network for out-of-distribution detection (OECL)",
-        module="contrastive_jax.tasks.oecl",
-        settings="contrastive_jax.config:OeclConfig",
-        config="folder_oecl",
-        arguments=(("NORMAL", "data.train"), ("OTHER", "oe.source")),
-        resumes=True,
-    ),
-    Command(
-        name="score",
-        area=NETWORKS,
-        help="scores photos with a trained network",
-        module="contrastive_jax.tasks.oecl_score",
-        settings="contrastive_jax.config:ScoreConfig",
-        config="folder_oecl:score",
-        arguments=(("RUN", "run"), ("PHOTOS", "images")),
-    ),
-    replace(
-        DETECT,
-        name="sweep",
-        area=RESEARCH,
-        help="compares settings, scores or seeds on labelled images, with error bars",
-        flags_photos=False,
-        sweeps={"detect": "codegraph_jax.tasks.sweep", "oecl": "contrastive_jax.tasks.sweep"},
-    ),
-    Command(
-        "reproduce",
-        RESEARCH,
-        "measures the tables of a paper with its settings, beside the published numbers",
-        arguments=(("PAPER", ""), ("DATA", "")),
-    ),
-    Command(
-        name="recurring",
-        area=MEASUREMENTS,
-        help="measures the gain from detecting recurring defects",
-        module="studies.recurring",
-        settings="studies.recurring:StudyConfig",
-        config="recurring",
-    ),
-    Command(
-        name="thresholds",
-        area=MEASUREMENTS,
-        help="measures the accuracy of the threshold",
-        module="studies.thresholds",
-        settings="studies.thresholds:ThresholdStudyConfig",
-        config="thresholds",
-    ),
-    Command(
-        name="answers",
-        area=MEASUREMENTS,
-        help="measures the gain from a few answers about photos",
-        module="studies.answers",
-        settings="studies.answers:AnswersStudyConfig",
-        config="answers",
-    ),
-    Command(
-        name="benchmark",
-        area=MEASUREMENTS,
-        help="measures the speed of this machine",
-        module="benchmarks.benchmark",
-        settings="benchmarks.settings:BenchmarkConfig",
-        config="benchmark",
-    ),
+    _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
+             f"{CONFIG}:InspectConfig", BANK, DATA, flags_photos=True),
+    _command("choose", PHOTOS, "compares networks on your photos", "codegraph_jax.tasks.choose:ChooseConfig", DATA),
+    _command("compare", PHOTOS,
+             "shows what changed between two runs on the same photos: ranks, flags, metrics and settings",
+             f"{CONFIG}:CompareConfig", ("RUN", "first"), ("RUN", "second")),
+    _command("watch", LINE, "inspects photos as they arrive in a folder",
+             f"{LINE_CONFIG}:WatchConfig", BANK, ("FOLDER", "watch.root"), resumes=True),
+    _command("serve", LINE, "inspects photos that are sent over HTTP, and shows them on a web page",
+             f"{LINE_CONFIG}:ServeConfig", BANK, resumes=True),
+    _command("parts", LINE, "exports the inspected parts of a line as a table",
+             f"{LINE_CONFIG}:PartsConfig", ("LINE", "line")),
+    _command("extend", LINE, "adds good or defective photos to a bank, or restores an earlier revision",
+             f"{CONFIG}:ExtendConfig", BANK, DATA, has_workdir=False),
+    _command("export", LINE, "writes a compact bank as a program that runs without this package",
+             f"{CONFIG}:ExportConfig", BANK, ("FILE", "save"), has_workdir=False),
+    _command("train", NETWORKS, "trains a network for out-of-distribution detection (OECL)",
+             "contrastive_jax.config:OeclConfig", ("NORMAL", "data.train"), ("OTHER", "oe.source"),
+             module="contrastive_jax.tasks.oecl", config="folder_oecl", resumes=True),
+    _command("score", NETWORKS, "scores photos with a trained network",
+             "contrastive_jax.config:ScoreConfig", ("RUN", "run"), ("PHOTOS", "images"),
+             module="contrastive_jax.tasks.oecl_score", config="folder_oecl:score"),
+    replace(DETECT, name="sweep", area=RESEARCH, flags_photos=False,
+            help="compares settings, scores or seeds on labelled images, with error bars",
+            sweeps={"detect": "codegraph_jax.tasks.sweep", "oecl": "contrastive_jax.tasks.sweep"},
+            flags=(("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
+                   ("--categories, --classes NAMES", "the categories; with a trainer's config the classes, or all"),
+                   HALVES, ("--seeds 0,1,2", "the seeds, with a trainer's config"))),
+    Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, beside the published numbers",
+            arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
+            flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
+                   ("--seeds 0,1,2", "the seeds, for oecl (0)"), ("--weights PRESET=FILE", "weights of a network"))),
+    _command("recurring", MEASUREMENTS, "measures the gain from detecting recurring defects",
+             "studies.recurring:StudyConfig", module="studies.recurring", config="recurring"),
+    _command("thresholds", MEASUREMENTS, "measures the accuracy of the threshold",
+             "studies.thresholds:ThresholdStudyConfig", module="studies.thresholds", config="thresholds"),
+    _command("answers", MEASUREMENTS, "measures the gain from a few answers about photos",
+             "studies.answers:AnswersStudyConfig", module="studies.answers", config="answers"),
+    _command("benchmark", MEASUREMENTS, "measures the speed of this machine",
+             "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark"),
     Command("settings", HELP, "lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
     Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it"),
 )
+# fmt: on
 """Every command, in the order of `codegraph --help`."""
 
 COMMANDS = {command.name: command for command in ALL if clone_root() or not command.clone_only}

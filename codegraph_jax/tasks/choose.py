@@ -64,7 +64,7 @@ class ChooseConfig:
     """The presets, each followed by `=` and its weights where these lie elsewhere, and other backbones as in
     `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
     downloaded."""
-    data: PhotosConfig = field(default_factory=PhotosConfig)
+    data: PhotosConfig = field(default_factory=lambda: PhotosConfig(layout="auto"))
     backbone: InputConfig = field(default_factory=InputConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ def run(
     workdir: Path,
     roots: Sequence[str],
     groups: Sequence[str] = (),
-    weights: Mapping[str, str] | None = None,
     subsets: int = 0,
+    seeds: Sequence[int] = (),
+    weights: Mapping[str, str] | None = None,
 ) -> list[Reproduction]:
     """Measures each table whose weights and some of whose categories are at hand.
 
@@ -32,57 +34,62 @@ def run(
         workdir: each table is a sweep in a directory below it, which resumes.
         roots: directories of data sets.
         groups: the categories; empty: all that are found.
-        weights: places of weights by preset.
         subsets: number of random halves for the spread.
+        seeds: refused, since detection has none.
+        weights: places of weights by preset.
 
     Raises:
         ConfigError: `weights` names no preset, or a directory does not exist.
     """
+    sweep.refuse_seeds(seeds)
     weights = weights or {}
     if unknown := [name for name in weights if name not in PRESETS]:
         raise ConfigError(f"--weights: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
     for root in roots:
         require_there("codegraph reproduce", root)
-    return [_one(published, values, workdir, roots, groups, weights, subsets) for published, values in tables]
+    found = []
+    for published, values in tables:
+        wanted = [group for group in published.among if not groups or group in groups]
+        config, present, missing = _inputs(published, values, roots, wanted, weights)
+        if present:
+            print(f"\n{published.title}", flush=True)
+            directory = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
+            measured = sweep.run(asdict(config), str(directory), (), present, subsets)
+            found.append(Reproduction(published, measured, missing))
+        else:
+            found.append(Reproduction(published, None, missing))
+    return found
 
 
-def _one(
+def _inputs(
     published: Published,
     values: Mapping[str, Any],
-    workdir: Path,
     roots: Sequence[str],
-    groups: Sequence[str],
+    wanted: Sequence[str],
     weights: Mapping[str, str],
-    subsets: int,
-) -> Reproduction:
+) -> tuple[Config, list[str], list[str]]:
+    """The settings, the categories that can be measured, and what is missing."""
     config = read_config(Config, published.settings(values))
     name, missing = config.backbone.name, []
     config = replace(config, backbone=replace(config.backbone, weights=weights.get(name, config.backbone.weights)))
-    if not config.backbone.weights and not at_hand(PRESETS[name]):
+    runs = bool(config.backbone.weights) or at_hand(PRESETS[name])
+    if not runs:
         how = next((source.command for source in PRESETS[name].sources if source.command), "")
         missing.append(f"the weights of {name}: {how}; or --weights={name}=FILE")
-    wanted = [group for group in published.among if not groups or group in groups]
-    root, found = max((_found(config.data.layout, root, wanted) for root in roots), key=_count, default=("", []))
-    if not found:
+    categories = partial(_categories, config.data.layout, wanted)
+    root = max(roots, key=lambda root: len(categories(root)), default="")
+    present = categories(root) if root else []
+    if not present:
         missing.append(f"the data, {published.data}; give the directory")
-    elif absent := [group for group in wanted if group not in found]:
+    elif absent := [group for group in wanted if group not in present]:
         missing.append(f"{', '.join(absent)} of the data, {published.data}")
-    if not found or (missing and missing[0].startswith("the weights")):
-        return Reproduction(published, None, missing)
-    print(f"\n{published.title}", flush=True)
-    config = replace(config, data=replace(config.data, root=root))
-    home = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
-    return Reproduction(published, sweep.run(asdict(config), str(home), (), found, subsets), missing)
+    return replace(config, data=replace(config.data, root=root)), present if runs else [], missing
 
 
-def _found(layout: str, root: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
-    """The directory, and the wanted categories in it."""
+def _categories(layout: str, wanted: Sequence[str], root: str) -> list[str]:
+    """The wanted categories in a directory."""
     try:
-        there = read_layout(layout, root)
+        found = read_layout(layout, root)
     except LayoutError:
-        return root, []
-    return root, [group for group in wanted if group in there]
-
-
-def _count(found: tuple[str, list[str]]) -> int:
-    return len(found[1])
+        return []
+    return [group for group in wanted if group in found]

@@ -89,8 +89,7 @@ def run(
             "codegraph sweep: runs in one process on each host; start the same command on every host, without "
             "--coordinator and with a shared --out"
         )
-    if seeds:
-        raise ConfigError("--seeds: detection has no seed; give --subsets=5 for random halves of the images")
+    refuse_seeds(seeds)
     config = read_config(Config, values)
     if config.bank.save or config.review or config.data.add or config.data.split != "none":
         raise ConfigError("codegraph sweep: leave out bank.save, review, data.add and data.split")
@@ -118,6 +117,12 @@ def run(
     print(sweep.text())
     print(f"tables: {home / 'table.md'}, table.tex, sweep.csv, differences.csv")
     return sweep
+
+
+def refuse_seeds(seeds: Sequence[int]) -> None:
+    """Raises a ConfigError if there are seeds."""
+    if seeds:
+        raise ConfigError("--seeds: detection has no seed; give --subsets=5 for random halves of the images")
 
 
 class _Sweeping:

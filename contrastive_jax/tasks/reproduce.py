@@ -1,14 +1,14 @@
 """`codegraph reproduce oecl`: the published settings on the image sets of this computer."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.reproduction import Published, Reproduction
-from contrastive_jax.config import read_oecl_config
+from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.tasks import sweep
@@ -19,7 +19,9 @@ def run(
     workdir: Path,
     sources: Sequence[str],
     groups: Sequence[str] = (),
+    subsets: int = 0,
     seeds: Sequence[int] = (),
+    weights: Mapping[str, str] | None = None,
 ) -> list[Reproduction]:
     """Trains and tests each table whose image sets are at hand.
 
@@ -28,40 +30,38 @@ def run(
         workdir: each table is a sweep in a directory below it, which resumes.
         sources: the training set and the set of outlier exposure; empty: as in the settings.
         groups: numbers of the classes; empty: all.
+        subsets: refused, since training has none.
         seeds: the seeds; empty: 0.
+        weights: refused, since training starts from random ones.
     """
-    return [_one(published, values, workdir, sources, groups, seeds) for published, values in tables]
+    if subsets or weights:
+        raise UserError("codegraph reproduce oecl: has --seeds, but neither --subsets nor --weights")
+    found = []
+    for published, values in tables:
+        config = read_oecl_config(published.settings(values))
+        if sources:
+            config = replace(config, data=replace(config.data, train=sources[0]))
+        if len(sources) > 1:
+            config = replace(config, oe=replace(config.oe, source=sources[1]))
+        if missing := _missing(config, published):
+            found.append(Reproduction(published, None, missing))
+            continue
+        print(f"\n{published.title}", flush=True)
+        directory = workdir / file_stem(published.title.replace(" ", "_"))
+        chosen = [group for group in published.among if not groups or group in groups]
+        found.append(Reproduction(published, sweep.run(asdict(config), str(directory), (), chosen, seeds=seeds)))
+    return found
 
 
-def _one(
-    published: Published,
-    values: Mapping[str, Any],
-    workdir: Path,
-    sources: Sequence[str],
-    groups: Sequence[str],
-    seeds: Sequence[int],
-) -> Reproduction:
-    config = read_oecl_config(published.settings(values))
-    if sources:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=sources[0]))
-    if len(sources) > 1:
-        config = dataclasses.replace(config, oe=dataclasses.replace(config.oe, source=sources[1]))
-    missing = []
-    needed = [config, *([_as_training(config)] if OBJECTIVES[config.train.mode].needs_oe else [])]
+def _missing(config: OeclConfig, published: Published) -> list[str]:
+    """The image sets that cannot be read."""
+    missing, needed = [], [config]
+    if OBJECTIVES[config.train.mode].needs_oe:
+        exposure = replace(config.data, train=config.oe.source, train_split=config.oe.split, classes=())
+        needed.append(replace(config, data=exposure))
     for one in needed:
         try:
             class_names(one)
         except UserError as error:
             missing.append(f"{one.data.train}, {published.data} ({error})")
-    if missing:
-        return Reproduction(published, None, missing)
-    print(f"\n{published.title}", flush=True)
-    home = workdir / file_stem(published.title.replace(" ", "_"))
-    chosen = [group for group in published.among if not groups or group in groups]
-    return Reproduction(published, sweep.run(dataclasses.asdict(config), str(home), (), chosen, seeds=seeds))
-
-
-def _as_training(config: Any) -> Any:
-    """The settings with the set of outlier exposure as the training set, to see whether it can be read."""
-    data = dataclasses.replace(config.data, train=config.oe.source, train_split=config.oe.split, classes=())
-    return dataclasses.replace(config, data=data)
+    return missing

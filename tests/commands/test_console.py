@@ -199,7 +199,7 @@ def test_the_version_is_told(capsys, monkeypatch):
         (["detekt"], "did you mean 'detect'?"),
         (["detect", "a", "b"], "unexpected argument 'b'"),
         (["detect"], "config.data.root: is empty"),
-        (["detect", "--config=inspect"], "is for another command; use codegraph inspect"),
+        (["inspect", "--config=folder"], "is for another command; use codegraph detect"),
         (["train", "a", "b", "--exit-code"], "--exit-code: can be used with detect and inspect"),
         (["detect", "--config=absent", "x"], "absent: no such file"),
         (["detect", "--config=mvtek", "x"], "did you mean 'mvtec'?"),

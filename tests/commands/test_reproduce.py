@@ -9,6 +9,7 @@ import pytest
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.commands.config_files import load_config
+from codegraph_jax.commands.reproduce import PAPERS
 from codegraph_jax.config import Config
 from codegraph_jax.core.reproduction import MEAN, Published
 from codegraph_jax.core.settings import read_config
@@ -125,6 +126,8 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
         (["musc", "--seeds=1"], "detection has no seed"),
         (["oecl", "--subsets=2"], "has --seeds, but neither --subsets nor --weights"),
         (["oecl", "--seeds=one"], "'one' is not a whole number"),
+        (["must"], "'must' is no paper; name one of musc, codegraph, oecl"),
+        (["musc", "--sets=1"], "Unknown command line flag 'sets'"),
         (["musc", "--weights=clip"], "'clip' is not PRESET=FILE"),
         (["musc", "--weights=clip=/x"], "unknown preset 'clip'"),
     ],
@@ -135,4 +138,5 @@ def test_arguments_that_cannot_be(words, message):
 
 
 def test_help_names_the_papers():
-    assert "{musc,codegraph,oecl}" in codegraph("reproduce", "--help").stdout
+    shown = codegraph("reproduce", "--help").stdout
+    assert all(paper in shown for paper in PAPERS) and "--weights PRESET=FILE" in shown

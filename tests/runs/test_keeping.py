@@ -129,18 +129,18 @@ def test_an_inspection_of_nothing_readable(night, tmp_path):
 
 @pytest.mark.slow  # the commands' tasks run in process in this file, and codegraph itself in tests/commands
 def test_the_commands_of_the_config(photographs, tmp_path):
-    """Both commands of configs/inspect.py, with small images and drawn weights."""
+    """`codegraph detect --save-bank` and `codegraph inspect`, with small images and drawn weights."""
     bank = tmp_path / "parts.safetensors"
     small = [f"--config.backbone.{k}={v}" for k, v in
              (("name", "dinov2-small"), ("weights", "random"), ("image_size", 56), ("blocks", "(1,3)"))]  # fmt: skip
     night, day = photographs / "night", photographs / "day"
     commands = (
-        ["folder.py", f"--config.data.root={night}", f"--config.data.add={day}", f"--config.bank.save={bank}", *small],
-        ["inspect.py", f"--config.data.root={day}", f"--config.bank.path={bank}"],
+        ["detect", f"--config.data.root={night}", f"--config.data.add={day}", f"--config.bank.save={bank}", *small],
+        ["inspect", f"--config.data.root={day}", f"--config.bank.path={bank}"],
     )
-    for number, (config, *arguments) in enumerate(commands):
-        command = [sys.executable, "main.py", f"--config=configs/{config}", f"--workdir={tmp_path / str(number)}"]
-        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    for number, words in enumerate(commands):
+        command = [sys.executable, "-m", "codegraph_jax", *words, f"--workdir={tmp_path / str(number)}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
     assert len(rows(tmp_path / "0" / "scores.csv")) == 15
     assert len(rows(tmp_path / "1" / "scores.csv")) == 3

@@ -140,8 +140,8 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 
     settings = tmp_path / "impatient.py"
     settings.write_text(
-        "from configs.watch import get_config as watch\n"
-        "def get_config():\n    config = watch()\n    config.watch.patience = 0.2\n    return config\n"
+        "from codegraph_jax.commands.default_config import get_config as default\n"
+        "def get_config():\n    config = default('watch')\n    config.watch.patience = 0.2\n    return config\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
@@ -165,7 +165,8 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 @pytest.mark.slow
 def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
     line = Line(
-        tmp_path / "line", "--config=configs/serve.py", f"--config.bank.path={bank}", "--config.serve.port=0",
+        tmp_path / "line", "--config=codegraph_jax/commands/default_config.py:serve", f"--config.bank.path={bank}",
+        "--config.serve.port=0",
     )  # fmt: skip
 
     def send(number: int) -> None:
