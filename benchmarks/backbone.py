@@ -57,7 +57,7 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
                 "images",
                 flop=batch * first.flop(*2 * (side // patch,)),
                 peak=product_peak(key) if ours else None,
-                speedup=times["torch float32"].decisive / timing.decisive if "torch float32" in times else None,
+                speedup=times["torch float32"].seconds / timing.seconds if "torch float32" in times else None,
                 error=error,
                 image_size=side,
                 batch=batch,

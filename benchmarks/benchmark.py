@@ -54,7 +54,7 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
                 flop=work.flop or None,
                 peak=product_peak(work.precision) if work.precision else None,
                 devices=work.devices,
-                speedup=compared.decisive / work.timing.decisive if compared else None,
+                speedup=compared.seconds / work.timing.seconds if compared else None,
             )
         )
     return records

@@ -60,7 +60,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         # a large product is timed in the same rounds: its speed is the peak
         products = {precision: large_product(precision) for precision in config.precisions}
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
-        peaks = {k: flop / times[k].decisive for k, (_, flop) in products.items()}
+        peaks = {k: flop / times[k].seconds for k, (_, flop) in products.items()}
         for name in functions:
             errors = _errors(scores[name], want) if functions is whole else {}
             records.append(_record(f"{title}, {name}", variants.get(name), sizes, times, times[name], peaks, errors))
@@ -145,7 +145,7 @@ def _record(
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees if the kernel derives them from one
     products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)
-    speedup = times["torch float32"].decisive / timing.decisive if "torch float32" in times else None
+    speedup = times["torch float32"].seconds / timing.seconds if "torch float32" in times else None
     return measurement(
         "kernel",
         name,

@@ -60,8 +60,8 @@ def measurement(
         devices: number of devices.
         **more: further fields.
     """
-    rate = items / timing.decisive
-    speed = flop / timing.decisive if flop else None
+    rate = items / timing.seconds
+    speed = flop / timing.seconds if flop else None
     return {
         "part": part,
         "name": name,

@@ -30,7 +30,7 @@ def large_product(precision: str) -> tuple[Callable[[], Array], float]:
 def product_peak(precision: str, repeats: int = 5) -> float:
     """FLOP/s of `large_product`."""
     product, flop = large_product(precision)
-    return flop / interleaved({"product": product}, repeats)["product"].decisive
+    return flop / interleaved({"product": product}, repeats)["product"].seconds
 
 
 @lru_cache
@@ -38,5 +38,5 @@ def copy_peak(repeats: int = 5) -> float:
     """Bytes per second, read and written, of a copy larger than the caches."""
     source = jnp.ones(COPIED_BYTES // 4, jnp.float32)
     copy = jax.jit(lambda x: x + 1.0)
-    time = interleaved({"copy": lambda: copy(source)}, repeats)["copy"].decisive
+    time = interleaved({"copy": lambda: copy(source)}, repeats)["copy"].seconds
     return 2.0 * COPIED_BYTES / time

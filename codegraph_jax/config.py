@@ -178,7 +178,7 @@ SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "rel
 """Names of scores, which `codegraph_jax.scoring.variants` defines."""
 
 
-def read_variant(text: str) -> None:
+def read_score(text: str) -> None:
     """Checks the name of a score, or the place of a score that the user has written.
 
     Raises:
@@ -195,7 +195,7 @@ def read_variant(text: str) -> None:
 class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
-    variant: str = field(default="standard", metadata={"reads": read_variant} | path_like())
+    score: str = field(default="standard", metadata={"reads": read_score} | path_like())
     """The score (docs/research.md): `standard`, mutual scoring; `few`, `contrast`, `few_contrast`, `fine`, `nearest`,
     `relative`, `mean_peak` or `peak_neighbours`, variants of it; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))

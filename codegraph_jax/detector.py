@@ -74,7 +74,7 @@ class CoDeGraph:
         config: settings of the run, or the name of a backbone.
         backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the methods of
             `Backbone`; or a loaded backbone (`backbones.load_backbone`).
-        score: replaces `config.scoring.variant`; also your own, a function of (distances [m, p], k) that returns the
+        score: replaces `config.scoring.score`; also your own, a function of (distances [m, p], k) that returns the
             scores of p patches, or a `scoring.variants.Variant` (docs/research.md).
         **fields: shorthand for other fields of `config.backbone`, such as `image_size` and `weights`.
 
@@ -100,7 +100,7 @@ class CoDeGraph:
         **fields: Any,
     ):
         settings, given = backbone_settings(config, backbone, fields)
-        self.variant = variant_of(settings.scoring.variant if score is None else score)
+        self.variant = variant_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
@@ -382,7 +382,7 @@ class CoDeGraph:
         other, config = copy.copy(self), with_defaults(config, self.backbone)
         changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
         other.config = replace(self.config, **changed)
-        other.variant = variant_of(config.scoring.variant)
+        other.variant = variant_of(config.scoring.score)
         return other
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":

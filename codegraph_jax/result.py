@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT, SAVED = "codegraph-result-1", "result"
 """Format and name of the files of a saved result."""
-VARIANT = "variant_"
-"""Prefix of the arrays of variants in a saved result."""
+BY_NAME = "scores_"
+"""Prefix of the arrays of `scores_by_name` in a saved result."""
 LARGEST_DRAWN = 640
 """Longest side of a photo in a figure, in pixels."""
 
@@ -72,8 +72,8 @@ class DetectionResult:
             not determined.
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
-        variant: variant of the score in `patch_scores` and `scores` (`scoring.variants`).
-        variant_scores: image scores by variant, before harmless marks were lowered [n].
+        score_name: name of the score in `patch_scores` and `scores` (`scoring.variants`).
+        scores_by_name: image scores by name of the score, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
         compared: number of `references`, and `radius` as in `config.similarity.radius`.
         samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
@@ -96,8 +96,8 @@ class DetectionResult:
     products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
     keys: tuple[str, ...] = ()
-    variant: str = STANDARD.name
-    variant_scores: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    score_name: str = STANDARD.name
+    scores_by_name: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     compared: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = field(default=(), repr=False)
@@ -110,10 +110,10 @@ class DetectionResult:
             calibrator.label(photo, defective=ask(photo))
         review = result.review(photos=calibrator.labels)
         """
-        scores = self.variant_scores or {STANDARD.name: self.scores}
+        scores = self.scores_by_name or {STANDARD.name: self.scores}
         own, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
-        label_free = self.calibration.threshold if self.variant == next(iter(scores)) else np.inf
+        label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
     @property
@@ -221,7 +221,7 @@ class DetectionResult:
             consistency=with_copies(self.consistency, place),
             products=None if self.products is None else self.products[place],
             keys=tuple(self.keys[i] for i in place) if self.keys else (),
-            variant_scores={name: scores[place] for name, scores in self.variant_scores.items()},
+            scores_by_name={name: scores[place] for name, scores in self.scores_by_name.items()},
             added=int((kept >= listed).sum()),
         )
 
@@ -348,7 +348,7 @@ class DetectionResult:
             "sizes": self.placement.sizes,
             "inspected": none if self.placement.inspected is None else self.placement.inspected,
             "products": np.zeros(0, int) if self.products is None else self.products,
-            **{VARIANT + name: scores for name, scores in self.variant_scores.items()},
+            **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
         about = {
             "skipped": self.skipped,
@@ -362,8 +362,8 @@ class DetectionResult:
             "calibration": self.calibration.as_json(),
             "consistency": self.consistency.as_json(),
             "keys": self.keys,
-            "variant": self.variant,
-            "variants": list(self.variant_scores),
+            "score_name": self.score_name,
+            "score_names": list(self.scores_by_name),
             "answers": self.answers.as_json(),
             "compared": dict(self.compared),
             "samples": [sample.as_json() for sample in self.samples],
@@ -393,8 +393,8 @@ class DetectionResult:
             value_range=ValueRange.from_json(value_range) if value_range else None,
             products=products if len(products) else None,
             keys=tuple(about["keys"]),
-            variant=about["variant"],
-            variant_scores={name: arrays[VARIANT + name] for name in about["variants"]},
+            score_name=about["score_name"],
+            scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
             answers=Answers.from_json(about["answers"]),
             compared=about["compared"],
             samples=tuple(map(Sample.from_json, about["samples"])),
@@ -432,8 +432,8 @@ class DetectionResult:
             value_range=features.value_range,
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
-            variant=decided.variant,
-            variant_scores=decided.scores_before_marks,
+            score_name=decided.variant,
+            scores_by_name=decided.scores_before_marks,
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
             **about,

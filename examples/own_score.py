@@ -4,7 +4,7 @@
 
 From the command line the same score is `examples/own_score.py:median`, as in
 
-    codegraph sweep DIR --config=mvtec --vary scoring.variant=standard,examples/own_score.py:median --subsets 5
+    codegraph sweep DIR --config=mvtec --vary scoring.score=standard,examples/own_score.py:median --subsets 5
 """
 
 import argparse
@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores = {}
     for score in ("standard", median):
         result = detector.score(comparison, score=score)
-        scores[result.variant] = {"parts": ImageScores(labels.tolist(), result.scores_rescored)}
-        print(f"{result.variant:10s} image AUROC {image_metrics(labels, result.scores_rescored)['image_auroc']:.3f}")
+        scores[result.score_name] = {"parts": ImageScores(labels.tolist(), result.scores_rescored)}
+        print(f"{result.score_name:10s} image AUROC {image_metrics(labels, result.scores_rescored)['image_auroc']:.3f}")
     gain = auroc_difference(scores["median"], scores["standard"])
     assert gain  # there are good and defective parts
     print(f"median minus standard {gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}")

@@ -245,7 +245,7 @@ def _sets(config: AnswersStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores,
             result = detector.score(comparison)
             alone = detector.score(comparison, ConsistencyConfig(filter="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
-            yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
+            yield name, alone.scores_by_name[STANDARD.name], result.scores_by_name, labels
 
 
 def cells(row: Row) -> list[str]:

@@ -19,9 +19,9 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
 from codegraph_jax.core.files import delimiter, with_commas
 from codegraph_jax.core.names import printable, table_cell
-from codegraph_jax.core.own_code import is_own
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
+from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, locked
 
 RESUME = ".resume"
@@ -30,7 +30,7 @@ REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
 FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
-NAMES_CODE = ("backbone", "backbone.name", "scoring.variant")
+NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
 LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", "review.json", LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
@@ -282,7 +282,7 @@ def _names_code(words: list[str]) -> bool:
     """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names code of the user's own."""
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.lstrip("-").partition("=")
-        if name.removeprefix("config.") in NAMES_CODE and is_own(value if equals else following):
+        if name.removeprefix("config.") in NAMES_CODE and is_user_code(value if equals else following):
             return True
     return False
 

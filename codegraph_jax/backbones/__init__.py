@@ -8,10 +8,10 @@ from codegraph_jax.backbones.backbone import (
 )
 from codegraph_jax.backbones.choosing import as_loaded, backbone_named, backbone_settings
 from codegraph_jax.backbones.errors import BackboneError, WeightsError
-from codegraph_jax.backbones.given import GivenBackbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
 from codegraph_jax.backbones.presets import PRESETS, Preset, is_preset
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
+from codegraph_jax.backbones.user_backbone import UserBackbone
 
 __all__ = [
     "PRECOMPUTED",
@@ -19,7 +19,7 @@ __all__ = [
     "Backbone",
     "BackboneError",
     "WeightsError",
-    "GivenBackbone",
+    "UserBackbone",
     "LoadedBackbone",
     "PrecomputedBackbone",
     "Preset",

@@ -18,7 +18,7 @@ from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, P
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
-SHOWN = 5
+MAX_LISTED = 5
 """Number of names that a message lists."""
 DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
 """Dimensions of parameters that checkpoints may store with leading axes of length 1."""
@@ -227,5 +227,5 @@ def _looks_like(preset: Preset, checkpoint: Checkpoint, naming: Naming) -> str:
 
 def _list(names: Iterable[str]) -> str:
     names = sorted(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(repr(name) for name in names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(repr(name) for name in names[:MAX_LISTED]) + more

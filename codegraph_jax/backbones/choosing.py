@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from codegraph_jax.backbones.backbone import PresetBackbone, load_backbone
-from codegraph_jax.backbones.given import GivenBackbone, default_size, imported_backbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
 from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
+from codegraph_jax.backbones.user_backbone import UserBackbone, default_size, imported_backbone
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
-from codegraph_jax.core.own_code import is_own
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.data.value_range import given_range
 
 
@@ -22,9 +22,9 @@ def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
         backbone: any implementation of the interface.
         image_size: side of the input in pixels on which it is tried; 0: its default.
     """
-    if isinstance(backbone, PresetBackbone | GivenBackbone):
+    if isinstance(backbone, PresetBackbone | UserBackbone):
         return backbone
-    return GivenBackbone.of(backbone, image_size or default_size(backbone))
+    return UserBackbone.of(backbone, image_size or default_size(backbone))
 
 
 def backbone_named(config: BackboneConfig) -> LoadedBackbone:
@@ -82,7 +82,7 @@ def backbone_settings(
 
 def _given(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone | None:
     """A backbone that is given or imported; None for a preset."""
-    if backbone is None and is_own(config.name) and not config.name.startswith(HF):
+    if backbone is None and is_user_code(config.name) and not config.name.startswith(HF):
         backbone = imported_backbone(config.name)
     return None if backbone is None else as_loaded(backbone, config.image_size)
 

@@ -70,7 +70,7 @@ def check_bank(config: Config, references: int, chosen: Variant) -> None:
         )
     if chosen not in VARIANTS:
         raise ConfigError(
-            f"config.scoring.variant: a bank cannot score photos by {chosen.name!r}; use one of "
+            f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
             f"{', '.join(one.name for one in VARIANTS)}, or save no bank"
         )
     require_several("bank.size", references)

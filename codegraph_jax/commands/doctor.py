@@ -17,7 +17,7 @@ from typing import Literal
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.installing import extra, install_command
 
-OLDEST = (3, 11)
+MIN_PYTHON = (3, 11)
 NEEDED = (
     "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
     "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
@@ -25,7 +25,7 @@ NEEDED = (
 """Packages that every command needs."""
 LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("line"))
 TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
-SHOWN = 3
+MAX_LISTED = 3
 """Number of packages whose versions are printed."""
 GIB = 2**30
 MEMORY, DISK = 4 * GIB, 5 * GIB
@@ -92,8 +92,8 @@ def examine() -> Iterator[Finding]:
 
 def _python() -> Finding:
     result = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    if sys.version_info < OLDEST:
-        return Finding("Python", "missing", result, f"install Python {'.'.join(map(str, OLDEST))} or newer")
+    if sys.version_info < MIN_PYTHON:
+        return Finding("Python", "missing", result, f"install Python {'.'.join(map(str, MIN_PYTHON))} or newer")
     return Finding("Python", "fine", result)
 
 
@@ -108,8 +108,8 @@ def _packages(
             absent.append(name)
     if absent:
         return Finding(item, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return Finding(item, "fine", ", ".join(found[:SHOWN]) + more)
+    more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return Finding(item, "fine", ", ".join(found[:MAX_LISTED]) + more)
 
 
 def _devices() -> Iterator[Finding]:

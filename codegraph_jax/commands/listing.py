@@ -13,7 +13,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
 WIDTH = 100
-QUICK = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
+WITHOUT_JAX = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
 """Settings that are read without loading JAX."""
 NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 """Short flags without effect on the tables of a sweep."""
@@ -65,7 +65,7 @@ def settings_text(word: str) -> str:
     blocks: list[str] = []
     # commands that take seconds to load come last, and are skipped if the others contain the word
     for quick in (True, False):
-        commands = [command for command in TASKS.values() if command.settings.startswith(QUICK) == quick]
+        commands = [command for command in TASKS.values() if command.settings.startswith(WITHOUT_JAX) == quick]
         if not word or not blocks:
             blocks += [text for command in commands if (text := _block(command, word, listed))]
     if not blocks:

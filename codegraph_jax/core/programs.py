@@ -9,9 +9,9 @@ import jax
 
 from codegraph_jax.core.files import user_cache
 
-MOST_BYTES = 2 * 2**30
+MAX_BYTES = 2 * 2**30
 """Size limit of the cache; the least recently used programs are removed."""
-LEAST_SECONDS = 0.3
+MIN_SECONDS = 0.3
 """Programs that compile faster are not cached."""
 
 
@@ -34,8 +34,8 @@ def enable_compilation_cache() -> None:
     except OSError:
         return
     jax.config.update("jax_compilation_cache_dir", str(place))
-    jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     # an error of the cache must not stop the run
     jax.config.update("jax_raise_persistent_cache_errors", False)
 

@@ -17,7 +17,7 @@ from codegraph_jax.core.file_ownership import MAX_BYTES, move_written, remove_wr
 from codegraph_jax.core.names import printable
 
 EARLIER = "earlier"
-MOST = 10
+MAX_KEPT = 10
 """Number of reports that are kept."""
 MANIFEST = "manifest.json"
 
@@ -101,7 +101,7 @@ def _free(place: Path) -> Path:
 
 
 def _remove_oldest(home: Path) -> None:
-    """Removes all reports but the newest `MOST`."""
+    """Removes all reports but the newest `MAX_KEPT`."""
     kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
-    for place in kept[:-MOST]:
+    for place in kept[:-MAX_KEPT]:
         remove_written(place)

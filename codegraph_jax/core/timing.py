@@ -26,7 +26,7 @@ class Timing:
     cpu: float
 
     @property
-    def decisive(self) -> float:
+    def seconds(self) -> float:
         """CPU time on CPUs, since other processes affect it less; wall time on accelerators."""
         return self.cpu if jax.default_backend() == "cpu" else self.wall
 

@@ -266,8 +266,8 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "state": model,
                 "flagged": calibration.flagged.tolist(),
                 # a bank has a single score
-                "score": outcome.result.variant
-                if outcome.result.variant in model["scores"]
+                "score": outcome.result.score_name
+                if outcome.result.score_name in model["scores"]
                 else next(iter(model["scores"])),
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},

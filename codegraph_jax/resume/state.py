@@ -25,8 +25,8 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
-from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.tensors import DamagedTensorsError
+from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
@@ -76,7 +76,10 @@ class RunState:
         self._root = workdir / DIRECTORY
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         scoring = [values["config"].pop(name) for name in SCORING]
-        scoring += [review.as_json() if review else None, own_digest(config.scoring.variant, "config.scoring.variant")]
+        scoring += [
+            review.as_json() if review else None,
+            user_code_digest(config.scoring.score, "config.scoring.score"),
+        ]
         settings = json.dumps(values, sort_keys=True)
         self._run_dir = self._root / _digest(settings)
         # every start rewrites a drawn set, whose content follows from the settings

@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.core.errors import did_you_mean
-from codegraph_jax.core.own_code import own_object
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.user_code import user_object
 from codegraph_jax.scoring.maps import ImageScore, mean_of_highest
 from codegraph_jax.scoring.patch_scores import nearest, relative
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 
-SETTING = "config.scoring.variant"
+SETTING = "config.scoring.score"
 FEW = 0.1
 """Share of the other photos whose distances are averaged by variants with `few`."""
 
@@ -84,7 +84,7 @@ NAMED = {
         Variant("peak_neighbours", "scores averaged over photos with a similar spot", rescoring=rescore_by_peaks),
     )
 }
-"""All variants that `scoring.variant` can name (`config.SCORES`)."""
+"""All variants that `scoring.score` can name (`config.SCORES`)."""
 
 
 def variant(name: str) -> Variant:
@@ -101,7 +101,7 @@ def variant_of(score: str | Variant | PatchScore) -> Variant:
     if isinstance(score, str):
         if ":" not in score:
             return _named(score)
-        with own_object(score, SETTING) as own:
+        with user_object(score, SETTING) as own:
             return variant_of(own)
     if isinstance(score, Variant):
         return score

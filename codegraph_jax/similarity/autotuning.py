@@ -104,7 +104,7 @@ def _fastest(
 ) -> tuple[SimilarityConfig, str]:
     """The first candidate, or another that is clearly faster; and the reason."""
     times = timed(tuple(candidates), degrees, grid, channels)
-    seconds = {candidate: timing.decisive for candidate, timing in times.items()}
+    seconds = {candidate: timing.seconds for candidate, timing in times.items()}
     first = candidates[0]
     if first not in seconds:
         return first, f"{first.kernel} cannot be timed"

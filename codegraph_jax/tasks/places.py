@@ -6,8 +6,8 @@ from pathlib import Path
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.line.ledger import FILE
 
-SUFFIX = ".safetensors"
-SHOWN = 3
+BANK_SUFFIX = ".safetensors"
+MAX_LISTED = 3
 """Number of banks in a directory that a message lists."""
 
 
@@ -65,9 +65,9 @@ def require_bank(path: str) -> None:
     """
     field = "config.bank.path"
     if not path:
-        raise ConfigError(f"{field}: is empty; give the file of a bank, --config.bank.path=FILE{SUFFIX}")
+        raise ConfigError(f"{field}: is empty; give the file of a bank, --config.bank.path=FILE{BANK_SUFFIX}")
     if Path(path).is_dir():
-        banks = sorted(str(bank) for bank in Path(path).glob(f"*{SUFFIX}"))[:SHOWN]
-        hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {SUFFIX} file that --save-bank wrote"
+        banks = sorted(str(bank) for bank in Path(path).glob(f"*{BANK_SUFFIX}"))[:MAX_LISTED]
+        hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {BANK_SUFFIX} file that --save-bank wrote"
         raise ConfigError(f"{field}: {path!r} is a directory; {hint}")
-    require_there(field, path, f"codegraph detect PHOTOS --save-bank=FILE{SUFFIX} makes one")
+    require_there(field, path, f"codegraph detect PHOTOS --save-bank=FILE{BANK_SUFFIX} makes one")

@@ -22,10 +22,10 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.comparison import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.sweep import WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
+from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi
@@ -40,13 +40,18 @@ from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
 
-SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1", "pixel_aupro": "AUPRO"}
+TABLE_METRICS = {
+    "image_auroc": "image AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel F1",
+    "pixel_aupro": "AUPRO",
+}
 """Metrics of the tables; sweep.csv has all of them."""
-QUICK = (*SCORING, "metrics")
+SCORING_ONLY = (*SCORING, "metrics")
 """Settings that need neither new features nor new distances."""
 FIXED = ("task", "data", "report", "bank", "parallel", "storage", "state", "review", "csv")
 """Settings that cannot be varied, since the scores do not depend on them, or on other photos."""
-FEWEST = 4
+MIN_IMAGES = 4
 """Least number of images of a category with halves."""
 FEATURES = "features"
 """Directory in the workdir of features that several points share; removed when the sweep is complete."""
@@ -76,7 +81,7 @@ def run(
     Args:
         values: a ConfigDict, see `codegraph_jax.config.Config`.
         workdir: directory of the sweep.
-        vary: settings and their values, as `scoring.variant=standard,few`.
+        vary: settings and their values, as `scoring.score=standard,few`.
         groups: the categories; empty: as in the settings.
         subsets: number of random halves.
         seeds: not used by detection, and refused.
@@ -102,12 +107,12 @@ def run(
     ]
     home = Path(workdir)
     for _, one in points:
-        own_digest(one.scoring.variant, "config.scoring.variant")
+        user_code_digest(one.scoring.score, "config.scoring.score")
     categories = read_categories(config.data, home)
     for name, samples in categories.items():
-        if subsets and len(samples) < FEWEST:
+        if subsets and len(samples) < MIN_IMAGES:
             raise TooFewImagesError(
-                f"--subsets: category {name!r} has {len(samples)} images; halves need {FEWEST} or more"
+                f"--subsets: category {name!r} has {len(samples)} images; halves need {MIN_IMAGES} or more"
             )
     sweeping = _Sweeping(config, home, points, categories, subsets)
     with written_to(home):
@@ -156,7 +161,7 @@ class _Sweeping:
         )
         slow: dict[str, list[tuple[Point, Config]]] = {}
         for point, config in self.points:
-            values = {name: value for name, value in asdict(config).items() if name not in QUICK}
+            values = {name: value for name, value in asdict(config).items() if name not in SCORING_ONLY}
             slow.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
         backbones = [json.dumps(asdict(alike[0][1].backbone), sort_keys=True) for alike in slow.values()]
         for alike in slow.values():
@@ -174,7 +179,7 @@ class _Sweeping:
         if not missing:
             shutil.rmtree(self.home / FEATURES, ignore_errors=True)
         points = [point for point, _ in self.points]
-        return Sweep(points, list(self.categories), finished, SHOWN, missing, self.problems)
+        return Sweep(points, list(self.categories), finished, TABLE_METRICS, missing, self.problems)
 
     def _run_alike(self, alike: Sequence[tuple[Point, Config]], cached: bool) -> None:
         """Computes the cells of points that share features and distances."""
@@ -269,8 +274,8 @@ class _Sweeping:
         return {
             "settings": settings,
             "data": data,
-            "score": own_digest(config.scoring.variant, "config.scoring.variant"),
-            "backbone": own_digest(config.backbone.name, "config.backbone.name"),
+            "score": user_code_digest(config.scoring.score, "config.scoring.score"),
+            "backbone": user_code_digest(config.backbone.name, "config.backbone.name"),
             "photos": self.files[category],
             "category": category,
             "repeat": repeat,

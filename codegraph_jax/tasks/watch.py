@@ -26,9 +26,9 @@ from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.places import require_bank
 
-LARGER = 4
+SIZE_FACTOR = 4
 """A photo may have this many times the pixels of the largest photo in the bank's set."""
-LEAST_MEGAPIXELS = 8.0
+MIN_MEGAPIXELS = 8.0
 """The size limit is at least this; at most `MOST_MEGAPIXELS`, or the largest photo in the bank's set."""
 
 
@@ -86,7 +86,9 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
 def most_megapixels(bank: ReferenceBank) -> float:
     """The largest photo that a line decodes, in megapixels: decoding a huge file would delay all other parts."""
     largest = bank.largest / 1e6
-    return max(LEAST_MEGAPIXELS, min(LARGER * largest, max(largest, MOST_MEGAPIXELS))) if largest else MOST_MEGAPIXELS
+    return (
+        max(MIN_MEGAPIXELS, min(SIZE_FACTOR * largest, max(largest, MOST_MEGAPIXELS))) if largest else MOST_MEGAPIXELS
+    )
 
 
 def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:

@@ -25,7 +25,7 @@ from contrastive_jax.training.checkpoints import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 10
+TABLE_ROWS = 10
 """Number of images in the printed table."""
 AT_ONCE = 4096
 """Number of images in memory at once."""
@@ -90,7 +90,7 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
         replace_written(workdir, ["scores.csv"])
         write_csv(workdir / "scores.csv", rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")
-    shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:SHOWN]]
+    shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:TABLE_ROWS]]
     print(text_table(["path", *SCORES], shown))
     print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 

@@ -281,7 +281,7 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
     "command",
     ["codegraph detect /photos --config=/evil.py", "python main.py --config=evil.py", "codegraph detect --flagfile=x",
      "codegraph detect --config evil.py /x", "codegraph detect /x --backbone=evil.py:Net",
-     "codegraph detect --config.backbone.name evil:Net /x", "codegraph detect /x --config.scoring.variant=/e.py:f",
+     "codegraph detect --config.backbone.name evil:Net /x", "codegraph detect /x --config.scoring.score=/e.py:f",
      "codegraph serve bank", "rm -rf /", ""],
 )  # fmt: skip
 def test_a_manifest_names_no_code(no_processes, home, command):

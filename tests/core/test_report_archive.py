@@ -3,7 +3,7 @@
 import json
 
 from codegraph_jax.core.file_ownership import note_written, replace_written, written_files
-from codegraph_jax.core.report_archive import MOST, keep_earlier, photos_identity
+from codegraph_jax.core.report_archive import MAX_KEPT, keep_earlier, photos_identity
 from codegraph_jax.data.search import walk
 
 
@@ -47,11 +47,11 @@ def test_the_same_photos_and_unfinished_reports_are_replaced(tmp_path):
 
 
 def test_ten_reports_are_kept(tmp_path):
-    for i in range(MOST + 3):
+    for i in range(MAX_KEPT + 3):
         finished(tmp_path, str(i), f"2026-11-{i + 1:02}T00:00:00")
         keep_earlier(tmp_path, str(i + 1))
     kept = sorted(path.name for path in (tmp_path / "earlier").iterdir())
-    assert len(kept) == MOST and kept[0] == "2026-11-04_000000"
+    assert len(kept) == MAX_KEPT and kept[0] == "2026-11-04_000000"
 
 
 def test_two_reports_of_one_second_and_one_without_a_date(tmp_path):

@@ -10,7 +10,7 @@ from codegraph_jax.core.comparison import ImageScores, auroc_difference, mean_di
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.sweep import Cell, CellStore, Sweep, halves, read_points
 
-SETTINGS = {"scoring": {"fraction": 0.3, "variant": "standard"}, "features": {"degrees": [1, 3, 5]}}
+SETTINGS = {"scoring": {"fraction": 0.3, "score": "standard"}, "features": {"degrees": [1, 3, 5]}}
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "fpr95": "FPR95"}
 LABELS = [0] * 20 + [1] * 20
 
@@ -21,9 +21,9 @@ def points(*vary):
 
 def swept(values, groups=("a", "b"), **about):
     """A sweep from {variant: {(group, repeat): metrics}}."""
-    chosen = points(f"scoring.variant={','.join(values)}")
+    chosen = points(f"scoring.score={','.join(values)}")
     cells = [
-        Cell({"scoring.variant": name}, group, repeat, metrics)
+        Cell({"scoring.score": name}, group, repeat, metrics)
         for name, found in values.items()
         for (group, repeat), metrics in found.items()
     ]
@@ -100,11 +100,11 @@ def test_the_best_is_bold_and_fpr_is_best_where_it_is_low():
         smaller=frozenset({"fpr95"}),
     )
     headings, cells, best = sweep.table()
-    assert headings == ["scoring.variant", "image AUROC", "FPR95"]
+    assert headings == ["scoring.score", "image AUROC", "FPR95"]
     assert best == [[False, False, False], [False, True, True], [False, True, False]]
     assert "| standard | **90.0** | **20.0** |" in sweep.markdown()
     assert r"standard & \textbf{90.0} & \textbf{20.0} \\" in sweep.latex()
-    assert r"scoring.variant & image AUROC & FPR95 \\" in sweep.latex()
+    assert r"scoring.score & image AUROC & FPR95 \\" in sweep.latex()
     assert "*90.0" in sweep.text()
 
 
@@ -115,7 +115,7 @@ def test_differences_of_halves_have_the_spread_of_halves():
     found = sweep.difference(sweep.points[1], "pixel_ap")
     assert found.value == pytest.approx(0.1)
     assert found.high - found.value == pytest.approx(1.96 * np.std([0.08, 0.12], ddof=1))
-    assert sweep.difference_rows() == [{"scoring.variant": "few", "metric": "pixel_ap", **found._asdict()}]
+    assert sweep.difference_rows() == [{"scoring.score": "few", "metric": "pixel_ap", **found._asdict()}]
     alike = {("a", r): {"pixel_ap": v} for r, v in zip(("whole", "half 1", "half 2"), (0.6, 0.4, 0.6))}
     sweep = swept({"standard": first, "few": alike}, ("a",))
     assert sweep.difference(sweep.points[1], "pixel_ap") is None
@@ -179,7 +179,7 @@ def test_files_can_be_read(tmp_path):
     sweep = swept({"standard": cells, "few": cells}, missing=2, problems={"fine": "no weights"})
     sweep.write(tmp_path)
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
-    assert lines[0] == "scoring.variant,group,repeat,image_auroc,pixel_ap,images,seconds"
+    assert lines[0] == "scoring.score,group,repeat,image_auroc,pixel_ap,images,seconds"
     assert lines[1:3] == ["standard,a,whole,0.5,,0,0.0", "standard,b,whole,1.0,,0,0.0"]
     text = (tmp_path / "table.md").read_text()
     assert "fine: no weights" in text and "Unfinished cells: 2." in text and "| b | 100.0 | 100.0 |" in text

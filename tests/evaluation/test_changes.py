@@ -34,7 +34,7 @@ def test_photos_are_matched_by_name_in_any_order(result):
         samples=tuple(result.samples[i] for i in order),
         calibration=replace(result.calibration, flagged=result.calibration.flagged[order],
                             p_values=result.calibration.p_values[order]),
-        keys=tuple(result.keys[i] for i in order), variant_scores={},
+        keys=tuple(result.keys[i] for i in order), scores_by_name={},
     )  # fmt: skip
     changes = compare_results(result, other)
     assert len(changes.photos) == 12 and not changes.moved and not changes.newly_flagged

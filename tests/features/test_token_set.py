@@ -15,7 +15,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.features.extraction import NotFiniteError
 from codegraph_jax.features.token_set import TokensError, TokenSet
-from tests.backbones.test_given import PATCH, SIZE, Numpy, Traced, detector, placed
+from tests.backbones.test_user_backbone import PATCH, SIZE, Numpy, Traced, detector, placed
 from tests.support.photographs import drawn_parts
 
 N, H, W, C = 6, 4, 5, 8

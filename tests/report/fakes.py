@@ -57,7 +57,7 @@ class FakeResult:
     products: np.ndarray | None = None
     keys: tuple[str, ...] = ()
     added: int = 0
-    variant: str = "standard"
+    score_name: str = "standard"
     answers: Answers = field(default_factory=Answers)
     compared: dict[str, int] = field(default_factory=dict)
 

@@ -149,7 +149,9 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         (tmp_path / "review (1).json").write_text(browser.evaluate("document.querySelector('#review-text').value"))
         # the run finds the file in the directory where the browser has saved it
         result, _ = run(dataclasses.replace(config, review=str(tmp_path)), tmp_path / "run")
-        marked = result.calibration.flagged != (result.variant_scores[result.variant] >= result.calibration.threshold)
+        marked = result.calibration.flagged != (
+            result.scores_by_name[result.score_name] >= result.calibration.threshold
+        )
         answered = np.isin(result.keys, list(result.answers.photos))
         assert len(result.answers.photos) == 8
         for number, flag in enumerate(result.calibration.flagged):

@@ -6,8 +6,8 @@ import pytest
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
 from codegraph_jax.consistency.filtered import filtered_scores, rescored
-from codegraph_jax.core.own_code import own_digest
 from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.scoring import variants
@@ -62,11 +62,11 @@ def test_a_function_is_a_score(detector, comparison):
     standard, mine = detector.score(comparison), detector.score(comparison, score=smallest)
     np.testing.assert_allclose(mine.patch_scores, standard.patch_scores, atol=1e-6)
     np.testing.assert_allclose(mine.scores_rescored, standard.scores_rescored, atol=1e-5)
-    assert (standard.variant, mine.variant) == ("standard", "smallest")
-    assert next(iter(mine.variant_scores)) == "smallest" and "standard" in mine.variant_scores
+    assert (standard.score_name, mine.score_name) == ("standard", "smallest")
+    assert next(iter(mine.scores_by_name)) == "smallest" and "standard" in mine.scores_by_name
     assert mine.calibrator().chosen == "smallest"
     farther = detector.score(comparison, score=lambda distances, k: distances.max(axis=0))
-    assert (farther.patch_scores >= standard.patch_scores).all() and farther.variant == "own"
+    assert (farther.patch_scores >= standard.patch_scores).all() and farther.score_name == "own"
 
 
 def test_a_detector_with_a_score_uses_it(detector, comparison, images, shallow):
@@ -80,14 +80,14 @@ def test_a_detector_with_a_score_uses_it(detector, comparison, images, shallow):
 def test_named_scores_differ_and_are_finite(detector, comparison, name):
     standard, result = detector.score(comparison), detector.score(comparison, score=name)
     assert np.isfinite(result.scores_rescored).all() and np.isfinite(result.patch_scores).all()
-    assert result.variant == name and result.variant_scores.keys() >= {v.name for v in variants.VARIANTS}
+    assert result.score_name == name and result.scores_by_name.keys() >= {v.name for v in variants.VARIANTS}
     assert np.array_equal(result.scores_rescored, standard.scores_rescored) == (name == "standard")
 
 
 def test_settings_know_the_names():
     assert set(SCORES) == set(NAMED)
-    with pytest.raises(ConfigError, match=r"config.scoring.variant: 'nearst' is none of standard, .*FILE.py:NAME"):
-        read_config(Config, {"scoring": {"variant": "nearst"}})
+    with pytest.raises(ConfigError, match=r"config.scoring.score: 'nearst' is none of standard, .*FILE.py:NAME"):
+        read_config(Config, {"scoring": {"score": "nearst"}})
 
 
 def test_parts_of_a_variant_are_used(detector, comparison):
@@ -108,14 +108,14 @@ def test_a_score_in_a_file(tmp_path, monkeypatch, detector, comparison):
     path = tmp_path / "ideas.py"
     path.write_text("import numpy as np\ndef mine(distances, k):\n    return np.median(distances, axis=0)\n")
     found = detector.score(comparison, score=f"{path}:mine")
-    assert found.variant == "mine"
-    digest = own_digest(f"{path}:mine", SETTING)
+    assert found.score_name == "mine"
+    digest = user_code_digest(f"{path}:mine", SETTING)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(detector.score(comparison, score="ideas:mine").scores_rescored, found.scores_rescored)
     path.write_text(path.read_text().replace("median", "mean"))
-    assert own_digest(f"{path}:mine", SETTING) not in ("", digest)
-    assert own_digest("few", SETTING) == ""
-    assert read_config(Config, {"scoring": {"variant": "ideas.py:mine"}}).scoring.variant == "ideas.py:mine"
+    assert user_code_digest(f"{path}:mine", SETTING) not in ("", digest)
+    assert user_code_digest("few", SETTING) == ""
+    assert read_config(Config, {"scoring": {"score": "ideas.py:mine"}}).scoring.score == "ideas.py:mine"
     with pytest.raises(ConfigError, match="there is no 'mien' in it; did you mean 'mine'"):
         variant_of(f"{path}:mien")
     with pytest.raises(ConfigError, match="there is no file"):

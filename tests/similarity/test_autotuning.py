@@ -116,7 +116,7 @@ def test_several_processes_do_not_measure(monkeypatch) -> None:
 def test_the_timing_is_real_and_both_kernels_give_the_same() -> None:
     times = timed(KERNELS, DEGREES, GRID, CHANNELS)
     assert tuple(times) == KERNELS
-    assert all(timing.decisive > 0 for timing in times.values())
+    assert all(timing.seconds > 0 for timing in times.values())
     assert timed(KERNELS, DEGREES, GRID, CHANNELS) is times, "measured once in a process"
     assert speed("float32") > 1e8 and speed("bfloat16") > 1e8
 

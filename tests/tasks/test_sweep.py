@@ -48,7 +48,7 @@ def settings(root: Path, **changes: object):
 
 
 def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, monkeypatch):
-    vary = ["scoring.variant=standard,few", "consistency.filter=defects,off"]
+    vary = ["scoring.score=standard,few", "consistency.filter=defects,off"]
     sweep = task.run(settings(root), str(tmp_path), vary, subsets=2)
     assert compared == [12, 12], "the four points share distances, and the halves too"
     assert len(sweep.cells) == 4 * 2 * 3 and not sweep.missing and not sweep.problems
@@ -56,7 +56,7 @@ def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, mon
     assert "24 cells: 4 combinations of settings, categories: 2, 3 sets of images each" in said
     assert "± standard deviation over 2 random halves" in said and "paired differences to standard, defects" in said
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
-    assert len(lines) == 25 and lines[0].startswith("scoring.variant,consistency.filter,group,repeat,image_auroc,")
+    assert len(lines) == 25 and lines[0].startswith("scoring.score,consistency.filter,group,repeat,image_auroc,")
     again = task.run(settings(root), str(tmp_path), vary, subsets=2)
     assert len(compared) == 2, "finished cells are kept"
     assert (tmp_path / "sweep.csv").read_text().splitlines() == lines and again.markdown() == sweep.markdown()
@@ -67,12 +67,12 @@ def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, mon
 
 
 def test_numbers_are_those_of_a_detection(root, tmp_path):
-    sweep = task.run(settings(root), str(tmp_path), ["scoring.variant=fine,standard"], ["nut"], subsets=1)
+    sweep = task.run(settings(root), str(tmp_path), ["scoring.score=fine,standard"], ["nut"], subsets=1)
     detector = CoDeGraph(Config(backbone=BACKBONE))
     files = sorted((root / "nut" / "test").rglob("*.png"))
     samples = task.read_categories(DataConfig(layout="mvtec", root=str(root)), tmp_path)["nut"]
     assert len(files) == len(samples)
-    cells = {(cell.values["scoring.variant"], cell.repeat): cell for cell in sweep.cells}
+    cells = {(cell.values["scoring.score"], cell.repeat): cell for cell in sweep.cells}
     whole = detector.score(detector.compare([s.path for s in samples]), score="fine")
     np.testing.assert_allclose(cells["fine", "whole"].scores.values, whole.scores_rescored, atol=1e-6)
     half = [samples[i] for i in halves(12, 1, "nut")["half 1"]]
@@ -129,8 +129,8 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
     [
         ({"seeds": [1]}, "--seeds: detection has no seed; give --subsets=5"),
         ({"vary": ["data.root=a,b"]}, "data.root cannot be varied"),
-        ({"vary": ["scoring.variant=standard,absent"]}, "config.scoring.variant: 'absent' is none of"),
-        ({"vary": ["scoring.variant=standard,absent.py:mine"]}, "there is no file"),
+        ({"vary": ["scoring.score=standard,absent"]}, "config.scoring.score: 'absent' is none of"),
+        ({"vary": ["scoring.score=standard,absent.py:mine"]}, "there is no file"),
         ({"vary": ["scoring.fraction=0.1,2"]}, "config.scoring.fraction: 2.0 is above 1"),
     ],
 )
@@ -149,7 +149,7 @@ def test_too_few_images_for_halves(tmp_path):
 def test_the_command(root, tmp_path):
     flags = [f"--config.backbone.{name}={getattr(BACKBONE, name)}" for name in ("name", "weights", "image_size")]
     ended = codegraph(
-        "sweep", root, "--config=mvtec", *flags, "--vary", "scoring.variant=standard,nearest", "--categories=nut",
+        "sweep", root, "--config=mvtec", *flags, "--vary", "scoring.score=standard,nearest", "--categories=nut",
         "--subsets", 2, f"--out={tmp_path}",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -11,8 +11,8 @@ import numpy as np
 
 from codegraph_jax.backbones.errors import BackboneError
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
-from codegraph_jax.core.own_code import own_object
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.user_code import user_object
 from codegraph_jax.data.images import RESAMPLE
 
 LARGEST = 518
@@ -21,7 +21,7 @@ REQUIRED = ("weights", "patch_size", "mean", "std")
 
 
 @dataclass(frozen=True, eq=False)
-class GivenBackbone:
+class UserBackbone:
     """A network that implements `Backbone`, with what the package needs to know of it.
 
     Attributes:
@@ -45,7 +45,7 @@ class GivenBackbone:
     on_host: bool
 
     @classmethod
-    def of(cls, network: Backbone, image_size: int) -> "GivenBackbone":
+    def of(cls, network: Backbone, image_size: int) -> "UserBackbone":
         """Checks a network, and calls it once on an image of this side in pixels (without computing, if JAX can).
 
         Raises:
@@ -147,18 +147,18 @@ class GivenBackbone:
         return self
 
 
-def _flatten(given: GivenBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _flatten(given: UserBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     facts = tuple(getattr(given, field.name) for field in fields(given)[1:-1])
     # a network that JAX cannot trace is no child: it has no arrays that JAX could place
     return ((), (given.network, facts)) if given.on_host else ((given.network,), (None, facts))
 
 
-def _unflatten(about: tuple[Any, ...], children: tuple[Any, ...]) -> GivenBackbone:
+def _unflatten(about: tuple[Any, ...], children: tuple[Any, ...]) -> UserBackbone:
     network, facts = about
-    return GivenBackbone(*(*(children or (network,)), *facts, not children))
+    return UserBackbone(*(*(children or (network,)), *facts, not children))
 
 
-jax.tree_util.register_pytree_node(GivenBackbone, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(UserBackbone, _flatten, _unflatten)
 
 
 def default_size(network: Backbone) -> int:
@@ -175,7 +175,7 @@ def imported_backbone(place: str) -> Backbone:
         ConfigError: there is no such file, module or object.
     """
     setting = "config.backbone.name"
-    with own_object(place, setting) as found:
+    with user_object(place, setting) as found:
         if not isinstance(found, type) and hasattr(found, "patch_size"):
             return found
         if not callable(found):

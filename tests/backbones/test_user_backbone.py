@@ -267,7 +267,9 @@ def test_settings_of_presets_do_not_apply():
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module in the current directory."""
-    text = "from tests.backbones.test_given import Numpy, Traced\nmake, own, six = lambda: Traced(), Numpy(), 6\n"
+    text = (
+        "from tests.backbones.test_user_backbone import Numpy, Traced\nmake, own, six = lambda: Traced(), Numpy(), 6\n"
+    )
     (tmp_path / "own_network.py").write_text(text)
     (tmp_path / "faulty_network.py").write_text("import no_such_package\n")
     monkeypatch.chdir(tmp_path)
