@@ -237,7 +237,7 @@ class CoDeGraph:
             raise UserError(f'this detector has the backbone {self.backbone.name}; make one with "precomputed"')
         tokens = TokenSet(layers, grid, image_features)
         patches, other = tokens.grid[0] * tokens.grid[1], copy.copy(self)
-        backbone = PrecomputedBackbone(patches, tokens.widths, patch_size, tokens.given)
+        backbone = PrecomputedBackbone.of(patches, tokens.widths, patch_size, tokens.has_image_features)
         config = other._tuned(self.config, tokens.grid, backbone.width)
         self.choice = other.choice
         other._set_up(config, self.mesh, backbone)

@@ -17,9 +17,8 @@ from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.core.array_files import SavedFilesError, read_pair, write_pair
-from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.names import printable
+from codegraph_jax.core.tables import data_frame
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.data.placement import Placement
@@ -255,13 +254,8 @@ class DetectionResult:
         Raises:
             UserError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            command = install_command(["pandas"])
-            raise UserError(f"to_frame needs the package pandas, which is not installed: {command}") from None
         # whole numbers that may be missing stay whole numbers
-        return pandas.DataFrame(self.rows()).astype({"group": "Int64"})
+        return data_frame(self.rows()).astype({"group": "Int64"})
 
     def plot(self, image: int) -> "Picture":
         """A photo, and its anomaly map beside it; a notebook shows the figure, `savefig` writes it.

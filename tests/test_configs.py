@@ -88,6 +88,7 @@ def test_every_setting_is_explained_in_a_sentence(module):
 NO_FILES = {
     "law",
     "rule",
+    "radius",
     "fallback",
     "layout",
     "categories",

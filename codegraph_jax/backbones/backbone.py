@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,8 +27,8 @@ RANDOM_NUMBERS = "random numbers"
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
-@dataclass(frozen=True)
-class PresetBackbone:
+@dataclass(frozen=True, kw_only=True)
+class PresetBackbone(LoadedBackbone):
     """A vision transformer with its parameters, which do not count when backbones are compared.
 
     A pytree, whose leaves are the parameters: a compiled program takes them as arguments.
@@ -36,65 +37,11 @@ class PresetBackbone:
         preset: architecture and preprocessing.
         model: the Flax module.
         params: parameters of the module.
-        weights: origin of the parameters with commit or hash, for the manifest.
-        blocks: 0-based blocks whose outputs are the layers.
     """
 
     preset: Preset
     model: VisionTransformer
     params: Any = field(compare=False)
-    weights: str
-    blocks: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the preset."""
-        return self.preset.name
-
-    @property
-    def image_size(self) -> int:
-        """Default side of the input in pixels."""
-        return self.preset.image_size
-
-    @property
-    def discriminative(self) -> bool:
-        """See `Preset`."""
-        return self.preset.discriminative
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.preset.patch_size
-
-    @property
-    def mean(self) -> tuple[float, float, float]:
-        """Mean of RGB in [0, 1]."""
-        return self.preset.mean
-
-    @property
-    def std(self) -> tuple[float, float, float]:
-        """Standard deviation of RGB in [0, 1]."""
-        return self.preset.std
-
-    @property
-    def resample(self) -> str:
-        """Resampling filter, see `Frame.place`."""
-        return self.preset.resample
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each layer."""
-        return (self.preset.width,) * len(self.blocks)
-
-    @property
-    def width(self) -> int:
-        """Channels of every layer."""
-        return self.preset.width
-
-    @property
-    def on_host(self) -> bool:
-        """See `LoadedBackbone`."""
-        return False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -109,20 +56,20 @@ class PresetBackbone:
         }
 
     @property
-    def variant(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """See `LoadedBackbone`."""
-        variant: dict[str, Any] = {"position_offset": self.model.position_offset}
-        if not self.preset.discriminative:
+        details: dict[str, Any] = {"position_offset": self.model.position_offset}
+        if not self.discriminative:
             # the image feature, by which products are told apart, is that of the last block that runs
-            variant |= {"depth": self.model.architecture.depth}
-        return variant
+            details |= {"depth": self.model.architecture.depth}
+        return details
 
     @property
     def fixed_settings(self) -> dict[str, Any]:
         """See `LoadedBackbone`."""
         own = self.model.architecture.activation
         return {
-            "name": self.preset.name,
+            "name": self.name,
             "weights": "random" if self.weights.startswith(RANDOM_NUMBERS) else "",
             "blocks": self.blocks,
             "dtype": jnp.dtype(self.model.dtype).name,
@@ -148,9 +95,8 @@ class PresetBackbone:
         return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
 
 
-jax.tree_util.register_dataclass(
-    PresetBackbone, data_fields=["params"], meta_fields=["preset", "model", "weights", "blocks"]
-)
+FIELDS = [own.name for own in dataclasses.fields(PresetBackbone) if own.name != "params"]
+jax.tree_util.register_dataclass(PresetBackbone, data_fields=["params"], meta_fields=FIELDS)
 
 
 def weights_identity(weights: str) -> str:
@@ -166,7 +112,7 @@ def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[s
         "image_size": config.image_size,
         "blocks": list(backbone.blocks),
         "activation": config.activation,
-    } | backbone.variant
+    } | backbone.details
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
@@ -217,9 +163,12 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
     model = VisionTransformer(
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
     )
+    params = jax.tree_util.tree_map_with_path(partial(_stored, dtype), loaded)
+    same = ("name", "patch_size", "mean", "std", "resample", "image_size", "discriminative")
     return PresetBackbone(
-        preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks)
-    )
+        **{name: getattr(preset, name) for name in same}, weights=weights, blocks=tuple(blocks),
+        widths=(preset.width,) * len(blocks), preset=preset, model=model, params=params,
+    )  # fmt: skip
 
 
 def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:
@@ -238,12 +187,7 @@ def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpo
     return dataclasses.replace(preset.architecture, activation=stated)
 
 
-def _stored(dtype: Any) -> Any:
-    """Converts matrices to the type of the products, and all other parameters to float32."""
-
-    def store(path: Any, leaf: Any) -> Array:
-        name = path[-1].key
-        in_float32 = name != "kernel" or path[0].key == "projection"
-        return jnp.asarray(leaf, jnp.float32 if in_float32 else dtype)
-
-    return store
+def _stored(dtype: Any, path: Any, leaf: Any) -> Array:
+    """A matrix in the type of the products, or any other parameter in float32."""
+    in_float32 = path[-1].key != "kernel" or path[0].key == "projection"
+    return jnp.asarray(leaf, jnp.float32 if in_float32 else dtype)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from codegraph_jax.backbones.backbone import PresetBackbone, load_backbone
+from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
 from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
@@ -22,7 +22,7 @@ def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
         backbone: any implementation of the interface.
         image_size: side of the input in pixels on which it is tried; 0: its default.
     """
-    if isinstance(backbone, PresetBackbone | UserBackbone):
+    if isinstance(backbone, LoadedBackbone):
         return backbone
     return UserBackbone.of(backbone, image_size or default_size(backbone))
 
@@ -65,7 +65,7 @@ def backbone_settings(
     except TypeError as error:
         raise ConfigError(f"config.backbone: {error}") from None
     if own.name == PRECOMPUTED:
-        return dataclasses.replace(settings, backbone=own), PrecomputedBackbone()
+        return dataclasses.replace(settings, backbone=own), PrecomputedBackbone.of()
     given = _given(backbone, own)
     if given is not None:
         own = _fixed(own, given, fields, named=backbone is None)

@@ -7,55 +7,39 @@ import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.backbones.protocol import LoadedBackbone
-from codegraph_jax.core.errors import UserError
 
 PRECOMPUTED = "precomputed"
 """Its name in `config.backbone.name`."""
 
 
-@dataclass(frozen=True)
-class PrecomputedBackbone:
-    """Unpacks tokens that were computed elsewhere (`features.token_set`); see `LoadedBackbone`.
+@dataclass(frozen=True, kw_only=True)
+class PrecomputedBackbone(LoadedBackbone):
+    """Unpacks tokens that were computed elsewhere (`features.token_set`).
 
     Attributes:
         patches: number of patches of an image.
-        widths: channels of each layer.
-        patch_size: side in pixels that a patch stands for in the maps.
-        discriminative: whether image features are given.
     """
 
-    patches: int = 0
-    widths: tuple[int, ...] = ()
-    patch_size: int = 1
-    discriminative: bool = False
+    patches: int
 
-    name, weights, resample, on_host, image_size = PRECOMPUTED, PRECOMPUTED, "bilinear", True, 1
-    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    @classmethod
+    def of(
+        cls, patches: int = 0, widths: tuple[int, ...] = (), patch_size: int = 1, image_features: bool = False
+    ) -> "PrecomputedBackbone":
+        """The backbone of tokens of this form; by default of none.
 
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Numbers of the layers."""
-        return tuple(range(len(self.widths)))
-
-    @property
-    def width(self) -> int:
-        """Channels of the widest layer."""
-        return max(self.widths)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {"weights": PRECOMPUTED}
-
-    @property
-    def variant(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {}
-
-    @property
-    def fixed_settings(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {"name": PRECOMPUTED}
+        Args:
+            patches: see the attributes.
+            widths: channels of each layer.
+            patch_size: side in pixels that a patch stands for in the maps.
+            image_features: whether image features are given.
+        """
+        blocks = tuple(range(len(widths)))
+        return cls(
+            name=PRECOMPUTED, weights=PRECOMPUTED, patch_size=patch_size, mean=(0.0,) * 3, std=(1.0,) * 3,
+            resample="bilinear", image_size=1, discriminative=image_features, blocks=blocks, widths=widths,
+            on_host=True, patches=patches,
+        )  # fmt: skip
 
     def __call__(self, images: Float[np.ndarray, "n k"]) -> tuple[list[Any], Any]:
         """The layers [n, p, c] and image features [n, d] of packed tokens."""
@@ -67,7 +51,3 @@ class PrecomputedBackbone:
     def flop(self, rows: int, columns: int) -> float:
         """1: reading tokens takes hardly any, and 0 stands for an unknown number."""
         return 1.0
-
-    def portable(self) -> LoadedBackbone:
-        """See `LoadedBackbone`."""
-        raise UserError("precomputed features have no network to export")

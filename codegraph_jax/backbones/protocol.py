@@ -1,9 +1,12 @@
 """The interface of backbones: the one that a network of one's own has to offer, and the one that the package uses."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jaxtyping import Array, Float
+
+from codegraph_jax.core.settings import ConfigError
 
 Tokens = tuple[Sequence[Float[Array, "n p c"]], Float[Array, "n d"] | None]
 """The output of a backbone: the patch tokens of each layer, and a feature of each whole image or None."""
@@ -53,60 +56,59 @@ class Backbone(Protocol):
         """
 
 
-class LoadedBackbone(Backbone, Protocol):
-    """A backbone with all that the package needs to know of it; a pytree."""
+@dataclass(frozen=True, kw_only=True)
+class LoadedBackbone:
+    """A backbone as the package uses it; a pytree.
 
-    @property
-    def name(self) -> str:
-        """Name in messages."""
+    Attributes:
+        name: name in messages.
+        weights, patch_size, mean, std, resample: see `Backbone`.
+        image_size: default side of the input in pixels.
+        discriminative: whether the image feature distinguishes images well enough for re-scoring.
+        blocks: numbers of the layers.
+        widths: channels of each layer.
+        on_host: whether JAX cannot trace it, so that it is called with NumPy arrays outside of compiled programs.
+    """
 
-    @property
-    def image_size(self) -> int:
-        """Default side of the input in pixels."""
+    name: str
+    weights: str
+    patch_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: str
+    image_size: int
+    discriminative: bool
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    on_host: bool = False
 
-    @property
-    def discriminative(self) -> bool:
-        """Whether the image feature distinguishes images well enough for re-scoring."""
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Numbers of the layers."""
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each layer."""
+    def __call__(self, images: Any) -> tuple[list[Any], Any]:
+        """The layers [n, p, c] in float32, and image features [n, d], which are never None."""
+        raise NotImplementedError
 
     @property
     def width(self) -> int:
         """Channels of the widest layer, to which the others are filled with 0."""
-
-    @property
-    def resample(self) -> str:
-        """Resampling filter, see `Frame.place`."""
-
-    @property
-    def on_host(self) -> bool:
-        """Whether JAX cannot trace it, so that it is called with NumPy arrays outside of compiled programs."""
+        return max(self.widths)
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the numbers of its output depend on, for caches, as JSON."""
+        return {"weights": self.weights, "patch_size": self.patch_size} | self.details
 
     @property
-    def variant(self) -> dict[str, Any]:
-        """Further fields of the feature identity, for networks with equal weights and settings, as JSON."""
+    def details(self) -> dict[str, Any]:
+        """Fields that tell apart networks with equal weights and settings in the feature identity, as JSON."""
+        return {"widths": list(self.widths)}
 
     @property
     def fixed_settings(self) -> dict[str, Any]:
         """The fields of `config.backbone` that it fixes."""
-
-    def __call__(self, images: Any) -> tuple[list[Any], Any]:
-        """The layers [n, p, c] in float32, and image features [n, d], which are never None."""
-
-    def __hash__(self) -> int: ...
+        return {"name": self.weights, "weights": "", "blocks": (), "activation": "checkpoint"}
 
     def flop(self, rows: int, columns: int) -> float:
         """Floating-point operations for one image of `rows` x `columns` patches; 0: not known."""
+        raise NotImplementedError
 
     def portable(self) -> "LoadedBackbone":
         """The same network without choices for the present device, to be exported.
@@ -114,3 +116,6 @@ class LoadedBackbone(Backbone, Protocol):
         Raises:
             ConfigError: JAX cannot trace it.
         """
+        if self.on_host:
+            raise ConfigError(f"the backbone {self.name!r} is not a JAX pytree, so that its program cannot be exported")
+        return self

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -20,29 +20,15 @@ LARGEST = 518
 REQUIRED = ("weights", "patch_size", "mean", "std")
 
 
-@dataclass(frozen=True, eq=False)
-class UserBackbone:
-    """A network that implements `Backbone`, with what the package needs to know of it.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UserBackbone(LoadedBackbone):
+    """A network that implements `Backbone`; `discriminative` if it gives image features of its own.
 
     Attributes:
         network: the given object.
-        weights, patch_size, mean, std, resample: see `Backbone`.
-        widths: channels of each layer.
-        discriminative: whether the network gives image features of its own.
-        on_host: see `LoadedBackbone`.
-        image_size: default side of the input in pixels.
     """
 
     network: Any
-    weights: str
-    patch_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    resample: str
-    widths: tuple[int, ...]
-    discriminative: bool
-    image_size: int
-    on_host: bool
 
     @classmethod
     def of(cls, network: Backbone, image_size: int) -> "UserBackbone":
@@ -57,46 +43,19 @@ class UserBackbone:
         if image_size % patch:
             # the caller reports it, with sizes that would do
             image_size = max(1, image_size // patch) * patch
-        given = cls(network, weights, patch, mean, std, resample, (), True, image_size, on_host)
+        found = cls(
+            name=weights, weights=weights, patch_size=patch, mean=mean, std=std, resample=resample,
+            image_size=default_size(network), discriminative=True, blocks=(), widths=(), on_host=on_host,
+            network=network,
+        )  # fmt: skip
         if on_host:
-            layers, image = given._called(np.zeros((1, image_size, image_size, 3), np.float32))
+            layers, image = found._called(np.zeros((1, image_size, image_size, 3), np.float32))
         else:
             _require_static(network)
             blank = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-            layers, image = jax.eval_shape(lambda own, images: own._called(images), given, blank)
+            layers, image = jax.eval_shape(lambda own, images: own._called(images), found, blank)
         widths = tuple(int(layer.shape[2]) for layer in layers)
-        size = default_size(network)
-        return cls(network, weights, patch, mean, std, resample, widths, image is not None, size, on_host)
-
-    @property
-    def name(self) -> str:
-        """Name in messages and settings."""
-        return self.weights
-
-    @property
-    def blocks(self) -> tuple[int, ...]:
-        """Numbers of the layers."""
-        return tuple(range(len(self.widths)))
-
-    @property
-    def width(self) -> int:
-        """Channels of the widest layer."""
-        return max(self.widths)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {"weights": self.weights, "patch_size": self.patch_size} | self.variant
-
-    @property
-    def variant(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {"widths": list(self.widths)}
-
-    @property
-    def fixed_settings(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        return {"name": self.weights, "weights": "", "blocks": (), "activation": "checkpoint"}
+        return replace(found, discriminative=image is not None, blocks=tuple(range(len(widths))), widths=widths)
 
     def __call__(self, images: Any) -> tuple[list[Any], Any]:
         """The layers [n, p, c], and image features [n, d]: those of the network, or the mean of its last layer."""
@@ -138,24 +97,19 @@ class UserBackbone:
         lowered = jax.jit(lambda own, images: own(images)).lower(self, jax.ShapeDtypeStruct(shape, jnp.float32))
         return float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
-    def portable(self) -> LoadedBackbone:
-        """See `LoadedBackbone`."""
-        if self.on_host:
-            raise ConfigError(
-                f"the backbone {self.weights!r} is not a JAX pytree, so that its program cannot be exported"
-            )
-        return self
+
+FIELDS = [own.name for own in fields(UserBackbone) if own.name != "network"]
 
 
-def _flatten(given: UserBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    facts = tuple(getattr(given, field.name) for field in fields(given)[1:-1])
+def _flatten(backbone: UserBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    values, network = tuple(getattr(backbone, name) for name in FIELDS), backbone.network
     # a network that JAX cannot trace is no child: it has no arrays that JAX could place
-    return ((), (given.network, facts)) if given.on_host else ((given.network,), (None, facts))
+    return ((), (network, values)) if backbone.on_host else ((network,), (None, values))
 
 
 def _unflatten(about: tuple[Any, ...], children: tuple[Any, ...]) -> UserBackbone:
-    network, facts = about
-    return UserBackbone(*(*(children or (network,)), *facts, not children))
+    network, values = about
+    return UserBackbone(network=children[0] if children else network, **dict(zip(FIELDS, values)))
 
 
 jax.tree_util.register_pytree_node(UserBackbone, _flatten, _unflatten)

@@ -18,7 +18,7 @@ from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import Setting, settings_of
+from codegraph_jax.core.settings import Setting, setting_at, settings_of
 
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
@@ -199,10 +199,8 @@ def _folder(config: Any) -> str:
     setting = dict(TASKS[config.task].arguments).get("PHOTOS")
     if not setting:
         return ""
-    place: Any = config
-    for name in setting.split("."):
-        place = place[name]
-    path = str(place).rpartition(":")[2] if str(place).startswith(("csv:", "tfds:", "voc:")) else str(place)
+    path = str(setting_at(config, setting))
+    path = path.rpartition(":")[2] if path.startswith(("csv:", "tfds:", "voc:")) else path
     name = Path(os.path.realpath(Path(path).expanduser())).name if path else ""
     return file_stem(name) if name else ""
 

@@ -10,7 +10,7 @@ from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.launch import task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting
+from codegraph_jax.core.settings import Setting, setting_at
 
 WIDTH = 100
 WITHOUT_JAX = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
@@ -36,18 +36,12 @@ def flags_text(command: Command) -> str:
 
 def _default(values: Any, path: str, short: ShortFlag) -> str:
     """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
-    value = _value(values, path)
+    value = setting_at(values, path)
     if short.rule:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
     value = next((word for word, meaning in short.words.items() if meaning == value), value)
     return f" ({value})" if value and value != -1 else ""
-
-
-def _value(values: Any, path: str) -> Any:
-    for name in path.split("."):
-        values = values[name]
-    return values
 
 
 def settings_text(word: str) -> str:
@@ -98,7 +92,7 @@ def _short(setting: Setting) -> Iterator[str]:
 
 def _entry(setting: Setting, values: Any) -> str:
     """A setting: a line with its flags and default, and its meaning below."""
-    value = _value(values, setting.path)
+    value = setting_at(values, setting.path)
     default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
     names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
     choices = setting.limits.get("choices")

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sweep import Sweep, markdown_table
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.settings import with_settings
+from codegraph_jax.core.sweep import Sweep
+from codegraph_jax.core.tables import markdown_table, text_table
 
 MEAN = "mean"
 """Key of the mean over all groups of a published table."""
@@ -49,18 +49,7 @@ class Published:
 
     def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The nested settings of a config with the changes."""
-        changed = {name: self._plain(value) for name, value in config.items()}
-        for path, value in self.changes.items():
-            place, (*groups, name) = changed, path.split(".")
-            for group in groups:
-                place = place[group]
-            if name not in place:
-                raise ConfigError(f"config.{path}: unknown field of the config {self.config}")
-            place[name] = value
-        return changed
-
-    def _plain(self, value: Any) -> Any:
-        return {name: self._plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
+        return with_settings(config, self.changes)
 
 
 @dataclass(frozen=True)

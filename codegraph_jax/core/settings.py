@@ -5,6 +5,7 @@ field. Fields with `path_like` metadata may begin with `~`.
 """
 
 import ast
+import copy
 import dataclasses
 import functools
 import inspect
@@ -177,6 +178,29 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, place)
     return cls(**built)
+
+
+def setting_at(values: Any, path: str) -> Any:
+    """The value at a dotted path in nested settings."""
+    for name in path.split("."):
+        values = values[name]
+    return values
+
+
+def with_settings(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with some values replaced, by their dotted paths.
+
+    Raises:
+        ConfigError: there is no such setting.
+    """
+    copied = copy.deepcopy({**values})
+    for path, value in changes.items():
+        above, _, name = path.rpartition(".")
+        group = setting_at(copied, above) if above else copied
+        if name not in group:
+            raise ConfigError(f"config.{path}: unknown field")
+        group[name] = value
+    return copied
 
 
 def _expanded(value: Any) -> Any:

@@ -3,12 +3,11 @@
 A finished cell is a file, so that a killed sweep goes on, and several hosts with a shared directory divide the work.
 """
 
-import importlib.util
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from codegraph_jax.core.comparison import Difference, ImageScores, auroc_differe
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
-from codegraph_jax.core.settings import ConfigError, Setting, settings_of
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.settings import ConfigError, Setting, settings_of, with_settings
+from codegraph_jax.core.tables import data_frame, latex, markdown, markdown_table, text_table
+from codegraph_jax.core.workdir import written_to
 
 CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.csv", "table.md", "table.tex"
 """Directory of the finished cells, and files of a sweep, in its workdir."""
@@ -32,6 +32,8 @@ NORMAL = 1.96
 OF_IMAGES = "image_auroc"
 """The metric whose differences are resampled over images."""
 
+AS_GIVEN = "as given"
+"""Name of a point without varied settings."""
 DIFFERENCE = "paired differences to {}, with 95 % intervals:"
 """Heading of the table of differences."""
 
@@ -109,14 +111,9 @@ def read_points(vary: Sequence[str], cls: type, settings: Mapping[str, Any], fix
         columns.append((path, texts))
     points = []
     for chosen in itertools.product(*(texts for _, texts in columns)):
-        values, changed = dict(zip((path for path, _ in columns), chosen)), json.loads(json.dumps(settings))
-        for path, text in values.items():
-            *groups, name = path.split(".")
-            place = changed
-            for group in groups:
-                place = place[group]
-            place[name] = _typed(known[path], text)
-        points.append(Point(values, changed))
+        values = dict(zip((path for path, _ in columns), chosen))
+        typed = {path: _typed(known[path], text) for path, text in values.items()}
+        points.append(Point(values, with_settings(settings, typed)))
     return points
 
 
@@ -212,13 +209,24 @@ class Sweep:
     problems: Mapping[str, str] = field(default_factory=dict)
     smaller: frozenset[str] = frozenset()
 
+    def _values(self, point: Point, metric: str) -> dict[tuple[str, str], float]:
+        """The values of a metric by group and repeat."""
+        return {
+            (cell.group, cell.repeat): value
+            for cell in self.cells
+            if cell.values == point.values and (value := cell.metrics.get(metric)) is not None
+        }
+
+    def _scores(self, point: Point) -> dict[str, ImageScores]:
+        """The image scores of the whole sets by group."""
+        cells = [cell for cell in self.cells if cell.values == point.values and cell.repeat == WHOLE]
+        return {cell.group: cell.scores for cell in cells if cell.scores}
+
     def means(self, point: Point, metric: str) -> dict[str, float]:
         """The mean over the groups, by repeat; only repeats for which every group has a value."""
         found: dict[str, list[float]] = {}
-        for cell in self.cells:
-            value = cell.metrics.get(metric)
-            if cell.values == point.values and value is not None:
-                found.setdefault(cell.repeat, []).append(value)
+        for (_, repeat), value in self._values(point, metric).items():
+            found.setdefault(repeat, []).append(value)
         return {repeat: float(np.mean(values)) for repeat, values in found.items() if len(values) == len(self.groups)}
 
     def value(self, point: Point, metric: str) -> tuple[float | None, float | None]:
@@ -239,37 +247,23 @@ class Sweep:
         Image AUROC of whole sets: a bootstrap over the images. Other metrics with random halves: the halves' standard
         deviation. With seeds: a bootstrap over pairs of group and seed.
         """
+        both = point, self.points[0]
         if metric == OF_IMAGES:
-            sides = [self._scores(one) for one in (point, self.points[0])]
+            sides = [self._scores(one) for one in both]
             if all(set(side) == set(self.groups) for side in sides) and _same_images(*sides):
                 return auroc_difference(*sides)
-        means = [self.means(one, metric) for one in (point, self.points[0])]
-        common = [repeat for repeat in means[0] if repeat in means[1]]
-        if WHOLE not in common:
-            values = [self._by_cell(one, metric) for one in (point, self.points[0])]
-            return mean_difference((values[0][key], values[1][key]) for key in values[0] if key in values[1])
-        differences = {repeat: means[0][repeat] - means[1][repeat] for repeat in common}
+        means, others = (self.means(one, metric) for one in both)
+        differences = {repeat: mean - others[repeat] for repeat, mean in means.items() if repeat in others}
+        if WHOLE not in differences:
+            values, others_values = (self._values(one, metric) for one in both)
+            return mean_difference((value, others_values[key]) for key, value in values.items() if key in others_values)
         whole = differences.pop(WHOLE)
+        halves = list(differences.values())
         # halves so small that both points agree on them say nothing about the whole sets
-        if len(differences) < 2 or np.ptp(list(differences.values())) == 0:
+        if len(halves) < 2 or np.ptp(halves) == 0:
             return None
-        around = NORMAL * float(np.std(list(differences.values()), ddof=1))
+        around = NORMAL * float(np.std(halves, ddof=1))
         return Difference(whole, whole - around, whole + around)
-
-    def _scores(self, point: Point) -> dict[str, ImageScores]:
-        return {
-            cell.group: cell.scores
-            for cell in self.cells
-            if cell.values == point.values and cell.repeat == WHOLE and cell.scores
-        }
-
-    def _by_cell(self, point: Point, metric: str) -> dict[tuple[str, str], float]:
-        found = {}
-        for cell in self.cells:
-            value = cell.metrics.get(metric)
-            if cell.values == point.values and value is not None:
-                found[cell.group, cell.repeat] = value
-        return found
 
     @property
     def shown(self) -> dict[str, str]:
@@ -302,32 +296,24 @@ class Sweep:
         """`rows` as a pandas DataFrame.
 
         Raises:
-            ImportError: pandas is not installed; `pandas.read_csv` reads sweep.csv elsewhere.
+            UserError: pandas is not installed.
         """
-        if importlib.util.find_spec("pandas") is None:
-            raise ImportError(f"to_frame needs pandas: pip install pandas; or read {TABLE} with any other program")
-        return importlib.import_module("pandas").DataFrame(self.rows())
+        return data_frame(self.rows())
 
     def table(self) -> tuple[list[str], list[list[str]], list[list[bool]]]:
-        """Headings, cells in percent, and which cells hold the best value of their column; problems come last."""
-        varied = list(self.points[0].values)
-        headings = [*(varied or ["settings"]), *self.shown.values()]
-        values = {(i, key): self.value(point, key) for i, point in enumerate(self.points) for key in self.shown}
-        best = {}
+        """Headings, cells in percent, and which cells hold the best value of their column."""
+        varied = list(self.points[0].values) or ["settings"]
+        rows = [list(point.values.values()) or [AS_GIVEN] for point in self.points]
+        best = [[False] * len(varied) for _ in rows]
         for key in self.shown:
-            known = [round(100 * v[0], 1) for i in range(len(self.points)) if (v := values[i, key])[0] is not None]
-            best[key] = (min if key in self.smaller else max)(known, default=None)
-        rows, bold = [], []
-        for i, point in enumerate(self.points):
-            own = [values[i, key] for key in self.shown]
-            rows.append([*(point.values.values() if varied else ["as given"]), *(_percent(*value) for value in own)])
-            several = len(self.points) > 1
-            marked = [
-                several and value is not None and round(100 * value, 1) == best[key]
-                for (value, _), key in zip(own, self.shown)
-            ]
-            bold.append([False] * (len(headings) - len(marked)) + marked)
-        return headings, rows, bold
+            values = [self.value(point, key) for point in self.points]
+            rounded = [None if value is None else round(100 * value, 1) for value, _ in values]
+            choose = min if key in self.smaller else max
+            record = choose((value for value in rounded if value is not None), default=None)
+            for row, marks, value, found in zip(rows, best, values, rounded):
+                row.append(_percent(*value))
+                marks.append(len(rows) > 1 and found is not None and found == record)
+        return [*varied, *self.shown.values()], rows, best
 
     def difference_table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and rows of the paired differences to the first point, in points with their intervals."""
@@ -341,15 +327,13 @@ class Sweep:
         """Headings and rows of a metric in percent: a row for each group, a column for each point."""
         rows = []
         for group in self.groups:
-            one = Sweep(self.points, [group], [cell for cell in self.cells if cell.group == group], self.metrics)
+            one = replace(self, groups=[group], cells=[cell for cell in self.cells if cell.group == group])
             rows.append([group, *(_percent(*one.value(point, metric)) for point in self.points)])
-        return ["", *(point.name or "as given" for point in self.points)], rows
+        return ["", *(point.name or AS_GIVEN for point in self.points)], rows
 
     def text(self) -> str:
         """The table and the differences for the terminal."""
-        headings, rows, bold = self.table()
-        marked = [[f"*{cell}" if best else cell for cell, best in zip(*pair)] for pair in zip(rows, bold)]
-        lines = ["percent" + ("; * best" if len(rows) > 1 else "") + self._spread_note(), text_table(headings, marked)]
+        lines = [f"percent{'; * best' * (len(self.points) > 1)}{self._spread_note()}", self._marked(text_table, "*{}")]
         if len(self.points) > 1:
             lines += ["", DIFFERENCE.format(self.points[0].name), text_table(*self.difference_table())]
         lines += [f"{name}: {problem}" for name, problem in self.problems.items()]
@@ -358,31 +342,43 @@ class Sweep:
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """The tables as Markdown, the best values in bold."""
-        headings, rows, bold = self.table()
-        marked = [[f"**{cell}**" if best else cell for cell, best in zip(*pair)] for pair in zip(rows, bold)]
-        parts = [f"Percent{self._spread_note()}.", markdown_table(headings, marked)]
+        """The tables as Markdown, the best values in bold; problems come last."""
+        parts = [f"Percent{self._spread_note()}.", self._marked(markdown_table, "**{}**")]
         if len(self.groups) > 1:
             for key, name in self.shown.items():
-                columns, lines = self.by_group(key)
-                parts += [f"{name}:", markdown_table(columns, lines)]
+                parts += [f"{name}:", markdown_table(*self.by_group(key))]
         if len(self.points) > 1:
-            parts += [_plain(DIFFERENCE.format(self.points[0].name)), markdown_table(*self.difference_table())]
-        parts += [f"{_plain(name)}: {_plain(problem)}" for name, problem in self.problems.items()]
+            heading = markdown(DIFFERENCE.format(self.points[0].name))
+            parts += [heading, markdown_table(*self.difference_table())]
+        parts += [markdown(f"{name}: {problem}") for name, problem in self.problems.items()]
         if self.missing:
             parts.append(f"Unfinished cells: {self.missing}.")
         return "\n\n".join(parts) + "\n"
 
     def latex(self) -> str:
         """The table of means as a LaTeX tabular, the best values in bold."""
-        headings, rows, bold = self.table()
-        texts = len(headings) - len(self.shown)
-        lines = [r"\begin{tabular}{" + "l" * texts + "r" * len(self.shown) + "}", r"\hline"]
-        lines += [" & ".join(map(_latex, headings)) + r" \\", r"\hline"]
-        for row, best in zip(rows, bold):
-            cells = (rf"\textbf{{{_latex(cell)}}}" if marked else _latex(cell) for cell, marked in zip(row, best))
-            lines.append(" & ".join(cells) + r" \\")
-        return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
+        columns = "l" * max(len(self.points[0].values), 1) + "r" * len(self.shown)
+
+        def tabular(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+            first, *others = (" & ".join(row) + r" \\" for row in ([*map(latex, headings)], *rows))
+            lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", first, r"\hline", *others]
+            return "\n".join([*lines, r"\hline", r"\end{tabular}"]) + "\n"
+
+        return self._marked(tabular, r"\textbf{{{}}}", latex)
+
+    def _marked(
+        self, table: Callable[[list[str], list[list[str]]], str], best: str, escape: Callable[[str], str] = str
+    ) -> str:
+        """The table in some format, with its best cells formatted by `best`."""
+        headings, rows, marks = self.table()
+        cells = [[best.format(escape(c)) if m else escape(c) for c, m in zip(*pair)] for pair in zip(rows, marks)]
+        return table(headings, cells)
+
+    def report(self, workdir: Path) -> None:
+        """Writes the tables and prints the most important ones."""
+        with written_to(workdir):
+            self.write(workdir)
+        print(f"\n{self.text()}\ntables: {workdir / MARKDOWN}, {LATEX}, {TABLE}, {DIFFERENCES}", flush=True)
 
     def write(self, workdir: Path) -> None:
         """Writes sweep.csv, differences.csv, table.md and table.tex."""
@@ -393,11 +389,10 @@ class Sweep:
         write_text(workdir / LATEX, self.latex())
 
     def _spread_note(self) -> str:
-        repeats = dict.fromkeys(cell.repeat for cell in self.cells)
-        halves = sum(repeat != WHOLE for repeat in repeats)
-        if WHOLE in repeats:
-            return f"; ± standard deviation over {halves} random halves" if halves > 1 else ""
-        return f"; ± standard deviation over {halves} seeds" if halves > 1 else ""
+        repeats = {cell.repeat for cell in self.cells}
+        kind = "random halves" if WHOLE in repeats else "seeds"
+        count = len(repeats - {WHOLE})
+        return f"; ± standard deviation over {count} {kind}" if count > 1 else ""
 
 
 def halves(images: int, count: int, name: str) -> dict[str, np.ndarray]:
@@ -421,24 +416,3 @@ def _percent(value: float | None, spread: float | None) -> str:
 
 def _interval(difference: Difference) -> str:
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * number for number in difference))
-
-
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    first, *others = ("| " + " | ".join(map(_plain, row)) + " |" for row in (headings, *rows))
-    return "\n".join([first, "|" + "---|" * len(headings), *others])
-
-
-def _plain(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return text.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ")
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)

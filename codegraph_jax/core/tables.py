@@ -1,8 +1,17 @@
-"""Plain-text tables."""
+"""Tables as plain text, Markdown, LaTeX and pandas."""
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.names import printable
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -15,3 +24,33 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    first, *others = ("| " + " | ".join(map(markdown, row)) + " |" for row in (headings, *rows))
+    return "\n".join([first, "|" + "---|" * len(headings), *others])
+
+
+def markdown(text: str) -> str:
+    """Text for Markdown, on one line."""
+    return text.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A pandas DataFrame.
+
+    Raises:
+        UserError: pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        command = install_command(["pandas"])
+        raise UserError(f"to_frame needs the package pandas, which is not installed: {command}") from None
+    return pandas.DataFrame(rows)

@@ -38,7 +38,7 @@ class TokenSet(Sequence[Any]):
     Attributes:
         grid: (h, w).
         widths: channels of each layer.
-        given: whether image features were given.
+        has_image_features: whether image features were given.
 
     Raises:
         TokensError: a file cannot be read, or shapes do not fit together.
@@ -49,7 +49,7 @@ class TokenSet(Sequence[Any]):
         self._image = found if image_features is None else _opened(image_features, IMAGE_FEATURES)
         self.grid = _checked(self._layers, grid, self._image)
         self.widths = tuple(int(layer.shape[-1]) for layer in self._layers)
-        self.given = self._image is not None
+        self.has_image_features = self._image is not None
         self._range = range(self._layers[0].shape[0])
 
     def __len__(self) -> int:

@@ -117,10 +117,6 @@ class Trial:
 def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
     """Prints the comparison and writes it to choose.json.
 
-    Args:
-        values: a ConfigDict, see `ChooseConfig`.
-        workdir: directory of choose.json.
-
     Raises:
         ConfigError, LayoutError, TooFewImagesError: with nothing written.
     """

@@ -18,10 +18,6 @@ PAGE = "compare.html"
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Prints the comparison and writes compare.html.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.config.CompareConfig`.
-        workdir: directory of the page.
-
     Raises:
         ConfigError, RunError, ForeignFileError, WorkdirError: with nothing written.
     """

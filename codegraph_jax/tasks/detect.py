@@ -52,10 +52,6 @@ REVIEW = "review.json"
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Runs every category and writes the results; resumes an interrupted run in the same workdir.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.config.Config`.
-        workdir: directory of the results; made when there is something to write.
-
     Raises:
         ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, WeightsError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.

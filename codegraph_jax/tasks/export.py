@@ -16,10 +16,6 @@ from codegraph_jax.tasks.places import require_bank
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Writes the program and the module that loads it.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.config.ExportConfig`.
-        workdir: nothing is written there.
-
     Raises:
         ConfigError, BankError, MissingPackageError, WorkdirError: with nothing written.
     """

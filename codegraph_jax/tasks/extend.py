@@ -22,10 +22,6 @@ from codegraph_jax.tasks.places import require_bank, require_line
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Extends a bank or returns it to a revision, then prints its history; without either, only prints the history.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.config.ExtendConfig`.
-        workdir: nothing is written there.
-
     Raises:
         ConfigError, BankError, LedgerError, UnreadableImageError, WorkdirError: the bank is unchanged.
     """

@@ -42,10 +42,6 @@ OTHER_PRODUCT = "these photos look like another product than the bank's photos; 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Scores every image against the bank and writes the results.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.config.InspectConfig`.
-        workdir: directory of the results; made when there is something to write.
-
     Raises:
         ConfigError, LayoutError, BankError, UnreadableImageError, WorkdirError: with nothing written.
     """

@@ -19,10 +19,6 @@ TABLE = "parts.csv"
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Writes parts.csv; the line may be running.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.line.settings.PartsConfig`.
-        workdir: directory of the table.
-
     Raises:
         ConfigError, LedgerError, ForeignFileError, WorkdirError: with nothing written.
     """

@@ -22,10 +22,6 @@ BACKLOG = 128
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Serves until it is interrupted.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.line.settings.ServeConfig`.
-        workdir: holds the ledger, the photos that were sent, and the contact sheets.
-
     Raises:
         ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """

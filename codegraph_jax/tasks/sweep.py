@@ -10,8 +10,8 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.sweep import WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
+from codegraph_jax.core.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
@@ -32,7 +32,6 @@ from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.evaluation.metrics import Metrics
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
 from codegraph_jax.similarity.comparison import Comparison
@@ -59,13 +58,8 @@ FEATURES = "features"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """A category, and all points that share its distances."""
-
-    category: str
-    samples: Sequence[Sample]
-    points: Sequence[tuple[Point, Config]]
+Points = Sequence[tuple[Point, Config]]
+"""Combinations of settings, each as text and as the settings of a run."""
 
 
 def run(
@@ -105,22 +99,20 @@ def run(
     points = [
         (point, read_config(Config, point.settings)) for point in read_points(vary, Config, asdict(config), FIXED)
     ]
-    home = Path(workdir)
     for _, one in points:
         user_code_digest(one.scoring.score, "config.scoring.score")
-    categories = read_categories(config.data, home)
+    directory = Path(workdir)
+    categories = read_categories(config.data, directory)
     for name, samples in categories.items():
         if subsets and len(samples) < MIN_IMAGES:
             raise TooFewImagesError(
                 f"--subsets: category {name!r} has {len(samples)} images; halves need {MIN_IMAGES} or more"
             )
-    sweeping = _Sweeping(config, home, points, categories, subsets)
-    with written_to(home):
-        home.mkdir(parents=True, exist_ok=True)
-        sweep = sweeping.run()
-        sweep.write(home)
-    print(sweep.text())
-    print(f"tables: {home / 'table.md'}, table.tex, sweep.csv, differences.csv")
+    running = _RunningSweep(directory, points, categories, subsets, config.data.layout != "drawn")
+    with written_to(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        sweep = running.run()
+    sweep.report(directory)
     return sweep
 
 
@@ -130,141 +122,118 @@ def refuse_seeds(seeds: Sequence[int]) -> None:
         raise ConfigError("--seeds: detection has no seed; give --subsets=5 for random halves of the images")
 
 
-class _Sweeping:
-    """A sweep while it runs."""
+class _RunningSweep:
+    """A sweep while it runs.
+
+    Args:
+        directory: directory of the sweep.
+        points: all combinations of settings.
+        categories: photos by category.
+        subsets: number of random halves.
+        by_time: see `photos_identity`.
+    """
 
     def __init__(
-        self,
-        config: Config,
-        home: Path,
-        points: Sequence[tuple[Point, Config]],
-        categories: Mapping[str, list[Sample]],
-        subsets: int,
+        self, directory: Path, points: Points, categories: Mapping[str, list[Sample]], subsets: int, by_time: bool
     ):
-        self.config, self.home, self.points, self.categories = config, home, points, categories
-        self.subsets, self.store = subsets, CellStore(home)
+        self.directory, self.points, self.categories = directory, points, categories
+        self.subsets, self.store = subsets, CellStore(directory)
         self.problems: dict[str, str] = {}
-        with_times = config.data.layout != "drawn"
-        self.files = {
-            name: photos_identity(((s.name, s.path) for s in samples), with_times)
-            for name, samples in categories.items()
+        self.photos = {
+            name: photos_identity(((s.name, s.path) for s in samples), by_time) for name, samples in categories.items()
         }
 
     def run(self) -> Sweep:
         """Computes the unfinished cells that no other process is computing."""
-        repeats = [WHOLE, *(repeat for repeat in halves(2, self.subsets, "") if repeat != WHOLE)]
+        repeats = list(halves(2, self.subsets, ""))
         count = len(self.points) * len(self.categories) * len(repeats)
         print(
             f"{counted(count, 'cell')}: {counted(len(self.points), 'combination of settings')}, "
             f"categories: {len(self.categories)}, {counted(len(repeats), 'set of images each')}",
             flush=True,
         )
-        slow: dict[str, list[tuple[Point, Config]]] = {}
+        # points with the same features and distances
+        groups: dict[str, list[tuple[Point, Config]]] = {}
         for point, config in self.points:
             values = {name: value for name, value in asdict(config).items() if name not in SCORING_ONLY}
-            slow.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
-        backbones = [json.dumps(asdict(alike[0][1].backbone), sort_keys=True) for alike in slow.values()]
-        for alike in slow.values():
-            own = json.dumps(asdict(alike[0][1].backbone), sort_keys=True)
-            self._run_alike(alike, cached=backbones.count(own) > 1)
-        cells = {
-            (i, category, repeat): self.store.find(self._identity(config, category, repeat))
-            for i, (_, config) in enumerate(self.points)
+            groups.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
+        backbones = [points[0][1].backbone for points in groups.values()]
+        for points in groups.values():
+            self._run_group(points, cached=backbones.count(points[0][1].backbone) > 1)
+        cells = [
+            # an earlier run of the sweep may have varied other settings
+            replace(cell, values=dict(point.values))
+            for point, config in self.points
             for category in self.categories
             for repeat in repeats
-        }
-        # an earlier run of the sweep may have varied other settings
-        finished = [replace(cell, values=dict(self.points[i][0].values)) for (i, *_), cell in cells.items() if cell]
-        missing = len(cells) - len(finished)
-        if not missing:
-            shutil.rmtree(self.home / FEATURES, ignore_errors=True)
-        points = [point for point, _ in self.points]
-        return Sweep(points, list(self.categories), finished, TABLE_METRICS, missing, self.problems)
+            if (cell := self.store.find(self._identity(config, category, repeat)))
+        ]
+        if len(cells) == count:
+            shutil.rmtree(self.directory / FEATURES, ignore_errors=True)
+        return Sweep([point for point, _ in self.points], list(self.categories), cells, TABLE_METRICS, count - len(cells), self.problems)
 
-    def _run_alike(self, alike: Sequence[tuple[Point, Config]], cached: bool) -> None:
+    def _run_group(self, points: Points, cached: bool) -> None:
         """Computes the cells of points that share features and distances."""
-        units = [_Unit(category, samples, alike) for category, samples in self.categories.items()]
-        units = [unit for unit in units if any(self._unfinished(unit).values())]
-        if not units:
+        categories = [category for category in self.categories if self._unfinished(points, category)]
+        if not categories:
             return
-        config = alike[0][1]
+        config = points[0][1]
         if cached and not config.data.cache:
-            config = replace(config, data=replace(config.data, cache=str(self.home / FEATURES)))
+            config = replace(config, data=replace(config.data, cache=str(self.directory / FEATURES)))
         try:
             detector = CoDeGraph(config)
-            several = len(units) > 1 and len(detector.mesh.devices) > 1
-            detectors = one_for_each_device(detector, len(units)) if several else [detector]
-            on_each_device(detectors, self._run_unit, units)
+            several = len(categories) > 1 and len(detector.mesh.devices) > 1
+            detectors = one_for_each_device(detector, len(categories)) if several else [detector]
+            on_each_device(detectors, partial(self._run_category, points), categories)
         except (UserError, MemoryError) as error:
             # the others can still be compared
-            for point, _ in alike:
-                self.problems[point.name or "as given"] = str(error) or "not enough memory"
-                logger.warning("%s: %s", point.name or "as given", error)
+            for point, _ in points:
+                self.problems[point.name or AS_GIVEN] = str(error) or "not enough memory"
+                logger.warning("%s: %s", point.name or AS_GIVEN, error)
 
-    def _unfinished(self, unit: _Unit) -> dict[int, list[str]]:
-        """The repeats that are not finished, by the place of the point."""
-        repeats = halves(len(unit.samples), self.subsets, unit.category)
-        return {
-            i: [r for r in repeats if self.store.find(self._identity(config, unit.category, r)) is None]
-            for i, (_, config) in enumerate(unit.points)
+    def _unfinished(self, points: Points, category: str) -> dict[str, list[tuple[Point, Config]]]:
+        """The points that are not finished, by repeat."""
+        found = {
+            repeat: [
+                (point, config)
+                for point, config in points
+                if self.store.find(self._identity(config, category, repeat)) is None
+            ]
+            for repeat in halves(2, self.subsets, "")
         }
+        return {repeat: missing for repeat, missing in found.items() if missing}
 
-    def _run_unit(self, detector: CoDeGraph, unit: _Unit) -> None:
-        with ExitStack() as stack:
-            if not stack.enter_context(self.store.claimed(asdict(unit.points[0][1]), unit.category)):
-                print(f"{printable(unit.category)}: another process computes it", flush=True)
+    def _run_category(self, points: Points, detector: CoDeGraph, category: str) -> None:
+        samples = self.categories[category]
+        with self.store.claimed(asdict(points[0][1]), category) as mine:
+            if not mine:
+                print(f"{printable(category)}: another process computes it", flush=True)
                 return
-            todo = self._unfinished(unit)
-            if not any(todo.values()):
+            unfinished = self._unfinished(points, category)
+            if not unfinished:
                 return
             began = time.perf_counter()
-            comparison = self._compare(detector, unit.samples)
+            comparison = _compare(detector, samples)
             slow = time.perf_counter() - began
-            chosen = halves(comparison.set_size, self.subsets, unit.category)
-            for repeat, images in chosen.items():
-                needed = [i for i, repeats in todo.items() if repeat in repeats]
-                some = comparison if repeat == WHOLE or not needed else comparison.of_images(images)
-                for i in needed:
-                    point, config = unit.points[i]
-                    cell = self._cell(detector, some, unit, point, config, repeat, slow)
-                    self.store.keep(self._identity(config, unit.category, repeat), cell)
-            done = counted(sum(map(len, todo.values())), "cell")
+            images = halves(comparison.set_size, self.subsets, category)
+            for repeat, missing in unfinished.items():
+                some = comparison if repeat == WHOLE else comparison.of_images(images[repeat])
+                for point, config in missing:
+                    started = time.perf_counter()
+                    result = detector.with_scoring(config).score(some)
+                    kept = [samples[i] for i in result.kept]
+                    metrics = evaluate(result, kept, config.metrics)
+                    labels = [sample.label for sample in kept]
+                    scores = ImageScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
+                    seconds = slow + time.perf_counter() - started
+                    cell = Cell(dict(point.values), category, repeat, metrics, len(kept), seconds, scores)
+                    self.store.keep(self._identity(config, category, repeat), cell)
             print(
-                f"{printable(unit.category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
-                f"{slow:.0f} s, {done} in all in {time.perf_counter() - began:.0f} s",
+                f"{printable(category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
+                f"{slow:.0f} s, {counted(sum(map(len, unfinished.values())), 'cell')} in all in "
+                f"{time.perf_counter() - began:.0f} s",
                 flush=True,
             )
-
-    def _compare(self, detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
-        config, images = detector.config, [source_of(sample) for sample in samples]
-        roi = Roi.load(config.data.roi) if config.data.roi else None
-        inspected = roi.each([sample.name for sample in samples]) if roi else []
-        frame = detector.frame_of(images)
-        plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), inspected)
-        plan.check(config.storage.check)
-        return detector.compare_set(plan)
-
-    def _cell(
-        self,
-        detector: CoDeGraph,
-        comparison: Comparison,
-        unit: _Unit,
-        point: Point,
-        config: Config,
-        repeat: str,
-        slow: float,
-    ) -> Cell:
-        began = time.perf_counter()
-        result = detector.with_scoring(config).score(comparison)
-        kept = [unit.samples[i] for i in result.kept]
-        metrics: Metrics = evaluate(result, kept, config.metrics)
-        scores = (
-            ImageScores([sample.label for sample in kept], np.asarray(result.scores_rescored))
-            if repeat == WHOLE
-            else None
-        )
-        seconds = slow + time.perf_counter() - began
-        return Cell(dict(point.values), unit.category, repeat, metrics, len(kept), seconds, scores)
 
     def _identity(self, config: Config, category: str, repeat: str) -> dict[str, Any]:
         """Everything that the result of a cell depends on."""
@@ -276,7 +245,16 @@ class _Sweeping:
             "data": data,
             "score": user_code_digest(config.scoring.score, "config.scoring.score"),
             "backbone": user_code_digest(config.backbone.name, "config.backbone.name"),
-            "photos": self.files[category],
+            "photos": self.photos[category],
             "category": category,
             "repeat": repeat,
         }
+
+
+def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
+    config, images = detector.config, [source_of(sample) for sample in samples]
+    inspected = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
+    frame = detector.frame_of(images)
+    plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), inspected)
+    plan.check(config.storage.check)
+    return detector.compare_set(plan)

@@ -35,10 +35,6 @@ MIN_MEGAPIXELS = 8.0
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Watches until it is interrupted.
 
-    Args:
-        values: a ConfigDict, see `codegraph_jax.line.settings.WatchConfig`.
-        workdir: holds the ledger and the contact sheets.
-
     Raises:
         ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """

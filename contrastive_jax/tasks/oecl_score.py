@@ -34,10 +34,6 @@ AT_ONCE = 4096
 def run(values: Mapping[str, Any], workdir: str) -> None:
     """Writes scores.csv (path, three scores, rank; rank 1 is the least normal image) into the workdir.
 
-    Args:
-        values: a ConfigDict, see `contrastive_jax.config.ScoreConfig`.
-        workdir: directory of the result.
-
     Raises:
         ConfigError, LayoutError, CheckpointError, UnreadableImageError: the input is invalid; nothing is written.
     """

@@ -10,8 +10,7 @@ import jax
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sweep import Cell, CellStore, Sweep, read_points
-from codegraph_jax.core.workdir import written_to
+from codegraph_jax.core.sweep import AS_GIVEN, Cell, CellStore, Sweep, read_points
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
@@ -52,7 +51,7 @@ def run(
     """
     if subsets:
         raise ConfigError("--subsets: a training run has seeds; give --seeds=0,1,2")
-    config, home = read_oecl_config(values), Path(workdir)
+    config, directory = read_oecl_config(values), Path(workdir)
     points = read_points(vary, OeclConfig, dataclasses.asdict(config), FIXED)
     configs = [read_oecl_config(point.settings) for point in points]
     targets = class_names(config) if list(groups) == [ALL] else list(groups) or [config.data.target]
@@ -66,9 +65,9 @@ def run(
                 one = dataclasses.replace(settings, seed=seed, data=dataclasses.replace(settings.data, target=target))
                 name = file_stem("_".join([*(f"{k}={v}" for k, v in point.values.items()), target, str(seed)]))
                 try:
-                    results = _trained(home, name, one)
+                    results = _trained(directory / "runs" / name, one)
                 except UserError as error:
-                    problems[f"{point.name or 'as given'}, class {target}, seed {seed}"] = str(error)
+                    problems[f"{point.name or AS_GIVEN}, class {target}, seed {seed}"] = str(error)
                 else:
                     if results:
                         metrics = _metrics(results)
@@ -76,23 +75,21 @@ def run(
     missing = len(chosen) * len(targets) * len(points) - len(cells)
     sweep = Sweep(points, targets, cells, METRICS, missing, problems, SMALLER)
     if is_first():
-        with written_to(home):
-            sweep.write(home)
-        print(f"\n{sweep.text()}\ntables: {home / 'table.md'}, table.tex, sweep.csv, differences.csv", flush=True)
+        sweep.report(directory)
     return sweep
 
 
-def _trained(home: Path, name: str, config: OeclConfig) -> dict[str, Any] | None:
+def _trained(workdir: Path, config: OeclConfig) -> dict[str, Any] | None:
     """The results of a run, which is trained first if it is not finished; None while another process trains it."""
     if is_first():
-        print(f"== {name}", flush=True)
+        print(f"== {workdir.name}", flush=True)
     if jax.process_count() > 1:
-        return train(config, home / "runs" / name)
-    with CellStore(home).claimed(name) as mine:
-        if not mine:
-            print("another process trains it", flush=True)
-            return None
-        return train(config, home / "runs" / name)
+        return train(config, workdir)
+    with CellStore(workdir.parents[1]).claimed(workdir.name) as mine:
+        if mine:
+            return train(config, workdir)
+    print("another process trains it", flush=True)
+    return None
 
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ import pytest
 
 from codegraph_jax.config import Config
 from codegraph_jax.core.comparison import ImageScores, auroc_difference, mean_difference, not_significantly_worse
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.sweep import Cell, CellStore, Sweep, halves, read_points
 
@@ -193,7 +194,7 @@ def test_a_frame_needs_pandas():
     try:
         import pandas as pd
     except ImportError:
-        with pytest.raises(ImportError, match="needs pandas"):
+        with pytest.raises(UserError, match="needs the package pandas"):
             sweep.to_frame()
     else:
         pd.testing.assert_frame_equal(sweep.to_frame(), pd.DataFrame(sweep.rows()))
