@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrat
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
-from codegraph_jax.core.array_files import SavedFilesError, read_pair, write_pair
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import data_frame
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.data.placement import Placement
@@ -39,12 +40,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, SAVED = "codegraph-result-1", "result"
-"""Format and name of the files of a saved result."""
+FORMAT, FILE = "codegraph-result-1", "result.safetensors"
+"""Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
 LARGEST_DRAWN = 640
 """Longest side of a photo in a figure, in pixels."""
+
+
+class SavedResultError(UserError):
+    """The file of a saved result is missing, damaged, or has another format; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -299,19 +304,18 @@ class DetectionResult:
         return np.asarray(photo)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Saves the result as result.npz and result.json in a directory, from which `load` restores it exactly.
+        """Saves the result as result.safetensors in a directory, from which `load` restores it exactly.
 
         A warning lists what is not saved: the reference bank, which has a file of its own (`result.bank.save`), and the
         pixels of images and masks that were given as arrays. Of files the paths are saved.
 
         Raises:
-            OSError: the files cannot be written.
+            OSError: the file cannot be written.
         """
+        self.write(Path(directory) / FILE)
         unsaved = ["the reference bank (save it with result.bank.save)"] * (self.bank is not None)
         unsaved += ["the pixels of images without a file"] * any(not sample.is_file for sample in self.samples)
         unsaved += ["masks without a file"] * any(callable(sample.mask) for sample in self.samples)
-        arrays, about = self.parts()
-        write_pair(directory, SAVED, FORMAT, arrays, about)
         if unsaved:
             logger.warning("%s: not saved: %s", os.fspath(directory), ", ".join(unsaved))
 
@@ -320,13 +324,37 @@ class DetectionResult:
         """The result that `save` wrote into a directory.
 
         Raises:
-            SavedFilesError: the files are missing, damaged, or have another format.
+            SavedResultError: the file is missing, damaged, or has another format.
         """
-        arrays, about = read_pair(directory, SAVED, FORMAT)
+        path = Path(directory) / FILE
+        try:
+            return cls.read(path)
+        except FileNotFoundError:
+            raise SavedResultError(f"{str(path)!r}: no such file; give the directory that `save` wrote") from None
+        except DamagedTensorsError as error:
+            raise SavedResultError(f"{str(path)!r}: cannot be read ({error}); save the result again") from None
+
+    def write(self, path: Path) -> None:
+        """Writes the result without its bank; values are restored bit for bit.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_tensors(path, *self.parts())
+
+    @classmethod
+    def read(cls, path: Path) -> "DetectionResult":
+        """The result from a file of `write`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            DamagedTensorsError: the file is damaged or has another format.
+        """
+        arrays, about = read_tensors(path)
         try:
             return cls.of_parts(arrays, about)
         except (KeyError, TypeError, ValueError) as error:
-            raise SavedFilesError(f"{os.fspath(directory)!r}: {type(error).__name__}: {error}") from None
+            raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
     def parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The result without its bank as arrays and JSON values, from which `of_parts` restores it bit for bit."""
@@ -345,6 +373,7 @@ class DetectionResult:
             **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
         about = {
+            "format": FORMAT,
             "skipped": self.skipped,
             "frame": self.placement.frame.as_json(),
             "weights": self.weights,
@@ -367,6 +396,8 @@ class DetectionResult:
     @classmethod
     def of_parts(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
         """Reads the values of `parts`; malformed ones raise KeyError, TypeError or ValueError."""
+        if about["format"] != FORMAT:
+            raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
         inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
         return cls(
             kept=arrays["kept"],

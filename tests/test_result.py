@@ -1,6 +1,5 @@
 """A result as an object: saved and loaded, as a table, and as figures."""
 
-import json
 import logging
 import sys
 from dataclasses import replace
@@ -8,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from codegraph_jax import CoDeGraph, DetectionResult
-from codegraph_jax.core.array_files import SavedFilesError
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.result import FILE, SavedResultError
 
 COUNT = 14
 
@@ -70,9 +71,7 @@ def test_a_loaded_result_is_the_same(result, tmp_path, caplog):
 
 def test_any_program_reads_a_saved_result(result, tmp_path):
     result.save(tmp_path)
-    with np.load(tmp_path / "result.npz", allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["scores"], result.scores)
-    assert json.loads((tmp_path / "result.json").read_text())["values"]["weights"] == result.weights
+    np.testing.assert_array_equal(load_file(tmp_path / FILE)["scores"], result.scores)
 
 
 def test_pixels_and_banks_are_not_saved_and_the_log_says_so(result, tmp_path, caplog):
@@ -88,36 +87,30 @@ def test_pixels_and_banks_are_not_saved_and_the_log_says_so(result, tmp_path, ca
         loaded.samples[0].read()
 
 
-def damage_pickle(place):
-    np.savez(place / "result.npz", scores=np.array([{}], object))
+def damage_format(path):
+    arrays, about = read_tensors(path)
+    write_tensors(path, arrays, about | {"format": "codegraph-result-9"})
 
 
-def damage_mix(place):
-    content = json.loads((place / "result.json").read_text())
-    content["values"]["added"] = 1
-    (place / "result.json").write_text(json.dumps(content))
-
-
-def damage_format(place):
-    (place / "result.json").write_text('{"format": "codegraph-result-9", "digest": "", "values": {}}')
+def damage_values(path):
+    arrays, about = read_tensors(path)
+    write_tensors(path, arrays, {name: value for name, value in about.items() if name != "added"})
 
 
 @pytest.mark.parametrize(
     "damage,message",
     [
-        (lambda place: (place / "result.npz").unlink(), "holds no result.npz"),
-        (lambda place: (place / "result.json").unlink(), "holds no result.json"),
-        (lambda place: (place / "result.json").write_text("[1]"), "result.json': is damaged"),
-        (lambda place: (place / "result.npz").write_bytes(b"PK\3\4 no archive"), "result.npz': is damaged"),
-        (damage_pickle, "result.npz': is damaged"),
-        (damage_mix, "were changed or do not belong together"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(b"PK\3\4 no archive"), "cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "its digest does not match"),
+        (damage_values, "'added'"),
         (damage_format, "codegraph-result-9"),
     ],
 )
 def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
     result.save(tmp_path)
-    damage(tmp_path)
-    with pytest.raises(SavedFilesError, match=message):
+    damage(tmp_path / FILE)
+    with pytest.raises(SavedResultError, match=message):
         DetectionResult.load(tmp_path)
 
 

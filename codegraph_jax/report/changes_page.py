@@ -15,9 +15,9 @@ from jaxtyping import Float
 from markupsafe import Markup
 from PIL import Image
 
-from codegraph_jax.core.array_files import READ_ERRORS
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import printable
+from codegraph_jax.core.tensors import NPZ_ERRORS
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SIGNIFICANCE, SUMMARY, Change, ResultChanges, shortened
 from codegraph_jax.report.heatmaps import Scale, overlay
@@ -86,7 +86,7 @@ class RunMaps:
             values: Any = json.loads((workdir / "manifest.json").read_text(encoding="ascii"))["heatmap_scale"]
             low, high = float(values["low"]), float(values["high"])
             self._scale = Scale(low, high) if low < high else None
-        except READ_ERRORS:
+        except NPZ_ERRORS:
             # the page is shown without maps
             return
 
@@ -103,7 +103,7 @@ class RunMaps:
                     return None
                 stream.seek(stream.tell() + place * size)
                 values = np.frombuffer(stream.read(size), dtype).reshape(height, width)
-        except READ_ERRORS:
+        except NPZ_ERRORS:
             return None
         return self._scale.strength(np.nan_to_num(values.astype(np.float32)))
 

@@ -33,7 +33,6 @@ from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.partial_run import PartialRun
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
@@ -105,7 +104,7 @@ class RunState:
         """The saved result of a category; None if the category is not finished."""
         path = self._results[category]
         try:
-            return read_result(path)
+            return DetectionResult.read(path)
         except FileNotFoundError:
             return None
         except DamagedTensorsError as error:
@@ -129,7 +128,7 @@ class RunState:
         if result.bank or self._config.state == "keep" or category in self._unchecked:
             return
         try:
-            write_result(self._results[category], result)
+            result.write(self._results[category])
         except OSError as error:
             logger.warning("%s: the result of %s cannot be saved: %s", self._run_dir, category, error)
         else:

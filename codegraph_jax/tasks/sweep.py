@@ -170,7 +170,14 @@ class _RunningSweep:
         ]
         if len(cells) == count:
             shutil.rmtree(self.directory / FEATURES, ignore_errors=True)
-        return Sweep([point for point, _ in self.points], list(self.categories), cells, TABLE_METRICS, count - len(cells), self.problems)
+        return Sweep(
+            [point for point, _ in self.points],
+            list(self.categories),
+            cells,
+            TABLE_METRICS,
+            count - len(cells),
+            self.problems,
+        )
 
     def _run_group(self, points: Points, cached: bool) -> None:
         """Computes the cells of points that share features and distances."""

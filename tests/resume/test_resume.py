@@ -16,10 +16,10 @@ from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, StorageConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
-from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.similarity import tables
 from codegraph_jax.tasks import detect as job
 from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
@@ -157,8 +157,8 @@ def test_damaged_state_is_not_used(config, half_done, whole, what, kind, caplog)
 
 def test_a_result_comes_back_bit_for_bit(config, tmp_path):
     for outcome in run(config, tmp_path / "run"):
-        write_result(tmp_path / "result.safetensors", outcome.result)
-        back = read_result(tmp_path / "result.safetensors")
+        outcome.result.write(tmp_path / "result.safetensors")
+        back = DetectionResult.read(tmp_path / "result.safetensors")
         for name in ("kept", "patch_scores", "scores", "scores_rescored"):
             want, got = getattr(outcome.result, name), getattr(back, name)
             assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
