@@ -1,8 +1,8 @@
 """The class OECL, which trains on arrays or files, scores others, and is saved in a directory (arXiv:2312.15288)."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
@@ -25,9 +26,8 @@ from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
-from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.network.resnet import build_network
-from contrastive_jax.objectives import OBJECTIVES
+from contrastive_jax.objectives import OBJECTIVES, SCORES
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
@@ -115,11 +115,8 @@ class OECL:
         exposed = None if outliers is None else self._stored(outliers)
         if exposed is not None:
             check_overlap(exposed, normal, None)
-        if workdir is not None:
-            self.state = self._trained(RunData(normal, exposed, None), Path(workdir), progress)
-        else:
-            with TemporaryDirectory(prefix="oecl-") as home:
-                self.state = self._trained(RunData(normal, exposed, None), Path(home), progress)
+        with TemporaryDirectory(prefix="oecl-") if workdir is None else nullcontext(workdir) as directory:
+            self.state = self._trained(RunData(normal, exposed, None), Path(directory), progress)
         return self
 
     def score(
@@ -139,7 +136,7 @@ class OECL:
     def scores(
         self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None, batch_size: int = 0
     ) -> Scores:
-        """All scores by name, see `evaluation.scores.view_scores`; errors as for `score`.
+        """All scores by name, see `objectives.view_scores`; errors as for `score`.
 
         Args:
             images: as for `fit`.
@@ -165,15 +162,12 @@ class OECL:
         """
         if self.state is None:
             raise ProtocolError("save: nothing has been fitted; call fit first")
-        home = Path(directory)
-        if (home / "checkpoints").exists():
-            raise WorkdirError(f"{home}: holds a network already; choose another directory")
-        home.mkdir(parents=True, exist_ok=True)
-        checkpoints = Checkpoints(home)
-        try:
+        path = Path(directory)
+        if (path / "checkpoints").exists():
+            raise WorkdirError(f"{path}: holds a network already; choose another directory")
+        path.mkdir(parents=True, exist_ok=True)
+        with closing(Checkpoints(path)) as checkpoints:
             checkpoints.save(self.state, {"config": dataclasses.asdict(self.config)})
-        finally:
-            checkpoints.close()
 
     @classmethod
     def load(cls, directory: str | Path) -> "OECL":
@@ -184,29 +178,23 @@ class OECL:
         """
         if not (Path(directory) / "checkpoints").is_dir():
             raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
-        checkpoints = Checkpoints(directory, read_only=True)
-        try:
+        with closing(Checkpoints(directory, read_only=True)) as checkpoints:
             model = cls(read_oecl_config(checkpoints.describe()["config"]))
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
             model.state = checkpoints.restore(placed(like, run_mesh()))
-        finally:
-            checkpoints.close()
         return model
 
-    def _trained(self, data: RunData, home: Path, progress: bool) -> TrainState:
-        home.mkdir(parents=True, exist_ok=True)
+    def _trained(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
+        workdir.mkdir(parents=True, exist_ok=True)
         settings = dataclasses.asdict(self.config)
         identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
-        require_same_run(home, identity)
-        write_json(home / "manifest.json", finite_or_none({**identity, **environment()}))
+        require_same_run(workdir, identity)
+        write_json(workdir / "manifest.json", finite_or_none({**identity, **environment()}))
         network = build_network(self.config.model, self.config.train.mode, AXIS)
-        checkpoints = Checkpoints(home)
-        try:
-            return train_network(self.config, data, network, run_mesh(), checkpoints, home, progress)[0]
-        finally:
-            checkpoints.close()
+        with closing(Checkpoints(workdir)) as checkpoints:
+            return train_network(self.config, data, network, run_mesh(), checkpoints, workdir, progress)[0]
 
     def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:
         """The images at the stored size."""
@@ -233,8 +221,7 @@ def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
         group = next((group for group in candidates if name in group and not isinstance(group[name], dict)), None)
         if group is None:
             known = sorted({field for section in SECTIONS for field in groups[section]} | {"seed"})
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
+            hint = did_you_mean(name, known, f"known fields: {', '.join(known)}")
             raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
         group[name] = value
     return read_oecl_config(groups)

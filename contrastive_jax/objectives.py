@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 from contrastive_jax import losses
 
 Baseline = Callable[..., Float[Array, ""]]
+SCORES = ("mean_feature", "mean_view", "clean")
+"""Names of the scores of an image; the first is the default."""
 
 
 def _logit(features: Float[Array, "*n 1"]) -> Float[Array, "*n"]:
@@ -74,3 +76,17 @@ OBJECTIVES = {
 }
 """Modes by the values of `train.mode`: `oecl`, `self_oecl` and `simclr` (arXiv:2312.15288), and the baselines `hsc` and
 `bce` (Liznerski et al. 2022)."""
+
+
+def view_scores(features: Float[Array, "v n d"], mode: str) -> dict[str, Float[Array, "n"]]:
+    """Three scores of each image from the head outputs of its views, the clean view first; larger = more normal.
+
+    In the contrastive modes they are the norm of the mean feature, the mean squared norm, and the norm of the clean
+    view (OECL's released code). In the baselines, the score of the baseline replaces the norm.
+    """
+    objective = OBJECTIVES[mode]
+    return {
+        "mean_feature": objective.feature_score(features.mean(0)),
+        "mean_view": objective.view_score(features).mean(0),
+        "clean": objective.feature_score(features[0]),
+    }

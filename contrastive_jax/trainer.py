@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
@@ -21,7 +23,6 @@ from codegraph_jax.distributed.processes import agree, gather, is_first, locked_
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.data.feeding import Feeder
-from contrastive_jax.data.protocols import Images
 from contrastive_jax.data.sources import RunData, describe, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
@@ -29,7 +30,7 @@ from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
 from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read_log
-from contrastive_jax.report.results import mean_norms, print_results, write_test_scores
+from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call, placed, run_mesh
@@ -64,7 +65,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         UserError: the processes have different settings or images.
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
-    home = Path(workdir)
+    workdir = Path(workdir)
     with together():
         data = read_run_data(config)
     if data.value_range:
@@ -73,19 +74,19 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         if is_first():
             print(f"{config.data.train}: samples of 16 bits, 32 bits or floats: {data.value_range}", flush=True)
     try:
-        with locked_workdir(home):
-            results = _run_in(home, config, data)
+        with locked_workdir(workdir):
+            results = _run_in(workdir, config, data)
             # no process ends before process 0 has written everything
             wait("the results are written")
             return results
     except OSError as error:
         raise WorkdirError(
-            f"{home}: reading or writing failed ({error}); fix this and start again with the same --workdir: the run "
-            "resumes from its newest checkpoint"
+            f"{workdir}: reading or writing failed ({error}); fix this and start again with the same --workdir: the "
+            "run resumes from its newest checkpoint"
         ) from error
 
 
-def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
+def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     """Trains and tests in a locked workdir."""
     started = time.monotonic()
     settings = dataclasses.asdict(config)
@@ -98,59 +99,56 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     finished: dict[str, Any] | None = None
     with together():
         if is_first():
-            finished = _start_or_finished(home, identity, manifest)
+            finished = _start_or_finished(workdir, identity, manifest)
     finished = gather(finished)[0]
     with together():
-        _require_shared(home)
+        _require_shared(workdir)
     if finished is not None:
         return finished
 
     mesh = run_mesh()
     network = build_network(config.model, config.train.mode, AXIS)
-    checkpoints = Checkpoints(home)
-    try:
-        state, training = train_network(config, data, network, mesh, checkpoints, home)
-    finally:
-        checkpoints.close()
-    results = {**_test(config, data, network, mesh, state, home), **training}
+    with closing(Checkpoints(workdir)) as checkpoints:
+        state, training = train_network(config, data, network, mesh, checkpoints, workdir)
+    results = {**_test(config, data, network, mesh, state, workdir), **training}
     if is_first():
         # results.json is written last: it marks a finished run
-        write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
-        write_json(home / "results.json", finite_or_none(results))
+        write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
+        write_json(workdir / "results.json", finite_or_none(results))
         print_results(results)
-        print(f"\n{clock(time.monotonic() - started)} in all; results in {home}", flush=True)
+        print(f"\n{clock(time.monotonic() - started)} in all; results in {workdir}", flush=True)
     return results
 
 
-def _start_or_finished(home: Path, identity: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any] | None:
+def _start_or_finished(workdir: Path, identity: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Writes the manifest; returns the results if the run is finished already.
 
     Raises:
         WorkdirError: the workdir holds another run.
     """
-    require_same_run(home, identity)
-    if (home / "results.json").exists():
-        results: dict[str, Any] = json.loads((home / "results.json").read_text(encoding="utf-8"))
-        print(f"{home}: this run is finished; its results:", flush=True)
+    require_same_run(workdir, identity)
+    if (workdir / "results.json").exists():
+        results: dict[str, Any] = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+        print(f"{workdir}: this run is finished; its results:", flush=True)
         print_results(results)
         return results
-    write_json(home / "manifest.json", manifest)
-    note_written(home, PICTURES)
+    write_json(workdir / "manifest.json", manifest)
+    note_written(workdir, PICTURES)
     return None
 
 
-def _require_shared(home: Path) -> None:
+def _require_shared(workdir: Path) -> None:
     """Checks that this process can read the files that process 0 has written into the workdir.
 
     Raises:
         WorkdirError: the manifest is not visible after `SHARED_SECONDS`.
     """
     deadline = time.monotonic() + SHARED_SECONDS
-    while not (home / "manifest.json").exists():
+    while not (workdir / "manifest.json").exists():
         if time.monotonic() > deadline:
             raise WorkdirError(
-                f"{home}: does not hold what process 0 has written there; all processes need the same --workdir, on a "
-                "shared disk"
+                f"{workdir}: does not hold what process 0 has written there; all processes need the same --workdir, on "
+                "a shared disk"
             )
         time.sleep(1)
 
@@ -161,7 +159,7 @@ def train_network(
     network: ContrastiveResNet,
     mesh: Mesh,
     checkpoints: Checkpoints,
-    home: Path,
+    workdir: Path,
     verbose: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining epochs; returns the last state and the speed.
@@ -172,7 +170,7 @@ def train_network(
         network: `build_network` of the config.
         mesh: devices.
         checkpoints: checkpoints of the run, from which it resumes.
-        home: directory of metrics.jsonl.
+        workdir: directory of metrics.jsonl.
         verbose: whether to print progress lines.
 
     Raises:
@@ -193,7 +191,7 @@ def train_network(
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    log = MetricsLog(home / "metrics.jsonl" if is_first() else None, first)
+    log = MetricsLog(workdir / "metrics.jsonl" if is_first() else None, first)
     progress = Progress(epochs, first, shown=verbose)
     history = _History(config, steps, log, progress, checkpoints)
     seed = np.uint32(config.seed)
@@ -294,19 +292,28 @@ class _History:
 def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, float | None]:
     """AUROC of the clean view, and its mean score over normal, OE and unseen images."""
     assert data.test is not None
-    variables = variables_of(state)
-    scores = scorer(variables, data.test.images)["clean"]
-    normal, unseen = scores[data.test.normal], scores[~data.test.normal]
-    exposed = None if data.oe is None else scorer(variables, _sample(data.oe))["clean"]
-    means = {f"clean_{name}": mean for name, mean in mean_norms(normal, exposed, unseen).items()}
-    return {"auroc": auroc(data.test.normal, scores), **means}
+    scores = scorer(variables_of(state), data.test.images)["clean"]
+    groups = _clean_groups(scores, scorer, state, data)
+    return {"auroc": auroc(data.test.normal, scores)} | {f"clean_{name}": mean for name, mean in _means(groups).items()}
 
 
-def _sample(images: Images) -> Images:
-    """A sample of the OE images, evenly spaced, since a set may be ordered by class."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), SCORED_OE_IMAGES)).astype(int)
-    sample: Images = images[rows]
-    return sample
+def _clean_groups(
+    scores: Float[np.ndarray, "n"], scorer: Scorer, state: TrainState, data: RunData
+) -> dict[str, Float[np.ndarray, "k"]]:
+    """Clean-view scores of the normal test images, of a sample of the OE images, and of the unseen anomalies.
+
+    The sample is evenly spaced, since a set may be ordered by class.
+    """
+    assert data.test is not None
+    groups = {"normal": scores[data.test.normal]}
+    if data.oe is not None:
+        rows = np.linspace(0, len(data.oe) - 1, min(len(data.oe), SCORED_OE_IMAGES)).astype(int)
+        groups["OE"] = scorer(variables_of(state), data.oe[rows])["clean"]
+    return groups | {"unseen": scores[~data.test.normal]}
+
+
+def _means(groups: dict[str, Float[np.ndarray, "k"]]) -> dict[str, float | None]:
+    return {name.lower(): float(groups[name].mean()) if name in groups else None for name in ("normal", "OE", "unseen")}
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
@@ -315,34 +322,28 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 
 def _test(
-    config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
+    config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, workdir: Path
 ) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures, and returns AUROC and mean norms."""
     if is_first():
-        save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
+        save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
     if data.test is None:
         return {}
-    variables = variables_of(state)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     scorer = build_scorer(network, config, mesh, config.evaluation.views) if config.evaluation.views else clean_scorer
-    scores = scorer(variables, data.test.images)
+    scores = scorer(variables_of(state), data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
-        raise TrainingDivergedError(f"{home}: the scores of test images are not finite")
-    normal, unseen = scores["clean"][data.test.normal], scores["clean"][~data.test.normal]
-    groups = {"normal": normal, "unseen": unseen}
-    exposed = None
-    if data.oe is not None:
-        exposed = clean_scorer(variables, _sample(data.oe))["clean"]
-        groups = {"normal": normal, "OE": exposed, "unseen": unseen}
+        raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
+    groups = _clean_groups(scores["clean"], clean_scorer, state, data)
     if is_first():
-        write_test_scores(home / "scores.csv", data.test, scores)
-        save_histogram(home / NORMS, groups, OBJECTIVES[config.train.mode].label)
+        write_test_scores(workdir / "scores.csv", data.test, scores)
+        save_histogram(workdir / NORMS, groups, OBJECTIVES[config.train.mode].label)
     sets = {"ood": set_metrics(data.test, scores)} if config.data.protocol == "multimodal" else {}
     return {
         "auroc": measure(data.test, scores),
         "metrics": intervals(data.test.normal, scores),
         **sets,
-        "clean_score_means": mean_norms(normal, exposed, unseen),
+        "clean_score_means": _means(groups),
     }
 
 

@@ -34,12 +34,12 @@ class ImageScores:
     values: Float[np.ndarray, " n"]
 
 
-class Difference(NamedTuple):
-    """A paired difference with its bootstrap interval.
+class Interval(NamedTuple):
+    """A measurement or a difference with its bootstrap interval.
 
     Attributes:
-        value: the difference of the given measurements.
-        low, high: the interval.
+        value: of the given images.
+        low, high: percentiles over resampled sets.
     """
 
     value: float
@@ -47,8 +47,8 @@ class Difference(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, value: float, draws: Float[np.ndarray, " d"]) -> "Difference":
-        """The difference with the percentiles of resampled differences."""
+    def of(cls, value: float, draws: Float[np.ndarray, " d"]) -> "Interval":
+        """A value with the percentiles of the resampled values."""
         tail = 50 * (1 - COVERAGE)
         low, high = np.percentile(draws, (tail, 100 - tail))
         return cls(float(value), float(low), float(high))
@@ -61,7 +61,7 @@ def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]
     )
 
 
-def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> Difference | None:
+def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> Interval | None:
     """Image AUROC of `one` minus that of `other`, averaged over categories, by a paired bootstrap over the images.
 
     Normal and anomalous images are resampled separately, each category by itself. None if no category has both.
@@ -70,7 +70,7 @@ def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageSc
     if drawn is None:
         return None
     exact, draws = drawn
-    return Difference.of(exact, draws)
+    return Interval.of(exact, draws)
 
 
 def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
@@ -79,13 +79,13 @@ def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, I
     return drawn is None or bool((drawn[1] > 0).mean() < CERTAIN)
 
 
-def mean_difference(pairs: Iterable[tuple[float, float]], seed: int = 0) -> Difference | None:
+def mean_difference(pairs: Iterable[tuple[float, float]]) -> Interval | None:
     """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
     differences = np.array([one - other for one, other in pairs])
     if len(differences) < 2:
         return None
-    rng = np.random.default_rng(seed)
-    return Difference.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))
+    rng = np.random.default_rng(0)
+    return Interval.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))
 
 
 def _auroc_draws(

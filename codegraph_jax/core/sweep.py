@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from codegraph_jax.core.comparison import Difference, ImageScores, auroc_difference, mean_difference
+from codegraph_jax.core.comparison import ImageScores, Interval, auroc_difference, mean_difference
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
@@ -241,7 +241,7 @@ class Sweep:
         value = whole if whole is not None else float(np.mean(rest)) if rest else None
         return value, float(np.std(rest, ddof=1)) if len(rest) > 1 else None
 
-    def difference(self, point: Point, metric: str) -> Difference | None:
+    def difference(self, point: Point, metric: str) -> Interval | None:
         """The paired difference to the first point, with a 95 % interval; None if it cannot be told.
 
         Image AUROC of whole sets: a bootstrap over the images. Other metrics with random halves: the halves' standard
@@ -263,7 +263,7 @@ class Sweep:
         if len(halves) < 2 or np.ptp(halves) == 0:
             return None
         around = NORMAL * float(np.std(halves, ddof=1))
-        return Difference(whole, whole - around, whole + around)
+        return Interval(whole, whole - around, whole + around)
 
     @property
     def shown(self) -> dict[str, str]:
@@ -414,5 +414,5 @@ def _percent(value: float | None, spread: float | None) -> str:
     return f"{100 * value:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
-def _interval(difference: Difference) -> str:
+def _interval(difference: Interval) -> str:
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * number for number in difference))

@@ -16,8 +16,8 @@ from codegraph_jax.core.auroc import auroc as area
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, TestSet
 from contrastive_jax.evaluation.metrics import detection_metrics
-from contrastive_jax.evaluation.scores import view_scores
 from contrastive_jax.network.resnet import ContrastiveResNet
+from contrastive_jax.objectives import view_scores
 from contrastive_jax.training.step import AXIS, placed
 from contrastive_jax.views.augment import augment_batch, clean_batch
 

@@ -5,38 +5,23 @@ positive rate of FPR95, out-of-distribution images those of AUPR-out (Hendrycks 
 section 2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.core.comparison import DRAWS, Interval
 
 METRICS = {"auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out", "fpr95": "FPR95"}
 """Metrics and their names in tables. For FPR95, smaller is better."""
 RATE = 0.95
 """The true positive rate of FPR95."""
-DRAWS, COVERAGE = 1000, 0.95
-"""Number of resampled sets for an interval, and the share of them inside it."""
 CELLS = 1 << 21
 """Sets are resampled in parts of about this many numbers."""
-
-
-class Interval(NamedTuple):
-    """A metric with its bootstrap interval.
-
-    Attributes:
-        value: the metric of the given images.
-        low, high: percentiles over resampled sets, in which both sides are resampled separately.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 def detection_metrics(
     normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], seed: int = 0, draws: int = DRAWS
 ) -> dict[str, Interval] | None:
-    """All metrics with intervals; None if a side is empty or a score not finite.
+    """All metrics with intervals (each side resampled by itself); None if a side is empty or a score not finite.
 
     Args:
         normal: True for in-distribution images.
@@ -57,12 +42,7 @@ def detection_metrics(
     for start in range(0, draws, size):
         count = min(size, draws - start)
         drawn.append(_metrics(*(_resampled(rng, side, starts, count) for side in sides)))
-    tail = 50 * (1 - COVERAGE)
-    found = {}
-    for name in METRICS:
-        low, high = np.percentile(np.concatenate([part[name] for part in drawn]), [tail, 100 - tail])
-        found[name] = Interval(float(exact[name][0]), float(low), float(high))
-    return found
+    return {name: Interval.of(exact[name][0], np.concatenate([part[name] for part in drawn])) for name in METRICS}
 
 
 def _resampled(

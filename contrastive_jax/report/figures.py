@@ -10,11 +10,11 @@ from codegraph_jax.core.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
 """Keys of the mean scores of a test, and the groups of images they belong to."""
 
+DPI = 120
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
@@ -39,7 +39,8 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
     axes.set_xlabel(label)
     axes.set_ylabel("density")
     axes.legend()
-    save_figure(figure, path)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=DPI)
 
 
 def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
@@ -73,7 +74,8 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
         axes["auroc"].set_title("AUROC of the clean view, %")
     for panel in axes.values():
         panel.set_xlabel("epoch")
-    save_figure(figure, path)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=DPI)
 
 
 def draw_clean(axes: "Axes", tested: list[dict[str, Any]]) -> None:
@@ -88,9 +90,3 @@ def draw_clean(axes: "Axes", tested: list[dict[str, Any]]) -> None:
         # norms change by orders of magnitude, and their ratio matters
         axes.set_yscale("log")
     axes.legend()
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG."""
-    with whole_file(path) as part:
-        figure.savefig(part, dpi=120)

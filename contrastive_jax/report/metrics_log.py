@@ -72,10 +72,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class Progress:
     """Prints about fifty lines during a run."""
 
-    def __init__(self, epochs: int, first: int, lines: int = 50, shown: bool = True):
+    def __init__(self, epochs: int, first: int, shown: bool = True):
         """Starts the clock at epoch `first` of `epochs`; prints nothing unless `shown`."""
         self._epochs, self._first, self._shown = epochs, first, shown
-        self._every = max(1, epochs // lines)
+        self._every = max(1, epochs // 50)
         self._started = time.monotonic()
 
     def show(self, epoch: int, values: dict[str, Any]) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from codegraph_jax.core.comparison import COVERAGE
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.tables import text_table
 from contrastive_jax.data.protocols import TestSet
 from contrastive_jax.evaluation.evaluate import Scores
-from contrastive_jax.evaluation.metrics import COVERAGE, METRICS
-from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.evaluation.metrics import METRICS
+from contrastive_jax.objectives import SCORES
 
 
 def write_test_scores(path: Path, data: TestSet, scores: Scores) -> None:
@@ -26,15 +25,6 @@ def write_test_scores(path: Path, data: TestSet, scores: Scores) -> None:
         for row in range(len(data.images))
     )
     write_csv(path, rows, ["row", "class", "normal", *SCORES])
-
-
-def mean_norms(normal: np.ndarray, oe: np.ndarray | None, unseen: np.ndarray) -> dict[str, float | None]:
-    """Mean clean-view score of normal test images, OE images and unseen anomalies."""
-    return {
-        "normal": float(np.mean(normal)),
-        "oe": None if oe is None else float(np.mean(oe)),
-        "unseen": float(np.mean(unseen)),
-    }
 
 
 def print_results(results: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.protocols import Images
-from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.model import OECL
+from contrastive_jax.objectives import SCORES
 from contrastive_jax.training.checkpoints import CheckpointError
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.metrics import METRICS
-from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.objectives import SCORES
 from contrastive_jax.trainer import train
 
 SMALLER = frozenset({"fpr95"})

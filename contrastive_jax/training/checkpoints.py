@@ -6,6 +6,7 @@ a third of a second to import, so it is imported where it is used.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,11 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
-            try:
-                restored = self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))
-                return dict(restored["description"])
-            except Exception as error:  # storage libraries raise errors of their own
-                self._warn(step, error)
-        raise CheckpointError(f"{self.directory}: holds no checkpoint that can be read")
+        description = ocp.args.Composite(description=ocp.args.JsonRestore())
+        found = self._newest_readable(lambda step: self._manager.restore(step, args=description)["description"])
+        if found is None:
+            raise CheckpointError(f"{self.directory}: holds no checkpoint that can be read")
+        return dict(found)
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest readable state, with the sharding of `like`; None if there is no checkpoint.
@@ -93,27 +91,34 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        template = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+
+        def read(step: int) -> TrainState:
             self._require_same_shapes(step, like)
+            return self._manager.restore(step, args=ocp.args.Composite(state=template))["state"]
+
+        state: TrainState | None = self._newest_readable(read)
+        if state is None and (steps := self._manager.all_steps()):
+            raise CheckpointError(
+                f"{self.directory}: none of the checkpoints {sorted(steps)} can be read; start a new workdir"
+            )
+        return state
+
+    def _newest_readable(self, read: Callable[[int], Any]) -> Any:
+        """The result of `read` for the newest step for which it works; None if there is none."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))[
-                    "state"
-                ]
+                return read(step)
+            except CheckpointError:
+                raise
             except Exception as error:  # storage libraries raise errors of their own
-                self._warn(step, error)
-        if steps:
-            raise CheckpointError(f"{self.directory}: none of the checkpoints {steps} can be read; start a new workdir")
+                reason = " ".join(str(error).split())[:200]
+                logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
         return None
 
     def close(self) -> None:
         """Stops the threads of Orbax."""
         self._manager.close()
-
-    def _warn(self, step: int, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:200]
-        logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
 
     def _require_same_shapes(self, step: int, like: TrainState) -> None:
         """Checks that a checkpoint has the names and shapes of the arrays of `like`."""

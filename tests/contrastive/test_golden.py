@@ -8,8 +8,8 @@ import pytest
 
 from contrastive_jax import losses
 from contrastive_jax.config import ModelConfig, OeclConfig, TrainConfig
-from contrastive_jax.evaluation.scores import view_scores
 from contrastive_jax.network.resnet import build_network
+from contrastive_jax.objectives import view_scores
 from contrastive_jax.training.state import build_optimizer
 from contrastive_jax.training.step import loss_of_views
 from tests.contrastive.meshes import GOLDEN, nested

@@ -16,7 +16,7 @@ from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax import OECL, model
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
-from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.objectives import SCORES
 from contrastive_jax.tasks import oecl
 from contrastive_jax.training.checkpoints import CheckpointError
 from tests.contrastive.meshes import small_config

@@ -21,8 +21,8 @@ from contrastive_jax import trainer
 from contrastive_jax.config import ScoreConfig
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
-from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.network.resnet import build_network
+from contrastive_jax.objectives import SCORES
 from contrastive_jax.report.metrics_log import MetricsLog, Progress, read_log
 from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
