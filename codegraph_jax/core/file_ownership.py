@@ -30,26 +30,16 @@ class ForeignFileError(UserError):
 
 def written_files(directory: str | os.PathLike[str]) -> frozenset[str]:
     """Paths below `directory` of the files that runs have written, with the system's separator."""
-    return frozenset(os.path.normpath(name) for name in _listed(Path(directory) / LISTING))
+    return frozenset(map(os.path.normpath, _written(Path(directory))))
 
 
 def note_written(workdir: Path, names: Iterable[str]) -> None:
-    """Adds files to the list, before they are written.
-
-    Args:
-        workdir: locked by this run.
-        names: POSIX paths below it.
-    """
+    """Adds files, given as POSIX paths below the workdir, to the list; call it before they are written."""
     _write(workdir, {*_written(workdir), *names})
 
 
 def replace_written(workdir: Path, names: Iterable[str]) -> None:
-    """Lists the files of this run, and removes files of earlier runs and directories that become empty.
-
-    Args:
-        workdir: locked by this run.
-        names: POSIX paths below it of all files that this run has written or will write.
-    """
+    """Lists all files of this run, and removes files of earlier runs and directories that become empty."""
     planned, former = set(names), _written(workdir)
     _write(workdir, planned | former)
     for name in sorted(former - planned):
@@ -60,40 +50,32 @@ def replace_written(workdir: Path, names: Iterable[str]) -> None:
 def require_own(workdir: Path, names: Iterable[str]) -> None:
     """Checks that no file would be replaced that no run has written.
 
-    Args:
-        workdir: locked by this run.
-        names: POSIX paths below it that this run will write.
-
     Raises:
         ForeignFileError: a file of `names` exists and is not on the list.
     """
-    own = _written(workdir)
+    written = _written(workdir)
     for name in names:
-        if name not in own and os.path.lexists(workdir / name):
+        if name not in written and os.path.lexists(workdir / name):
             raise ForeignFileError(
                 f"{workdir / name}: would be replaced, but this program did not write it; choose another --workdir"
             )
 
 
-def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) -> None:
-    """Moves files that runs have written into another directory, and lists them there.
+def move_written(workdir: Path, target: Path, names: Sequence[str], last: str) -> None:
+    """Moves files that runs have written into a new directory below the workdir, and lists them there.
 
-    Args:
-        workdir: locked by this run.
-        place: new directory below the workdir.
-        names: POSIX paths below the workdir; missing files are skipped.
-        last: the file that marks the others as complete: it is removed first and added last.
+    Missing files are skipped. `last` marks the others as complete: it is removed first and added last.
     """
-    place.mkdir(parents=True)
-    _write(place, {*names, last})
-    waiting = place / f"{PARTIAL}{last}"
+    target.mkdir(parents=True)
+    _write(target, {*names, last})
+    waiting = target / f"{PARTIAL}{last}"
     (workdir / last).replace(waiting)
     for name in names:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            (workdir / name).replace(place / name)
+            (workdir / name).replace(target / name)
         _remove(workdir, name)
-    waiting.replace(place / last)
+    waiting.replace(target / last)
     _write(workdir, _written(workdir) - {*names, last})
 
 
@@ -110,33 +92,27 @@ def _remove(workdir: Path, name: str) -> None:
     path = workdir / name
     with suppress(IsADirectoryError, PermissionError, FileNotFoundError, NotADirectoryError):
         path.unlink()
-    for place in path.parents:
-        if place == workdir:
-            return
-        try:
-            place.rmdir()
-        except OSError:  # not empty, or missing
-            return
+    with suppress(OSError):  # a directory is not empty, or missing
+        for directory in path.parents:
+            if directory == workdir:
+                return
+            directory.rmdir()
 
 
 def _write(workdir: Path, names: Iterable[str]) -> None:
     write_json(workdir / LISTING, {"files": sorted(names)})
 
 
-def _written(workdir: Path) -> set[str]:
-    """`written_files` as POSIX paths."""
-    return {Path(name).as_posix() for name in written_files(workdir)}
-
-
-def _listed(path: Path) -> list[str]:
-    """The listed names, without paths that lead out of the directory."""
+def _written(directory: Path) -> set[str]:
+    """The listed POSIX paths, without those that lead out of the directory."""
+    path = directory / LISTING
     try:
         if path.stat().st_size > MAX_BYTES:
-            return []
+            return set()
         files = json.loads(path.read_text(encoding="ascii"))["files"]
-        return [name for name in files if isinstance(name, str) and _stays_below(name)]
+        return {PurePosixPath(name).as_posix() for name in files if isinstance(name, str) and _stays_below(name)}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
+        return set()
 
 
 def _stays_below(name: str) -> bool:

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
+SUFFIX = ".png"
 NAME_BYTES = 255
 """Longest file name in bytes on common file systems."""
 
@@ -50,15 +51,15 @@ def relative_url(path: str | os.PathLike[str]) -> str:
     return quote(os.fsencode(path), safe="/")
 
 
-def output_path(directory: Path, category: str, name: str, suffix: str = ".png") -> Path:
-    """Path of the output file for image `name` of a category; a name that is too long is shortened to end in a hash."""
+def output_path(directory: Path, category: str, name: str) -> Path:
+    """Path of the PNG file for image `name` of a category; a name that is too long is shortened to end in a hash."""
     parts = [*directory.parts, category, *name.split("/")]
     last = parts.pop()
-    if len(os.fsencode(last + suffix)) > NAME_BYTES:
+    if len(os.fsencode(last + SUFFIX)) > NAME_BYTES:
         mark = hashlib.sha256(os.fsencode(last)).hexdigest()[:12]
-        kept = os.fsencode(last)[: NAME_BYTES - len(suffix) - len(mark) - 1]
+        kept = os.fsencode(last)[: NAME_BYTES - len(SUFFIX) - len(mark) - 1]
         last = f"{os.fsdecode(kept)}-{mark}"
-    return Path(*parts, last + suffix)
+    return Path(*parts, last + SUFFIX)
 
 
 def file_stem(text: str) -> str:

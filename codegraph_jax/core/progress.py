@@ -52,10 +52,9 @@ class Clock:
 class _ProgressFile:
     """The file of the run in this process; without a path, nothing is written."""
 
-    def __init__(self) -> None:
-        self.path: Path | None = None
-        self.facts: dict[str, Any] = {}
-        self.written = 0.0
+    path: Path | None = None
+    facts: dict[str, Any] = {}
+    written = 0.0
 
     def write(self, **facts: Any) -> None:
         self.facts |= facts

@@ -4,6 +4,7 @@ The ten newest reports are kept there. A new run on the same photos replaces the
 names, sizes and modification times of their files are.
 """
 
+import itertools
 import json
 import re
 import time
@@ -47,7 +48,7 @@ def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> s
 
 
 def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> str:
-    """Moves the finished report of other photos to `earlier/`.
+    """Moves the finished report of other photos to `earlier/`, and removes all but the newest reports there.
 
     Args:
         workdir: locked by this run.
@@ -55,18 +56,26 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
         excluded: POSIX paths below the workdir of files of this run, which stay.
 
     Returns:
-        A message that names the new place; empty if nothing was moved.
+        A message that names the new directory; empty if nothing was moved.
     """
-    manifest = _read(workdir / MANIFEST)
-    if manifest is None or manifest.get("photos") == photos:
+    file = workdir / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= MAX_BYTES else None
+        if not isinstance(manifest, dict) or manifest.get("photos") == photos:
+            return ""
+    except (OSError, ValueError, RecursionError):
         return ""
-    given = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
-    date = given.group() if given else time.strftime("%Y-%m-%dT%H:%M:%S", _changed(workdir / MANIFEST))
-    place = _free(workdir / EARLIER / date.replace("T", "_").replace(":", ""))
-    names = {Path(name).as_posix() for name in written_files(workdir)} - set(excluded)
-    move_written(workdir, place, sorted(names - {MANIFEST}), last=MANIFEST)
-    _remove_oldest(workdir / EARLIER)
-    return f"the report on {_photos_folder(manifest)} from {date.replace('T', ' ')} was moved to {place}"
+    stated = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
+    date = stated.group() if stated else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(file.stat().st_mtime))
+    name = date.replace("T", "_").replace(":", "")
+    suffixes = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    target = next(path for suffix in suffixes if not (path := workdir / EARLIER / f"{name}{suffix}").exists())
+    written = {Path(path).as_posix() for path in written_files(workdir)} - {MANIFEST, *excluded}
+    move_written(workdir, target, sorted(written), last=MANIFEST)
+    kept = sorted(path for path in (workdir / EARLIER).iterdir() if path.is_dir() and written_files(path))
+    for oldest in kept[:-MAX_KEPT]:
+        remove_written(oldest)
+    return f"the report on {_photos_folder(manifest)} from {date.replace('T', ' ')} was moved to {target}"
 
 
 def _photos_folder(manifest: dict[str, Any]) -> str:
@@ -75,33 +84,3 @@ def _photos_folder(manifest: dict[str, Any]) -> str:
         return printable(str(manifest["config"]["data"]["root"])) or "other photos"
     except (KeyError, TypeError):
         return "other photos"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _changed(path: Path) -> time.struct_time:
-    return time.localtime(path.stat().st_mtime)
-
-
-def _free(place: Path) -> Path:
-    """`place`, or `place-2`, `place-3` ... if it exists."""
-    number, found = 1, place
-    while found.exists():
-        number += 1
-        found = place.with_name(f"{place.name}-{number}")
-    return found
-
-
-def _remove_oldest(home: Path) -> None:
-    """Removes all reports but the newest `MAX_KEPT`."""
-    kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
-    for place in kept[:-MAX_KEPT]:
-        remove_written(place)

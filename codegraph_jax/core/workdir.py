@@ -32,7 +32,7 @@ def locked(workdir: Path) -> Iterator[None]:
         WorkdirError: the directory cannot be written, or another run has locked it.
     """
     try:
-        made = [place for place in (workdir, *workdir.parents) if not place.exists()]
+        made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
             pass
@@ -58,8 +58,8 @@ def locked(workdir: Path) -> Iterator[None]:
         with suppress(OSError):
             if made and {path.name for path in workdir.iterdir()} <= {LOCK}:
                 (workdir / LOCK).unlink(missing_ok=True)
-                for place in made:
-                    place.rmdir()
+                for path in made:
+                    path.rmdir()
 
 
 def _lock_directory(workdir: Path) -> int | None:
@@ -87,17 +87,17 @@ def _lock_directory(workdir: Path) -> int | None:
 
 
 @contextmanager
-def written_to(place: str | os.PathLike[str]) -> Iterator[None]:
+def written_to(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns an OSError within the context (a full disk, missing permissions) into a `WorkdirError`.
 
     Raises:
-        WorkdirError: names the place and the reason.
+        WorkdirError: names the path and the reason.
     """
     try:
         yield
     except OSError as error:
         raise WorkdirError(
-            f"{os.fspath(place)}: cannot be written ({error.strerror or error}); fix that and start the same command "
+            f"{os.fspath(path)}: cannot be written ({error.strerror or error}); fix that and start the same command "
             "again"
         ) from error
 
@@ -107,18 +107,16 @@ def obstacle(path: Path) -> str | None:
     try:
         if path.is_dir():
             return "it is a directory"
-        place = path.parent
-        while not place.exists() and place != place.parent:
-            place = place.parent
-        if not place.is_dir():
-            return f"{str(place)!r} is not a directory"
-        with tempfile.TemporaryFile(dir=place):
+        above = next((directory for directory in path.parents if directory.exists()), path.parent)
+        if not above.is_dir():
+            return f"{str(above)!r} is not a directory"
+        with tempfile.TemporaryFile(dir=above):
             return None
     except OSError as error:
         return error.strerror or str(error)
 
 
-def sweep(workdir: Path, directories: Sequence[str]) -> None:
+def remove_partial_files(workdir: Path, directories: Sequence[str]) -> None:
     """Removes temporary files of runs that were killed.
 
     Args:

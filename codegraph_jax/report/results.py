@@ -20,7 +20,7 @@ from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import now
-from codegraph_jax.core.workdir import sweep
+from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.evaluate import where_measured
@@ -70,7 +70,7 @@ def write_results(
     """
     # no manifest while files of two runs are mixed
     (workdir / "manifest.json").unlink(missing_ok=True)
-    sweep(workdir, DIRECTORIES)
+    remove_partial_files(workdir, DIRECTORIES)
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})

@@ -8,7 +8,7 @@ import gc
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.tasks.fallback import input_size
@@ -50,8 +51,7 @@ TABLE_METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_au
 """Metrics in the printed table; choose.json has all of them."""
 WARM_UP = 3
 """Images that are compared before timing starts, so that compilation is not timed."""
-OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
-"""Part of XLA's message when a device runs out of memory."""
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
     except (UserError, MemoryError) as error:
         return replace(trial, problem=str(error) or "not enough memory"), {}
     except jax.errors.JaxRuntimeError as error:
-        if OUT_OF_MEMORY not in str(error):
+        if not is_out_of_memory(error):
             raise
         return replace(trial, problem="the device has not enough memory"), {}
     finally:
@@ -198,7 +198,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
 
 
 def _measured(
-    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: "_PeakMemory"
+    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: Callable[[], int]
 ) -> tuple[Trial, dict[str, ImageScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
@@ -221,7 +221,7 @@ def _measured(
         metrics=mean_metrics(metrics),
         backbone_seconds=backbone_seconds / images,
         seconds=seconds / images,
-        memory=memory.bytes,
+        memory=memory(),
         device_memory=max(on_devices, default=None),
     )
     return done, scores
@@ -285,31 +285,24 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
         )
 
 
-class _PeakMemory:
-    """The peak resident memory so far, in bytes."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-    def update(self) -> None:
-        """Includes the memory that is resident now."""
-        self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
-
-
 @contextmanager
-def _peak_memory(every: float = 0.05) -> Iterator[_PeakMemory]:
-    """Polls the resident memory: the peak that the system reports includes the backbones before this one."""
-    peak, over = _PeakMemory(), threading.Event()
+def _peak_memory() -> Iterator[Callable[[], int]]:
+    """Yields the peak resident memory so far, in bytes; polled, since the system's peak includes earlier backbones."""
+    process, over, peak = psutil.Process(), threading.Event(), 0
+
+    def current() -> int:
+        nonlocal peak
+        peak = max(peak, process.memory_info().rss)
+        return peak
 
     def watch() -> None:
-        while not over.wait(every):
-            peak.update()
+        while not over.wait(POLL_SECONDS):
+            current()
 
-    peak.update()
     thread = threading.Thread(target=watch, name="memory", daemon=True)
     thread.start()
     try:
-        yield peak
+        yield current
     finally:
         over.set()
         thread.join()
