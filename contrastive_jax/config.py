@@ -182,12 +182,6 @@ def at_224(
     """The paper's settings for images of 224 px (arXiv:2312.15288, released code), for a given set.
 
     Images are resized to 256 px and cropped, the network's input is (x - 0.5) / 0.5, and its stem is ImageNet's.
-
-    Args:
-        data: the images, and which of them are normal.
-        oe: the outlier exposure.
-        augment: the augmentation; its mean and std are replaced.
-        batch_size: normal images per step.
     """
     return OeclConfig(
         data=dataclasses.replace(data, stored_size=256, image_size=224, clean_view="center_crop"),

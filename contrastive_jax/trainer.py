@@ -164,14 +164,7 @@ def train_network(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining epochs; returns the last state and the speed.
 
-    Args:
-        config: settings of the run.
-        data: training images, and test images for tests during training.
-        network: `build_network` of the config.
-        mesh: devices.
-        checkpoints: checkpoints of the run, from which it resumes.
-        workdir: directory of metrics.jsonl.
-        verbose: whether to print progress lines.
+    Resumes from the newest of the `checkpoints`; writes metrics.jsonl into the workdir.
 
     Raises:
         TrainingDivergedError: a loss or parameter became infinite or NaN.

@@ -155,9 +155,7 @@ def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
 
     huggingface_hub reads the environment variables HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT and HF_TOKEN.
 
-    Args:
-        source: repository and file.
-        retry_hub: connect to the hub even if that failed within the last day.
+    `retry_hub` connects to the hub even if that failed within the last day.
 
     Raises:
         UnreachableError: the hub cannot be reached, or has no such file.

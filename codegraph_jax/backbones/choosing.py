@@ -18,9 +18,7 @@ from codegraph_jax.data.value_range import given_range
 def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
     """A backbone as the package uses it; the package's own ones are returned unchanged.
 
-    Args:
-        backbone: any implementation of the interface.
-        image_size: side of the input in pixels on which it is tried; 0: its default.
+    `image_size` is the side of the input in pixels on which it is tried; 0: its default.
     """
     if isinstance(backbone, LoadedBackbone):
         return backbone
@@ -90,11 +88,8 @@ def _given(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone 
 def _fixed(config: BackboneConfig, given: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
     """Overrides the settings that the backbone determines.
 
-    Args:
-        config: the settings.
-        given: the backbone.
-        fields: those that the caller gave besides the settings.
-        named: whether the settings name the backbone; then other settings must not contradict it.
+    If the settings name the backbone (`named`), other settings must not contradict it; otherwise the caller's `fields`
+    must not.
     """
     fixed = given.fixed_settings
     if named:

@@ -22,8 +22,7 @@ RETRY_SECONDS = 24 * 3600.0
 def why_unreachable(use_stored: bool) -> str | None:
     """The reason why the hub cannot be reached; None if it can.
 
-    Args:
-        use_stored: return a failure of the last day without a request.
+    `use_stored` returns a failure of the last day without a request.
     """
     from huggingface_hub import constants
 

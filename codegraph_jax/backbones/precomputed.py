@@ -28,11 +28,8 @@ class PrecomputedBackbone(LoadedBackbone):
     ) -> "PrecomputedBackbone":
         """The backbone of tokens of this form; by default of none.
 
-        Args:
-            patches: see the attributes.
-            widths: channels of each layer.
-            patch_size: side in pixels that a patch stands for in the maps.
-            image_features: whether image features are given.
+        `patch_size` is the side in pixels that a patch stands for in the maps; `image_features` tells whether they are
+        given.
         """
         blocks = tuple(range(len(widths)))
         return cls(

@@ -127,11 +127,8 @@ def parsed_line(
 ) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
-    Args:
-        words: the arguments.
-        settings: settings of the config, by path.
-        places: settings of the positional arguments, in order.
-        known: whether a flag of absl or JAX (without dashes) takes no value; None if there is no such flag.
+    `places` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without dashes)
+    takes no value; None if there is no such flag.
 
     Raises:
         UserError: an unknown flag or setting, an invalid value, or too many arguments.

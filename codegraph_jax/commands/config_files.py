@@ -49,9 +49,6 @@ def shipped_config(value: str) -> str:
 def load_config(value: str) -> Any:
     """The ConfigDict for a value of `--config`.
 
-    Args:
-        value: a file or the name of a shipped config, optionally with `:variant`.
-
     Raises:
         UserError: the file or variant does not exist, or the file cannot be run.
     """

@@ -120,13 +120,7 @@ def _takes_no_value(name: str) -> bool | None:
 
 
 def main(arguments: list[str], line: CommandLine, command: Command | None = None) -> int:
-    """Runs the task of the config, or a sweep over its settings; returns the exit status.
-
-    Args:
-        arguments: arguments that are not flags of absl: the program name.
-        line: the parsed command line.
-        command: see `launch`.
-    """
+    """Runs the task of the config, or a sweep over its settings; returns the exit status."""
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import enable_compilation_cache
     from codegraph_jax.distributed.processes import joined

@@ -47,8 +47,7 @@ def _default(values: Any, path: str, short: ShortFlag) -> str:
 def settings_text(word: str) -> str:
     """All settings with their defaults and meanings, by command.
 
-    Args:
-        word: a command, to list its settings; or text in the name or meaning of a setting; empty: all commands.
+    `word` is a command, or text in the name or meaning of settings.
 
     Raises:
         UserError: no setting contains the word.

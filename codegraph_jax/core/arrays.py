@@ -60,10 +60,7 @@ def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarr
 def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str = "") -> np.ndarray:
     """An array with undefined content in a memory-mapped temporary file.
 
-    Args:
-        shape: shape of the array.
-        dtype: type of the array.
-        directory: directory of the file; empty means the default for temporary files (TMPDIR).
+    `directory` is the one of the file; empty: the default for temporary files (TMPDIR).
 
     Raises:
         ConfigError: the disk is full, or the directory cannot be written.

@@ -9,10 +9,7 @@ def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "...
     """The probability that a positive example scores higher than a negative one; a tie counts as half.
 
     Computed from the ranks of the positive examples (Mann and Whitney, 1947), over the last axis.
-
-    Args:
-        negative: finite scores, at least one; leading axes are batch axes.
-        positive: finite scores, at least one, with the same leading axes.
+    Scores are finite; leading axes are batch axes.
     """
     a, b = negative.shape[-1], positive.shape[-1]
     ranks = scipy.stats.rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]

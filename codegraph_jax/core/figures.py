@@ -47,10 +47,7 @@ class Panel:
 def draw_panels(panels: Sequence[Panel], limits: tuple[float, float], beside: bool) -> Picture:
     """A figure of photos with their maps in colour.
 
-    Args:
-        panels: one or more photos.
-        limits: scores that are drawn without colour and in full colour.
-        beside: whether each map is drawn beside its photo; otherwise over it.
+    `limits` are the scores without colour and in full colour. Maps are drawn over their photos, or `beside` them.
     """
     each = 2 if beside else 1
     # about as many rows as columns

@@ -55,11 +55,7 @@ def write_csv(
 ) -> None:
     """Writes a CSV file with a header; None is an empty cell, and file names that are not UTF-8 keep their bytes.
 
-    Args:
-        path: the file.
-        rows: cells by column.
-        columns: columns of the file, in order.
-        form: one of `CSV_FORMS`.
+    `form` is one of `CSV_FORMS`.
     """
     encoding = "utf-8" if form == "plain" else "utf-8-sig"
     if form == "excel":

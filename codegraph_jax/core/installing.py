@@ -25,12 +25,7 @@ def extra(name: str) -> list[str]:
 
 
 def install_command(requirements: Sequence[str], options: str = "") -> str:
-    """The shell command that installs packages into this environment.
-
-    Args:
-        requirements: in pip's syntax.
-        options: options of pip, such as `--no-deps`.
-    """
+    """The shell command that installs packages into this environment."""
     packages = " ".join(f'"{r}"' if set(r) & set("<>=[ ") - {"="} else r for r in requirements)
     words = " ".join(word for word in (options, packages) if word)
     prefix = Path(sys.prefix)

@@ -23,13 +23,7 @@ def product_precision(precision: str) -> lax.Precision:
 
 
 def inner_products(left: Float[Array, "a c"], right: Float[Array, "b c"], precision: str) -> Float[Array, "a b"]:
-    """Inner products of every row of `left` with every row of `right`, accumulated in float32.
-
-    Args:
-        left: rows of c channels.
-        right: rows of c channels.
-        precision: precision of the products, see `product_precision`.
-    """
+    """Inner products of every row of `left` with every row of `right`, accumulated in float32."""
     contract_channels = (((1,), (1,)), ((), ()))
     return lax.dot_general(
         left, right, contract_channels, precision=product_precision(precision), preferred_element_type=jnp.float32

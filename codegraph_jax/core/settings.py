@@ -97,10 +97,7 @@ class Setting:
 def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Iterator[Setting]:
     """The settings of a dataclass and its nested dataclasses, in the order of the fields.
 
-    Args:
-        cls: the dataclass.
-        above: prefix of the paths.
-        without_flag: include fields that have no flag.
+    `above` is the prefix of the paths; `without_flag` includes fields that have no flag.
     """
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):

@@ -38,11 +38,6 @@ class DamagedTensorsError(Exception):
 def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], about: Any = None) -> None:
     """Writes arrays and metadata.
 
-    Args:
-        path: the file, which is replaced if it exists.
-        arrays: arrays by name.
-        about: metadata; any JSON value.
-
     Raises:
         OSError: the file cannot be written.
     """

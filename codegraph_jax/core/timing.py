@@ -34,9 +34,7 @@ class Timing:
 def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, Timing]:
     """Times functions in rounds: each function runs once per round, so that all run under the same load.
 
-    Args:
-        functions: functions by name; the timing includes waiting for the arrays that they return.
-        repeats: rounds after the first call.
+    The timing includes waiting for the arrays that the functions return.
     """
     first, wall, cpu = {}, {name: [] for name in functions}, {name: [] for name in functions}  # type: ignore[var-annotated]
     for name, function in functions.items():

@@ -119,9 +119,8 @@ def obstacle(path: Path) -> str | None:
 def remove_partial_files(workdir: Path, directories: Sequence[str]) -> None:
     """Removes temporary files of runs that were killed.
 
-    Args:
-        workdir: locked by this run; other directories below it may belong to other programs.
-        directories: directories below it that hold only results.
+    Searches the workdir, which this run has locked, and the directories below it that hold only results: others may
+    belong to other programs.
     """
     found = list(workdir.glob(f"{PARTIAL}*"))
     for name in directories:

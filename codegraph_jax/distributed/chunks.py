@@ -40,10 +40,7 @@ class Chunks:
     def __call__(self, run: Callable[[slice], Any], items: int, axis: int = 0) -> Any:
         """Calls `run` on all items.
 
-        Args:
-            run: returns a pytree of arrays for a slice of the items.
-            items: number of items.
-            axis: axis along which results are concatenated, on the host.
+        `run` returns a pytree of arrays for a slice of the items; results are concatenated along `axis` on the host.
 
         Raises:
             OutOfMemoryError: a single item does not fit.

@@ -206,9 +206,6 @@ def locked_workdir(workdir: Path) -> Iterator[None]:
 def agree(what: dict[str, Any]) -> None:
     """Checks that all processes have the same values.
 
-    Args:
-        what: values (small, any JSON) by their names in the error.
-
     Raises:
         UserError: in every process, if values differ; names the value and the process.
     """

@@ -26,13 +26,6 @@ RETRY_SECONDS = 0.2
 def rendezvous(host: str, port: int, processes: int, process_id: int, seconds: float) -> None:
     """Returns when all processes have reported.
 
-    Args:
-        host: host of process 0.
-        port: port of process 0.
-        processes: number of processes.
-        process_id: number of this process.
-        seconds: time to wait for the last process.
-
     Raises:
         ConfigError: a process is missing, two have the same number, their --processes differ, or process 0 does not
             answer at the address.

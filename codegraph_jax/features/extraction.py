@@ -162,11 +162,7 @@ class Extractor:
         """Runs the backbone over a batch: layers, image features, and whether the features of each image are finite.
 
         Several devices process equal parts, and the results have a leading device axis. After a device has run out of
-        memory, it gets fewer images at once.
-
-        Args:
-            images: images as returned by `Frame.place`.
-            *covered: at most one mask of the patches that the photos cover; without it, all.
+        memory, it gets fewer images at once. `covered` is at most one mask of the patches that the photos cover.
         """
         compiled, devices, chunks = self.compiled, self.mesh.local, self._chunks
         given = [images, *covered]
@@ -180,11 +176,8 @@ class Extractor:
     ) -> tuple[BatchFeatures, Array]:
         """Starts the computation of a batch without waiting for it.
 
-        Args:
-            batch: the batch.
-            sizes: sizes of the photos by index.
-            keep_padding: leave the padding in the results of a single device, since cutting it off compiles a program
-                for every number of images.
+        `keep_padding` leaves the padding in the results of a single device: cutting it off compiles a program for every
+        number of images.
         """
         covered = []
         if self.frame.keeps_aspect:
@@ -285,11 +278,7 @@ class _Collected:
     ) -> Features:
         """All features in the order of the sources; everything but the layers is gathered from all processes.
 
-        Args:
-            no_layers: layers of a process without images.
-            placement: placement of the sources of this process.
-            skipped: skipped sources of this process.
-            start: index of its first source.
+        `placement`, `skipped` and `start`, the index of the first source, are those of this process.
         """
         places = np.concatenate(self.places) if self.places else np.zeros(0, int)
         order = np.argsort(places)

@@ -77,10 +77,6 @@ class Features:
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
         """The features with all tokens outside of the inspected regions set to 0.
 
-        Args:
-            inspected: inspected region of each source.
-            sources: sources of these features, for messages.
-
         Raises:
             ConfigError: nothing of a photo is inspected.
         """

@@ -35,12 +35,7 @@ COPIED_IMAGES = 16
 
 
 def feature_type(dtype: str, precision: str) -> np.dtype:
-    """The type of the normalised patch tokens.
-
-    Args:
-        dtype: see `FeatureConfig.dtype`.
-        precision: see `SimilarityConfig.precision`.
-    """
+    """The type of the normalised patch tokens."""
     chosen = precision if dtype == "auto" else dtype
     return np.dtype(ml_dtypes.bfloat16 if chosen == "bfloat16" else np.float32)
 
@@ -94,8 +89,7 @@ class MemoryPlan:
     def check(self, action: str) -> None:
         """Compares the estimate with the free memory and the free disk space.
 
-        Args:
-            action: `refuse` or `warn`, see `StorageConfig.check`.
+        `action` is a value of `StorageConfig.check`.
 
         Raises:
             ConfigError: the run does not fit, and `action` is `refuse`.

@@ -33,12 +33,8 @@ def frame_for(
 ) -> Frame:
     """The conversion of the images of a set to grids of patches, by the settings and the sizes of the images.
 
-    Args:
-        config: settings of the run.
-        patch: side of a patch in pixels.
-        images: images of the set; each process measures a share of them.
-        affordable: see `choose_frame`.
-        log: called with the choice of `config.backbone.fit=auto` and its reason.
+    Each process measures a share of the images. `log` is called with the choice of `config.backbone.fit=auto` and its
+    reason.
     """
     settings = config.backbone
     if settings.fit == "squeeze":

@@ -17,12 +17,6 @@ def image_tokens(
 
     Tiles are blended before a layer is normalised, so that mean and variance are those of the whole photo. The image
     feature of a photo is the mean over its tiles.
-
-    Args:
-        backbone: a backbone that JAX can trace.
-        frame: frame of the images.
-        images: preprocessed images of the frame's size, see `Frame.place`.
-        covered: patches that belong to the photos; None: all.
     """
     if len(frame.tiles()) == 1:
         layers, image_features = backbone(images)

@@ -36,11 +36,7 @@ def on_each_device(
 ) -> list[T]:
     """Runs `work(detector, item)` for every item on the next free detector.
 
-    Args:
-        detectors: one for each device.
-        work: called in a thread.
-        items: started in order.
-        progress: called after each item.
+    `work` is called in threads; `progress` after each item.
 
     Returns:
         The results in the order of the items.

@@ -178,11 +178,7 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
 
     Two sets are processed at once if a single accelerator compares and scores them and has memory for both.
 
-    Args:
-        detector: the detector of the run, or of one device if each device takes a category.
-        devices: number of devices in the run.
-        inputs: photos and settings of the run.
-        by_category: whether each device takes a category.
+    `devices` is the number of devices in the run; `detector` uses one of them if each takes a category.
     """
     how = detector.config, detector.backbone
     largest = max(map(len, inputs.everything.values()))

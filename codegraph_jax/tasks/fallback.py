@@ -13,10 +13,6 @@ from codegraph_jax.detector import CoDeGraph
 def load_detector(config: Config, first: bool) -> CoDeGraph:
     """The detector of a run, with `config.backbone.fallback` if the weights of `config.backbone.name` are missing.
 
-    Args:
-        config: settings of the run; the detector's `config` has the backbone that is used.
-        first: whether this process prints which backbone is used.
-
     Raises:
         ConfigError: the weights of both are missing, or a setting is invalid.
     """

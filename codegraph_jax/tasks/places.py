@@ -31,10 +31,7 @@ def nearest_path(path: Path) -> str:
 def require_there(field: str, place: str, otherwise: str = "") -> None:
     """Checks that a path exists.
 
-    Args:
-        field: the setting that holds the path.
-        place: the path.
-        otherwise: the hint if no path with a similar name exists.
+    `otherwise` is the hint if no path has a similar name.
 
     Raises:
         ConfigError: the path does not exist; names the most similar path.

@@ -12,13 +12,7 @@ from codegraph_jax.detector import CoDeGraph
 
 
 def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], first: bool) -> dict[str, list[Sample]]:
-    """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product.
-
-    Args:
-        detector: the detector of the run.
-        categories: samples by category.
-        first: whether this process prints what it finds.
-    """
+    """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
         found = detector.products([source_of(sample) for sample in samples], first)

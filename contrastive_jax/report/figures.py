@@ -19,13 +19,7 @@ COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
 def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label: str) -> None:
-    """Draws the densities of the clean-view scores of normal test images, OE images and unseen anomalies.
-
-    Args:
-        path: PNG file.
-        groups: scores by name of the group.
-        label: name of the score.
-    """
+    """Draws the densities of the clean-view scores of normal test images, OE images and unseen anomalies."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -44,12 +38,7 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
 
 
 def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
-    """Draws the loss, the mean norms of training views, and the mean scores and AUROC of tests during training.
-
-    Args:
-        path: PNG file.
-        records: lines of metrics.jsonl.
-    """
+    """Draws the loss, the mean norms of training views, and the mean scores and AUROC of tests during training."""
     from matplotlib.figure import Figure
 
     train = [record for record in records if record["kind"] == "train"]

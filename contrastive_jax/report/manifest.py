@@ -37,10 +37,6 @@ def environment() -> dict[str, Any]:
 def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
     """Checks that the manifest of an earlier start, if there is one, describes the same run.
 
-    Args:
-        workdir: directory of `manifest.json`, which may be missing.
-        identity: the config and the fingerprint of the data, as JSON values.
-
     Raises:
         WorkdirError: some fields differ; the message names the first ones.
     """

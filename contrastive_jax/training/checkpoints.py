@@ -48,12 +48,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def save(self, state: TrainState, description: dict[str, Any]) -> None:
-        """Writes the state under its step.
-
-        Args:
-            state: the state to save.
-            description: the settings of the run, saved as JSON.
-        """
+        """Writes the state under its step."""
         import orbax.checkpoint as ocp
 
         step = int(state.step)

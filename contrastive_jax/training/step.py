@@ -36,10 +36,7 @@ def run_mesh() -> Mesh:
 def placed(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
     """Arrays on the devices of all processes.
 
-    Args:
-        arrays: a tree of arrays; every process has the whole arrays.
-        mesh: devices of all processes.
-        spec: split of the arrays over the devices; None: each device has all.
+    Every process has the whole arrays. `spec` splits them over the devices; without it, each device has all.
     """
     sharding = NamedSharding(mesh, spec or PartitionSpec())
 
