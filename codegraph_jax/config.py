@@ -16,7 +16,7 @@ from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-e
 class DrawConfig:
     """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
-    part: str = field(default="flange", metadata=choice("flange", "plate"))
+    part: str = field(default="flange", metadata=no_flag() | choice("flange", "plate"))
     """The drawn part: a turned flange with one-off and recurring defects, or a drilled plate with small ones."""
     count: int = field(default=48, metadata=at_least(2))
     """Number of images."""

@@ -70,7 +70,7 @@ class ExposureConfig:
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
     """The weight of the OE norm term."""
-    warmup: float = field(default=0.05, metadata=within(0, 1))
+    warmup: float = field(default=0.05, metadata=no_flag() | within(0, 1))
     """The share of the run during which alpha is 0."""
 
 
@@ -92,7 +92,7 @@ class ModelConfig:
 
     stem: str = field(default="cifar", metadata=no_flag() | choice("cifar", "imagenet"))
     """The first layers: a 3x3 convolution (`cifar`), or 7x7 with stride 2 and a max-pool (`imagenet`)."""
-    width: int = field(default=64, metadata=at_least(1))
+    width: int = field(default=64, metadata=no_flag() | at_least(1))
     """The number of channels of the first stage; the published network has 64."""
     head_dim: int = field(default=128, metadata=no_flag() | at_least(1))
     """The width of the head's output; the mode `bce` always has 1 logit."""
@@ -131,7 +131,7 @@ class EvaluationConfig:
     """The number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
     """The number of images per call over all devices."""
-    images: int = field(default=0, metadata=at_least(0))
+    images: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of test images that are used, half of them normal; 0 uses all."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """The sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""

@@ -75,7 +75,6 @@ PRINCIPAL = {
     "backbone": ("backbone.name",),
     "bank": ("bank.path", "bank.save"),
     "data": ("data.root",),
-    "data.draw": ("data.draw.part",),
     "watch": ("watch.root",),
 }
 """The setting that receives a value given to its group."""
