@@ -15,7 +15,7 @@ from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, Trai
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.network.resnet import build_network, forward_flops
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, placed, run_mesh
+from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, put_on_mesh, run_mesh
 from contrastive_jax.views.augment import augment_batch
 
 STEPS = 1 << 20
@@ -99,7 +99,7 @@ def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, Train
     """Network, optimiser and initial state, on the devices."""
     network = build_network(config.model, config.train.mode, AXIS)
     optimizer = build_optimizer(config.train, STEPS)
-    return network, optimizer, placed(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
+    return network, optimizer, put_on_mesh(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
 
 
 def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:

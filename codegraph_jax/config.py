@@ -179,13 +179,13 @@ SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "rel
 
 
 def read_score(text: str) -> None:
-    """Checks the name of a score, or the place of a score that the user has written.
+    """Checks the name of a score, or the import path of the user's own.
 
     Raises:
         ValueError: the text is neither.
     """
-    place, colon, name = text.rpartition(":")
-    if text not in SCORES and not (colon and place and name.isidentifier()):
+    where, colon, name = text.rpartition(":")
+    if text not in SCORES and not (colon and where and name.isidentifier()):
         raise ValueError(
             f"{text!r} is none of {', '.join(SCORES)}; write FILE.py:NAME or MODULE:NAME for a score of your own"
         )
@@ -437,7 +437,7 @@ class SavedBackboneConfig:
     """The backbone of the bank."""
 
     name: str = ""
-    """A network of your own, FILE.py:NAME or MODULE:NAME, if the bank was made with one; or the present place of a
+    """A network of your own, FILE.py:NAME or MODULE:NAME, if the bank was made with one; or the present directory of a
     checkpoint, `hf:DIRECTORY`; empty: what the bank names."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset."""

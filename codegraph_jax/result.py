@@ -195,9 +195,9 @@ class DetectionResult:
             verdict, name = given if isinstance(given, tuple) else (given, pattern.name)
             patterns.append(replace(pattern, verdict=verdict, name=name))
         answers = dict(self.answers.photos)
-        for place, defective in (photos or {}).items():
+        for image, defective in (photos or {}).items():
             answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
-            answers[self.keys[place]] = PhotoReview(self.keys[place], answer=answer)
+            answers[self.keys[image]] = PhotoReview(self.keys[image], answer=answer)
         return Review(self.feature_identity, tuple(patterns), answers)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
@@ -209,29 +209,29 @@ class DetectionResult:
         """
         if not copies:
             return self
-        places = {int(source): place for place, source in enumerate(self.kept)} | dict(copies)
+        row_of = {int(source): row for row, source in enumerate(self.kept)} | dict(copies)
         # images of the set come before added images
-        kept = np.array(sorted(places))
-        place = np.array([places[source] for source in kept.tolist()])
+        kept = np.array(sorted(row_of))
+        rows = np.array([row_of[source] for source in kept.tolist()])
         calibration = self.calibration
         return replace(
             self,
             kept=kept,
-            patch_scores=self.patch_scores[place],
-            scores=self.scores[place],
-            scores_rescored=self.scores_rescored[place],
-            placement=self.placement.of(place),
-            calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
-            consistency=with_copies(self.consistency, place),
-            products=None if self.products is None else self.products[place],
-            keys=tuple(self.keys[i] for i in place) if self.keys else (),
-            scores_by_name={name: scores[place] for name, scores in self.scores_by_name.items()},
+            patch_scores=self.patch_scores[rows],
+            scores=self.scores[rows],
+            scores_rescored=self.scores_rescored[rows],
+            placement=self.placement.of(rows),
+            calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
+            consistency=with_copies(self.consistency, rows),
+            products=None if self.products is None else self.products[rows],
+            keys=tuple(self.keys[i] for i in rows) if self.keys else (),
+            scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
             added=int((kept >= listed).sum()),
         )
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each image, in the order of the result: its columns of scores.csv (docs/results.md)."""
-        samples = self.samples or [Sample(f"image {place}", f"image {place}") for place in self.kept]
+        samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
         ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
         return [
             {

@@ -32,7 +32,7 @@ from contrastive_jax.report.manifest import environment, fingerprint, require_sa
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, placed, run_mesh
+from contrastive_jax.training.step import AXIS, put_on_mesh, run_mesh
 
 SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
 """Groups of settings in which a field is searched, in this order."""
@@ -183,7 +183,7 @@ class OECL:
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
-            model.state = checkpoints.restore(placed(like, run_mesh()))
+            model.state = checkpoints.restore(put_on_mesh(like, run_mesh()))
         return model
 
     def _trained(self, data: RunData, workdir: Path, progress: bool) -> TrainState:

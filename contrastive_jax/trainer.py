@@ -33,7 +33,7 @@ from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call, placed, run_mesh
+from contrastive_jax.training.step import AXIS, build_train_call, put_on_mesh, run_mesh
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def train_network(
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
     state = initial_state(network, optimizer, config.data.image_size, config.seed)
-    state = placed(state, mesh)
+    state = put_on_mesh(state, mesh)
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
     agree({"the checkpoint from which it resumes": int(state.step)})

@@ -63,13 +63,13 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         zero = _may_be_absent(path, architecture, naming)
         of = parts[0].part.of if parts else KEY.of if zero else 1
         columns = {tensor.part.number: tensor.values for tensor in parts}
-        for place in set(range(of)) - {place for tensor in parts for place in tensor.part.places}:
-            if ParameterSlice(place, of) in zero:
-                columns[place] = np.zeros(_part_shape(shape, ParameterSlice(place, of)), np.float32)
+        for number in set(range(of)) - {number for tensor in parts for number in tensor.part.numbers}:
+            if ParameterSlice(number, of) in zero:
+                columns[number] = np.zeros(_part_shape(shape, ParameterSlice(number, of)), np.float32)
             else:
-                missing.append(f"{path} (part {place + 1} of {of})" if parts else path)
+                missing.append(f"{path} (part {number + 1} of {of})" if parts else path)
         if columns:
-            flat[path] = np.concatenate([columns[place] for place in sorted(columns)], axis=-1)
+            flat[path] = np.concatenate([columns[number] for number in sorted(columns)], axis=-1)
             if KEY in zero:
                 # the original code masks these values
                 flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
@@ -107,7 +107,7 @@ def _filled(
             continue
         parts = filled.setdefault(target.path, [])
         for part, other, _ in parts:
-            if part.of != target.part.of or set(part.places) & set(target.part.places):
+            if part.of != target.part.of or set(part.numbers) & set(target.part.numbers):
                 raise WeightsError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
         tensor = _oriented(target.path, key, checkpoint.readers[key]())
         shape = _part_shape(shapes[target.path], target.part)

@@ -162,10 +162,7 @@ def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    # a branch may have a newer commit, and shards may be missing in the cache
-    cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
-    reason = None if cached else why_unreachable(not retry_hub)
-    fetch = partial(_hub_file, source, local=cached or reason is not None)
+    fetch, reason = _fetcher(source, retry_hub)
     index = f"{source.file}.index.json"
     try:
         try:
@@ -202,9 +199,7 @@ def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
     )
 
     source, where = HubSource(repository, revision, "config.json"), f"{repository}@{revision}"
-    cached = bool(COMMIT.fullmatch(revision)) and _in_cache(source, source.file)
-    reason = None if cached else why_unreachable(use_stored=False)
-    fetch = partial(_hub_file, source, local=cached or reason is not None)
+    fetch, reason = _fetcher(source)
     try:
         folder = fetch(source.file).parent
     except GatedRepoError:
@@ -231,7 +226,15 @@ def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
     return folder, commit
 
 
-def _hub_file(source: HubSource, name: str, local: bool = False) -> Path:
+def _fetcher(source: HubSource, retry_hub: bool = True) -> tuple[Callable[[str], Path], str | None]:
+    """The function that fetches a file of a repository by name; and why the hub cannot be reached, if it is needed."""
+    # a branch may have a newer commit, and shards may be missing in the cache
+    cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
+    reason = None if cached else why_unreachable(not retry_hub)
+    return partial(_hub_file, source, local=cached or reason is not None), reason
+
+
+def _hub_file(source: HubSource, name: str, local: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(source.repository, name, revision=source.revision, local_files_only=local))

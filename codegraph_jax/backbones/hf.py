@@ -43,17 +43,19 @@ def hf_preset(name: str) -> Preset:
     Raises:
         WeightsError: there is no such checkpoint, or it is not a supported network.
     """
-    place = name.removeprefix(HF)
-    folder, source = Path(place).expanduser(), HUB_ID.fullmatch(place)
+    identifier = name.removeprefix(HF)
+    folder, source = Path(identifier).expanduser(), HUB_ID.fullmatch(identifier)
     sources: tuple[HubSource | PackageSource | DirectorySource, ...]
-    if place and folder.is_dir():
+    if identifier and folder.is_dir():
         name, sources = f"{HF}{folder.resolve()}", (DirectorySource(str(folder.resolve())),)
     elif source:
         repository = source["repository"]
         folder, commit = hub_settings(repository, source["revision"] or "main")
         name, sources = f"{HF}{repository}@{commit}", (HubSource(repository, commit),)
     else:
-        raise WeightsError(f"{place!r} is neither a directory nor a Hugging Face id (owner/name, owner/name@commit)")
+        raise WeightsError(
+            f"{identifier!r} is neither a directory nor a Hugging Face id (owner/name, owner/name@commit)"
+        )
     family, architecture = _architecture(folder, name)
     mean, std, resample = _preprocessing(folder, name)
     dino = family.startswith("dino")
@@ -160,26 +162,15 @@ def _clip(config: Any, whole: Mapping[str, Any]) -> Architecture:
 
 
 def _siglip(config: Any, whole: Mapping[str, Any]) -> Architecture:
+    naflex = config.model_type.startswith("siglip2")
     return Architecture(
         **_common(config),
-        grid=_grid(config),
+        grid=math.isqrt(_whole("num_patches", config.num_patches)) if naflex else _grid(config),
         mlp_width=config.intermediate_size,
         class_token=False,
         layer_scale=False,
         pooling=True,
-    )
-
-
-def _siglip2(config: Any, whole: Mapping[str, Any]) -> Architecture:
-    grid = math.isqrt(_whole("num_patches", config.num_patches))
-    return Architecture(
-        **_common(config),
-        grid=grid,
-        mlp_width=config.intermediate_size,
-        class_token=False,
-        layer_scale=False,
-        pooling=True,
-        interpolation="linear",
+        interpolation="linear" if naflex else "cubic",
     )
 
 
@@ -212,7 +203,7 @@ def _dinov3(config: Any, whole: Mapping[str, Any]) -> Architecture:
 KINDS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], Architecture]]] = {
     "clip": ("clip", _clip),
     "siglip": ("siglip", _siglip),
-    "siglip2": ("siglip", _siglip2),
+    "siglip2": ("siglip", _siglip),
     "dinov2": ("dinov2", _dinov2),
     "dinov2_with_registers": ("dinov2", _dinov2),
     "dinov3_vit": ("dinov3", _dinov3),

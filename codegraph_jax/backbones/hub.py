@@ -29,15 +29,15 @@ def why_unreachable(use_stored: bool) -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     network = f"{constants.ENDPOINT} {os.environ.get('HTTPS_PROXY') or os.environ.get('https_proxy') or ''}".strip()
-    place = failure_file()
-    if use_stored and (known := _stored_failure(place, network)):
+    file = failure_file()
+    if use_stored and (known := _stored_failure(file, network)):
         return known
     reason = _request(constants.ENDPOINT)
     with suppress(OSError):
         if reason:
-            write_json(place, {"network": network, "at": time.time(), "reason": reason})
+            write_json(file, {"network": network, "at": time.time(), "reason": reason})
         else:
-            place.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
     return reason
 
 
@@ -46,9 +46,9 @@ def failure_file() -> Path:
     return user_cache() / "hub.json"
 
 
-def _stored_failure(place: Path, network: str) -> str | None:
+def _stored_failure(file: Path, network: str) -> str | None:
     try:
-        found = json.loads(place.read_text(encoding="ascii"))
+        found = json.loads(file.read_text(encoding="ascii"))
         if found["network"] == network and 0 <= time.time() - float(found["at"]) < RETRY_SECONDS:
             clock = time.strftime("%H:%M", time.localtime(float(found["at"])))
             return f"{str(found['reason'])[:200]} at {clock}; the next attempt is a day later"

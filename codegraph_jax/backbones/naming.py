@@ -18,7 +18,7 @@ class ParameterSlice(NamedTuple):
     taken: int = 1
 
     @property
-    def places(self) -> range:
+    def numbers(self) -> range:
         """Numbers of the parts."""
         return range(self.number, self.number + self.taken)
 

@@ -122,20 +122,19 @@ def default_size(network: Backbone) -> int:
     return size if isinstance(size, int) and size > 0 else max(LARGEST // patch, 1) * patch
 
 
-def imported_backbone(place: str) -> Backbone:
+def imported_backbone(name: str) -> Backbone:
     """The backbone at FILE.py:NAME or MODULE:NAME; classes and functions are called without arguments.
 
     Raises:
         ConfigError: there is no such file, module or object.
     """
     setting = "config.backbone.name"
-    with user_object(place, setting) as found:
+    with user_object(name, setting) as found:
         if not isinstance(found, type) and hasattr(found, "patch_size"):
             return found
         if not callable(found):
             raise ConfigError(
-                f"{setting}: {place!r} is {_described(found)}, neither a backbone nor a function or class that makes "
-                "one"
+                f"{setting}: {name!r} is {_described(found)}, neither a backbone nor a function or class that makes one"
             )
         return found()
 

@@ -143,9 +143,9 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    place = tempfile.gettempdir()
-    free = shutil.disk_usage(place).free
-    result = f"{free / GIB:.1f} GiB free in {place}"
+    directory = tempfile.gettempdir()
+    free = shutil.disk_usage(directory).free
+    result = f"{free / GIB:.1f} GiB free in {directory}"
     if free < DISK:
         return Finding("disk", "optional", result, "TMPDIR=DIR on a disk with more free space")
     return Finding("disk", "fine", result)

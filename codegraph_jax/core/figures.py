@@ -57,14 +57,16 @@ def draw_panels(panels: Sequence[Panel], limits: tuple[float, float], beside: bo
     axes = figure.subplots(rows, columns * each, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    for place, panel in enumerate(panels):
-        row, column = divmod(place, columns)
-        own = axes[row, each * column : each * (column + 1)]
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        shown = axes[row, each * column : each * (column + 1)]
         height, width = panel.anomaly_map.shape if panel.photo is None else panel.photo.shape[:2]
         strength = np.clip((panel.anomaly_map - limits[0]) / (limits[1] - limits[0]), 0, 1)
         opacity = 1.0 if beside or panel.photo is None else OPACITY * strength**0.75
         if panel.photo is not None:
-            own[0].imshow(panel.photo)
-        own[-1].imshow(strength, "turbo", vmin=0, vmax=1, alpha=opacity, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-        own[0].set_title(panel.title, fontsize=8)
+            shown[0].imshow(panel.photo)
+        shown[-1].imshow(
+            strength, "turbo", vmin=0, vmax=1, alpha=opacity, extent=(-0.5, width - 0.5, height - 0.5, -0.5)
+        )
+        shown[0].set_title(panel.title, fontsize=8)
     return figure

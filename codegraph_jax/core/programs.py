@@ -21,19 +21,19 @@ def enable_compilation_cache() -> None:
     Does nothing if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE=false is set, or if the directory cannot
     be written.
     """
-    place_set, enabled = (
+    set_already, enabled = (
         getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
     )
-    if place_set or not enabled:
+    if set_already or not enabled:
         return
-    place = user_cache() / "programs" / machine()
+    directory = user_cache() / "programs" / machine()
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError:
         return
-    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
     # an error of the cache must not stop the run

@@ -159,21 +159,21 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     built: dict[str, Any] = {}
     for name, value in dict(values).items():
-        place = f"{where}.{name}"
+        path = f"{where}.{name}"
         if name not in known:
             hint = did_you_mean(str(name), known, "known fields: " + ", ".join(sorted(known)))
-            raise ConfigError(f"{place}: unknown field; {hint}")
+            raise ConfigError(f"{path}: unknown field; {hint}")
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"{place}: expected a group of fields, got {value!r}")
-            built[name] = read_config(hints[name], value, place)
+                raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
+            built[name] = read_config(hints[name], value, path)
         else:
             if known[name].metadata.get("switch") and isinstance(value, bool | str):
                 value = SWITCH.get(value, value)
-            built[name] = _typed(hints[name], value, place)
+            built[name] = _typed(hints[name], value, path)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
-            _check(built[name], known[name].metadata, place)
+            _check(built[name], known[name].metadata, path)
     return cls(**built)
 
 

@@ -21,7 +21,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
-from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
+from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, ProcessOfRun, process_of_step
 
 HEARTBEAT_SECONDS = 20
 """A process without a heartbeat for this long counts as dead, and the others end with an error."""
@@ -65,15 +65,15 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
             raise ConfigError("--coordinator: is empty; give HOST:PORT of process 0 with --processes and --process_id")
         return
     automatic = coordinator == "auto"
-    place = place_in_step(os.environ) if automatic else _place_given(coordinator, processes, process_id)
-    if place:
+    process = process_of_step(os.environ) if automatic else _process_of_flags(coordinator, processes, process_id)
+    if process:
         try:
-            rendezvous(*place, CONNECT_SECONDS)
+            rendezvous(*process, CONNECT_SECONDS)
         except ConfigError as error:
             raise ConfigError(f"{error} ({SOURCES})" if automatic else str(error)) from None
     # the runtime determines values that are None
-    address, count, number = (place.address, place.processes, place.process_id) if place else (None, None, None)
-    where, hint = f"--coordinator: {coordinator}: the processes", "" if place else WITHOUT_SCHEDULER
+    address, count, number = (process.address, process.processes, process.process_id) if process else (None, None, None)
+    where, hint = f"--coordinator: {coordinator}: the processes", "" if process else WITHOUT_SCHEDULER
     try:
         with _ended_after(CONNECT_SECONDS, f"{where} have not found each other within {CONNECT_SECONDS:g} s{hint}"):
             jax.distributed.initialize(
@@ -88,14 +88,14 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
         raise ConfigError(f"{where} do not find each other: {' '.join(str(error).split())}{hint}") from error
 
 
-def _place_given(coordinator: str, processes: int, process_id: int) -> Place:
-    """The place from the flags."""
+def _process_of_flags(coordinator: str, processes: int, process_id: int) -> ProcessOfRun:
+    """This process by the flags."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
     if not 0 <= process_id < processes:
         raise ConfigError(f"--process_id: {process_id} is not in 0 ... {processes - 1}; see --processes")
-    return Place(host.strip("[]"), int(port), processes, process_id)
+    return ProcessOfRun(host.strip("[]"), int(port), processes, process_id)
 
 
 @contextmanager

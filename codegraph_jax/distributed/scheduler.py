@@ -29,7 +29,7 @@ _LIST = re.compile(rf"({_HOST})(?:,{_HOST})*")
 _BRACKET = re.compile(r"\[([0-9]+)[^\]]*\]")
 
 
-class Place(NamedTuple):
+class ProcessOfRun(NamedTuple):
     """The address of process 0, the number of processes, and the number of this process."""
 
     host: str
@@ -43,8 +43,8 @@ class Place(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def place_in_step(environment: Mapping[str, str]) -> Place | None:
-    """The place of this process in a Slurm step; None if Slurm has not started it.
+def process_of_step(environment: Mapping[str, str]) -> ProcessOfRun | None:
+    """This process as a task of a Slurm step; None if Slurm has not started it.
 
     Raises:
         ConfigError: a variable has an unexpected value; names the variable.
@@ -55,7 +55,7 @@ def place_in_step(environment: Mapping[str, str]) -> Place | None:
     if PORT in environment:
         port = _number(environment, PORT, 1, LAST_PORT)
     processes = _number(environment, COUNT, 1)
-    return Place(first_host(environment[NODES]), port, processes, _number(environment, NUMBER, 0, processes - 1))
+    return ProcessOfRun(first_host(environment[NODES]), port, processes, _number(environment, NUMBER, 0, processes - 1))
 
 
 def first_host(nodes: str) -> str:

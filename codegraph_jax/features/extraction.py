@@ -23,11 +23,10 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalised_layers
-from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.features import Features, source_name
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
+from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureStore, ImageFeatures
 from codegraph_jax.features.token_set import TokenBatches, TokenSet
 from codegraph_jax.features.tokens import host_tokens, image_tokens
 
@@ -46,7 +45,7 @@ def default_batch_size() -> int:
 class _Batch(NamedTuple):
     """The v images of one call of the backbone, padded with zeros to the batch size b."""
 
-    places: Int[np.ndarray, " v"]
+    indices: Int[np.ndarray, " v"]
     keys: list[bytes]
     images: Float[np.ndarray, "b *k"]
 
@@ -122,12 +121,12 @@ class Extractor:
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
-            _require_finite(sources, batch.places + mine.start, finite)
-            features = self._on_host_if_spread(features, len(batch.places))
+            _require_finite(sources, batch.indices + mine.start, finite)
+            features = self._on_host_if_spread(features, len(batch.indices))
             for store in stores:
-                store.keep(batch.places, batch.keys, features)
-            collected.add(batch.places, batch.keys, features)
-            progress(len(batch.places))
+                store.keep(batch.indices, batch.keys, features)
+            collected.add(batch.indices, batch.keys, features)
+            progress(len(batch.indices))
 
         with processes.together():
             for batch in _missing(batches, stores, collected, progress):
@@ -153,8 +152,8 @@ class Extractor:
         if isinstance(sources, TokenSet):
             return sources.batches(size)
         backbone = self.backbone
-        place = partial(self.frame.place, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
-        return ImageBatches(sources, place, size, self.workers or decoding_threads(), self.unreadable, value_range)
+        prepare = partial(self.frame.place, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
+        return ImageBatches(sources, prepare, size, self.workers or decoding_threads(), self.unreadable, value_range)
 
     def forward(
         self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]
@@ -181,14 +180,14 @@ class Extractor:
         """
         covered = []
         if self.frame.keeps_aspect:
-            contents = [self.frame.content(*sizes[place]) for place in batch.places.tolist()]
+            contents = [self.frame.content(*sizes[index]) for index in batch.indices.tolist()]
             # padding counts as covered: the mean over no patches would be undefined
             mask = np.ones((len(batch.images), self.frame.grid[0] * self.frame.grid[1]), bool)
             mask[: len(contents)] = self.frame.covered(contents)
             covered.append(mask)
         layers, image_features, finite = self.forward(batch.images, *covered)
         if len(self.mesh.local) == 1 and not keep_padding:
-            valid = len(batch.places)
+            valid = len(batch.indices)
             layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
         return BatchFeatures([layer.astype(self.dtype) for layer in layers], image_features), finite
 
@@ -237,37 +236,37 @@ class _Collected:
     buffer: FeatureBuffer | None
     once: bool
     on_device: DeviceLayers | None = None
-    places: list[np.ndarray] = field(default_factory=list)
+    indices: list[np.ndarray] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     batches: list[BatchFeatures] = field(default_factory=list)
     found: int = 0
     first: dict[bytes, int] = field(default_factory=dict)
     copies: list[tuple[int, int]] = field(default_factory=list)
 
-    def is_new(self, place: int, key: bytes) -> bool:
+    def is_new(self, index: int, key: bytes) -> bool:
         """Whether no earlier image has the same pixels; records copies."""
-        first = self.first.setdefault(key, place) if self.once else place
-        if first != place:
-            self.copies.append((place, first))
-        return first == place
+        first = self.first.setdefault(key, index) if self.once else index
+        if first != index:
+            self.copies.append((index, first))
+        return first == index
 
-    def add(self, places: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
+    def add(self, indices: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
         """Adds the features of some images."""
         if self.buffer:
-            self.buffer.keep(places, keys, features)
+            self.buffer.keep(indices, features.layers)
             features = features._replace(layers=[])
         elif self.on_device:
-            self.on_device.keep(places, features.layers)
+            self.on_device.keep(indices, features.layers)
             features = features._replace(layers=[])
-        self.places.append(places)
+        self.indices.append(indices)
         self.keys += keys
         self.batches.append(features)
 
-    def add_found(self, places: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
+    def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
         """Adds features from a store."""
         self.found += len(entries)
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
-        self.add(places, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
+        self.add(indices, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
     def features(
         self,
@@ -280,28 +279,28 @@ class _Collected:
 
         `placement`, `skipped` and `start`, the index of the first source, are those of this process.
         """
-        places = np.concatenate(self.places) if self.places else np.zeros(0, int)
-        order = np.argsort(places)
+        indices = np.concatenate(self.indices) if self.indices else np.zeros(0, int)
+        order = np.argsort(indices)
         image_features = np.concatenate(
-            [np.asarray(b.image_features)[: len(some)] for b, some in zip(self.batches, self.places)]
+            [np.asarray(b.image_features)[: len(some)] for b, some in zip(self.batches, self.indices)]
             or [np.zeros((0, 0))]
         )
         copies = [(i + start, first + start) for i, first in self.copies]
-        first = self._first_anywhere(places[order] + start, [self.keys[i] for i in order])
-        if (new := first == places[order] + start).all():
-            layers = self._layers(places[order]) if len(places) else no_layers
+        first = self._first_anywhere(indices[order] + start, [self.keys[i] for i in order])
+        if (new := first == indices[order] + start).all():
+            layers = self._layers(indices[order]) if len(indices) else no_layers
         else:
             # some of these images are copies of images of an earlier process
-            copies += [(int(i), int(other)) for i, other in zip(places[order][~new] + start, first[~new])]
-            layers = [layer[new] for layer in self._layers(places[order])]
+            copies += [(int(i), int(other)) for i, other in zip(indices[order][~new] + start, first[~new])]
+            layers = [layer[new] for layer in self._layers(indices[order])]
             order = order[new]
         keys = [self.keys[i].hex() for i in order]
-        kept = processes.gather_rows(places[order] + start)
-        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[places[order]])
+        kept = processes.gather_rows(indices[order] + start)
+        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[indices[order]])
         placement = replace(placement, sizes=sizes)
         if placement.frame.keeps_aspect:
             placement = placement.within(placement.frame.covered(placement.contents()))
-        place_of = {source: place for place, source in enumerate(kept.tolist())}
+        row_of = {source: row for row, source in enumerate(kept.tolist())}
         to_first = dict(pair for part in processes.gather(copies) for pair in part)
         return Features(
             layers,
@@ -313,7 +312,7 @@ class _Collected:
             [(i, why) for part in processes.gather(skipped) for i, why in part],
             sum(processes.gather(self.found)),
             # a copy of a copy: the original may belong to an earlier process
-            tuple((i, place_of[to_first.get(first, first)]) for i, first in to_first.items()),
+            tuple((i, row_of[to_first.get(first, first)]) for i, first in to_first.items()),
         )
 
     def _first_anywhere(self, sources: Int[np.ndarray, " k"], keys: list[bytes]) -> Int[np.ndarray, " k"]:
@@ -326,12 +325,12 @@ class _Collected:
                 first.setdefault(key, source)
         return np.array([first[key.hex()] for key in keys], sources.dtype)
 
-    def _layers(self, places: Int[np.ndarray, " k"]) -> list[Any]:
+    def _layers(self, indices: Int[np.ndarray, " k"]) -> list[Any]:
         if self.buffer:
-            return list(self.buffer.joined(places))
+            return list(self.buffer.joined(indices))
         if self.on_device:
-            return list(self.on_device.joined(places))
-        order = np.argsort([part[0] for part in self.places])
+            return list(self.on_device.joined(indices))
+        order = np.argsort([part[0] for part in self.indices])
         batches = [self.batches[i].layers for i in order]
         layers = []
         for number in range(len(batches[0])):
@@ -349,33 +348,33 @@ def _missing(
     batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, progress: Progress
 ) -> Iterator[_Batch]:
     """Full batches of the images that no store has; features from stores are added to `collected`."""
-    places: list[int] = []
+    indices: list[int] = []
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
-    for indices, images, valid in batches:
-        batch_keys = [batches.keys[i] for i in indices.tolist()]
-        new = [i for i, key in enumerate(batch_keys) if collected.is_new(int(indices[i]), key)]
+    for rows, images, valid in batches:
+        batch_keys = [batches.keys[i] for i in rows.tolist()]
+        new = [i for i, key in enumerate(batch_keys) if collected.is_new(int(rows[i]), key)]
         entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
         known = [i for i, entry in entries.items() if entry is not None]
         if known:
             found = [entry for entry in entries.values() if entry is not None]
-            collected.add_found(indices[known], [batch_keys[i] for i in known], found)
+            collected.add_found(rows[known], [batch_keys[i] for i in known], found)
         progress(valid - len(new) + len(known))
-        if not known and not places and len(new) == valid:
-            yield _Batch(indices, batch_keys, images)
+        if not known and not indices and len(new) == valid:
+            yield _Batch(rows, batch_keys, images)
             continue
         for i in (i for i, entry in entries.items() if entry is None):
             if waiting is None:
                 waiting = np.zeros_like(images)
-            waiting[len(places)] = images[i]
-            places.append(int(indices[i]))
+            waiting[len(indices)] = images[i]
+            indices.append(int(rows[i]))
             keys.append(batch_keys[i])
-            if len(places) == len(waiting):
-                yield _Batch(np.array(places), keys, waiting)
+            if len(indices) == len(waiting):
+                yield _Batch(np.array(indices), keys, waiting)
                 # a new array: the transfer to the device may still read the last one
-                places, keys, waiting = [], [], None
+                indices, keys, waiting = [], [], None
     if waiting is not None:
-        yield _Batch(np.array(places), keys, waiting)
+        yield _Batch(np.array(indices), keys, waiting)
 
 
 def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFeatures | None]:
@@ -413,9 +412,9 @@ def _with_finite(layers: list[Array], image_features: Array) -> tuple[list[Array
     return layers, image_features, finite & jnp.isfinite(image_features).all(axis=1)
 
 
-def _require_finite(sources: Sequence[Any], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
+def _require_finite(sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
     """Waits for a batch and checks that its features are finite."""
-    good = np.asarray(finite).ravel()[: len(places)]
+    good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():
-        place = places[int(np.argmin(good))]
-        raise NotFiniteError(f"{source_name(sources, place)}: the backbone gives features that are not finite")
+        index = indices[int(np.argmin(good))]
+        raise NotFiniteError(f"{source_name(sources, index)}: the backbone gives features that are not finite")

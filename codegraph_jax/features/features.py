@@ -89,7 +89,7 @@ class Features:
         return replace(self, layers=layers, placement=placement)
 
 
-def source_name(sources: Sequence[Any], place: int) -> str:
+def source_name(sources: Sequence[Any], index: int) -> str:
     """The name of a source in messages."""
-    source = sources[place]
-    return str(source) if isinstance(source, str | StoredImage) else f"image {place}"
+    source = sources[index]
+    return str(source) if isinstance(source, str | StoredImage) else f"image {index}"

@@ -115,15 +115,15 @@ class MemoryPlan:
                 f"free; {fewer_fit}a smaller config.backbone.image_size or fewer images may fit"
             )
         on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
-        place = self.directory or tempfile.gettempdir()
+        directory = self.directory or tempfile.gettempdir()
         try:
-            free = shutil.disk_usage(place).free
+            free = shutil.disk_usage(directory).free
         except OSError:
             return ""  # creating the first file reports the problem
         if on_disk > free:
             return (
-                f"TMPDIR: the run needs {on_disk / GIB:.1f} GiB of files and {place!r} has {free / GIB:.1f} GiB free; "
-                "set TMPDIR to a directory on a larger disk, or lower config.similarity.references"
+                f"TMPDIR: the run needs {on_disk / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
+                "free; set TMPDIR to a directory on a larger disk, or lower config.similarity.references"
             )
         return ""
 

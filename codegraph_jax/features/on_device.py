@@ -96,29 +96,29 @@ class DeviceLayers:
         self._size, self._device = rows, device
         self._layers: list[Array] = []
 
-    def keep(self, places: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
-        """Stores the first v images of a batch [b, p, c] at `places`."""
+    def keep(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
+        """Stores the first v images of a batch [b, p, c] at `indices`."""
         if not self._layers:
             shapes = [(self._size, *layer.shape[1:]) for layer in layers]
             self._layers = [filled(s, 0, layer.dtype, self._device) for s, layer in zip(shapes, layers)]
         # the padding of a batch gets an index beyond the end, which is dropped
-        padded_places = np.full(len(layers[0]), self._size, np.int32)
-        padded_places[: len(places)] = places
-        where = to_device(padded_places, self._device)
+        padded_indices = np.full(len(layers[0]), self._size, np.int32)
+        padded_indices[: len(indices)] = indices
+        where = to_device(padded_indices, self._device)
         for number, layer in enumerate(layers):
             batch = to_device(layer, self._device) if isinstance(layer, np.ndarray) else layer
             self._layers[number] = _put(self._layers[number], batch, where)
 
-    def joined(self, places: Int[np.ndarray, " k"]) -> list[DeviceLayer]:
-        """The layers of the images at `places` (ascending)."""
-        if len(places) and places[-1] >= len(places):
+    def joined(self, indices: Int[np.ndarray, " k"]) -> list[DeviceLayer]:
+        """The layers of the images at `indices` (ascending)."""
+        if len(indices) and indices[-1] >= len(indices):
             # some images are missing: they could not be read, or are copies
-            padded_places = np.zeros(self._size, np.int32)
-            padded_places[: len(places)] = places
-            where = to_device(padded_places, self._device)
+            padded_indices = np.zeros(self._size, np.int32)
+            padded_indices[: len(indices)] = indices
+            where = to_device(padded_indices, self._device)
             for number, rows in enumerate(self._layers):
                 self._layers[number] = _images(rows, where)
-        return [DeviceLayer(rows, len(places)) for rows in self._layers]
+        return [DeviceLayer(rows, len(indices)) for rows in self._layers]
 
 
 def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
@@ -180,8 +180,8 @@ def filled_up(values: np.ndarray, rows: int) -> np.ndarray:
 
 
 @partial(jax.jit, donate_argnums=0)
-def _put(rows: Float[Array, "s p c"], batch: Float[Array, "b p c"], places: Int[Array, " b"]) -> Float[Array, "s p c"]:
-    return rows.at[places].set(batch, mode="drop")
+def _put(rows: Float[Array, "s p c"], batch: Float[Array, "b p c"], indices: Int[Array, " b"]) -> Float[Array, "s p c"]:
+    return rows.at[indices].set(batch, mode="drop")
 
 
 @jax.jit

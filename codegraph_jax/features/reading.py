@@ -15,12 +15,11 @@ from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import Inspected, where_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import gather, share, together
-from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import MemoryPlan
-from codegraph_jax.features.stores import FeatureStore
+from codegraph_jax.features.stores import FeatureBuffer, FeatureStore
 from codegraph_jax.features.token_set import TokenSet
 
 

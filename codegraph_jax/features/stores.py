@@ -1,10 +1,12 @@
-"""The interface of feature stores: the feature cache, the state of an interrupted run, and the buffer of a run."""
+"""The interface of feature stores (the cache, the state of an interrupted run), and the buffer of a run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int
+
+from codegraph_jax.core.arrays import Allocate
 
 
 class BatchFeatures(NamedTuple):
@@ -37,5 +39,33 @@ class FeatureStore(Protocol):
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
         """The stored features of the images with these keys (`data.batches.image_key`), None for missing ones."""
 
-    def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
+    def keep(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Stores the features of images, given their indices in the run and their keys."""
+
+
+class FeatureBuffer:
+    """Collects the layers of a run, image by image in any order, in one array per layer, in memory or on disk.
+
+    Args:
+        allocate: allocates the array of a layer.
+        images: greatest number of images.
+    """
+
+    def __init__(self, allocate: Allocate, images: int):
+        self._allocate, self._images = allocate, images
+        self._layers: list[np.ndarray] = []
+
+    def keep(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
+        """Stores the layers of some images."""
+        if not self._layers:
+            self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
+        for stored, layer in zip(self._layers, layers):
+            stored[indices] = np.asarray(layer)
+
+    def joined(self, indices: Int[np.ndarray, " k"]) -> list[np.ndarray]:
+        """The layers of the images at `indices` (ascending), moved to the front of the stored arrays in place."""
+        for stored in self._layers:
+            for to, index in enumerate(indices):
+                if to < index:
+                    stored[to] = stored[index]
+        return [stored[: len(indices)] for stored in self._layers]

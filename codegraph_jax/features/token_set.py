@@ -135,25 +135,25 @@ def _opened_layers(layers: Any) -> tuple[list[Any], Any]:
     return [_opened(layers, "layers")], None
 
 
-def _opened(values: Any, place: str) -> Any:
+def _opened(values: Any, where: str) -> Any:
     """An array, or the mapped content of a .npy file."""
     if isinstance(values, str | os.PathLike):
         path = Path(values)
         if path.suffix != ".npy":
             raise TokensError(
-                f"{place}: {str(path)!r} is not a .npy file; other files that are read are .safetensors with all layers"
+                f"{where}: {str(path)!r} is not a .npy file; other files that are read are .safetensors with all layers"
             )
         try:
             values = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise TokensError(f"{place}: {str(path)!r} cannot be read ({error})") from None
+            raise TokensError(f"{where}: {str(path)!r} cannot be read ({error})") from None
     with suppress(TypeError, AttributeError):
         if len(values.shape) and np.issubdtype(np.asarray(values[:0]).dtype, np.number):
             return values
     # bfloat16 of ml_dtypes is no numpy number
     if getattr(getattr(values, "dtype", None), "name", "") == "bfloat16":
         return values
-    raise TokensError(f"{place}: is a {type(values).__name__}; give an array of numbers, or the path of a .npy file")
+    raise TokensError(f"{where}: is a {type(values).__name__}; give an array of numbers, or the path of a .npy file")
 
 
 def _checked(layers: Sequence[Any], grid: tuple[int, int] | None, image: Any) -> tuple[int, int]:
@@ -166,16 +166,16 @@ def _checked(layers: Sequence[Any], grid: tuple[int, int] | None, image: Any) ->
     known = None if grid is None else (grid[0], grid[1])
     for number, layer in enumerate(layers):
         shape = tuple(layer.shape)
-        place = f"layers[{number}]: has shape {list(shape)}"
+        where = f"layers[{number}]: has shape {list(shape)}"
         if len(shape) not in (3, 4) or not all(shape):
-            raise TokensError(f"{place}; give [images, patches, channels] or [images, rows, columns, channels]")
+            raise TokensError(f"{where}; give [images, patches, channels] or [images, rows, columns, channels]")
         if len(shape) == 4:
             known = known or (shape[1], shape[2])
         if known is None:
-            raise TokensError(f"{place}; give grid=(rows, columns) with rows * columns = {shape[1]}")
+            raise TokensError(f"{where}; give grid=(rows, columns) with rows * columns = {shape[1]}")
         if shape[0] != count or shape[1:-1] not in (known, (known[0] * known[1],)):
             raise TokensError(
-                f"{place}; needed are {count} images with a grid of {known[0]} x {known[1]} = {known[0] * known[1]} "
+                f"{where}; needed are {count} images with a grid of {known[0]} x {known[1]} = {known[0] * known[1]} "
                 "patches (without class token), the same for all layers"
             )
     if image is not None and (len(image.shape) != 2 or image.shape[0] != count or not image.shape[1]):

@@ -84,5 +84,5 @@ def _blending(frame: Frame) -> tuple[Float[np.ndarray, "a b"], Float[np.ndarray,
 
 def _ramp(cells: int, overlap: int) -> Float[np.ndarray, " cells"]:
     """Blending weights along a side of a tile; smaller near the edges, where tokens have less context."""
-    place = np.arange(cells)
-    return (np.minimum(np.minimum(place, cells - 1 - place), overlap) + 1).astype(np.float32)
+    cell = np.arange(cells)
+    return (np.minimum(np.minimum(cell, cells - 1 - cell), overlap) + 1).astype(np.float32)

@@ -80,10 +80,10 @@ def _size(path: str) -> str:
 
 def _content(path: str) -> str:
     try:
-        place = Path(page_of(path)[0])
+        photo = Path(page_of(path)[0])
         # reading a pipe would block forever
-        if place.is_file():
-            with place.open("rb") as file:
+        if photo.is_file():
+            with photo.open("rb") as file:
                 return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
     except (OSError, ValueError):
         pass

@@ -214,7 +214,7 @@ def _measured(
         kept = [samples[i] for i in result.kept]
         metrics.append(evaluate(result, kept, config.metrics))
         scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores_rescored))
-    on_devices = [size for place, size in peak_memory().items() if place != "host"]
+    on_devices = [size for device, size in peak_memory().items() if device != "host"]
     done = replace(
         trial,
         weights=detector.backbone.weights,

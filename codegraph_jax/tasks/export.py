@@ -10,7 +10,7 @@ from codegraph_jax.config import ExportConfig
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.places import require_bank
+from codegraph_jax.tasks.paths import require_bank
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:

@@ -16,7 +16,7 @@ from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.places import require_bank, require_line
+from codegraph_jax.tasks.paths import require_bank, require_line
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:

@@ -87,12 +87,12 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     return inputs
 
 
-def _read_review(place: str) -> tuple[Review | None, str]:
-    """The review in a file or a directory, and its path; None without a place."""
-    if not place:
+def _read_review(setting: str) -> tuple[Review | None, str]:
+    """The review in a file or a directory, and its path; None if the setting is empty."""
+    if not setting:
         return None, ""
-    path = find_review(place)
+    path = find_review(setting)
     review = Review.load(path)
-    if path != place and processes.is_first():
+    if path != setting and processes.is_first():
         print(f"review: {path}", flush=True)
     return review, path

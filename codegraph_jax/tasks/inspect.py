@@ -33,7 +33,7 @@ from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.tables import photos_table
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.tasks.places import require_bank
+from codegraph_jax.tasks.paths import require_bank
 from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
 
 OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"

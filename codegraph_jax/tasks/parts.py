@@ -11,7 +11,7 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.places import require_line
+from codegraph_jax.tasks.paths import require_line
 
 TABLE = "parts.csv"
 

@@ -15,7 +15,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import sweep
-from codegraph_jax.tasks.places import require_there
+from codegraph_jax.tasks.paths import require_exists
 
 
 def run(
@@ -46,7 +46,7 @@ def run(
     if unknown := [name for name in weights if name not in PRESETS]:
         raise ConfigError(f"--weights: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
     for root in roots:
-        require_there("codegraph reproduce", root)
+        require_exists("codegraph reproduce", root)
     found = []
     for published, values in tables:
         wanted = [group for group in published.among if not groups or group in groups]

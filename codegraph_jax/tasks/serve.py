@@ -43,8 +43,8 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         )
     if config.watch.root:
         require_folder(config.watch)
-    place = bound_socket(config.serve)
-    with place, opened_line(config, Path(workdir)) as inspector:
+    listener = bound_socket(config.serve)
+    with listener, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token, config.csv)
         options = uvicorn.Config(
             app, http=bounded_protocol(config.serve.timeout), ws="none", log_level="warning", timeout_keep_alive=15,
@@ -56,11 +56,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
             if late := app.state.line.catch_up(lambda: bool(server.should_exit)):
                 print(f"{late} parts left from an earlier start inspected", flush=True)
-            place.listen(BACKLOG)
-            host, port = place.getsockname()[:2]
+            listener.listen(BACKLOG)
+            host, port = listener.getsockname()[:2]
             print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
             with _watching(watcher, server):
-                server.run(sockets=[place])
+                server.run(sockets=[listener])
     return []
 
 
@@ -119,14 +119,14 @@ def bound_socket(settings: WebSettings) -> socket.socket:
         ConfigError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    place = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((settings.host, settings.port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
     except OSError as error:
-        place.close()
+        listener.close()
         raise ConfigError(
             f"config.serve.port: cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
             "choose another with --config.serve.port"
         ) from None
-    return place
+    return listener

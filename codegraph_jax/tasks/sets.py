@@ -18,7 +18,7 @@ from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_plates, draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
-from codegraph_jax.tasks.places import require_there
+from codegraph_jax.tasks.paths import require_exists
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def read_files(data: PhotosConfig) -> dict[str, list[Sample]]:
     if not data.root:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if data.layout != "tfds":
-        require_there("config.data.root", data.root)
+        require_exists("config.data.root", data.root)
     categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.good), data.roi)
     return {name: with_pages(name, samples, data.pages) for name, samples in categories.items()}
 
@@ -65,11 +65,11 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
     """The categories without the files of `config.data.roi`, which often lie among the photos."""
     if not roi:
         return dict(categories)
-    place = Path(roi).resolve()
+    excluded = Path(roi).resolve()
 
     def is_photograph(sample: Sample) -> bool:
         path = Path(sample.path).resolve()
-        return path != place and place not in path.parents
+        return path != excluded and excluded not in path.parents
 
     left = {name: [sample for sample in samples if is_photograph(sample)] for name, samples in categories.items()}
     return {name: samples for name, samples in left.items() if samples}
@@ -113,17 +113,17 @@ def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) 
 def read_added(data: DataConfig, category: str) -> list[Sample]:
     """The images of `data.add`, unlabelled, with names below `added/`."""
     samples: dict[str, Sample] = {}
-    for number, place in enumerate(data.add):
-        require_there("config.data.add", place)
-        if Path(place).is_file():
-            images = {Path(place).name: place}
+    for number, added in enumerate(data.add):
+        require_exists("config.data.add", added)
+        if Path(added).is_file():
+            images = {Path(added).name: added}
         else:
             try:
-                images = find_images(place)
+                images = find_images(added)
             except LayoutError as error:
                 raise ConfigError(f"config.data.add: {str(error).removeprefix('data.root: ')}") from None
         if not images:
-            raise ConfigError(f"config.data.add: {place!r} contains no photos")
+            raise ConfigError(f"config.data.add: {added!r} contains no photos")
         for name, path in images.items():
             unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
             samples[unique] = Sample(path, unique, category)

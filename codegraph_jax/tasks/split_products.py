@@ -20,10 +20,10 @@ def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], firs
             parted[category] = samples
             continue
         groups = {f"{category}-{k + 1}": np.flatnonzero(found == k) for k in range(found.max() + 1)}
-        for name, places in groups.items():
-            parted[name] = [replace(samples[i], category=name) for i in places]
+        for name, indices in groups.items():
+            parted[name] = [replace(samples[i], category=name) for i in indices]
         if first:
-            listed = ", ".join(f"{printable(name)} ({len(places)} photos)" for name, places in groups.items())
+            listed = ", ".join(f"{printable(name)} ({len(indices)} photos)" for name, indices in groups.items())
             print(
                 f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
                 flush=True,

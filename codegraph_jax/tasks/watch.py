@@ -24,7 +24,7 @@ from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.places import require_bank
+from codegraph_jax.tasks.paths import require_bank
 
 SIZE_FACTOR = 4
 """A photo may have this many times the pixels of the largest photo in the bank's set."""

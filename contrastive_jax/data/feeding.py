@@ -12,7 +12,7 @@ from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
-from contrastive_jax.training.step import AXIS, placed
+from contrastive_jax.training.step import AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 4
 """With `data.residence = auto`, sets up to this size or this part (1 / 4) of a device's memory are stored on it."""
@@ -43,7 +43,7 @@ class Feeder:
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
         if self.on_device:
-            self._placed = placed(self._sets, mesh)
+            self._placed = put_on_mesh(self._sets, mesh)
 
     def _default_steps(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
@@ -86,7 +86,7 @@ class Feeder:
             for name, steps in order.items()
         }
         if self.on_device:
-            return self._placed, placed(rows, self._mesh, split), np.int32(count)
+            return self._placed, put_on_mesh(rows, self._mesh, split), np.int32(count)
         sharding = NamedSharding(self._mesh, split)
 
         def gathered(name: str) -> jax.Array:

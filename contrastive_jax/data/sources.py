@@ -116,8 +116,8 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     if data.protocol == "multimodal":
         others = {}
         for entry in config.evaluation.ood:
-            name, split, place = ood_entry(entry)
-            others[name] = read_source(place, split, size, value_range=value_range).images
+            name, split, path = ood_entry(entry)
+            others[name] = read_source(path, split, size, value_range=value_range).images
         test = ood_test_set(source.images, others)
     else:
         target = data.target

@@ -18,7 +18,7 @@ from contrastive_jax.data.protocols import Images, TestSet
 from contrastive_jax.evaluation.metrics import detection_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import view_scores
-from contrastive_jax.training.step import AXIS, placed
+from contrastive_jax.training.step import AXIS, put_on_mesh
 from contrastive_jax.views.augment import augment_batch, clean_batch
 
 Scores = dict[str, Float[np.ndarray, "n"]]
@@ -57,7 +57,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
-            parts.append(call(variables, placed(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
+            parts.append(call(variables, put_on_mesh(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
         # gather one call after the other: programs of several processes that wait for each other could otherwise block
         # each other's threads
         whole = [{name: _of_all(scores) for name, scores in part.items()} for part in parts]

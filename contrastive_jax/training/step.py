@@ -33,7 +33,7 @@ def run_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def placed(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
+def put_on_mesh(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
     """Arrays on the devices of all processes.
 
     Every process has the whole arrays. `spec` splits them over the devices; without it, each device has all.

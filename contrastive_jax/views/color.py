@@ -42,8 +42,8 @@ def shift_hue(image: Image, shift: Scalar) -> Image:
     )
     hue = sextant + 6 * shift
     # channel(n) = value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + hue) mod 6: the inverse without its six branches
-    place = jnp.mod(jnp.array([5.0, 3.0, 1.0], image.dtype) + hue[..., None], 6)
-    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+    phase = jnp.mod(jnp.array([5.0, 3.0, 1.0], image.dtype) + hue[..., None], 6)
+    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(phase, 4 - phase), 0, 1)
 
 
 def adjust(image: Image, factors: Float[Array, "4"], order: Int[Array, "4"]) -> Image:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.scheduler import Place, first_host, place_in_step
+from codegraph_jax.distributed.scheduler import ProcessOfRun, first_host, process_of_step
 from tests.runs.test_processes import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -116,17 +116,17 @@ def test_any_list_gives_a_host_or_an_error(nodes):
 
 
 def test_a_step_gives_a_place():
-    assert place_in_step(step(3, 8, "n[04-05]", 123456)) == Place("n04", 61440 + 123456 % 4096, 8, 3)
-    assert place_in_step(step(0, JAX_COORDINATOR_PORT="1234")) == Place("localhost", 1234, 2, 0)
+    assert process_of_step(step(3, 8, "n[04-05]", 123456)) == ProcessOfRun("n04", 61440 + 123456 % 4096, 8, 3)
+    assert process_of_step(step(0, JAX_COORDINATOR_PORT="1234")) == ProcessOfRun("localhost", 1234, 2, 0)
 
 
 @pytest.mark.parametrize("missing", list(step(0)))
 def test_outside_of_a_step_there_is_none(missing):
-    assert place_in_step({name: value for name, value in step(0).items() if name != missing}) is None
+    assert process_of_step({name: value for name, value in step(0).items() if name != missing}) is None
 
 
 def test_under_mpirun_slurm_speaks_of_something_else():
-    assert place_in_step(step(0) | under_mpirun(1, 2, "1234")) is None
+    assert process_of_step(step(0) | under_mpirun(1, 2, "1234")) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_under_mpirun_slurm_speaks_of_something_else():
 )
 def test_invalid_variable_is_named(wrong, problem):
     with pytest.raises(ConfigError) as raised:
-        place_in_step(step(0) | wrong)
+        process_of_step(step(0) | wrong)
     assert str(raised.value) == problem
 
 

@@ -13,9 +13,9 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import device_mesh
-from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.stores import FeatureBuffer
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

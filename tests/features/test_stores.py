@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.core.arrays import in_memory
-from codegraph_jax.features.buffer import FeatureBuffer
-from codegraph_jax.features.stores import BatchFeatures
+from codegraph_jax.features.stores import FeatureBuffer
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
@@ -12,9 +11,7 @@ def test_the_buffer_gives_back_what_it_took(dtype):
     buffer = FeatureBuffer(in_memory, 6)
     layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
     for places in ([4, 5], [0], [2]):
-        features = BatchFeatures([layer[places], -layer[places]], np.zeros((len(places), 2), np.float32))
-        buffer.keep(np.array(places), [b"key"] * len(places), features)
+        buffer.keep(np.array(places), [layer[places], -layer[places]])
     joined = buffer.joined(np.array([0, 2, 4, 5]))
     assert joined[1].dtype == dtype
     np.testing.assert_array_equal(joined[1], -layer[[0, 2, 4, 5]])
-    assert buffer.find([b"key"]) == [None]

@@ -1,6 +1,7 @@
 """Checks that the paths in the settings exist, before any work."""
 
 import difflib
+import os
 from pathlib import Path
 
 from codegraph_jax.core.settings import ConfigError
@@ -28,18 +29,15 @@ def nearest_path(path: Path) -> str:
     return ""
 
 
-def require_there(field: str, place: str, otherwise: str = "") -> None:
-    """Checks that a path exists.
-
-    `otherwise` is the hint if no path has a similar name.
+def require_exists(field: str, path: str, otherwise: str = "") -> None:
+    """Checks that the path in a setting exists; `otherwise` is the hint if no path has a similar name.
 
     Raises:
         ConfigError: the path does not exist; names the most similar path.
     """
-    path = Path(place)
-    if not path.exists() and not path.is_symlink():
-        hint = nearest_path(path) or otherwise
-        raise ConfigError(f"{field}: {place!r} does not exist{f'; {hint}' if hint else ''}")
+    if not os.path.lexists(path):
+        hint = nearest_path(Path(path)) or otherwise
+        raise ConfigError(f"{field}: {path!r} does not exist{f'; {hint}' if hint else ''}")
 
 
 def require_line(workdir: str) -> Path:
@@ -67,4 +65,4 @@ def require_bank(path: str) -> None:
         banks = sorted(str(bank) for bank in Path(path).glob(f"*{BANK_SUFFIX}"))[:MAX_LISTED]
         hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {BANK_SUFFIX} file that --save-bank wrote"
         raise ConfigError(f"{field}: {path!r} is a directory; {hint}")
-    require_there(field, path, f"codegraph detect PHOTOS --save-bank=FILE{BANK_SUFFIX} makes one")
+    require_exists(field, path, f"codegraph detect PHOTOS --save-bank=FILE{BANK_SUFFIX} makes one")

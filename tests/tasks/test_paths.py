@@ -7,7 +7,7 @@ import pytest
 from codegraph_jax.config import DataConfig
 from codegraph_jax.core.files import Rounded, write_csv
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.tasks.places import require_bank, require_there
+from codegraph_jax.tasks.paths import require_bank, require_exists
 from codegraph_jax.tasks.sets import read_categories
 
 
@@ -26,7 +26,7 @@ def test_the_nearest_place_is_named(typed, meant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place, near in ((typed, meant), (str(tmp_path / typed), str(tmp_path / meant))):
         with pytest.raises(ConfigError, match=f"does not exist; did you mean '{near}'"):
-            require_there("config.data.root", place)
+            require_exists("config.data.root", place)
         with pytest.raises(ConfigError, match="config.data.root: .* does not exist"):
             read_categories(DataConfig(root=place), tmp_path)
 
@@ -34,7 +34,7 @@ def test_the_nearest_place_is_named(typed, meant, tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["/nowhere-of-this-name/x", "a\0b", ""])
 def test_nothing_is_guessed_where_nothing_is_near(place):
     with pytest.raises(ConfigError, match="does not exist$"):
-        require_there("config.data.root", place or "qqqqqqqq")
+        require_exists("config.data.root", place or "qqqqqqqq")
 
 
 def test_a_directory_is_no_bank(tmp_path):
