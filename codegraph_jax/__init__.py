@@ -27,7 +27,7 @@ __all__ = [
 ]
 __version__ = "0.2.0"
 
-_HOMES = {
+_MODULES = {
     "ActiveCalibrator": "scoring.active_calibration",
     "Backbone": "backbones.protocol",
     "CoDeGraph": "detector",
@@ -42,6 +42,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Loads what is asked for: the command line must not wait for JAX before it knows what to do."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

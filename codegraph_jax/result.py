@@ -44,6 +44,9 @@ FORMAT, FILE = "codegraph-result-1", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
+ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
+VALUES = ("skipped", "weights", "feature_identity", "seconds", "added", "from_cache", "keys", "score_name", "compared")
+"""Attributes that are saved as they are, as arrays and as JSON."""
 LARGEST_DRAWN = 640
 """Longest side of a photo in a figure, in pixels."""
 
@@ -216,10 +219,7 @@ class DetectionResult:
         calibration = self.calibration
         return replace(
             self,
-            kept=kept,
-            patch_scores=self.patch_scores[rows],
-            scores=self.scores[rows],
-            scores_rescored=self.scores_rescored[rows],
+            **{name: getattr(self, name)[rows] for name in ARRAYS} | {"kept": kept},
             placement=self.placement.of(rows),
             calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
             consistency=with_copies(self.consistency, rows),
@@ -358,37 +358,24 @@ class DetectionResult:
 
     def parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The result without its bank as arrays and JSON values, from which `of_parts` restores it bit for bit."""
-        none = np.zeros((0, 0), bool)
-        arrays = {
-            "kept": self.kept,
-            "patch_scores": self.patch_scores,
-            "scores": self.scores,
-            "scores_rescored": self.scores_rescored,
-            "p_values": self.calibration.p_values,
-            "flagged": self.calibration.flagged,
+        calibration, placement = self.calibration, self.placement
+        arrays = {name: getattr(self, name) for name in ARRAYS} | {
+            "p_values": calibration.p_values,
+            "flagged": calibration.flagged,
             "pattern_ids": self.consistency.pattern_ids,
-            "sizes": self.placement.sizes,
-            "inspected": none if self.placement.inspected is None else self.placement.inspected,
+            "sizes": placement.sizes,
+            "inspected": np.zeros((0, 0), bool) if placement.inspected is None else placement.inspected,
             "products": np.zeros(0, int) if self.products is None else self.products,
             **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
-        about = {
+        about = {name: getattr(self, name) for name in VALUES} | {
             "format": FORMAT,
-            "skipped": self.skipped,
-            "frame": self.placement.frame.as_json(),
-            "weights": self.weights,
-            "feature_identity": dict(self.feature_identity),
-            "seconds": self.seconds,
-            "added": self.added,
-            "from_cache": self.from_cache,
+            "frame": placement.frame.as_json(),
             "value_range": self.value_range.as_json() if self.value_range else None,
-            "calibration": self.calibration.as_json(),
+            "calibration": calibration.as_json(),
             "consistency": self.consistency.as_json(),
-            "keys": self.keys,
-            "score_name": self.score_name,
             "score_names": list(self.scores_by_name),
             "answers": self.answers.as_json(),
-            "compared": dict(self.compared),
             "samples": [sample.as_json() for sample in self.samples],
         }
         return {name: np.asarray(array) for name, array in arrays.items()}, _plain(about)
@@ -399,29 +386,18 @@ class DetectionResult:
         if about["format"] != FORMAT:
             raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
         inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
+        values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
         return cls(
-            kept=arrays["kept"],
-            skipped=[(index, reason) for index, reason in about["skipped"]],
-            patch_scores=arrays["patch_scores"],
-            scores=arrays["scores"],
-            scores_rescored=arrays["scores_rescored"],
+            **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
             calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
             placement=Placement(
                 Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
             ),
-            weights=about["weights"],
-            feature_identity=about["feature_identity"],
-            seconds=about["seconds"],
             consistency=Consistency.from_json(about["consistency"], arrays["pattern_ids"]),
-            added=about["added"],
-            from_cache=about["from_cache"],
             value_range=ValueRange.from_json(value_range) if value_range else None,
             products=products if len(products) else None,
-            keys=tuple(about["keys"]),
-            score_name=about["score_name"],
             scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
             answers=Answers.from_json(about["answers"]),
-            compared=about["compared"],
             samples=tuple(map(Sample.from_json, about["samples"])),
         )
 

@@ -22,8 +22,9 @@ def configs_directory() -> Path:
 
 def config_files() -> dict[str, Path]:
     """The shipped configs by name; those in studies/ exist only in a clone."""
-    home = configs_directory()
-    return {path.stem: path for folder in (home, home / "studies") for path in sorted(folder.glob("[!_]*.py"))}
+    directory = configs_directory()
+    found = [path for folder in (directory, directory / "studies") for path in sorted(folder.glob("[!_]*.py"))]
+    return {path.stem: path for path in found}
 
 
 def config_names() -> list[str]:

@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from codegraph_jax.core.environment import package_versions
+from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.workdir import WorkdirError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -26,12 +25,7 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions of Python and packages, and the devices."""
-    versions = package_versions(PACKAGES)
-    return {
-        "python": versions.pop("python"),
-        "packages": versions,
-        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-    }
+    return {"packages": package_versions(PACKAGES), "device": device_summary()}
 
 
 def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:

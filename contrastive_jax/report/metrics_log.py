@@ -5,8 +5,14 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
+
 from codegraph_jax.core.files import write_text
-from contrastive_jax.report.events import EventFile
+
+VERSION = "brain.Event:2"
+"""Format version, with which TensorBoard expects a file to begin."""
 
 
 def clock(seconds: float) -> str:
@@ -14,6 +20,33 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class EventFile:
+    """An event file, which is overwritten when it is opened.
+
+    `SummaryWriter` of tensorboardX names files by time and host, so that a resumed run would have several files, and
+    equal runs would differ.
+    """
+
+    def __init__(self, path: Path):
+        """Opens the file and writes the version."""
+        self._records = RecordWriter(str(path))
+        self._write(Event(file_version=VERSION))
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends one event with all `scalars`."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._records.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+        self._records.flush()
 
 
 class MetricsLog:

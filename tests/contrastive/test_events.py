@@ -5,8 +5,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from contrastive_jax.report.events import EventFile
-from contrastive_jax.report.metrics_log import MetricsLog
+from contrastive_jax.report.metrics_log import EventFile, MetricsLog
 
 
 def events(path):
