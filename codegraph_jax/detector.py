@@ -99,22 +99,22 @@ class CoDeGraph:
         score: str | Variant | PatchScore | None = None,
         **fields: Any,
     ):
-        settings, given = backbone_settings(config, backbone, fields)
+        settings, loaded = backbone_settings(config, backbone, fields)
         self.variant = variant_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
             check_bank(settings, settings.bank.references, self.variant)
         mesh = device_mesh(settings.parallel)
-        if isinstance(given, PrecomputedBackbone):
+        if isinstance(loaded, PrecomputedBackbone):
             # kernel and precision are chosen when the tokens are known
             self.choice = ""
-            self._set_up(settings, mesh, given)
+            self._set_up(settings, mesh, loaded)
             return
-        traits = given or preset_of(settings.backbone)
+        traits = loaded or preset_of(settings.backbone)
         cells = settings.backbone.image_size // traits.patch_size
         settings = self._tuned(settings, (cells, cells), traits.width)
-        self._set_up(settings, mesh, given or load_backbone(settings.backbone))
+        self._set_up(settings, mesh, loaded or load_backbone(settings.backbone))
 
     def _tuned(self, config: Config, grid: tuple[int, int], width: int) -> Config:
         """The settings with a kernel, a precision and the type of the backbone."""
@@ -122,8 +122,8 @@ class CoDeGraph:
             raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
         asked = replace(config.similarity, precision=config.precision)
         similarity, self.choice = autotune(asked, config.features.degrees, grid, width)
-        own = replace(config.backbone, dtype=feature_type(config.backbone.dtype, similarity.precision).name)
-        return replace(config, precision=similarity.precision, similarity=similarity, backbone=own)
+        network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, similarity.precision).name)
+        return replace(config, precision=similarity.precision, similarity=similarity, backbone=network)
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
@@ -264,26 +264,26 @@ class CoDeGraph:
             plan.check(config.storage.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            given = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
-            features = read_features(self.extractor, config.data, *given, resume_store, progress)
+            inputs = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
+            features = read_features(self.extractor, config.data, *inputs, resume_store, progress)
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
-        own = int((features.kept < len(plan.images)).sum())
-        if own < 2:
+        count = int((features.kept < len(plan.images)).sum())
+        if count < 2:
             raise TooFewImagesError(
-                f"{own} of {len(plan.images)} images can be read; at least two are needed, since each is scored "
+                f"{count} of {len(plan.images)} images can be read; at least two are needed, since each is scored "
                 "against the others"
             )
         with clock("distances"):
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
-            reach = choose_reach(features, config, self.backbone, plan.frame.grid, own, neighbours)
+            reach = choose_reach(features, config, self.backbone, plan.frame.grid, count, neighbours)
             if reach.reason:
                 say(reach.reason)
             similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
             config = replace(config, similarity=similarity)
             comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
-            comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))
+            comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))
 
     def score(
@@ -351,9 +351,9 @@ class CoDeGraph:
     @property
     def feature_identity(self) -> dict[str, Any]:
         """Weights and settings behind the features; a review is valid for equal ones."""
-        identity, own = feature_identity(self.backbone, self.config.backbone), self.config.features
-        if own.aggregation != "mean":
-            identity |= {"aggregation": own.aggregation, "degrees": list(own.degrees)}
+        identity, features = feature_identity(self.backbone, self.config.backbone), self.config.features
+        if features.aggregation != "mean":
+            identity |= {"aggregation": features.aggregation, "degrees": list(features.degrees)}
         return identity
 
     def products(self, images: Sequence[Source] | Samples, progress: bool = False) -> Int[np.ndarray, " n"]:

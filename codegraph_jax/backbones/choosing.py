@@ -31,7 +31,7 @@ def backbone_named(config: BackboneConfig) -> LoadedBackbone:
     Raises:
         ConfigError: there is none of this name, or its weights cannot be used.
     """
-    return _given(None, config) or load_backbone(config)
+    return _user_backbone(None, config) or load_backbone(config)
 
 
 def backbone_settings(
@@ -59,39 +59,39 @@ def backbone_settings(
     if isinstance(backbone, str):
         fields, backbone = {**fields, "name": backbone}, None
     try:
-        own = dataclasses.replace(settings.backbone, **fields)
+        chosen = dataclasses.replace(settings.backbone, **fields)
     except TypeError as error:
         raise ConfigError(f"config.backbone: {error}") from None
-    if own.name == PRECOMPUTED:
-        return dataclasses.replace(settings, backbone=own), PrecomputedBackbone.of()
-    given = _given(backbone, own)
-    if given is not None:
-        own = _fixed(own, given, fields, named=backbone is None)
-    found = given or preset_of(own)
-    if own.name.startswith(HF):
+    if chosen.name == PRECOMPUTED:
+        return dataclasses.replace(settings, backbone=chosen), PrecomputedBackbone.of()
+    loaded = _user_backbone(backbone, chosen)
+    if loaded is not None:
+        chosen = _fixed(chosen, loaded, fields, named=backbone is None)
+    found = loaded or preset_of(chosen)
+    if chosen.name.startswith(HF):
         # with the commit, so that the manifest and banks name what was used
-        own = dataclasses.replace(own, name=found.name)
-    settings = with_defaults(dataclasses.replace(settings, backbone=own), found)
+        chosen = dataclasses.replace(chosen, name=found.name)
+    settings = with_defaults(dataclasses.replace(settings, backbone=chosen), found)
     given_range(settings.data.range)
-    if given is not None:
-        check_size(settings.backbone.image_size, given.patch_size, given.name)
-    return settings, given
+    if loaded is not None:
+        check_size(settings.backbone.image_size, loaded.patch_size, loaded.name)
+    return settings, loaded
 
 
-def _given(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone | None:
-    """A backbone that is given or imported; None for a preset."""
+def _user_backbone(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone | None:
+    """A backbone of the user, from an object or an import path; None for a preset."""
     if backbone is None and is_user_code(config.name) and not config.name.startswith(HF):
         backbone = imported_backbone(config.name)
     return None if backbone is None else as_loaded(backbone, config.image_size)
 
 
-def _fixed(config: BackboneConfig, given: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
+def _fixed(config: BackboneConfig, loaded: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
     """Overrides the settings that the backbone determines.
 
     If the settings name the backbone (`named`), other settings must not contradict it; otherwise the caller's `fields`
     must not.
     """
-    fixed = given.fixed_settings
+    fixed = loaded.fixed_settings
     if named:
         # the name stays; the type is that of presets, and may be set for a fallback
         fixed = {name: value for name, value in fixed.items() if name not in ("name", "dtype")}
