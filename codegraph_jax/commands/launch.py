@@ -137,6 +137,8 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
             raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
         if WORKDIR.value and not TASKS[config.task].has_workdir:
             raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
+        if COORDINATOR.value and not TASKS[config.task].several_processes:
+            raise UserError(f"--coordinator: {config.task} runs in one process; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             if sweeps:

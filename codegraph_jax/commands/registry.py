@@ -33,6 +33,7 @@ class Command:
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
         flags_photos: whether the task flags photos, so that `--exit-code` is allowed.
         resumes: whether an interrupted run always resumes.
+        several_processes: whether it can run in several processes (`--coordinator`).
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
         sweeps: modules whose `run` sweeps over the settings of a config, by its task; such a command takes any of them.
         flags: (flag, meaning) of the flags that are no settings, for the help.
@@ -47,6 +48,7 @@ class Command:
     arguments: tuple[tuple[str, str], ...] = ()
     flags_photos: bool = False
     resumes: bool = False
+    several_processes: bool = False
     has_workdir: bool = True
     sweeps: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[tuple[str, str], ...] = ()
@@ -75,7 +77,7 @@ CONFIG, LINE_CONFIG = "codegraph_jax.config", "codegraph_jax.line.settings"
 # fmt: off
 DETECT = _command("detect", PHOTOS,
                   "finds defective parts in a folder of photos, marks the defects, and groups recurring ones",
-                  f"{CONFIG}:Config", DATA, config="folder", flags_photos=True)
+                  f"{CONFIG}:Config", DATA, config="folder", flags_photos=True, several_processes=True)
 ALL = (
     Command("app", PHOTOS, "opens the app in the browser: no command line is needed", arguments=(("RUNS", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
@@ -98,7 +100,7 @@ ALL = (
              f"{CONFIG}:ExportConfig", BANK, ("FILE", "save"), has_workdir=False),
     _command("train", NETWORKS, "trains a network for out-of-distribution detection (OECL)",
              "contrastive_jax.config:OeclConfig", ("NORMAL", "data.train"), ("OTHER", "oe.source"),
-             module="contrastive_jax.tasks.oecl", config="folder_oecl", resumes=True),
+             module="contrastive_jax.tasks.oecl", config="folder_oecl", resumes=True, several_processes=True),
     _command("score", NETWORKS, "scores photos with a trained network",
              "contrastive_jax.config:ScoreConfig", ("RUN", "run"), ("PHOTOS", "images"),
              module="contrastive_jax.tasks.oecl_score", config="folder_oecl:score"),

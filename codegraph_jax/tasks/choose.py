@@ -121,8 +121,6 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         ConfigError, LayoutError, TooFewImagesError: with nothing written.
     """
     config = read_config(ChooseConfig, values)
-    if jax.process_count() > 1:
-        raise ConfigError("config.task: choose runs in one process; leave --coordinator out")
     candidates = _candidates(config.names)
     with locked(Path(workdir)):
         categories = read_files(config.data)

@@ -20,7 +20,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.workdir import obstacle, written_to
+from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import where_data
 from codegraph_jax.detector import CoDeGraph
@@ -41,6 +41,7 @@ from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
+from codegraph_jax.tasks.paths import require_writable
 from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
 
 logger = logging.getLogger(__name__)
@@ -210,8 +211,8 @@ def _state(workdir: Path, inputs: Inputs) -> RunState | None:
 def _claimed(workdir: Path, bank: str) -> Iterator[None]:
     """Locks the workdir in the first process, and checks that the results can be written before the work starts."""
     with processes.together():
-        if processes.is_first() and bank and (reason := obstacle(Path(bank))):
-            raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
+        if processes.is_first() and bank:
+            require_writable("config.bank.save", bank)
     with processes.locked_workdir(workdir):
         with processes.together():
             if processes.is_first():

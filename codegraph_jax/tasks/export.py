@@ -1,16 +1,15 @@
 """The task `export`: writes a compact bank and its weights as one program."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from codegraph_jax.bank.exporting import PLATFORMS, export_bank
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.workdir import obstacle, written_to
+from codegraph_jax.core.workdir import written_to
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.paths import require_bank
+from codegraph_jax.tasks.paths import require_bank, require_writable
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -23,8 +22,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     require_bank(config.bank.path)
     if not config.save:
         raise ConfigError("config.save: is empty; give the name of a file, --config.save=FILE")
-    if reason := obstacle(Path(config.save)):
-        raise ConfigError(f"config.save: {config.save!r} cannot be written ({reason})")
+    require_writable("config.save", config.save)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
     with written_to(config.save):
         loader = export_bank(bank, config.save)

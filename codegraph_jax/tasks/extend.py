@@ -11,12 +11,12 @@ from codegraph_jax.config import ExtendConfig
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
-from codegraph_jax.core.workdir import obstacle, written_to
+from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.paths import require_bank, require_line
+from codegraph_jax.tasks.paths import require_bank, require_line, require_writable
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -31,8 +31,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if images and config.back_to >= 0:
         raise ConfigError("config.back_to: cannot be combined with photos or parts to add; go back first, then extend")
     target = config.bank.path
-    if reason := obstacle(Path(target)):
-        raise ConfigError(f"config.bank.path: {target!r} cannot be written ({reason})")
+    require_writable("config.bank.path", target)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
     allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
     if images:

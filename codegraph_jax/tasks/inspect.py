@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
@@ -17,7 +15,7 @@ from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.samples import Sample
@@ -46,8 +44,6 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         ConfigError, LayoutError, BankError, UnreadableImageError, WorkdirError: with nothing written.
     """
     config = read_config(InspectConfig, values)
-    if jax.process_count() > 1:
-        raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)

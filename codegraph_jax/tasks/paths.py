@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.workdir import obstacle
 from codegraph_jax.line.ledger import FILE
 
 BANK_SUFFIX = ".safetensors"
@@ -38,6 +39,16 @@ def require_exists(field: str, path: str, otherwise: str = "") -> None:
     if not os.path.lexists(path):
         hint = nearest_path(Path(path)) or otherwise
         raise ConfigError(f"{field}: {path!r} does not exist{f'; {hint}' if hint else ''}")
+
+
+def require_writable(field: str, path: str) -> None:
+    """Checks that the file of a setting can be written.
+
+    Raises:
+        ConfigError: it cannot; names the reason.
+    """
+    if reason := obstacle(Path(path)):
+        raise ConfigError(f"{field}: {path!r} cannot be written ({reason}); choose another place")
 
 
 def require_line(workdir: str) -> Path:

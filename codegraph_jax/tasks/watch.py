@@ -10,8 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import jax
-
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
@@ -62,8 +60,6 @@ def require_folder(settings: FolderSettings) -> None:
 @contextmanager
 def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     """Yields a warmed-up inspector; locks its workdir."""
-    if jax.process_count() > 1:
-        raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
     with locked(workdir), closing(Ledger(workdir / FILE)) as ledger:
         clock = Clock()

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from codegraph_jax.core.file_ownership import replace_written
@@ -38,8 +37,6 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         ConfigError, LayoutError, CheckpointError, UnreadableImageError: the input is invalid; nothing is written.
     """
     config = read_config(ScoreConfig, values)
-    if jax.process_count() > 1:
-        raise ConfigError("--coordinator: scoring runs in one process; leave the flag out")
     files = _files(config)
     model = OECL.load(config.run)
     batch_size = min(config.batch_size, len(files))
