@@ -25,14 +25,8 @@ def run(
 ) -> list[Reproduction]:
     """Trains and tests each table whose image sets are at hand.
 
-    Args:
-        tables: published tables and their settings.
-        workdir: each table is a sweep in a directory below it, which resumes.
-        sources: the training set and the set of outlier exposure; empty: as in the settings.
-        groups: numbers of the classes; empty: all.
-        subsets: refused, since training has none.
-        seeds: the seeds; empty: 0.
-        weights: refused, since training starts from random ones.
+    Arguments as for `codegraph_jax.tasks.reproduce.run`; `sources` are the training set and the set of outlier exposure
+    (empty: as in the settings), `groups` numbers of classes, and `subsets` and `weights` are refused.
     """
     if subsets or weights:
         raise UserError("codegraph reproduce oecl: has --seeds, but neither --subsets nor --weights")

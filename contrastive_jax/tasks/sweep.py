@@ -38,13 +38,8 @@ def run(
 
     Each run has its own directory in `runs/`, and resumes from its newest checkpoint.
 
-    Args:
-        values: a ConfigDict, see `contrastive_jax.config.OeclConfig`.
-        workdir: directory of the sweep.
-        vary: settings and their values, as `train.mode=oecl,simclr`.
-        groups: values of `data.target`; `all` is every class; empty: that of the settings.
-        subsets: not used by training, and refused.
-        seeds: the seeds; empty: that of the settings.
+    Arguments as for `codegraph_jax.tasks.sweep.run`; `groups` are values of `data.target`, or `all`, and `subsets` is
+    refused, since a training run has `seeds`.
 
     Raises:
         ConfigError: a setting is invalid; nothing was computed.
