@@ -42,7 +42,7 @@ flags.DEFINE_alias("classes", "categories")
 SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep: number of random halves of the images.", lower_bound=0)
 SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep: the seeds of a trainer.")
 WEIGHTS = flags.DEFINE_multi_string("weights", [], "codegraph reproduce: weights of a network, PRESET=FILE.")
-OF_SWEEPS = ("vary", "categories", "subsets", "seeds")
+SWEEP_FLAGS = ("vary", "categories", "subsets", "seeds")
 
 
 def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
@@ -130,7 +130,7 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
     config = CONFIG.value
     try:
         sweeps = command.sweeps if command else {}
-        if not sweeps and (given := [name for name in OF_SWEEPS if flags.FLAGS[name].value]):
+        if not sweeps and (given := [name for name in SWEEP_FLAGS if flags.FLAGS[name].value]):
             raise UserError(f"--{given[0]}: can be used with codegraph sweep only")
         if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)

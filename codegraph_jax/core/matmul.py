@@ -31,7 +31,7 @@ def inner_products(left: Float[Array, "a c"], right: Float[Array, "b c"], precis
 
 
 ROWS, CHANNELS, CALLS = 1024, 768, 3
-WRONG = 0.05
+MAX_ERROR = 0.05
 """Largest error of an inner product of unit vectors in any precision; rounding to bfloat16 stays below 0.01."""
 
 
@@ -46,13 +46,13 @@ def speed(precision: str) -> float:
     rows = [rng.normal(size=(ROWS, CHANNELS)).astype(np.float32) for _ in range(2)]
     left, right = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in rows)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    given = jnp.asarray(left, dtype), jnp.asarray(right, dtype)
+    operands = jnp.asarray(left, dtype), jnp.asarray(right, dtype)
     function = jax.jit(inner_products, static_argnames="precision")
-    if not np.abs(np.asarray(function(*given, precision=precision)) - left @ right.T).max() < WRONG:
+    if not np.abs(np.asarray(function(*operands, precision=precision)) - left @ right.T).max() < MAX_ERROR:
         raise FloatingPointError(f"products in {precision} are wrong on this {jax.devices()[0].device_kind}")
     best = float("inf")
     for _ in range(CALLS):
         begin = perf_counter()
-        jax.block_until_ready(function(*given, precision=precision))
+        jax.block_until_ready(function(*operands, precision=precision))
         best = min(best, perf_counter() - begin)
     return 2.0 * ROWS * ROWS * CHANNELS / best

@@ -27,9 +27,9 @@ CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.
 """Directory of the finished cells, and files of a sweep, in its workdir."""
 WHOLE, HALF = "whole", "half"
 """Names of repeats: the whole set, and random halves of it, which are numbered from 1."""
-NORMAL = 1.96
+Z_95 = 1.96
 """Standard deviations on either side of a mean that cover 95 % of a Gaussian distribution."""
-OF_IMAGES = "image_auroc"
+IMAGE_AUROC = "image_auroc"
 """The metric whose differences are resampled over images."""
 
 AS_GIVEN = "as given"
@@ -248,7 +248,7 @@ class Sweep:
         deviation. With seeds: a bootstrap over pairs of group and seed.
         """
         both = point, self.points[0]
-        if metric == OF_IMAGES:
+        if metric == IMAGE_AUROC:
             sides = [self._scores(one) for one in both]
             if all(set(side) == set(self.groups) for side in sides) and _same_images(*sides):
                 return auroc_difference(*sides)
@@ -262,7 +262,7 @@ class Sweep:
         # halves so small that both points agree on them say nothing about the whole sets
         if len(halves) < 2 or np.ptp(halves) == 0:
             return None
-        around = NORMAL * float(np.std(halves, ddof=1))
+        around = Z_95 * float(np.std(halves, ddof=1))
         return Interval(whole, whole - around, whole + around)
 
     @property

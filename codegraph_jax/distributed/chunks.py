@@ -11,7 +11,7 @@ from codegraph_jax.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SIGN = "RESOURCE_EXHAUSTED"
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """Part of the runtime's message when an allocation on a device fails."""
 
 
@@ -21,7 +21,7 @@ class OutOfMemoryError(UserError):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation on a device has failed."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and SIGN in str(error)
+    return isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY in str(error)
 
 
 class Chunks:

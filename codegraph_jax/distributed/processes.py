@@ -41,7 +41,7 @@ SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port
 WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and names missing processes"
 """Advice if the runtime has searched for the other processes."""
 
-SIGNS_OF_LOSS = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
+CONNECTION_LOST = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
 """Words in the error message of a collective if another process has died."""
 
 
@@ -126,7 +126,7 @@ def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if coordinator and any(sign in str(error) for sign in SIGNS_OF_LOSS):
+        if coordinator and any(sign in str(error) for sign in CONNECTION_LOST):
             raise LostProcessError(
                 f"another process has ended; see its own output ({str(error).splitlines()[0]})"
             ) from error

@@ -18,7 +18,7 @@ from codegraph_jax.data.images import page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
 
-OWN = {
+MAY_DIFFER = {
     "config.review",
     "config.data.root",
     "config.data.add",
@@ -28,7 +28,7 @@ OWN = {
 }
 """Settings that may differ between hosts, where the same files may have other paths; so may all of `config.storage`."""
 
-COMPARED = 32
+SAMPLED = 32
 """Number of images, spread evenly over the run, whose file contents are compared."""
 
 
@@ -54,8 +54,8 @@ def check_agreement(
 
 
 def _some(samples: Sequence[Sample]) -> list[Sample]:
-    """At most `COMPARED` of them, the first and the last included."""
-    chosen = np.unique(np.linspace(0, len(samples) - 1, min(COMPARED, len(samples))).round().astype(int))
+    """At most `SAMPLED` of them, the first and the last included."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(SAMPLED, len(samples))).round().astype(int))
     return [samples[i] for i in chosen]
 
 
@@ -66,7 +66,7 @@ def _settings(group: Any, where: str = "config") -> dict[str, Any]:
         path = f"{where}.{name}"
         if dataclasses.is_dataclass(value):
             settings |= _settings(value, path) if path != "config.storage" else {}
-        elif path not in OWN:
+        elif path not in MAY_DIFFER:
             settings[path] = list(value) if isinstance(value, tuple) else value
     return settings
 

@@ -104,7 +104,7 @@ def _outcomes(
     config = inputs.config
 
     def measured(category: str, result: DetectionResult) -> Outcome:
-        kept = [inputs.everything[category][i] for i in result.kept]
+        kept = [inputs.all_samples[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
         fit = result.consistency.spacing_law
@@ -116,7 +116,7 @@ def _outcomes(
 
     with ThreadPoolExecutor(_measured_at_once(inputs.detector), thread_name_prefix="metrics") as pool:
         waiting: list[Future[Outcome]] = []
-        for (category, samples), result in zip(inputs.everything.items(), results):
+        for (category, samples), result in zip(inputs.all_samples.items(), results):
             if processes.is_first():
                 _print_notes(category, result, config, inputs.review)
             warn_skipped(category, len(samples), result.skipped)
@@ -134,7 +134,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
     config, review = inputs.config, inputs.review
     with written_to(workdir):
         drawn = drawn_by(config.data, workdir)
-        photos = photos_identity(((s.name, s.path) for one in inputs.everything.values() for s in one), not drawn)
+        photos = photos_identity(((s.name, s.path) for one in inputs.all_samples.values() for s in one), not drawn)
         if line := keep_earlier(workdir, photos, drawn):
             print(line)
         write_results(
@@ -182,12 +182,12 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
     `devices` is the number of devices in the run; `detector` uses one of them if each takes a category.
     """
     how = detector.config, detector.backbone
-    largest = max(map(len, inputs.everything.values()))
+    largest = max(map(len, inputs.all_samples.values()))
     sets = {}
     for category, samples in inputs.categories.items():
-        images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.further[category]))
+        images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.added[category]))
         frame = detector.frame_of(images, partial(_print_about, category))
-        names = [sample.name for sample in inputs.everything[category]]
+        names = [sample.name for sample in inputs.all_samples[category]]
         inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
         sets[category] = _Set(plan, estimate(*how, len(plan), frame, devices))
@@ -203,7 +203,7 @@ def _state(workdir: Path, inputs: Inputs) -> RunState | None:
     """The saved state of the run; None if the run cannot be resumed, as with several processes."""
     if jax.process_count() == 1 and inputs.config.state != "off":
         backbone = inputs.detector.backbone
-        return RunState(workdir, inputs.config, backbone, inputs.everything, inputs.review, inputs.roi)
+        return RunState(workdir, inputs.config, backbone, inputs.all_samples, inputs.review, inputs.roi)
     return None
 
 

@@ -28,7 +28,7 @@ class Inputs:
         config: settings of the run, with the backbone that is used.
         detector: detector of the run.
         categories: photos of each set.
-        further: photos that are added to each set.
+        added: photos that are added to each set.
         skipped: files that are not read.
         review: a person's answers; None: none.
         roi: region that is inspected; None: everything.
@@ -37,15 +37,15 @@ class Inputs:
     config: Config
     detector: CoDeGraph
     categories: Mapping[str, list[Sample]]
-    further: Mapping[str, list[Sample]]
+    added: Mapping[str, list[Sample]]
     skipped: SkippedFiles
     review: Review | None
     roi: Roi | None
 
     @cached_property
-    def everything(self) -> dict[str, list[Sample]]:
+    def all_samples(self) -> dict[str, list[Sample]]:
         """Photos of each set, then those that are added to it."""
-        return {category: [*samples, *self.further[category]] for category, samples in self.categories.items()}
+        return {category: [*samples, *self.added[category]] for category, samples in self.categories.items()}
 
 
 def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
@@ -74,12 +74,12 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
             categories = by_product(detector, categories, first)
     with clock("data"), processes.together():
         require_one_product(config, categories)
-        further = {category: read_added(config.data, category) for category in categories}
-    inputs = Inputs(config, detector, categories, further, skipped, review, roi)
+        added = {category: read_added(config.data, category) for category in categories}
+    inputs = Inputs(config, detector, categories, added, skipped, review, roi)
     if first:
         for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
             print(line, flush=True)
-    check_agreement(config, inputs.everything, detector.backbone.weights, review)
+    check_agreement(config, inputs.all_samples, detector.backbone.weights, review)
     if first:
         print(f"weights: {detector.backbone.weights}", flush=True)
         if detector.choice:
