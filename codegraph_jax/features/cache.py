@@ -26,7 +26,7 @@ from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
-FORMAT = 2
+FORMAT = 3
 """Version of the entries."""
 IMAGE = "image"
 """Name of the entry with the image feature, in float32."""
@@ -52,21 +52,18 @@ class FeatureCache:
     """
 
     def __init__(self, directory: str, backbone: LoadedBackbone, frame: Frame, dtype: DTypeLike = np.float32):
+        self._dtype = np.dtype(dtype)
         # devices round differently
         settings = backbone.identity | {"format": FORMAT, "device": jax.devices()[0].device_kind}
-        # for squares only the side, so that the entries of earlier versions remain valid
-        settings |= {"frame": frame.as_json()} if frame.keeps_aspect else {"image_size": frame.size[0]}
-        self._dtype = np.dtype(dtype)
-        if self._dtype != np.float32:
-            settings["tokens"] = str(self._dtype)
+        settings |= {"frame": frame.as_json(), "tokens": str(self._dtype)}
         text = json.dumps(settings, sort_keys=True)
-        self._home = Path(directory).expanduser() / blake2b(text.encode(), digest_size=12).hexdigest()
+        self._directory = Path(directory).expanduser() / blake2b(text.encode(), digest_size=12).hexdigest()
         self._names = [f"block{block}" for block in backbone.blocks] + [IMAGE]
         self._writable = True
         self.found = self.damaged = 0
         try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            if not (note := self._home / "settings.json").exists():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            if not (note := self._directory / "settings.json").exists():
                 with whole_file(note) as name:
                     Path(name).write_text(text + "\n", encoding="ascii")
         except OSError as error:
@@ -99,11 +96,11 @@ class FeatureCache:
     def warn_of_damage(self) -> None:
         """Logs a warning with the number of damaged entries, if there were any."""
         if self.damaged:
-            logger.warning("%s: %d damaged entries were computed and written again", self._home, self.damaged)
+            logger.warning("%s: %d damaged entries were computed and written again", self._directory, self.damaged)
 
     def _path(self, key: bytes, name: str) -> Path:
         text = key.hex()
-        return self._home / text[:2] / f"{text[2:]}.{name}.safetensors"
+        return self._directory / text[:2] / f"{text[2:]}.{name}.safetensors"
 
     def _read_entry(self, path: Path, dtype: DTypeLike) -> np.ndarray | None:
         try:
@@ -127,4 +124,4 @@ class FeatureCache:
             write_tensors(path, {"values": values}, path.name)
         except OSError as error:
             self._writable = False
-            logger.warning("%s: cannot be written (%s); no more features are cached", self._home, error)
+            logger.warning("%s: cannot be written (%s); no more features are cached", self._directory, error)
