@@ -74,19 +74,19 @@ class DeviceMesh:
         mesh = self.sharding.mesh
         return jax.jit(jax.shard_map(on_shard, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
 
-    def place(self, shards: Sequence[Any]) -> Any:
-        """Places one pytree on each device of this process; returns a pytree of arrays with a device axis."""
+    def put_shards(self, shards: Sequence[Any]) -> Any:
+        """Puts one pytree on each device of this process; returns a pytree of arrays with a device axis."""
 
-        def place_leaf(*parts: Any) -> Array:
+        def put(*parts: Any) -> Array:
             shards = [to_device(np.asarray(x)[None], d) for x, d in zip(parts, self.local.devices, strict=True)]
             shape = (len(self), *shards[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, self.sharding, shards)
 
-        return jax.tree.map(place_leaf, *shards)
+        return jax.tree.map(put, *shards)
 
     def copy_to_all(self, tree: Any) -> Any:
         """The same pytree on every device of this process."""
-        return self.place([tree] * len(self.local))
+        return self.put_shards([tree] * len(self.local))
 
 
 def device_mesh(config: DevicesConfig) -> DeviceMesh:

@@ -207,7 +207,7 @@ class Extractor:
         if len(devices) == 1:
             return partial(program, backbone)
         copies = devices.copy_to_all(backbone)
-        return lambda *given: program(copies, *devices.place(list(zip(*given))))
+        return lambda *given: program(copies, *devices.put_shards(list(zip(*given))))
 
     def _called(self, images: Float[np.ndarray, "*d b _ _ _"], *covered: Bool[np.ndarray, "*d b p"]) -> Any:
         """A batch of a backbone that JAX cannot trace: called at once for all devices, which then normalise."""
@@ -217,7 +217,7 @@ class Extractor:
             return program(*jax.device_put((*tokens, *covered), devices.devices[0]))
         tokens = host_tokens(self.backbone, self.frame, images.reshape(-1, *images.shape[2:]))
         layers, image_features = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), tokens)
-        return program(*devices.place([(*given,) for given in zip(zip(*layers), image_features, *covered)]))
+        return program(*devices.put_shards([(*given,) for given in zip(zip(*layers), image_features, *covered)]))
 
     @cached_property
     def _chunks(self) -> Chunks:

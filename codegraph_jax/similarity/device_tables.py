@@ -339,7 +339,7 @@ class _RowBuffer:
         to = [np.where(columns < 0, self._columns, columns) for columns in to]
         remote = second - np.roll(start, -ring_step.step, axis=0)
         places = np.stack([first - start, to[0], remote, to[1]], axis=1)
-        there = self._mesh.place(list(places.astype(np.int32)))
+        there = self._mesh.put_shards(list(places.astype(np.int32)))
         self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
         return partial(wait, done)
 

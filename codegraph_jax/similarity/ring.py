@@ -163,7 +163,7 @@ class Ring:
         own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
         if len(self.mesh) == 1:
             return prepare_shards(rows_on(local[0], tokens, own[0], rows))
-        return prepare_shards(self.mesh.place([host_rows(tokens, images, rows) for images in own]))
+        return prepare_shards(self.mesh.put_shards([host_rows(tokens, images, rows) for images in own]))
 
     def _compare(
         self,
@@ -225,7 +225,7 @@ class Ring:
         """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
         sides = np.broadcast_to(own_first[:, None], ring_step.own.shape)
         call = np.stack([ring_step.own, ring_step.remote, sides], axis=1).astype(np.int32)
-        placed: Int[Array, "d 3 b"] = self.mesh.place(
+        placed: Int[Array, "d 3 b"] = self.mesh.put_shards(
             [call[self.mesh.devices.index(device)] for device in self.mesh.local.devices]
         )
         return placed
