@@ -4,15 +4,13 @@ Each flag becomes `--name=value`. Short flags are replaced by their settings, an
 setting: the name `0` in a list of names is not a number. The `UserError` of an invalid flag or value names a valid one.
 """
 
-import ast
 import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting
+from codegraph_jax.core.settings import Setting, is_number, read_text, read_truth
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the words of `--false-alarms`."""
@@ -81,8 +79,6 @@ PRINCIPAL = {
 
 EXCLUSIVE = ("false-alarms", "threshold")
 """Flags that set the threshold; only one of them can be given."""
-
-TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 
 @dataclass(frozen=True)
@@ -265,92 +261,26 @@ def _value_text(flag: _Flag, text: str) -> str:
     Raises:
         UserError: the value does not have the type of the setting.
     """
-    if flag.short and text.isalpha() and flag.short.words:
-        if text not in flag.short.words:
-            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(flag.short.words)}, and no share")
-        text = flag.short.words[text]
-    if flag.setting is None:
-        if flag.bare:
-            return str(_truth(flag, text) != flag.negated)
-        return text
-    if flag.negated:
-        text = str(not _truth(flag, text))
-    setting = flag.setting
-    if flag.short and flag.short.rule:
-        limited = replace(setting, hint=float, limits=RULES[flag.short.rule])
-        return f"{flag.short.rule}:{_number(replace(flag, setting=limited), text)}"
-    if setting.several:
-        elements = _elements(text, setting)
-        numbers = setting.element in (int, float)
-        return repr(tuple(ast.literal_eval(_number(flag, e)) if numbers else e for e in elements))
-    if setting.hint is bool:
-        return str(_truth(flag, text))
-    return _number(flag, text) if setting.hint in (int, float) else text
-
-
-def _truth(flag: _Flag, text: str) -> bool:
-    if text.lower() in (*TRUE, *FALSE):
-        return text.lower() in TRUE
-    raise UserError(f"{flag.shown}: {text!r} is neither true nor false")
-
-
-def _number(flag: _Flag, text: str) -> str:
-    """A number in Python syntax; `5%` is 0.05."""
-    assert flag.setting
-    whole = flag.setting.element is int
-    plain = text.strip()
-    share = plain.endswith("%") and not whole
+    short, setting = flag.short, flag.setting
+    if short and text.isalpha() and short.words:
+        if text not in short.words:
+            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(short.words)}, and no share")
+        text = short.words[text]
     try:
-        value = int(plain) if whole else float(plain.removesuffix("%")) / (100 if share else 1)
-    except ValueError:
-        point = plain.replace(",", ".", 1)
-        hint = f"; write {point}" if _is_number(point.removesuffix("%")) and point != plain else ""
-        raise UserError(f"{flag.shown}: {text!r} is not a {'whole ' if whole else ''}number{hint}") from None
-    high = flag.setting.limits.get("high", value)
-    if not share and not whole and high <= 1 < value <= 100:
-        raise UserError(f"{flag.shown}: {plain} is above {high:g}; write {plain}% for {value / 100:g}")
-    return repr(value)
-
-
-def _elements(text: str, setting: Setting) -> list[str]:
-    """The elements of a tuple in Python syntax or separated by commas.
-
-    A name stays text even if Python would read a number or None. A comma followed by a space does not separate names,
-    and paths are never split.
-    """
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        node = None
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return [node.value]
-    bracketed = text.strip()[:1] in ("(", "[")
-    if isinstance(node, ast.Tuple | ast.List) and (bracketed or '"' in text or "'" in text):
-        return [_source(element, text.strip()) for element in node.elts]
-    if bracketed and (setting.element is not str or (node is None and "," in text)):
-        text = text.strip()[1:-1]
-    if setting.limits.get("path"):
-        return [text] if text else []
-    return [part for part in re.split(r",(?! )" if setting.element is str else ",", text) if part.strip()]
-
-
-def _source(node: ast.expr, text: str) -> str:
-    """The source text of an element of a tuple, without quotes."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    return ast.get_source_segment(text, node) or ""
+        if flag.negated or (setting is None and flag.bare):
+            text = str(read_truth(text) != flag.negated)
+        if setting is None:
+            return text
+        if short and short.rule:
+            return f"{short.rule}:{read_text(replace(setting, hint=float, limits=RULES[short.rule]), text)!r}"
+        value = read_text(setting, text)
+    except ValueError as error:
+        raise UserError(f"{flag.shown}: {error}") from None
+    return value if isinstance(value, str) else repr(value)
 
 
 def _is_flag(word: str) -> bool:
-    return len(word) > 1 and word.startswith("-") and not _is_number(word)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return len(word) > 1 and word.startswith("-") and not is_number(word)
 
 
 def _canonical(dashed: str) -> str:

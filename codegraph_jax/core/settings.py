@@ -28,6 +28,9 @@ SWITCH = {True: "on", False: "off", "true": "on", "false": "off", "True": "on", 
 """Other spellings of the values of a switch."""
 
 
+TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+
+
 class ConfigError(UserError):
     """A setting is unknown, has the wrong type, or has an invalid value."""
 
@@ -175,6 +178,82 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, path)
     return cls(**built)
+
+
+def read_text(setting: Setting, text: str) -> Any:
+    """The value of a text in the type of a setting; `5%` is 0.05, and a list is separated by commas or is a tuple.
+
+    Raises:
+        ValueError: the text has another type.
+    """
+    if setting.several:
+        return tuple(_element(setting, part) for part in _elements(setting, text))
+    return _element(setting, text)
+
+
+def read_truth(text: str) -> bool:
+    """True for `true`, `yes`, `on` and `1`, False for their opposites; raises a ValueError for other texts."""
+    if text.lower() in (*TRUE, *FALSE):
+        return text.lower() in TRUE
+    raise ValueError(f"{text!r} is neither true nor false")
+
+
+def is_number(text: str) -> bool:
+    """Whether Python reads the text as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _element(setting: Setting, text: str) -> Any:
+    if setting.element is bool:
+        return read_truth(text)
+    if setting.element not in (int, float):
+        return text
+    whole, plain = setting.element is int, text.strip()
+    share = plain.endswith("%") and not whole
+    try:
+        value = int(plain) if whole else float(plain.removesuffix("%")) / (100 if share else 1)
+    except ValueError:
+        point = plain.replace(",", ".", 1)
+        hint = f"; write {point}" if is_number(point.removesuffix("%")) and point != plain else ""
+        raise ValueError(f"{text!r} is not a {'whole ' if whole else ''}number{hint}") from None
+    high = setting.limits.get("high", value)
+    if not share and not whole and high <= 1 < value <= 100:
+        raise ValueError(f"{plain} is above {high:g}; write {plain}% for {value / 100:g}")
+    return value
+
+
+def _elements(setting: Setting, text: str) -> list[str]:
+    """The elements of a tuple in Python syntax or separated by commas.
+
+    A name stays text even if Python would read a number or None. A comma followed by a space does not separate names,
+    and paths are never split.
+    """
+    plain = text.strip()
+    try:
+        node = ast.parse(plain, mode="eval").body
+    except (SyntaxError, ValueError):
+        node = None
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    bracketed = plain[:1] in ("(", "[")
+    if isinstance(node, ast.Tuple | ast.List) and (bracketed or '"' in text or "'" in text):
+        return [_source(element, plain) for element in node.elts]
+    if bracketed and (setting.element is not str or (node is None and "," in text)):
+        text = plain[1:-1]
+    if setting.limits.get("path"):
+        return [text] if text else []
+    return [part for part in re.split(r",(?! )" if setting.element is str else ",", text) if part.strip()]
+
+
+def _source(node: ast.expr, text: str) -> str:
+    """The source text of an element of a tuple, without quotes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return ast.get_source_segment(text, node) or ""
 
 
 def setting_at(values: Any, path: str) -> Any:

@@ -19,7 +19,7 @@ from codegraph_jax.core.comparison import ImageScores, Interval, auroc_differenc
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
-from codegraph_jax.core.settings import ConfigError, Setting, settings_of, with_settings
+from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of, with_settings
 from codegraph_jax.core.tables import data_frame, latex, markdown, markdown_table, text_table
 from codegraph_jax.core.workdir import written_to
 
@@ -118,16 +118,10 @@ def read_points(vary: Sequence[str], cls: type, settings: Mapping[str, Any], fix
 
 
 def _typed(setting: Setting, text: str) -> Any:
-    """The value of a text in the type of a setting."""
-    parts = [part for part in text.split(",") if part] if setting.several else [text]
     try:
-        if setting.element is bool:
-            values: list[Any] = [{"true": True, "false": False}[part.lower()] for part in parts]
-        else:
-            values = [setting.element(part) for part in parts] if setting.element in (int, float) else list(parts)
-    except (ValueError, KeyError):
-        raise ConfigError(f"--vary={setting.path}={text}: {text!r} is not a value of this setting") from None
-    return values if setting.several else values[0]
+        return read_text(setting, text)
+    except ValueError as error:
+        raise ConfigError(f"--vary={setting.path}={text}: {error}") from None
 
 
 class CellStore:

@@ -35,7 +35,7 @@ def test_points_are_all_combinations_with_typed_values():
     found = points("scoring.fraction=0.1,0.5", "features.degrees=1|1,3")
     assert [point.name for point in found] == ["0.1, 1", "0.1, 1,3", "0.5, 1", "0.5, 1,3"]
     assert found[1].settings["scoring"]["fraction"] == 0.1
-    assert found[1].settings["features"]["degrees"] == [1, 3]
+    assert found[1].settings["features"]["degrees"] == (1, 3)
     assert SETTINGS["scoring"]["fraction"] == 0.3
     assert [point.values for point in points()] == [{}]
 
@@ -45,8 +45,8 @@ def test_points_are_all_combinations_with_typed_values():
     [
         ("scoring.fractoin=1,2", "no setting 'scoring.fractoin'; did you mean 'scoring.fraction'"),
         ("scoring=1,2", "no setting 'scoring'"),
-        ("scoring.fraction=many,2", "'many' is not a value"),
-        ("metrics.inverted=maybe,true", "'maybe' is not a value"),
+        ("scoring.fraction=many,2", "'many' is not a number"),
+        ("metrics.inverted=maybe,true", "'maybe' is neither true nor false"),
         ("scoring.fraction=1,1", "give different values"),
         ("scoring.fraction", "give different values"),
         ("scoring.fraction=1,", "give different values"),
