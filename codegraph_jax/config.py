@@ -160,9 +160,9 @@ class SimilarityConfig:
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; 0: all images, or fewer if `radius` is `auto`."""
     radius: str = field(default="all", metadata={"reads": read_radius})
-    """A number N, for parts in the same position in all photos: a patch is compared only with patches of the other
-    image that are at most N patches away along either axis, which saves most of the work of large grids. `all`: with
-    all patches. `auto`: with fewer patches or fewer photos if that takes much less time and gives the same ranking."""
+    """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
+    photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
+    `auto`: fewer patches or fewer photos if that takes much less time and gives the same ranking."""
 
     def __post_init__(self) -> None:
         # callers of the library may pass a number
