@@ -118,10 +118,10 @@ class DetectionResult:
         review = result.review(photos=calibrator.labels)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
-        own, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
+        set_size, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
-        return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
+        return calibrator_of(scores, set_size, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:

@@ -51,11 +51,11 @@ def nt_xent(
         offset = jax.lax.axis_index(axis_name) * first.shape[0]
     columns = jnp.concatenate(others)
     total = others[0].shape[0]
-    own = offset + jnp.arange(first.shape[0])
+    anchor_columns = offset + jnp.arange(first.shape[0])
     losses = []
     for view, (anchors, positives) in enumerate((unit, unit[::-1])):
         logits = jnp.matmul(anchors, columns.T, precision=jax.lax.Precision.HIGHEST) / temperature
-        excluded = jnp.arange(2 * total) == (own + view * total)[:, None]
+        excluded = jnp.arange(2 * total) == (anchor_columns + view * total)[:, None]
         if column_valid is not None:
             excluded |= ~jnp.concatenate([column_valid, column_valid])
         logits = jnp.where(excluded, -jnp.inf, logits)

@@ -67,13 +67,13 @@ class PresetBackbone(LoadedBackbone):
     @property
     def fixed_settings(self) -> dict[str, Any]:
         """See `LoadedBackbone`."""
-        own = self.model.architecture.activation
+        activation = self.model.architecture.activation
         return {
             "name": self.name,
             "weights": "random" if self.weights.startswith(RANDOM_NUMBERS) else "",
             "blocks": self.blocks,
             "dtype": jnp.dtype(self.model.dtype).name,
-            "activation": "checkpoint" if own == self.preset.architecture.activation else own,
+            "activation": "checkpoint" if activation == self.preset.architecture.activation else activation,
         }
 
     def __call__(self, images: Float[Array, "n y x 3"]) -> tuple[list[Array], Array]:
@@ -95,7 +95,7 @@ class PresetBackbone(LoadedBackbone):
         return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
 
 
-FIELDS = [own.name for own in dataclasses.fields(PresetBackbone) if own.name != "params"]
+FIELDS = [one.name for one in dataclasses.fields(PresetBackbone) if one.name != "params"]
 jax.tree_util.register_dataclass(PresetBackbone, data_fields=["params"], meta_fields=FIELDS)
 
 
@@ -173,15 +173,15 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
 
 def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:
     """The preset's architecture with the activation from the settings or from the checkpoint's config.json."""
-    own = preset.architecture.activation
+    usual = preset.architecture.activation
     if config.activation != "checkpoint":
-        if own == "swiglu":
+        if usual == "swiglu":
             raise ConfigError(f"config.backbone.activation: {preset.name} has SwiGLU blocks; only 'checkpoint' works")
         return dataclasses.replace(preset.architecture, activation=config.activation)
-    if checkpoint is None or own == "swiglu":
+    if checkpoint is None or usual == "swiglu":
         return preset.architecture
     settings = checkpoint.settings.get("vision_config", checkpoint.settings)
-    stated = settings.get("hidden_act", own) if isinstance(settings, dict) else own
+    stated = settings.get("hidden_act", usual) if isinstance(settings, dict) else usual
     if not isinstance(stated, str) or stated not in ACTIVATIONS:
         raise WeightsError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not supported")
     return dataclasses.replace(preset.architecture, activation=stated)

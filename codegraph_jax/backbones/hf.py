@@ -213,7 +213,7 @@ KINDS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], Architecture]]] =
 
 def _preprocessing(folder: Path, name: str) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:
     """Mean, standard deviation and resampling filter of the image processor."""
-    file = next((folder / own for own in SETTINGS_FILES if (folder / own).is_file()), None)
+    file = next((folder / option for option in SETTINGS_FILES if (folder / option).is_file()), None)
     if file is None:
         raise WeightsError(
             f"{name}: has none of {', '.join(SETTINGS_FILES)}, which state how images are prepared; save the image "

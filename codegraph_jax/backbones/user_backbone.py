@@ -53,7 +53,7 @@ class UserBackbone(LoadedBackbone):
         else:
             _require_static(network)
             blank = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-            layers, image = jax.eval_shape(lambda own, images: own._called(images), found, blank)
+            layers, image = jax.eval_shape(lambda backbone, images: backbone._called(images), found, blank)
         widths = tuple(int(layer.shape[2]) for layer in layers)
         return replace(found, discriminative=image is not None, blocks=tuple(range(len(widths))), widths=widths)
 
@@ -94,11 +94,13 @@ class UserBackbone(LoadedBackbone):
         if self.on_host:
             return 0.0
         shape = (1, rows * self.patch_size, columns * self.patch_size, 3)
-        lowered = jax.jit(lambda own, images: own(images)).lower(self, jax.ShapeDtypeStruct(shape, jnp.float32))
+        lowered = jax.jit(lambda backbone, images: backbone(images)).lower(
+            self, jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
         return float((lowered.cost_analysis() or {}).get("flops", 0.0))
 
 
-FIELDS = [own.name for own in fields(UserBackbone) if own.name != "network"]
+FIELDS = [one.name for one in fields(UserBackbone) if one.name != "network"]
 
 
 def _flatten(backbone: UserBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

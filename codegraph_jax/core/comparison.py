@@ -57,7 +57,7 @@ class Interval(NamedTuple):
 def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
     """Spearman's rank correlation of the image scores, averaged over categories; NaN if all scores are equal."""
     return float(
-        np.mean([scipy.stats.spearmanr(own.values, other[name].values).statistic for name, own in one.items()])
+        np.mean([scipy.stats.spearmanr(scores.values, other[name].values).statistic for name, scores in one.items()])
     )
 
 
@@ -94,14 +94,14 @@ def _auroc_draws(
     """The mean difference over the categories with both classes, and that of each bootstrap sample."""
     rng = np.random.default_rng(0)
     exact, draws = [], []
-    for name, own in one.items():
-        labelled = [i for i, label in enumerate(own.labels) if label is not None]
-        labels = np.array([own.labels[i] for i in labelled])
+    for name, scores in one.items():
+        labelled = [i for i, label in enumerate(scores.labels) if label is not None]
+        labels = np.array([scores.labels[i] for i in labelled])
         if len(set(labels.tolist())) < 2:
             continue
         classes = [np.flatnonzero(labels == label) for label in (0, 1)]
         samples = [rng.choice(rows, (DRAWS, len(rows))) for rows in classes]
-        sides = [np.asarray(scores.values)[labelled] for scores in (own, other[name])]
+        sides = [np.asarray(side.values)[labelled] for side in (scores, other[name])]
         exact.append(np.subtract(*(auroc(*(side[rows] for rows in classes)) for side in sides)))
         draws.append(np.subtract(*(auroc(*(side[rows] for rows in samples)) for side in sides)))
     return (float(np.mean(exact)), np.mean(draws, axis=0)) if exact else None

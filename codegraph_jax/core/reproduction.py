@@ -104,8 +104,8 @@ class Reproduction:
     def _row(self, group: str, metric: str, published: float, measured: float | None) -> list[str]:
         if measured is None:
             return [group, NAMES[metric], f"{published:.2f}", "-", "-"]
-        own = 100 * measured
-        return [group, NAMES[metric], f"{published:.2f}", f"{own:.2f}", f"{own - published:+.2f}"]
+        percent = 100 * measured
+        return [group, NAMES[metric], f"{published:.2f}", f"{percent:.2f}", f"{percent - published:+.2f}"]
 
 
 HEADINGS = ("", "metric", "published", "measured", "difference")

@@ -192,8 +192,8 @@ def _images(rows: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Arra
 @jax.jit
 def _weighted(tokens: Float[Array, "b p c"], weights: Float[Array, "b q p"]) -> Float[Array, "b q c"]:
     def of(given: tuple[Array, Array]) -> Array:
-        own, some = given
-        return jnp.matmul(some, own.astype(jnp.float32), precision=lax.Precision.HIGHEST)
+        image, some = given
+        return jnp.matmul(some, image.astype(jnp.float32), precision=lax.Precision.HIGHEST)
 
     return lax.map(of, (tokens, weights))
 

@@ -65,8 +65,8 @@ def measure_range(
     sources = [*images, *added]
     mine = share(len(sources))
     with together():
-        own = summaries(sources[mine], decoding_threads())
-    parts = gather([[i + mine.start, *astuple(summary)] for i, summary in own.items()])
+        found_here = summaries(sources[mine], decoding_threads())
+    parts = gather([[i + mine.start, *astuple(summary)] for i, summary in found_here.items()])
     found = {i: Summary(*values) for part in parts for i, *values in part}
     measured = range_of([summary for i, summary in found.items() if i < len(images)])
     if not measured:

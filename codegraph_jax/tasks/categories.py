@@ -1,7 +1,7 @@
 """Schedules many categories: one category per device, or comparison of one category while the last one is scored.
 
 Devices that share a category exchange features and wait for the slowest device at every step. Devices with a category
-each never wait, as long as there are more categories than devices, but each category needs its own memory.
+each never wait, as long as there are more categories than devices, but each category needs its free memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,12 +49,12 @@ def on_each_device(
         idle.put(detector)
 
     def one(item: K) -> T:
-        own = idle.get()
+        free = idle.get()
         try:
-            with jax.default_device(own.mesh.devices[0]):
-                return work(own, item)
+            with jax.default_device(free.mesh.devices[0]):
+                return work(free, item)
         finally:
-            idle.put(own)
+            idle.put(free)
 
     with ThreadPoolExecutor(len(detectors), "category") as pool:
         results = [pool.submit(one, item) for item in items]

@@ -258,7 +258,7 @@ def _results(
     """The results of all categories, in order."""
     first, config = processes.is_first(), detectors[0].config
 
-    def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
+    def compare(detector: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         category, one = item
         plan = one.plan
         if first:
@@ -269,20 +269,22 @@ def _results(
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
-        return _Compared(own.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run)
+        return _Compared(
+            detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
+        )
 
-    def score(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
+    def score(detector: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
-        result = own.score(made.comparison, bank_references=bank_references, review=review, category=item[0])
+        result = detector.score(made.comparison, bank_references=bank_references, review=review, category=item[0])
         if state and made.partial_run:
-            _print_resumed(made.partial_run, result, len(own.backbone.blocks))
+            _print_resumed(made.partial_run, result, len(detector.backbone.blocks))
             state.finish(item[0], result)
         return result
 
-    def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
-        return score(own, item, compare(own, item, progress))
+    def detect(detector: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
+        return score(detector, item, compare(detector, item, progress))
 
     items = list(sets.items())
     if len(detectors) > 1:

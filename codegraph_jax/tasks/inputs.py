@@ -1,14 +1,18 @@
 """Reads everything that a detection run needs before its slow work: photos, review, region and weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review, find_review
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import SkippedFiles, skipped_below
@@ -17,7 +21,6 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.sets import read_added, read_categories, require_one_product
-from codegraph_jax.tasks.split_products import by_product
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
             review.check(detector.feature_identity, review_path)
     if config.data.split == "auto":
         with clock("backbone"):
-            categories = by_product(detector, categories, first)
+            categories = _by_product(detector, categories, first)
     with clock("data"), processes.together():
         require_one_product(config, categories)
         added = {category: read_added(config.data, category) for category in categories}
@@ -96,3 +99,23 @@ def _read_review(setting: str) -> tuple[Review | None, str]:
     if path != setting and processes.is_first():
         print(f"review: {path}", flush=True)
     return review, path
+
+
+def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], first: bool) -> dict[str, list[Sample]]:
+    """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
+    parted: dict[str, list[Sample]] = {}
+    for category, samples in categories.items():
+        found = detector.products([source_of(sample) for sample in samples], first)
+        if not found.any():
+            parted[category] = samples
+            continue
+        groups = {f"{category}-{k + 1}": np.flatnonzero(found == k) for k in range(found.max() + 1)}
+        for name, indices in groups.items():
+            parted[name] = [replace(samples[i], category=name) for i in indices]
+        if first:
+            listed = ", ".join(f"{printable(name)} ({len(indices)} photos)" for name, indices in groups.items())
+            print(
+                f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
+                flush=True,
+            )
+    return parted

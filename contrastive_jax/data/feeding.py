@@ -24,8 +24,8 @@ STEPS_PER_CALL = 64
 
 def most_device_bytes(mesh: Mesh) -> int:
     """Greatest size in bytes of sets that are stored on every device; the same in all processes."""
-    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    return int(min(gather(max(device_bytes(own) // DEVICE_SHARE, DEVICE_BYTES))))
+    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    return int(min(gather(max(device_bytes(local) // DEVICE_SHARE, DEVICE_BYTES))))
 
 
 class Feeder:
