@@ -16,16 +16,10 @@ from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-e
 class DrawConfig:
     """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
-    part: str = field(default="flange", metadata=no_flag() | choice("flange", "plate"))
-    """The drawn part: a turned flange with one-off and recurring defects, or a drilled plate with small ones."""
     count: int = field(default=48, metadata=at_least(2))
     """Number of images."""
     size: int = field(default=448, metadata=no_flag() | at_least(32))
-    """Side of the images in pixels; for plates, their height."""
-    width: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Width of the images of plates in pixels; 0: the same as their height."""
-    defect: tuple[float, ...] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
-    """Smallest and largest extent of a plate's defect in pixels."""
+    """Side of the images in pixels."""
     seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """Random seed of the whole set."""
     one_off: float = field(default=0.2, metadata=no_flag() | within(0.0, 1.0))

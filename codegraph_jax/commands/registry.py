@@ -120,6 +120,8 @@ ALL = (
              "studies.thresholds:ThresholdStudyConfig", module="studies.thresholds", config="thresholds"),
     _command("answers", MEASUREMENTS, "measures the gain from a few answers about photos",
              "studies.answers:AnswersStudyConfig", module="studies.answers", config="answers"),
+    _command("plates", MEASUREMENTS, "measures how small defects are found in large photos",
+             "studies.plates:PlatesStudyConfig", module="studies.plates", config="plates"),
     _command("benchmark", MEASUREMENTS, "measures the speed of this machine",
              "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark"),
     Command("settings", HELP, "lists all settings, or those that contain a word", arguments=(("WORD", ""),)),

@@ -1,14 +1,13 @@
-"""Draws synthetic image sets with exact masks: machined parts, and large plates with small defects.
+"""Draws a synthetic set of machined parts with exact masks.
 
 Parts vary in position, light and texture. Each one-off defect is unique; the defects of a recurring group have the same
-shape at the same place of the part. Plates have defects that are too small to
-be visible after resizing to a square.
+shape at the same place of the part.
 """
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,11 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
 from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
-from codegraph_jax.data.drawing.plate import PLATE_DEFECTS, PlateDefect, draw_plate, plate_holes
 
 ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
 RECURRING_KINDS = ("tool_mark", "crack", "spatter")
 _HOLES = 6
 _SMALLEST = 32
-_LEAST_SIDE = 64
-_TRIES = 1000
-"""Least side of a plate in pixels, and how often a random place for its defect is tried."""
 _MARK = ".drawn-set"
 """Hidden file that marks the directory of a drawn set, so that no other directory is replaced."""
 
@@ -203,53 +198,3 @@ def _draw(defect: Defect | None, size: int, rng: np.random.Generator) -> tuple[n
     surface = machine_part(pose, rng, missing)
     mask = np.zeros((size, size), bool) if defect is None else apply_defect(surface, defect)
     return render(surface, light, rng), mask
-
-
-def draw_plates(
-    n: int, width: int, height: int, seed: int = 0, defective: float = 0.3, sizes: tuple[float, float] = (24, 60)
-) -> Iterator[Drawn]:
-    """Yields photos of plates: (name, photo, mask).
-
-    Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.
-
-    Args:
-        n: number of photos.
-        width: width in pixels.
-        height: height in pixels.
-        seed: seed of the random numbers.
-        defective: share of photos with one defect; the kinds alternate.
-        sizes: least and greatest size of a defect in pixels; sizes are evenly spaced.
-
-    Raises:
-        DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
-    """
-    if n < 1 or min(width, height) < _LEAST_SIDE:
-        raise DrawnSetError(f"plates need 1 photo or more, of {_LEAST_SIDE} px or more; got {n} of {width}x{height}")
-    if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
-        raise DrawnSetError(f"sizes of defects must increase and be below a quarter of the plate, got {sizes}")
-    count = round(n * defective)
-    order = np.random.default_rng((seed, 0)).permutation(n)
-    kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(count, 1))
-    # mix kinds and sizes
-    extents = extents[np.random.default_rng((seed, 1)).permutation(len(extents))]
-    chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:count])}
-    for i in range(n):
-        rng = np.random.default_rng((seed, 2, i))
-        defects = []
-        if i in chosen:
-            kind, extent = chosen[i]
-            defects.append(
-                PlateDefect(kind, *_plate_place(extent, width, height, rng), extent, int(rng.integers(2**31)))
-            )
-        image, mask = draw_plate(width, height, defects, rng)
-        yield f"{chosen[i][0] if i in chosen else 'good'}/{i:03d}.jpg", image, mask
-
-
-def _plate_place(extent: float, width: int, height: int, rng: np.random.Generator) -> tuple[float, float]:
-    """A random place on the plate away from holes."""
-    holes = np.array(plate_holes(width, height))
-    for _ in range(_TRIES):
-        x, y = (rng.uniform(0.6 * extent, side - 0.6 * extent) for side in (width, height))
-        if (np.hypot(holes[:, 0] - x, holes[:, 1] - y) > 1.3 * holes[:, 2] + 0.7 * extent).all():
-            return float(x), float(y)
-    raise DrawnSetError(f"a defect of {extent:.0f} px does not fit between the holes of a plate of {width}x{height}")

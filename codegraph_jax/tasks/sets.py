@@ -1,7 +1,7 @@
 """The images of a detection run: categories that are read or drawn, and images that are added to a category."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, PhotosConfig
@@ -15,7 +15,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_plates, draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import DrawnSet, draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.paths import require_exists
@@ -141,18 +141,8 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
     return read_layout("mvtec", str(root), ("drawn",))
 
 
-def _drawn(draw: DrawConfig) -> DrawnSet | Iterable[Drawn]:
+def _drawn(draw: DrawConfig) -> DrawnSet:
     """The demo set; prints what is drawn."""
-    if draw.part == "plate":
-        width = draw.width or draw.size
-        if len(draw.defect) != 2:
-            raise ConfigError(f"config.data.draw.defect: expected the least and the greatest size, got {draw.defect}")
-        print(
-            f"Drawing {draw.count} photos of a drilled plate, {width}x{draw.size} px: {draw.one_off:.0%} with one "
-            f"defect of {draw.defect[0]:.0f} to {draw.defect[1]:.0f} px.",
-            flush=True,
-        )
-        return draw_plates(draw.count, width, draw.size, draw.seed, draw.one_off, (draw.defect[0], draw.defect[1]))
     groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
     print(
         f"Drawing {draw.count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "

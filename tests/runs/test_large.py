@@ -26,11 +26,12 @@ from codegraph_jax.config import (
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.data import images
 from codegraph_jax.data.images import allow_megapixels
-from codegraph_jax.data.synthetic import DrawnSetError, draw_plates, write_set
+from codegraph_jax.data.synthetic import DrawnSetError, write_set
 from codegraph_jax.report import pictures
 from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
+from studies.plates import draw_plates
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

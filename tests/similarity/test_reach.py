@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
-from codegraph_jax.data.synthetic import draw_plates
 from codegraph_jax.similarity import reach, time_estimate
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.similarity.reach import RADII, Reach, choose_reach
+from studies.plates import draw_plates
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
 CONFIG = Config(similarity=SimilarityConfig(radius="auto"))

@@ -1,15 +1,24 @@
-"""Draws large photos of a drilled plate of brushed metal, with small defects and exact masks.
+"""The task `plates`: detects small defects in drawn photos of large drilled plates of brushed metal.
 
-Plates differ by a shift of a few pixels, as parts in a fixture do, by their light and by their grain.
+Plates differ by a shift of a few pixels, as parts in a fixture do, by their light and by their grain. Their defects are
+too small to be visible after resizing to a square.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
+
+from codegraph_jax.config import Config
+from codegraph_jax.core.settings import at_least, choice, no_flag, read_config, to_config_dict, within
+from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
+from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.tasks import detect
 
 Grid = Float[np.ndarray, "h w"]
 Mask = Bool[np.ndarray, "h w"]
@@ -20,8 +29,42 @@ _DEPTH = np.float32(0.12)
 """Brightness of the background in a hole."""
 _PITCH = 0.22
 """Distance between holes as a share of the plate's shorter side."""
+LEAST_SIDE, TRIES = 64, 1000
+"""Least side of a plate in pixels, and how often a random place for its defect is tried."""
 SHIFT = 12.0
 """Standard deviation of the plate's position in pixels, for a photo with a shorter side of 3000 pixels."""
+
+
+@dataclass(frozen=True)
+class PlatesStudyConfig:
+    """A drawn set of plates, and the settings of its detection."""
+
+    task: str = field(default="plates", metadata=choice("plates"))
+    """The task that this config is for."""
+    count: int = field(default=60, metadata=at_least(2))
+    """The number of photos."""
+    width: int = field(default=4000, metadata=at_least(LEAST_SIDE))
+    """The width of the photos in pixels."""
+    height: int = field(default=3000, metadata=at_least(LEAST_SIDE))
+    """The height of the photos in pixels."""
+    defective: float = field(default=0.3, metadata=within(0.0, 1.0))
+    """The share of photos with a defect."""
+    sizes: tuple[float, float] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
+    """The least and the greatest size of a defect in pixels."""
+    seed: int = field(default=0, metadata=no_flag() | at_least(0))
+    """The seed of the drawing."""
+    detect: Config = field(default_factory=Config)
+    """The settings of detection, such as the backbone."""
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+    """Draws the plates into `images` below the workdir, and detects their defects."""
+    config = read_config(PlatesStudyConfig, values)
+    root = Path(workdir) / "images"
+    plates = draw_plates(config.count, config.width, config.height, config.seed, config.defective, config.sizes)
+    write_set(plates, root / "plate")
+    data = replace(config.detect.data, layout="mvtec", root=str(root))
+    return detect.run(to_config_dict(replace(config.detect, data=data)), workdir)
 
 
 @dataclass(frozen=True)
@@ -52,6 +95,56 @@ def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
     # every third hole is large
     places = ((i, j) for i in range(rows) for j in range(columns))
     return [(float(x[j]), float(y[i]), pitch * (0.16 if (i + 2 * j) % 3 else 0.26)) for i, j in places]
+
+
+def draw_plates(
+    n: int, width: int, height: int, seed: int = 0, defective: float = 0.3, sizes: tuple[float, float] = (24, 60)
+) -> Iterator[Drawn]:
+    """Yields photos of plates: (name, photo, mask).
+
+    Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.
+
+    Args:
+        n: number of photos.
+        width: width in pixels.
+        height: height in pixels.
+        seed: seed of the random numbers.
+        defective: share of photos with one defect; the kinds alternate.
+        sizes: least and greatest size of a defect in pixels; sizes are evenly spaced.
+
+    Raises:
+        DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
+    """
+    if n < 1 or min(width, height) < LEAST_SIDE:
+        raise DrawnSetError(f"plates need 1 photo or more, of {LEAST_SIDE} px or more; got {n} of {width}x{height}")
+    if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
+        raise DrawnSetError(f"sizes of defects must increase and be below a quarter of the plate, got {sizes}")
+    count = round(n * defective)
+    order = np.random.default_rng((seed, 0)).permutation(n)
+    kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(count, 1))
+    # mix kinds and sizes
+    extents = extents[np.random.default_rng((seed, 1)).permutation(len(extents))]
+    chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:count])}
+    for i in range(n):
+        rng = np.random.default_rng((seed, 2, i))
+        defects = []
+        if i in chosen:
+            kind, extent = chosen[i]
+            defects.append(
+                PlateDefect(kind, *_plate_place(extent, width, height, rng), extent, int(rng.integers(2**31)))
+            )
+        image, mask = draw_plate(width, height, defects, rng)
+        yield f"{chosen[i][0] if i in chosen else 'good'}/{i:03d}.jpg", image, mask
+
+
+def _plate_place(extent: float, width: int, height: int, rng: np.random.Generator) -> tuple[float, float]:
+    """A random place on the plate away from holes."""
+    holes = np.array(plate_holes(width, height))
+    for _ in range(TRIES):
+        x, y = (rng.uniform(0.6 * extent, side - 0.6 * extent) for side in (width, height))
+        if (np.hypot(holes[:, 0] - x, holes[:, 1] - y) > 1.3 * holes[:, 2] + 0.7 * extent).all():
+            return float(x), float(y)
+    raise DrawnSetError(f"a defect of {extent:.0f} px does not fit between the holes of a plate of {width}x{height}")
 
 
 def draw_plate(
