@@ -28,7 +28,7 @@ def load_image_set(
     Args:
         source: one of
             "path.npz": arrays `x` (uint8 [n, h, w, 3], [n, h, w, 1] or [n, h, w]) and, if there are labels, `y` [n];
-                with a split, `x_<split>` and `y_<split>`;
+                with a split, `x_<split>` and `y_<split>`; texts in `classes` name the classes of all splits;
             "path.npy": the array `x` alone;
             "tfds:<name>": a tensorflow-datasets set of images and labels that has been prepared as array_record or
                 parquet (`TFDS_DATA_DIR` or ~/tensorflow_datasets); TensorFlow is not needed to read it; "#<feature>"
@@ -62,20 +62,36 @@ def load_image_set(
 
 
 def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+    image_key, label_key = (f"x_{split}", f"y_{split}") if split else ("x", "y")
+    arrays = _read_arrays(file, image_key)
+    x = arrays.pop(image_key)
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3) or x.size == 0:
+        raise CatalogError(f"{file!r}: images must be uint8 [n, h, w, 3], got {x.dtype} {list(x.shape)}")
+    labels_of, names = _array_labels(file, arrays)
+    labels = labels_of.get(label_key)
+    if labels is None:
+        names = ()
+    elif len(labels) != len(x):
+        raise CatalogError(f"{file!r}: {label_key!r} has {len(labels)} labels for {len(x)} images")
+    rows = slice(None) if choose is None else choose(len(x), labels, names)
+    images = np.broadcast_to(x, (*x.shape[:3], 3))[rows]
+    if len(images) and size is not None and images.shape[1:3] != (size, size):
+        images = np.stack([square(Image.fromarray(np.ascontiguousarray(image)), size) for image in images])
+    return ImageSet(np.ascontiguousarray(images), None if labels is None else labels[rows], names)
+
+
+def _read_arrays(file: str, image_key: str) -> dict[str, np.ndarray]:
+    """The images, all labels and the class names in a file."""
     try:
         with Path(file).open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                if split:
-                    raise CatalogError(f"{file!r}: a single array has no split {split!r}")
-                x, y = loaded, None
-            else:
-                image_key, label_key = (f"x_{split}", f"y_{split}") if split else ("x", "y")
-                if image_key not in loaded:
-                    raise CatalogError(
-                        f"{file!r}: no array {image_key!r}; it holds {', '.join(loaded.files) or 'none'}"
-                    )
-                x, y = loaded[image_key], loaded.get(label_key)
+                loaded = {"x": loaded}
+            if image_key not in loaded:
+                raise CatalogError(f"{file!r}: no array {image_key!r}; it holds {', '.join(loaded) or 'none'}")
+            return {key: loaded[key] for key in loaded if key in (image_key, "classes") or key[:2] in ("y", "y_")}
     except CatalogError:
         raise
     except OSError as error:
@@ -84,29 +100,25 @@ def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None)
         raise CatalogError(
             f"{file!r}: cannot be read as {Path(file).suffix}: {error or type(error).__name__}"
         ) from None
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3) or x.size == 0:
-        raise CatalogError(f"{file!r}: images must be uint8 [n, h, w, 3], got {x.dtype} {list(x.shape)}")
-    labels, names = _array_labels(file, len(x), y)
-    rows = slice(None) if choose is None else choose(len(x), labels, names)
-    images = np.broadcast_to(x, (*x.shape[:3], 3))[rows]
-    if len(images) and size is not None and images.shape[1:3] != (size, size):
-        images = np.stack([square(Image.fromarray(np.ascontiguousarray(image)), size) for image in images])
-    return ImageSet(np.ascontiguousarray(images), None if labels is None else labels[rows], names)
 
 
-def _array_labels(file: str, count: int, y: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels of `count` images, and the class names."""
-    if y is None:
-        return None, ()
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.shape != (count,) or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= MAX_CLASSES:
-        raise CatalogError(
-            f"{file!r}: labels must be {count} whole numbers in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
-        )
-    return y.astype(np.int32), tuple(str(i) for i in range(int(y.max()) + 1))
+def _array_labels(file: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The labels of each split, and the class names of all splits: those of `classes`, or else numbers."""
+    given = arrays.pop("classes", None)
+    labels = {}
+    for key, y in arrays.items():
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.ndim != 1 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < MAX_CLASSES):
+            raise CatalogError(
+                f"{file!r}: {key!r} must be whole numbers [n] in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
+            )
+        labels[key] = y.astype(np.int32)
+    count = max((int(y.max()) + 1 for y in labels.values() if y.size), default=0)
+    if given is None:
+        return labels, tuple(map(str, range(count)))
+    if given.ndim != 1 or given.dtype.kind != "U" or len(set(given.tolist())) != len(given) or len(given) < count:
+        raise CatalogError(f"{file!r}: 'classes' must have {count} or more different texts, one for each class")
+    return labels, tuple(given.tolist())
 
 
 def _from_folder(

@@ -27,6 +27,15 @@ def test_npz_gives_images_and_labels(tmp_path):
     assert read.class_names == ("0", "1", "2") and len(read) == 5
 
 
+def test_all_splits_of_an_npz_have_the_same_classes(tmp_path):
+    splits = {"x_train": IMAGES, "y_train": np.array([0, 3, 7, 3, 0]), "x_test": IMAGES, "y_test": np.arange(5) + 5}
+    for classes, names in (({}, "0123456789"), ({"classes": np.array(list("abcdefghij"))}, "abcdefghij")):
+        np.savez(tmp_path / "a.npz", **splits, **classes)
+        for split, labels in (("train", [0, 3, 7, 3, 0]), ("test", [5, 6, 7, 8, 9])):
+            read = load_image_set(str(tmp_path / "a.npz"), split)
+            assert read.class_names == tuple(names) and read.labels.tolist() == labels
+
+
 def test_npz_without_labels_with_splits_and_npy(tmp_path):
     np.savez(tmp_path / "a.npz", x=IMAGES, x_test=IMAGES[:2], y_test=np.array([[1], [0]]))
     assert load_image_set(str(tmp_path / "a.npz")).labels is None
@@ -44,9 +53,12 @@ def test_npz_without_labels_with_splits_and_npy(tmp_path):
         ({"x": IMAGES.astype(np.float32)}, "uint8"),
         ({"x": IMAGES[0, 0]}, r"got uint8 \[6, 3\]"),
         ({"x": IMAGES[:0]}, "uint8"),
-        ({"x": IMAGES, "y": np.arange(4)}, "5 whole numbers"),
+        ({"x": IMAGES, "y": np.arange(4)}, "'y' has 4 labels for 5 images"),
         ({"x": IMAGES, "y": np.arange(5.0)}, "whole numbers"),
         ({"x": IMAGES, "y": np.arange(5) - 1}, "whole numbers"),
+        ({"x": IMAGES, "y": np.arange(5), "y_test": np.arange(5.0)}, "'y_test' must be whole numbers"),
+        ({"x": IMAGES, "y": np.arange(5), "classes": np.array(list("abcd"))}, "'classes' must have 5 or more"),
+        ({"x": IMAGES, "y": np.arange(5), "classes": np.array(list("abcda"))}, "different texts"),
     ],
 )
 def test_malformed_arrays_are_refused(tmp_path, arrays, message):
