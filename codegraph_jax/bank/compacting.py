@@ -37,11 +37,9 @@ class Candidates:
     allowed: Bool[np.ndarray, "n p"]
 
     def pool(self, wanted: int, without: Bool[np.ndarray, " n"] | None = None) -> Pool:
-        """The pool of the most representative patches; the same in every process.
+        """The pool of the most representative patches, at most `wanted`; the same in every process.
 
-        Args:
-            wanted: greatest number of patches.
-            without: images whose patches are excluded.
+        Patches of the images `without` are excluded.
         """
         usable = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
         chosen = np.sort(usable[thin(self._vectors[usable], self._own[usable], wanted)])

@@ -106,12 +106,7 @@ class ReferenceImages:
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
     def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
-        """Scores of the patches of one image.
-
-        Args:
-            image: its patch tokens [p, c] in each layer.
-            valid: patches to score; None: all. The others get `INVALID`.
-        """
+        """Scores of the patches of one image from its tokens [p, c] in each layer; `INVALID` where not `valid`."""
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
             for x, references in zip(image, self._prepared)

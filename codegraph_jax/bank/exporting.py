@@ -74,14 +74,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
 
 
 def export_bank(bank: ReferenceBank, path: str) -> Path:
-    """Writes the program, and beside it a module that loads it.
-
-    Args:
-        bank: a compact bank.
-        path: file of the program.
-
-    Returns:
-        the path of the module.
+    """Writes the program of a compact bank, and beside it a module that loads it, whose path is returned.
 
     Raises:
         BankError: see `scorer`.

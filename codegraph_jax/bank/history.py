@@ -74,12 +74,7 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
 
 
 def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Whether each entry of a bank is in use after the last revision.
-
-    Args:
-        parts: number of the approved part of each entry; 0: from the set.
-        history: revisions of the bank.
-    """
+    """Whether each entry of a bank is in use after the last revision; `parts` as in `Pool` and `ReferenceImages`."""
     last = history[-1].last
     chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MOST_PARTS)
     chosen &= ~np.isin(parts, list(withdrawn(history)))

@@ -54,12 +54,7 @@ class BankInputs(NamedTuple):
 
 
 def check_bank(config: Config, references: int, chosen: Variant) -> None:
-    """Checks that a bank can be made with these settings.
-
-    Args:
-        config: settings of the run.
-        references: number of references in the bank.
-        chosen: score of the run.
+    """Checks that a bank with so many references, and the score `chosen` of the run, can be made.
 
     Raises:
         ConfigError: names the invalid setting.
@@ -85,13 +80,8 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     """A bank of a set; the same in every process.
 
     The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses
-    its references only, a compact bank scores each image by a pool from other images.
-
-    Args:
-        config: settings of the run.
-        backbone: backbone of the run.
-        inputs: results of the run.
-        wanted: number of references of an exact bank, chosen by their content.
+    its references only (`wanted` of them, chosen by their content), a compact bank scores each image by a pool from
+    other images.
     """
     config, inputs = _as_decided(config, inputs)
     comparison, own, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided

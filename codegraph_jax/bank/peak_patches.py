@@ -30,13 +30,7 @@ class PeakPatches:
     def of(
         cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], least: float = 0.0
     ) -> "PeakPatches":
-        """The peak patches of an image.
-
-        Args:
-            vectors: vectors of all patches.
-            scores: scores of all patches.
-            least: least score of a peak patch.
-        """
+        """The peak patches of an image with scores of `least` or more, from vectors and scores of all its patches."""
         chosen = peaks(scores, least)
         return cls(vectors[chosen], scores.ravel()[chosen])
 

@@ -163,12 +163,8 @@ def pool_scores(
 ) -> Float[Array, " p"]:
     """Distances of the patches of one image to a pool, averaged over degrees and layers.
 
-    Args:
-        image: patch tokens of each layer.
-        vectors: vectors of the pool in each layer, in the type of the products.
-        squares: squares of the pool's own scores.
-        sharpness: b of each layer and degree.
-        options: degrees, grid and precision.
+    `image` has the patch tokens of each layer; the vectors are in the type of the products, `squares` are those of the
+    pool's own scores, and `sharpness` is b of each layer and degree.
     """
     distances = []
     for tokens, layer, layer_squares, layer_sharpness in zip(image, vectors, squares, sharpness):

@@ -92,8 +92,7 @@ class Inspection:
     def maps(self, size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
         """Anomaly maps of whole photos [n, a, b].
 
-        Args:
-            size: side in pixels, or (height, width); default: the size of the backbone's input.
+        `size` is a side in pixels or (height, width); default: that of the backbone's input.
         """
         return content_maps(self.patch_scores, size or self.placement.frame.size, self.placement.contents())
 

@@ -32,10 +32,8 @@ def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
 def thin(vectors: Float[np.ndarray, "m e"], own: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
     """Indices of the selected patches, the one with the least score first; all patches if they are at most `wanted`.
 
-    Args:
-        vectors: vectors of m patches, which may be projected.
-        own: squared score of each patch, in the unit of the squared distances.
-        wanted: number of patches, at least 1.
+    `own` has the squared score of each patch, in the unit of the squared distances of the vectors, which may be
+    projected.
     """
     if len(vectors) <= wanted:
         return np.argsort(own, kind="stable")

@@ -15,9 +15,7 @@ from codegraph_jax.consistency.groups import Consistency, empty_graph
 def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
     """Adds copies to the groups of their originals, and as near-duplicates of them.
 
-    Args:
-        found: results of the distinct images.
-        place: for each listed image, the index of its original among the distinct images; each of these occurs.
+    `place` has, for each listed image, the index of its original among the distinct images; each of these occurs.
     """
     listed: dict[int, list[int]] = {}
     for image, distinct in enumerate(place.tolist()):

@@ -114,14 +114,8 @@ def calibrator_of(
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    Args:
-        scores: image scores by variant.
-        own: number of photos in the set, which come first.
-        keys: digest of each photo.
-        proven: members of a recurring defect.
-        duplicates: groups of photos of the same part.
-        threshold: label-free threshold of the first score.
-        answers: a person's answers.
+    The first `own` photos are the set. `proven` photos are members of a recurring defect, each of `duplicates` has
+    photos of the same part, and `threshold` is the label-free one of the first score.
     """
     copies = np.arange(len(keys))
     first: dict[str, int] = {}
@@ -147,13 +141,8 @@ def decide_photos(
 ) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 
-    Args:
-        comparison: comparison of all photos.
-        patch_scores: patch scores by variant.
-        found: recurring patterns.
-        config: the label-free rule.
-        answers: a person's answers; without any, the label-free rule decides.
-        chosen: the variant that the label-free rule uses.
+    `patch_scores` has those of every variant. Without answers, the label-free rule of `config` decides by the variant
+    `chosen`.
     """
     features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
@@ -221,11 +210,7 @@ def apply_marks(
 ) -> tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, " n"]]:
     """Lowers harmless marks in the maps, and finds the photos that show the mark of a defective one.
 
-    Args:
-        marks: marks of answered photos; marks of other products are ignored.
-        patch_scores: maps of all photos.
-        features: features of all photos.
-        own: number of photos in the set, which come first.
+    The first `own` photos are the set; marks of other products are ignored.
     """
     marks = [mark for mark in marks if mark.product.fits(features.image_features[:own])]
     count, height, width = patch_scores.shape

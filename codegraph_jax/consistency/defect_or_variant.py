@@ -55,13 +55,8 @@ def measure_evidence(
 ) -> list[Evidence | None]:
     """The evidence on each community; None if no patch shows its pattern or too few references are members.
 
-    Args:
-        distances: mean over layers and degrees; infinite for excluded references.
-        references: image index of each column.
-        communities: image indices of each community.
-        shown: patches of members that show the pattern of their community.
-        tests: result of `pattern_tests`.
-        k: number of nearest references that a score averages.
+    `shown` has the patches of members that show the pattern; the other arguments are those of `pattern_tests`, and its
+    result.
     """
     table = as_distances(distances)
     outside = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])

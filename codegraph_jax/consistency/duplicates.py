@@ -20,12 +20,7 @@ hundreds of pairs of screws would be duplicates."""
 def duplicate_pairs(
     distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"]
 ) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as each image, without the image itself.
-
-    Args:
-        distances: mean over layers and degrees; infinite if the reference is the image itself.
-        references: image index of each column.
-    """
+    """Which references show the same part as each image, without the image itself; `references` are image indices."""
     held = as_distances(distances)
     n, m, _ = held.shape
     if m <= RANK:

@@ -56,12 +56,7 @@ def variant_scores(
 ) -> dict[str, Float[np.ndarray, "n p"]]:
     """Patch scores of the chosen variant and of all of `VARIANTS` by all references, at least 0; the chosen one first.
 
-    Args:
-        comparison: comparison of all images.
-        fraction: share of the other images that the standard score averages.
-        standard: mutual scores with this fraction.
-        taken_out: filter; None: nothing is excluded.
-        chosen: the variant that the settings choose.
+    `standard` are the mutual scores with this fraction; without a filter nothing is excluded.
     """
     subsets = {
         False: ReferenceSubset.of(comparison, fraction),
@@ -90,15 +85,7 @@ def rescored(
     taken_out: Filter,
     score: PatchScore | None = None,
 ) -> list[Float[np.ndarray, "r n p"]]:
-    """Filtered scores of each layer and degree by a subset, not clipped.
-
-    Args:
-        comparison: comparison of all images.
-        subset: the references.
-        scores: result of `subset_scores`.
-        taken_out: filter.
-        score: see `subset_scores`.
-    """
+    """Filtered scores of each layer and degree by a subset, not clipped; `scores` are those of `subset_scores`."""
     pairs = taken_out.pairs if comparison.excluded is None else taken_out.pairs | comparison.excluded
     if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
         return [layer.copy() for layer in scores]

@@ -99,10 +99,7 @@ def members_patches(
     tests: Sequence[PatternTest],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
-    """Patches of members that show the pattern of their community, by its test; False for all other images.
-
-    Arguments as for `pattern_tests`, whose result are the tests.
-    """
+    """Patches of members that show the pattern of their community, by the tests of `pattern_tests`; False elsewhere."""
     table = as_distances(distances)
     shown = np.zeros(table.shape[::2], bool)
     for community, test in zip(communities, tests):

@@ -74,12 +74,9 @@ def background_distances(distances: Distances | Float[np.ndarray, "n m p"], link
 def nearest_first(
     background: Float[np.ndarray, "n m"], references: Int[np.ndarray, " m"], order: Sequence[int]
 ) -> list[Int[np.ndarray, " o"]]:
-    """For each image in the given order, the other references, the most similar first.
+    """For each image in the given order, the other references, the most similar first, as positions in the order.
 
-    Args:
-        background: distances between images.
-        references: image index of each column.
-        order: images in an order independent of their listing; results are positions in it.
+    `background` are the distances between images, and `references` the image of each column.
     """
     place = np.argsort(order)
     columns = np.argsort(place[references])
@@ -97,10 +94,7 @@ class Shuffler:
 
     This keeps the number of links of each image, their concentration on few targets (the patches of an image are not
     independent observations), and their preference for similar images; only the choice within a stratum is random.
-
-    Args:
-        counts: number of links from each image to each image.
-        targets: result of `nearest_first`.
+    `targets` is the result of `nearest_first`.
     """
 
     def __init__(self, counts: Float[np.ndarray, "n n"], targets: Sequence[Int[np.ndarray, " o"]]):
@@ -138,11 +132,8 @@ class Shuffler:
 def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float, seed: int) -> list[Members]:
     """Leiden communities of at least three images under CPM, each with its members in the given order.
 
-    Args:
-        weights: symmetric, zero on the diagonal.
-        order: the images in an order independent of their listing, since Leiden's result depends on the order of edges.
-        resolution: least mean weight between two members.
-        seed: seed of the algorithm's random moves.
+    `order` must not depend on the listing of the images, since Leiden's result depends on the order of edges. The mean
+    weight between two members is at least `resolution`.
     """
     ordered = np.tril(weights[np.ix_(order, order)], -1)
     ends = np.nonzero(ordered)
@@ -180,14 +171,9 @@ def significant_communities(
 
     The p-value is the share of shuffled graphs with any community of as many links, so it accounts for the search over
     all communities. Without recurring patterns, the probability of finding a community is `significance`; it is greater
-    if some images are similar to each other (benchmarks/log/recurring.md, "Chance").
-
-    Args:
-        counts: number of links from each image to each image.
-        background: result of `background_distances`.
-        references: image index of each of its columns.
-        order: the images in an order independent of their listing.
-        constants: significance, resolution and permutations.
+    if some images are similar to each other (benchmarks/log/recurring.md, "Chance"). `counts` has the links from each
+    image to each image, `background` the result of `background_distances`, and `order` the images in an order
+    independent of their listing.
     """
     is_reference = np.isin(np.arange(len(counts)), references)
     observed = mutual_weights(counts, is_reference)

@@ -62,12 +62,8 @@ def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"
 def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.ndarray, "p k"]:
     """p-value of a burnout between the k-th and the k0-th nearest image, for k = 1 ... k0 = window // 2.
 
-    By the law the spacings are independent and exponential with one rate, so the ratio of the means of two disjoint
-    ranges has an F distribution: E_k ... E_k0, which a burnout makes large, over E_k0+1 ... E_window-1.
-
-    Args:
-        spacings: result of `log_spacings`.
-        window: omega, the number of nearest references in the test.
+    By the law the spacings (`log_spacings`) are independent and exponential with one rate, so the ratio of the means of
+    two disjoint ranges has an F distribution: E_k ... E_k0, which a burnout makes large, over E_k0+1 ... E_window-1.
     """
     middle = window // 2
     total = np.cumsum(spacings[:, : window - 1], axis=1)
@@ -91,14 +87,9 @@ def find_links(
     references: Int[np.ndarray, " m"],
     constants: MethodConstants = CONSTANTS,
 ) -> Links:
-    """All candidate links, the most suspicious first.
+    """All candidate links, the most suspicious first; arguments as for `pattern_tests`.
 
     The F test gives links of patches with a p-value below `constants.level`; the ratios have no level.
-
-    Args:
-        distances: mean over layers and degrees; infinite if the reference is the image itself or a duplicate.
-        references: image index of each column.
-        constants: statistic, level and windows.
     """
     table = as_distances(distances)
     windows = window_sizes(int(table.usable().sum(axis=1).min()), constants.windows)

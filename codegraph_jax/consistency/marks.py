@@ -54,17 +54,7 @@ def photo_mark(
     verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
-    """The mark of a photo; None if no patch stands out or there is no other photo.
-
-    Args:
-        photo: index of the photo among the images of `features`.
-        stands_out: its patches that stand out.
-        scores: scores of its patches.
-        features: features of all images.
-        grid: (h, w) with h * w = p.
-        verdict: `defect` or `variant`.
-        name: name of the mark.
-    """
+    """The mark of a photo of the set; None if no patch stands out or there is no other photo."""
     patches = strongest(stands_out, scores)
     # sorted by content, so that results do not depend on the listing
     others = [i for i in sorted(range(len(features.kept)), key=lambda i: features.keys[i]) if i != photo]
@@ -95,10 +85,8 @@ def mark_signature(
 ) -> Signature:
     """The signature of some patches of a photo that is not in a set.
 
-    Args:
-        patches: unit vectors (`signature.patch_vectors`).
-        layers: number of layers in a vector.
-        others: vectors of photos of the set, or of the whole set as one item; then the limit is `HALF`.
+    `patches` are unit vectors of so many layers (`signature.patch_vectors`), and `others` those of photos of the set,
+    or of the whole set as one item; then the limit is `HALF`.
     """
     own = patches.reshape(len(patches), layers, -1)
     directions = unit_directions(prototypes_of([own], PROTOTYPES))
@@ -111,11 +99,7 @@ def mark_signature(
 
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
-    """Limit of a mark, as a share of the usual distance: in the last gap between the distances of other photos.
-
-    Args:
-        reached: distances of other photos, as shares of the usual distance.
-    """
+    """Limit of a mark: in the last gap between the distances of other photos. All are shares of the usual distance."""
     places = np.maximum(np.concatenate([[NEAREST], np.sort(reached)]), NEAREST)
     gaps = np.flatnonzero((places[1:] >= GAP * places[:-1]) & (places[:-1] <= HALF))
     if not len(gaps):

@@ -34,15 +34,8 @@ def affinities(
 ) -> Float[np.ndarray, " i"]:
     """Ratio of the distance to members and to images outside: the least over the patches of each image.
 
-    Args:
-        distances: mean over layers and degrees; infinite for excluded references, such as the image itself.
-        images: the images to measure.
-        inside: columns of the references that are members.
-        outside: columns of the references that are in no community.
-        standout: limit that the distance to the images outside must exceed for a patch to count.
-
-    Returns:
-        The ratios; infinite where no patch counts.
+    `inside` are the columns of members, `outside` those of references in no community. A patch counts if its distance
+    to the images outside exceeds `standout`; the ratio is infinite if none does.
     """
     table = as_distances(distances)
     near, far = table.quantile(MEMBERS, inside, images), table.kth(OUTSIDE, outside, images)
@@ -63,14 +56,7 @@ def with_missed_members(
     """Adds to each community the images that show its defect; each image joins the nearest community only.
 
     An image joins if its affinity is below `NEARER` and below the upper prediction bound for another member, which a
-    true member exceeds with probability `significance`.
-
-    Args:
-        communities: disjoint, image indices of each.
-        distances: mean over layers and degrees.
-        references: image index of each column.
-        k: number of nearest references that a score averages.
-        constants: the significance.
+    true member exceeds with probability `significance`. Arguments as for `pattern_tests`.
     """
     grown = [list(members) for members in communities]
     table = as_distances(distances)

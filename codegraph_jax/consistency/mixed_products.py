@@ -47,10 +47,8 @@ MOST_CUTS = 12
 def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np.ndarray, " n"]:
     """The product of each image, 0 for the most frequent one; all 0 for a single product.
 
-    Args:
-        features: features of n images, of which this process may hold a part.
-        grid: (h, w) with h * w patches.
-        own: number of images in the set, which come first; only these form groups.
+    Only the first `own` images, which are the set, form groups. This process may hold the features of a part of the
+    images.
     """
     mine, sample = features.local, choose_references(features.keys[:own], SAMPLE)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
@@ -71,14 +69,7 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
 def products_of(
     extractor: Extractor, config: DataConfig, images: Sequence[Source], progress: bool
 ) -> Int[np.ndarray, " n"]:
-    """The product of each image, from small copies of the images; 0 for images that cannot be read.
-
-    Args:
-        extractor: extractor of the run.
-        config: data settings of the run.
-        images: files, arrays or Pillow images.
-        progress: whether to show a progress bar on standard error.
-    """
+    """The product of each image, from small copies of the images; 0 for images that cannot be read."""
     patch = extractor.backbone.patch_size
     look, (value_range, _) = extractor.with_frame(Frame.squeezed(LOOK * patch, patch)), measure_range(config, images)
     with bar(len(images), "first look", "image", progress) as advance:
@@ -104,9 +95,7 @@ def coarse_parts(
 def _part_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
     """The patches of each cell, as weights 0 or 1; in grids smaller than 4 x 4, cells share patches.
 
-    Args:
-        grid: (h, w) with h * w = p.
-        inspected: inspected patches, whose bounding box is divided into cells; None: all.
+    The bounding box of the inspected patches is divided into cells.
     """
     weights = np.zeros((SIDE, SIDE, *grid), np.float32)
     ends = [(0, side) for side in grid]

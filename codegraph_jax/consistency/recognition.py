@@ -32,14 +32,9 @@ def with_verdicts(
 ) -> tuple[Consistency, dict[int, Bool[np.ndarray, "n p"]]]:
     """Applies the verdicts of known patterns to communities, and finds other images that show them.
 
-    Args:
-        found: communities with the verdicts of the rule.
-        patterns: known patterns; those of other products are not used.
-        comparison: comparison of all images.
-
     Returns:
         The result with verdicts and matches; and for the number of each match the patches of images outside its
-        communities that show the pattern.
+        communities that show the pattern. Patterns of other products are not used.
     """
     own = comparison.features.image_features[: comparison.set_size]
     known: list[Pattern] = []
@@ -79,13 +74,7 @@ def with_verdicts(
 def numbered(
     pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
-    """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number.
-
-    Args:
-        pattern_patches: patches that show each pattern, by number.
-        defects: numbers of the defects.
-        shape: (n, p).
-    """
+    """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number."""
     numbers = np.zeros(shape, np.int16)
     for number in sorted(pattern_patches, key=lambda number: (number in defects, -number)):
         numbers[pattern_patches[number]] = number

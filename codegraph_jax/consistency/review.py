@@ -127,10 +127,7 @@ class Review:
 
     @classmethod
     def load(cls, path: str) -> "Review":
-        """Reads a review from a file of `save` or of a report.
-
-        Args:
-            path: the file (`find_review` finds it in a directory).
+        """Reads a review from a file of `save` or of a report; `find_review` finds it in a directory.
 
         Raises:
             ReviewError: the file cannot be read or is not a review.

@@ -128,11 +128,7 @@ def make_signatures(
 ) -> list[Signature | None]:
     """The signature of each community; None if fewer than two members show the pattern or all images are members.
 
-    Args:
-        features: features of all images, the n images of the set first.
-        grid: (h, w) with h * w = p.
-        communities: image indices of each community.
-        shown: patches of members that show the pattern of their community.
+    The n images of the set come first in `features`; `shown` has the patches of members that show the pattern.
     """
     # sorted by content, so that results do not depend on the listing
     ordered = sorted(range(len(shown)), key=lambda i: features.keys[i])

@@ -53,15 +53,9 @@ def measure_spacing_law(
     scores: Float[np.ndarray, "n p"],
     flagged: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
-    """Measures the law on normal patches, one-off anomalies and recurring patterns.
+    """Measures the law on normal patches, one-off anomalies and recurring patterns; None if the set is too small.
 
-    Args:
-        distances: mean over layers and degrees; infinite for excluded references.
-        scores: mutual scores of the patches.
-        flagged: patches of recurring patterns.
-
-    Returns:
-        The measurements; None if the set is too small for a window.
+    `scores` are the mutual scores of the patches, and `flagged` ones show a recurring pattern.
     """
     table = as_distances(distances)
     window = int(WINDOW * int(table.usable().sum(axis=1).min()))

@@ -55,14 +55,7 @@ def find_consistent(
     Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
     references, and are scored by images outside their community only, since patches next to a flagged one resemble it
     without being flagged. Added images are compared with the set only. Patches that show a harmless variant count as
-    normal.
-
-    Args:
-        comparison: comparison of all images.
-        k: number of nearest references that a score averages.
-        config: settings of the search.
-        patterns: known patterns.
-        constants: constants of the search.
+    normal. `patterns` are known ones, and scores average `k` references.
     """
     references, own, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
@@ -103,15 +96,8 @@ def find_communities(
 ) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.
 
-    Args:
-        distances: mean over layers and degrees; infinite for excluded references and duplicates.
-        references: image index of each column.
-        duplicates: which references show the same part as each image.
-        keys: digest of each image, which breaks ties independently of the listing.
-        k: number of nearest references that a score averages.
-        grid: (h, w) with h * w = p.
-        config: settings of the search.
-        constants: constants of the search.
+    `distances` are infinite for excluded references and `duplicates`; `keys`, the digests of the images, break ties
+    independently of the listing. The other arguments are those of `pattern_tests`.
     """
     images = len(distances)
     is_reference = np.isin(np.arange(images), references)

@@ -31,12 +31,8 @@ def agreement_elsewhere(
 ) -> float:
     """AUROC of members against other images by their distances outside the pattern; 0.5 without agreement.
 
-    Args:
-        distances: mean over layers and degrees; infinite for excluded references.
-        references: image index of each column.
-        members: image indices of the community.
-        linked: patches that have links or are flagged; they and a margin are left out.
-        grid: (h, w) with h * w = p.
+    Patches that have links or are flagged (`linked`) are left out, with a margin. `members` are the images of a
+    community, and `references` the image of each column.
     """
     inside = np.isin(references, members)
     areas = []

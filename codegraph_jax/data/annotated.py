@@ -31,13 +31,9 @@ def from_table(
 ) -> ImageSet:
     """Images below the folder of a table (CSV, or separated by tabs), with the class that the table gives them.
 
-    Args:
-        source: the table, followed by "#COLUMN" if the class column is not one of `LABEL_COLUMNS`. A table without a
-            class column may have one-hot columns, one per class.
-        split: only rows with this value in the column `split`; "" takes all.
-        size: see `catalog.load_image_set`.
-        choose: see `catalog.load_image_set`.
-        value_range: see `catalog.load_image_set`.
+    The source is the table, followed by "#COLUMN" if the class column is not one of `LABEL_COLUMNS`; a table without a
+    class column may have one-hot columns, one per class. A split takes only rows with its name in the column `split`.
+    For the other arguments see `catalog.load_image_set`.
 
     Raises:
         CatalogError: no such table, column or image.
@@ -70,15 +66,9 @@ def from_boxes(
 ) -> ImageSet:
     """Crops of the objects of a data set in Pascal VOC layout, with their classes.
 
-    Args:
-        root: directory with `Annotations` (XML files, also in subfolders; horizontal boxes are preferred), images in
-            folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
-            `Main/SPLIT.txt`) with the names of a split.
-        split: one or several splits joined by "+"; "" takes all annotated images.
-        size: see `catalog.load_image_set`.
-        choose: see `catalog.load_image_set`.
-        least_side: objects with a shorter side, in pixels, are skipped.
-        value_range: see `catalog.load_image_set`.
+    The root has `Annotations` (XML files, also in subfolders; horizontal boxes are preferred), images in folders whose
+    names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or `Main/SPLIT.txt`) with the names of a
+    split; several splits are joined by "+". For the other arguments see `catalog.load_image_set`.
 
     Raises:
         CatalogError: a file is missing or malformed, or no object is left.

@@ -15,12 +15,10 @@ from codegraph_jax.data.samples import Sample
 
 
 def listed_given(images: Any, name: str = "images") -> list[Source | Sample]:
-    """Images and samples as a list.
+    """Images and samples as a list; `name` is that of the argument in messages.
 
-    Args:
-        images: files, arrays, Pillow images or samples; a data set (`samples.Samples`); one array [n, h, w, 3], or
-            [n, h, w] of grey images; or a directory, whose photos are read in natural order.
-        name: name of the argument in messages.
+    Images are files, arrays, Pillow images or samples; a data set (`samples.Samples`); one array [n, h, w, 3], or [n,
+    h, w] of grey images; or a directory, whose photos are read in natural order.
 
     Raises:
         UserError: `images` is a single image or has a wrong type.

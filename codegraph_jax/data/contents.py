@@ -45,7 +45,7 @@ def require_contents(
     Args:
         images: images of the set.
         kept: indices of images (of the set or added to it) that were read and are not copies.
-        copies: (index, place) of the copies.
+        copies: (index, index of the original) of the copies.
         levels: grey levels of photos with fewer than `POOR`, by index; without arrays.
         range_given: whether the settings give a value range; then blank photos only cause a warning.
 

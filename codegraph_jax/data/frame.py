@@ -70,11 +70,11 @@ class Frame:
     def of(
         cls, fit: str, sizes: Sequence[tuple[int, int]], image_size: int, patch: int, scale: float, overlap: float
     ) -> "Frame":
-        """The frame of a set.
+        """The frame of a set of photos of these (width, height); without photos they are squeezed.
 
         Args:
             fit: `squeeze`, `pad` or `tile`.
-            sizes: (width, height) of the photos; if empty, `squeeze` is used.
+            sizes: (width, height) of the photos.
             image_size: side S of the backbone's input in pixels.
             patch: side of a patch in pixels.
             scale: size of tiled photos as a share of their original size; 0: full size, up to `TILED` pixels.
@@ -144,16 +144,10 @@ class Frame:
     def place(
         self, image: Image.Image, resample: str, mean: Sequence[float], std: Sequence[float]
     ) -> Float[np.ndarray, "a b 3"]:
-        """Resizes 8-bit values with antialiasing, scales to [0, 1] and normalises; the border is 0, the mean colour.
+        """Resizes an RGB image with antialiasing, scales to [0, 1] and normalises; the border is 0, the mean colour.
 
         With `squeeze`, the result equals torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, as
-        used by MuSc and the processors of CLIP and DINOv2.
-
-        Args:
-            image: RGB.
-            resample: "bilinear" or "bicubic".
-            mean: mean of each channel, in [0, 1].
-            std: standard deviation of each channel, in [0, 1].
+        used by MuSc and the processors of CLIP and DINOv2. `resample` is a key of `RESAMPLE`.
         """
         content = self.content(*full_size(image))
         size = content.width * self.patch, content.height * self.patch

@@ -49,17 +49,9 @@ def decoded(
     choose: Choice | None,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
-    """The chosen images of a set, decoded in several threads.
+    """The chosen images of a set, decoded in several threads; for `size`, `choose` and `value_range` see `catalog`.
 
-    Args:
-        load: returns the image of a row, converted with a value range.
-        files: file of each row.
-        names: name of each image in messages.
-        labels: label of each image, or None.
-        class_names: names of the labels.
-        size: see `catalog.load_image_set`.
-        choose: selects rows; None: all.
-        value_range: conversion of samples that do not have 8 bits; None: measured on the chosen images.
+    `load` returns the image of a row, converted with a value range; `names` are those of the rows in messages.
 
     Raises:
         CatalogError: an image cannot be decoded, or sizes differ without `size`.

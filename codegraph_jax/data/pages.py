@@ -19,15 +19,10 @@ Size = tuple[int, int]
 
 
 def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sample]:
-    """The samples of a category, with the selected pages of their files.
+    """The samples of a category, one for each file, with the selected pages of their files.
 
-    Page k of `tray.tif` is `tray.tif#k`, counted from 1. A warning counts the pages that are not inspected.
-
-    Args:
-        category: name of the category.
-        samples: one for each file.
-        pages: `first`: the first page of each file; `each`: every page as a separate sample; `largest`: the page with
-            the most pixels.
+    Page k of `tray.tif` is `tray.tif#k`, counted from 1: the `first`, `each` as a separate sample, or the `largest`
+    (with the most pixels). A warning counts the pages that are not inspected.
     """
     with ThreadPoolExecutor(decoding_threads(), "pages") as pool:
         sizes = list(pool.map(_page_sizes, samples))

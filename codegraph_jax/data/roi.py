@@ -104,13 +104,9 @@ def where_data(
     inspected: Sequence[Inspected],
     incomplete: Collection[int],
 ) -> list[Inspected]:
-    """The inspected region of each photo, without pixels that have no data.
+    """The inspected region of each photo, without pixels that have no data; only the photos `incomplete` may have such.
 
-    Args:
-        sources: the photos.
-        value_range: value range of the photos.
-        inspected: inspected region of each photo; empty: everything.
-        incomplete: indices of photos that may have pixels without data.
+    Without `inspected` regions, everything is inspected.
     """
     whole = inspected or [everything] * len(sources)
     return [
@@ -200,12 +196,7 @@ class Roi:
 def inspected_patches(
     placement: Placement, inspected: Sequence[Inspected], names: Sequence[str]
 ) -> Bool[np.ndarray, "n p"]:
-    """The inspected patches: those with at least half of their pixels inspected.
-
-    Args:
-        placement: placement of n photos.
-        inspected: inspected region of each photo.
-        names: names of the photos in messages.
+    """The inspected patches of photos: those with at least half of their pixels inspected; `names` are for messages.
 
     Raises:
         ConfigError: nothing of a photo is inspected.

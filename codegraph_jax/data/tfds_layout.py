@@ -18,12 +18,10 @@ PREFIX = "tfds:"
 def read_tfds(root: str, good: Sequence[str] = ()) -> Categories:
     """The splits of a prepared set of tensorflow-datasets: `tfds:NAME`, or a directory with dataset_info.json.
 
-    TensorFlow is not needed if the set was prepared as array_record or parquet. Images are named
-    `tfds:NAME/SPLIT/000123` by their index in the split.
-
-    Args:
-        root: `tfds:` and a name (below `TFDS_DATA_DIR` or ~/tensorflow_datasets), or the directory of one version.
-        good: names of the classes of good parts, the others being defective; empty: no labels.
+    TensorFlow is not needed if the set was prepared as array_record or parquet. A name is looked up below
+    `TFDS_DATA_DIR` or ~/tensorflow_datasets; a directory is that of one version. Images are named
+    `tfds:NAME/SPLIT/000123` by their index in the split. `good` are the classes of good parts, the others being
+    defective; without it there are no labels.
 
     Raises:
         LayoutError: the set does not exist, has no images or another file format, or lacks a class of `good`.

@@ -25,17 +25,12 @@ logger = logging.getLogger(__name__)
 class PartialRun:
     """Saves and restores what `CoDeGraph.compare` computes, keyed by digests of the images' pixels.
 
+    Features are not saved if `keep_features` is off, since `config.data.cache` saves them already; with `at_any_cost`
+    the time that writing takes is ignored.
+
     Attributes:
         found_images: number of images whose features were restored.
         found_layers: number of layers whose distances were restored.
-
-    Args:
-        directory: directory of the category; created if missing.
-        backbone: backbone of the run.
-        frame: how photos become grids of patches.
-        keep_features: whether to save features; off if `config.data.cache` saves them anyway.
-        dtype: type of the patch tokens.
-        at_any_cost: whether to ignore the time that writing takes.
     """
 
     def __init__(
@@ -82,15 +77,7 @@ class PartialRun:
     def find_table(
         self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
-        """The saved distances of one layer; None unless the layer is complete.
-
-        Args:
-            layer: number of the layer.
-            keys: digests of the pixels of all images, in order.
-            references: indices of the reference images.
-            radius: `config.similarity.radius`, as chosen for the set.
-            allocate: allocates the table.
-        """
+        """The saved distances of one layer, see `comparison.TableStore`; None unless the layer is complete."""
         table = self._read_table(layer, _identity(keys, references, radius), allocate) if self._resumed else None
         self.found_layers += table is not None
         return table

@@ -51,15 +51,10 @@ Sets = Mapping[str, Sequence[Sample]]
 
 
 class RunState:
-    """Saves the state of a run until the run is finished; a failed write is only a warning.
+    """Saves the state of a run in its workdir until the run is finished; a failed write is only a warning.
 
-    Args:
-        workdir: locked by this run.
-        config: settings of the run.
-        backbone: backbone of the run.
-        sets: samples of all categories.
-        review: answers that are applied to the results.
-        roi: the region that is inspected.
+    The run has locked the workdir. `sets` are the samples of all categories, and the answers of `review` are applied to
+    the results.
     """
 
     def __init__(

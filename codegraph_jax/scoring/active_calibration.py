@@ -63,12 +63,7 @@ class Grid:
     @classmethod
     @lru_cache(maxsize=32)
     def of(cls, photos: int, at_most: float = 1.0) -> "Grid":
-        """The grid for a set.
-
-        Args:
-            photos: number of photos, at least 1.
-            at_most: the greatest share of them that may be defective.
-        """
+        """The grid for a set of at least one photo, of which at most the share `at_most` may be defective."""
         tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
         positions = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
         share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
@@ -200,11 +195,8 @@ class ActiveCalibrator:
         """Adds an answer; it replaces an earlier answer to the same photo.
 
         Args:
-            photo: index in [0, n).
+            photo: index in [0, n); another one raises an IndexError.
             defective: True, False for a good part, None for unsure: the photo is neither suggested again nor used.
-
-        Raises:
-            IndexError: there is no such photo.
         """
         if not 0 <= photo < self.photos:
             raise IndexError(f"there is no photo {photo}; there are {self.photos}")

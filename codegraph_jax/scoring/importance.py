@@ -41,16 +41,11 @@ def sample_posterior(
     start: Float[np.ndarray, " d"],
     spread: Float[np.ndarray, " d"],
 ) -> Sample:
-    """The posterior of parameters whose prior is normal with mean 0.
+    """The posterior of parameters whose prior is normal with mean 0 and deviations `scales`.
 
     In each round the likelihood is raised to the greatest power, at most 1, that keeps the effective sample size, and
     the proposal is fitted to the weighted points. If the power never reaches 1, the result is wider than the posterior.
-
-    Args:
-        log_likelihood: log likelihood of the data for b parameter vectors; finite.
-        scales: standard deviations of the prior.
-        start: mean of the first proposal.
-        spread: standard deviations of the first proposal.
+    `start` and `spread` are mean and deviations of the first proposal.
     """
     d = len(scales)
     points = _points(d)

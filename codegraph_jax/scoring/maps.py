@@ -34,12 +34,7 @@ def _align_corners_weights(cells: int, size: int) -> Float[np.ndarray, "s cells"
 
 @partial(jax.jit, static_argnames="size")
 def anomaly_maps(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Float[Array, "n a b"]:
-    """Bilinear interpolation of patch scores, align_corners=True, no smoothing.
-
-    Args:
-        scores: patch scores.
-        size: side in pixels, or (height, width).
-    """
+    """Bilinear interpolation of patch scores to a side, or (height, width), in pixels; align_corners=True."""
     height, width = (size, size) if isinstance(size, int) else size
     vertical = _align_corners_weights(scores.shape[1], height)
     horizontal = _align_corners_weights(scores.shape[2], width)
@@ -113,11 +108,8 @@ def scale_ends(patch_scores: Float[np.ndarray, " v"], thresholds: Sequence[float
     """Scores that heat maps draw without colour and in full colour: the median and the 99.9th percentile of patches.
 
     With the maximum instead, one outlier would fade every other map. If less than 1 patch in 1,000 is defective, full
-    colour starts at the lowest threshold, so that normal patches are not drawn in it.
-
-    Args:
-        patch_scores: scores of all inspected patches.
-        thresholds: thresholds of the image scores; infinite where no image is flagged.
+    colour starts at the lowest of the (finite) thresholds of the image scores, so that normal patches are not drawn in
+    it.
     """
     low, high = np.percentile(patch_scores, (50.0, 99.9))
     finite = [threshold for threshold in thresholds if np.isfinite(threshold)]

@@ -39,11 +39,10 @@ def verdicts(
 
     Args:
         flagged: photos that reach the threshold, or that a person called defective.
-        scores: scores that rank the photos, larger is more anomalous; ties keep the order of the photos.
+        scores: scores that rank the photos; ties keep the order of the photos.
         p_values: share of good parts that score as high.
-        good: photos that a person called good, which pass; None: none.
-        defective: probability of a defect from a person's answers (`ActiveCalibrator.defective`), used instead of the
-            p-values; None: no answers.
+        good: photos that a person called good, which pass.
+        defective: probability of a defect from a person's answers (`ActiveCalibrator.defective`); None: no answers.
         enough: whether the threshold rests on at least `MIN_PHOTOS` photos (of the set, or of a bank).
     """
     open_ = ~np.asarray(flagged, bool)

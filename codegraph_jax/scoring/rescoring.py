@@ -24,14 +24,10 @@ def rescore(
 ) -> Float[np.ndarray, " n"]:
     """Replaces each score by a mean over the most similar images, weighted by similarity.
 
-    Scores are first scaled to [0, 1] over the set; the result averages over the neighbourhood sizes.
-
-    Args:
-        scores: image scores.
-        image_features: feature vectors; the weights are their inner products.
-        neighbours: neighbourhood sizes, including the image itself; capped at the number of images.
-        added: number of images at the end that do not belong to the set. Each is averaged over the set and itself, has
-            no effect on other scores, and exceeds 1 if it is more anomalous than every image of the set.
+    Scores are first scaled to [0, 1] over the set; the result averages over the neighbourhood sizes, which include the
+    image itself. Similarities are the inner products of the feature vectors. The last `added` images do not belong to
+    the set: each is averaged over the set and itself, has no effect on other scores, and exceeds 1 if it is more
+    anomalous than every image of the set.
     """
     scores = np.asarray(scores, np.float64)
     features = np.asarray(image_features, np.float64)

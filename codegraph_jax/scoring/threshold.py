@@ -83,11 +83,9 @@ class Calibration:
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
     def apply(self, scores: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
-        """The same thresholds applied to other scores.
+        """The same thresholds applied to other scores, the greatest values of anomaly maps.
 
-        Args:
-            scores: greatest value of each anomaly map.
-            proven: members of a recurring defect; flagged unless the rule is `score` or `share`.
+        Members of a recurring defect (`proven`) are flagged unless the rule is `score` or `share`.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
         flagged = scores >= self.threshold
@@ -138,12 +136,9 @@ class Calibration:
 def calibrate(
     image_scores: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
 ) -> Calibration:
-    """Chooses the thresholds of a set from its own scores.
+    """Chooses the thresholds of a set from its own scores, the greatest values of anomaly maps before re-scoring.
 
-    Args:
-        image_scores: greatest value of each anomaly map, before re-scoring.
-        config: the rule, and the largest share of defective images.
-        proven: members of a recurring defect, which are left out of the fit unless all images are members.
+    Members of a recurring defect (`proven`) are left out of the fit unless all images are members.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.

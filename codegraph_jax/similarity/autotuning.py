@@ -41,14 +41,7 @@ NOT_TIMED = "nothing is timed with several processes"
 def autotune(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
-    """Replaces `auto` by a precision and a kernel; returns them and a message, empty if nothing was timed.
-
-    Args:
-        config: settings of the run.
-        degrees: see `FeatureConfig`.
-        grid: (h, w) patches.
-        channels: number of channels of a patch.
-    """
+    """Replaces `auto` by a precision and a kernel; returns them and a message, empty if nothing was timed."""
     alone, reasons = jax.process_count() == 1, []
     if config.precision == "auto":
         # all processes must make the same choice, and their timings may differ

@@ -163,10 +163,8 @@ class Comparison:
     def of_images(self, images: Int[np.ndarray, " k"]) -> "Comparison":
         """The comparison of some images of the set with those of them that are references, with tables on the host.
 
-        Its scores are those of a comparison of these images alone, except if only some images are references.
-
-        Args:
-            images: indices of images of the set, in ascending order; of a run with a single process.
+        Its scores are those of a comparison of these images alone, except if only some images are references. The
+        indices are in ascending order, and the run has a single process.
         """
         host, features = self.tables.host(), self.features
         columns = np.flatnonzero(np.isin(self.references, images))

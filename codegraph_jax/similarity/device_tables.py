@@ -121,7 +121,7 @@ class DeviceTables:
             valid: which patches are valid; None: all.
             kept: number of layers whose tables are kept; None: all.
             progress: called with the number of finished pairs.
-            store: store from which tables are read and to which they are written; None: none.
+            store: store of finished tables; None: none.
             size: number of images of a device, and of references, to which tables are padded at least.
         """
         n, p, _ = layers[0].shape

@@ -43,14 +43,8 @@ def pair_maxima(
 ) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
     """Greatest cosine of each patch with any patch of the other image, for the pairs (left[first], right[second]).
 
-    Args:
-        left: unit vectors, float32 or bfloat16; products are summed in float32.
-        right: unit vectors of the other images.
-        first: index of the left image of each pair.
-        second: index of the right image of each pair.
-        precision: precision of the products.
-        interpret: whether to emulate the kernel, on any platform.
-        block: number of patches of each image in one step.
+    `left` and `right` are unit vectors, float32 or bfloat16; products are summed in float32. `interpret` emulates the
+    kernel, on any platform, and `block` is the number of patches of each image in one step.
 
     Returns:
         The maxima of the patches of the first image, and of the second.

@@ -80,13 +80,9 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         excluded: Bool[np.ndarray, "n m"] | None = None,
         score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer: the mean of the k smallest distances to some references, or another score.
+        """Scores of every layer: the mean of the k smallest distances to some references (`columns`), or another score.
 
-        Args:
-            k: number of distances that a score averages.
-            columns: columns of the references to use.
-            excluded: references that are not used for an image; None: there are none.
-            score: the score; None: `mean_of_smallest`.
+        References that are not used for an image are `excluded`.
         """
         chosen = slice(None) if len(columns) == len(self.references) else columns
         return [mutual_scores(table, k, chosen, excluded, score) for table in self.tables]
@@ -156,10 +152,7 @@ def patch_scores(
 ) -> Float[np.ndarray, " p"]:
     """Scores of the patches of one image; `INVALID` for patches that are not inspected, infinite without a reference.
 
-    Args:
-        distances: distances to m references; infinite to excluded ones.
-        k: number of references that a score should use.
-        score: the score; None: `mean_of_smallest`.
+    Distances to excluded references are infinite; without a score the result is `mean_of_smallest`.
 
     Raises:
         PatchScoreError: the result of `score` has another shape, or values that are negative or not finite.
@@ -197,12 +190,7 @@ def mutual_scores(
 ) -> Float[np.ndarray, "r n p"]:
     """s[r](x) = mean of the K smallest distances of patch x to the reference images, or another score of them.
 
-    Args:
-        distances: distances of each patch of n images to m references; infinite to excluded references.
-        k: see `neighbour_count`.
-        columns: the references to use.
-        excluded: references that are not used for an image; None: there are none.
-        score: see `patch_scores`.
+    Arguments as for `HostTables.scores`.
     """
     degrees, n, _, p = distances.shape
     scores = np.empty((degrees, n, p), np.float32)

@@ -53,12 +53,8 @@ def pairs_between(
 ) -> PairListing:
     """Pairs of n images with m other images, at least one of them a reference.
 
-    Args:
-        n: number of images.
-        m: number of other images.
-        own: references among the images, in ascending order.
-        others: references among the other images, in ascending order.
-        parity: i + j mod 2 of the pairs (i, j) to list; None: all pairs.
+    `own` and `others` are the references among both, in ascending order; with a parity, only pairs (i, j) with that i +
+    j mod 2 are listed.
     """
     rows, all_others = np.arange(n), np.arange(m)
     kind = np.where(np.isin(rows, own), 0, 1)
@@ -79,11 +75,7 @@ def pairs_of_shards(
 ) -> PairListing:
     """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
-    Args:
-        own: range (start, stop) of the images of the first shard; pairs contain indices in their shard.
-        other: range of the images of the second shard.
-        references: indices of the reference images, in ascending order.
-        parity: see `pairs_between`.
+    Shards are ranges (start, stop); the pairs contain indices in their shards. For the parity see `pairs_between`.
     """
     (n, own_references), (m, other_references) = (
         (stop - start, references[(start <= references) & (references < stop)] - start) for start, stop in (own, other)

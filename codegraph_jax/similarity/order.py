@@ -15,16 +15,9 @@ SMALLEST, LARGEST = -(2**31), 2**31 - 1
 def kth_smallest(
     values: Float[Array, "..."], k: Int[Array, "..."], axis: int, counted: Bool[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The k-th smallest of the counted values along an axis, which is kept with length 1.
+    """The k-th smallest of the counted values along an axis, which is kept; infinite where fewer are counted.
 
-    Args:
-        values: float32 without NaN.
-        k: rank from 1; broadcasts to the result.
-        axis: axis of the values.
-        counted: which values are counted; broadcasts to them.
-
-    Returns:
-        The values; infinite where fewer than k are counted.
+    `values` are float32 without NaN; the rank k, from 1, broadcasts to the result, and `counted` to the values.
     """
     keys = jnp.where(counted, _keys(values), LARGEST)
 

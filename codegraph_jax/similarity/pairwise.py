@@ -22,14 +22,10 @@ BLOCKS = 64
 
 
 def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"]:
-    """Indices of the reference images, in ascending order: all images, or `limit` of them.
+    """Indices of the reference images, in ascending order: all images, or `limit` of them (0: all).
 
-    The sample is pseudo-random but depends only on the images' content, not on their order, so that everything that
-    alternates in a listing (views, cameras, shifts) is represented.
-
-    Args:
-        keys: digests of the images' pixels (`data.batches.image_key`).
-        limit: number of references; 0: all images.
+    The sample is pseudo-random but depends only on the images' content (`data.batches.image_key`), not on their order,
+    so that everything that alternates in a listing (views, cameras, shifts) is represented.
     """
     n = len(keys)
     if not limit or limit >= n:
@@ -89,14 +85,7 @@ def derives_degrees(config: SimilarityConfig) -> bool:
 def tile_options(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
 ) -> TileOptions:
-    """The options of the kernel for a configuration and this platform.
-
-    Args:
-        config: kernel, precision and radius.
-        degrees: see `FeatureConfig`.
-        grid: (h, w) patches.
-        masked: whether some patches are invalid.
-    """
+    """The options of the kernel for a configuration and this platform; `masked` if some patches are invalid."""
     on_cpu = jax.default_backend() == "cpu"
     if config.cells:
         # a larger radius than the grid gives the same distances

@@ -133,15 +133,8 @@ def plan_device(
 ) -> DevicePlan | None:
     """The distances that stay on devices; None if the host stores and scores them, as with several `pmap` devices.
 
-    Args:
-        config: settings of the run.
-        plan: memory plan of the set.
-        mesh: devices of the run.
-        images: number of images in the set, with added ones.
-        layers: number of layers that are compared.
-        sets: number of sets that are on the devices at once.
-        largest: number of images in the largest set of the run; if memory allows, all sets are padded to this size and
-            share their compiled programs.
+    `sets` of so many images and layers are on the devices at once. If memory allows, all are padded to the size of the
+    largest set of the run and share their compiled programs.
     """
     devices, where = len(mesh), config.storage.tables
     on_cpu = mesh.devices[0].platform == "cpu"

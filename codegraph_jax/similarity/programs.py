@@ -32,10 +32,10 @@ def refill_table(
     numbers: Int[Array, "3"],
     options: TileOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Updates the distances of images to references that lose patches.
+    """Updates the distances of images to references that lose patches; the memory of the table is reused.
 
     Args:
-        table: distances with all patches; its memory is reused.
+        table: distances with all patches.
         own: patches of the images.
         others: patches of images that include the references.
         removed: patches that these lose.

@@ -31,12 +31,7 @@ def prepare_references(
 def distances_to_references(
     normalised: Float[Array, "p c"], references: PatchSet, options: TileOptions
 ) -> tuple[Float[Array, "r R p"], Float[Array, "r R p"]]:
-    """Distance of every patch of an image to every reference, for each degree.
-
-    Args:
-        normalised: patch tokens of one layer, see `aggregation.normalise`.
-        references: result of `prepare_references` for the same layer.
-        options: as for `prepare_references`.
+    """Distance of every patch of an image to every reference (`prepare_references` of the same layer), for each degree.
 
     Returns:
         Distances to all patches, and to patches that were not removed; infinite if a reference has none left.

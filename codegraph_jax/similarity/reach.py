@@ -58,13 +58,8 @@ def choose_reach(
 ) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
-    Args:
-        features: features of all images.
-        config: settings of the run; a radius or a number of references that the user chose is kept.
-        backbone: network that computed the features.
-        grid: (h, w) patches.
-        own: number of images of the set, without added ones after them.
-        neighbours: returns how many distances a score averages for a number of references.
+    A radius or a number of references that the user chose is kept. The first `own` images are the set, and `neighbours`
+    returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
     if similarity.radius != "auto":

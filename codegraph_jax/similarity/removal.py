@@ -126,12 +126,12 @@ def changes_by_removal(
     neighbours: Neighbours | None = None,
     counts: tuple[int, ...] = (),
 ) -> list[Changes]:
-    """The changes of a table of distances when patches are removed from the reference images.
+    """The changes of a table of distances when patches are removed from the reference images, which are still scored.
 
     Args:
         table: distances of one layer to all patches of the references.
         normalised: patch tokens of that layer of the images of this process, see `aggregation.normalise`.
-        removed: patches that are removed from the references; they are still scored.
+        removed: patches that are removed from the references.
         references: index of the image of each column.
         options: options with which the distances were computed.
         neighbours: the distances that scores depend on, others may be left out; None: all distances.

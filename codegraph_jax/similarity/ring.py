@@ -52,10 +52,7 @@ def shards_at_once(devices: int) -> int:
 def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:
     """Peak memory of an image's tokens on a device, in bytes, while they are prepared.
 
-    Args:
-        numbers: number of values in the tokens of an image.
-        itemsize: bytes of a value in the input.
-        options: options of the kernel.
+    The tokens are so many numbers of `itemsize` bytes.
     """
     kept = (1 if options.kernel == "reuse" else len(options.degrees)) * (2 if options.precision == "bfloat16" else 4)
     # a float32 copy exists beside input and result
@@ -98,8 +95,7 @@ class Ring:
             rows: number of images to which whole shards are padded; calls are then padded to `pairs`, so that sets of
                 different sizes share their programs; 0: as little padding as possible.
             pairs: largest number of pairs of a device in one call.
-            retry: whether a device that runs out of memory gets fewer pairs, then fewer images at once; otherwise
-                the error is raised.
+            retry: whether a device that runs out of memory gets fewer pairs, then fewer images at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
@@ -256,9 +252,6 @@ def pairwise_distances(
         allocate: makes the array of the result.
         mesh: devices of all processes; None: the first local device.
         counts: number of images of each process if there are several; the images of a process are consecutive.
-
-    Raises:
-        OutOfMemoryError: see `Ring.run`.
 
     Returns:
         float32 distances in [0, 2] on the host, the whole table in every process; infinite to the image itself.

@@ -35,16 +35,10 @@ def compare_images(
     resume_store: ResumeStore | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """Compares all images with all references.
+    """Compares all images, at least two of them in the set, with all references.
 
-    Args:
-        features: features of all images, at least two of them in the set.
-        plan: plan of the set.
-        config: settings of the run.
-        mesh: devices of the run.
-        neighbours: returns how many distances a score averages for a number of references.
-        resume_store: store from which tables are read and to which they are written; None: none.
-        progress: whether to show a progress bar on standard error.
+    `neighbours` returns how many distances a score averages for a number of references. Tables are read from and
+    written to the store, and `progress` shows a bar on standard error.
     """
     own = int((features.kept < len(plan.images)).sum())
     valid = features.placement.inspected

@@ -120,12 +120,7 @@ def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[F
 def tile_maxima(
     left: PatchSet, right: PatchSet, options: TileOptions
 ) -> tuple[Float[Array, "r q p"], Float[Array, "r p"]]:
-    """Greatest cosine of each patch of an image with any valid patch of another image, in both directions.
-
-    Args:
-        left: patches of one image, see `PatchSet.of`.
-        right: patches of the other image.
-        options: options of the kernel, which is not `fused`.
+    """Greatest cosine of each patch of an image with any valid patch of another image; the kernel is not `fused`.
 
     Returns:
         The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.

@@ -51,12 +51,7 @@ class TimeEstimate:
         return (self.features or 0.0) + self.distances
 
     def check(self, hours: float, radius: str) -> str:
-        """An error message with settings that help, if the run takes too long; otherwise empty.
-
-        Args:
-            hours: limit.
-            radius: `config.similarity.radius` of the run.
-        """
+        """An error message with settings that help, if the run takes more than `hours`; otherwise empty."""
         if self.seconds <= hours * HOUR:
             return ""
         spare = hours * HOUR - (self.features or 0.0)
@@ -89,15 +84,7 @@ class TimeEstimate:
 
 
 def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
-    """Estimates the time of a detection run.
-
-    Args:
-        config: settings of the run.
-        backbone: network that computes the features.
-        images: number of images.
-        frame: how images are divided into grids of patches.
-        devices: number of devices that share the work.
-    """
+    """Estimates the time of a detection run of so many images on devices that share the work."""
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
     if features + distances < LITTLE:
