@@ -54,11 +54,12 @@ from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_score
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.variants import Variant, variant_of
 from codegraph_jax.similarity.autotuning import autotune
-from codegraph_jax.similarity.comparison import Comparison, ResumeStore
+from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
+from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import is_affordable
 

@@ -17,7 +17,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 from codegraph_jax.resume.budget import Budget
-from codegraph_jax.similarity.comparison import LayerTable
+from codegraph_jax.similarity.stores import LayerTable
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class PartialRun:
     def find_table(
         self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
-        """The saved distances of one layer, see `comparison.TableStore`; None unless the layer is complete."""
+        """The saved distances of one layer, see `stores.TableStore`; None unless the layer is complete."""
         table = self._read_table(layer, _identity(keys, references, radius), allocate) if self._resumed else None
         self.found_layers += table is not None
         return table

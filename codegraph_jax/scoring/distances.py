@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.host_block import Columns, HostBlock
-from codegraph_jax.similarity.comparison import Comparison, DeviceMean
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.stores import DeviceMean
 
 T = TypeVar("T")
 

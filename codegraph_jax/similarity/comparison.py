@@ -1,119 +1,20 @@
 """The result of comparing all images: features and read-only tables of distances."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.features import Features
-from codegraph_jax.features.stores import FeatureStore
+from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.tiles import TileOptions
 
 
-class LayerTable(Protocol):
-    """Distances of one layer, one degree after the other, each [n, m, p] on the host."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all degrees in bytes."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]: ...
-
-
-class TableStore(Protocol):
-    """A store for the distances of layers.
-
-    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`), the references
-    and the radius.
-    """
-
-    def find_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
-    ) -> Float[np.ndarray, "r n m p"] | None:
-        """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
-
-    def keep_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, table: LayerTable
-    ) -> None:
-        """Stores the distances of a layer."""
-
-
-class ResumeStore(FeatureStore, TableStore, Protocol):
-    """Features and distances that are kept so that an interrupted run can be resumed."""
-
-
-@dataclass(frozen=True)
-class StoredLayers:
-    """A `TableStore` for the layers of one set of images."""
-
-    store: TableStore
-    keys: Sequence[bytes]
-    references: Int[np.ndarray, " m"]
-    radius: int
-    allocate: Allocate
-
-    def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
-        """The distances of a layer; None if they are not stored."""
-        return self.store.find_table(layer, self.keys, self.references, self.radius, self.allocate)
-
-    def keep(self, layer: int, table: LayerTable) -> None:
-        """Stores the distances of a layer."""
-        self.store.keep_table(layer, self.keys, self.references, self.radius, table)
-
-
-class DeviceMean(NamedTuple):
-    """Mean distances over layers and degrees, of some images on a device.
-
-    Attributes:
-        values: the distances; infinite in padded rows and columns [s, t, p].
-        images: number of images, at most s.
-        references: number of references, at most t.
-    """
-
-    values: Float[Array, "s t p"]
-    images: int
-    references: int
-
-
-class Tables(Protocol):
-    """Distances of the patches of n images to m references in every layer, on the host or on devices."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(images n, references m, patches p)."""
-
-    def __len__(self) -> int:
-        """Number of layers."""
-
-    def means(self) -> Sequence[DeviceMean | Float[np.ndarray, "n m p"]]:
-        """Means over layers and degrees, in consecutive blocks of images."""
-
-    def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], excluded: Bool[np.ndarray, "n m"] | None = None
-    ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores, see `HostTables.scores`."""
-
-    def scores_without(
-        self,
-        k: int,
-        columns: Int[np.ndarray, " c"],
-        pairs: Bool[np.ndarray, "n m"],
-        masks: Sequence[ReferenceMask],
-        removed: Bool[np.ndarray, "n p"],
-        scores: Sequence[Float[np.ndarray, "r n p"]],
-    ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores without some references or patches of references, see `HostTables.scores_without`."""
-
-    def host(self) -> HostTables:
-        """The tables in the memory of the host, copied if they are on a device."""
+Tables = HostTables | DeviceTables
+"""Distances of the patches of n images to m references in every layer, on the host or on devices."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import filled, to_device, to_host, wait
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer, filled_up, rows_on
-from codegraph_jax.similarity.comparison import DeviceMean, StoredLayers
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
@@ -40,6 +39,7 @@ from codegraph_jax.similarity.programs import (
 from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.ring import ring_of
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
+from codegraph_jax.similarity.stores import DeviceMean, StoredLayers
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
 CALLS = 32
@@ -68,7 +68,7 @@ class RowShard(NamedTuple):
 
 
 class _HostView:
-    """A table on devices as a `comparison.LayerTable`, which copies one degree at a time to the host."""
+    """A table on devices as a `stores.LayerTable`, which copies one degree at a time to the host."""
 
     def __init__(self, table: Table, row_shards: Sequence[RowShard], references: int):
         self._table, self._row_shards, self._references = table, row_shards, references

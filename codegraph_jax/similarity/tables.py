@@ -14,12 +14,13 @@ from codegraph_jax.data.roi import shared_roi
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.features import Features
-from codegraph_jax.similarity.comparison import Comparison, ResumeStore, StoredLayers, Tables
+from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
 from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.stores import ResumeStore, StoredLayers
 from codegraph_jax.similarity.tiles import TileOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
@@ -47,7 +48,7 @@ def compare_images(
     allocate = plan.memory.allocate_tables
     store = StoredLayers(resume_store, features.keys, references, options.radius, allocate) if resume_store else None
 
-    def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:
+    def on_devices(device: DevicePlan, advance: Progress) -> DeviceTables | None:
         """Tables on devices; None if a device runs out of memory."""
         done = 0
 
@@ -69,9 +70,8 @@ def compare_images(
 
     pairs = schedule_length(len(features.kept), len(references)) * len(features.layers)
     with bar(pairs, "distances", "pair", progress) as advance:
-        tables: Tables | None = on_devices(plan.device, advance) if plan.device else None
-        if tables is None:
-            tables = _on_host(features, references, options, mesh, allocate, store, advance)
+        tables = on_devices(plan.device, advance) if plan.device else None
+        tables = tables or _on_host(features, references, options, mesh, allocate, store, advance)
     roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - own
     return Comparison(features, tables, references, options, added=added, listed=len(plan.images), roi=roi)
 

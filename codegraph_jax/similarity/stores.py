@@ -1,0 +1,78 @@
+"""Stores of finished tables of distances, and the forms in which tables are passed on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.features.stores import FeatureStore
+
+
+class LayerTable(Protocol):
+    """Distances of one layer, one degree after the other, each [n, m, p] on the host."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all degrees in bytes."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]: ...
+
+
+class TableStore(Protocol):
+    """A store for the distances of layers.
+
+    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`), the references
+    and the radius.
+    """
+
+    def find_table(
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
+    ) -> Float[np.ndarray, "r n m p"] | None:
+        """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
+
+    def keep_table(
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, table: LayerTable
+    ) -> None:
+        """Stores the distances of a layer."""
+
+
+class ResumeStore(FeatureStore, TableStore, Protocol):
+    """Features and distances that are kept so that an interrupted run can be resumed."""
+
+
+@dataclass(frozen=True)
+class StoredLayers:
+    """A `TableStore` for the layers of one set of images."""
+
+    store: TableStore
+    keys: Sequence[bytes]
+    references: Int[np.ndarray, " m"]
+    radius: int
+    allocate: Allocate
+
+    def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
+        """The distances of a layer; None if they are not stored."""
+        return self.store.find_table(layer, self.keys, self.references, self.radius, self.allocate)
+
+    def keep(self, layer: int, table: LayerTable) -> None:
+        """Stores the distances of a layer."""
+        self.store.keep_table(layer, self.keys, self.references, self.radius, table)
+
+
+class DeviceMean(NamedTuple):
+    """Mean distances over layers and degrees, of some images on a device.
+
+    Attributes:
+        values: the distances; infinite in padded rows and columns [s, t, p].
+        images: number of images, at most s.
+        references: number of references, at most t.
+    """
+
+    values: Float[Array, "s t p"]
+    images: int
+    references: int
