@@ -28,7 +28,7 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables

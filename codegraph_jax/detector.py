@@ -49,8 +49,7 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.mutual import neighbour_count
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, neighbour_count, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.variants import Variant, variant_of
 from codegraph_jax.similarity.autotuning import autotune

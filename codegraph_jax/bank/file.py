@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.backbones import weights_identity
-from codegraph_jax.bank.calibration_set import CalibrationSet
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
+from codegraph_jax.bank.peak_patches import CalibrationSet
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import PatternTest

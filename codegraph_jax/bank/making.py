@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import LoadedBackbone
-from codegraph_jax.bank.calibration_set import MOST_PEAKS, CalibrationSet
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.bank.peak_patches import PLACES, PeakPatches
+from codegraph_jax.bank.peak_patches import MOST_PEAKS, PLACES, CalibrationSet, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
@@ -27,8 +26,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
-from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, neighbour_count, subset_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import FEW, VARIANTS, Variant, variant
 from codegraph_jax.similarity.comparison import Comparison

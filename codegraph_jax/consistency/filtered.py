@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.scoring.variants import FEW, STANDARD, VARIANTS, Variant
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.tiles import TileOptions
-
 
 Tables = HostTables | DeviceTables
 """Distances of the patches of n images to m references in every layer, on the host or on devices."""

@@ -17,8 +17,7 @@ from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from tests.consistency import planted
 
 EXACT = 0.2

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
-from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
 from tests.consistency import planted

@@ -13,7 +13,7 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import counting
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity.device_tables import DeviceTables
 from tests.consistency import planted

@@ -9,7 +9,7 @@ from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.filtering import members_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
 

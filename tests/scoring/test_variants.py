@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from codegraph_jax.scoring.patch_scores import relative
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
@@ -12,8 +13,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.scoring import variants
 from codegraph_jax.scoring.maps import mean_of_highest
-from codegraph_jax.scoring.patch_scores import relative
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.scoring.variants import NAMED, SETTING, Variant, variant_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores

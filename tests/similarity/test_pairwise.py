@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
-from codegraph_jax.similarity.listing import pairs_within
 from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.schedule import pairs_within
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 from tests.support import reference
 

@@ -16,7 +16,7 @@ from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.similarity.listing import pairs_between, pairs_within
 from codegraph_jax.similarity.pairwise import schedule_length
+from codegraph_jax.similarity.schedule import pairs_between, pairs_within
 
 
 def chosen(n, seed):
