@@ -389,7 +389,9 @@ class DetectionResult:
         values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
         return cls(
             **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
-            calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
+            calibration=Calibration.from_json(
+                about["calibration"], p_values=arrays["p_values"], flagged=arrays["flagged"]
+            ),
             placement=Placement(
                 Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
             ),

@@ -232,9 +232,8 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             tests=[PatternTest.from_json(test) for test in about["tests"]],
             parts=parts,
         )
-    calibration = Calibration.from_json(
-        about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
-    )
+    flagged = tensors["set_flagged"].astype(bool)
+    calibration = Calibration.from_json(about["calibration"], p_values=tensors["set_p_values"], flagged=flagged)
     return StoredBank(
         settings=settings,
         weights=str(about["weights"]),

@@ -1,12 +1,12 @@
 """The revisions of a bank: the first bank, and one for each extension by answers to parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.threshold import Calibration
 
 MOST_PARTS = 64
@@ -16,7 +16,7 @@ KEPT_PARTS = 3 * MOST_PARTS
 
 
 @dataclass(frozen=True)
-class BankRevision:
+class BankRevision(JsonFields):
     """One revision of a bank: the first bank, or an extension.
 
     Attributes:
@@ -36,26 +36,6 @@ class BankRevision:
     calibration: Calibration
     marks: tuple[int, ...] = ()
     defective: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """The revision for JSON; `from_json` restores it."""
-        return {
-            "when": self.when,
-            "names": list(self.names),
-            "keys": list(self.keys),
-            "last": self.last,
-            "calibration": self.calibration.as_json(),
-            "marks": list(self.marks),
-            "defective": self.defective,
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "BankRevision":
-        """The revision from `as_json`; wrong values raise one of `file.MALFORMED`."""
-        names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
-        calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
-        marks, defective = tuple(int(place) for place in values["marks"]), bool(values["defective"])
-        return cls(str(values["when"]), names, keys, int(values["last"]), calibration, marks, defective)
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:

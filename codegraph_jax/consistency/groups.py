@@ -1,7 +1,7 @@
 """Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
+from codegraph_jax.core.json_fields import JsonFields
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -23,7 +24,7 @@ def empty_graph() -> "nx.Graph":
 
 
 @dataclass(frozen=True)
-class PatchBox:
+class PatchBox(JsonFields):
     """A rectangle of patches of one image that show the pattern of its group.
 
     Attributes:
@@ -39,7 +40,7 @@ class PatchBox:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(JsonFields):
     """Measurements that distinguish a recurring defect from a harmless variant (`consistency.defect_or_variant`).
 
     Each is the median over the members of a group.
@@ -59,7 +60,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(JsonFields):
     """Images that share a pattern which other images lack: a recurring defect, or a harmless variant of good parts.
 
     Attributes:
@@ -84,25 +85,9 @@ class Group:
     reviewed: bool = False
     signature: Signature | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        signature = self.signature.as_json() if self.signature else None
-        return {**asdict(replace(self, signature=None)), "signature": signature}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Group":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        built = {
-            "members": tuple(values["members"]),
-            "boxes": tuple(PatchBox(**box) for box in values["boxes"]),
-            "evidence": Evidence(**values["evidence"]) if values["evidence"] else None,
-            "signature": Signature.from_json(values["signature"]) if values["signature"] else None,
-        }
-        return cls(**{**values, **built})
-
 
 @dataclass(frozen=True)
-class PatternMatch:
+class PatternMatch(JsonFields):
     """A known pattern, and the images on which it is recognised.
 
     Attributes:
@@ -114,15 +99,6 @@ class PatternMatch:
     pattern: Pattern
     number: int
     images: tuple[int, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        return {"pattern": self.pattern.as_json(), "number": self.number, "images": self.images}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "PatternMatch":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        return cls(Pattern.from_json(values["pattern"]), values["number"], tuple(values["images"]))
 
 
 @dataclass(frozen=True)
@@ -203,7 +179,7 @@ class Consistency:
             "views": self.views,
             "nodes": list(self.graph.nodes),
             "edges": list(self.graph.edges(data=True)),
-            "spacing_law": asdict(self.spacing_law) if self.spacing_law else None,
+            "spacing_law": self.spacing_law.as_json() if self.spacing_law else None,
         }
 
     @classmethod
@@ -219,7 +195,7 @@ class Consistency:
             views=tuple(tuple(group) for group in values["views"]),
             graph=graph,
             pattern_ids=pattern_ids,
-            spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+            spacing_law=SpacingLaw.from_json(law) if law else None,
             matches=tuple(map(PatternMatch.from_json, values["matches"])),
             others=tuple(map(Pattern.from_json, values["others"])),
             product=Product.from_json(product) if product else None,

@@ -3,12 +3,13 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int8
 
 from codegraph_jax.consistency.signature import Signature
+from codegraph_jax.core.json_fields import JsonFields
 
 PatternVerdict = Literal["defect", "variant", "undecided"]
 """PatternVerdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
@@ -58,7 +59,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Pattern:
+class Pattern(JsonFields):
     """A recurring pattern with a verdict.
 
     Attributes:
@@ -80,37 +81,8 @@ class Pattern:
     source: Source = "group"
 
     def __post_init__(self) -> None:
-        if self.verdict not in get_args(PatternVerdict):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PatternVerdict))}")
-        if self.source not in get_args(Source):
-            raise ValueError(f"source: {self.source!r} is none of {', '.join(get_args(Source))}")
-        if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
+        if len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
-
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "members": self.members,
-            "images": self.images,
-            "source": self.source,
-            "signature": self.signature.as_json(),
-            "product": self.product.as_json(),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Pattern":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        return cls(
-            values["name"],
-            values["verdict"],
-            Signature.from_json(values["signature"]),
-            Product.from_json(values["product"]),
-            int(values["members"]),
-            int(values["images"]),
-            values["source"],
-        )
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

@@ -9,11 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json
+from codegraph_jax.core.json_fields import JsonFields
 
 FORMAT = "codegraph-review-3"
 FILES = "review*.json"
@@ -30,7 +31,7 @@ class ReviewError(UserError):
 
 
 @dataclass(frozen=True)
-class PhotoReview:
+class PhotoReview(JsonFields):
     """A person's answer to one photo.
 
     Attributes:
@@ -51,10 +52,8 @@ class PhotoReview:
     mark: Pattern | None = None
 
     def __post_init__(self) -> None:
-        if self.answer is not None and self.answer not in get_args(Answer):
-            raise ValueError(f"answer: {self.answer!r} is none of {', '.join(get_args(Answer))}")
         texts = self.key, self.name, self.category, self.note
-        if not all(isinstance(text, str) and len(text) <= LONGEST_NOTE for text in texts):
+        if any(len(text) > LONGEST_NOTE for text in texts):
             raise ValueError(f"a photo has texts of at most {LONGEST_NOTE} characters")
 
     @property
@@ -62,28 +61,16 @@ class PhotoReview:
         """The answer for `ActiveCalibrator.label`; None if the person is unsure."""
         return None if self.answer == "unsure" else self.answer == "defective"
 
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        values = {name: getattr(self, name) for name in ("key", "name", "category", "answer", "note")}
-        return values | ({"mark": self.mark.as_json()} if self.mark else {})
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "PhotoReview":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        mark = Pattern.from_json(values["mark"]) if values.get("mark") else None
-        texts = {name: values.get(name, "") for name in ("name", "category", "note")}
-        return cls(str(values["key"]), answer=values["answer"], mark=mark, **texts)
-
 
 @dataclass(frozen=True)
-class ManualThreshold:
+class ManualThreshold(JsonFields):
     """A threshold set by hand, and the score (`scoring.variants`) that it is for."""
 
     score: str
     threshold: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.score, str) or not abs(self.threshold) < float("inf"):
+        if not abs(self.threshold) < float("inf"):
             raise ValueError("thresholds: give the name of a score and a finite threshold")
 
 
@@ -121,7 +108,7 @@ class Review:
             "feature_identity": dict(self.feature_identity),
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "photos": [photo.as_json() for photo in self.photos.values()],
-            "thresholds": {category: vars(threshold) for category, threshold in self.thresholds.items()},
+            "thresholds": {category: given.as_json() for category, given in self.thresholds.items()},
             "at_most": dict(self.at_most),
         }
 
@@ -149,10 +136,7 @@ class Review:
                 dict(values["feature_identity"]),
                 tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
                 {photo.key: photo for photo in photos},
-                {
-                    str(category): ManualThreshold(threshold["score"], float(threshold["threshold"]))
-                    for category, threshold in values.get("thresholds", {}).items()
-                },
+                {name: ManualThreshold.from_json(given) for name, given in values.get("thresholds", {}).items()},
                 at_most,
             )
         except MALFORMED as error:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.links import burnout_test, log_spacings
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 WINDOW = 0.5
@@ -29,7 +30,7 @@ KINDS = ("normal", "one-off", "recurring")
 
 
 @dataclass(frozen=True)
-class SpacingLaw:
+class SpacingLaw(JsonFields):
     """Measurements of one set.
 
     Attributes:

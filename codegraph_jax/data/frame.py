@@ -13,13 +13,13 @@ afterwards.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.data.images import RESAMPLE, full_size
 
 TILED = 2016
@@ -41,7 +41,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(JsonFields):
     """The conversion of the photos of a set to grids of patches.
 
     Attributes:
@@ -59,6 +59,12 @@ class Frame:
     longest: int = 0
     tile: int = 0
     overlap: int = 0
+
+    def __post_init__(self) -> None:
+        known = self.fit in ("squeeze", "pad", "tile") and min(*self.grid, self.patch) > 0
+        fitting = min(self.longest, self.tile) >= 0 and 0 <= self.overlap <= max(self.tile - 1, 0)
+        if not known or not fitting or (self.keeps_aspect and not self.longest):
+            raise ValueError(f"not a frame: {self!r}")
 
     @classmethod
     def squeezed(cls, image_size: int, patch: int) -> "Frame":
@@ -159,25 +165,6 @@ class Frame:
         top, left = content.top * self.patch, content.left * self.patch
         canvas[top : top + size[1], left : left + size[0]] = normalised
         return canvas
-
-    def as_json(self) -> dict[str, Any]:
-        """The frame for JSON; `from_json` restores it."""
-        return asdict(self) | {"grid": list(self.grid)}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Frame":
-        """The frame from `as_json`.
-
-        Raises:
-            ValueError, KeyError, TypeError: the values are invalid.
-        """
-        rows, columns = (int(side) for side in values["grid"])
-        patch, longest, tile, overlap = (int(values[name]) for name in ("patch", "longest", "tile", "overlap"))
-        fit = str(values["fit"])
-        known = fit in ("squeeze", "pad", "tile") and min(rows, columns, patch) > 0 and min(longest, tile) >= 0
-        if not known or not 0 <= overlap <= max(tile - 1, 0) or (fit != "squeeze" and not longest):
-            raise ValueError(f"not a frame: {values}")
-        return cls(fit, (rows, columns), patch, longest, tile, overlap)
 
 
 LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5

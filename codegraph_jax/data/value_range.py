@@ -13,13 +13,14 @@ Therefore the range is measured over all photos of a set:
   then has the same range on another day, and photos look like an 8-bit copy.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
 
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.core.settings import ConfigError
 
 SHARE = 0.001
@@ -48,7 +49,7 @@ LOWEST = 4
 
 
 @dataclass(frozen=True)
-class ValueRange:
+class ValueRange(JsonFields):
     """The conversion of 16-bit, 32-bit and float samples to 8 bits.
 
     Attributes:
@@ -106,19 +107,12 @@ class ValueRange:
             text += f"; {self.gaps} photos have pixels without data (such as {values}), which are not inspected"
         return text
 
-    def as_json(self) -> dict[str, Any]:
-        """The range for JSON; `from_json` restores it."""
-        return asdict(self) | {"no_data": list(self.no_data), "seen": list(self.seen)}
-
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "ValueRange":
-        """The range from `as_json`.
-
-        Raises:
-            ValueError, KeyError, TypeError: the values are invalid.
-        """
-        found = cls.given([float(value) for value in (values["low"], values["high"], *values["no_data"])])
-        return replace(found, seen=tuple(float(value) for value in values["seen"]), gaps=int(values["gaps"]))
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "ValueRange":
+        """The range from `as_json`; malformed values raise KeyError, TypeError or ValueError."""
+        found = super().from_json(values, **others)
+        cls.given(found.stated)
+        return found
 
 
 @dataclass(frozen=True)

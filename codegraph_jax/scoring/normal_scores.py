@@ -10,7 +10,6 @@ Limits: a rare variety of normal parts that scores high is flagged, since scores
 anomalous images that score no higher than normal ones are not flagged (benchmarks/log/threshold.md).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +19,7 @@ import scipy
 from jaxtyping import Float, Int
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.importance import Sample, sample_posterior
 from codegraph_jax.scoring.score_models import ALONE, SMALLEST, Contaminated, Flat, share_rank
 
@@ -44,7 +44,7 @@ class NonFiniteScoresError(UserError):
 
 
 @dataclass(frozen=True)
-class NormalScores:
+class NormalScores(JsonFields):
     """Distribution of the raw scores of normal images.
 
     Attributes:
@@ -61,6 +61,11 @@ class NormalScores:
     share: float
     unknown: float
     log_survival: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        falling = len(self.log_survival) == len(TABLE) and (np.diff(self.log_survival) <= 0).all()
+        if not falling or not 0 <= self.unknown <= 1 or not self.scale > 0:
+            raise ValueError("inconsistent values of a distribution of normal scores")
 
     def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Share of normal images with at least these scores; never 0."""
@@ -80,26 +85,6 @@ class NormalScores:
         while excess(high) > 0:
             high *= 2
         return self.location + self.scale * float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
-
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        return {
-            "location": self.location,
-            "scale": self.scale,
-            "share": self.share,
-            "unknown": self.unknown,
-            "log_survival": list(self.log_survival),
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "NormalScores":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        location, scale, share, unknown = (float(values[name]) for name in ("location", "scale", "share", "unknown"))
-        log_survival = tuple(float(value) for value in values["log_survival"])
-        table = np.array(log_survival)
-        if table.shape != TABLE.shape or not (np.diff(table) <= 0).all() or not 0 <= unknown <= 1 or not scale > 0:
-            raise ValueError("inconsistent values of a distribution of normal scores")
-        return cls(location, scale, share, unknown, log_survival)
 
     def _standard(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return (np.asarray(scores, np.float64) - self.location) / self.scale

@@ -7,7 +7,7 @@ that treats them as normal would be too wide.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
+from codegraph_jax.core.json_fields import JsonFields, not_in_json
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
 MIN_PHOTOS = 12
@@ -39,7 +40,7 @@ TYPICAL_P_VALUE = 0.5
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(JsonFields):
     """Thresholds, p-values and flags of n images.
 
     Attributes:
@@ -58,8 +59,8 @@ class Calibration:
 
     threshold: float
     patch_threshold: float
-    p_values: Float[np.ndarray, " n"]
-    flagged: Bool[np.ndarray, " n"]
+    p_values: Float[np.ndarray, " n"] = field(metadata=not_in_json())
+    flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
     rule: str
     expected_rate: float
     images: int
@@ -106,31 +107,17 @@ class Calibration:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Values for JSON, without the arrays; `from_json` reads them."""
-        return {
-            # JSON has no infinity
-            "threshold": finite_or_none(self.threshold),
-            "patch_threshold": finite_or_none(self.patch_threshold),
-            "rule": self.rule,
-            "expected_rate": self.expected_rate,
-            "images": self.images,
-            "normal_scores": self.normal_scores.as_json(),
-            "at_most": self.at_most,
-            "warning": self.warning,
-        }
+        """Values for JSON, which has no infinity, without the arrays; `from_json` reads them."""
+        values: dict[str, Any] = finite_or_none(super().as_json())
+        return values
 
     @classmethod
-    def from_json(
-        cls, values: Mapping[str, Any], p_values: Float[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
-    ) -> "Calibration":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        threshold, patch_threshold = (
-            np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Calibration":
+        """Reads the values of `as_json`; the arrays, `p_values` and `flagged`, are empty unless they are given."""
+        infinite = {name: np.inf for name in ("threshold", "patch_threshold") if values[name] is None}
+        return super().from_json(
+            {**values, **infinite}, **({"p_values": np.zeros(0), "flagged": np.zeros(0, bool)} | others)
         )
-        rule, rate = str(values["rule"]), float(values["expected_rate"])
-        law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
-        at_most, warning = float(values["at_most"]), str(values["warning"])
-        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, warning)
 
 
 def calibrate(

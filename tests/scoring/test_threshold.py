@@ -84,7 +84,7 @@ def test_how_many_can_be_defective_decides_between_two_explanations():
     assert anything.flagged[66:].mean() > 0.8 and anything.flagged[:66].sum() <= 2
     assert few.flagged.sum() == 0, "so many cannot be defective: the two are varieties of good parts"
     assert calibrate(bimodal, ThresholdConfig(at_most=0.0)).flagged.sum() == 0
-    again = Calibration.from_json(few.as_json(), few.p_values, few.flagged)
+    again = Calibration.from_json(few.as_json(), p_values=few.p_values, flagged=few.flagged)
     assert again.at_most == 0.1 and again.as_json() == few.as_json()
 
 
