@@ -19,7 +19,7 @@ from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_ma
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.groups import Consistency
-from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.core.settings import ConfigError
@@ -103,13 +103,14 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     images = comparison.features.image_features[:own]
+    patterns = (inputs.found.pattern(number, own) for number in range(1, inputs.found.group_count + 1))
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
         references=references,
         tokens=np.dtype(comparison.features.layers[0].dtype),
-        patterns=_patterns(inputs.found, own),
+        patterns=[pattern for pattern in patterns if pattern],
         marks=tuple(marks),
         variant=decided.variant,
         product=Product.of(images),
@@ -261,12 +262,6 @@ def _tests(
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
     distances[duplicates[: comparison.set_size][:, subset.columns]] = np.inf
     return pattern_tests(distances, comparison.references[subset.columns], members, subset.k)
-
-
-def _patterns(found: Consistency, images: int) -> list[Pattern]:
-    """Recurring patterns that can be recognised, with their frequencies in the set."""
-    patterns = (found.pattern(number, images) for number in range(1, found.group_count + 1))
-    return [pattern for pattern in patterns if pattern]
 
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:

@@ -211,7 +211,7 @@ class ReferenceBank(StoredBank):
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
             peak_patches=found,
-            other_product=self._is_other_product(np.concatenate(features_of)),
+            other_product=len(keys) > 0 and not self.product.fits(np.concatenate(features_of)),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -322,12 +322,11 @@ class ReferenceBank(StoredBank):
             scores = self._of_variant(active.scores([layer[0] for layer in own], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part below the threshold needs no mark
-            if defective or raw >= self.calibration.threshold:
-                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
-                verdict: PatternVerdict = "defect" if defective else "variant"
-                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, active):
-                    marks[len(found)] = mark
-                    found.append(mark)
+            verdict: PatternVerdict = "defect" if defective else "variant"
+            needed = defective or raw >= self.calibration.threshold
+            if needed and (mark := self._mark(vectors[0], scores.ravel(), verdict, name, active)):
+                marks[len(found)] = mark
+                found.append(mark)
         largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
         history = (*self.history, replace(revision, marks=tuple(marks)))
         return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
@@ -395,24 +394,18 @@ class ReferenceBank(StoredBank):
     def _mark(
         self,
         vectors: Float[np.ndarray, "p d"],
-        stands_out: Bool[np.ndarray, " p"],
         scores: Float[np.ndarray, " p"],
-        features: Features,
-        image: int,
         verdict: PatternVerdict,
         name: str,
         active: ReferenceImages | Pool,
     ) -> Pattern | None:
         """A pattern of the anomalous patches of a part; None if there are none."""
-        patches = strongest(stands_out, scores)
+        least = min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
+        patches = strongest(scores >= least, scores)
         if not len(patches):
             return None
-        signature = mark_signature(vectors[patches], len(features.layers), active.patch_vectors())
+        signature = mark_signature(vectors[patches], active.depth, active.patch_vectors())
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
-
-    def _is_other_product(self, image_features: Float[np.ndarray, "n d"]) -> bool:
-        """Whether the images look like another product than the bank's."""
-        return len(image_features) > 0 and not self.product.fits(image_features)
 
     @cached_property
     def name(self) -> str:

@@ -14,6 +14,7 @@ afterwards.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -90,9 +91,9 @@ class Frame(JsonFields):
         if fit == "squeeze" or not sizes:
             return cls.squeezed(image_size, patch)
         if fit == "pad":
-            longest = max(1, round(side * _median([max(size) / min(size) for size in sizes]) ** 0.5))
+            longest = max(1, round(side * median_low([max(size) / min(size) for size in sizes]) ** 0.5))
         else:
-            usual = _median([max(size) for size in sizes])
+            usual = median_low([max(size) for size in sizes])
             longest = max(1, round((usual * scale if scale else min(usual, TILED)) / patch))
         cells = [_cells(size, longest) for size in sizes]
         grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
@@ -195,7 +196,7 @@ def choose_frame(
 
     if not sizes:
         return of("squeeze"), ""
-    longest = _median([max(size) for size in sizes])
+    longest = median_low([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
     large, costly = longest >= LARGE * image_size, ""
     if large:
@@ -213,11 +214,6 @@ def choose_frame(
         reason = f"the photos are {aspect:.1f} times as long as they are wide"
         return of("pad"), f"{reason}; {costly}" if costly else reason
     return of("squeeze"), costly
-
-
-def _median(values: Sequence[float]) -> float:
-    """The lower median, which is one of the values."""
-    return sorted(values)[(len(values) - 1) // 2]
 
 
 def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:

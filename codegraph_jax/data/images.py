@@ -292,10 +292,6 @@ def _lower_bytes(image: Image.Image) -> Callable[[Image.Image], Image.Image] | N
     return changed
 
 
-def _format(image: Image.Image) -> str | None:
-    return image.format or image.info.get("format")
-
-
 def _upright(image: Image.Image) -> Image.Image:
     # needed for the conversion to 8 bits, but lost by decoding and transposing
     facts: dict[str | tuple[int, int], Any] = {
@@ -394,7 +390,7 @@ def _shown(
 def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
     """The range of a single image: from its number of bits if known, otherwise from its extremes."""
     # some versions of Pillow widen PNG and PGM to "I", but their samples are 16-bit unsigned; Pillow already scales PGM
-    if samples.dtype == np.uint16 or _format(image) in ("PNG", "PPM"):
+    if samples.dtype == np.uint16 or (image.format or image.info.get("format")) in ("PNG", "PPM"):
         return ValueRange(0, 2 ** image.info.get("bits", DEEP) - 1)
     low, high = float(samples.min()), float(samples.max())
     return ValueRange(low, high if low < high else low + 1)

@@ -145,7 +145,7 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         ]
         if not partners:
             continue
-        if _in_drawing_directory(name):
+        if _below(name, DRAWINGS):
             drawings.append(name)
         elif looks_like_mask(images[name]):
             masks[name] = min(partners, key=lambda other: _distance(PurePosixPath(name), PurePosixPath(other)))
@@ -164,7 +164,7 @@ class _Named:
     @classmethod
     def of(cls, name: str) -> "_Named":
         directory, _, own = stem(name).rpartition("/")
-        return cls(directory, own, without_ending(own), _in_mask_directory(name))
+        return cls(directory, own, without_ending(own), _below(name, DIRECTORIES | DRAWINGS))
 
 
 def _suspicious_directories(
@@ -238,14 +238,9 @@ def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
     return mask.parent != image.parent, mask.parent.name != image.parent.name, natural_key(str(image))
 
 
-def _in_mask_directory(name: str) -> bool:
-    """Whether a file is in a directory of masks or drawings."""
-    return any(part.lower() in DIRECTORIES or part.lower() in DRAWINGS for part in name.split("/")[:-1])
-
-
-def _in_drawing_directory(name: str) -> bool:
-    """Whether a file is in a directory of drawings."""
-    return any(part.lower() in DRAWINGS for part in name.split("/")[:-1])
+def _below(name: str, directories: frozenset[str]) -> bool:
+    """Whether a file is in a directory of one of these names."""
+    return any(part.lower() in directories for part in name.split("/")[:-1])
 
 
 def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[np.ndarray, "h w"]:

@@ -72,30 +72,20 @@ class Polygons:
         return np.asarray(picture)
 
 
-@dataclass(frozen=True, eq=False)
-class MaskRegion:
+def mask_region(source: str | np.ndarray) -> Inspected:
     """The region of a mask array, a mask file, or a directory of mask files whose union is used."""
-
-    source: str | np.ndarray
-
-    def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        """The mask at the size of a photo."""
-        return load_mask(self.source, (height, width))
+    return lambda width, height: load_mask(source, (height, width))
 
 
-@dataclass(frozen=True, eq=False)
-class WithData:
-    """The inspected pixels of a photo that have data, see `codegraph_jax.data.value_range`."""
+def _with_data(source: Source, value_range: ValueRange | None, within: Inspected) -> Inspected:
+    """The pixels of a photo inside a region that have data, see `codegraph_jax.data.value_range`."""
 
-    source: Source
-    value_range: ValueRange | None
-    within: Inspected
+    def inspected(width: int, height: int) -> Bool[np.ndarray, "h w"]:
+        has_data = load_image(source, value_range).info.get("has_data")
+        region = within(width, height)
+        return region if has_data is None else region & load_mask(has_data, (height, width))
 
-    def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        """The inspected pixels of the photo."""
-        has_data = load_image(self.source, self.value_range).info.get("has_data")
-        inspected = self.within(width, height)
-        return inspected if has_data is None else inspected & load_mask(has_data, (height, width))
+    return inspected
 
 
 def where_data(
@@ -110,7 +100,7 @@ def where_data(
     """
     whole = inspected or [everything] * len(sources)
     return [
-        WithData(source, value_range, within) if i in incomplete else within
+        _with_data(source, value_range, within) if i in incomplete else within
         for i, (source, within) in enumerate(zip(sources, whole))
     ]
 
@@ -143,7 +133,7 @@ class Roi:
         """
         path = Path(place)
         if path.is_dir():
-            own = {name: MaskRegion(found) for name, found in mask_index(place).items()}
+            own = {name: mask_region(found) for name, found in mask_index(place).items()}
             if not own:
                 raise ConfigError(f"{WHERE}: {place!r} contains no images")
             return cls(place, own=own)
@@ -157,12 +147,12 @@ class Roi:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
             raise ConfigError(f"{WHERE}: {place!r} is all black, so nothing would be inspected")
-        return cls(place, MaskRegion(place))
+        return cls(place, mask_region(place))
 
     @classmethod
     def of(cls, roi: "str | np.ndarray") -> "Roi":
         """A region from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
-        return cls.load(roi) if isinstance(roi, str) else cls("array", MaskRegion(np.asarray(roi) != 0))
+        return cls.load(roi) if isinstance(roi, str) else cls("array", mask_region(np.asarray(roi) != 0))
 
     def each(self, names: Sequence[str]) -> list[Inspected]:
         """The regions of the photos with these names.

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -171,14 +171,13 @@ def _again(original: Defect, rng: np.random.Generator) -> Defect:
     """The same defect on another part, with small deviations."""
     u, v = rng.normal(0, 0.006, 2)
     angle, size, depth = rng.normal(0, 0.03), rng.normal(1, 0.03), rng.normal(1, 0.06)
-    return Defect(
-        original.kind,
-        original.u + float(u),
-        original.v + float(v),
-        original.angle + float(angle),
-        original.size * float(size),
-        original.depth * float(depth),
-        original.shape,
+    return replace(
+        original,
+        u=original.u + float(u),
+        v=original.v + float(v),
+        angle=original.angle + float(angle),
+        size=original.size * float(size),
+        depth=original.depth * float(depth),
     )
 
 

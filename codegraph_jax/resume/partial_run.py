@@ -77,7 +77,7 @@ class PartialRun:
     def find_table(
         self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
-        """The saved distances of one layer, see `stores.TableStore`; None unless the layer is complete."""
+        """The saved distances of one layer, see `stores.ResumeStore`; None unless the layer is complete."""
         table = self._read_table(layer, _identity(keys, references, radius), allocate) if self._resumed else None
         self.found_layers += table is not None
         return table

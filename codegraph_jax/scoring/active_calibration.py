@@ -15,6 +15,7 @@ report/active_calibration.js computes the same in the browser: change both. test
 compares them. For reasons see docs/method.md, section 5.1; the study `answers` measures the method on labelled sets.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -397,14 +398,5 @@ def _count(
     def below(k: int) -> float:
         return float(weights @ scipy.special.expit(1.702 * (k + 0.5 - mean) / deviation))
 
-    low, high = (_first(below, most, share) for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
+    low, high = (bisect_left(range(most), share, key=below) for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
     return Count(float(weights @ mean), low, high, total)
-
-
-def _first(below: Any, most: int, share: float) -> int:
-    """The least k in [0, most] with below(k) >= share, by bisection."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if below(middle) >= share else (middle + 1, high)
-    return low

@@ -23,8 +23,8 @@ class LayerTable(Protocol):
     def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]: ...
 
 
-class TableStore(Protocol):
-    """A store for the distances of layers.
+class ResumeStore(FeatureStore, Protocol):
+    """Features and distances that are kept so that an interrupted run can be resumed.
 
     A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`), the references
     and the radius.
@@ -41,15 +41,11 @@ class TableStore(Protocol):
         """Stores the distances of a layer."""
 
 
-class ResumeStore(FeatureStore, TableStore, Protocol):
-    """Features and distances that are kept so that an interrupted run can be resumed."""
-
-
 @dataclass(frozen=True)
 class StoredLayers:
-    """A `TableStore` for the layers of one set of images."""
+    """The stored tables of one set of images."""
 
-    store: TableStore
+    store: ResumeStore
     keys: Sequence[bytes]
     references: Int[np.ndarray, " m"]
     radius: int
