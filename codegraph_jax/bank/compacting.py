@@ -22,14 +22,7 @@ MOST_CANDIDATES = 1 << 17
 
 @dataclass(frozen=True)
 class Candidates:
-    """The patches of a set that may enter a pool.
-
-    Attributes:
-        comparison: comparison of all images of the run.
-        options: degrees, grid and precision of the bank.
-        scores: patch scores of the set in each layer and degree; l arrays [r, n, p].
-        allowed: patches that may enter a pool [n, p].
-    """
+    """The patches of a set that may enter a pool (`allowed`), with their scores in each layer and degree."""
 
     comparison: Comparison
     options: TileOptions

@@ -36,14 +36,7 @@ from codegraph_jax.similarity.query import query_options
 
 
 class BankInputs(NamedTuple):
-    """Results of a run from which a bank is made.
-
-    Attributes:
-        comparison: comparison of all images of the run.
-        found: recurring patterns of the set.
-        taken_out: patches that are excluded from the references.
-        decided: score, threshold and flags of the photos.
-    """
+    """Results of a run from which a bank is made: comparison, patterns, what the references exclude, and decisions."""
 
     comparison: Comparison
     found: Consistency

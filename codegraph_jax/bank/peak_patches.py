@@ -16,12 +16,7 @@ APART = 5
 
 @dataclass(frozen=True)
 class PeakPatches:
-    """Peak patches of one or several images.
-
-    Attributes:
-        vectors: unit vectors from `signature.patch_vectors` [m, d].
-        scores: patch scores, the distances to normal patches [m].
-    """
+    """Peak patches of one or several images: unit vectors of `signature.patch_vectors`, and their scores."""
 
     vectors: Float[np.ndarray, "m d"]
     scores: Float[np.ndarray, " m"]
@@ -84,12 +79,9 @@ MOST_PEAKS = 3000
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The bank's set, scored by the bank.
+    """The bank's set, scored by the bank: image scores, and peak patches of the images that were not flagged.
 
-    Attributes:
-        scores: image scores [n].
-        proven: members of a recurring defect, which are excluded from the calibration [n].
-        peak_patches: peak patches of the images that were not flagged.
+    Members of a recurring defect (`proven`) are excluded from the calibration.
     """
 
     scores: Float[np.ndarray, " n"]

@@ -17,11 +17,9 @@ from codegraph_jax.similarity.removal import ReferenceMask
 class Filter:
     """References and patches that scores must not use.
 
-    Attributes:
-        pairs: references excluded for an image [n, m].
-        removed: patches removed from all references; they are still scored [n, p].
-        masks: references excluded for some patches.
-        clipped: patches that count as normal: their scores are lowered to the median of their image [n, p].
+    `pairs` are references excluded for an image, `masks` for some patches; `removed` patches are removed from all
+    references, and still scored; scores of `clipped` patches, which count as normal, are lowered to the median of their
+    image.
     """
 
     pairs: Bool[np.ndarray, "n m"]

@@ -26,14 +26,10 @@ FEWEST_OUTSIDE = 5
 class PatternTest:
     """Limits that a patch must exceed to show the pattern of a community.
 
-    Its score must grow without the community (the dependency s(x | outside) / s(x) is high compared with patches of
-    images outside), and must then be anomalous (s(x | outside) is high compared with scores of images outside). The
-    second limit keeps patches of normal parts that merely resemble each other.
-
-    Attributes:
-        outside: columns of the references that do not belong to the community [o].
-        min_ratio: limit of s(x | outside) / s(x).
-        min_outside_score: limit of s(x | outside).
+    Its score must grow without the community: the ratio of its score by the references outside (at these columns) to
+    its score is high compared with patches of images outside. It must then be anomalous: its score by the references
+    outside is high compared with scores of images outside, which keeps patches of normal parts that merely resemble
+    each other.
     """
 
     outside: Int[np.ndarray, " o"]

@@ -25,12 +25,7 @@ def empty_graph() -> "nx.Graph":
 
 @dataclass(frozen=True)
 class PatchBox(JsonFields):
-    """A rectangle of patches of one image that show the pattern of its group.
-
-    Attributes:
-        image: index of the image.
-        top, left, bottom, right: edges as fractions of the image's height and width, in [0, 1].
-    """
+    """A rectangle of patches that show the pattern of a group on an image; edges are fractions of it in [0, 1]."""
 
     image: int
     top: float
@@ -88,12 +83,10 @@ class Group(JsonFields):
 
 @dataclass(frozen=True)
 class PatternMatch(JsonFields):
-    """A known pattern, and the images on which it is recognised.
+    """A known pattern, and the images on which it is recognised, ascending.
 
-    Attributes:
-        pattern: the pattern, with the counts of the previous batch.
-        number: number of the group that shares it, or a new number after those of the groups.
-        images: image indices of members and other images that show it, ascending; may be empty.
+    The pattern has the counts of the previous batch. The number is that of a group that shares it, or a new one after
+    those of the groups.
     """
 
     pattern: Pattern

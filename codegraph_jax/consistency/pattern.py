@@ -24,9 +24,7 @@ nine products, each against all others: no two are confused."""
 class Product:
     """Mean image feature of a product, so that verdicts are not applied to another product.
 
-    Attributes:
-        mean: direction of the mean image feature, as integers [d].
-        limit: cosine with it that most images of the product exceed.
+    The mean is a direction in integers; most images of the product exceed the limit of the cosine with it.
     """
 
     mean: Int8[np.ndarray, " d"]

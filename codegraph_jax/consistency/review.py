@@ -76,15 +76,10 @@ class ManualThreshold(JsonFields):
 
 @dataclass(frozen=True)
 class Review:
-    """Verdicts on patterns and on photos.
+    """Verdicts on patterns, and answers to photos by their digests.
 
-    Attributes:
-        feature_identity: weights and settings behind the features (`backbones.feature_identity`), without which
-            signatures cannot be used.
-        patterns: patterns with a person's verdict.
-        photos: answers by the digest of the photo.
-        thresholds: thresholds set by hand, by category.
-        at_most: the greatest share of the photos that may be defective, by category.
+    Signatures cannot be used without the weights and settings behind the features (`backbones.feature_identity`).
+    Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category.
     """
 
     feature_identity: Mapping[str, Any]

@@ -11,13 +11,7 @@ from codegraph_jax.data.frame import Content, Frame
 
 @dataclass(frozen=True)
 class Placement:
-    """The positions of n photos in their grids, and the patches that are inspected.
-
-    Attributes:
-        frame: frame of all photos.
-        sizes: width and height of each photo in pixels [n, 2].
-        inspected: patches that are inspected [n, p]; None: all.
-    """
+    """The positions of n photos of these (width, height) in their grids, and the inspected patches; None: all."""
 
     frame: Frame
     sizes: Int[np.ndarray, "n 2"]

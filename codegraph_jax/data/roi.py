@@ -112,13 +112,7 @@ def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
 
 @dataclass(frozen=True)
 class Roi:
-    """The region of interest of each photo of a set.
-
-    Attributes:
-        place: path of the file or directory.
-        shared: region of all photos; None: each photo has its own.
-        own: regions by the `stem` of the photo's name.
-    """
+    """The region of interest of each photo of a set, from a file or directory: shared, or by the `stem` of its name."""
 
     place: str
     shared: Inspected | None = None

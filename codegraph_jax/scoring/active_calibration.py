@@ -51,12 +51,7 @@ INTERVAL = 0.9
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of the parameters and their log prior probabilities, axis by axis.
-
-    Attributes:
-        levels: number of rank levels, see `LEVELS`.
-        axes: values and log prior of t, w, floor and ceiling.
-    """
+    """Values and log prior probabilities of t, w, floor and ceiling, axis by axis, at so many `LEVELS` of ranks."""
 
     levels: int
     axes: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
@@ -106,13 +101,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Count:
-    """An estimated number of photos.
-
-    Attributes:
-        expected: its mean.
-        low, high: interval with probability `INTERVAL`.
-        total: expected total, of all good or of all defective photos.
-    """
+    """An estimated number of photos: mean, interval with probability `INTERVAL`, and total of good or defective ones"""
 
     expected: float
     low: int
@@ -122,12 +111,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected errors of the threshold in this set.
-
-    Attributes:
-        false_alarms: good parts that are flagged.
-        misses: defective parts that are not flagged.
-    """
+    """Expected errors of the threshold in this set: good parts that are flagged, and defective parts that are not."""
 
     false_alarms: Count
     misses: Count

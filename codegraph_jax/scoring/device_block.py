@@ -29,10 +29,7 @@ WINDOWS = 4
 class DeviceBlock:
     """A `HostBlock` on a device, with the same methods; programs compute statistics of all s images.
 
-    Attributes:
-        values: distances; infinite in padding rows and columns [s, t, p].
-        references: m, the number of columns without padding.
-        chosen: indices of the images of the block [b].
+    `values` are infinite in padding rows and columns, beyond the m references.
     """
 
     values: Float[Array, "s t p"]

@@ -21,12 +21,7 @@ Columns = Int[np.ndarray, " c"] | slice
 
 @dataclass(frozen=True)
 class HostBlock:
-    """Distances of the patches of b images to m references; infinite for excluded references.
-
-    Attributes:
-        values: distances of s images [s, m, p].
-        chosen: indices of the images of the block, possibly repeated [b].
-    """
+    """Distances of the patches of b images, `chosen` (possibly repeated) among s; infinite for excluded references."""
 
     values: Float[np.ndarray, "s m p"]
     chosen: Int[np.ndarray, " b"]

@@ -22,13 +22,7 @@ RIDGE = 1e-8
 
 
 class Sample(NamedTuple):
-    """Weighted parameters.
-
-    Attributes:
-        latent: parameters [b, d].
-        weights: posterior weights, summing to 1 [b].
-        log_evidence: logarithm of the marginal likelihood.
-    """
+    """Parameters, their posterior weights, which sum to 1, and the logarithm of the marginal likelihood."""
 
     latent: Float[np.ndarray, "b d"]
     weights: Float[np.ndarray, " b"]

@@ -28,12 +28,7 @@ def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.n
 
 
 class ReferenceSubset(NamedTuple):
-    """References that a score uses.
-
-    Attributes:
-        columns: their columns in the tables of a comparison, ascending [c].
-        k: number of nearest references that a score averages.
-    """
+    """References that a score uses, by their columns in the tables of a comparison; k of them are averaged."""
 
     columns: Int[np.ndarray, " c"]
     k: int

@@ -107,12 +107,9 @@ class _MonotoneLogarithm:
 
 @dataclass(frozen=True)
 class ScoreFit:
-    """A fit to the scores of a set.
+    """A fit to a set: the distribution of normal scores, and the probability that each image is anomalous.
 
-    Attributes:
-        law: distribution of the scores of normal images.
-        anomalous: probability that each image is anomalous [n].
-        even: probability that all images are normal with scores as evenly spread as those of two equal halves.
+    `even` is the probability that all images are normal with scores as evenly spread as those of two equal halves.
     """
 
     law: NormalScores

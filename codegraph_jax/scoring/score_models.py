@@ -55,11 +55,9 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated:
-    """Normal and anomalous images.
+    """Normal and anomalous images, with a share of anomalies between two ranks in its prior (`share_rank`).
 
-    Attributes:
-        least, most: range of the share of anomalies, as ranks in its prior (`share_rank`).
-        within: prior weight of the model per unit of rank.
+    `within` is the prior weight of the model per unit of rank.
     """
 
     least: float

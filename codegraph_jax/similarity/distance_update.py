@@ -90,10 +90,8 @@ class Reference(NamedTuple):
 class Centres(NamedTuple):
     """Centres of the removed patches.
 
-    Attributes:
-        vectors: the centres [q, c].
-        radii: largest distance of the patches of each reference image that belong to a centre; minus infinity if there
-            are none [a, q].
+    `radii` are the largest distances of the patches of each reference image that belong to a centre; minus infinity if
+    there are none.
     """
 
     vectors: Float[np.ndarray, "q c"]
@@ -129,11 +127,9 @@ def _apart(products: Float[np.ndarray, "e q"], centres: Float[np.ndarray, "q c"]
 
 
 class DistanceUpdate:
-    """Distances of the patches of b images to the a reference images that lose patches.
+    """Distances of the patches of b images to the a reference images that lose patches [b, a, p].
 
-    Attributes:
-        old: distances with all patches [b, a, p].
-        new: distances without the removed patches, where they have been updated [b, a, p].
+    `old` are those with all patches, and `new` those without the removed ones, where they have been updated.
     """
 
     def __init__(

@@ -32,14 +32,10 @@ class PatchScoreError(UserError):
 
 @dataclass(frozen=True)
 class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
-    """A read-only sequence of the distances of every layer.
+    """A read-only sequence of the distances of every layer [r, n, m, p].
 
-    Attributes:
-        tables: distances of each layer [r, n, m, p].
-        layers: normalised patch tokens of each layer, of the images of this process.
-        counts: number of images of each process; its images are consecutive.
-        references: indices of the m reference images, in ascending order.
-        options: degrees, grid and precision of the distances.
+    `layers` has the normalised patch tokens of the images of this process, and `counts` the number of images of each
+    process, which are consecutive. `references` are the indices of the m reference images, in ascending order.
     """
 
     tables: Sequence[Float[np.ndarray, "r n m p"]]

@@ -30,14 +30,10 @@ from codegraph_jax.similarity.time_estimate import compares_everything
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """The distances that stay on devices.
+    """The distances that stay on devices, which share the images: those of `kept` of the layers.
 
-    Attributes:
-        kept: number of layers whose distances stay.
-        layers: number of layers that are compared.
-        bytes: estimated memory of everything on one device.
-        size: number of images of a device, and of references, to which tables are padded.
-        devices: number of devices that share the images.
+    Tables are padded to `size`, images of a device and references; everything on one device takes an estimated number
+    of bytes.
     """
 
     kept: int
@@ -68,13 +64,8 @@ class DevicePlan:
 class SetPlan:
     """One set of images and how it is compared.
 
-    Attributes:
-        images: images of the set, or their tokens.
-        added: further images, which are scored against the set.
-        inspected: inspected region of each image, of `added` images last; empty: everything.
-        frame: how images are divided into grids of patches.
-        memory: memory on the host.
-        device: distances that stay on devices; None: distances are stored on the host.
+    `added` images are scored against the set; `inspected` has the region of each image, of added ones last, and is
+    empty if everything is inspected. Without a device plan, distances are stored on the host.
     """
 
     images: Sequence[Source] | TokenSet

@@ -35,12 +35,9 @@ IMAGES, PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class Reach:
-    """Which patches are compared.
+    """Which patches are compared: those within a radius (a number or `all`) of the patches of so many references (0: all).
 
-    Attributes:
-        radius: value of `config.similarity.radius`, a number or `all`.
-        references: number of reference images; 0: all.
-        reason: one line for the user; empty if nothing was chosen.
+    The reason is one line for the user; empty if nothing was chosen.
     """
 
     radius: str

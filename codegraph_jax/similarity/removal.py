@@ -29,12 +29,7 @@ SPARE = 2
 
 
 class ReferenceMask(NamedTuple):
-    """References that are not used for some patches.
-
-    Attributes:
-        columns: columns of the references [c].
-        patches: the patches [n, p].
-    """
+    """References, by their columns, that are not used for some patches."""
 
     columns: Int[np.ndarray, " c"]
     patches: Bool[np.ndarray, "n p"]
@@ -42,13 +37,7 @@ class ReferenceMask(NamedTuple):
 
 @dataclass(frozen=True)
 class ExcludedReferences:
-    """Which of c references are not used for which patches of n images.
-
-    Attributes:
-        images: references that are not used for an image [n, c].
-        masks: references that are not used for some patches; their columns are among the c.
-        patches: number of patches of an image.
-    """
+    """Which of c references are not used for which patches of n images; the columns of `masks` are among the c."""
 
     images: Bool[np.ndarray, "n c"]
     masks: Sequence[ReferenceMask]
@@ -83,13 +72,9 @@ class ExcludedReferences:
 
 
 class Changes(NamedTuple):
-    """The e distances of one layer and degree that change when patches are removed from the references.
+    """The e distances [image, column, patch] of one layer and degree that change when patches are removed.
 
-    Attributes:
-        image: their first index in the table of distances [n, m, p].
-        column: their second index.
-        patch: their third index.
-        distance: their new values; infinite if a reference image has no patch left.
+    A new distance is infinite if a reference image has no patch left.
     """
 
     image: Int[np.ndarray, " e"]
@@ -104,12 +89,9 @@ class Changes(NamedTuple):
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The distances that a score depends on.
+    """The distances that a score depends on: the k smallest to the references at some columns.
 
-    Attributes:
-        columns: columns of the references to use [c].
-        k: number of smallest distances that the score averages.
-        exclude: called with the index of an image and its distances [c, p]; makes excluded ones infinite, in place.
+    `exclude` is called with the index of an image and its distances [c, p], and makes excluded ones infinite, in place.
     """
 
     columns: Int[np.ndarray, " c"]

@@ -19,10 +19,8 @@ Shards = Int[np.ndarray, "d 2"]
 class PairListing:
     """Pairs (row, partner), ordered by row; memory grows with the rows and the sequences, not with the pairs.
 
-    Attributes:
-        offsets: number of pairs before each row, then the number of all pairs [rows+1].
-        begin: index in `partners` of the first partner of each row [rows].
-        partners: concatenated sequences of partners.
+    `offsets` are the numbers of pairs before each row, and of all pairs; `begin` is the index of the first partner of
+    each row in the concatenated sequences of partners.
     """
 
     offsets: Int[np.ndarray, " rows+1"]
@@ -97,11 +95,8 @@ def pairs_of_shards(
 class RingStep:
     """The pairs of one call: on each device, pairs of an image of its own shard with an image of the remote shard.
 
-    Attributes:
-        step: number of places that the remote shards have moved around the ring.
-        own: index of the first image of each pair in the own shard; 0 for padding [d, b].
-        remote: index of the second image in the remote shard; 0 for padding [d, b].
-        valid: which pairs are not padding [d, b].
+    The remote shards have moved `step` places around the ring. Indices are those in the shards; pairs that are not
+    `valid` are padding.
     """
 
     step: int

@@ -61,13 +61,7 @@ class StoredLayers:
 
 
 class DeviceMean(NamedTuple):
-    """Mean distances over layers and degrees, of some images on a device.
-
-    Attributes:
-        values: the distances; infinite in padded rows and columns [s, t, p].
-        images: number of images, at most s.
-        references: number of references, at most t.
-    """
+    """Mean distances over layers and degrees, of some images on a device; infinite in padded rows and columns."""
 
     values: Float[Array, "s t p"]
     images: int

@@ -28,12 +28,10 @@ from codegraph_jax.similarity.windows import window_maxima
 class PatchSet(NamedTuple):
     """The patches of one layer, prepared for a kernel.
 
-    Attributes:
-        vectors: for `reuse`, the normalised tokens [n, p, c]; otherwise the unit vectors of each degree [n, p, c],
-            padded for `fused_gpu`. In bfloat16 they are stored by `aggregation.as_bits`, except for the fused kernels.
-        scales: for `reuse`, the inverse norms of every degree [r, n, p]; otherwise empty [0, n, p].
-        penalty: 0, or minus infinity for patches that are not used as references [q, n, p]; q = 2 to get distances with
-            and without some patches, otherwise 1.
+    `vectors` are the normalised tokens for `reuse`, otherwise the unit vectors of each degree, padded for `fused_gpu`;
+    in bfloat16 they are stored by `aggregation.as_bits`, except for the fused kernels. `scales` are the inverse norms
+    of every degree for `reuse`. The penalty is 0, or minus infinity for patches that are not used as references; q = 2
+    to get distances with and without some patches, otherwise 1.
     """
 
     vectors: tuple[Shaped[Array, "n p c"], ...]

@@ -33,12 +33,9 @@ AFFORDABLE, ON_ACCELERATORS = {"cpu": 2e14}, 2e17
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated time of one category.
+    """Estimated seconds of one category, in which each image is compared with so many references.
 
-    Attributes:
-        features: seconds for the features; None if the operations of the backbone are not known.
-        distances: seconds for the distances.
-        references: number of images that each image is compared with.
+    Those of the features are None if the operations of the backbone are not known.
     """
 
     features: float | None
