@@ -169,7 +169,7 @@ class SimilarityConfig:
 
 
 SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "relative", "mean_peak", "peak_neighbours")
-"""Names of scores, which `codegraph_jax.scoring.variants` defines."""
+"""Names of scores, which `codegraph_jax.scoring.scores` defines."""
 
 
 def read_score(text: str) -> None:
@@ -191,7 +191,7 @@ class ScoringConfig:
 
     score: str = field(default="standard", metadata={"reads": read_score} | path_like())
     """The score (docs/research.md): `standard`, mutual scoring; `few`, `contrast`, `few_contrast`, `fine`, `nearest`,
-    `relative`, `mean_peak` or `peak_neighbours`, variants of it; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
+    `relative`, `mean_peak` or `peak_neighbours`; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: str = field(default="auto", metadata=switch())

@@ -28,7 +28,7 @@ from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
-from codegraph_jax.consistency.filtered import Filter, variant_scores
+from codegraph_jax.consistency.filtered import Filter, patch_scores_by_name
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
@@ -51,7 +51,7 @@ from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import ReferenceSubset, neighbour_count, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
-from codegraph_jax.scoring.variants import Variant, variant_of
+from codegraph_jax.scoring.scores import Score, score_of
 from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
@@ -75,7 +75,7 @@ class CoDeGraph:
         backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the methods of
             `Backbone`; or a loaded backbone (`backbones.load_backbone`).
         score: replaces `config.scoring.score`; also your own, a function of (distances [m, p], k) that returns the
-            scores of p patches, or a `scoring.variants.Variant` (docs/research.md).
+            scores of p patches, or a `scoring.scores.Score` (docs/research.md).
         **fields: shorthand for other fields of `config.backbone`, such as `image_size` and `weights`.
 
     Examples:
@@ -96,15 +96,15 @@ class CoDeGraph:
         config: Config | str | None = None,
         *,
         backbone: str | Backbone | None = None,
-        score: str | Variant | PatchScore | None = None,
+        score: str | Score | PatchScore | None = None,
         **fields: Any,
     ):
         settings, loaded = backbone_settings(config, backbone, fields)
-        self.variant = variant_of(settings.scoring.score if score is None else score)
+        self.chosen_score = score_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
-            check_bank(settings, settings.bank.references, self.variant)
+            check_bank(settings, settings.bank.references, self.chosen_score)
         mesh = device_mesh(settings.parallel)
         if isinstance(loaded, PrecomputedBackbone):
             # kernel and precision are chosen when the tokens are known
@@ -162,7 +162,7 @@ class CoDeGraph:
                 `config.data.unreadable` is `error`, the default without `config`. With `skip`, `result.kept` lists the
                 images that were scored.
         """
-        self._check(bank_references, review, self.variant)
+        self._check(bank_references, review, self.chosen_score)
         comparison = self.compare(images, progress, added, roi)
         return self.score(comparison, bank_references=bank_references, review=review)
 
@@ -219,7 +219,7 @@ class CoDeGraph:
             >>> CoDeGraph(backbone="precomputed").detect_features(tokens).patch_scores.shape
             (6, 4, 5)
         """
-        self._check(0, review, self.variant)
+        self._check(0, review, self.chosen_score)
         comparison = self.compare_features(layers, grid, image_features, progress, patch_size=patch_size)
         return self.score(comparison, review=review)
 
@@ -295,7 +295,7 @@ class CoDeGraph:
         review: Review | None = None,
         category: str = "",
         constants: MethodConstants = CONSTANTS,
-        score: str | Variant | PatchScore | None = None,
+        score: str | Score | PatchScore | None = None,
     ) -> DetectionResult:
         """The fast half of `detect`: scores, recurring patterns, and filtered scores.
 
@@ -309,8 +309,8 @@ class CoDeGraph:
             score: replaces the score of the detector.
         """
         consistency = consistency or self.config.consistency
-        variant = self.variant if score is None else variant_of(score)
-        self._check(bank_references, review, variant)
+        chosen = self.chosen_score if score is None else score_of(score)
+        self._check(bank_references, review, chosen)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
@@ -322,11 +322,11 @@ class CoDeGraph:
                 recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns, constants)
         with clock("scoring"):
             filtered = taken_out if consistency.filter != "off" else None
-            patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered, variant)
-            decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers, variant)
+            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, layer_scores, filtered, chosen)
+            decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers, chosen)
             scores = decided.scores
-            if variant.rescoring:
-                scores = variant.rescoring(scores, comparison, decided.patch_scores)
+            if chosen.rescoring:
+                scores = chosen.rescoring(scores, comparison, decided.patch_scores)
             elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, taken_out, decided)
@@ -339,12 +339,12 @@ class CoDeGraph:
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
-    def _check(self, bank_references: int, review: Review | None, variant: Variant) -> None:
+    def _check(self, bank_references: int, review: Review | None, chosen: Score) -> None:
         """Checks the arguments of `score` before the slow half."""
         if bank_references and isinstance(self.backbone, PrecomputedBackbone):
             raise UserError("a bank scores new photos and needs a backbone; this detector has precomputed features")
         if bank_references:
-            check_bank(self.config, bank_references, variant)
+            check_bank(self.config, bank_references, chosen)
         if review is not None:
             review.check(self.feature_identity)
 
@@ -382,7 +382,7 @@ class CoDeGraph:
         other, config = copy.copy(self), with_defaults(config, self.backbone)
         changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
         other.config = replace(self.config, **changed)
-        other.variant = variant_of(config.scoring.score)
+        other.chosen_score = score_of(config.scoring.score)
         return other
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":

@@ -29,8 +29,8 @@ from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps, scale_ends
 from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS, PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
+from codegraph_jax.scoring.scores import STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.scoring.variants import STANDARD
 from codegraph_jax.similarity.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DetectionResult:
             not determined.
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
-        score_name: name of the score in `patch_scores` and `scores` (`scoring.variants`).
+        score_name: name of the score in `patch_scores` and `scores` (`scoring.scores`).
         scores_by_name: image scores by name of the score, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
         compared: number of `references`, and `radius` as in `config.similarity.radius`.
@@ -435,7 +435,7 @@ class DetectionResult:
             value_range=features.value_range,
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
-            score_name=decided.variant,
+            score_name=decided.score_name,
             scores_by_name=decided.scores_before_marks,
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},

@@ -1,7 +1,7 @@
 """The task `answers`: accuracy of threshold and score after a few answers, which come from the labels of sets.
 
 Each set is detected once. Its labels then answer the questions of `ActiveCalibrator`, for the standard score alone and
-for all variants. Resampled sets (80 % of the photos, drawn without replacement) measure the variation of the results;
+for all scores. Resampled sets (80 % of the photos, drawn without replacement) measure the variation of the results;
 sets reduced to few defective photos measure false alarms and recall if defects are rare.
 """
 
@@ -23,7 +23,7 @@ from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.metrics import image_metrics
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from codegraph_jax.scoring.variants import STANDARD
+from codegraph_jax.scoring.scores import STANDARD
 
 Scores = Mapping[str, Float[np.ndarray, " n"]]
 SHARE = 0.8
@@ -148,7 +148,7 @@ def simulate(
     Args:
         name: name of the set.
         mutual: scores of mutual scoring alone.
-        scores: scores by variant.
+        scores: scores by name.
         labels: True for defective photos; the answers.
         config: the numbers of answers.
     """

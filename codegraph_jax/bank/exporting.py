@@ -26,7 +26,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.tokens import image_tokens
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.variants import variant
+from codegraph_jax.scoring.scores import NAMED_SCORES
 
 PLATFORMS = ("cpu", "cuda")
 LOADER = "exported_scorer.py"
@@ -51,7 +51,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     prepared, grid = pool.prepared, bank.frame.grid
     variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
     defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.source == "photo"]
-    contrast = variant(bank.variant).contrast
+    contrast = NAMED_SCORES[bank.score_name].contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
         mean, std = (jnp.asarray(values, jnp.float32) for values in (backbone.mean, backbone.std))

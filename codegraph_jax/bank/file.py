@@ -24,12 +24,12 @@ from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, read_te
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
+from codegraph_jax.scoring.scores import NAMED_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.scoring.variants import STANDARD, variant
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 8
+FORMAT = 9
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
@@ -59,7 +59,7 @@ class StoredBank:
         value_range: conversion of samples that do not have 8 bits, as in the set; None: the set had none.
         frame: how photos become grids of patches.
         roi: the inspected region, stretched over every photo; None: everything.
-        variant: name of the score (`scoring.variants`).
+        score_name: name of the score (`scoring.scores`).
         marks: patterns from single photos with an answer; the last revision lists those in use.
         product: features that identify the product of the set.
         stored_as: type of the patch tokens in the file.
@@ -79,7 +79,7 @@ class StoredBank:
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None
     product: Product
-    variant: str = field(default=STANDARD.name, kw_only=True)
+    score_name: str = field(default=STANDARD.name, kw_only=True)
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
     stored_as: str = field(default="float16", kw_only=True)
     largest: int = field(default=0, kw_only=True)
@@ -129,7 +129,7 @@ class StoredBank:
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
             "value_range": self.value_range.as_json() if self.value_range else None,
-            "variant": self.variant,
+            "score_name": self.score_name,
             "marks": [mark.as_json() for mark in self.marks],
             "product": self.product.as_json(),
             "largest": self.largest,
@@ -247,7 +247,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
-        variant=variant(str(about["variant"])).name,
+        score_name=NAMED_SCORES[str(about["score_name"])].name,
         marks=tuple(Pattern.from_json(mark) for mark in about["marks"]),
         product=Product.from_json(about["product"]),
         stored_as=str(layers[0].dtype) if layers else "float16",

@@ -27,8 +27,8 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, neighbour_count, subset_scores
+from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW, NAMED_SCORES, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
-from codegraph_jax.scoring.variants import FEW, VARIANTS, Variant, variant
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.pairwise import require_several
@@ -44,7 +44,7 @@ class BankInputs(NamedTuple):
     decided: PhotoDecisions
 
 
-def check_bank(config: Config, references: int, chosen: Variant) -> None:
+def check_bank(config: Config, references: int, chosen: Score) -> None:
     """Checks that a bank with so many references, and the score `chosen` of the run, can be made.
 
     Raises:
@@ -54,10 +54,10 @@ def check_bank(config: Config, references: int, chosen: Variant) -> None:
         raise ConfigError(
             "config.features.aggregation: a bank compares plain means of neighbourhoods; leave it out, or save no bank"
         )
-    if chosen not in VARIANTS:
+    if chosen not in ANSWER_SCORES:
         raise ConfigError(
             f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
-            f"{', '.join(one.name for one in VARIANTS)}, or save no bank"
+            f"{', '.join(one.name for one in ANSWER_SCORES)}, or save no bank"
         )
     require_several("bank.size", references)
     if config.similarity.cells and config.bank.kind == "compact":
@@ -82,7 +82,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
         references, patch_scores = _pool(config, inputs)
     else:
         references, patch_scores = _images(config, inputs, wanted)
-    maps = variant(decided.variant).of_photo(patch_scores).reshape(-1, *grid)
+    maps = NAMED_SCORES[decided.score_name].of_photo(patch_scores).reshape(-1, *grid)
     proven = inputs.found.defect_members(own)
     calibration = _calibrated(maps, placement, proven, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
@@ -105,7 +105,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
         tokens=np.dtype(comparison.features.layers[0].dtype),
         patterns=[pattern for pattern in patterns if pattern],
         marks=tuple(marks),
-        variant=decided.variant,
+        score_name=decided.score_name,
         product=Product.of(images),
         calibration=calibration,
         calibration_set=calibration_set,
@@ -131,8 +131,8 @@ def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Ba
 
 
 def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
-    """The settings and the comparison for the score variant that the run has chosen."""
-    chosen, comparison = variant(inputs.decided.variant), inputs.comparison
+    """The settings and the comparison for the score that the run has chosen."""
+    chosen, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
     if chosen.few:
         fraction = min(FEW, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
@@ -156,11 +156,11 @@ def _calibrated(
     if rule == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
-        named = {decided.variant: scores}
+        named = {decided.score_name: scores}
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, rule)
     if rule == "score" and decided.answers.threshold is not None:
-        before_marks = decided.scores_before_marks[decided.variant][: len(scores)]
+        before_marks = decided.scores_before_marks[decided.score_name][: len(scores)]
         above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
@@ -196,7 +196,7 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
-    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
+    ordinary = NAMED_SCORES[inputs.decided.score_name].of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
     usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:own]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~taken_out.removed[:own] & ordinary

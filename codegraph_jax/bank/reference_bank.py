@@ -47,7 +47,7 @@ from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
-from codegraph_jax.scoring.variants import variant
+from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
 """Number of images whose features are in memory at once."""
@@ -180,7 +180,7 @@ class ReferenceBank(StoredBank):
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = self._of_variant(np.concatenate(scores), clipped)
+        patch_scores = self._of_score(np.concatenate(scores), clipped)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         single = np.array([pattern.source == "photo" for pattern in patterns], bool)
@@ -319,7 +319,7 @@ class ReferenceBank(StoredBank):
                 if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_variant(active.scores([layer[0] for layer in own], valid)[None], None)
+            scores = self._of_score(active.scores([layer[0] for layer in own], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part below the threshold needs no mark
             verdict: PatternVerdict = "defect" if defective else "variant"
@@ -384,12 +384,12 @@ class ReferenceBank(StoredBank):
         """The references in use after the last revision."""
         return self.references.at(self.history) if self.history[-1].last else self.references
 
-    def _of_variant(
+    def _of_score(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
     ) -> Float[np.ndarray, "n h w"]:
-        """Patch scores in the bank's variant, after the scores of harmless patches are lowered."""
+        """Patch scores by the score of the bank, after the scores of harmless patches are lowered."""
         lowered = scores if clipped is None else clip_to_median(scores, clipped)
-        return variant(self.variant).of_photo(lowered).reshape(-1, *self.frame.grid)
+        return NAMED_SCORES[self.score_name].of_photo(lowered).reshape(-1, *self.frame.grid)
 
     def _mark(
         self,
@@ -413,7 +413,7 @@ class ReferenceBank(StoredBank):
         digest = hashlib.blake2b(digest_size=6)
         for array in self.active_references.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        digest.update(repr((self.weights, self.variant, self.calibration.threshold)).encode())
+        digest.update(repr((self.weights, self.score_name, self.calibration.threshold)).encode())
         digest.update(repr(sorted(self.answered.items())).encode())
         for mark in self.known[len(self.patterns) :]:
             digest.update(repr((mark.verdict, mark.signature.limit)).encode() + mark.signature.prototypes.tobytes())

@@ -22,8 +22,8 @@ from codegraph_jax.consistency.signature import recognise_all
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.scores import STANDARD, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
-from codegraph_jax.scoring.variants import STANDARD, Variant
 from codegraph_jax.similarity.comparison import Comparison
 
 T = TypeVar("T")
@@ -86,16 +86,16 @@ class PhotoDecisions:
     """Score, threshold and flags of n photos.
 
     Attributes:
-        variant: name of the chosen score.
-        patch_scores: patch scores of this variant, with harmless marks lowered [n, h, w].
+        score_name: name of the chosen score.
+        patch_scores: patch scores of this score, with harmless marks lowered [n, h, w].
         scores: greatest value of each anomaly map [n].
-        scores_before_marks: greatest values before marks were lowered, by variant, to which threshold and answers
+        scores_before_marks: greatest values before marks were lowered, by score, to which threshold and answers
             apply [n].
         calibration: threshold and flags.
         answers: the answers, with the marks of the photos of this set.
     """
 
-    variant: str
+    score_name: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
     scores_before_marks: Mapping[str, Float[np.ndarray, " n"]]
@@ -137,11 +137,11 @@ def decide_photos(
     found: Consistency,
     config: ThresholdConfig,
     answers: Answers,
-    chosen: Variant = STANDARD,
+    chosen: Score = STANDARD,
 ) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 
-    `patch_scores` has those of every variant. Without answers, the label-free rule of `config` decides by the variant
+    `patch_scores` has those of every score. Without answers, the label-free rule of `config` decides by the score
     `chosen`.
     """
     features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
@@ -158,28 +158,28 @@ def decide_photos(
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
-        variant, threshold = answers.score, answers.threshold
+        name, threshold = answers.score, answers.threshold
     elif calibrator.answers:
-        variant, threshold = calibrator.chosen, calibrator.threshold
+        name, threshold = calibrator.chosen, calibrator.threshold
     elif answers.marks:
-        variant, threshold = chosen.name, calibration.threshold
+        name, threshold = chosen.name, calibration.threshold
     else:
         return label_free
-    if variant != chosen.name:
-        calibration = calibrate(scores[variant][:own], config, proven[:own])
+    if name != chosen.name:
+        calibration = calibrate(scores[name][:own], config, proven[:own])
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
     if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
     labels = answers.labels(keys)
-    answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)
-    maps, known = apply_marks(answers.marks, every_map[variant], features, own)
-    lowered = image_scores(maps, size, contents, of_map.get(variant))
+    answers = _with_marks(answers, labels, keys, every_map[name], scores[name], calibration, features)
+    maps, known = apply_marks(answers.marks, every_map[name], features, own)
+    lowered = image_scores(maps, size, contents, of_map.get(name))
     calibration = calibration.apply(lowered, proven | known)
     flagged = calibration.flagged.copy()
     for place, label in labels.items():
         if label is not None:
             flagged[place] = label
-    return PhotoDecisions(variant, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
+    return PhotoDecisions(name, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
 
 
 def _with_marks(

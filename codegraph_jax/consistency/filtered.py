@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
-from codegraph_jax.scoring.variants import FEW, STANDARD, VARIANTS, Variant
+from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW, STANDARD, Score
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.removal import ReferenceMask
@@ -44,14 +44,14 @@ def filtered_scores(
     return clip_to_median(mean_over_layers(rescored(comparison, subset, scores, taken_out)), taken_out.clipped)
 
 
-def variant_scores(
+def patch_scores_by_name(
     comparison: Comparison,
     fraction: float,
     standard: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter | None,
-    chosen: Variant = STANDARD,
+    chosen: Score = STANDARD,
 ) -> dict[str, Float[np.ndarray, "n p"]]:
-    """Patch scores of the chosen variant and of all of `VARIANTS` by all references, at least 0; the chosen one first.
+    """Patch scores of the chosen score and of all `ANSWER_SCORES` by all references, at least 0; the chosen one first.
 
     `standard` are the mutual scores with this fraction; without a filter nothing is excluded.
     """
@@ -67,11 +67,11 @@ def variant_scores(
 
     mutual = {few: layers_of(few, None) for few in (False, True)}
     found = {}
-    for variant in (chosen, *VARIANTS):
-        if variant.name not in found:
-            layers = layers_of(variant.few, variant.patch) if variant.patch else mutual[variant.few]
-            scores = mean_over_layers(variant.select(layers, comparison.options.degrees))
-            found[variant.name] = variant.of_photo(clip_to_median(scores, taken_out.clipped) if taken_out else scores)
+    for one in (chosen, *ANSWER_SCORES):
+        if one.name not in found:
+            layers = layers_of(one.few, one.patch) if one.patch else mutual[one.few]
+            scores = mean_over_layers(one.select(layers, comparison.options.degrees))
+            found[one.name] = one.of_photo(clip_to_median(scores, taken_out.clipped) if taken_out else scores)
     return found
 
 

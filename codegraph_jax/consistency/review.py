@@ -64,7 +64,7 @@ class PhotoReview(JsonFields):
 
 @dataclass(frozen=True)
 class ManualThreshold(JsonFields):
-    """A threshold set by hand, and the score (`scoring.variants`) that it is for."""
+    """A threshold set by hand, and the score (`scoring.scores`) that it is for."""
 
     score: str
     threshold: float

@@ -44,7 +44,7 @@ from codegraph_jax.report.wording import (
     several_products,
 )
 from codegraph_jax.scoring import photo_verdicts
-from codegraph_jax.scoring.variants import VARIANTS
+from codegraph_jax.scoring.scores import ANSWER_SCORES
 
 MOST_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
@@ -146,7 +146,7 @@ def write_page(
         "sets": _sets_data(outcomes),
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store(outcomes, draft)},
-        "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in VARIANTS}},
+        "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in ANSWER_SCORES}},
         "limits": {
             "p_value": photo_verdicts.LOOK_P_VALUE,
             "probability": photo_verdicts.LOOK_PROBABILITY,

@@ -101,7 +101,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Count:
-    """An estimated number of photos: mean, interval with probability `INTERVAL`, and total of good or defective ones"""
+    """An estimated number of photos: mean, interval with probability `INTERVAL`, and the total of good or bad ones."""
 
     expected: float
     low: int

@@ -35,7 +35,7 @@ IMAGES, PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class Reach:
-    """Which patches are compared: those within a radius (a number or `all`) of the patches of so many references (0: all).
+    """Which patches are compared: those within a radius (a number or `all`), and with so many references (0: all).
 
     The reason is one line for the user; empty if nothing was chosen.
     """

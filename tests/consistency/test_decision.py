@@ -14,7 +14,7 @@ from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review, ReviewError, find_review
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.scoring.variants import STANDARD, VARIANTS
+from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -82,7 +82,7 @@ def test_good_and_defective_marks(made):
     assert lot.calibration.flagged[0]
 
 
-@pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
+@pytest.mark.parametrize("name", [score.name for score in ANSWER_SCORES])
 def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
     plain = detector.score(both)
@@ -94,7 +94,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     bank = detector.score(comparison, review=review, bank_references=OWN).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
-    assert again.variant == name and again.name == bank.name
+    assert again.score_name == name and again.name == bank.name
     np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.scores_by_name[name][OWN:], atol=2e-5)
     set_scores = again.calibration_set.scores
     assert (set_scores >= again.calibration.threshold).sum() == (plain.scores_by_name[name][:OWN] >= threshold).sum()

@@ -2,7 +2,7 @@
 
 The best score depends on how the good parts of a product vary, which unlabelled photos do not show. If good parts
 differ from each other, a patch should be compared with a few photos only; if defects recur, with many. If whole photos
-differ in light or texture, a patch should be compared with the rest of its own photo. All variants use the distances of
+differ in light or texture, a patch should be compared with the rest of its own photo. All of them use the distances of
 the standard score; docs/method.md, section 5.1, compares those that answers choose from.
 """
 
@@ -43,14 +43,14 @@ def relative(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.ndarray, "
 
 SETTING = "config.scoring.score"
 FEW = 0.1
-"""Share of the other photos whose distances are averaged by variants with `few`."""
+"""Share of the other photos whose distances are averaged by scores with `few`."""
 
 Rescoring = Callable[[Float[np.ndarray, " n"], Comparison, Float[np.ndarray, "n h w"]], Float[np.ndarray, " n"]]
 """Scores n images again: called with their scores, their comparison and their patch scores."""
 
 
 @dataclass(frozen=True)
-class Variant:
+class Score:
     """A way to score patches and images.
 
     Attributes:
@@ -74,67 +74,56 @@ class Variant:
     rescoring: Rescoring | None = None
 
     def select(self, layers: Sequence[Float[np.ndarray, "r ..."]], degrees: Sequence[int]) -> list[np.ndarray]:
-        """The scores of each layer at the degrees that the variant uses."""
+        """The scores of each layer at the degrees that the score uses."""
         return [layer[[degrees.index(min(degrees))]] if self.finest else layer for layer in layers]
 
     def of_photo(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-        """Patch scores of the variant, at least 0; input scores below 0 are of patches that are not inspected."""
+        """Patch scores, at least 0; input scores below 0 are of patches that are not inspected."""
         if self.contrast:
             inspected = np.where(scores >= 0, scores, np.nan)
             scores = np.where(scores >= 0, scores - np.nanmedian(inspected, axis=1, keepdims=True), 0)
         return np.maximum(scores, 0).astype(np.float32)
 
 
-STANDARD = Variant("standard", "distance to many other photos")
-VARIANTS = (
+STANDARD = Score("standard", "distance to many other photos")
+ANSWER_SCORES = (
     STANDARD,
-    Variant("few", "distance to the most similar photos", few=True),
-    Variant("contrast", "how much a spot differs from the rest of its own photo", contrast=True),
-    Variant("few_contrast", "the most similar photos, and the rest of its own photo", few=True, contrast=True),
-    Variant("fine", "small details, and the most similar photos", few=True, finest=True),
+    Score("few", "distance to the most similar photos", few=True),
+    Score("contrast", "how much a spot differs from the rest of its own photo", contrast=True),
+    Score("few_contrast", "the most similar photos, and the rest of its own photo", few=True, contrast=True),
+    Score("fine", "small details, and the most similar photos", few=True, finest=True),
 )
-"""The variants that a person's answers choose from, and that banks can have; the first is the paper's."""
-NAMED = {
-    variant.name: variant
-    for variant in (
-        *VARIANTS,
-        Variant("nearest", "distance to the most similar photo", patch=nearest),
-        Variant("relative", "distance relative to the rest of both photos", patch=relative),
-        Variant("mean_peak", "mean of the highest hundredth of the map", image=mean_of_highest),
-        Variant("peak_neighbours", "scores averaged over photos with a similar spot", rescoring=rescore_by_peaks),
+"""The scores that a person's answers choose from, and that banks can have; the first is the paper's."""
+NAMED_SCORES = {
+    score.name: score
+    for score in (
+        *ANSWER_SCORES,
+        Score("nearest", "distance to the most similar photo", patch=nearest),
+        Score("relative", "distance relative to the rest of both photos", patch=relative),
+        Score("mean_peak", "mean of the highest hundredth of the map", image=mean_of_highest),
+        Score("peak_neighbours", "scores averaged over photos with a similar spot", rescoring=rescore_by_peaks),
     )
 }
-"""All variants that `scoring.score` can name (`config.SCORES`)."""
+"""All scores that `scoring.score` can name (`config.SCORES`)."""
 
 
-def variant(name: str) -> Variant:
-    """The variant with this name; KeyError if there is none."""
-    return NAMED[name]
-
-
-def variant_of(score: str | Variant | PatchScore) -> Variant:
-    """The variant for a name, for FILE.py:NAME or MODULE:NAME, for a function of distances, or for a variant.
+def score_of(score: str | Score | PatchScore) -> Score:
+    """The score for a name, for FILE.py:NAME or MODULE:NAME, for a function of distances, or for a `Score`.
 
     Raises:
         ConfigError: there is no such score.
     """
     if isinstance(score, str):
+        if score in NAMED_SCORES:
+            return NAMED_SCORES[score]
         if ":" not in score:
-            return _named(score)
+            raise ConfigError(f"{SETTING}: {score!r}; {did_you_mean(score, NAMED_SCORES, ', '.join(NAMED_SCORES))}")
         with user_object(score, SETTING) as own:
-            return variant_of(own)
-    if isinstance(score, Variant):
+            return score_of(own)
+    if isinstance(score, Score):
         return score
     if not callable(score):
-        raise ConfigError(
-            f"score: {score!r} is neither a function of (distances, k) nor a Variant; see docs/research.md"
-        )
+        raise ConfigError(f"score: {score!r} is neither a function of (distances, k) nor a Score; see docs/research.md")
     name = getattr(score, "__name__", type(score).__name__)
     name = name if name.isidentifier() else "own"
-    return Variant(f"own_{name}" if name in NAMED else name, patch=score)
-
-
-def _named(name: str) -> Variant:
-    if name not in NAMED:
-        raise ConfigError(f"{SETTING}: {name!r}; {did_you_mean(name, NAMED, ', '.join(NAMED))}")
-    return NAMED[name]
+    return Score(f"own_{name}" if name in NAMED_SCORES else name, patch=score)

@@ -11,11 +11,10 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.scoring import variants
 from codegraph_jax.scoring.maps import mean_of_highest
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
-from codegraph_jax.scoring.variants import NAMED, SETTING, Variant, variant_of
+from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, score_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from tests.consistency import planted
 from tests.consistency.test_filtered import N, draw_filter
@@ -80,12 +79,12 @@ def test_a_detector_with_a_score_uses_it(detector, comparison, images, shallow):
 def test_named_scores_differ_and_are_finite(detector, comparison, name):
     standard, result = detector.score(comparison), detector.score(comparison, score=name)
     assert np.isfinite(result.scores_rescored).all() and np.isfinite(result.patch_scores).all()
-    assert result.score_name == name and result.scores_by_name.keys() >= {v.name for v in variants.VARIANTS}
+    assert result.score_name == name and result.scores_by_name.keys() >= {s.name for s in ANSWER_SCORES}
     assert np.array_equal(result.scores_rescored, standard.scores_rescored) == (name == "standard")
 
 
 def test_settings_know_the_names():
-    assert set(SCORES) == set(NAMED)
+    assert set(SCORES) == set(NAMED_SCORES)
     with pytest.raises(ConfigError, match=r"config.scoring.score: 'nearst' is none of standard, .*FILE.py:NAME"):
         read_config(Config, {"scoring": {"score": "nearst"}})
 
@@ -97,7 +96,7 @@ def test_parts_of_a_variant_are_used(detector, comparison):
         seen.append((given is comparison, maps.shape))
         return scores + 1
 
-    mine = Variant("mine", image=lambda anomaly_map: float(anomaly_map.mean()), rescoring=again)
+    mine = Score("mine", image=lambda anomaly_map: float(anomaly_map.mean()), rescoring=again)
     result = detector.score(comparison, score=mine)
     np.testing.assert_allclose(result.scores, result.maps().mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(result.scores_rescored, result.scores + 1)
@@ -117,14 +116,14 @@ def test_a_score_in_a_file(tmp_path, monkeypatch, detector, comparison):
     assert user_code_digest("few", SETTING) == ""
     assert read_config(Config, {"scoring": {"score": "ideas.py:mine"}}).scoring.score == "ideas.py:mine"
     with pytest.raises(ConfigError, match="there is no 'mien' in it; did you mean 'mine'"):
-        variant_of(f"{path}:mien")
+        score_of(f"{path}:mien")
     with pytest.raises(ConfigError, match="there is no file"):
-        variant_of(f"{tmp_path / 'absent.py'}:mine")
+        score_of(f"{tmp_path / 'absent.py'}:mine")
     path.write_text("import no_such_module\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        variant_of(f"{path}:mine")
+        score_of(f"{path}:mine")
     with pytest.raises(ConfigError, match="neither a function"):
-        variant_of(3)
+        score_of(3)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +180,6 @@ def test_peaks_that_look_alike_are_averaged(comparison, detector):
 
 
 def test_a_bank_refuses_scores_that_it_cannot_compute(detector, comparison):
-    assert detector.score(comparison, score="few", bank_references=4).bank.variant == "few"
+    assert detector.score(comparison, score="few", bank_references=4).bank.score_name == "few"
     with pytest.raises(ConfigError, match="a bank cannot score photos by 'nearest'; use one of standard, few"):
         detector.score(comparison, score="nearest", bank_references=4)
