@@ -19,7 +19,7 @@ from codegraph_jax.backbones.protocol import LoadedBackbone
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.frame import OVERLAP
+from codegraph_jax.data.frame import TILE_OVERLAP
 
 RANDOM_SEED = 0
 RANDOM_NUMBERS = "random numbers"
@@ -116,7 +116,7 @@ def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[s
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
-        identity |= {"scale": config.scale, "overlap": OVERLAP}
+        identity |= {"scale": config.scale, "overlap": TILE_OVERLAP}
     return identity
 
 

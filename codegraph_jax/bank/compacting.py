@@ -16,7 +16,7 @@ from codegraph_jax.similarity.tiles import TileOptions
 
 FOLDS = 4
 """Number of folds; an image is scored by a pool from the other folds, since its own patches would lower its score."""
-MOST_CANDIDATES = 1 << 17
+MAX_CANDIDATES = 1 << 17
 """Greatest number of candidates for a pool; beyond it, an equal number is drawn at random from each image."""
 
 
@@ -65,7 +65,7 @@ class Candidates:
     @cached_property
     def _places(self) -> Int[np.ndarray, "m 2"]:
         """Image and patch of each candidate, in ascending order."""
-        each = max(1, MOST_CANDIDATES // max(1, len(self.allowed)))
+        each = max(1, MAX_CANDIDATES // max(1, len(self.allowed)))
         places = []
         for i, allowed in enumerate(self.allowed):
             patches = np.flatnonzero(allowed)

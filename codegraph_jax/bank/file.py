@@ -31,7 +31,7 @@ from codegraph_jax.similarity.query import query_options
 
 FORMAT = 9
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
+MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
 batch size. They are far above real banks."""
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
@@ -196,14 +196,14 @@ def _too_large(bank: StoredBank) -> str:
     """The value that would exhaust memory or time; empty if there is none."""
     height, width = bank.frame.grid
     degrees = bank.references.options.degrees
-    if height * width > MOST_PATCHES:
+    if height * width > MAX_PATCHES:
         return f"its photos have {height} x {width} patches"
     # a neighbourhood much larger than the grid means damage
-    if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MOST_DEGREES:
+    if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MAX_DEGREES:
         return "its degrees do not fit its tensors"
-    if bank.settings.image_size > MOST_PIXELS:
+    if bank.settings.image_size > MAX_INPUT_SIZE:
         return f"the input size of its backbone is {bank.settings.image_size:,} pixels"
-    if bank.settings.batch_size > MOST_IMAGES:
+    if bank.settings.batch_size > MAX_BATCH_SIZE:
         return f"its batch size is {bank.settings.batch_size:,} images"
     return ""
 

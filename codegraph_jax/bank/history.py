@@ -9,9 +9,9 @@ from jaxtyping import Bool, Int
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.threshold import Calibration
 
-MOST_PARTS = 64
+MAX_PARTS = 64
 """Number of approved parts in use, the newest ones, in addition to the bank's set."""
-KEPT_PARTS = 3 * MOST_PARTS
+KEPT_PARTS = 3 * MAX_PARTS
 """Number of approved parts in the file, so that a bank can return to an earlier revision."""
 
 
@@ -56,7 +56,7 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
 def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
     """Whether each entry of a bank is in use after the last revision; `parts` as in `Pool` and `ReferenceImages`."""
     last = history[-1].last
-    chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MOST_PARTS)
+    chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MAX_PARTS)
     chosen &= ~np.isin(parts, list(withdrawn(history)))
     chosen |= parts == 0
     return chosen

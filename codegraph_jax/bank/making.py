@@ -11,13 +11,13 @@ from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.bank.peak_patches import MOST_PEAKS, PLACES, CalibrationSet, PeakPatches
+from codegraph_jax.bank.peak_patches import MAX_PEAKS, PEAKS_PER_IMAGE, CalibrationSet, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
-from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, PatternTest, pattern_tests
+from codegraph_jax.consistency.filtering import MIN_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.signature import patch_vectors
@@ -27,7 +27,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, neighbour_count, subset_scores
-from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW, NAMED_SCORES, Score
+from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, NAMED_SCORES, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
@@ -134,7 +134,7 @@ def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]
     """The settings and the comparison for the score that the run has chosen."""
     chosen, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
     if chosen.few:
-        fraction = min(FEW, config.scoring.fraction)
+        fraction = min(FEW_SHARE, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
     if chosen.finest:
         degrees = comparison.options.degrees
@@ -219,7 +219,7 @@ def _own_scores(
     whole = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~found.defect_members(len(taken_out.removed))[comparison.references])
     subsets = [whole]
-    if FEWEST_OUTSIDE <= len(columns) < len(whole.columns):
+    if MIN_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
     scores = [rescored(comparison, subset, subset_scores(comparison, subset), taken_out) for subset in subsets]
     return [np.maximum.reduce(layer) for layer in zip(*scores)]
@@ -231,7 +231,7 @@ def _peak_patches(
     """Peak patches of the images that passed; the same in every process."""
     features, grid = comparison.features, comparison.options.grid
     # ordered by content, so that results do not depend on the order of the images
-    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
+    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MAX_PEAKS // PEAKS_PER_IMAGE]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
     for i in (i for i in sorted(chosen) if i in features.local):

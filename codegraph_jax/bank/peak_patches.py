@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-PLACES = 3
+PEAKS_PER_IMAGE = 3
 """Number of peak patches per image."""
-APART = 5
+PEAK_NEIGHBOURHOOD = 5
 """Side in patches of the neighbourhood in which a peak patch has the greatest score."""
 
 
@@ -68,12 +68,12 @@ class PeakPatches:
 
 def peaks(scores: Float[np.ndarray, "h w"], least: float) -> Int[np.ndarray, " m"]:
     """Indices of the peak patches with scores of `least` or more, by descending score."""
-    greatest = scipy.ndimage.maximum_filter(scores, APART, mode="nearest")
+    greatest = scipy.ndimage.maximum_filter(scores, PEAK_NEIGHBOURHOOD, mode="nearest")
     found = np.flatnonzero(((scores >= greatest) & (scores >= least)).ravel())
-    return found[np.argsort(-scores.ravel()[found], kind="stable")][:PLACES]
+    return found[np.argsort(-scores.ravel()[found], kind="stable")][:PEAKS_PER_IMAGE]
 
 
-MOST_PEAKS = 3000
+MAX_PEAKS = 3000
 """Greatest number of peak patches that are stored."""
 
 

@@ -34,7 +34,7 @@ from codegraph_jax.similarity.valid import INVALID
 
 SHARPNESS = 10.0
 """With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
-EACH = 64
+MAX_PATCHES_PER_PART = 64
 """Greatest number of patches that an approved part adds."""
 SMALLEST = 1e-6
 """Lower bound of squares before a division."""
@@ -88,7 +88,9 @@ class Pool:
             width = ordinary.size * vectors.shape[-1]
             rows = vectors[:, :, unusual].transpose(2, 0, 1, 3).reshape(len(unusual), width)
             near = rows @ projection(width) / np.float32(np.sqrt(ordinary.size))
-            chosen = unusual[thin(near, np.full(len(near), np.square(ordinary).mean(), np.float32), EACH)]
+            chosen = unusual[
+                thin(near, np.full(len(near), np.square(ordinary).mean(), np.float32), MAX_PATCHES_PER_PART)
+            ]
             added.append(vectors[:, :, chosen])
         counts = [vectors.shape[2] for vectors in added]
         return Pool(

@@ -25,8 +25,8 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
-from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
-from codegraph_jax.bank.peak_patches import APART, PeakPatches
+from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision
+from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.filtered import clip_to_median
@@ -275,7 +275,7 @@ class ReferenceBank(StoredBank):
         Good parts become references, and anomalies of good parts that were flagged count as harmless from now on.
         Defective parts, and parts with the same defect, are flagged from now on. The threshold does not change. A new
         answer replaces older ones: a mark of a defective part that is found on a good part is removed, and vice versa;
-        an approved part with the answer "defective" is no longer a reference. The newest `history.MOST_PARTS` good
+        an approved part with the answer "defective" is no longer a reference. The newest `history.MAX_PARTS` good
         parts are used in addition to the set. Parts (by their pixels) that have this answer already are skipped.
 
         Args:
@@ -340,7 +340,7 @@ class ReferenceBank(StoredBank):
         if not 0 <= revision < len(self.history):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
-        needed = range(max(1, then.last - MOST_PARTS + 1), then.last + 1)
+        needed = range(max(1, then.last - MAX_PARTS + 1), then.last + 1)
         # some approved parts have no entry, so compare numbers; only the oldest parts are dropped
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
@@ -441,7 +441,9 @@ class ReferenceBank(StoredBank):
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, own in enumerate(scores):
-            known = scipy.ndimage.maximum_filter(recognised[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
+            known = scipy.ndimage.maximum_filter(
+                recognised[:, i].any(axis=0).reshape(self.frame.grid), PEAK_NEIGHBOURHOOD
+            ).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
                 yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
-from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW, STANDARD, Score
+from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, STANDARD, Score
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.removal import ReferenceMask
@@ -57,7 +57,7 @@ def patch_scores_by_name(
     """
     subsets = {
         False: ReferenceSubset.of(comparison, fraction),
-        True: ReferenceSubset.of(comparison, min(FEW, fraction)),
+        True: ReferenceSubset.of(comparison, min(FEW_SHARE, fraction)),
     }
 
     def layers_of(few: bool, score: PatchScore | None) -> Sequence[Float[np.ndarray, "r n p"]]:

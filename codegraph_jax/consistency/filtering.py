@@ -16,9 +16,9 @@ from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.valid import usual
 
-DEPENDENCY = 0.99
+DEPENDENCY_QUANTILE = 0.99
 """Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""
-FEWEST_OUTSIDE = 5
+MIN_OUTSIDE = 5
 """Least number of images outside all communities, and of references outside one, to estimate normal scores."""
 
 
@@ -63,25 +63,25 @@ def pattern_tests(
     """
     table = as_distances(distances)
     outside = np.setdiff1d(np.arange(len(table)), [i for community in communities for i in community])
-    if len(outside) < FEWEST_OUTSIDE:
+    if len(outside) < MIN_OUTSIDE:
         return []
     scores = table.scores(k, images=outside)
     standout = float(np.quantile(usual(scores), CONSTANTS.standout))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
-        if len(rest) < FEWEST_OUTSIDE:
+        if len(rest) < MIN_OUTSIDE:
             tests.append(PatternTest(rest, 0.0, standout))
             continue
         without = table.scores(min(k, len(rest)), rest, outside)
-        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY)
+        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
         tests.append(PatternTest(rest, float(limit), standout))
     return tests
 
 
 def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest, k: int) -> Bool[np.ndarray, "b p"]:
     """Which patches of some images show the pattern of a community; arguments as for `pattern_tests`."""
-    if len(test.outside) < FEWEST_OUTSIDE:
+    if len(test.outside) < MIN_OUTSIDE:
         return np.zeros((len(images), distances.shape[2]), bool)
     scores = distances.scores(k, images=images)
     without = distances.scores(min(k, len(test.outside)), test.outside, images)

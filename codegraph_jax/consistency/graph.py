@@ -22,10 +22,10 @@ from codegraph_jax.scoring.distances import Distances, as_distances
 if TYPE_CHECKING:
     import networkx as nx
 
-LEAST_MEMBERS = 3
+MIN_MEMBERS = 3
 """A defect on two images may be two one-off defects that resemble each other."""
 
-STRATUM = 4
+STRATUM_SIZE = 4
 """Number of consecutive references, by similarity to an image, among which its links are shuffled. In larger strata,
 links that only follow similarity give significant communities; in smaller ones, shuffling changes nothing
 (benchmarks/log/recurring.md, "Chance")."""
@@ -113,9 +113,9 @@ class Shuffler:
         self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, found))
         # positions of the links and their strata in the concatenated targets
         first = (np.cumsum(lengths) - lengths)[self._rows]
-        self._offset = place % STRATUM
+        self._offset = place % STRATUM_SIZE
         self._stratum = first + place - self._offset
-        members = self._stratum[:, None] + np.arange(STRATUM)
+        members = self._stratum[:, None] + np.arange(STRATUM_SIZE)
         self._inside = members < (first + lengths[self._rows])[:, None]
         self._members = np.where(self._inside, members, 0)
 
@@ -146,7 +146,7 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
     members: dict[int, list[int]] = {}
     for node in sorted(found):
         members.setdefault(found[node], []).append(order[int(node)])
-    return [tuple(group) for group in members.values() if len(group) >= LEAST_MEMBERS]
+    return [tuple(group) for group in members.values() if len(group) >= MIN_MEMBERS]
 
 
 def strength(weights: Float[np.ndarray, "n n"], community: Members) -> float:

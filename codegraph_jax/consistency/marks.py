@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import (
+    MIN_PATCH_SHARE,
     MOST_OUTSIDE,
     SMALLEST,
-    SOME,
     Signature,
     evenly,
     kth_smallest,
@@ -33,9 +33,9 @@ MOST_PATCHES = 64
 """Most patches of a mark; those with the highest scores are used."""
 PROTOTYPES = 16
 """Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
-HALF = 0.55
+MAX_LIMIT = 0.55
 """Greatest limit, as a share of the usual distance."""
-GAP, NEAREST = 1.25, 0.1
+MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
 """Least ratio of distances across a gap; gaps below the second value, a share of the usual distance, are ignored."""
 
 
@@ -70,7 +70,7 @@ def photo_mark(
         return prototype_distances(vectors, directions).min(axis=0)
 
     usual = np.median(measure_images(features, grid, compared, nearest), axis=0)
-    signature = _signature(own, usual, HALF)
+    signature = _signature(own, usual, MAX_LIMIT)
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
         return np.array([kth_smallest(signature.nearness(vectors), signature.patches)])
@@ -86,12 +86,12 @@ def mark_signature(
     """The signature of some patches of a photo that is not in a set.
 
     `patches` are unit vectors of so many layers (`signature.patch_vectors`), and `others` those of photos of the set,
-    or of the whole set as one item; then the limit is `HALF`.
+    or of the whole set as one item; then the limit is `MAX_LIMIT`.
     """
     own = patches.reshape(len(patches), layers, -1)
     directions = unit_directions(prototypes_of([own], PROTOTYPES))
     nearest = [prototype_distances(vectors, directions).min(axis=0) for vectors in others]
-    signature = _signature(own, np.median(nearest, axis=0), HALF)
+    signature = _signature(own, np.median(nearest, axis=0), MAX_LIMIT)
     if len(others) == 1:
         return signature
     reached = [kth_smallest(signature.nearness(vectors), signature.patches) for vectors in others]
@@ -100,13 +100,15 @@ def mark_signature(
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
     """Limit of a mark: in the last gap between the distances of other photos. All are shares of the usual distance."""
-    places = np.maximum(np.concatenate([[NEAREST], np.sort(reached)]), NEAREST)
-    gaps = np.flatnonzero((places[1:] >= GAP * places[:-1]) & (places[:-1] <= HALF))
+    places = np.maximum(np.concatenate([[MIN_LIMIT], np.sort(reached)]), MIN_LIMIT)
+    gaps = np.flatnonzero((places[1:] >= MIN_GAP_RATIO * places[:-1]) & (places[:-1] <= MAX_LIMIT))
     if not len(gaps):
-        return NEAREST
-    return float(min(HALF, np.sqrt(places[gaps[-1]] * places[gaps[-1] + 1])))
+        return MIN_LIMIT
+    return float(min(MAX_LIMIT, np.sqrt(places[gaps[-1]] * places[gaps[-1] + 1])))
 
 
 def _signature(own: Float[np.ndarray, "k l c"], usual: Float[np.ndarray, " q"], limit: float) -> Signature:
     prototypes = prototypes_of([own], PROTOTYPES)
-    return Signature(prototypes, np.maximum(usual, SMALLEST).astype(np.float32), limit, max(1, int(SOME * len(own))))
+    return Signature(
+        prototypes, np.maximum(usual, SMALLEST).astype(np.float32), limit, max(1, int(MIN_PATCH_SHARE * len(own)))
+    )

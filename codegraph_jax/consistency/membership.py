@@ -15,12 +15,12 @@ from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.scoring.distances import Distances, as_distances
 
-NEARER = 0.8
+MAX_AFFINITY = 0.8
 """Greatest affinity ratio of an image that joins. Measured (benchmarks/log/recurring.md): images that show the defect
 0.54 to 0.79; of all other images, one with a similar one-off defect 0.67 (members of that community: 0.52 to 0.57), one
 0.78, and all others above 0.85."""
 
-MEMBERS, OUTSIDE = 0.75, 4
+MEMBER_QUANTILE, OUTSIDE_RANK = 0.75, 4
 """Quantile of the distances to members, and rank of the image outside, that are compared; rank 4 tolerates up to three
 undiscovered members outside."""
 
@@ -38,7 +38,7 @@ def affinities(
     to the images outside exceeds `standout`; the ratio is infinite if none does.
     """
     table = as_distances(distances)
-    near, far = table.quantile(MEMBERS, inside, images), table.kth(OUTSIDE, outside, images)
+    near, far = table.quantile(MEMBER_QUANTILE, inside, images), table.kth(OUTSIDE_RANK, outside, images)
     # with a radius, distances to images without any patch in reach are infinite
     counts = np.isfinite(near) & np.isfinite(far) & (far > standout)
     ratios = np.full(near.shape, np.inf)
@@ -55,8 +55,8 @@ def with_missed_members(
 ) -> list[tuple[int, ...]]:
     """Adds to each community the images that show its defect; each image joins the nearest community only.
 
-    An image joins if its affinity is below `NEARER` and below the upper prediction bound for another member, which a
-    true member exceeds with probability `significance`. Arguments as for `pattern_tests`.
+    An image joins if its affinity is below `MAX_AFFINITY` and below the upper prediction bound for another member,
+    which a true member exceeds with probability `significance`. Arguments as for `pattern_tests`.
     """
     grown = [list(members) for members in communities]
     table = as_distances(distances)
@@ -70,7 +70,7 @@ def with_missed_members(
         own, values = (
             affinities(table, images, inside, outside, test.min_outside_score) for images in (members, others.tolist())
         )
-        limit = min(NEARER, _prediction_bound(own[np.isfinite(own)], constants.significance))
+        limit = min(MAX_AFFINITY, _prediction_bound(own[np.isfinite(own)], constants.significance))
         found[c] = np.where(values < limit, values, np.inf)
     for place, i in enumerate(others):
         if len(tests) and np.isfinite(found[:, place]).any():

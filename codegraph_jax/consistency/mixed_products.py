@@ -24,23 +24,23 @@ from codegraph_jax.features.on_device import weighted_tokens
 from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.pairwise import choose_references
 
-LOOK = 8
+LOOK_SIDE = 8
 """Side in patches of the small copies that are used before a run."""
-SIDE = 4
+CELLS_PER_SIDE = 4
 """Cells of an image along each side."""
-CHANGED = 4
+MIN_CHANGED_CELLS = 4
 """Least number of cells in which images of two products differ."""
-SAMPLE = 128
+COMPARED_IMAGES = 128
 """Number of images that are compared with each other; the others are assigned to their groups."""
-LEAST, LEAST_SHARE = 5, 0.05
+MIN_IMAGES, MIN_SHARE = 5, 0.05
 """Least number, and least share, of the images of a product; smaller groups are outliers, possibly defects."""
-NEIGHBOURS = 2
+NEIGHBOUR_RANK = 2
 """Rank of the nearest image that gives the distance of an image to its group; the first may show the same part."""
-GAP = 1.2
+MIN_GAP_RATIO = 1.2
 """Least distance between images of two products, in units of the greatest distance of an image to its own group.
 Measured: 108 of 112 mixes of two products were separated correctly; subsets of one product were never split, except 4
 of 100 of two products that lie in a few rotated positions (benchmarks/log/recurring.md, "Mixed products")."""
-MOST_CUTS = 12
+MAX_CLUSTERS = 12
 """Greatest number of clusters, outliers included, in the search for two large ones."""
 
 
@@ -50,7 +50,7 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
     Only the first `own` images, which are the set, form groups. This process may hold the features of a part of the
     images.
     """
-    mine, sample = features.local, choose_references(features.keys[:own], SAMPLE)
+    mine, sample = features.local, choose_references(features.keys[:own], COMPARED_IMAGES)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
     parts = processes.gather_rows(coarse_parts(features, grid, held))
     groups = separate(part_distances(parts, parts))
@@ -71,12 +71,15 @@ def products_of(
 ) -> Int[np.ndarray, " n"]:
     """The product of each image, from small copies of the images; 0 for images that cannot be read."""
     patch = extractor.backbone.patch_size
-    look, (value_range, _) = extractor.with_frame(Frame.squeezed(LOOK * patch, patch)), measure_range(config, images)
+    look, (value_range, _) = (
+        extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch)),
+        measure_range(config, images),
+    )
     with bar(len(images), "first look", "image", progress) as advance:
         features = look.extract(images, progress=advance, value_range=value_range)
     found = np.zeros(len(images), int)
     if len(features.kept):
-        found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
+        found[features.kept] = find_products(features, (LOOK_SIDE, LOOK_SIDE), len(features.kept))
     return found
 
 
@@ -97,17 +100,17 @@ def _part_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | No
 
     The bounding box of the inspected patches is divided into cells.
     """
-    weights = np.zeros((SIDE, SIDE, *grid), np.float32)
+    weights = np.zeros((CELLS_PER_SIDE, CELLS_PER_SIDE, *grid), np.float32)
     ends = [(0, side) for side in grid]
     if inspected is not None and inspected.any():
         ends = [
             (int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, (inspected.any(1), inspected.any(0)))
         ]
-    rows, columns = (np.linspace(*both, SIDE + 1).astype(int) for both in ends)
-    for i in range(SIDE):
-        for j in range(SIDE):
+    rows, columns = (np.linspace(*both, CELLS_PER_SIDE + 1).astype(int) for both in ends)
+    for i in range(CELLS_PER_SIDE):
+        for j in range(CELLS_PER_SIDE):
             weights[i, j, rows[i] : max(rows[i + 1], rows[i] + 1), columns[j] : max(columns[j + 1], columns[j] + 1)] = 1
-    return weights.reshape(SIDE * SIDE, -1)
+    return weights.reshape(CELLS_PER_SIDE * CELLS_PER_SIDE, -1)
 
 
 def part_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q c"]) -> Float[np.ndarray, "n m"]:
@@ -124,7 +127,7 @@ def part_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q 
             cosines = (image @ right.T).reshape(len(image), len(b), -1)
             forth[i] += (1 - cosines.max(axis=2).T) / layers
             back[i] += (1 - cosines.max(axis=0)) / layers
-    chosen = SIDE * SIDE - CHANGED
+    chosen = CELLS_PER_SIDE * CELLS_PER_SIDE - MIN_CHANGED_CELLS
     total = (np.partition(forth, chosen, axis=2) + np.partition(back, chosen, axis=2))[:, :, chosen]
     return np.maximum(total / 2, 0)
 
@@ -136,7 +139,7 @@ def separate(distances: Float[np.ndarray, "m m"]) -> list[Int[np.ndarray, " g"]]
 
 def _split_groups(distances: Float[np.ndarray, "m m"], images: Int[np.ndarray, " k"]) -> list[Int[np.ndarray, " g"]]:
     """Splits some of the images recursively while there is a gap."""
-    halves = _split(distances[np.ix_(images, images)], max(LEAST, int(np.ceil(LEAST_SHARE * len(distances)))))
+    halves = _split(distances[np.ix_(images, images)], max(MIN_IMAGES, int(np.ceil(MIN_SHARE * len(distances)))))
     if halves is None:
         return [images]
     return [group for half in halves for group in _split_groups(distances, images[half])]
@@ -152,7 +155,7 @@ def _split(
     between = (distances + distances.T) / 2
     np.fill_diagonal(between, 0)
     tree = scipy.cluster.hierarchy.linkage(scipy.spatial.distance.squareform(between, checks=False), "average")
-    for clusters in range(2, min(count, MOST_CUTS)):
+    for clusters in range(2, min(count, MAX_CLUSTERS)):
         labels = scipy.cluster.hierarchy.fcluster(tree, clusters, "maxclust")
         sizes = np.bincount(labels)
         large = np.flatnonzero(sizes >= least)
@@ -162,7 +165,9 @@ def _split(
         return None
     # outliers in small clusters are ignored here and assigned to the nearer group below
     first, second = (np.flatnonzero(labels == k) for k in large[np.argsort(-sizes[large], kind="stable")][:2])
-    if between[np.ix_(first, second)].min() <= GAP * max(_isolation(between, group) for group in (first, second)):
+    if between[np.ix_(first, second)].min() <= MIN_GAP_RATIO * max(
+        _isolation(between, group) for group in (first, second)
+    ):
         return None
     nearer = between[:, first].mean(axis=1) <= between[:, second].mean(axis=1)
     return np.flatnonzero(nearer), np.flatnonzero(~nearer)
@@ -171,4 +176,4 @@ def _split(
 def _isolation(distances: Float[np.ndarray, "k k"], group: Int[np.ndarray, " g"]) -> float:
     """The greatest distance of an image to its own group."""
     # the first of the sorted distances is to the image itself
-    return float(np.sort(distances[np.ix_(group, group)], axis=1)[:, NEIGHBOURS].max())
+    return float(np.sort(distances[np.ix_(group, group)], axis=1)[:, NEIGHBOUR_RANK].max())

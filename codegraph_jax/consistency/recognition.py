@@ -11,7 +11,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
 
-MOST_OF = 0.5
+MIN_MEMBER_SHARE = 0.5
 """Least share of the members of a community that must show a known pattern."""
 
 
@@ -51,7 +51,7 @@ def with_verdicts(
     for place, community in enumerate(communities):
         shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
         best = int(shares.argmax())
-        if shares[best] >= MOST_OF:
+        if shares[best] >= MIN_MEMBER_SHARE:
             pattern = known[best]
             communities[place] = replace(community, verdict=pattern.verdict, name=pattern.name, reviewed=True)
             numbers.setdefault(best, []).append(place + 1)

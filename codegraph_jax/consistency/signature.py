@@ -33,11 +33,11 @@ PROTOTYPES = 8
 NEAR, FAR = 0.9, 0.03
 """The limit lies between the first quantile of images that show the pattern and the second quantile of other images; if
 these overlap, at the second."""
-SOME = 0.25
+MIN_PATCH_SHARE = 0.25
 """Least number of patches of an image that shows the pattern, as a share of the median number in a member."""
 MOST_PATCHES, MOST_OUTSIDE = 4096, 100
 """Most patches behind the prototypes, and most images outside for comparison; more change nothing."""
-STEPS = 20
+KMEANS_STEPS = 20
 """Iterations of k-means."""
 CHUNK = 16
 """Number of images whose vectors are in memory at once."""
@@ -160,7 +160,7 @@ class _Draft:
     @classmethod
     def of(cls, members: Sequence[Float[np.ndarray, "k l c"]]) -> "_Draft":
         first, second = list(members[::2]), list(members[1::2])
-        patches = max(1, int(SOME * np.median([len(member) for member in members])))
+        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
         # no more prototypes than images, so that none represents a single patch
         found = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
         return cls(next(found), (next(found), next(found)), (second, first), patches)
@@ -218,7 +218,7 @@ def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> I
     with warnings.catch_warnings():
         # identical patches leave some clusters empty, which is harmless
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        centres, _ = scipy.cluster.vq.kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
+        centres, _ = scipy.cluster.vq.kmeans2(flat, min(most, len(flat)), iter=KMEANS_STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
     largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)

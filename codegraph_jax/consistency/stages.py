@@ -15,7 +15,7 @@ from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
-    FEWEST_OUTSIDE,
+    MIN_OUTSIDE,
     PatternTest,
     community_boxes,
     members_patches,
@@ -37,7 +37,7 @@ from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
-from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
+from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.removal import ReferenceMask
@@ -143,7 +143,7 @@ def _filter(
     for number in found.numbers("defect"):
         inside = np.isin(references, found.images(number))
         # a defect on nearly all images leaves too few references, so it is not filtered
-        if np.count_nonzero(~inside) >= FEWEST_OUTSIDE:
+        if np.count_nonzero(~inside) >= MIN_OUTSIDE:
             masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
     clipped = np.any([nothing, *(pattern_patches[number] for number in found.numbers("variant"))], axis=0)
@@ -163,6 +163,8 @@ def _without_views(
     linked = members_patches(distances, members, pattern_tests(distances, references, members, k), k)
     linked[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
-    kept = [item for item, value in zip(found, agreement) if value < VIEW]
-    views = tuple(tuple(sorted(members)) for (members, _), value in zip(found, agreement) if value >= VIEW)
+    kept = [item for item, value in zip(found, agreement) if value < MIN_VIEW_AGREEMENT]
+    views = tuple(
+        tuple(sorted(members)) for (members, _), value in zip(found, agreement) if value >= MIN_VIEW_AGREEMENT
+    )
     return kept, views

@@ -14,7 +14,7 @@ from codegraph_jax.core.auroc import auroc
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.valid import valid_patches
 
-VIEW = 0.92
+MIN_VIEW_AGREEMENT = 0.92
 """Least agreement outside the pattern of a community that shares a view. Measured: planted and real recurring defects
 0.34 to 0.87 (drawn parts, bottles, tiles), screws in the same position 0.98 to 1.00."""
 

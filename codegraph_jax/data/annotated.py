@@ -22,7 +22,7 @@ NAME_COLUMNS = ("image_id", "image", "image_name", "filename", "file", "path", "
 LABEL_COLUMNS = ("dx", "label", "labels", "class", "class_name", "target", "category", "diagnosis")
 """Names of the class column, by priority."""
 SPLIT_COLUMN = "split"
-LISTED = 3
+NAMES_IN_MESSAGES = 3
 """Number of images that a message lists."""
 
 
@@ -118,8 +118,8 @@ def _indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
 
 def _several(names: Sequence[str]) -> str:
     """The first names, and the number of the others."""
-    shown = ", ".join(repr(name) for name in names[:LISTED])
-    return shown if len(names) <= LISTED else f"{shown} and {len(names) - LISTED} more"
+    shown = ", ".join(repr(name) for name in names[:NAMES_IN_MESSAGES])
+    return shown if len(names) <= NAMES_IN_MESSAGES else f"{shown} and {len(names) - NAMES_IN_MESSAGES} more"
 
 
 def _read_table(place: str) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
-from codegraph_jax.data.contents import POOR, grey_levels
+from codegraph_jax.data.contents import POOR_LEVELS, grey_levels
 from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
 from codegraph_jax.data.value_range import ValueRange
 
@@ -108,7 +108,7 @@ class ImageBatches:
         image = load_image(self._sources[index], self._value_range)
         self.sizes[index] = full_size(image)
         # arrays are not checked: the caller may want few grey levels
-        if not isinstance(self._sources[index], np.ndarray) and (levels := grey_levels(image)) < POOR:
+        if not isinstance(self._sources[index], np.ndarray) and (levels := grey_levels(image)) < POOR_LEVELS:
             self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
         self.keys[index] = image_key(ready)

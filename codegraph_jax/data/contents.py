@@ -11,13 +11,13 @@ from codegraph_jax.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-FEW, POOR = 8, 16
+BLANK_LEVELS, POOR_LEVELS = 8, 16
 """A photo with fewer of 256 grey levels counts as blank, or may have lost details."""
-SPREAD = 32
+MIN_CONTRAST = 32
 """A photo with this range of grey levels is not blank, however few levels it uses; a drawing uses two."""
-OUTLIERS = 1e-4
+IGNORED_SHARE = 1e-4
 """Share of the darkest and of the brightest pixels that are ignored, such as dead pixels."""
-MOST = 0.5
+REFUSED_SHARE = 0.5
 """A set is refused, or causes a warning, from this share of such photos on."""
 
 
@@ -29,8 +29,8 @@ def grey_levels(image: Image.Image) -> int:
     """Number of grey levels of an 8-bit image; 256 if its darkest and brightest parts differ clearly."""
     counts = np.array(image.convert("L").histogram())
     below = np.cumsum(counts) / counts.sum()
-    low, high = np.searchsorted(below, (OUTLIERS, 1 - OUTLIERS))
-    return 256 if high - low >= SPREAD else int(np.count_nonzero(counts[low : high + 1]))
+    low, high = np.searchsorted(below, (IGNORED_SHARE, 1 - IGNORED_SHARE))
+    return 256 if high - low >= MIN_CONTRAST else int(np.count_nonzero(counts[low : high + 1]))
 
 
 def require_contents(
@@ -46,7 +46,7 @@ def require_contents(
         images: images of the set.
         kept: indices of images (of the set or added to it) that were read and are not copies.
         copies: (index, index of the original) of the copies.
-        levels: grey levels of photos with fewer than `POOR`, by index; without arrays.
+        levels: grey levels of photos with fewer than `POOR_LEVELS`, by index; without arrays.
         range_given: whether the settings give a value range; then blank photos only cause a warning.
 
     Raises:
@@ -59,9 +59,9 @@ def require_contents(
         raise NothingToCompareError(
             f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare"
         )
-    for least, refused in ((FEW, not range_given), (POOR, False)):
-        poor = sorted(i for i in read if levels.get(i, POOR) < least)
-        if len(poor) < MOST * len(read):
+    for least, refused in ((BLANK_LEVELS, not range_given), (POOR_LEVELS, False)):
+        poor = sorted(i for i in read if levels.get(i, POOR_LEVELS) < least)
+        if len(poor) < REFUSED_SHARE * len(read):
             continue
         usual = sorted(levels[i] for i in poor)[len(poor) // 2]
         text = (

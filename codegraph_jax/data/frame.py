@@ -23,7 +23,7 @@ from PIL import Image
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.data.images import RESAMPLE, full_size
 
-TILED = 2016
+MAX_TILED_SIDE = 2016
 """Greatest longer side of tiled photos in pixels, if no scale is given."""
 
 
@@ -84,7 +84,7 @@ class Frame(JsonFields):
             sizes: (width, height) of the photos.
             image_size: side S of the backbone's input in pixels.
             patch: side of a patch in pixels.
-            scale: size of tiled photos as a share of their original size; 0: full size, up to `TILED` pixels.
+            scale: size of tiled photos as a share of their original size; 0: full size, up to `MAX_TILED_SIDE` pixels.
             overlap: share of a tile that overlaps its neighbour.
         """
         side = image_size // patch
@@ -94,7 +94,7 @@ class Frame(JsonFields):
             longest = max(1, round(side * median_low([max(size) / min(size) for size in sizes]) ** 0.5))
         else:
             usual = median_low([max(size) for size in sizes])
-            longest = max(1, round((usual * scale if scale else min(usual, TILED)) / patch))
+            longest = max(1, round((usual * scale if scale else min(usual, MAX_TILED_SIDE)) / patch))
         cells = [_cells(size, longest) for size in sizes]
         grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
         if fit == "pad":
@@ -168,13 +168,13 @@ class Frame(JsonFields):
         return canvas
 
 
-LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
+LONG_ASPECT, LARGE_SCALE, MIN_TILED_SCALE = 1.5, 3.0, 1.5
 """Thresholds of `auto`: the aspect ratio, reached by a quarter of the photos, at which a square distorts too much; the
 size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
 (benchmarks/log/accuracy.md, "Large photographs")."""
-OVERLAP = 0.25
+TILE_OVERLAP = 0.25
 """Share of a tile that overlaps its neighbour. [ours: no patch is near the edges of all of its tiles]"""
-SMALLER = 0.8
+SCALE_STEP = 0.8
 """Factor between the scales that are tried."""
 
 
@@ -198,19 +198,19 @@ def choose_frame(
         return of("squeeze"), ""
     longest = median_low([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
-    large, costly = longest >= LARGE * image_size, ""
+    large, costly = longest >= LARGE_SCALE * image_size, ""
     if large:
         reason = f"the photos are {longest / image_size:.1f} times as large as the network's input"
         if scale and affordable(of("tile")):
             return of("tile"), reason
-        side = float(min(longest, TILED))
-        while side >= SLIGHTLY * image_size and not scale:
+        side = float(min(longest, MAX_TILED_SIDE))
+        while side >= MIN_TILED_SCALE * image_size and not scale:
             frame = of("tile", side / longest)
             if affordable(frame):
                 return frame, reason
-            side *= SMALLER
+            side *= SCALE_STEP
         costly = "tiles would show smaller defects but take long for so many photos: --fit tile"
-    if aspect >= LONG and affordable(of("pad")):
+    if aspect >= LONG_ASPECT and affordable(of("pad")):
         reason = f"the photos are {aspect:.1f} times as long as they are wide"
         return of("pad"), f"{reason}; {costly}" if costly else reason
     return of("squeeze"), costly

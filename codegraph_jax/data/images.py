@@ -49,20 +49,20 @@ mode; grey with alpha is read as four bytes, of which the second is the lower by
 _CODECS = ("raw", "zip", "libtiff")
 PAGED = frozenset({"TIFF", "GIF", "PNG", "WEBP", "MPO", "AVIF", "HEIF"})
 """Formats whose files may hold several images."""
-OPACITY, VISIBLE = 0.5, 0.005
+MIN_OPACITY, MIN_VISIBLE = 0.5, 0.005
 """An alpha channel makes at least this share of the pixels fully opaque or fully transparent, and shows at least this
 share."""
 
 LARGEST_WHOLE = 178_956_970
 """Images with more pixels are reduced while they are decoded, if the format allows it; Pillow's own limit."""
 
-MOST_MEGAPIXELS = 179.0
+MAX_MEGAPIXELS = 179.0
 """Default limit for the size of a photo, in millions of pixels, that of Pillow."""
 
-MOST_HALVINGS = 3
+MAX_HALVINGS = 3
 """JPEG can be decoded at 1/2, 1/4 and 1/8 of its size."""
 
-DEEP = 16
+DEEP_BITS = 16
 """Default number of bits of a sample in files with more than 8 bits."""
 
 
@@ -137,7 +137,7 @@ def allow_megapixels(most: float = 0.0) -> None:
     JPEG and JPEG 2000 images above Pillow's limit are reduced while they are decoded.
     """
     # Pillow warns at this value, and refuses at twice the value
-    Image.MAX_IMAGE_PIXELS = int((most or MOST_MEGAPIXELS) * 1e6 / 2)
+    Image.MAX_IMAGE_PIXELS = int((most or MAX_MEGAPIXELS) * 1e6 / 2)
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
@@ -331,7 +331,7 @@ def _orientation(image: Image.Image) -> int | None:
 def _reduced(image: Image.Image) -> Image.Image:
     """The undecoded image; a very large one is set to be decoded at 1/2, 1/4 or 1/8 of its size."""
     width, height = image.size
-    halvings = next((k for k in range(MOST_HALVINGS) if width * height <= LARGEST_WHOLE * 4**k), MOST_HALVINGS)
+    halvings = next((k for k in range(MAX_HALVINGS) if width * height <= LARGEST_WHOLE * 4**k), MAX_HALVINGS)
     if halvings and image.format in ("JPEG", "MPO"):
         image.draft("RGB", (width >> halvings, height >> halvings))
     elif halvings and image.format == "JPEG2000":
@@ -366,10 +366,10 @@ def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Im
 
 
 def _is_opacity(alpha: Image.Image) -> bool:
-    """Whether a fourth channel is opacity, see `OPACITY` and `VISIBLE`."""
+    """Whether a fourth channel is opacity, see `MIN_OPACITY` and `MIN_VISIBLE`."""
     counts = np.array(alpha.histogram())
     visible = (counts * np.arange(256)).sum() / (255 * counts.sum())
-    return bool(counts[0] + counts[255] >= OPACITY * counts.sum() and visible >= VISIBLE)
+    return bool(counts[0] + counts[255] >= MIN_OPACITY * counts.sum() and visible >= MIN_VISIBLE)
 
 
 def _shown(
@@ -391,7 +391,7 @@ def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
     """The range of a single image: from its number of bits if known, otherwise from its extremes."""
     # some versions of Pillow widen PNG and PGM to "I", but their samples are 16-bit unsigned; Pillow already scales PGM
     if samples.dtype == np.uint16 or (image.format or image.info.get("format")) in ("PNG", "PPM"):
-        return ValueRange(0, 2 ** image.info.get("bits", DEEP) - 1)
+        return ValueRange(0, 2 ** image.info.get("bits", DEEP_BITS) - 1)
     low, high = float(samples.min()), float(samples.max())
     return ValueRange(low, high if low < high else low + 1)
 
@@ -423,5 +423,7 @@ def _from_store(source: StoredImage) -> Image.Image:
 
 def _bits(image: Image.Image) -> int:
     """Bits of a sample; 16 if the file does not state it."""
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, DEEP) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP
-    return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP, DEEP)
+    bits = (
+        image.tag_v2.get(_BITS_PER_SAMPLE, DEEP_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP_BITS
+    )
+    return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP_BITS, DEEP_BITS)

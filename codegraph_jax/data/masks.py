@@ -36,15 +36,15 @@ DRAWINGS = frozenset(
 """Directories of photos with masks drawn over them by annotation tools; in lower case."""
 LABELME = {"label": True, "label_viz": False}
 """Stems of the files that labelme writes beside a photo `img`, and whether they are masks."""
-FEW_COLOURS = 64
+MAX_MASK_COLOURS = 64
 """Greatest number of colours of a mask with classes or objects; photos have thousands."""
-SAMPLED = 5
+DECODED_PER_DIRECTORY = 5
 """Number of files of a directory that are decoded to decide whether it holds masks."""
-PAIRED = 0.9
+MIN_PAIRED_SHARE = 0.9
 """A directory may hold masks if this share of its files has the stems of photos elsewhere."""
 MOST_STEPS = 50
 """Upper limit of iterations for the threshold; a few are enough."""
-TWO_VALUES = 0.98
+MIN_TWO_VALUE_SHARE = 0.98
 """Share of a mask's pixels that are near its darkest or brightest value; photos are far below."""
 
 
@@ -187,9 +187,9 @@ def _suspicious_directories(
     found = set()
     for directory, files in inside.items():
         paired = [(name, other) for name, other in files if other]
-        if not paired or len(paired) < PAIRED * len(files) or named[files[0][0]].in_mask_directory:
+        if not paired or len(paired) < MIN_PAIRED_SHARE * len(files) or named[files[0][0]].in_mask_directory:
             continue
-        some = paired[:: -(-len(paired) // SAMPLED)]
+        some = paired[:: -(-len(paired) // DECODED_PER_DIRECTORY)]
         # for most directories, the first file decides
         if all(looks_like_mask(images[name]) for name, _ in some) and not all(
             looks_like_mask(images[other]) for _, other in some
@@ -213,9 +213,9 @@ def looks_like_mask(path: str) -> bool:
         return False
     low, high = float(values.min()), float(values.max())
     near = 0.1 * (high - low)
-    if np.mean((values <= low + near) | (values >= high - near)) >= TWO_VALUES:
+    if np.mean((values <= low + near) | (values >= high - near)) >= MIN_TWO_VALUE_SHARE:
         return True
-    return image.convert("RGB").getcolors(FEW_COLOURS) is not None
+    return image.convert("RGB").getcolors(MAX_MASK_COLOURS) is not None
 
 
 def stem(name: str) -> str:

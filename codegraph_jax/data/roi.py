@@ -33,7 +33,7 @@ Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 WHERE = "config.data.roi"
 LARGEST_ROI = 2048
 """Longest side in pixels of the region that is stored in a bank."""
-HALF = 127
+MIN_INSPECTED = 127
 """A patch is inspected if at least this share (of 255) of its pixels is."""
 
 
@@ -197,7 +197,7 @@ def inspected_patches(
             except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
             shares = picture.resize((content.width, content.height), Image.Resampling.BOX)
-            known[key] = np.asarray(shares) >= HALF
+            known[key] = np.asarray(shares) >= MIN_INSPECTED
         if not known[key].any():
             raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected, since black pixels are excluded")
         content.cut(own)[:] = known[key]

@@ -23,28 +23,28 @@ from jaxtyping import Bool, Float, Num, UInt8
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.core.settings import ConfigError
 
-SHARE = 0.001
+OUTLIER_SHARE = 0.001
 """Share of the lowest and of the highest samples that may be outliers."""
 HEADROOM = 0.5
 """Extension of the range for outliers beyond the bulk of the samples, as a share of the width of the bulk."""
 USUAL = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
 """Upper ends of usual ranges, which begin at 0."""
-FILLED = 0.5
+MIN_FILLED = 0.5
 """Share of a usual range that the samples must fill."""
-HUGE = 1e19
+FILL_MAGNITUDE = 1e19
 """Greater samples are fill values, such as 1e20, 9.97e36 and 3.4e38."""
 FILLS = (-(2**31), 2**31 - 1)
 """The extremes of 32-bit integers, which are fill values."""
 
 QUANTILES = 256
 """Number of quantiles in the summary of a photo."""
-SAMPLED = 2**17
+MAX_SAMPLES = 2**17
 """Greatest number of samples of a photo from which its quantiles are computed."""
 POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
 """Extremes of signed integers, without their sign."""
 MARGIN = 0.02
 """Extension of a measured range beyond the bulk, as a share of its width."""
-LOWEST = 4
+LOWEST_VALUES = 4
 """Number of lowest distinct values of a photo that are checked for no-data values."""
 
 
@@ -141,13 +141,13 @@ class Summary:
         if not values.size:
             return cls((), (), (), (), True)
         gaps = values.size < samples.size
-        some = np.sort(values[:: -(-values.size // SAMPLED)])
+        some = np.sort(values[:: -(-values.size // MAX_SAMPLES)])
         quantiles = some[((np.arange(QUANTILES) + 0.5) / QUANTILES * some.size).astype(int)]
         seen = values.min(), values.max()
         low = _of_blocks(np.where(holds, samples, seen[1]) if gaps else samples, np.maximum).min()
         high = _of_blocks(np.where(holds, samples, seen[0]) if gaps else samples, np.minimum).max()
         lowest = [seen[0]]
-        while lowest[-1] < 0 and len(lowest) < LOWEST and (values := values[values > lowest[-1]]).size:
+        while lowest[-1] < 0 and len(lowest) < LOWEST_VALUES and (values := values[values > lowest[-1]]).size:
             lowest.append(values.min())
         return cls(_floats(quantiles), _floats(lowest), _floats((low, high)), _floats(seen), gaps)
 
@@ -174,7 +174,7 @@ def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
     if not summaries:
         return None
     bulk = np.sort(np.concatenate([summary.quantiles for summary in summaries]))
-    outliers = int(SHARE * bulk.size)
+    outliers = int(OUTLIER_SHARE * bulk.size)
     bulk = _without_single_values(bulk[outliers : bulk.size - outliers])
     width = bulk[-1] - bulk[0]
     lowest = {value for summary in summaries for value in summary.lowest}
@@ -215,7 +215,7 @@ def _is_fill(value: float) -> bool:
 def _usual(low: float, high: float, seen: tuple[float, float]) -> tuple[float, float]:
     """The smallest usual range that holds these samples, if they fill enough of it; otherwise their own range."""
     end = next((end for end in USUAL if end >= high), 0.0)
-    if low >= 0 and end and high - low >= FILLED * end:
+    if low >= 0 and end and high - low >= MIN_FILLED * end:
         return 0.0, end
     if low == high:
         # a single value becomes grey
@@ -227,7 +227,7 @@ def _usual(low: float, high: float, seen: tuple[float, float]) -> tuple[float, f
 def have_data(samples: Num[np.ndarray, "*shape"], no_data: Sequence[float]) -> Bool[np.ndarray, "*shape"]:
     """Samples that are finite, not fill values, and not in `no_data`."""
     if samples.dtype.kind == "f":
-        holds = np.abs(samples) < HUGE
+        holds = np.abs(samples) < FILL_MAGNITUDE
     elif samples.dtype.kind == "i":
         holds = (samples != FILLS[0]) & (samples != FILLS[1])
     else:
@@ -253,4 +253,4 @@ def _floats(values: Any) -> tuple[float, ...]:
 
 def _number(value: float) -> str:
     """A number formatted for messages."""
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < HUGE else f"{value:.6g}"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < FILL_MAGNITUDE else f"{value:.6g}"

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-SHARE = 0.05
+WRITING_SHARE = 0.05
 """Share of the run time that may be spent on writing."""
-RATE = 300e6
+ASSUMED_RATE = 300e6
 """Assumed speed of the disk in bytes per second until a write has been timed."""
-RESERVE = 2 * 2**30
+FREE_SPACE = 2 * 2**30
 """Bytes that stay free on the disk for results and memory-mapped arrays."""
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class Budget:
     def allows(self, kind: str, size: int) -> bool:
         """Whether `size` bytes may be written now; the cost is estimated from the last write of this kind."""
         now = perf_counter()
-        self._balance += SHARE * (now - self._since)
+        self._balance += WRITING_SHARE * (now - self._since)
         self._since = now
-        affordable = self._at_any_cost or self._last.get(kind, size / RATE) <= self._balance
+        affordable = self._at_any_cost or self._last.get(kind, size / ASSUMED_RATE) <= self._balance
         if not self.open or not affordable:
             return False
         try:
@@ -54,8 +54,8 @@ class Budget:
         except OSError as error:
             self.close(error.strerror or error)
             return False
-        if free < size + RESERVE:
-            self.close(f"less than {RESERVE / 2**30:.0f} GiB would stay free on the disk")
+        if free < size + FREE_SPACE:
+            self.close(f"less than {FREE_SPACE / 2**30:.0f} GiB would stay free on the disk")
         return self.open
 
     @contextmanager

@@ -16,7 +16,7 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE, Columns
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
-from codegraph_jax.similarity.programs import TOGETHER
+from codegraph_jax.similarity.programs import IMAGES_AT_ONCE
 
 ROWS = (1024, 16384, 131072)
 """Padded numbers of patches whose distances are copied at once; few sizes need few compiled programs."""
@@ -207,4 +207,4 @@ def _candidates(
 
 def _by_image(of: Callable[..., Array], *given: Array) -> Array:
     """Applies `of` image by image, a few images at once: all at once would need the memory of a second table."""
-    return lax.map(lambda own: of(*own), given, batch_size=TOGETHER)
+    return lax.map(lambda own: of(*own), given, batch_size=IMAGES_AT_ONCE)

@@ -18,7 +18,7 @@ MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
 ImageScore = Callable[[Float[np.ndarray, "a b"]], float]
 """The score of an image from its anomaly map in pixels; larger is more anomalous."""
 
-HIGHEST = 0.01
+HIGHEST_SHARE = 0.01
 """Share of the pixels that `mean_of_highest` averages [ours]."""
 
 
@@ -67,7 +67,7 @@ def content_maps(
 
 def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
     """Mean of the highest hundredth of the pixels of a map, which one odd patch raises less than the maximum [ours]."""
-    count = max(1, round(HIGHEST * anomaly_map.size))
+    count = max(1, round(HIGHEST_SHARE * anomaly_map.size))
     return float(np.partition(anomaly_map, -count, axis=None)[-count:].mean())
 
 

@@ -25,13 +25,13 @@ from codegraph_jax.scoring.score_models import ALONE, SMALLEST, Contaminated, Fl
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
 """Least share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
-LOWER = 0.7
+LOWER_SHARE = 0.7
 """Share of the lowest scores from which the units of location and scale are taken."""
 BINS, ENDS = 96, 3.2
 """Most groups of scores; groups are small in both tails and large between (normal quantiles from -ENDS to ENDS)."""
 TABLE = np.linspace(-4.0, 12.0, 129)
 """Positions of the table of log p-values, in standard deviations from the mean."""
-NONE = 1e-9
+MIN_PRIOR_MASS = 1e-9
 """Least prior mass of the shares, so that a set without anomalies has a model."""
 LEAST_WEIGHT = 1e-7
 """Parameters of less weight are left out of the average."""
@@ -146,7 +146,7 @@ def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFi
         scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
         return ScoreFit(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
-    place, unit = _units(scores, LOWER)
+    place, unit = _units(scores, LOWER_SHARE)
     groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
     samples = []
@@ -174,7 +174,7 @@ def _contaminated(
     scores: Float[np.ndarray, " n"], at_most: float
 ) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
     """A model for each range of possible shares of anomalies, with location and scale of its first proposal."""
-    most = max(share_rank(at_most), NONE)
+    most = max(share_rank(at_most), MIN_PRIOR_MASS)
     ranks = [(share_rank(least), lowest) for least, lowest in STRATA]
     possible = [(rank, lowest) for rank, lowest in ranks if rank < most]
     ends = [*(rank for rank, _ in possible[1:]), most]

@@ -20,7 +20,7 @@ from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore, mean_of_smallest
 
-SAME = 1e-6
+MIN_MEDIAN = 1e-6
 """Median distance below which a reference counts as a copy of the photo."""
 
 
@@ -37,12 +37,12 @@ def relative(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.ndarray, "
     The result is in units of distances: multiplied by the median of all distances.
     """
     finite = np.where(np.isfinite(distances), distances, np.nan)
-    usual = np.maximum(np.nanmedian(finite, axis=1, keepdims=True), SAME)
+    usual = np.maximum(np.nanmedian(finite, axis=1, keepdims=True), MIN_MEDIAN)
     return mean_of_smallest(distances / usual, k) * np.nanmedian(finite)
 
 
 SETTING = "config.scoring.score"
-FEW = 0.1
+FEW_SHARE = 0.1
 """Share of the other photos whose distances are averaged by scores with `few`."""
 
 Rescoring = Callable[[Float[np.ndarray, " n"], Comparison, Float[np.ndarray, "n h w"]], Float[np.ndarray, " n"]]
@@ -56,7 +56,7 @@ class Score:
     Attributes:
         name: name in files.
         words: description for people.
-        few: whether the share `FEW` of nearest photos is averaged instead of the share in the settings.
+        few: whether the share `FEW_SHARE` of nearest photos is averaged instead of the share in the settings.
         finest: whether only the smallest neighbourhood of patches is used instead of all degrees.
         contrast: whether the median score of the photo is subtracted.
         patch: score of a patch from its distances; None: the mean of the K smallest.

@@ -13,7 +13,7 @@ from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
 from codegraph_jax.similarity.valid import INVALID
 
-TOGETHER = 32
+IMAGES_AT_ONCE = 32
 """Images that are scored at once; scoring copies their distances."""
 
 
@@ -76,7 +76,7 @@ def table_scores(table: Float[Array, "r s t p"], k: Int[Array, ""], used: Bool[A
         return mean_of_smallest(distances, k, 0, references[:, None])
 
     # some images of one degree at once, so that intermediate arrays are small
-    return lax.map(lambda degree: lax.map(of_image, (degree, used), batch_size=TOGETHER), table)
+    return lax.map(lambda degree: lax.map(of_image, (degree, used), batch_size=IMAGES_AT_ONCE), table)
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -24,7 +24,7 @@ from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Reach, Reference
 from codegraph_jax.similarity.tiles import TileOptions
 
-SPARE = 2
+EXTRA_NEIGHBOURS = 2
 """Number of distances beyond the k smallest that are updated with them, to save rounds."""
 
 
@@ -197,7 +197,7 @@ def _update_neighbours(
         neighbours.exclude(first + i, to_references)
     updated = np.zeros(to_losing.old.shape, bool)
     # when one of the k smallest grows, others take its place
-    last = min(neighbours.k + SPARE, bounds.shape[1]) - 1
+    last = min(neighbours.k + EXTRA_NEIGHBOURS, bounds.shape[1]) - 1
     # patches with a distance that has grown in the last round
     open_patches = np.ones(to_losing.old.shape[::2], bool)
 

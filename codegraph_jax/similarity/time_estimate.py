@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
-QUICK = 0.05
+ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
 USUAL_RADIUS = "4"
 """Radius that the estimate assumes where the program chooses what is compared."""
 HOUR = 3600.0
-LITTLE = 1e12
+NEGLIGIBLE_WORK = 1e12
 """Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
-AFFORDABLE, ON_ACCELERATORS = {"cpu": 2e14}, 2e17
+AFFORDABLE_WORK, AFFORDABLE_ON_ACCELERATORS = {"cpu": 2e14}, 2e17
 """Floating-point operations that are acceptable by default: about 25 minutes on two cores, or on one GPU."""
 
 
@@ -84,7 +84,7 @@ def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame
     """Estimates the time of a detection run of so many images on devices that share the work."""
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
-    if features + distances < LITTLE:
+    if features + distances < NEGLIGIBLE_WORK:
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
         features / (speed(config.backbone.dtype) * devices) if features else None,
@@ -103,7 +103,7 @@ def is_affordable(config: Config, backbone: LoadedBackbone, images: int, frame: 
 
 def affordable_work() -> float:
     """Floating-point operations that are acceptable by default on this platform."""
-    return AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
+    return AFFORDABLE_WORK.get(jax.default_backend(), AFFORDABLE_ON_ACCELERATORS)
 
 
 def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> tuple[float, float]:
@@ -120,7 +120,7 @@ def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -
 def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
     """Whether a comparison with `config.similarity.radius=auto` is so quick that nothing is left out."""
     full = replace(config, similarity=replace(config.similarity, radius="all"))
-    return comparison_work(full, backbone, images, grid) <= QUICK * affordable_work()
+    return comparison_work(full, backbone, images, grid) <= ALWAYS_FULL_SHARE * affordable_work()
 
 
 def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:

@@ -12,7 +12,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
+from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.report.outcome import Outcome
@@ -33,7 +33,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     target = config.bank.path
     require_writable("config.bank.path", target)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
-    allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
+    allow_megapixels(max(bank.largest / 1e6, MAX_MEGAPIXELS))
     if images:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         bank = bank.extend(list(images.values()), list(images), when, config.defective)

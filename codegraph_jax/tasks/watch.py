@@ -15,7 +15,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked
-from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
+from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Part
@@ -27,7 +27,7 @@ from codegraph_jax.tasks.paths import require_bank
 SIZE_FACTOR = 4
 """A photo may have this many times the pixels of the largest photo in the bank's set."""
 MIN_MEGAPIXELS = 8.0
-"""The size limit is at least this; at most `MOST_MEGAPIXELS`, or the largest photo in the bank's set."""
+"""The size limit is at least this; at most `MAX_MEGAPIXELS`, or the largest photo in the bank's set."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -78,9 +78,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
 def most_megapixels(bank: ReferenceBank) -> float:
     """The largest photo that a line decodes, in megapixels: decoding a huge file would delay all other parts."""
     largest = bank.largest / 1e6
-    return (
-        max(MIN_MEGAPIXELS, min(SIZE_FACTOR * largest, max(largest, MOST_MEGAPIXELS))) if largest else MOST_MEGAPIXELS
-    )
+    return max(MIN_MEGAPIXELS, min(SIZE_FACTOR * largest, max(largest, MAX_MEGAPIXELS))) if largest else MAX_MEGAPIXELS
 
 
 def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:

@@ -97,7 +97,7 @@ def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made
 
 def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     for place in (module, reference_bank):
-        monkeypatch.setattr(place, "MOST_PARTS", 2)
+        monkeypatch.setattr(place, "MAX_PARTS", 2)
         monkeypatch.setattr(place, "KEPT_PARTS", 4, raising=False)
     bank, images = made
     grown = bank

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.membership import NEARER, affinities, with_missed_members
+from codegraph_jax.consistency.membership import MAX_AFFINITY, affinities, with_missed_members
 from codegraph_jax.scoring.mutual import neighbour_count
 from tests.consistency.planted import REGION, draw, table
 
@@ -41,4 +41,4 @@ def test_affinity_is_the_least_ratio_at_patches_that_stand_out():
     assert affinities(distances[None], [0], inside, outside, 0.5) == pytest.approx([0.5])
     assert affinities(distances[None], [0], inside, outside, 0.9) == [np.inf]
     assert affinities(distances[None], [0], inside, outside[:3], 0.5) == [np.inf]
-    assert 0 < NEARER < 1
+    assert 0 < MAX_AFFINITY < 1

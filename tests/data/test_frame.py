@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.frame import TILED, Frame, choose_frame
+from codegraph_jax.data.frame import MAX_TILED_SIDE, Frame, choose_frame
 from codegraph_jax.data.placement import Placement
 
 SIDES = st.integers(1, 5000)
@@ -60,7 +60,7 @@ def test_tiles_cover_everything_are_alike_and_overlap(rows, columns, side, overl
 
 
 def test_the_scale_of_tiles():
-    assert frame("tile", [(4000, 3000)]).longest == TILED // 14
+    assert frame("tile", [(4000, 3000)]).longest == MAX_TILED_SIDE // 14
     assert frame("tile", [(1600, 400)]).grid == (28, 114)
     assert frame("tile", [(4000, 3000)], scale=0.5).grid == (107, 143)
     # of photographs of several sizes, all get the longer side of the median one

@@ -34,7 +34,7 @@ def small_config(root: Path, **changes) -> Config:
 def prepare() -> None:
     """Knows the network, and keeps everything, however quickly it is computed."""
     PRESETS["tiny"] = TINY["dinov2"]
-    budget.SHARE = 1e6
+    budget.WRITING_SHARE = 1e6
 
 
 def contents(workdir: Path) -> dict:

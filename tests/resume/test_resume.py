@@ -34,7 +34,7 @@ def small(tiny_preset):
     """The tiny network, loaded (and so compiled) once; everything is kept, however quickly it is computed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
-        patch.setattr(budget, "SHARE", 1e6)
+        patch.setattr(budget, "WRITING_SHARE", 1e6)
         yield
 
 
@@ -308,7 +308,9 @@ def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypat
 
 
 def test_state_leaves_room_on_the_disk(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, budget.RESERVE + 5))
+    monkeypatch.setattr(
+        budget.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, budget.FREE_SPACE + 5)
+    )
     money = Budget(tmp_path)
     assert money.allows("features", 5)
     assert not money.allows("features", 6)
@@ -317,7 +319,7 @@ def test_state_leaves_room_on_the_disk(tmp_path, monkeypatch, caplog):
 
 def test_saving_state_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(budget, "SHARE", 0.05)
+    monkeypatch.setattr(budget, "WRITING_SHARE", 0.05)
     monkeypatch.setattr(budget, "perf_counter", lambda: now[0])
     money, written = Budget(tmp_path), 0
     for _ in range(1000):

@@ -159,7 +159,7 @@ def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
 
 def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
-    monkeypatch.setattr(time_estimate, "LITTLE", 0.0)
+    monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
     with pytest.raises(ConfigError) as caught:
         run(config(plates, storage=StorageConfig(hours=1.5)), tmp_path)
     message = str(caught.value)

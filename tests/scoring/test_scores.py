@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from codegraph_jax.scoring.patch_scores import relative
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
@@ -14,7 +13,7 @@ from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.scoring.maps import mean_of_highest
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
-from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, score_of
+from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, relative, score_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from tests.consistency import planted
 from tests.consistency.test_filtered import N, draw_filter

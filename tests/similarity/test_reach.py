@@ -45,7 +45,7 @@ def choose(given, config=CONFIG):
 @pytest.fixture
 def costly(monkeypatch):
     """Everything takes long enough for a choice, and little enough to be made."""
-    monkeypatch.setattr(time_estimate, "QUICK", 0.0)
+    monkeypatch.setattr(time_estimate, "ALWAYS_FULL_SHARE", 0.0)
 
 
 def test_a_cheap_comparison_is_made_in_full():
