@@ -80,7 +80,7 @@ class Preset:
         ignored: patterns of checkpoint keys that may be unused; all other keys must fill a parameter.
         mean: mean of RGB in [0, 1].
         std: standard deviation of RGB in [0, 1].
-        resample: resampling filter, see `Frame.place`.
+        resample: resampling filter, see `Frame.preprocess`.
         final_norm: apply the last LayerNorm to the outputs of the blocks.
         discriminative: whether the image feature distinguishes images well enough for re-scoring.
         largest: upper limit of the default image size, in pixels.

@@ -35,7 +35,7 @@ class Candidates:
         Patches of the images `without` are excluded.
         """
         usable = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
-        chosen = np.sort(usable[thin(self._vectors[usable], self._own[usable], wanted)])
+        chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], wanted)])
         images, patches = self._places[chosen].T
         own = np.stack([layer[:, images, patches] for layer in self.scores])
         parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]
@@ -76,7 +76,7 @@ class Candidates:
         return np.concatenate(places)
 
     @cached_property
-    def _own(self) -> Float[np.ndarray, " m"]:
+    def _squares(self) -> Float[np.ndarray, " m"]:
         """Mean square of each candidate's scores."""
         images, patches = self._places.T
         squares = [np.square(layer[:, images, patches]).mean(axis=0) for layer in self.scores]

@@ -47,7 +47,7 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     found: set[int] = set()
     for before, revision in zip(history, history[1:]):
         if revision.last > before.last:
-            numbers |= {key: before.last + 1 + place for place, key in enumerate(revision.keys)}
+            numbers |= {key: before.last + 1 + index for index, key in enumerate(revision.keys)}
         elif revision.defective:
             found.update(numbers.pop(key) for key in revision.keys if key in numbers)
     return found

@@ -75,17 +75,17 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     other images.
     """
     config, inputs = _as_decided(config, inputs)
-    comparison, own, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
-    placement, grid = comparison.features.placement.of(slice(own)), comparison.options.grid
+    comparison, set_size, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
+    placement, grid = comparison.features.placement.of(slice(set_size)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
         references, patch_scores = _pool(config, inputs)
     else:
         references, patch_scores = _images(config, inputs, wanted)
     maps = NAMED_SCORES[decided.score_name].of_photo(patch_scores).reshape(-1, *grid)
-    proven = inputs.found.defect_members(own)
+    proven = inputs.found.defect_members(set_size)
     calibration = _calibrated(maps, placement, proven, config, inputs)
-    lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
+    lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
     calibration = calibration.apply(raw, proven | known)
     calibration_set = CalibrationSet(
@@ -95,8 +95,8 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     if isinstance(references, Pool):
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
-    images = comparison.features.image_features[:own]
-    patterns = (inputs.found.pattern(number, own) for number in range(1, inputs.found.group_count + 1))
+    images = comparison.features.image_features[:set_size]
+    patterns = (inputs.found.pattern(number, set_size) for number in range(1, inputs.found.group_count + 1))
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
@@ -192,20 +192,22 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
-    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.set_size
+    comparison, taken_out, set_size = inputs.comparison, inputs.taken_out, inputs.comparison.set_size
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
-    scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
+    scores = [
+        np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :set_size] for layer in layers
+    ]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
     ordinary = NAMED_SCORES[inputs.decided.score_name].of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
-    usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:own]
+    usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
-    allowed = usable & ~taken_out.removed[:own] & ordinary
-    allowed &= ~inputs.found.defect_members(own)[:, None]
+    allowed = usable & ~taken_out.removed[:set_size] & ordinary
+    allowed &= ~inputs.found.defect_members(set_size)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = query_options(comparison.options)._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
-    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:own])
+    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:set_size])
 
 
 def _own_scores(

@@ -307,15 +307,15 @@ class ReferenceBank(StoredBank):
         revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
         # a part that was approved before must not be compared with itself
         active = self.references.at((*self.history, revision)) if defective else self.active_references
-        marks = {place: self.marks[place] for place in self.history[-1].marks}
+        marks = {index: self.marks[index] for index in self.history[-1].marks}
         found = list(self.marks)
         for i, name in zip(new, called):
             own = [np.asarray(layer[i])[None] for layer in features.layers]
             vectors = patch_vectors(own, self.frame.grid)
             opposite = "variant" if defective else "defect"
             marks = {
-                place: mark
-                for place, mark in marks.items()
+                index: mark
+                for index, mark in marks.items()
                 if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]

@@ -29,36 +29,36 @@ def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
     return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)
 
 
-def thin(vectors: Float[np.ndarray, "m e"], own: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
+def thin(vectors: Float[np.ndarray, "m e"], squares: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
     """Indices of the selected patches, the one with the least score first; all patches if they are at most `wanted`.
 
-    `own` has the squared score of each patch, in the unit of the squared distances of the vectors, which may be
+    `squares` has the squared score of each patch, in the unit of the squared distances of the vectors, which may be
     projected.
     """
     if len(vectors) <= wanted:
-        return np.argsort(own, kind="stable")
+        return np.argsort(squares, kind="stable")
     if wanted == 1:
-        return np.array([np.argmin(own)])
+        return np.array([np.argmin(squares)])
     rounds = -(-(wanted - 1) // TAKEN)
-    return np.asarray(_thin(jnp.asarray(vectors), jnp.asarray(own, jnp.float32), rounds))[:wanted]
+    return np.asarray(_thin(jnp.asarray(vectors), jnp.asarray(squares, jnp.float32), rounds))[:wanted]
 
 
 @partial(jax.jit, static_argnames="rounds")
-def _thin(vectors: Float[Array, "m e"], own: Float[Array, " m"], rounds: int) -> Int[Array, " k"]:
+def _thin(vectors: Float[Array, "m e"], squares: Float[Array, " m"], rounds: int) -> Int[Array, " k"]:
     lengths = jnp.square(vectors).sum(axis=1)
-    shortlist = min(SHORTLIST, len(own))
+    shortlist = min(SHORTLIST, len(squares))
 
     def costs(chosen: Int[Array, " t"]) -> Float[Array, "m t"]:
         """Squared score of each patch by each of the chosen ones."""
         products = inner_products(vectors, vectors[chosen], "float32")
-        return jnp.maximum(lengths[:, None] + lengths[chosen] - 2 * products, 0) + own[chosen]
+        return jnp.maximum(lengths[:, None] + lengths[chosen] - 2 * products, 0) + squares[chosen]
 
     def one_round(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         best, kept, count = state
-        excess, worst = lax.top_k(best - own, shortlist)
+        excess, worst = lax.top_k(best - squares, shortlist)
         near = vectors[worst]
         among = jnp.maximum(lengths[worst][:, None] + lengths[worst] - 2 * inner_products(near, near, "float32"), 0) + (
-            own[worst] - own[worst][:, None]
+            squares[worst] - squares[worst][:, None]
         )
 
         def take(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -72,7 +72,7 @@ def _thin(vectors: Float[Array, "m e"], own: Float[Array, " m"], rounds: int) ->
         kept = lax.dynamic_update_slice(kept, taken, (count,))
         return best, kept, count + TAKEN
 
-    first = jnp.argmin(own)
+    first = jnp.argmin(squares)
     best = costs(first[None])[:, 0].at[first].set(-jnp.inf)
     kept = jnp.zeros(1 + rounds * TAKEN, first.dtype).at[0].set(first)
     _, kept, _ = lax.fori_loop(0, rounds, one_round, (best, kept, jnp.asarray(1)))

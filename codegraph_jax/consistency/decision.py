@@ -59,8 +59,8 @@ class Answers:
     def labels(self, keys: Sequence[str]) -> dict[int, bool | None]:
         """Answers by the index of the photo among these keys."""
         return {
-            place: self.photos[key].defective
-            for place, key in enumerate(keys)
+            index: self.photos[key].defective
+            for index, key in enumerate(keys)
             if key in self.photos and self.photos[key].answer is not None
         }
 
@@ -105,7 +105,7 @@ class PhotoDecisions:
 
 def calibrator_of(
     scores: Mapping[str, Float[np.ndarray, " n"]],
-    own: int,
+    set_size: int,
     keys: Sequence[str],
     proven: Bool[np.ndarray, " n"],
     duplicates: Sequence[Sequence[int]],
@@ -114,20 +114,20 @@ def calibrator_of(
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    The first `own` photos are the set. `proven` photos are members of a recurring defect, each of `duplicates` has
+    The first `set_size` photos are the set. `proven` photos are members of a recurring defect, each of `duplicates` has
     photos of the same part, and `threshold` is the label-free one of the first score.
     """
     copies = np.arange(len(keys))
     first: dict[str, int] = {}
     for group in duplicates:
         copies[list(group)] = min(group)
-    for place, key in enumerate(keys):
-        copies[place] = copies[first.setdefault(key, place)]
+    for index, key in enumerate(keys):
+        copies[index] = copies[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores, set_size=own, copies=copies, known=proven, threshold=threshold, at_most=answers.at_most
+        scores, set_size=set_size, copies=copies, known=proven, threshold=threshold, at_most=answers.at_most
     )
-    for place, label in answers.labels(keys).items():
-        calibrator.label(place, label)
+    for index, label in answers.labels(keys).items():
+        calibrator.label(index, label)
     return calibrator
 
 
@@ -144,7 +144,7 @@ def decide_photos(
     `patch_scores` has those of every score. Without answers, the label-free rule of `config` decides by the score
     `chosen`.
     """
-    features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
+    features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, contents = placement.frame.size, placement.contents()
     of_map = {chosen.name: chosen.image}
@@ -153,10 +153,10 @@ def decide_photos(
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
     proven = found.defect_members(len(standard))
-    calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
+    calibration = calibrate(standard[:set_size], config, proven[:set_size]).apply(standard, proven)
     label_free = PhotoDecisions(chosen.name, every_map[chosen.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
-    calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
+    calibrator = calibrator_of(scores, set_size, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
         name, threshold = answers.score, answers.threshold
     elif calibrator.answers:
@@ -166,19 +166,19 @@ def decide_photos(
     else:
         return label_free
     if name != chosen.name:
-        calibration = calibrate(scores[name][:own], config, proven[:own])
+        calibration = calibrate(scores[name][:set_size], config, proven[:set_size])
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
     if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[name], scores[name], calibration, features)
-    maps, known = apply_marks(answers.marks, every_map[name], features, own)
+    maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
     lowered = image_scores(maps, size, contents, of_map.get(name))
     calibration = calibration.apply(lowered, proven | known)
     flagged = calibration.flagged.copy()
-    for place, label in labels.items():
+    for index, label in labels.items():
         if label is not None:
-            flagged[place] = label
+            flagged[index] = label
     return PhotoDecisions(name, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
 
 
@@ -193,26 +193,26 @@ def _with_marks(
 ) -> Answers:
     """The answers with marks for the photos that have none yet."""
     photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
-    for place, label in labels.items():
-        photo = photos[keys[place]]
+    for index, label in labels.items():
+        photo = photos[keys[index]]
         # a good part that passes needs no mark
-        if label is None or photo.mark or (not label and scores[place] < calibration.threshold):
+        if label is None or photo.mark or (not label and scores[index] < calibration.threshold):
             continue
-        own = patch_scores[place].ravel()
-        stands_out = own >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
-        mark = photo_mark(place, stands_out, own, features, grid, "defect" if label else "variant", photo.name)
-        photos[keys[place]] = replace(photo, mark=mark)
+        photo_scores = patch_scores[index].ravel()
+        stands_out = photo_scores >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
+        mark = photo_mark(index, stands_out, photo_scores, features, grid, "defect" if label else "variant", photo.name)
+        photos[keys[index]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)
 
 
 def apply_marks(
-    marks: Sequence[Pattern], patch_scores: Float[np.ndarray, "n h w"], features: Features, own: int
+    marks: Sequence[Pattern], patch_scores: Float[np.ndarray, "n h w"], features: Features, set_size: int
 ) -> tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, " n"]]:
     """Lowers harmless marks in the maps, and finds the photos that show the mark of a defective one.
 
-    The first `own` photos are the set; marks of other products are ignored.
+    The first `set_size` photos are the set; marks of other products are ignored.
     """
-    marks = [mark for mark in marks if mark.product.fits(features.image_features[:own])]
+    marks = [mark for mark in marks if mark.product.fits(features.image_features[:set_size])]
     count, height, width = patch_scores.shape
     if not marks:
         return patch_scores, np.zeros(count, bool)

@@ -42,9 +42,9 @@ def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarr
 
 def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
     """Which references show the same part as each image; the last `added` images do not belong to the set."""
-    own = len(distances) - added
-    of_set = duplicate_pairs(distances.select(slice(own)), references)
-    return np.concatenate([of_set, shown_by(distances.select(slice(own, None)))]) if added else of_set
+    set_size = len(distances) - added
+    of_set = duplicate_pairs(distances.select(slice(set_size)), references)
+    return np.concatenate([of_set, shown_by(distances.select(slice(set_size, None)))]) if added else of_set
 
 
 def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:

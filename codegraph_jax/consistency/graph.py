@@ -78,14 +78,14 @@ def nearest_first(
 
     `background` are the distances between images, and `references` the image of each column.
     """
-    place = np.argsort(order)
-    columns = np.argsort(place[references])
-    targets = place[references[columns]]
+    position = np.argsort(order)
+    columns = np.argsort(position[references])
+    targets = position[references[columns]]
     rows = []
     for image in order:
         sorted_columns = np.argsort(background[image, columns], kind="stable")
         others = targets[sorted_columns]
-        rows.append(others[others != place[image]])
+        rows.append(others[others != position[image]])
     return rows
 
 

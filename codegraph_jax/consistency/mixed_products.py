@@ -44,13 +44,13 @@ MAX_CLUSTERS = 12
 """Greatest number of clusters, outliers included, in the search for two large ones."""
 
 
-def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np.ndarray, " n"]:
+def find_products(features: Features, grid: tuple[int, int], set_size: int) -> Int[np.ndarray, " n"]:
     """The product of each image, 0 for the most frequent one; all 0 for a single product.
 
-    Only the first `own` images, which are the set, form groups. This process may hold the features of a part of the
+    Only the images of the set, which come first, form groups. This process may hold the features of a part of the
     images.
     """
-    mine, sample = features.local, choose_references(features.keys[:own], COMPARED_IMAGES)
+    mine, sample = features.local, choose_references(features.keys[:set_size], COMPARED_IMAGES)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
     parts = processes.gather_rows(coarse_parts(features, grid, held))
     groups = separate(part_distances(parts, parts))
@@ -62,7 +62,7 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
         distances = part_distances(coarse_parts(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
     found = processes.gather_rows(np.concatenate(labels))
-    order = np.argsort(-np.bincount(found[:own], minlength=len(groups)), kind="stable")
+    order = np.argsort(-np.bincount(found[:set_size], minlength=len(groups)), kind="stable")
     return np.argsort(order)[found]
 
 

@@ -48,13 +48,13 @@ def with_verdicts(
     recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
     communities = list(found.groups)
     numbers: dict[int, list[int]] = {}
-    for place, community in enumerate(communities):
+    for index, community in enumerate(communities):
         shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
         best = int(shares.argmax())
         if shares[best] >= MIN_MEMBER_SHARE:
             pattern = known[best]
-            communities[place] = replace(community, verdict=pattern.verdict, name=pattern.name, reviewed=True)
-            numbers.setdefault(best, []).append(place + 1)
+            communities[index] = replace(community, verdict=pattern.verdict, name=pattern.name, reviewed=True)
+            numbers.setdefault(best, []).append(index + 1)
 
     matches, elsewhere = [], {}
     last = len(communities)

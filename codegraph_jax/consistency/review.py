@@ -159,13 +159,13 @@ def find_review(path: str) -> str:
     Raises:
         ReviewError: the directory does not exist, cannot be read or contains no review.
     """
-    place = Path(path).expanduser()
-    if not place.is_dir():
-        if not place.suffix and not place.exists():
+    location = Path(path).expanduser()
+    if not location.is_dir():
+        if not location.suffix and not location.exists():
             raise ReviewError(f"{path}: there is no such folder; name the one where your browser saved review.json")
-        return str(place)
+        return str(location)
     try:
-        found = sorted(place.glob(FILES), key=lambda file: file.stat().st_mtime)
+        found = sorted(location.glob(FILES), key=lambda file: file.stat().st_mtime)
     except OSError as error:
         raise ReviewError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not found:

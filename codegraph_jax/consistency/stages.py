@@ -57,21 +57,21 @@ def find_consistent(
     without being flagged. Added images are compared with the set only. Patches that show a harmless variant count as
     normal. `patterns` are known ones, and scores average `k` references.
     """
-    references, own, grid = comparison.references, comparison.set_size, comparison.options.grid
+    references, set_size, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
     if comparison.excluded is not None:
         distances = distances.without(comparison.excluded)
     duplicates = same_part(distances, references, comparison.added)
     distances = distances.without(duplicates)
-    keys = comparison.features.keys[:own]
+    keys = comparison.features.keys[:set_size]
     found, tests = find_communities(
-        distances.select(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
+        distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, constants
     )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
     # patches come from the community on members, from its test on added images, and from signatures on others
-    added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
-    members = found.pattern_ids.reshape(own, -1)
+    added = recognise(distances.select(slice(set_size, None)), tests, k) if comparison.added else []
+    members = found.pattern_ids.reshape(set_size, -1)
     pattern_patches = dict(elsewhere)
     for number in range(1, len(found.groups) + 1):
         further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)

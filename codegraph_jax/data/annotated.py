@@ -38,21 +38,21 @@ def from_table(
     Raises:
         CatalogError: no such table, column or image.
     """
-    place, column = source, ""
+    table, column = source, ""
     if "#" in source and not Path(source).is_file():
-        place, _, column = source.rpartition("#")
-    heading, rows = _read_table(place)
+        table, _, column = source.rpartition("#")
+    heading, rows = _read_table(table)
     if split:
         if SPLIT_COLUMN not in heading:
-            raise CatalogError(f"{place!r}: has no column {SPLIT_COLUMN!r}, which is needed to select split {split!r}")
+            raise CatalogError(f"{table!r}: has no column {SPLIT_COLUMN!r}, which is needed to select split {split!r}")
         at = heading.index(SPLIT_COLUMN)
         rows = [row for row in rows if row[at] == split]
     if not rows:
-        raise CatalogError(f"{place!r}: holds no rows" + (f" of split {split!r}" if split else ""))
+        raise CatalogError(f"{table!r}: holds no rows" + (f" of split {split!r}" if split else ""))
     lower = [name.lower() for name in heading]
     name_at = next((lower.index(name) for name in NAME_COLUMNS if name in lower), 0)
-    classes = _classes_of(place, heading, rows, name_at, column)
-    files = _files_by_name(place, [row[name_at] for row in rows])
+    classes = _classes_of(table, heading, rows, name_at, column)
+    files = _files_by_name(table, [row[name_at] for row in rows])
     return decoded_files(files, *_indexed(classes), size, choose, value_range)
 
 
@@ -122,31 +122,31 @@ def _several(names: Sequence[str]) -> str:
     return shown if len(names) <= NAMES_IN_MESSAGES else f"{shown} and {len(names) - NAMES_IN_MESSAGES} more"
 
 
-def _read_table(place: str) -> tuple[list[str], list[list[str]]]:
+def _read_table(table: str) -> tuple[list[str], list[list[str]]]:
     """The header and the rows."""
     try:
-        with Path(place).open(encoding="utf-8-sig", newline="") as stream:
+        with Path(table).open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
             read = [row for row in csv.reader(stream, delimiter="\t" if "\t" in first else ",") if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{place!r}: cannot be read as a table: {error}") from None
+        raise CatalogError(f"{table!r}: cannot be read as a table: {error}") from None
     if not read:
-        raise CatalogError(f"{place!r}: is empty")
+        raise CatalogError(f"{table!r}: is empty")
     heading, *rows = ([composed(cell.strip()) for cell in row] for row in read)
     for number, row in enumerate(rows, 2):
         if len(row) != len(heading):
-            raise CatalogError(f"{place!r}: line {number} has {len(row)} cells, but the header has {len(heading)}")
+            raise CatalogError(f"{table!r}: line {number} has {len(row)} cells, but the header has {len(heading)}")
     return heading, rows
 
 
-def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: int, column: str) -> list[str]:
+def _classes_of(table: str, heading: list[str], rows: list[list[str]], name_at: int, column: str) -> list[str]:
     """The class of each row."""
     lower = [name.lower() for name in heading]
     if column:
         column = composed(column)
         if column not in heading:
-            raise CatalogError(f"{place!r}: has no column {column!r}; it has {', '.join(heading)}")
+            raise CatalogError(f"{table!r}: has no column {column!r}; it has {', '.join(heading)}")
         return [row[heading.index(column)] for row in rows]
     found = next((lower.index(name) for name in LABEL_COLUMNS if name in lower and lower.index(name) != name_at), None)
     if found is not None:
@@ -158,15 +158,15 @@ def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: 
         values = np.zeros((len(rows), 0))
     if not values.size or not (np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all()):
         raise CatalogError(
-            f"{place!r}: found no class column among {', '.join(heading)}; append #COLUMN to the file name"
+            f"{table!r}: found no class column among {', '.join(heading)}; append #COLUMN to the file name"
         )
     return [heading[marks[k]] for k in values.argmax(1)]
 
 
-def _files_by_name(place: str, names: list[str]) -> list[str]:
+def _files_by_name(table: str, names: list[str]) -> list[str]:
     """The image file of each row, by its path below the table's folder or by its name."""
-    home = str(Path(place).parent)
-    found = {composed(name): file for name, file in find_images(home).items()}
+    folder = str(Path(table).parent)
+    found = {composed(name): file for name, file in find_images(folder).items()}
     by_stem = _by_stem(found)
     files, absent = [], []
     for name in names:
@@ -175,15 +175,15 @@ def _files_by_name(place: str, names: list[str]) -> list[str]:
         if str(wanted) in found:
             files.append(found[str(wanted)])
         elif len(hits) > 1:
-            raise CatalogError(f"{place!r}: {name!r} is ambiguous ({_several(hits)}); write paths into the table")
+            raise CatalogError(f"{table!r}: {name!r} is ambiguous ({_several(hits)}); write paths into the table")
         elif hits:
             files.append(hits[0])
         else:
             absent.append(name)
     if absent:
         raise CatalogError(
-            f"{place!r}: {len(absent)} of {len(names)} images are not below {home!r}: {_several(absent)}; unpack them "
-            "there"
+            f"{table!r}: {len(absent)} of {len(names)} images are not below {folder!r}: {_several(absent)}; unpack "
+            "them there"
         )
     return files
 

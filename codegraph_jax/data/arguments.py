@@ -68,12 +68,12 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
     """
     listed = listed_images(images, name)
     for i, image in enumerate(listed):
-        place = f"{name}[{i}]"
+        where = f"{name}[{i}]"
         if isinstance(image, np.ndarray):
-            require_picture(image, place)
+            require_picture(image, where)
         elif not isinstance(image, str | os.PathLike | Image.Image | StoredImage):
             raise UnreadableImageError(
-                place,
+                where,
                 f"expected a path, an array or a Pillow image, got {type(image).__name__}; items of a dataset, such as "
                 "(image, label), become images by codegraph_jax.data.own_sets.as_samples",
             )

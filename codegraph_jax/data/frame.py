@@ -148,7 +148,7 @@ class Frame(JsonFields):
         height, width = (min(self.tile or cells, cells) for cells in self.grid)
         return [(slice(row, row + height), slice(column, column + width)) for row in rows for column in columns]
 
-    def place(
+    def preprocess(
         self, image: Image.Image, resample: str, mean: Sequence[float], std: Sequence[float]
     ) -> Float[np.ndarray, "a b 3"]:
         """Resizes an RGB image with antialiasing, scales to [0, 1] and normalises; the border is 0, the mean colour.

@@ -75,14 +75,14 @@ def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) 
     """The checked samples of a category; `good` replaces the labels of samples with a type."""
     listed: dict[str, Sample] = {}
     for i in range(len(samples)):
-        sample, place = samples[i], f"data.layout {layout!r}: item {i}"
+        sample, where = samples[i], f"data.layout {layout!r}: item {i}"
         if not isinstance(sample, Sample):
-            raise LayoutError(f"{place} is a {type(sample).__name__}; return a Sample, see codegraph_jax.data.samples")
+            raise LayoutError(f"{where} is a {type(sample).__name__}; return a Sample, see codegraph_jax.data.samples")
         # results are written below directories of this name
         if not sample.name or sample.name.startswith("/") or ".." in sample.name.split("/"):
-            raise LayoutError(f"{place}: name {sample.name!r} is not a relative path")
+            raise LayoutError(f"{where}: name {sample.name!r} is not a relative path")
         if sample.name in listed:
-            raise LayoutError(f"{place}: another image is called {sample.name!r} too; give each a name of its own")
+            raise LayoutError(f"{where}: another image is called {sample.name!r} too; give each a name of its own")
         label = int(sample.defect not in good) if good and sample.defect is not None else sample.label
         listed[sample.name] = replace(sample, category=category, label=label)
     return list(listed.values())

@@ -152,7 +152,7 @@ class Extractor:
         if isinstance(sources, TokenSet):
             return sources.batches(size)
         backbone = self.backbone
-        prepare = partial(self.frame.place, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
+        prepare = partial(self.frame.preprocess, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
         return ImageBatches(sources, prepare, size, self.workers or decoding_threads(), self.unreadable, value_range)
 
     def forward(

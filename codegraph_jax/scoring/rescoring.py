@@ -31,14 +31,16 @@ def rescore(
     """
     scores = np.asarray(scores, np.float64)
     features = np.asarray(image_features, np.float64)
-    own = len(scores) - added
-    low, spread = scores[:own].min(), np.ptp(scores[:own])
+    set_size = len(scores) - added
+    low, spread = scores[:set_size].min(), np.ptp(scores[:set_size])
     if spread == 0:
         return np.zeros_like(scores)
     scaled = (scores - low) / spread
-    rescored = [_weighted_means(features[:own] @ features[:own].T, scaled[:own], scaled[:own], neighbours)]
-    for i in range(own, len(scores)):
-        candidates = [*range(own), i]
+    rescored = [
+        _weighted_means(features[:set_size] @ features[:set_size].T, scaled[:set_size], scaled[:set_size], neighbours)
+    ]
+    for i in range(set_size, len(scores)):
+        candidates = [*range(set_size), i]
         weights = features[candidates] @ features[i]
         rescored.append(_weighted_means(weights[None], scaled[candidates], scaled[i : i + 1], neighbours))
     return np.concatenate(rescored)

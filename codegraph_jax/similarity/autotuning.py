@@ -70,9 +70,9 @@ def bfloat16_speedup() -> float:
     features and distances that it has stored.
     """
     device = re.sub(r"\W+", "-", jax.devices()[0].device_kind)
-    place = user_cache() / "bfloat16" / f"{device}-{machine()}-jax-{jax.__version__}"
+    path = user_cache() / "bfloat16" / f"{device}-{machine()}-jax-{jax.__version__}"
     try:
-        gain = float(place.read_text(encoding="ascii"))
+        gain = float(path.read_text(encoding="ascii"))
         if math.isfinite(gain):
             return gain
     except (OSError, ValueError):
@@ -83,8 +83,8 @@ def bfloat16_speedup() -> float:
     except (jax.errors.JaxRuntimeError, FloatingPointError):
         gain = 0.0
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(place) as name:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as name:
             Path(name).write_text(f"{gain:.3f}\n", encoding="ascii")
     except OSError:
         # a cache that cannot be written costs a second at every start

@@ -213,19 +213,19 @@ def _score_again(
     """Updates, in place, the scores of the patches of one layer and degree that lose a reference or a nearest patch."""
     order = np.argsort(changes.image, kind="stable")
     bounds = np.searchsorted(changes.image[order], np.arange(len(table) + 1))
-    place = np.full(table.shape[1], -1)
-    place[neighbours.columns] = np.arange(len(neighbours.columns))
+    position = np.full(table.shape[1], -1)
+    position[neighbours.columns] = np.arange(len(neighbours.columns))
 
     def score_image(i: int) -> None:
         own = order[bounds[i] : bounds[i + 1]]
-        own = own[place[changes.column[own]] >= 0]
+        own = own[position[changes.column[own]] >= 0]
         affected = excluded.affected(i)
         affected[changes.patch[own]] = True
         if not affected.any():
             return
         patches = np.arange(len(affected)) if score else np.flatnonzero(affected)
         rows = table[i][np.ix_(neighbours.columns, patches)]
-        rows[place[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
+        rows[position[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
         excluded.apply(i, rows, patches)
         scores[i, patches] = patch_scores(rows, neighbours.k, score)
 

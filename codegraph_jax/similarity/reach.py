@@ -50,12 +50,12 @@ def choose_reach(
     config: Config,
     backbone: LoadedBackbone,
     grid: tuple[int, int],
-    own: int,
+    set_size: int,
     neighbours: Callable[[int], int],
 ) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
-    A radius or a number of references that the user chose is kept. The first `own` images are the set, and `neighbours`
+    A radius or a number of references that the user chose is kept. The images of the set come first, and `neighbours`
     returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
@@ -71,7 +71,7 @@ def choose_reach(
         return full
     if jax.process_count() > 1:
         return replace(full, reason="all patches are compared: several processes do not choose a radius")
-    references = choose_references(features.keys[:own], similarity.references)
+    references = choose_references(features.keys[:set_size], similarity.references)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     expected = _mean_of_smallest(distances[-1], neighbours(len(references)))
     candidates = {
@@ -80,7 +80,7 @@ def choose_reach(
     if not similarity.references:
         for count in REFERENCES:
             if count < len(references):
-                columns = np.searchsorted(references, choose_references(features.keys[:own], count))
+                columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
                 candidates[Reach("all", count)] = distances[-1][..., columns]
     agreements = {
         reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()

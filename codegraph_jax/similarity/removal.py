@@ -189,9 +189,9 @@ def _update_neighbours(
     first: int,
 ) -> None:
     """Updates the distances that scores depend on, until no further ones get among the smallest."""
-    place = np.full(distances.shape[1], -1)
-    place[neighbours.columns] = np.arange(len(neighbours.columns))
-    inside = place[columns] >= 0
+    position = np.full(distances.shape[1], -1)
+    position[neighbours.columns] = np.arange(len(neighbours.columns))
+    inside = position[columns] >= 0
     bounds = np.stack([to_references[neighbours.columns] for to_references in distances])
     for i, to_references in enumerate(bounds):
         neighbours.exclude(first + i, to_references)
@@ -205,7 +205,7 @@ def _update_neighbours(
         patches = np.flatnonzero(open_patches[i])
         some = bounds[i][:, patches]
         limit = np.partition(some, last, axis=0)[last]
-        own = some[place[columns[inside]]]
+        own = some[position[columns[inside]]]
         found = np.zeros(to_losing.old.shape[1:], bool)
         found[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
         return found
@@ -219,7 +219,7 @@ def _update_neighbours(
         grown = to_losing.new != before
         open_patches = grown.any(axis=1)
         image, column, patch = np.nonzero(grown)
-        bounds[image, place[columns[column]], patch] = to_losing.new[image, column, patch]
+        bounds[image, position[columns[column]], patch] = to_losing.new[image, column, patch]
 
 
 def _joined(parts: Sequence[Changes]) -> Changes:

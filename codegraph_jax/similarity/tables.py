@@ -41,10 +41,10 @@ def compare_images(
     `neighbours` returns how many distances a score averages for a number of references. Tables are read from and
     written to the store, and `progress` shows a bar on standard error.
     """
-    own = int((features.kept < len(plan.images)).sum())
+    set_size = int((features.kept < len(plan.images)).sum())
     valid = features.placement.inspected
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
-    references = choose_references(features.keys[:own], config.similarity.references)
+    references = choose_references(features.keys[:set_size], config.similarity.references)
     allocate = plan.memory.allocate_tables
     store = StoredLayers(resume_store, features.keys, references, options.radius, allocate) if resume_store else None
 
@@ -72,7 +72,7 @@ def compare_images(
     with bar(pairs, "distances", "pair", progress) as advance:
         tables = on_devices(plan.device, advance) if plan.device else None
         tables = tables or _on_host(features, references, options, mesh, allocate, store, advance)
-    roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - own
+    roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - set_size
     return Comparison(features, tables, references, options, added=added, listed=len(plan.images), roi=roi)
 
 

@@ -52,7 +52,7 @@ class Traced:
 
 
 def placed(image):
-    return Frame.squeezed(SIZE, PATCH).place(Image.fromarray(image), "bilinear", (0.5,) * 3, (0.25,) * 3)
+    return Frame.squeezed(SIZE, PATCH).preprocess(Image.fromarray(image), "bilinear", (0.5,) * 3, (0.25,) * 3)
 
 
 class Numpy:

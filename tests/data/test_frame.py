@@ -71,7 +71,7 @@ def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
     made = frame("pad", [(400, 100), (50, 200)])
     assert made.grid == (16, 16), "as many patches as the square has: 4 x 16 instead of 8 x 8"
     white = Image.new("RGB", (400, 100), (255, 255, 255))
-    placed = made.place(white, "bilinear", (0.25,) * 3, (0.5,) * 3)
+    placed = made.preprocess(white, "bilinear", (0.25,) * 3, (0.5,) * 3)
     assert placed.shape == (224, 224, 3) and placed.dtype == np.float32
     np.testing.assert_allclose(placed[84:140], 1.5, rtol=1e-6)
     assert not placed[:84].any() and not placed[140:].any()
@@ -81,10 +81,10 @@ def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
 
 def test_square_photos_are_placed_like_squeezed_ones():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))
-    want = Frame.squeezed(112, 14).place(image, "bicubic", ZERO, ONE)
+    want = Frame.squeezed(112, 14).preprocess(image, "bicubic", ZERO, ONE)
     for fit in ("pad", "tile"):
         made = frame(fit, [(90, 90)], scale=112 / 90)
-        np.testing.assert_array_equal(made.place(image, "bicubic", ZERO, ONE), want)
+        np.testing.assert_array_equal(made.preprocess(image, "bicubic", ZERO, ONE), want)
 
 
 @pytest.mark.parametrize(

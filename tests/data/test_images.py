@@ -276,20 +276,20 @@ def test_damaged_bytes_give_an_image_or_an_unreadable_image(tmp_path_factory, ki
 @pytest.mark.parametrize("size", [(1, 1), (5000, 1), (1, 5000), (3, 7)])
 def test_one_pixel_and_extreme_aspects_resize(tmp_path, size):
     image = load_image(write_image(tmp_path / "a.png", 90, size))
-    result = Frame.squeezed(28, 4).place(image, "bicubic", (0.0,) * 3, (1.0,) * 3)
+    result = Frame.squeezed(28, 4).preprocess(image, "bicubic", (0.0,) * 3, (1.0,) * 3)
     assert result.shape == (28, 28, 3) and result.dtype == np.float32
     np.testing.assert_allclose(result, 90 / 255, rtol=1e-6)
 
 
 def test_preprocess_normalises_by_channel():
-    result = Frame.squeezed(12, 4).place(Image.fromarray(NOISE), "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    result = Frame.squeezed(12, 4).preprocess(Image.fromarray(NOISE), "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     resized = np.asarray(Image.fromarray(NOISE).resize((12, 12), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(result, (resized / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4], atol=1e-6)
 
 
 def test_preprocess_antialiases_when_it_shrinks():
     checker = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    result = Frame.squeezed(8, 4).place(load_image(checker.astype(np.uint8)), "bilinear", (0.0,) * 3, (1.0,) * 3)
+    result = Frame.squeezed(8, 4).preprocess(load_image(checker.astype(np.uint8)), "bilinear", (0.0,) * 3, (1.0,) * 3)
     np.testing.assert_allclose(result, 0.5, atol=0.02)
 
 
