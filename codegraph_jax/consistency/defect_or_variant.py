@@ -29,7 +29,7 @@ from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
-from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
+from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import usual, valid_patches
 
@@ -61,7 +61,7 @@ def measure_evidence(
     table = as_distances(distances)
     outside = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
     highest = np.array([max(usual(scores), default=0.0) for scores in table.scores(k, images=outside)])
-    normal = fit_normal_scores(highest)
+    normal = fit_scores(highest).law
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))

@@ -26,18 +26,12 @@ class ImageBatches:
 
     Every item is (indices, images, valid): `indices` [v] are the sources of the first v images, `images` [b, h, w, 3]
     float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers` preprocessed images
-    are in memory. Leaving the loop early stops the threads. The attributes grow while batches are read.
-
-    Args:
-        sources: files, uint8 arrays or Pillow images.
-        preprocess: RGB image to array; runs in the threads.
-        batch_size: b.
-        workers: number of threads; decoders and digests release the GIL.
-        unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImageError.
-        value_range: see `load_image`.
+    are in memory: the workers are threads, in which `preprocess` runs, since decoders and digests release the GIL.
+    Leaving the loop early stops them. The attributes grow while batches are read.
 
     Attributes:
-        skipped: (index, reason) of each source that could not be read.
+        skipped: (index, reason) of each source that could not be read, unless `unreadable` is "error", which raises its
+            UnreadableImageError.
         sizes: (width, height) in pixels of each image, by index.
         keys: `image_key` of each image, by index.
         grey_levels: number of grey levels of each image from a file that has few, by index.

@@ -42,12 +42,9 @@ def require_contents(
 ) -> None:
     """Refuses a set of photos that are blank or all the same; warns if they use few grey levels.
 
-    Args:
-        images: images of the set.
-        kept: indices of images (of the set or added to it) that were read and are not copies.
-        copies: (index, index of the original) of the copies.
-        levels: grey levels of photos with fewer than `POOR_LEVELS`, by index; without arrays.
-        range_given: whether the settings give a value range; then blank photos only cause a warning.
+    `kept` are the images (of the set or added to it) that were read and are not copies, `copies` pairs of (index, index
+    of the original), and `levels` the grey levels of photos with fewer than `POOR_LEVELS`. If the settings give a value
+    range, blank photos only cause a warning.
 
     Raises:
         NothingToCompareError: the photos are blank or all the same.

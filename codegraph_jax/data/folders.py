@@ -29,15 +29,8 @@ def read_mvtec_form(
 
     The root holds categories, or is a category. A mask may also have the image's stem or another usual ending, any
     image suffix, lie beside the image, or be a directory named after the stem. Images directly in `<test>` have no
-    label.
-
-    Args:
-        root: directory of the data set.
-        good: types of good parts; empty: `usual`.
-        usual: types of good parts in the published data set. In a category without any of them, only images with a mask
-            have a label.
-        test: directory of the test images below the category.
-        truth: directory of the masks below the category.
+    label. `good` names the types of good parts; without it they are the `usual` ones of the published data set, and in
+    a category without any of these, only images with a mask have a label.
 
     Raises:
         LayoutError: a type of `good` exists in no category.

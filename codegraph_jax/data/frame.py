@@ -79,13 +79,9 @@ class Frame(JsonFields):
     ) -> "Frame":
         """The frame of a set of photos of these (width, height); without photos they are squeezed.
 
-        Args:
-            fit: `squeeze`, `pad` or `tile`.
-            sizes: (width, height) of the photos.
-            image_size: side S of the backbone's input in pixels.
-            patch: side of a patch in pixels.
-            scale: size of tiled photos as a share of their original size; 0: full size, up to `MAX_TILED_SIDE` pixels.
-            overlap: share of a tile that overlaps its neighbour.
+        `image_size` and `patch` are sides in pixels of the backbone's input. Tiled photos have a `scale`, a share of
+        their original size (0: full size, up to `MAX_TILED_SIDE` pixels); `overlap` is the share of a tile that
+        overlaps its neighbour.
         """
         side = image_size // patch
         if fit == "squeeze" or not sizes:

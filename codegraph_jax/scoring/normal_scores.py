@@ -117,11 +117,6 @@ class ScoreFit:
     even: float
 
 
-def fit_normal_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> NormalScores:
-    """The score distribution of the normal images of a set; arguments and errors as for `fit_scores`."""
-    return fit_scores(scores, at_most).law
-
-
 def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFit:
     """Fits a mixture of normal and anomalous images to the scores of a set.
 

@@ -37,13 +37,9 @@ def verdicts(
     of a defect is at least `LOOK_PROBABILITY`), or if it is one of the `PHOTOS_TO_LOOK_AT` highest of them. All others
     pass, or are undecided if there are too few photos.
 
-    Args:
-        flagged: photos that reach the threshold, or that a person called defective.
-        scores: scores that rank the photos; ties keep the order of the photos.
-        p_values: share of good parts that score as high.
-        good: photos that a person called good, which pass.
-        defective: probability of a defect from a person's answers (`ActiveCalibrator.defective`); None: no answers.
-        enough: whether the threshold rests on at least `MIN_PHOTOS` photos (of the set, or of a bank).
+    `flagged` photos reach the threshold, or a person called them defective; those called `good` pass. `defective` are
+    probabilities of a defect from a person's answers (`ActiveCalibrator.defective`), which replace the p-values. The
+    threshold rests on `enough` photos if they are at least `MIN_PHOTOS` (of the set, or of a bank).
     """
     open_ = ~np.asarray(flagged, bool)
     if good is not None:

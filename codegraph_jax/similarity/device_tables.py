@@ -112,17 +112,9 @@ class DeviceTables:
     ):
         """Computes or reads all tables, and their scores.
 
-        Args:
-            layers: normalised patch tokens of each layer [n, p, c].
-            references: indices of the reference images, in ascending order.
-            options: kernel, degrees, grid and precision.
-            mesh: one or several devices of this process.
-            k: number of distances that a score averages.
-            valid: which patches are valid; None: all.
-            kept: number of layers whose tables are kept; None: all.
-            progress: called with the number of finished pairs.
-            store: store of finished tables; None: none.
-            size: number of images of a device, and of references, to which tables are padded at least.
+        `layers` are normalised patch tokens, `references` in ascending order, and the devices of the mesh are of this
+        process. Tables of `kept` layers stay (None: of all), padded to at least `size` images of a device and
+        references; `progress` is called with the number of finished pairs.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)

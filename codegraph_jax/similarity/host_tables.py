@@ -93,19 +93,11 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         scores: Sequence[Float[np.ndarray, "r n p"]],
         score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer without some references, or without some patches of references.
+        """Scores of every layer without some references (`pairs`, `masks`) or patches of references (`removed`).
 
         Only patches whose score can change are scored again: one of their references is excluded, or has lost the patch
-        that was nearest. With another score, the whole image is scored again.
-
-        Args:
-            k: number of distances that a score averages.
-            columns: columns of the references to use.
-            pairs: references that are not used for an image.
-            masks: references that are not used for some patches.
-            removed: patches that are removed from the references; they are still scored.
-            scores: scores by the same references with nothing excluded.
-            score: see `scores`.
+        that was nearest. With another score, the whole image is scored again. `scores` are those by the same references
+        with nothing excluded; removed patches are still scored.
         """
         used, lost = self.references[columns], np.zeros_like(removed)
         lost[used] = removed[used]

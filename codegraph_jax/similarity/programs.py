@@ -34,15 +34,9 @@ def refill_table(
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Updates the distances of images to references that lose patches; the memory of the table is reused.
 
-    Args:
-        table: distances with all patches.
-        own: patches of the images.
-        others: patches of images that include the references.
-        removed: patches that these lose.
-        losing: index among the others, and column in the table, of each reference.
-        numbers: first pair and end of the pairs to compute, where pair i * images + j is the i-th reference with image
-            j; and the number of images.
-        options: options of the kernel.
+    `others` are images that include the references, and `removed` the patches that they lose; `losing` has the index
+    among the others, and the column in the table, of each reference. `numbers` are the first pair and the end of the
+    pairs to compute, where pair i * images + j is the i-th reference with image j; and the number of images.
 
     Returns:
         The table, and the number of iterations, a small result to wait for.

@@ -108,19 +108,14 @@ def changes_by_removal(
     neighbours: Neighbours | None = None,
     counts: tuple[int, ...] = (),
 ) -> list[Changes]:
-    """The changes of a table of distances when patches are removed from the reference images, which are still scored.
+    """The changes of a table of distances of one layer when patches are removed from the references.
 
-    Args:
-        table: distances of one layer to all patches of the references.
-        normalised: patch tokens of that layer of the images of this process, see `aggregation.normalise`.
-        removed: patches that are removed from the references.
-        references: index of the image of each column.
-        options: options with which the distances were computed.
-        neighbours: the distances that scores depend on, others may be left out; None: all distances.
-        counts: number of images of each process if there are several; the images of a process are consecutive.
+    Removed patches are still scored. `normalised` has the patch tokens (`aggregation.normalise`) of the images of this
+    process, and `references` the image of each column. Only distances that `neighbours` depend on must be right; None:
+    all. With several processes, each has consecutive images, `counts` of them, and computes the changes of these.
 
     Returns:
-        The changes of each degree, the same in every process; each process computes those of its own images.
+        The changes of each degree, the same in every process.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
     losing, rank = references[columns], jax.process_index()

@@ -83,19 +83,13 @@ class Ring:
         pairs: int = PAIRS,
         retry: bool = True,
     ) -> None:
-        """Compares all pairs of shards, in parts if devices cannot hold whole shards.
+        """Compares all pairs of shards of one layer, in parts if devices cannot hold whole shards.
 
-        Args:
-            tokens: normalised patch tokens of one layer, of the images of this process [k, p, c].
-            shards: images of all devices.
-            references: indices of the reference images.
-            keep: stores the distances of a call.
-            progress: called with the number of finished pairs.
-            first: index of the first image of this process.
-            rows: number of images to which whole shards are padded; calls are then padded to `pairs`, so that sets of
-                different sizes share their programs; 0: as little padding as possible.
-            pairs: largest number of pairs of a device in one call.
-            retry: whether a device that runs out of memory gets fewer pairs, then fewer images at once.
+        `tokens` are those of the images of this process, from image number `first`; `keep` stores the distances of a
+        call, and `progress` is called with the number of finished pairs. If `rows` is given, whole shards are padded to
+        so many images and calls to `pairs`, so that sets of different sizes share their programs; otherwise there is as
+        little padding as possible. With `retry`, a device that runs out of memory gets fewer pairs, then fewer images
+        at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
@@ -244,14 +238,9 @@ def pairwise_distances(
 ) -> Float[np.ndarray, "r n m p"]:
     """Distance of every patch of every image to every reference image, for each degree, in one layer.
 
-    Args:
-        normalised: patch tokens of one layer, of the images of this process, see `aggregation.normalise`.
-        options: kernel, degrees, grid and precision.
-        references: indices of the reference images.
-        progress: called with the number of finished pairs.
-        allocate: makes the array of the result.
-        mesh: devices of all processes; None: the first local device.
-        counts: number of images of each process if there are several; the images of a process are consecutive.
+    `normalised` has the patch tokens (`aggregation.normalise`) of the images of this process; with several, each has
+    consecutive images, `counts` of them. Without a mesh, the first local device is used; `progress` is called with the
+    number of finished pairs.
 
     Returns:
         float32 distances in [0, 2] on the host, the whole table in every process; infinite to the image itself.

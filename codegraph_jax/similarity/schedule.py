@@ -124,13 +124,8 @@ def ring_steps(
 ) -> Iterator[RingStep]:
     """Yields the calls; together they have each pair of images with at least one reference once, on one device.
 
-    Args:
-        mine: shards that stay on their devices.
-        theirs: shards that move around the ring, the same or others.
-        references: indices of the reference images.
-        batch: number of pairs in one product.
-        pairs: largest number of pairs of a device in one call.
-        same_size: whether all calls have this size; otherwise the size with the least padding is chosen.
+    The shards `mine` stay on their devices, and `theirs`, the same or others, move around the ring. Products have
+    `batch` pairs, and calls at most `pairs` of a device: all of this size, or else of the size with the least padding.
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in turn(mine, theirs)]

@@ -86,15 +86,8 @@ def window_maxima(
 ) -> tuple[Float[Array, "q p"], Float[Array, " p"]]:
     """Greatest cosine of each patch with any patch of the other image within the radius; minus infinity without any.
 
-    Args:
-        left: unit vectors of one image, p = h * w, row by row.
-        right: unit vectors of the other image.
-        left_penalty: 0, or minus infinity for patches that are not compared with the right image.
-        right_penalties: q penalties of the patches of the right image.
-        grid: (h, w) patches.
-        radius: number of cells along either axis.
-        precision: precision of the products.
-        batch: number of blocks in one product.
+    `left` and `right` are unit vectors of a grid, row by row. Penalties are 0, or minus infinity for patches that are
+    not compared with the other image; the right image has q of them. `batch` blocks are in one product.
 
     Returns:
         The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.

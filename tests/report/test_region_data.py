@@ -122,9 +122,9 @@ def test_run_lengths_are_the_mask(mask):
 @settings(max_examples=40, deadline=None)
 @given(arrays.arrays(bool, (9, 11)))
 def test_every_pixel_belongs_to_one_region(mask):
-    from codegraph_jax.scoring.normal_scores import fit_normal_scores  # noqa: PLC0415
+    from codegraph_jax.scoring.normal_scores import fit_scores  # noqa: PLC0415
 
-    calibration = type("Calibration", (), {"normal_scores": fit_normal_scores(np.linspace(0.1, 0.2, 30))})
+    calibration = type("Calibration", (), {"normal_scores": fit_scores(np.linspace(0.1, 0.2, 30)).law})
     regions = described(mask, calibration)
     assert sum(region.area for region in regions) == mask.sum()
     for region in regions:
