@@ -39,7 +39,7 @@ RECURRING = "recurring"
 COLUMNS = {
     "image_auroc": "image AUROC",
     "pixel_ap": "pixel AP",
-    "pixel_f1_max": "F1-max",
+    "pixel_f1_max": "pixel F1-max",
     "pixel_aupro": "AUPRO",
     "community_precision": "community prec.",
     "community_recall": "recall",

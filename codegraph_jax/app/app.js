@@ -1,26 +1,11 @@
 "use strict";
 (async () => {
-  const $ = (selector, root = document) => root.querySelector(selector);
   const main = $("#main"), dialog = $("#dialog");
   const STAGES = ["start", "backbone", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
   const POLL = 1000, SLOW = 4000;
-  let texts = {}, english = {}, state = null, drawn = "", lost = false;
+  let state = null, drawn = "", lost = false;
 
-  // ---- language ----
-
-  async function load(language) {
-    [texts, english] = await Promise.all([language, "en"].map(async (one) => (await fetch(`/texts/${one}.json`)).json()));
-    document.documentElement.lang = language;
-    $("#language").value = language;
-    $("#language").setAttribute("aria-label", t("language"));
-  }
-
-  // the text with this key; {name} stands for a value
-  function t(key, values = {}) {
-    return (texts[key] ?? english[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-  }
-  const counted = (count, key) => t(count === 1 ? `${key}_one` : key, { count: count.toLocaleString(document.documentElement.lang) });
-  const dated = (seconds) => new Date(1000 * seconds).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  const counted = (count, key) => t(key, { count }), dated = (seconds) => texts.date(1000 * seconds);
   function lasting(seconds) {
     if (seconds < 45) return t("less_than_a_minute");
     return seconds < 5400 ? counted(Math.max(1, Math.round(seconds / 60)), "minutes") : counted(Math.round(seconds / 3600), "hours");
@@ -55,16 +40,6 @@
 
   // ---- elements ----
 
-  function h(name, properties = {}, ...children) {
-    const made = document.createElement(name);
-    for (const [key, value] of Object.entries(properties)) {
-      if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-      else if (key in made && key !== "list") made[key] = value;
-      else made.setAttribute(key, value);
-    }
-    made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-    return made;
-  }
   const basename = (path) => path.split(/[/\\]/).filter(Boolean).pop() ?? path;
   const button = (text, action, kind = "button quiet") => h("button", { type: "button", className: kind, onclick: action }, text);
   const picture = (place, side = 256) => `/api/picture?side=${side}&place=${encodeURIComponent(place)}`;
@@ -152,7 +127,7 @@
     if (first) return toast(t("compare_with", { name: run.name }));
     if (pair[0] === pair[1]) return undefined;
     toast(t("comparing"));
-    if (await attempt(() => call("/api/compare", { runs: pair }))) location.href = "/compared.html";
+    if (await attempt(() => call("/api/compare", { runs: pair }))) location.href = `/compared.html?language=${texts.language}`;
     return undefined;
   }
 
@@ -425,7 +400,7 @@
   function banksView() {
     if (!state.banks.length) return [h("h2", {}, t("banks")), h("p", {}, t("no_banks"))];
     return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
-      h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${(bank.bytes / 1e6).toFixed(1)} MB`)),
+      h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),
         h("div", { className: "actions" }, h("a", { className: "button quiet", href: `#/new/bank/${encodeURIComponent(bank.bank)}` }, t("inspect_more")),
           h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line"))))))];
   }
@@ -482,11 +457,7 @@
     if (state && !dialog.open) paint();
   }
 
-  $("#language").addEventListener("change", async (event) => {
-    localStorage.setItem("language", event.target.value);
-    await load(event.target.value);
-    paint(true);
-  });
+  texts.onchange(() => state && paint(true));
   addEventListener("hashchange", () => state && paint());
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea") || dialog.open) return;
@@ -494,7 +465,6 @@
     if (event.key === "/") $(".path input")?.focus();
   });
 
-  await load(localStorage.getItem("language") ?? (navigator.language.startsWith("de") ? "de" : "en"));
   for (;;) {
     if (!document.hidden || !state) await refresh();
     const busy = state?.runs.some(active) || state?.lines.some((line) => ["waiting", "running"].includes(line.state) && !line.address);

@@ -1,18 +1,9 @@
 "use strict";
 // The report in the app: answers are kept and applied on the server, and other windows see them.
 (async () => {
-  const $ = (selector, root = document) => root.querySelector(selector);
   const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
   const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000;
-  const language = localStorage.getItem("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
-  const texts = await (await fetch(`/texts/${language}.json`)).json();
-  const t = (key, values = {}) => texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-
-  function h(name, properties = {}, ...children) {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children.filter(Boolean));
-    return made;
-  }
+  const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
   async function call(path, body, method = body ? "POST" : "GET") {
     const answer = await fetch(path, { method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }) });
@@ -24,18 +15,19 @@
   // ---- the bar ----
 
   const status = h("output");
-  const files = [...document.querySelectorAll("#specialists a[href]")].map((link) => link.getAttribute("href"));
+  const files = $$("#specialists a[href]").map((link) => link.getAttribute("href"));
   const exports = [["export_excel", "table.csv?form=excel"], ["export_excel_english", "table.csv?form=excel_english"], ["export_scores", "scores.csv"],
     ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
-  const menu = h("details", {}, h("summary", {}, t("export")), h("div", {},
-    ...exports.filter(([, file]) => file !== "coco.json" || files.length).map(([text, href]) => h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }, t(text))),
-    h("button", { type: "button", className: "plain", onclick: printSummary }, t("print"))));
-  const bank = h("button", { type: "button", className: "plain", onclick: saveBank }, t("save_bank"));
-  $("header").prepend(h("div", { className: "live" }, h("a", { href: "/#/" }, `‹ ${t("all_runs")}`), status, report && bank, menu));
+  const menu = h("details", {}, texts.mark(h("summary"), "export"), h("div", {},
+    exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
+      texts.mark(h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }), key)),
+    plain("print", printSummary)));
+  $("header").prepend(h("div", { className: "live" }, h("a", { href: "/#/" }, "‹ ", texts.mark(h("span"), "all_runs")), status,
+    report && plain("save_bank", saveBank), menu));
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
 
-  function show(text, action, label) {
-    status.replaceChildren(text, action ? h("button", { type: "button", className: "plain", onclick: action }, label) : "");
+  function show(key, action, label, values) {
+    status.replaceChildren(key ? texts.mark(h("span"), key, values) : "", action ? plain(label, action) : "");
   }
 
   // ---- answers ----
@@ -62,7 +54,7 @@
       await receive();
       plan();
     } catch {
-      show(t("not_saved"));
+      show("not_saved");
       clearTimeout(timer);
       timer = setTimeout(send, POLL);
     }
@@ -85,11 +77,11 @@
 
   function plan() {
     clearTimeout(later);
-    if (busy) return show(t("applying"));
+    if (busy) return show("applying");
     if (photos() <= MOST_PHOTOS) {
       later = setTimeout(apply, APPLY);
-      show(t("pending"), apply, t("apply"));
-    } else show(t("saved"), apply, t("apply"));
+      show("pending", apply, "apply");
+    } else show("saved", apply, "apply");
     return undefined;
   }
 
@@ -100,7 +92,7 @@
     if (busy) return;
     busy = true;
     dirty = false;
-    show(t("applying"));
+    show("applying");
     try {
       await call(`${api}/review`, { text: report.text() });
       for (;;) {
@@ -110,9 +102,9 @@
         if (message || state !== "finished") throw new Error(message || state);
         break;
       }
-      show("", () => location.reload(), t("applied"));
+      show("", () => location.reload(), "applied");
     } catch (error) {
-      show(t("apply_failed", { message: error.message }), apply, t("apply"));
+      show("apply_failed", apply, "apply", { message: error.message });
     }
     busy = false;
     if (dirty) plan();
@@ -121,7 +113,7 @@
   async function saveBank() {
     try {
       await call(`${api}/bank`, { name: "" });
-      show(t("bank_started"));
+      show("bank_started");
     } catch (error) {
       show(error.message);
     }
@@ -131,13 +123,13 @@
 
   function printSummary() {
     menu.open = false;
-    const folder = $(".run b")?.textContent ?? run, rows = [...document.querySelectorAll("#table tbody tr")].filter((row) => row.matches(".flagged, .look")).slice(0, 12);
-    const chart = $("#histogram").cloneNode(true), list = h("ul", { className: "members" }, ...rows.map((row) =>
+    const folder = $(".run b")?.textContent ?? run, rows = $$("#table tbody tr").filter((row) => row.matches(".flagged, .look")).slice(0, 12);
+    const chart = $("#histogram").cloneNode(true), list = h("ul", { className: "members" }, rows.map((row) =>
       h("li", {}, $(".thumb .frame", row).cloneNode(true), h("bdi", {}, $(".name", row).textContent), h("bdi", {}, $(".verdict", row).textContent))));
     chart.removeAttribute("id");
-    const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run").querySelector("span")?.textContent ?? ""),
+    const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run time")?.textContent ?? ""),
       $(".tiles").cloneNode(true), chart, h("p", {}, $("#effect").textContent),
-      h("ul", {}, ...[...document.querySelectorAll("#recurring article")].map((group) => h("li", {}, $("h4", group).textContent, ": ", $(".facts", group).firstChild.textContent))), list);
+      h("ul", {}, $$("#recurring article").map((group) => h("li", {}, $("h4", group).textContent, ": ", $(".facts", group).firstChild.textContent))), list);
     page.classList.toggle("maps", true);
     $("#summary")?.remove();
     $("main").append(page);
@@ -149,16 +141,16 @@
   // ---- start ----
 
   if (!report) return;
-  $("#answer-count").after(h("p", {}, t("kept")));
-  const given = flat();
-  known = new Map(given);
+  $("#answer-count").after(texts.mark(h("p"), "kept"));
+  const atStart = flat();
+  known = new Map(atStart);
   await receive();
   report.keep(() => {
     clearTimeout(timer);
     timer = setTimeout(send, PAUSE);
   });
   addEventListener("pagehide", () => { send(); });
-  setInterval(() => { if (!document.hidden) receive().catch(() => show(t("not_saved"))); }, POLL);
+  setInterval(() => { if (!document.hidden) receive().catch(() => show("not_saved")); }, POLL);
   // answers that were saved and not applied, such as before the window was closed
-  if ([...flat()].some(([key, value]) => value !== (given.get(key) ?? "null"))) plan();
+  if ([...flat()].some(([key, value]) => value !== (atStart.get(key) ?? "null"))) plan();
 })();

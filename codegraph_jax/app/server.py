@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,11 +28,10 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.line.access_control import HEADERS, refusal
-from codegraph_jax.report.policy import PARTS, content_policy, digest, package_text
+from codegraph_jax.report.policy import content_policy, digest, report_parts
+from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
 COOKIE = "codegraph"
-LANGUAGES = ("en", "de")
-STATIC = {"app.css": "text/css", "app.js": "text/javascript", "live.js": "text/javascript", "live.css": "text/css"}
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
 COMPARED = "compared"
@@ -115,7 +113,7 @@ class App:
     @cached_property
     def own_policy(self) -> str:
         """The element with the policy in a report of this version."""
-        policy = escape(content_policy(*map(package_text, PARTS)))
+        policy = escape(content_policy(*report_parts()))
         return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
 
     def last_jobs(self) -> dict[str, dict[str, Any]]:
@@ -343,19 +341,18 @@ def _without_key(request: Request, key: str) -> Response | None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    here = files("codegraph_jax.app")
+    texts = texts_script("app")
+    # a report has the shared script already
+    scripts = {"app.js": shared_script() + texts, "live.js": texts}
+    files = {"page.html": "html", "app.css": "css", "live.css": "css", "app.js": "javascript", "live.js": "javascript"}
 
-    def served(name: str, kind: str) -> Callable[[], Response]:
-        return lambda: Response(here.joinpath(name).read_bytes(), media_type=kind)
+    def add(address: str, text: str, kind: str) -> None:
+        app.add_api_route(address, lambda: Response(text, media_type=f"text/{kind}"), methods=["GET", "HEAD"])
 
-    app.add_api_route("/", served("page.html", "text/html"), methods=["GET", "HEAD"])
-    for name, kind in STATIC.items():
-        app.add_api_route(f"/{name}", served(name, kind), methods=["GET"])
-    for language in LANGUAGES:
-        app.add_api_route(
-            f"/texts/{language}.json", served(f"texts.{language}.json", "application/json"), methods=["GET"]
-        )
-    app.add_api_route("/page.css", lambda: Response(package_text("page.css"), media_type="text/css"), methods=["GET"])
+    for name, kind in files.items():
+        address = "/" if name == "page.html" else f"/{name}"
+        add(address, scripts.get(name, "") + package_text(name, "app"), kind)
+    add("/page.css", package_text("page.css"), "css")
 
 
 def _add_files(app: FastAPI, shared: App) -> None:
@@ -369,10 +366,10 @@ def _add_files(app: FastAPI, shared: App) -> None:
         head = f'<meta name="codegraph-run" content="{escape(run)}"><link rel="stylesheet" href="/live.css">'
         html = html.replace(tag, head.encode("utf-8"), 1)
         html = html.replace(b"</body>", b'<script src="/live.js"></script></body>')
-        style, *scripts = (f"'sha256-{digest(package_text(name))}'" for name in PARTS)
+        style, script = (f"'sha256-{digest(part)}'" for part in report_parts())
         policy = (
-            f"default-src 'none'; img-src data: 'self'; style-src 'self' {style}; script-src 'self' "
-            f"{' '.join(scripts)}; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+            f"default-src 'none'; img-src data: 'self'; style-src 'self' {style}; script-src 'self' {script}; "
+            "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
         )
         return Response(html, media_type="text/html", headers={"Content-Security-Policy": policy})
 

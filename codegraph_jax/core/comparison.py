@@ -15,10 +15,8 @@ from codegraph_jax.core.auroc import auroc
 
 DRAWS = 1000
 """Number of bootstrap samples."""
-CERTAIN = 0.95
-"""A difference is significant if one side is better in this share of the bootstrap samples."""
 COVERAGE = 0.95
-"""Share of the bootstrap samples inside an interval."""
+"""Share of the bootstrap samples inside an interval, with equal shares below and above it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ImageScores:
 
 
 class Interval(NamedTuple):
-    """A measurement or a difference with its bootstrap interval.
+    """A measurement or a difference with its two-sided 95 % bootstrap interval.
 
     Attributes:
         value: of the given images.
@@ -45,6 +43,11 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval of a difference excludes 0."""
+        return self.low > 0 or self.high < 0
 
     @classmethod
     def of(cls, value: float, draws: Float[np.ndarray, " d"]) -> "Interval":
@@ -66,32 +69,6 @@ def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageSc
 
     Normal and anomalous images are resampled separately, each category by itself. None if no category has both.
     """
-    drawn = _auroc_draws(one, other)
-    if drawn is None:
-        return None
-    exact, draws = drawn
-    return Interval.of(exact, draws)
-
-
-def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
-    """Whether the image AUROC is not significantly worse than the best one, by a paired bootstrap over the images."""
-    drawn = _auroc_draws(best, one)
-    return drawn is None or bool((drawn[1] > 0).mean() < CERTAIN)
-
-
-def mean_difference(pairs: Iterable[tuple[float, float]]) -> Interval | None:
-    """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
-    differences = np.array([one - other for one, other in pairs])
-    if len(differences) < 2:
-        return None
-    rng = np.random.default_rng(0)
-    return Interval.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))
-
-
-def _auroc_draws(
-    one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]
-) -> tuple[float, Float[np.ndarray, " d"]] | None:
-    """The mean difference over the categories with both classes, and that of each bootstrap sample."""
     rng = np.random.default_rng(0)
     exact, draws = [], []
     for name, scores in one.items():
@@ -104,4 +81,19 @@ def _auroc_draws(
         sides = [np.asarray(side.values)[labelled] for side in (scores, other[name])]
         exact.append(np.subtract(*(auroc(*(side[rows] for rows in classes)) for side in sides)))
         draws.append(np.subtract(*(auroc(*(side[rows] for rows in samples)) for side in sides)))
-    return (float(np.mean(exact)), np.mean(draws, axis=0)) if exact else None
+    return Interval.of(float(np.mean(exact)), np.mean(draws, axis=0)) if exact else None
+
+
+def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
+    """Whether the image AUROC is not significantly worse than the best one, see `auroc_difference`."""
+    difference = auroc_difference(best, one)
+    return difference is None or difference.low <= 0
+
+
+def mean_difference(pairs: Iterable[tuple[float, float]]) -> Interval | None:
+    """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
+    differences = np.array([one - other for one, other in pairs])
+    if len(differences) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    return Interval.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))

@@ -6,15 +6,12 @@ from typing import Any
 
 from codegraph_jax.core.settings import with_settings
 from codegraph_jax.core.sweep import Sweep
-from codegraph_jax.core.tables import markdown_table, text_table
+from codegraph_jax.core.tables import METRIC_NAMES, markdown_table, text_table
 
 MEAN = "mean"
 """Key of the mean over all groups of a published table."""
 
-NAMES = {
-    "image_auroc": "image AUROC", "image_ap": "image AP", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel F1", "pixel_aupro": "AUPRO", "auroc": "AUROC",
-}  # fmt: skip
+NAMES = METRIC_NAMES | {"auroc": "AUROC"}
 """Names of the metrics."""
 
 

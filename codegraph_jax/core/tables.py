@@ -1,4 +1,4 @@
-"""Tables as plain text, Markdown, LaTeX and pandas."""
+"""Tables as plain text, Markdown, LaTeX and pandas, and the names of metrics in them."""
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,12 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
+
+METRIC_NAMES = {
+    "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "AUPRO",
+}  # fmt: skip
+"""Metrics of a detection by their names in files."""
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,31 +7,26 @@ runs on copies of a folder can be compared.
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy
 
-from codegraph_jax.core.comparison import ImageScores, not_significantly_worse
+from codegraph_jax.core.comparison import Interval, ImageScores, auroc_difference
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.tables import METRIC_NAMES, text_table
 from codegraph_jax.data.samples import LABELS
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import Metrics
 from codegraph_jax.result import DetectionResult
 
-MOST = 10
+LISTED_PHOTOS = 10
 """Most photos of each kind in the text."""
-METRICS = {
-    "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "pixel AUPRO",
-}  # fmt: skip
-
 Key = tuple[str, str]
 Run = DetectionResult | str | os.PathLike[str]
 
@@ -45,12 +40,12 @@ class Scored:
     """One photo of a result or run.
 
     Attributes:
-        place: index in its category.
+        index: index in its category.
         path: file, or name of an image without one.
         label, score, score_rescored, rank, flagged, verdict, group: the columns of scores.csv (docs/results.md).
     """
 
-    place: int
+    index: int
     path: str
     label: str | None
     score: float
@@ -143,21 +138,17 @@ class ResultChanges:
             return None
         return float(scipy.stats.spearmanr(scores[:, 0], scores[:, 1]).statistic)
 
-    @property
-    def better(self) -> Literal["first", "second", "neither", ""]:
-        """Which has the better image AUROC, by a paired bootstrap; empty without labels of both classes."""
+    @cached_property
+    def auroc_gain(self) -> Interval | None:
+        """Image AUROC of the second minus that of the first; None without labels of both classes."""
         scores: list[dict[str, ImageScores]] = [{}, {}]
         for category in self.categories:
             photos = [p for p in self.of_category(category) if p.label is not None]
-            if len({p.label for p in photos}) == 2:
-                for own, side in zip(scores, ("before", "after")):
-                    values = np.array([getattr(p, side).score_rescored for p in photos])
-                    own[category] = ImageScores([int(p.label != LABELS[0]) for p in photos], values)
-        if not scores[0]:
-            return ""
-        if not not_significantly_worse(scores[0], scores[1]):
-            return "second"
-        return "neither" if not_significantly_worse(scores[1], scores[0]) else "first"
+            labels = [int(p.label != LABELS[0]) for p in photos]
+            for by_category, side in zip(scores, ("before", "after")):
+                values = np.array([getattr(p, side).score_rescored for p in photos])
+                by_category[category] = ImageScores(labels, values)
+        return auroc_difference(scores[1], scores[0])
 
     def __str__(self) -> str:
         lines = [f"A: {self.names[0]}", f"B: {self.names[1]}", ""]
@@ -168,14 +159,25 @@ class ResultChanges:
         lines += [", ".join([f"{len(self.photos)} photos in both", *only]), ""]
         lines += [text_table(SUMMARY, self.summary()), ""]
         if rows := self.metric_rows():
-            lines += [text_table(METRIC_HEADINGS, rows), SIGNIFICANCE[self.better], ""]
-        kinds = (("newly flagged", self.newly_flagged), ("no longer flagged", self.no_longer_flagged),
-                 ("largest changes of rank", self.moved))  # fmt: skip
-        for heading, photos in kinds:
-            if photos:
-                lines += [f"{heading}:", text_table(self.photo_headings, self.photo_rows(photos[:MOST]))]
-                lines += [f"and {len(photos) - MOST} more"] * (len(photos) > MOST) + [""]
+            lines += [text_table(METRIC_HEADINGS, rows), _describe_gain(self.auroc_gain), ""]
+        several = len(self.categories) > 1
+        headings = ["photo", *(["category"] if several else []), *PHOTO_HEADINGS]
+        for heading, photos in self.kinds.items():
+            rows = [
+                [p.name, *([p.category] if several else []), p.label or "", *map(str, p.ranks),
+                 f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict]
+                for p in photos[:LISTED_PHOTOS]
+            ]  # fmt: skip
+            lines += [f"{heading.replace('_', ' ')}:", text_table(headings, rows)]
+            lines += [f"and {len(photos) - LISTED_PHOTOS} more"] * (len(photos) > LISTED_PHOTOS) + [""]
         return "\n".join(lines).rstrip()
+
+    @property
+    def kinds(self) -> dict[str, list[Change]]:
+        """The photos that changed: newly flagged, no longer flagged, and moved; only kinds with photos."""
+        kinds = {"newly_flagged": self.newly_flagged, "no_longer_flagged": self.no_longer_flagged,
+                 "largest_changes_of_rank": self.moved}  # fmt: skip
+        return {kind: photos for kind, photos in kinds.items() if photos}
 
     def summary(self) -> list[list[str]]:
         """A row for each category under `SUMMARY`."""
@@ -192,37 +194,23 @@ class ResultChanges:
     def metric_rows(self) -> list[list[str]]:
         """A row for each metric of each category under `METRIC_HEADINGS`, in percent."""
         return [
-            [category or "all", METRICS[name], f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"]
+            [category or "all", METRIC_NAMES[name], f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"]
             for category, metrics in self.metrics.items()
             for name, (a, b) in metrics.items()
         ]
 
-    @property
-    def photo_headings(self) -> list[str]:
-        """Headings of `photo_rows`."""
-        several = ["category"] if len(self.categories) > 1 else []
-        return ["photo", *several, "label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
-
-    def photo_rows(self, photos: Sequence[Change]) -> list[list[str]]:
-        """A row for each photo."""
-        several = len(self.categories) > 1
-        return [
-            [
-                p.name, *([p.category] if several else []), p.label or "", *map(str, p.ranks),
-                f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict,
-            ]
-            for p in photos
-        ]  # fmt: skip
-
 
 SUMMARY = ["category", "photos", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
 METRIC_HEADINGS = ["category", "metric (%)", "A", "B", "difference"]
-SIGNIFICANCE = {
-    "first": "A has the better image AUROC (paired bootstrap over the photos, 95 %)",
-    "second": "B has the better image AUROC (paired bootstrap over the photos, 95 %)",
-    "neither": "the difference of the image AUROC is not significant (paired bootstrap over the photos, 95 %)",
-    "": "image AUROC: one of the classes is absent",
-}
+PHOTO_HEADINGS = ["label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
+
+
+def _describe_gain(gain: Interval | None) -> str:
+    if gain is None:
+        return "image AUROC: one of the classes is absent"
+    value, low, high = (100 * number for number in gain)
+    significant = "significant" if gain.significant else "not significant"
+    return f"image AUROC, B - A: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {significant}"
 
 
 @dataclass(frozen=True)
@@ -267,7 +255,8 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
 
 
 def _in_both(one: Metrics, other: Metrics) -> dict[str, tuple[float, float]]:
-    return {name: (a, b) for name in METRICS if (a := one.get(name)) is not None and (b := other.get(name)) is not None}
+    pairs = {name: (one.get(name), other.get(name)) for name in METRIC_NAMES}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def _ranks(photos: Mapping[Key, Scored]) -> dict[Key, int]:
@@ -282,9 +271,9 @@ def _side(run: Run, name: str) -> _Side:
     if not isinstance(run, DetectionResult):
         return _of_directory(Path(run))
     photos = {}
-    for i, (row, own_name) in enumerate(zip(run.rows(), _unique_names(run))):
-        facts = {key: row[key] for key in Scored.__dataclass_fields__ if key != "place"}
-        photos[row["category"], own_name] = Scored(place=i, **facts)
+    for i, (row, name_of_photo) in enumerate(zip(run.rows(), _unique_names(run))):
+        facts = {key: row[key] for key in Scored.__dataclass_fields__ if key != "index"}
+        photos[row["category"], name_of_photo] = Scored(index=i, **facts)
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
     return _Side(name, photos, metrics, _flat(dict(run.feature_identity)))
@@ -293,7 +282,7 @@ def _side(run: Run, name: str) -> _Side:
 def _unique_names(result: DetectionResult) -> list[str]:
     """Names of the images; the path where names repeat, and a number where paths repeat too."""
     if not result.samples:
-        return [f"image {place}" for place in result.kept]
+        return [f"image {index}" for index in result.kept]
     counts = Counter((sample.category, sample.name) for sample in result.samples)
     names, seen = [], Counter[tuple[str, str]]()
     for sample in result.samples:
@@ -312,10 +301,10 @@ def _of_directory(workdir: Path) -> _Side:
         counts, photos = dict[str, int](), {}
         for row in rows:
             category, path = str(row["category"]), str(row["path"])
-            facts = {key: row[key] for key in Scored.__dataclass_fields__ if key not in ("place", "path")}
-            place = counts.get(category, 0)
-            counts[category] = place + 1
-            photos[category, _name(path, root, workdir)] = _checked(Scored(place=place, path=path, **facts))
+            facts = {key: row[key] for key in Scored.__dataclass_fields__ if key not in ("index", "path")}
+            index = counts.get(category, 0)
+            counts[category] = index + 1
+            photos[category, _name(path, root, workdir)] = _checked(Scored(index=index, path=path, **facts))
         metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
         return _Side(str(workdir), photos, metrics, _flat({**config, "weights": weights}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -340,9 +329,9 @@ def _read(workdir: Path, name: str) -> Any:
 
 
 def _name(path: str, root: str, workdir: Path) -> str:
-    for place in (root, workdir):
-        if place and PurePath(path).is_relative_to(place):
-            return PurePath(path).relative_to(place).as_posix()
+    for folder in (root, workdir):
+        if folder and PurePath(path).is_relative_to(folder):
+            return PurePath(path).relative_to(folder).as_posix()
     return path
 
 
@@ -354,7 +343,7 @@ def _checked(photo: Scored) -> Scored:
 
 
 def _checked_metrics(values: Mapping[str, Any]) -> Metrics:
-    return {name: None if values.get(name) is None else float(values[name]) for name in METRICS}
+    return {name: None if values.get(name) is None else float(values[name]) for name in METRIC_NAMES}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -32,6 +31,7 @@ from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
+from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
 LAST_NUMBER = 2**63 - 1
 """Largest integer in SQLite."""
@@ -364,8 +364,9 @@ def _part(ledger: Ledger, number: int) -> Part:
 
 def _static(file: str, kind: str) -> Callable[[], Response]:
     @cache
-    def content() -> bytes:
-        return (files("codegraph_jax.line") / file).read_bytes()
+    def content() -> str:
+        texts = shared_script() + texts_script("line") if file == "page.js" else ""
+        return texts + package_text(file, "line")
 
     def answer() -> Response:
         return Response(content(), media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})

@@ -1,253 +1,245 @@
 "use strict";
-const SECONDS = 2, SHOWN = 24, CHARTED = 300;
-const $ = (id) => document.getElementById(id);
-let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
-const pictures = new Map();
+(() => {
+  const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400;
+  let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
+  const pictures = new Map();
+  const score = (value, digits = 3) => (value === null ? "–" : texts.number(value, digits));
 
-async function get(path, method = "GET") {
-  const headers = token ? {Authorization: "Bearer " + token} : {};
-  const answer = await fetch(path, {method, headers, cache: path.includes("/photo") || path.includes("/heatmap") ? "default" : "no-store"});
-  if (answer.status === 401) { ask(token ? "This token is wrong." : ""); throw new Error("a token is needed"); }
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || "status " + answer.status);
-  return answer;
-}
+  async function get(path, method = "GET") {
+    const headers = token ? { Authorization: `Bearer ${token}` } : {}, picture = /\/(photo|heatmap)$/.test(path);
+    const answer = await fetch(path, { method, headers, cache: picture ? "default" : "no-store" });
+    if (answer.status === 401) {
+      ask(token ? "token_wrong" : "");
+      throw new Error("401");
+    }
+    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || String(answer.status));
+    return answer;
+  }
+  const json = async (path, method) => (await get(path, method)).json();
+  const blob = async (path) => URL.createObjectURL(await (await get(path)).blob());
 
-function ask(why) {
-  token = "";
-  sessionStorage.removeItem("token");
-  $("main").hidden = true;
-  $("refused").textContent = why;
-  if ($("ask").hidden) { $("ask").hidden = false; $("token").focus(); }
-}
+  function ask(reason) {
+    token = "";
+    sessionStorage.removeItem("token");
+    $("#main").hidden = true;
+    if (reason) texts.mark($("#refused"), reason);
+    if (!$("#ask").hidden) return;
+    $("#ask").hidden = false;
+    $("#token").focus();
+  }
 
-$("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = $("token").value.trim();
-  sessionStorage.setItem("token", token);
-  last = -1;
-  tick();
-});
+  $("#ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    token = $("#token").value.trim();
+    sessionStorage.setItem("token", token);
+    last = -1;
+    tick();
+  });
 
-// shows a picture in an <img>; fetched by script, since an <img> cannot send the token
-async function show(image, path) {
-  try {
-    if (!pictures.has(path)) {
-      pictures.set(path, URL.createObjectURL(await (await get(path)).blob()));
-      if (pictures.size > 400) {
-        const [first, url] = pictures.entries().next().value;
-        URL.revokeObjectURL(url);
-        pictures.delete(first);
+  // shows a picture in an <img>; fetched by script, since an <img> cannot send the token
+  async function show(image, path) {
+    try {
+      if (!pictures.has(path)) {
+        pictures.set(path, await blob(path));
+        if (pictures.size > PICTURES) {
+          const [first, url] = pictures.entries().next().value;
+          URL.revokeObjectURL(url);
+          pictures.delete(first);
+        }
       }
-    }
-    image.src = pictures.get(path);
-  } catch { image.removeAttribute("src"); image.alt = ""; }
-}
-
-const number = (value, digits = 3) => value === null ? "–" : value.toFixed(digits);
-const WORDS = {look: "look at this"};
-const clock = (text) => new Date(text).toLocaleString();
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function card(part) {
-  const item = element("li"), button = element("button", part.verdict), stack = element("span", "stack");
-  stack.style.display = "block";
-  button.dataset.part = part.id;
-  if (part.status === "failed") stack.append(element("span", "none", "no photo"));
-  else {
-    // the frame has the aspect of the photo, so that the map covers it exactly
-    const frame = element("span"), aspect = part.width / part.height;
-    frame.style.cssText = aspect > 4 / 3 ? `width: 100%; aspect-ratio: ${aspect}` : `height: 100%; aspect-ratio: ${aspect}`;
-    for (const kind of ["photo", "heatmap"]) {
-      const image = element("img");
+      image.src = pictures.get(path);
+    } catch {
+      image.removeAttribute("src");
       image.alt = "";
-      frame.append(image);
-      show(image, `/parts/${part.id}/${kind}`);
     }
-    stack.append(frame);
   }
-  const words = element("span", "words"), verdict = part.verdict;
-  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + verdict, WORDS[verdict] || verdict));
-  if (part.answer) words.append(element("span", "", ` · you said ${part.answer}`));
-  words.append(` ${part.status === "failed" ? part.failure : number(part.score)}`);
-  if (part.patterns.length) words.append(element("span", "", ` · ${part.patterns.join(", ")}`));
-  button.append(stack, words);
-  button.addEventListener("click", () => open(part));
-  item.append(button);
-  return item;
-}
 
-function open(part) {
-  opened = part;
-  $("large-title").textContent = `${part.id}: ${part.name}`;
-  $("large-photo").alt = `Photo of part ${part.id}`;
-  for (const kind of ["photo", "heatmap"]) {
-    $("large-" + kind).removeAttribute("src");
-    if (part.status !== "failed") show($("large-" + kind), `/parts/${part.id}/${kind}`);
+  function card(part) {
+    const stack = h("span", { className: "stack" });
+    if (part.status === "failed") stack.append(h("span", { className: "none" }, t("no_photo")));
+    else {
+      // the frame has the aspect of the photo, so that the map covers it exactly
+      const images = ["photo", "heatmap"].map((kind) => [kind, h("img", { alt: "" })]), aspect = part.width / part.height;
+      const frame = h("span", {}, images.map(([, image]) => image));
+      frame.style.cssText = `${aspect > 4 / 3 ? "width" : "height"}: 100%; aspect-ratio: ${aspect}`;
+      for (const [kind, image] of images) show(image, `/parts/${part.id}/${kind}`);
+      stack.append(frame);
+    }
+    const facts = [part.answer && t("you_said_in_list", { answer: t(part.answer) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns];
+    const words = h("span", { className: "words" }, h("b", {}, `${part.id}: ${part.name}`),
+      h("span", { className: `verdict ${part.verdict}` }, t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
+    return h("li", {}, h("button", { className: part.verdict, "data-part": part.id, onclick: () => open(part) }, stack, words));
   }
-  const facts = {
-    Verdict: (WORDS[part.verdict] || part.verdict) + (part.failure ? `: ${part.failure}` : ""),
-    Score: `${number(part.score, 4)} (flagged from ${number(part.threshold, 4)})`,
-    "Good parts that score this high": part.p_value === null ? "–" : `1 in ${Number((1 / part.p_value).toPrecision(2)).toLocaleString("en")}`,
-    Patterns: part.patterns.join(", ") || "no known pattern",
-    Regions: part.regions.length,
-    Inspected: clock(part.inspected_at),
-    File: part.path,
-  };
-  $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
-  $("answered").textContent = "";
-  showAnswer(part);
-  if (!$("large").open) $("large").showModal();
-}
 
-function showAnswer(part) {
-  for (const button of document.querySelectorAll("[data-answer]")) {
-    const given = {true: "defective", false: "good", "": ""}[button.dataset.answer];
-    button.disabled = part.status === "failed" || part.answer === given;
-    if (given) button.setAttribute("aria-pressed", part.answer === given);
+  function open(part) {
+    opened = part;
+    $("#large-title").textContent = `${part.id}: ${part.name}`;
+    $("#large-photo").alt = t("photo_of_part", { number: part.id });
+    for (const kind of ["photo", "heatmap"]) {
+      const image = $(`#large-${kind}`);
+      image.removeAttribute("src");
+      if (part.status !== "failed") show(image, `/parts/${part.id}/${kind}`);
+    }
+    const facts = {
+      verdict_column: [t(`verdict_${part.verdict}`), part.failure].filter(Boolean).join(": "),
+      score: t("score_and_threshold", { score: score(part.score, 4), threshold: score(part.threshold, 4) }),
+      score_this_high: part.p_value === null ? "–" : texts.chance(part.p_value),
+      patterns: part.patterns.join(", ") || t("no_pattern"),
+      regions: texts.number(part.regions.length),
+      inspected_at: texts.date(part.inspected_at),
+      file: part.path,
+    };
+    $("#facts").replaceChildren(...Object.entries(facts).flatMap(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]));
+    $("#answered").textContent = "";
+    showAnswer(part);
+    if (!$("#large").open) $("#large").showModal();
   }
-}
 
-async function say(answer) {
-  const part = opened, path = `/parts/${part.id}/answer`;
-  for (const button of document.querySelectorAll("[data-answer]")) button.disabled = true;
-  try {
-    const changed = await (await get(answer ? `${path}?defective=${answer}` : path, answer ? "PUT" : "DELETE")).json();
-    Object.assign(part, changed);
-    $("answered").textContent = changed.answer ? `Saved in the bank: this part is ${changed.answer}.` : "Taken back.";
-    const item = document.querySelector(`#parts button[data-part="${part.id}"]`);
-    if (item) item.parentElement.replaceWith(card(part));
-  } catch (error) { $("answered").textContent = error.message; }
-  if (opened === part) showAnswer(part);
-}
-for (const button of document.querySelectorAll("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
-$("large").addEventListener("keydown", (event) => {
-  const answer = {d: "true", g: "false"}[event.key];
-  if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
-});
-$("map").addEventListener("change", () => { $("large-heatmap").hidden = !$("map").checked; });
-
-// the left and right arrow keys move between parts, in the list and in the large view
-addEventListener("keydown", (event) => {
-  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-  if (!step || event.target.matches("input:not([type=checkbox])")) return;
-  const buttons = [...document.querySelectorAll("#parts button")];
-  const large = $("large").open;
-  const here = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
-  const there = buttons[here + step];
-  if (here < 0 || !there) return;
-  event.preventDefault();
-  if (large) there.click(); else there.focus();
-});
-$("large").addEventListener("close", () => document.querySelector(`#parts button[data-part="${opened.id}"]`)?.focus());
-
-function chart(rows) {
-  const known = rows.filter((row) => row.score !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.replaceChildren();
-  if (!known.length) { $("legend").textContent = "No part has been inspected yet."; return; }
-  const values = known.flatMap((row) => row.threshold === null ? [row.score] : [row.score, row.threshold]);
-  const low = Math.min(...values), high = Math.max(...values), first = known[0].id, end = known[known.length - 1].id;
-  const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
-  const y = (value) => height - edge - (height - 2 * edge) * (high === low ? 0.5 : (value - low) / (high - low));
-  const add = (name, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    svg.append(made);
-    return made;
-  };
-  const limits = known.filter((row) => row.threshold !== null);
-  if (limits.length) add("path", {d: limits.map((row, i) => `${i ? "L" : "M"}${x(row.id)} ${y(row.threshold)}`).join("") + (limits.length === 1 ? "h1" : "")});
-  for (const row of known) {
-    const dot = add("circle", {cx: x(row.id), cy: y(row.score), r: 4, class: row.flagged ? "flagged" : ""});
-    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = `part ${row.id}: ${number(row.score)}`;
-    dot.append(title);
+  function showAnswer(part) {
+    for (const button of $$("[data-answer]")) {
+      const { answer } = button.dataset;
+      button.disabled = part.status === "failed" || part.answer === answer;
+      if (answer) button.setAttribute("aria-pressed", part.answer === answer);
+    }
   }
-  const over = known.filter((row) => row.flagged).length;
-  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row.score)))} to `
-    + `${number(Math.max(...known.map((row) => row.score)))}; ${over} flagged. The dashed line is the threshold.`;
-}
 
-function alarmItem(alarm) {
-  const item = element("li"), time = element("time", "", clock(alarm.raised_at));
-  time.dateTime = alarm.raised_at;
-  item.append(time, alarm.message + " ");
-  if (alarm.acknowledgement) item.append(element("span", "none", `Your reason: ${alarm.acknowledgement}. `));
-  else for (const reason of ["our daily cycle", "a new batch"]) {
-    const button = element("button", "", `That is ${reason}`);
-    button.addEventListener("click", async () => { await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT"); last = -1; });
-    item.append(button, " ");
+  async function say(answer) {
+    const part = opened, path = `/parts/${part.id}/answer`;
+    for (const button of $$("[data-answer]")) button.disabled = true;
+    try {
+      Object.assign(part, await (answer ? json(`${path}?defective=${answer === "defective"}`, "PUT") : json(path, "DELETE")));
+      $("#answered").textContent = part.answer ? t("saved_in_bank", { answer: t(part.answer) }) : t("taken_back");
+      $(`#parts button[data-part="${part.id}"]`)?.parentElement.replaceWith(card(part));
+    } catch (error) {
+      $("#answered").textContent = texts.translated(error.message);
+    }
+    if (opened === part) showAnswer(part);
   }
-  if (alarm.sheet) {
-    const link = element("a", "", "Contact sheet");
-    link.href = alarm.sheet;
-    link.target = "_blank";
-    link.addEventListener("click", async (event) => {
+  for (const button of $$("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
+  $("#large").addEventListener("keydown", (event) => {
+    const answer = { d: "defective", g: "good" }[event.key];
+    if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
+  });
+  $("#map").addEventListener("change", () => { $("#large-heatmap").hidden = !$("#map").checked; });
+
+  // the left and right arrow keys move between parts, in the list and in the large view
+  addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || event.target.matches("select, input:not([type=checkbox])")) return;
+    const buttons = $$("#parts button"), large = $("#large").open;
+    const here = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
+    const there = buttons[here + step];
+    if (here < 0 || !there) return;
+    event.preventDefault();
+    if (large) there.click(); else there.focus();
+  });
+  $("#large").addEventListener("close", () => $(`#parts button[data-part="${opened.id}"]`)?.focus());
+
+  function chart(rows) {
+    const known = rows.filter((row) => row.score !== null), box = $("#chart"), width = box.clientWidth || 1000, height = box.clientHeight || 190, edge = 12;
+    box.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    box.replaceChildren();
+    if (!known.length) return texts.mark($("#legend"), "none_inspected");
+    const scores = known.map((row) => row.score), limits = known.filter((row) => row.threshold !== null);
+    const values = [...scores, ...limits.map((row) => row.threshold)];
+    const low = Math.min(...values), high = Math.max(...values), first = known[0].id, end = known.at(-1).id;
+    const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
+    const y = (value) => height - edge - (height - 2 * edge) * (high === low ? 0.5 : (value - low) / (high - low));
+    const path = limits.map((row, i) => `${i ? "L" : "M"}${x(row.id)} ${y(row.threshold)}`).join("");
+    if (limits.length) box.append(svg("path", { d: path + (limits.length === 1 ? "h1" : "") }));
+    for (const row of known) {
+      const title = svg("title", {}, t("part_score", { number: row.id, score: score(row.score) }));
+      box.append(svg("circle", { cx: x(row.id), cy: y(row.score), r: 4, class: row.flagged ? "flagged" : "" }, title));
+    }
+    return texts.mark($("#legend"), "chart_about", {
+      first, last: end, low: score(Math.min(...scores)), high: score(Math.max(...scores)), flagged: known.filter((row) => row.flagged).length });
+  }
+
+  function alarmItem(alarm) {
+    const accept = (reason) => h("button", { onclick: async () => {
+      await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
+      last = -1;
+    } }, t("that_is", { reason: texts.translated(reason) }));
+    const openSheet = async (event) => {
       if (!token) return;
       event.preventDefault();
-      window.open(URL.createObjectURL(await (await get(alarm.sheet)).blob()));
-    });
-    item.append(link);
+      window.open(await blob(alarm.sheet));
+    };
+    const item = h("li", {}, h("time", { dateTime: alarm.raised_at }, texts.date(alarm.raised_at)), texts.translated(alarm.message), " ");
+    if (alarm.acknowledgement) item.append(h("span", { className: "none" }, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
+    // the ledger keeps these words, which the texts translate
+    else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason), " ");
+    if (alarm.sheet) item.append(h("a", { href: alarm.sheet, target: "_blank", onclick: openSheet }, t("contact_sheet")));
+    return item;
   }
-  return item;
-}
 
-async function refresh() {
-  const [parts, scores, alarms] = await Promise.all([
-    get(`/parts?limit=${SHOWN}&flagged=${only}`), get(`/scores?limit=${CHARTED}`), get("/alarms?limit=10"),
-  ].map(async (answer) => (await answer).json()));
-  chart(scores);
-  $("alarms").replaceChildren(...(alarms.length ? alarms.map(alarmItem) : [element("li", "none", "None.")]));
-  const focused = document.activeElement?.dataset?.part, list = $("parts");
-  const known = new Map([...list.children].map((item) => [item.firstChild.dataset.part, item]));
-  if (!earlier) {
-    list.replaceChildren(...parts.map((part) => known.get(String(part.id)) || card(part)));
-    oldest = parts.length ? parts[parts.length - 1].id : 0;
-    $("more").hidden = parts.length < SHOWN;
-  } else {
-    list.prepend(...parts.filter((part) => !known.has(String(part.id))).map(card));
+  async function refresh() {
+    const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${only}`, `/scores?limit=${CHARTED}`, "/alarms?limit=10"];
+    const [parts, scores, alarms] = await Promise.all(paths.map((path) => json(path)));
+    chart(scores);
+    $("#alarms").replaceChildren(...(alarms.length ? alarms.map(alarmItem) : [h("li", { className: "none" }, t("no_alarms"))]));
+    const focused = document.activeElement?.dataset?.part, list = $("#parts");
+    const known = new Map([...list.children].map((item) => [item.firstChild.dataset.part, item]));
+    if (!earlier) {
+      list.replaceChildren(...parts.map((part) => known.get(String(part.id)) || card(part)));
+      oldest = parts.at(-1)?.id ?? 0;
+      $("#more").hidden = parts.length < PARTS_AT_ONCE;
+    } else {
+      list.prepend(...parts.filter((part) => !known.has(String(part.id))).map(card));
+    }
+    if (focused && document.activeElement?.dataset?.part !== focused) $(`[data-part="${focused}"]`, list)?.focus();
   }
-  if (focused && document.activeElement?.dataset?.part !== focused) list.querySelector(`[data-part="${focused}"]`)?.focus();
-}
 
-$("more").addEventListener("click", async () => {
-  const parts = await (await get(`/parts?limit=${SHOWN}&before=${oldest}&flagged=${only}`)).json();
-  earlier = true;
-  $("parts").append(...parts.map(card));
-  if (parts.length) oldest = parts[parts.length - 1].id;
-  $("more").hidden = parts.length < SHOWN;
-});
-$("only").addEventListener("change", () => { only = $("only").checked; earlier = false; $("parts").replaceChildren(); refresh(); });
-$("csv").addEventListener("click", async (event) => {
-  if (!token) return;
-  event.preventDefault();
-  const link = element("a");
-  link.href = URL.createObjectURL(await (await get("/parts.csv")).blob());
-  link.download = "parts.csv";
-  link.click();
-});
-
-async function tick() {
-  try {
-    const summary = await (await get("/summary")).json();
-    $("ask").hidden = true;
-    $("main").hidden = false;
-    for (const name of ["inspected", "flagged", "failed", "waiting"]) $(name).textContent = summary[name].toLocaleString();
-    if (summary.last !== last) { await refresh(); last = summary.last; }
-    $("state").textContent = last ? `Up to date: the last part is ${last}.` : "Up to date: no parts yet.";
-    $("state").className = "";
-  } catch (error) {
-    const asked = !$("ask").hidden;
-    $("state").textContent = asked ? "Enter the token of this server." : `The server cannot be reached (${error.message}); trying again.`;
-    $("state").className = asked ? "" : "lost";
+  // draws the list again from its newest part
+  function restart() {
+    earlier = false;
+    $("#parts").replaceChildren();
+    return refresh();
   }
-}
-addEventListener("resize", () => { last = -1; });
-setInterval(() => { if ($("ask").hidden) tick(); }, 1000 * SECONDS);
-tick();
+
+  $("#more").addEventListener("click", async () => {
+    const parts = await json(`/parts?limit=${PARTS_AT_ONCE}&before=${oldest}&flagged=${only}`);
+    earlier = true;
+    $("#parts").append(...parts.map(card));
+    oldest = parts.at(-1)?.id ?? oldest;
+    $("#more").hidden = parts.length < PARTS_AT_ONCE;
+  });
+  $("#only").addEventListener("change", () => {
+    only = $("#only").checked;
+    restart();
+  });
+  $("#csv").addEventListener("click", async (event) => {
+    if (!token) return;
+    event.preventDefault();
+    h("a", { href: await blob("/parts.csv"), download: "parts.csv" }).click();
+  });
+
+  async function tick() {
+    try {
+      const summary = await json("/summary");
+      $("#ask").hidden = true;
+      $("#main").hidden = false;
+      for (const name of ["inspected", "flagged", "failed", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
+      if (summary.last !== last) {
+        await refresh();
+        last = summary.last;
+      }
+      texts.mark($("#state"), last ? "up_to_date" : "no_parts_yet", { number: last });
+      $("#state").className = "";
+    } catch (error) {
+      const asked = !$("#ask").hidden;
+      texts.mark($("#state"), asked ? "enter_token" : "server_lost", { message: error.message });
+      $("#state").className = asked ? "" : "lost";
+    }
+  }
+
+  addEventListener("resize", () => { last = -1; });
+  texts.onchange(() => {
+    document.title = t("line_title");
+    if (opened && $("#large").open) open(opened);
+    if (last >= 0) restart();
+  });
+  document.title = t("line_title");
+  setInterval(() => { if ($("#ask").hidden) tick(); }, 1000 * SECONDS);
+  tick();
+})();

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from codegraph_jax.data.roi import Inspected
 from codegraph_jax.data.samples import Sample
+from codegraph_jax.report.texts import Text
 from codegraph_jax.result import DetectionResult
 
 
@@ -14,15 +15,15 @@ class Diagnostic:
 
     Attributes:
         title: heading.
-        figure: a PNG file (bytes) or an SVG document (str).
+        figure: a PNG file.
         caption: one or two sentences on the figure.
         finding: the result in one line.
     """
 
-    title: str
-    figure: bytes | str
-    caption: str
-    finding: str
+    title: Text
+    figure: bytes
+    caption: Text
+    finding: Text
 
 
 @dataclass(frozen=True)

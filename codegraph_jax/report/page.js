@@ -1,21 +1,20 @@
 "use strict";
 (() => {
-  const { images, sets, large, review, words, limits, mm_per_pixel: mmPerPixel } = JSON.parse(document.getElementById("data").textContent);
-  const $ = (selector, root = document) => root.querySelector(selector);
+  const { images, sets, large, review, limits, mm_per_pixel: mmPerPixel } = JSON.parse($("#data").textContent);
   const served = Boolean($("meta[name=codegraph-run]"));  // by codegraph app, which keeps the answers
-  const body = $("#table tbody");
+  const body = $("#table tbody"), search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
   const rows = new Map([...body.rows].map((row) => [Number(row.dataset.number), row]));
-  const numbers = [...rows.keys()];
-  const collator = new Intl.Collator("en", { numeric: true });
-  const search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
-  let group = null;   // { set, number } while the table shows one group
-  let descending = false;
-  let visible = numbers;  // in the order of the table
+  const numbers = [...rows.keys()], collator = new Intl.Collator("en", { numeric: true });
+  let group = null;  // { set, number } while the table shows one group
+  let descending = false, visible = numbers;  // in the order of the table
 
   const setOf = (number) => sets[images[number].set];
-  const placeOf = (number) => number - setOf(number).first;
-  const verdictOf = (number) => setOf(number).verdicts[placeOf(number)];
-  const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][placeOf(number)];
+  const indexOf = (number) => number - setOf(number).first;  // of a photo in its set
+  const verdictOf = (number) => setOf(number).verdicts[indexOf(number)];
+  const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][indexOf(number)];
+  const score = (value) => texts.number(value, 4);
+  const youSaid = (answer) => t("you_said", { answer: t(answer) });
+  const word = (label) => (label ? "defective" : "good");
 
   // ---- answers, by the digest of the photo; shared by the card and the large view ----
 
@@ -28,70 +27,62 @@
   function setAnswer(key, answer) {
     if (answer.answer || answer.note) answers.set(key, answer);
     else answers.delete(key);
-    const numbers = numbersOf.get(key) ?? [];
-    for (const number of numbers) {
+    const identical = numbersOf.get(key) ?? [];
+    for (const number of identical) {
       const { model } = setOf(number);
-      if (answer.answer) model.label(placeOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
-      else model.unlabel(placeOf(number));
+      if (answer.answer) model.label(indexOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
+      else model.unlabel(indexOf(number));
     }
-    return new Set(numbers.map(setOf));
+    return new Set(identical.map(setOf));
   }
 
   // browsers may not store anything for a page that was opened from disk
   function stored(name) {
     try {
-      return JSON.parse(localStorage.getItem(name)) ?? {};
+      return (!served && JSON.parse(localStorage.getItem(name))) || {};
     } catch {
       return {};
     }
   }
 
+  const decisions = () => sets.filter((set) => set.decision).map((set) => [set.category, set.decision]);
+  const shares = () => sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]);
+
   function store() {
-    const thresholds = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
-    const atMost = Object.fromEntries(sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]));
-    const groups = reviewedForms().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
-    if (served) return kept();
+    if (served) return keep();
+    const groups = reviewedForms().map((form) => [form.dataset.pattern, form.elements.verdict.value, form.elements.name.value]);
     try {
-      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost }));
-      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds, groups }));
+      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost: Object.fromEntries(shares()) }));
+      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds: Object.fromEntries(decisions()), groups }));
     } catch {
       // without storage, answers are lost when the page is closed
     }
+    return undefined;
   }
 
   function restore() {
-    const photos = served ? {} : stored(review.store.photos), rest = served ? {} : stored(review.store.rest);
-    const given = review.photos.map(({ key, answer, note }) => [key, { answer, note }]);
+    const photos = stored(review.store.photos), rest = stored(review.store.rest);
     for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
-    for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
+    for (const [key, answer] of photos.answers ?? review.photos.map(({ key, answer, note }) => [key, { answer, note }])) {
+      if (numbersOf.has(key)) setAnswer(key, answer);
+    }
     for (const set of sets) {
-      set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.given;
+      set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.by_hand;
       if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
-      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.state.at_most;
-      set.model.atMost = set.atMost;
+      set.model.atMost = set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.state.at_most;
     }
-    for (const [place, verdict, name] of rest.groups ?? []) {
-      const form = forms.find((other) => other.dataset.place === place);
-      if (!form) continue;
-      form.elements.verdict.value = verdict;
-      form.elements.name.value = name;
-      form.dataset.reviewed = "";
-    }
+    for (const [pattern, verdict, name] of rest.groups ?? []) fill(forms.find((form) => form.dataset.pattern === pattern), verdict, name);
   }
 
-  // how unusual a photo is: its p-value or, with enough answers, its probability of a defect
+  // how unusual a photo is: its p-value or, with enough answers, its probability of a defect (wording.py)
   function rarityOf(number) {
-    const set = setOf(number), place = placeOf(number), label = set.model.labels.get(place);
-    if (!set.likely) return { text: images[number].rarity, value: set.p_values[place] };
-    if (typeof label === "boolean") return { text: label ? "you: defective" : "you: good", value: 1 - Number(label) };
-    const marked = set.now[place] && scoreOf(number) < set.threshold;
-    if (marked) return { text: "flagged by its mark", value: 0 };
-    return { text: `defective: ${percent(set.likely[place])}`, value: 1 - set.likely[place] };
-  }
-
-  function percent(share) {
-    const rounded = Math.round(100 * share);
-    return rounded < 1 ? "less than 1 %" : rounded > 99 ? "more than 99 %" : `${rounded} %`;
+    const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index), p = set.p_values[index];
+    if (!set.likely) return { text: p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) }), value: p };
+    if (typeof label === "boolean") return { text: youSaid(word(label)), value: 1 - Number(label) };
+    if (set.now[index] && scoreOf(number) < set.threshold) return { text: t("by_mark"), value: 0 };
+    const percent = Math.round(100 * set.likely[index]);
+    const share = percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent });
+    return { text: t("probability", { percent: share }), value: 1 - set.likely[index] };
   }
 
   // ---- verdicts: those of the run until there is an answer ----
@@ -106,10 +97,10 @@
   }
 
   function updateVerdicts(set) {
-    const { model, decision } = set, answered = model.answered.length > 0;
+    const { model, decision } = set;
     set.score = decision?.score ?? model.chosen;
     set.threshold = decision?.threshold ?? model.threshold;
-    const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
+    const found = decision || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
     set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.likely = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
@@ -121,26 +112,28 @@
   const painted = new Map();  // displayed state by row
 
   function paintRow(number) {
-    const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
-    const { text } = rarityOf(number), state = `${verdict} ${answer.answer} ${Boolean(answer.note)} ${score} ${text}`;
+    const verdict = verdictOf(number), { answer, note } = answerOf(number), { label, pattern, rescored, name } = images[number];
+    const { text } = rarityOf(number), state = [texts.language, verdict, answer, Boolean(note), scoreOf(number), text].join();
     if (painted.get(number) === state) return;
     painted.set(number, state);
-    const row = rows.get(number);
+    const row = rows.get(number), write = (selector, value) => { if ($(selector, row)) $(selector, row).textContent = value; };
     row.className = verdict;
-    $(".badge", row).textContent = words.verdicts[verdict];
-    $(".own", row).textContent = [answer.answer && `you: ${answer.answer}`, answer.note && "note"].filter(Boolean).join(", ");
-    $("[data-label=score]", row).textContent = score;
-    $("[data-label=rarity]", row).textContent = text;
+    $(".frame", row).setAttribute("aria-label", t("open_photo", { name }));
+    write(".badge", t(`verdict_${verdict}`));
+    write(".own", review ? [answer && youSaid(answer), note && t("note")].filter(Boolean).join(", ") : "");
+    write(".score", score(scoreOf(number)));
+    write(".rescored", score(rescored ?? scoreOf(number)));
+    write(".rarity", text);
+    write(".label", label === null ? "" : t(word(label)));
+    write(".recurring bdi", texts.say(pattern));
+    for (const key of ["score", "rescored"]) $(`.${key}`, row)?.setAttribute("data-label", t(key));
   }
 
   function paintCounts() {
-    const all = sets.flatMap((set) => set.verdicts);
-    for (const cell of document.querySelectorAll("[data-count]")) {
-      cell.textContent = all.filter((verdict) => verdict === cell.dataset.count).length;
-    }
-    const flagged = all.filter((verdict) => verdict === "flagged").length;
-    $("#flagged").textContent = flagged;
-    document.title = `${flagged} of ${images.length} photos flagged`;
+    const all = sets.flatMap((set) => set.verdicts), count = (verdict) => all.filter((other) => other === verdict).length;
+    for (const cell of $$("[data-count]")) cell.textContent = texts.number(count(cell.dataset.count));
+    $("#flagged").textContent = texts.number(count("flagged"));
+    document.title = t("n_of_photos", { flagged: count("flagged"), photos: images.length });
   }
 
   // updates the page after an answer, the slider or another share; a long table is updated after a pause
@@ -163,14 +156,21 @@
     else applyFilter();
   }
 
+  function paintAll() {
+    paintCard();
+    paintCounts();
+    paintTable();
+    if (review) countAnswers();
+    if (viewer.open) render();
+  }
+
   // ---- the table: sorting and filtering ----
 
-  // columns that are sorted in descending order first
   const LARGEST_FIRST = new Set(["score", "rescored", "label"]);
   const KEYS = {
     name: (number) => images[number].name,
     category: (number) => setOf(number).category,
-    verdict: (number) => Object.keys(words.verdicts).indexOf(verdictOf(number)),
+    verdict: (number) => ["flagged", "look", "passed", "undecided"].indexOf(verdictOf(number)),
     score: scoreOf,
     rescored: (number) => images[number].rescored,
     rarity: (number) => rarityOf(number).value,
@@ -178,22 +178,22 @@
     group: (number) => images[number].group,
   };
 
-  function compare(first, second) {
+  function order(first, second) {
     // photos without a value come last in either direction
     if (first === null || second === null) return (first === null) - (second === null);
-    const order = typeof first === "string" ? collator.compare(first, second) : first - second;
-    return descending ? -order : order;
+    const found = typeof first === "string" ? collator.compare(first, second) : first - second;
+    return descending ? -found : found;
   }
 
   function applySort(key, down) {
     descending = down;
     sort.value = key;
-    for (const head of document.querySelectorAll("th[data-sort]")) {
+    for (const head of $$("th[data-sort]")) {
       if (head.dataset.sort === key) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     }
     const values = images.map((_, number) => KEYS[key](number)), scores = images.map((_, number) => scoreOf(number));
-    numbers.sort((a, b) => compare(values[a], values[b]) || scores[b] - scores[a] || a - b);
+    numbers.sort((a, b) => order(values[a], values[b]) || scores[b] - scores[a] || a - b);
     applyFilter();
   }
 
@@ -206,17 +206,17 @@
   };
 
   function applyFilter() {
-    const typed = search.value.toLowerCase().split(/\s+/).filter(Boolean), only = category ? category.value : "";
+    const typed = search.value.toLowerCase().split(/\s+/).filter(Boolean), only = category?.value ?? "";
     const test = TESTS[show.value] ?? ((number) => verdictOf(number) === show.value);
     visible = numbers.filter((number) => {
       const image = images[number], name = image.name.toLowerCase();
-      return test(number) && (only === "" || image.set === Number(only)) && typed.every((word) => name.includes(word)) &&
+      return test(number) && (only === "" || image.set === Number(only)) && typed.every((part) => name.includes(part)) &&
         (!group || (image.group === group.number && image.set === group.set));
     });
     showRows(limit);
-    const all = visible.length === images.length;
-    const what = group && visible.length ? ` that share ${images[visible[0]].shares}` : "";
-    $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
+    const all = visible.length === images.length, counts = { some: visible.length, photos: images.length };
+    $("#count").textContent = all ? t("photos", { count: images.length }) : group && visible.length
+      ? t("some_that_share", { ...counts, group: texts.say(images[visible[0]].pattern) }) : t("some_photos", counts);
     $("#reset").hidden = all;
     $("#one-by-one").hidden = !visible.length;
   }
@@ -227,10 +227,10 @@
 
   function showRows(count) {
     limit = count;
-    const shown = visible.slice(0, limit);
-    shown.forEach(paintRow);
-    if (shown.join() !== inTable) body.replaceChildren(...shown.map((number) => rows.get(number)));
-    inTable = shown.join();
+    const first = visible.slice(0, limit);
+    first.forEach(paintRow);
+    if (first.join() !== inTable) body.replaceChildren(...first.map((number) => rows.get(number)));
+    inTable = first.join();
     more.hidden = limit >= visible.length;
   }
 
@@ -238,93 +238,56 @@
   new IntersectionObserver(([entry]) => entry.isIntersecting && more.click(), { rootMargin: "1000px" }).observe(more);
   window.addEventListener("beforeprint", () => showRows(Infinity));
 
-  function reset() {
+  // shows some of the photos: all, those with a verdict, or those of a group
+  function filter(shown = "all", only = null) {
     search.value = "";
-    show.value = "all";
+    show.value = shown;
     if (category) category.value = "";
-    group = null;
+    group = only;
     applyFilter();
   }
 
-  sort.addEventListener("change", () => applySort(sort.value, LARGEST_FIRST.has(sort.value)));
-  for (const head of document.querySelectorAll("th[data-sort]")) {
-    const key = head.dataset.sort;
-    head.addEventListener("click", () => {
-      const now = head.getAttribute("aria-sort");
-      applySort(key, now ? now === "ascending" : LARGEST_FIRST.has(key));
-    });
+  function clickSort(key, direction) {
+    applySort(key, direction ? direction === "ascending" : LARGEST_FIRST.has(key));
   }
+
+  sort.addEventListener("change", () => clickSort(sort.value));
+  for (const head of $$("th[data-sort]")) head.addEventListener("click", () => clickSort(head.dataset.sort, head.getAttribute("aria-sort")));
   search.addEventListener("input", applyFilter);
-  for (const select of [show, category]) if (select) select.addEventListener("change", applyFilter);
-  $("form.tools").addEventListener("submit", (event) => event.preventDefault());
-  $("#reset").addEventListener("click", reset);
+  for (const select of [show, category]) select?.addEventListener("change", applyFilter);
+  for (const form of $$("form:not([method])")) form.addEventListener("submit", (event) => event.preventDefault());
+  $("#reset").addEventListener("click", () => filter());
   $("#one-by-one").addEventListener("click", () => openViewer(visible[0]));
-  for (const tile of document.querySelectorAll("button[data-count]")) {
-    tile.addEventListener("click", () => {
-      reset();
-      show.value = tile.dataset.count;
-      applyFilter();
-      $("#images").scrollIntoView();
-    });
-  }
-  $("#maps").addEventListener("change", (event) => document.body.classList.toggle("maps", event.target.checked));
-  $("#gallery").addEventListener("change", (event) => document.body.classList.toggle("gallery", event.target.checked));
+  for (const name of ["maps", "gallery"]) $(`#${name}`).addEventListener("change", (event) => document.body.classList.toggle(name, event.target.checked));
 
   // ---- members of groups and near-duplicates, with the pictures of the table ----
 
   const photograph = (number) => $(".photo", rows.get(number));
-  const layer = (number) => $(".heat", rows.get(number));
 
-  function drawBoxes(svg, boxes, kind) {
+  function drawBoxes(into, boxes, kind) {
     for (const [left, top, right, bottom] of boxes) {
-      for (const part of ["outline", kind]) {
-        const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-        box.setAttribute("class", part);
-        const edges = { x: left, y: top, width: right - left, height: bottom - top };
-        for (const [name, value] of Object.entries(edges)) box.setAttribute(name, value);
-        svg.append(box);
-      }
+      for (const part of ["outline", kind]) into.append(svg("rect", { class: part, x: left, y: top, width: right - left, height: bottom - top }));
     }
   }
 
-  function member(item) {
+  for (const item of $$("li[data-member]")) {
     const number = Number(item.dataset.member), image = images[number], source = photograph(number);
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "frame";
-    button.dataset.open = number;
-    button.setAttribute("aria-label", `Open ${image.name}`);
-    const fit = document.createElement("span");
-    fit.className = source.parentElement.className;
-    const picture = source.cloneNode();
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", "0 0 1 1");
-    svg.setAttribute("preserveAspectRatio", "none");
-    drawBoxes(svg, image.shared, "shared");
-    fit.append(picture, svg);
-    button.append(fit);
-    const name = document.createElement("bdi");
-    name.textContent = image.name;
-    item.append(button, name);
-    // the large view steps through the group instead of the table
-    button.addEventListener("click", (event) => {
-      event.stopPropagation();
-      openViewer(number, [...item.parentElement.children].map((other) => Number(other.dataset.member)));
-    });
+    const boxes = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none" });
+    drawBoxes(boxes, image.shared, "shared");
+    const button = h("button", { type: "button", className: "frame", "data-open": number },
+      h("span", { className: source.parentElement.className }, source.cloneNode(), boxes));
+    item.append(texts.attribute(button, "aria-label", "open_photo", { name: image.name }), h("bdi", {}, image.name));
   }
-  for (const item of document.querySelectorAll("li[data-member]")) member(item);
 
   document.addEventListener("click", (event) => {
-    const opener = event.target.closest("[data-open]");
-    if (opener) return openViewer(Number(opener.dataset.open));
-    const chosen = event.target.closest("[data-group]");
-    if (chosen) {
-      reset();
-      group = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.group) };
-      applyFilter();
-      $("#images").scrollIntoView();
-    }
-    return undefined;
+    const on = (selector) => event.target.closest(selector);
+    const opener = on("[data-open]"), list = on(".members"), chosen = on("[data-group]"), tile = on("button[data-count]");
+    // from a group, the large view steps through the group instead of the table
+    if (opener) return openViewer(Number(opener.dataset.open), list ? $$("[data-member]", list).map((item) => Number(item.dataset.member)) : visible);
+    if (!chosen && !tile) return undefined;
+    if (chosen) filter("all", { set: Number(chosen.dataset.set), number: Number(chosen.dataset.group) });
+    else filter(tile.dataset.count);
+    return $("#images").scrollIntoView();
   });
 
   // dots of a graph: Tab focuses one of them, arrow keys move the focus, Enter and Space open the photo
@@ -334,8 +297,7 @@
     if (!dot.matches(".graph [data-open]") || !(event.key in STEPS || ["Enter", " "].includes(event.key))) return;
     event.preventDefault();
     if (!(event.key in STEPS)) return openViewer(Number(dot.dataset.open));
-    const dots = [...dot.parentNode.querySelectorAll("[data-open]")];
-    const next = dots[(dots.indexOf(dot) + STEPS[event.key] + dots.length) % dots.length];
+    const dots = $$("[data-open]", dot.parentNode), next = dots[(dots.indexOf(dot) + STEPS[event.key] + dots.length) % dots.length];
     dot.tabIndex = -1;
     next.tabIndex = 0;
     next.focus();
@@ -364,7 +326,7 @@
       const file = map && !large && !missing && images[number].heatmap;
       photo.src = file || photograph(number).src;
       photo.alt = images[number].name;
-      heat.src = layer(number).src;
+      heat.src = $(".heat", rows.get(number)).src;
       heat.hidden = !map || Boolean(file);
       this.layout();
     }
@@ -384,7 +346,7 @@
 
   const look = review && new Stage($("#look")), lookMap = $("#look-map"), slider = $("#slider");
   const setSelect = $("#set"), atMost = $("#at-most");
-  const chosenSet = () => sets[setSelect ? Number(setSelect.value) : 0];
+  const chosenSet = () => sets[Number(setSelect?.value ?? 0)];
 
   function paintCard() {
     const set = chosenSet();
@@ -395,64 +357,62 @@
     slider.value = Math.min(set.threshold, high);
     atMost.value = set.atMost;
     $("#undo").disabled = !set.undo.length;
-    const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(placeOf(set.current));
+    const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(indexOf(set.current));
     if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
-    $(".question").classList.toggle("done", set.current === null);
-    $("#look-name").textContent = set.current === null ? "" : images[set.current].name;
-    $("#ask").textContent = set.current === null ? "You have answered for every photo." : "Is this part defective?";
+    const none = set.current === null;
+    $(".question").classList.toggle("done", none);
+    $("#look-name").textContent = none ? "" : images[set.current].name;
+    $("#ask").textContent = t(none ? "all_answered" : "is_defective");
     look.canvas.parentElement.style.aspectRatio = 1 / set.tallest;
-    if (set.current !== null) look.show(set.current, lookMap.checked);
+    if (!none) look.show(set.current, lookMap.checked);
     paintUsual(set);
     $("#progress").textContent = progress(set, enough);
-    const hand = $("#use-answers");
-    hand.hidden = !set.decision;
-    hand.textContent = set.model.answered.length ? "use my answers again" : "back to the automatic threshold";
+    $("#use-answers").hidden = !set.decision;
+    $("#use-answers").textContent = t(set.model.answered.length ? "use_answers" : "use_automatic");
     const other = set.score !== set.model.names[0];
     $("#score-choice").hidden = !other;
-    $("#score-choice").textContent = other
-      ? `By your answers, another way to score finds the defects better: ${words.scores[set.score] ?? set.score}. The photos are ranked by it.` : "";
+    $("#score-choice").textContent = other ? t("other_score", { score: texts.known(`score_${set.score}`) ?? set.score }) : "";
   }
 
   // a photo for comparison, at the lower quartile of the scores or above; neither the current one nor one called defective
   function paintUsual(set) {
-    const scores = set.model.scores[set.score], own = set.model.setSize, figure = $("#usual");
-    const ranked = [...Array(own).keys()].sort((a, b) => scores[a] - scores[b]).slice(0, Math.ceil(own / 2));
-    const place = ranked.slice(Math.floor(own / 4)).find((i) => set.first + i !== set.current && set.model.labels.get(i) !== true);
-    figure.hidden = place === undefined || set.current === null;
+    const scores = set.model.scores[set.score], size = set.model.setSize, figure = $("#usual");
+    const ranked = [...Array(size).keys()].sort((a, b) => scores[a] - scores[b]).slice(Math.floor(size / 4), Math.ceil(size / 2));
+    const index = ranked.find((i) => set.first + i !== set.current && set.model.labels.get(i) !== true);
+    figure.hidden = index === undefined || set.current === null;
     if (figure.hidden) return;
-    const number = set.first + place, source = photograph(number), button = $(".frame", figure);
+    const number = set.first + index, source = photograph(number), button = $(".frame", figure);
     if (button.dataset.open === String(number)) return;
     button.dataset.open = number;
-    button.setAttribute("aria-label", `Open ${images[number].name}`);
+    texts.attribute(button, "aria-label", "open_photo", { name: images[number].name });
     $(".fit", figure).className = source.parentElement.className;
     $(".photo", figure).src = source.src;
   }
 
   function progress(set, enough) {
-    const count = set.model.answered.length;
-    if (set.decision) return "You set the threshold by hand:";
-    if (!count) return "These verdicts are provisional. Answer about eight photos to set a reliable threshold; the report picks those whose answers help most.";
-    const soFar = count === 1 ? "1 answer so far" : `${count} answers so far`;
-    if (!set.model.decided) return `${soFar}; they apply to their own photos. The threshold changes from the third answer on.`;
-    if (enough) return `${soFar}: enough. More would change little.`;
-    return count < USUAL ? `${soFar}; about ${USUAL} are enough for most sets.` : `${soFar}, enough for most sets; more make the threshold a little more certain.`;
+    const count = set.model.answered.length, so_far = t("so_far", { count });
+    if (set.decision) return t("by_hand");
+    if (!count) return t("provisional");
+    if (!set.model.decided) return t("too_few_answers", { so_far });
+    if (enough) return t("enough_answers", { so_far });
+    return t(count < USUAL ? "about_eight" : "more_help_little", { so_far, usual: USUAL });
   }
 
   function effect(set) {
     if (!set.model.decided) {
-      return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
+      if (set.decision) return t("answer_to_learn");
+      return typeof set.explanation === "string" ? texts.translated(set.explanation) : texts.say(set.explanation);
     }
-    const { falseAlarms, misses } = set.model.estimate(set.now, set.score);
-    const phrase = ({ expected, high, total }, kind, wrong) => {
-      const number = Math.round(expected), all = Math.max(Math.round(total), number), most = Math.max(high, number);
-      if (!all) return `probably no part is ${kind}`;
-      const parts = `${all} ${kind} part${all === 1 ? "" : "s"}`;
-      if (!most) return `none of ${parts} is ${wrong}`;
-      return `${number ? `about ${number}` : "probably none"} of ${parts} ${wrong} (at most ${most})`;
+    const estimate = set.model.estimate(set.now, set.score);
+    let limited = false;
+    const phrase = (kind, { expected, high, total }, parts) => {
+      const number = Math.round(expected), count = Math.max(Math.round(total), number), most = Math.max(high, number);
+      limited ||= count > 0 && most > 0;
+      const key = !count ? "no_part" : !most ? "none" : number ? "about" : "unlikely";
+      return t(`${kind}_${key}`, { number, most, parts: t(parts, { count }) });
     };
-    const text = `${phrase(falseAlarms, "good", "flagged by mistake")}, ${phrase(misses, "defective", "missed")}.`;
-    const sure = text.includes("(at most") ? " “At most” holds about 9 times in 10." : "";
-    return text[0].toUpperCase() + text.slice(1) + sure;
+    const text = `${phrase("false_alarms", estimate.falseAlarms, "good_parts")}, ${phrase("misses", estimate.misses, "defective_parts")}.`;
+    return `${text[0].toUpperCase()}${text.slice(1)}${limited ? ` ${t("at_most_holds")}` : ""}`;
   }
 
   const WIDTH = 640, HEIGHT = 190, MOST_BINS = 48;
@@ -468,57 +428,49 @@
     const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MOST_BINS)), width = WIDTH / bins;
     const kinds = ["passed", "undecided", "look", "flagged"];
     const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
-    scores.forEach((score, i) => {
-      const bin = Math.min(Math.floor((score - low) / (high - low) * bins), bins - 1);
+    scores.forEach((value, i) => {
+      const bin = Math.min(Math.floor((value - low) / (high - low) * bins), bins - 1);
       counts[bin][kinds.indexOf(set.verdicts[i])] += 1;
     });
     const most = counts.reduce((top, bin) => Math.max(top, sum(bin)), 0);
-    const x = (score) => Math.min(Math.max((score - low) / (high - low), 0), 1) * WIDTH;
-    // innerHTML is safe here: the parts are numbers and fixed words
-    const parts = [];
+    const x = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1) * WIDTH;
+    const tick = (at, y, anchor, text) => svg("text", { class: "tick", x: at, y, "text-anchor": anchor }, text);
+    const countOf = (kind, number) => t("count_of", { number, kind: t(kind === "look" ? "to_look_at" : `verdict_${kind}`) });
+    const chart = [];
     for (const count of ticks(0, most, 4)) if (count % 1 === 0) {
       const y = HEIGHT * (1 - count / most);
-      parts.push(`<line class="grid" x1="0" x2="${WIDTH}" y1="${y}" y2="${y}"/><text class="tick" x="-8" y="${y + 4}" text-anchor="end">${count}</text>`);
+      chart.push(svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }), tick(-8, y + 4, "end", texts.number(count)));
     }
-    for (const value of ticks(low, high, 6)) {
-      parts.push(`<text class="tick" x="${x(value)}" y="${HEIGHT + 32}" text-anchor="middle">${Number(value.toPrecision(6))}</text>`);
-    }
+    for (const value of ticks(low, high, 6)) chart.push(tick(x(value), HEIGHT + 32, "middle", Number(value.toPrecision(6)).toLocaleString(texts.language)));
     counts.forEach((bin, k) => {
+      const title = t("bin", { low: texts.number(low + k / bins * (high - low), 3), high: texts.number(low + (k + 1) / bins * (high - low), 3),
+        counts: kinds.filter((_, i) => bin[i]).map((kind) => countOf(kind, bin[kinds.indexOf(kind)])) });
+      const bars = svg("g", {}, svg("title", {}, title));
       let y = HEIGHT;
-      const bars = bin.map((count, kind) => {
-        if (!count) return "";
+      bin.forEach((count, kind) => {
+        if (!count) return;
         const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands stays visible
         y -= height;
-        return `<rect class="${kinds[kind]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
+        bars.append(svg("rect", { class: kinds[kind], x: k * width, y, width, height }));
       });
-      const edges = [k, k + 1].map((edge) => (low + edge / bins * (high - low)).toFixed(3));
-      const text = kinds.map((kind, i) => bin[i] && `${bin[i]} ${words.verdicts[kind]}`).filter(Boolean).join(", ");
-      if (y < HEIGHT) parts.push(`<g><title>${edges.join(" to ")}: ${text}</title>${bars.join("")}</g>`);
+      if (y < HEIGHT) chart.push(bars);
     });
-    parts.push(`<line class="axis" x1="0" x2="${WIDTH}" y1="${HEIGHT}" y2="${HEIGHT}"/>`);
-    parts.push(`<text class="tick" x="-36" y="-14">photos</text><text class="tick" x="${WIDTH}" y="${HEIGHT + 48}" text-anchor="end">score</text>`);
+    chart.push(svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }),
+      tick(-36, -14, "start", t("photos_word")), tick(WIDTH, HEIGHT + 48, "end", t("score")));
     for (const [photo, label] of set.model.answered) {
-      parts.push(`<circle class="${label ? "bad" : "good"}" cx="${x(scores[photo])}" cy="${HEIGHT + 9}" r="5"><title>you: ${label ? "defective" : "good"}</title></circle>`);
+      chart.push(svg("circle", { class: label ? "bad" : "good", cx: x(scores[photo]), cy: HEIGHT + 9, r: 5 }, svg("title", {}, youSaid(word(label)))));
     }
     if (set.threshold < Infinity) {
       const at = x(set.threshold), anchor = at > WIDTH * 0.8 ? "end" : at < WIDTH * 0.1 ? "start" : "middle";
-      parts.push(`<line class="threshold" x1="${at}" x2="${at}" y1="-8" y2="${HEIGHT}"/>`);
-      parts.push(`<text class="threshold-text" x="${at}" y="-14" text-anchor="${anchor}">threshold ${set.threshold.toFixed(4)}</text>`);
+      chart.push(svg("line", { class: "threshold", x1: at, x2: at, y1: -8, y2: HEIGHT }),
+        svg("text", { class: "threshold-text", x: at, y: -14, "text-anchor": anchor }, t("threshold_at", { threshold: score(set.threshold) })));
     }
-    $("#histogram").innerHTML = parts.join("");
+    $("#histogram").replaceChildren(...chart);
     const legend = [...kinds].reverse().map((kind) => [kind, set.verdicts.filter((verdict) => verdict === kind).length]);
-    $("#legend").replaceChildren(...legend.filter(([, count]) => count).map(([kind, count]) => {
-      const item = document.createElement("span");
-      item.className = kind;
-      item.textContent = `${count} ${kind === "look" ? "to look at" : words.verdicts[kind]}`;
-      return item;
-    }));
-    for (const kind of new Set(set.model.answered.map(([, label]) => (label ? "defective" : "good")))) {
-      const item = document.createElement("span");
-      item.className = `answer ${kind}`;
-      item.textContent = `you: ${kind}`;
-      $("#legend").append(item);
-    }
+    const said = new Set(set.model.answered.map(([, label]) => word(label)));
+    $("#legend").replaceChildren(
+      ...legend.filter(([, count]) => count).map(([kind, count]) => h("span", { className: kind }, countOf(kind, count))),
+      ...[...said].map((answer) => h("span", { className: `answer ${answer}` }, youSaid(answer))));
     return [low, high];
   }
 
@@ -527,24 +479,24 @@
     const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
     const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) found.push(k * step);
+    for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) found.push(k * step + 0);  // not -0
     return found;
   }
 
-  function answer(number, word) {
+  function answer(number, said) {
     const set = setOf(number), before = answerOf(number);
     set.undo.push({ number, before });
     set.revised = false;
-    changed(...setAnswer(images[number].key, { ...before, answer: word }));
+    changed(...setAnswer(images[number].key, { ...before, answer: said }));
     if (viewer.open) render();
   }
 
   // answers for the photo of the card; if the photo is not visible, scrolls to it instead
-  function answerCard(word) {
+  function answerCard(said) {
     const set = chosenSet(), stage = $("#look").getBoundingClientRect();
     if (set.current === null) return;
     if (stage.bottom < stage.height / 2 || stage.top > innerHeight - stage.height / 2) $("#threshold").scrollIntoView();
-    else answer(set.current, word);
+    else answer(set.current, said);
   }
 
   function undo() {
@@ -557,38 +509,32 @@
   }
 
   if (review) {
-    for (const button of document.querySelectorAll("[data-answer]")) {
-      button.addEventListener("click", () => answerCard(button.dataset.answer));
-    }
+    const decide = (decision) => {
+      const set = chosenSet();
+      set.decision = decision(set);
+      changed(set);
+    };
+    for (const button of $$("[data-answer]")) button.addEventListener("click", () => answerCard(button.dataset.answer));
     $("#undo").addEventListener("click", undo);
     lookMap.addEventListener("change", paintCard);
-    slider.addEventListener("input", () => {
-      const set = chosenSet();
-      set.decision = { score: set.score, threshold: Number(slider.value) };
-      changed(set);
-    });
-    $("#use-answers").addEventListener("click", () => {
-      const set = chosenSet();
-      set.decision = null;
-      changed(set);
-    });
+    slider.addEventListener("input", () => decide((set) => ({ score: set.score, threshold: Number(slider.value) })));
+    $("#use-answers").addEventListener("click", () => decide(() => null));
     atMost.addEventListener("change", () => {
       const set = chosenSet();
-      set.atMost = Number(atMost.value);
-      set.model.atMost = set.atMost;
+      set.model.atMost = set.atMost = Number(atMost.value);
       changed(set);
     });
   }
-  if (setSelect) setSelect.addEventListener("change", paintCard);
+  setSelect?.addEventListener("change", paintCard);
 
   // ---- the large view ----
 
-  const viewer = $("#viewer"), stage = new Stage(viewer), canvas = stage.canvas, answerForm = $("#answer");
+  const viewer = $("#viewer"), stage = new Stage(viewer), answerForm = $("#answer");
   const mapSwitch = $("#viewer-map"), boxSwitch = $("#viewer-boxes");
-  let order = visible, current = 0, opened = 0;
+  let sequence = visible, current = 0, opened = 0;
 
   function openViewer(number, among = visible) {
-    order = among.includes(number) ? among : numbers;
+    sequence = among.includes(number) ? among : numbers;
     current = opened = number;
     if (!viewer.open) {
       viewer.showModal();
@@ -597,72 +543,57 @@
     render();
   }
 
-  function step(by) {
-    const place = order.indexOf(current) + by;
-    if (place < 0 || place >= order.length) return;
-    current = order[place];
+  function goTo(position) {
+    if (!(position in sequence)) return;
+    current = sequence[position];
     render();
   }
+  const step = (by) => goTo(sequence.indexOf(current) + by);
 
   function render() {
-    const image = images[current], place = order.indexOf(current), svg = $("svg", canvas);
+    const image = images[current], position = sequence.indexOf(current), boxes = $("svg", stage.canvas);
     stage.show(current, mapSwitch.checked);
-    svg.replaceChildren();
+    boxes.replaceChildren();
     if (boxSwitch.checked) {
-      drawBoxes(svg, image.boxes, "found");
-      drawBoxes(svg, image.shared, "shared");
+      drawBoxes(boxes, image.boxes, "found");
+      drawBoxes(boxes, image.shared, "shared");
     }
     $("#viewer-name bdi").textContent = image.name;
-    $("#place").textContent = `${place + 1} of ${order.length}`;
-    $("#previous").disabled = place === 0;
-    $("#next").disabled = place === order.length - 1;
+    $("#position").textContent = t("of", { some: position + 1, all: sequence.length });
+    $("#previous").disabled = position === 0;
+    $("#next").disabled = position === sequence.length - 1;
     if (answerForm) {
       answerForm.elements.answer.value = answerOf(current).answer ?? "none";
       answerForm.elements.note.value = answerOf(current).note;
     }
     renderFacts(image);
-    stage.layout();
     history.replaceState(null, "", `#image-${current}`);
   }
 
   function sizeOf(sides) {
-    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3));
-    const mm = mmPerPixel ? ` (${sides.map(inMm).join(" × ")} mm)` : "";
-    return `${sides.join(" × ")} px${mm}`;
+    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3)).toLocaleString(texts.language);
+    return `${sides.join(" × ")} px${mmPerPixel ? ` (${sides.map(inMm).join(" × ")} mm)` : ""}`;
   }
 
   function renderFacts(image) {
-    const set = setOf(current), threshold = set.threshold < Infinity ? ` (threshold ${set.threshold.toFixed(4)})` : "";
-    const facts = [
-      ["verdict", words.verdicts[verdictOf(current)]],
-      ["category", sets.length > 1 ? set.category : null],
-      ["score", `${scoreOf(current).toFixed(4)}${threshold}`],
-      ["re-scored", image.rescored === null ? null : image.rescored.toFixed(4)],
-      ["how unusual", rarityOf(current).text],
-      ["label", image.label === null ? null : image.label ? "defective" : "good"],
-      ["recurring", image.shares],
-      ["largest region", image.largest && sizeOf(image.largest)],
-      ["photo", `${image.width} × ${image.height} px`],
-      ["file", image.path],
-    ];
-    const list = $("#facts");
-    list.replaceChildren();
-    for (const [term, value] of facts.filter(([, value]) => value !== null)) list.append(fact(term, String(value)));
-    for (const [term, href] of [["heat map", image.heatmap], ["mask", image.mask]]) {
-      if (!href) continue;
-      const link = document.createElement("a");
-      link.href = href;
-      link.textContent = "open file";
-      list.append(fact(term, link));
-    }
-  }
-
-  function fact(term, value) {
-    const pair = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
-    dt.textContent = term;
-    dd.append(value);
-    pair.append(dt, dd);
-    return pair;
+    const set = setOf(current), value = score(scoreOf(current));
+    const link = (href) => href && h("a", { href }, t("open_file"));
+    const facts = {
+      verdict_column: t(`verdict_${verdictOf(current)}`),
+      category: sets.length > 1 ? set.category : null,
+      score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: score(set.threshold) }) : value,
+      rescored: image.rescored && score(image.rescored),
+      how_unusual: rarityOf(current).text,
+      label: image.label === null ? null : t(word(image.label)),
+      recurring_column: texts.say(image.pattern),
+      largest_region: image.largest && sizeOf(image.largest),
+      photo: sizeOf([image.width, image.height]),
+      file: image.path,
+      heat_map: link(image.heatmap),
+      mask: link(image.mask),
+    };
+    $("#facts").replaceChildren(...Object.entries(facts).filter(([, fact]) => fact).map(([key, fact]) =>
+      h("div", {}, h("dt", {}, t(key)), h("dd", {}, fact))));
   }
 
   for (const box of [mapSwitch, boxSwitch]) box.addEventListener("change", render);
@@ -679,7 +610,6 @@
     if (opener.offsetParent) opener.focus();
   });
   if (answerForm) {
-    answerForm.addEventListener("submit", (event) => event.preventDefault());
     answerForm.addEventListener("change", (event) => {
       if (event.target.name === "answer") answer(current, event.target.value === "none" ? null : event.target.value);
     });
@@ -691,11 +621,7 @@
   // ---- keys ----
 
   const VIEWER_KEYS = {
-    ArrowLeft: () => step(-1),
-    ArrowRight: () => step(1),
-    Home: () => step(-order.indexOf(current)),
-    End: () => step(order.length - 1 - order.indexOf(current)),
-    b: () => boxSwitch.click(),
+    ArrowLeft: () => step(-1), ArrowRight: () => step(1), Home: () => goTo(0), End: () => goTo(sequence.length - 1), b: () => boxSwitch.click(),
   };
   const ANSWER_KEYS = { g: "good", d: "defective", u: "unsure" };
 
@@ -703,12 +629,12 @@
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.target.matches("textarea:not(:read-only), select, input:is([type=text], [type=search])")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const word = review && ANSWER_KEYS[key];
+    const said = review && ANSWER_KEYS[key];
     let action = null;
-    if (word) action = () => (viewer.open ? answer(current, word) : answerCard(word));
+    if (said) action = () => (viewer.open ? answer(current, said) : answerCard(said));
     else if (review && (key === "z" || key === "Backspace")) action = undo;
     else if (key === "h" || key === "m") action = () => (viewer.open ? mapSwitch : lookMap)?.click();
-    else if (viewer.open) action = VIEWER_KEYS[event.key] ?? VIEWER_KEYS[key];
+    else if (viewer.open) action = VIEWER_KEYS[key];
     else if (key === "/") action = () => search.focus();
     if (!action) return;
     event.preventDefault();
@@ -717,68 +643,65 @@
 
   // ---- the review file ----
 
-  const forms = [...document.querySelectorAll("form.verdicts[data-place]")];
-
+  const forms = $$("form[data-pattern]");
   // only a person's verdicts are saved; the rule decides again on the next batch
-  function reviewedForms() {
-    return forms.filter((form) => "reviewed" in form.dataset);
+  const reviewedForms = () => forms.filter((form) => "reviewed" in form.dataset);
+
+  function fill(form, verdict, name) {
+    if (!form) return;
+    form.elements.verdict.value = verdict;
+    form.elements.name.value = name;
+    form.dataset.reviewed = "";
   }
 
   function reviewText() {
-    const chosen = reviewedForms().map((form) => ({
-      ...review.patterns[Number(form.dataset.place)],
+    const patterns = reviewedForms().map((form) => ({
+      ...review.patterns[Number(form.dataset.pattern)],
       verdict: form.elements.verdict.value,
       name: form.elements.name.value.trim(),
     }));
-    const given = new Map(review.photos.map((photo) => [photo.key, photo]));
+    const earlier = new Map(review.photos.map((photo) => [photo.key, photo]));
     const photos = [...answers].map(([key, { answer, note }]) => {
-      const [number] = numbersOf.get(key), { mark, answer: before } = given.get(key) ?? {};
+      const [number] = numbersOf.get(key), { mark, answer: before } = earlier.get(key) ?? {};
       const photo = { key, name: images[number].name, category: setOf(number).category, answer, note };
       return mark && before === answer ? { ...photo, mark } : photo;
     });
-    // answers for photos of earlier batches stay in the review
-    const others = review.photos.filter(({ key }) => !numbersOf.has(key));
-    const own = new Set(sets.map((set) => set.category));
-    const merged = (given, ours) => Object.fromEntries([...Object.entries(given).filter(([name]) => !own.has(name)), ...ours]);
+    // answers for photos and categories of earlier batches stay in the review
+    const others = review.photos.filter(({ key }) => !numbersOf.has(key)), here = new Set(sets.map((set) => set.category));
+    const merged = (before, now) => Object.fromEntries([...Object.entries(before).filter(([name]) => !here.has(name)), ...now]);
     const value = {
       format: review.format,
       feature_identity: review.feature_identity,
-      patterns: [...review.other_patterns, ...chosen],
+      patterns: [...review.other_patterns, ...patterns],
       photos: [...others, ...photos],
-      thresholds: merged(review.thresholds, sets.filter((set) => set.decision).map((set) => [set.category, set.decision])),
-      at_most: merged(review.at_most, sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost])),
+      thresholds: merged(review.thresholds, decisions()),
+      at_most: merged(review.at_most, shares()),
     };
     return `${JSON.stringify(value, null, 2)}\n`;
   }
 
   function countAnswers() {
-    const answered = [...answers.values()].filter(({ answer }) => answer).length;
-    const notes = [...answers.values()].filter(({ note }) => note).length;
-    const hand = sets.filter((set) => set.decision).length, shares = sets.filter((set) => set.atMost < 1).length;
-    const counted = (count, what) => (count ? `${count} ${what}${count > 1 ? "s" : ""}` : "");
-    const parts = [
-      counted(answered, "photo"), counted(notes, "note"), counted(reviewedForms().length, "group"),
-      counted(hand, "threshold set by hand").replace("threshold set by hands", "thresholds set by hand"),
-    ].filter(Boolean);
-    $("#answer-count").textContent = parts.length ? `So far: ${parts.join(", ")}.` : "No answer yet.";
-    for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !parts.length && !shares;
+    const counts = {
+      photos: [...answers.values()].filter(({ answer }) => answer).length,
+      notes: [...answers.values()].filter(({ note }) => note).length,
+      applied_groups: reviewedForms().length,
+      applied_thresholds: decisions().length,
+    };
+    const parts = Object.entries(counts).filter(([, count]) => count).map(([key, count]) => t(key, { count }));
+    $("#answer-count").textContent = parts.length ? t("answers_so_far", { parts }) : t("no_answer_yet");
+    for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !parts.length && !shares().length;
     $("#review-done").textContent = "";
     $("#review-text").hidden = true;
   }
 
-  async function copy(text, done, otherwise) {
-    try {
-      await navigator.clipboard.writeText(text);
-      return done;
-    } catch {
-      // browsers may forbid this for a page that was opened from disk
-      return otherwise;
-    }
+  // browsers may forbid this for a page that was opened from disk
+  async function copy(text, output, done, otherwise) {
+    const copied = await navigator.clipboard.writeText(text).then(() => true, () => false);
+    output.textContent = t(copied ? done : otherwise);
   }
 
   if (review) {
     for (const form of forms) {
-      form.addEventListener("submit", (event) => event.preventDefault());
       form.addEventListener("input", () => {
         form.dataset.reviewed = "";
         countAnswers();
@@ -788,25 +711,20 @@
       form.reset();
     }
     $("#save-review").addEventListener("click", () => {
-      const link = document.createElement("a"), url = URL.createObjectURL(new Blob([reviewText()], { type: "application/json" }));
-      link.href = url;
-      link.download = "review.json";
-      link.click();
+      const url = URL.createObjectURL(new Blob([reviewText()], { type: "application/json" }));
+      h("a", { href: url, download: "review.json" }).click();
       setTimeout(() => URL.revokeObjectURL(url), 10000);
-      $("#review-done").textContent = "Saved.";
+      $("#review-done").textContent = t("saved_file");
     });
-    $("#copy-review").addEventListener("click", async () => {
+    $("#copy-review").addEventListener("click", () => {
       const text = $("#review-text");
-      text.value = reviewText();
-      text.hidden = false;
+      Object.assign(text, { value: reviewText(), hidden: false });
       text.select();
-      $("#review-done").textContent = await copy(
-        text.value, "Copied; paste it into a file review.json.", "Copy the text below into a file review.json.");
+      return copy(text.value, $("#review-done"), "copied_text", "copy_below");
     });
-    $("#copy-command").addEventListener("click", async () => {
-      const command = $("#command");
-      getSelection().selectAllChildren(command);
-      $("#command-done").textContent = await copy(command.textContent, "Copied.", "Press Ctrl+C to copy it.");
+    $("#copy-command").addEventListener("click", () => {
+      getSelection().selectAllChildren($("#command"));
+      return copy($("#command").textContent, $("#command-done"), "copied", "press_copy");
     });
     restore();
     countAnswers();
@@ -814,42 +732,34 @@
 
   // ---- the script of codegraph app keeps the answers, and merges those of other windows ----
 
-  let kept = () => {};  // called after each change
+  let keep = () => {};  // called after each change
+
+  const formKey = (form) => `${review.store.rest} ${form.dataset.pattern}`;
 
   // all answers: values by kind and key
   function entries() {
-    const groups = reviewedForms().map((form) => [
-      `${review.store.rest} ${form.dataset.place}`, { verdict: form.elements.verdict.value, name: form.elements.name.value }]);
+    const of = (list, value) => Object.fromEntries(list.map((one) => [one.category ?? formKey(one), value(one)]));
     return {
       photo: Object.fromEntries(answers),
-      group: Object.fromEntries(groups),
-      decision: Object.fromEntries(sets.map((set) => [set.category, set.decision])),
-      share: Object.fromEntries(sets.map((set) => [set.category, set.atMost])),
+      group: of(reviewedForms(), ({ elements }) => ({ verdict: elements.verdict.value, name: elements.name.value })),
+      decision: of(sets, (set) => set.decision),
+      share: of(sets, (set) => set.atMost),
     };
   }
 
   function merge(list) {
     for (const { kind, key, value } of list) {
       const set = sets.find((other) => other.category === key);
-      const form = forms.find((other) => `${review.store.rest} ${other.dataset.place}` === key);
       if (kind === "photo" && numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" });
       if (kind === "decision" && set) set.decision = value && value.score in set.model.scores ? value : null;
       if (kind === "share" && set) set.model.atMost = set.atMost = value;
-      if (kind === "group" && form) {
-        form.elements.verdict.value = value.verdict;
-        form.elements.name.value = value.name;
-        form.dataset.reviewed = "";
-      }
+      if (kind === "group") fill(forms.find((form) => formKey(form) === key), value.verdict, value.name);
     }
     sets.forEach(updateVerdicts);
-    paintCard();
-    paintCounts();
-    paintTable();
-    countAnswers();
-    if (viewer.open) render();
+    paintAll();
   }
 
-  if (served && review) window.report = { entries, merge, text: reviewText, keep: (callback) => { kept = callback; } };
+  if (served && review) window.report = { entries, merge, text: reviewText, keep: (callback) => { keep = callback; } };
 
   // ---- a link to one image: report.html#image-12 ----
 
@@ -858,12 +768,12 @@
     if (match && Number(match[1]) < images.length) openViewer(Number(match[1]));
   }
   window.addEventListener("hashchange", follow);
-  for (const set of sets) updateVerdicts(set);
+  sets.forEach(updateVerdicts);
   paintCard();
   paintCounts();
   // browsers keep form values when a page is reloaded
-  applySort(sort.value, LARGEST_FIRST.has(sort.value));
-  document.body.classList.toggle("maps", $("#maps").checked);
-  document.body.classList.toggle("gallery", $("#gallery").checked);
+  clickSort(sort.value);
+  for (const name of ["maps", "gallery"]) document.body.classList.toggle(name, $(`#${name}`).checked);
+  texts.onchange(paintAll);
   follow();
 })();

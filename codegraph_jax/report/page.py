@@ -10,41 +10,30 @@ import base64
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, PatternVerdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
-from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
-from codegraph_jax.report.policy import PARTS, content_policy, digest, package_text
+from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
-from codegraph_jax.report.wording import (
-    CHOICES,
-    GROUPS,
-    TILES,
-    VERDICTS,
-    chance,
-    counted,
-    describe_evidence,
-    describe_threshold,
-    rarity,
-    several_products,
-)
+from codegraph_jax.report.texts import Text, Value, package_text, plain, script_json, text
+from codegraph_jax.report.wording import chance, describe_evidence, describe_threshold, rarity, several_products
 from codegraph_jax.scoring import photo_verdicts
-from codegraph_jax.scoring.scores import ANSWER_SCORES
 
 MOST_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
@@ -56,59 +45,40 @@ FEWEST_DRAWN = 10
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a record, its picture, its number in the report, and the group it is in."""
+    """One line of the table: a record, its picture, its number in the report, and the pattern on it."""
 
     number: int
     record: Record
     picture: Picture
-    shares: str | None
+    pattern: RecurringPattern | None
 
-
-@dataclass(frozen=True)
-class Group:
-    """A recurring pattern in the report; members by their number in the report.
-
-    Attributes:
-        place: index among all recurring patterns of the run.
-        reasons: observations behind the verdict: (whether it indicates a defect, sentence).
-        frequency: number of photos in this and the previous batch, and significance, in sentences.
-        reviewable: whether a verdict on it can be saved.
-    """
-
-    place: int
-    number: int
-    hue: int
-    label: str
-    name: str
-    verdict: PatternVerdict
-    reviewed: bool
-    members: list[int]
-    reasons: list[tuple[bool, str]]
-    frequency: str
-    reviewable: bool
-    sheet: str
-
-
-@dataclass(frozen=True)
-class SimilarPhotos:
-    """Similar images of a category without a common defect; members by their number in the report."""
-
-    category: str
-    heading: str
-    text: str
-    members: list[int]
+    @property
+    def rescored(self) -> bool:
+        """Whether re-scoring has changed the score."""
+        return round(self.record.score_rescored, 6) != round(self.record.score, 6)
 
 
 @dataclass(frozen=True)
 class CategorySection:
-    """One category of the report, with its index; nodes of the drawing are counted from its `first` image."""
+    """One category of the report.
 
-    place: int
-    category: str
-    drawing: drawing.Drawing | None
-    groups: list[Group]
+    Attributes:
+        index: its index.
+        outcome: the category.
+        first: number of its first image in the report.
+        patterns: its recurring patterns, each with its index among those of all categories.
+        graph: the image graph; None if it is not drawn.
+    """
+
+    index: int
+    outcome: Outcome
     first: int
-    diagnostics: Sequence[Diagnostic]
+    patterns: list[tuple[int, RecurringPattern]]
+    graph: drawing.Drawing | None
+
+    def numbers(self, images: Sequence[int]) -> list[int]:
+        """Numbers of images of the category in the report."""
+        return [self.first + image for image in images]
 
 
 def write_page(
@@ -119,7 +89,6 @@ def write_page(
     recurrences: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
-    measured_at: str,
     reviewable: bool,
     review: Review | None = None,
 ) -> None:
@@ -133,20 +102,23 @@ def write_page(
         recurrences: recurring patterns of all categories.
         mean: mean metrics of all categories.
         manifest: the manifest, with `date` and `command` if they are known.
-        measured_at: resolution of the pixel metrics, in words.
         reviewable: whether answers can be applied in another run.
         review: answers that the run has applied.
     """
     reviewable = reviewable and all(outcome.result.keys for outcome in outcomes)
-    rows = _rows(records, pictures, recurrences)
+    patterns = {(id(found.outcome), found.number): found for found in recurrences}
+    rows = [
+        Row(number, record, picture, patterns[id(record.outcome), record.group] if record.group else None)
+        for number, (record, picture) in enumerate(zip(records, pictures))
+    ]
+    sections = _sections(outcomes, recurrences)
     draft = review_draft(outcomes, recurrences, review) if reviewable else None
     data = {
         "images": [_image_data(row, outcomes) for row in rows],
         "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
-        "sets": _sets_data(outcomes),
+        "sets": [_set_data(section) for section in sections],
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store(outcomes, draft)},
-        "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in ANSWER_SCORES}},
         "limits": {
             "p_value": photo_verdicts.LOOK_P_VALUE,
             "probability": photo_verdicts.LOOK_PROBABILITY,
@@ -154,59 +126,49 @@ def write_page(
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
-    style, *scripts = map(package_text, PARTS)
-    counts = Counter(row.record.verdict for row in rows)
-    template = page_environment().from_string(package_text("page.html.j2"))
-    html = template.render(
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
-        policy=content_policy(style, *scripts),
-        sections=_sections(outcomes, recurrences),
+    style, script = report_parts()
+    metrics = {outcome.category: outcome.metrics for outcome in outcomes}
+    measured = any(value is not None for values in metrics.values() for value in values.values())
+    html = render_page(
+        "page.html.j2",
+        style,
+        script,
+        sections=sections,
         reviewable=reviewable,
         folder=printable(manifest["config"]["data"]["root"]),
-        date=manifest.get("date", "")[:16].replace("T", " "),
+        date=manifest.get("date"),
         command=manifest.get("command"),
         again=_command(manifest),
-        applied=_applied(outcomes, recurrences) if review else "",
-        similar=_similar_photos(outcomes),
+        applied=_applied(outcomes, recurrences) if review else None,
         rows=rows,
         names={row.number: row.record.name for row in rows},
         findings=_findings(outcomes, mean),
-        diagnosed=any(outcome.diagnostics for outcome in outcomes),
-        data=embedded_json(data),
+        data=Markup(script_json(data)),
         labelled=any(record.label is not None for record in records),
-        rescored=any(_rescored(row) for row in rows),
+        rescored=any(row.rescored for row in rows),
         several=len(outcomes) > 1,
-        counts=counts,
+        counts=Counter(row.record.verdict for row in rows),
         recurring=Counter(found.verdict for found in recurrences),
-        mixed=[line for outcome in outcomes if (line := several_products(outcome.category, outcome.result))],
-        skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
+        similar=any(o.result.consistency.duplicates or o.result.consistency.views for o in outcomes),
+        mixed=[warning for o in outcomes if (warning := several_products(o.category, o.result))],
+        unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
         frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
-        inspected_in_part=any(outcome.inspected for outcome in outcomes),
-        headings=list(metrics_headings({outcome.category: outcome.metrics for outcome in outcomes}).values()),
-        metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
-        measured_at=measured_at,
-        measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
-        label_counts=[(outcome.category, outcome.label_counts()) for outcome in outcomes],
+        headings=list(metrics_headings(metrics).values()),
+        metrics=metrics_rows(metrics, mean) if measured else [],
         # date and command are at the top of the page
         manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
+        pixels_of=manifest["config"]["metrics"]["size"],
     )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))
 
 
-def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[RecurringPattern]) -> list[Row]:
-    """Rows in the order of the records."""
-    labels = {(id(found.outcome), found.number): found.label for found in recurrences}
-    return [
-        Row(number, record, picture, labels[id(record.outcome), record.group] if record.group else None)
-        for number, (record, picture) in enumerate(zip(records, pictures))
-    ]
-
-
-def _rescored(row: Row) -> bool:
-    return round(row.record.score_rescored, 6) != round(row.record.score, 6)
+def render_page(template: str, style: str, script: str, **values: Any) -> str:
+    """A page of this package; every value is escaped."""
+    policy = content_policy(style, script)
+    page = _environment().from_string(package_text(template))
+    return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
 
 
 def _command(manifest: dict[str, Any]) -> str:
@@ -217,67 +179,57 @@ def _command(manifest: dict[str, Any]) -> str:
     if "review" not in command:
         return command
     words = shlex.split(command)
-    review = [
-        place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
-    ]
+    flags = [i for i, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")]
     # without "=", the value of the flag is the next word
-    dropped = {*review, *(place + 1 for place in review if "=" not in words[place])}
-    return shlex.join(word for place, word in enumerate(words) if place not in dropped)
+    dropped = {*flags, *(i + 1 for i in flags if "=" not in words[i])}
+    return shlex.join(word for i, word in enumerate(words) if i not in dropped)
 
 
-def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> str:
-    """A sentence with the numbers of applied answers; photos of earlier batches count if they have a mark."""
-    own = {key for outcome in outcomes for key in outcome.result.keys}
+def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> Text | None:
+    """The numbers of applied answers; photos of earlier batches count if they have a mark."""
+    keys = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
-        "photo": sum(key in own and photo.answer is not None for key, photo in photos.items()),
-        "photo of earlier batches": sum(key not in own and photo.mark is not None for key, photo in photos.items()),
-        "group": sum(found.reviewed for found in recurrences),
-        "threshold set by hand": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
+        "applied_photos": sum(key in keys and photo.answer is not None for key, photo in photos.items()),
+        "applied_earlier": sum(key not in keys and photo.mark is not None for key, photo in photos.items()),
+        "applied_groups": sum(found.reviewed for found in recurrences),
+        "applied_thresholds": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
     }
-    parts = [counted(count, what) for what, count in counts.items() if count]
-    return f"Your answers are applied: {', '.join(parts)}." if parts else ""
+    parts = [text(key, count=count) for key, count in counts.items() if count]
+    return text("answers_applied", parts=parts) if parts else None
 
 
-def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[str]:
+def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[Text]:
     """Lines on the metrics and diagnostics for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
-        counts = [outcome.label_counts() for outcome in outcomes]
-        good, bad = sum(c.good for c in counts), sum(c.defective for c in counts)
-        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
-        lines.append(
-            f"Against the labels: image AUROC {100 * auroc:.1f} %; flagged were {false} of {good} good and {found} of "
-            f"{bad} defective photos."
+        counts = [asdict(outcome.label_counts()) for outcome in outcomes]
+        good, false, bad, found = (
+            sum(one[name] for one in counts) for name in ("good", "false_alarms", "defective", "found")
         )
+        values = {"auroc": round(100 * auroc, 1), "false": false, "good": good, "found": found, "defective": bad}
+        lines.append(text("against_labels", **values))
     return lines + [diagnostic.finding for outcome in outcomes for diagnostic in outcome.diagnostics]
 
 
-def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Data of the categories for the script: scores, answers, and the verdicts of the run."""
-    sets, first = [], 0
-    for outcome in outcomes:
-        calibration, count = outcome.result.calibration, len(outcome.samples)
-        hand, model = outcome.result.answers, outcome.result.calibrator().as_json()
-        sets.append(
-            {
-                "category": printable(outcome.category),
-                "first": first,
-                "state": model,
-                "flagged": calibration.flagged.tolist(),
-                # a bank has a single score
-                "score": outcome.result.score_name
-                if outcome.result.score_name in model["scores"]
-                else next(iter(model["scores"])),
-                "threshold": finite_or_none(calibration.threshold),
-                "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
-                "p_values": calibration.p_values.tolist(),
-                "enough": outcome.result.enough_photos,
-                "explanation": calibration.warning or describe_threshold(calibration, count),
-            }
-        )
-        first += count
-    return sets
+def _set_data(section: CategorySection) -> dict[str, Any]:
+    """Data of a category for the script: scores, answers, and the verdicts of the run."""
+    result = section.outcome.result
+    calibration, answers, model = result.calibration, result.answers, result.calibrator().as_json()
+    explanation = calibration.warning or plain(describe_threshold(calibration, len(section.outcome.samples)))
+    return {
+        "category": printable(section.outcome.category),
+        "first": section.first,
+        "state": model,
+        "flagged": calibration.flagged.tolist(),
+        # a bank has a single score
+        "score": result.score_name if result.score_name in model["scores"] else next(iter(model["scores"])),
+        "threshold": finite_or_none(calibration.threshold),
+        "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
+        "p_values": calibration.p_values.tolist(),
+        "enough": result.enough_photos,
+        "explanation": explanation,
+    }
 
 
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
@@ -287,12 +239,6 @@ def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
-def embedded_json(value: Any) -> Markup:
-    """JSON for a script element, without `</script>` and `<!--`."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
 def data_url(media_type: str, content: bytes) -> str:
     """A file as a URL."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
@@ -300,59 +246,30 @@ def data_url(media_type: str, content: bytes) -> str:
 
 def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> list[CategorySection]:
     sections, first = [], 0
-    for number, outcome in enumerate(outcomes):
-        groups = [
-            _group(place, recurrence, first)
-            for place, recurrence in enumerate(recurrences)
-            if recurrence.outcome is outcome
-        ]
-        drawn = sum(len(group.members) for group in groups) >= FEWEST_DRAWN
+    for index, outcome in enumerate(outcomes):
+        patterns = [(number, found) for number, found in enumerate(recurrences) if found.outcome is outcome]
+        drawn = sum(len(found.members) for _, found in patterns) >= FEWEST_DRAWN
         graph = drawing.draw_graph(outcome.result.consistency) if drawn else None
-        sections.append(CategorySection(number, outcome.category, graph, groups, first, outcome.diagnostics))
+        sections.append(CategorySection(index, outcome, first, patterns, graph))
         first += len(outcome.samples)
     return sections
 
 
-def _group(place: int, recurrence: RecurringPattern, first: int) -> Group:
-    group, match = recurrence.group, recurrence.match
-    reasons = describe_evidence(group.evidence) if group and group.evidence else []
-    frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
-    if match:
-        frequency += f"; in the previous batch {match.pattern.members} of {match.pattern.images}"
-    if group:
-        frequency += f". Unlikely to be a coincidence ({chance(group.chance_p_value)})."
-    else:
-        frequency += ". Recognised from an earlier batch."
-    return Group(
-        place=place,
-        number=recurrence.number,
-        hue=drawing.hue(recurrence.number),
-        label=recurrence.label,
-        name=recurrence.name,
-        verdict=recurrence.verdict,
-        reviewed=recurrence.reviewed,
-        members=[first + image for image in recurrence.members],
-        reasons=reasons,
-        frequency=frequency,
-        reviewable=recurrence.pattern is not None,
-        sheet=relative_url(recurrence.sheet),
-    )
+def _label(pattern: RecurringPattern) -> Value:
+    """The name of a recurring pattern, or a text with its verdict and number."""
+    return printable(pattern.name) or text(f"named_{pattern.verdict}", number=pattern.number)
 
 
-def _similar_photos(outcomes: Sequence[Outcome]) -> list[SimilarPhotos]:
-    groups, first = [], 0
-    for outcome in outcomes:
-        found = outcome.result.consistency
-        for members in found.duplicates:
-            heading = f"{len(members)} photos of the same part"
-            text = "Nearly identical photos; they are not compared with each other."
-            groups.append(SimilarPhotos(outcome.category, heading, text, [first + image for image in members]))
-        for members in found.views:
-            heading = f"{len(members)} photos of the same view"
-            text = "The same pose, mould or light; no defect in common."
-            groups.append(SimilarPhotos(outcome.category, heading, text, [first + image for image in members]))
-        first += len(outcome.samples)
-    return groups
+def _frequency(pattern: RecurringPattern) -> Text:
+    """Number of photos in this and the previous batch, and significance."""
+    counts = {"members": len(pattern.members), "photos": len(pattern.outcome.samples)}
+    frequency = text("of_n_photos", **counts)
+    if pattern.match:
+        last = pattern.match.pattern
+        frequency = text("of_n_photos_before", **counts, members_before=last.members, photos_before=last.images)
+    if pattern.group is None:
+        return text("group_recognised", frequency=frequency)
+    return text("group_found", frequency=frequency, chance=chance(pattern.group.chance_p_value))
 
 
 def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -360,21 +277,19 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     record, picture = row.record, row.picture
     keys = record.outcome.result.keys
     return {
-        "set": next(place for place, outcome in enumerate(outcomes) if outcome is record.outcome),
+        "set": next(index for index, outcome in enumerate(outcomes) if outcome is record.outcome),
         "key": keys[record.index] if keys else None,
         "name": printable(record.name),
         "path": printable(record.path),
         "label": record.label,
-        "rank": record.rank,
-        "rescored": round(record.score_rescored, 6) if _rescored(row) else None,
-        "rarity": rarity(record.p_value),
+        "rescored": round(record.score_rescored, 6) if row.rescored else None,
         "group": record.group,
-        "shares": printable(row.shares) if row.shares else None,
+        "pattern": plain(_label(row.pattern)) if row.pattern else None,
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_shares(region.box, picture) for region in picture.regions],
         "largest": max(([round(r.length), round(r.width)] for r in picture.regions), default=None),
-        "shared": [_edges(box) for box in record.shared],
+        "shared": [[round(edge, 4) for edge in asdict(box).values()] for box in record.shared],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,
     }
@@ -386,32 +301,66 @@ def _shares(box: tuple[int, int, int, int], picture: Picture) -> list[float]:
     return [round(edge / side, 4) for edge, side in zip(box, sides)]
 
 
-def _edges(box: Any) -> list[float]:
-    return [round(edge, 4) for edge in asdict(box).values()]
+def _say(value: Value | None) -> Markup:
+    """A text, which the page translates, or anything else as it is."""
+    if not isinstance(value, Text):
+        return escape("" if value is None else value)
+    values = plain(value) | {}
+    key = values.pop("t")
+    return Markup('<span data-t="{}"{}>{}</span>').format(
+        key, Markup(' data-values="{}"').format(json.dumps(values)) if values else "", str(value)
+    )
 
 
-def _figure_url(figure: bytes | str) -> str:
-    """The URL of a diagnostic figure for an <img>, in which scripts of an SVG do not run."""
-    return data_url("image/png", figure) if isinstance(figure, bytes) else data_url("image/svg+xml", figure.encode())
+def _option(value: str, key: str, selected: bool = False, **values: Value) -> Markup:
+    """An option of a choice, in which no element can stand."""
+    own = text(key, **values)
+    return Markup('<option value="{}" data-t="{}" data-values="{}"{}>{}</option>').format(
+        value, key, json.dumps({name: plain(one) for name, one in values.items()}), " selected" * selected, str(own)
+    )
 
 
-def page_environment() -> jinja2.Environment:
-    """The environment of all pages, which escapes every value."""
+def _attributes(**texts: str | Text) -> Markup:
+    """Attributes with texts, such as `aria_label="close"`."""
+    found = {name.replace("_", "-"): text(one) if isinstance(one, str) else one for name, one in texts.items()}
+    english = Markup("").join(Markup(' {}="{}"').format(name, str(one)) for name, one in found.items())
+    values = json.dumps({name: plain(one) for name, one in found.items()})
+    return Markup('data-attributes="{}"').format(values) + english
+
+
+def _number(value: str) -> Markup:
+    """A number with decimals, as a string; other strings as they are."""
+    try:
+        float(value)
+    except ValueError:
+        return escape(value)
+    return Markup('<span data-decimal="{}">{}</span>').format(value, value)
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
     environment.globals |= {
-        "graph": drawing,
+        "drawing": drawing,
         "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
-        "GROUPS": GROUPS,
-        "TILES": TILES,
-        "VERDICTS": VERDICTS,
-        "CHOICES": CHOICES,
         "LONGEST_NAME": LONGEST_NAME,
         "LONGEST_NOTE": LONGEST_NOTE,
         "MOST_MEMBERS": MOST_MEMBERS,
+        "t": t,
+        "say": _say,
+        "text": text,
+        "option": _option,
+        "attributes": _attributes,
+        "number": _number,
+        "label": _label,
+        "frequency": _frequency,
+        "evidence": describe_evidence,
+        "rarity": rarity,
     }
-    environment.filters |= {"printable": printable, "figure_url": _figure_url, "rarity": rarity}
+    environment.filters |= {"printable": printable, "relative_url": relative_url}
+    environment.filters["key"] = lambda heading: heading.removesuffix(" (%)").lower().replace(" ", "_")
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)
     return environment

@@ -1,30 +1,29 @@
-"""The Content-Security-Policy of the report, and the parts of its page; imports no JAX."""
+"""Style, script and Content-Security-Policy of the report; imports no JAX."""
 
 import base64
 import hashlib
-from importlib.resources import files
 
-PARTS = ("page.css", "active_calibration.js", "page.js")
-"""Style and scripts of the report."""
+from codegraph_jax.report.texts import package_text, shared_script
 
 
-def content_policy(style: str, *scripts: str) -> str:
-    """The Content-Security-Policy: only pictures of the report and files beside it, and only the report's scripts."""
+def report_parts() -> tuple[str, str]:
+    """Style and script of the report."""
+    script = "\n".join([shared_script(), package_text("active_calibration.js"), package_text("page.js")])
+    return package_text("page.css"), script
+
+
+def content_policy(style: str, script: str) -> str:
+    """The Content-Security-Policy of a page: only its pictures and files beside it, and only its own script."""
     return "; ".join(
         [
             "default-src 'none'",
             "img-src data: 'self' file:",
             f"style-src 'sha256-{digest(style)}'",
-            "script-src " + " ".join(f"'sha256-{digest(script)}'" for script in scripts),
+            f"script-src 'sha256-{digest(script)}'",
             "base-uri 'none'",
             "form-action 'none'",
         ]
     )
-
-
-def package_text(name: str) -> str:
-    """A text file of this package."""
-    return files("codegraph_jax.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def digest(text: str) -> str:

@@ -23,7 +23,6 @@ from codegraph_jax.core.report_archive import now
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
-from codegraph_jax.evaluation.evaluate import where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
@@ -98,12 +97,8 @@ def write_results(
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": now(), "command": command_line()}
         if "page" in config.report.files:
-            measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
-            write_page(
-                workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, measured_at, reviewable,
-                review,
-            )  # fmt: skip
+            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, reviewable, review)
     run = about | {
         "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.report.outcome import Diagnostic
-from codegraph_jax.report.wording import describe_spacing_fit
+from codegraph_jax.report.texts import text
 
 COLOURS = dict(zip(KINDS, ("#3b7dd8", "#e0912f", "#c8323c")))
 
@@ -34,11 +34,9 @@ def spacing_diagnostic(fit: SpacingLaw) -> Diagnostic:
     )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
-    caption = (
-        f"Left: how fast the distances of a patch to its nearest images grow; a recurring defect stays low and then "
-        f"jumps. Right: p-values of normal patches, flat if the extreme-value law held. Tail index α "
-        f"{fit.tail_index[1]:.1f} (quartiles {fit.tail_index[0]:.1f} to {fit.tail_index[2]:.1f}); distance from "
-        f"uniform {fit.departure:.2f}; {100 * fit.below['0.01']:.1f} % of normal patches have p < 0.01, "
-        f"{100 * fit.below['0.2']:.1f} % have p < 0.2."
-    )
-    return Diagnostic("Fit of the spacing model", picture.getvalue(), caption, describe_spacing_fit(fit))
+    low, alpha, high = (round(index, 1) for index in fit.tail_index)
+    rare, usual = (round(100 * fit.below[p], 1) for p in ("0.01", "0.2"))
+    caption = text("spacing_about", alpha=alpha, low=low, high=high, departure=round(fit.departure, 2), rare=rare,
+                   usual=usual)  # fmt: skip
+    finding = text("spacing_finding", percent=rare)
+    return Diagnostic(text("spacing_title"), picture.getvalue(), caption, finding)

@@ -3,23 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.tables import METRIC_NAMES, text_table
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.wording import VERDICTS, how_unusual
+from codegraph_jax.report.texts import text
+from codegraph_jax.report.wording import how_unusual
 
 TOP = 10
 """Number of photos of each category in `photos_table`."""
-
-HEADINGS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "AP",
-    "image_f1_max": "F1-max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "AP",
-    "pixel_f1_max": "F1-max",
-    "pixel_aupro": "AUPRO",
-}
-
 
 RAW = {"image_auroc": "image AUROC", "image_auroc_without_rescoring": "without re-scoring"}
 """The first columns if re-scoring changes the image AUROC."""
@@ -33,20 +23,17 @@ def metrics_headings(categories: Categories) -> dict[str, str]:
     """The headings of a table by metric; with both image AUROCs if they differ."""
     both = [(m.get("image_auroc"), m.get("image_auroc_without_rescoring")) for m in categories.values()]
     differs = any(a is not None and b is not None and abs(a - b) >= SAME for a, b in both)
-    return RAW | HEADINGS if differs else HEADINGS
-
-
-def metrics_cells(name: str, metrics: Mapping[str, float | None], headings: Mapping[str, str] = HEADINGS) -> list[str]:
-    """One line of a metrics table in percent; a dash for an undefined metric."""
-    values = [metrics.get(key) for key in headings]
-    return [name] + ["-" if value is None else f"{100 * value:.2f}" for value in values]
+    return RAW | METRIC_NAMES if differs else METRIC_NAMES
 
 
 def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> list[list[str]]:
-    """A line for every category, and for the mean of several."""
-    headings = metrics_headings(categories)
-    rows = [metrics_cells(name, metrics, headings) for name, metrics in categories.items()]
-    return [*rows, metrics_cells("mean", mean, headings)] if len(rows) > 1 else rows
+    """Cells in percent for every category, and for the mean of several; a dash for an undefined metric."""
+    keys = metrics_headings(categories)
+    lines = [*categories.items(), *([("mean", mean)] if len(categories) > 1 else [])]
+    return [
+        [name, *("-" if (value := metrics.get(key)) is None else f"{100 * value:.2f}" for key in keys)]
+        for name, metrics in lines
+    ]
 
 
 def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> str:
@@ -62,8 +49,8 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
         verdicts, rarities = result.verdicts, how_unusual(result)
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
-            name = printable(outcome.samples[i].name)
-            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
+            name, words = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
+            rows.append([name, *category, f"{result.scores[i]:.4f}", str(rarities[i]), words])
         more += len(order[TOP:])
     table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table

@@ -25,6 +25,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
+from codegraph_jax.core.tables import METRIC_NAMES
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
@@ -39,12 +40,7 @@ from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
 
-TABLE_METRICS = {
-    "image_auroc": "image AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1_max": "pixel F1",
-    "pixel_aupro": "AUPRO",
-}
+TABLE_METRICS = {name: METRIC_NAMES[name] for name in ("image_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")}
 """Metrics of the tables; sweep.csv has all of them."""
 SCORING_ONLY = (*SCORING, "metrics")
 """Settings that need neither new features nor new distances."""

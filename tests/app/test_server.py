@@ -308,11 +308,3 @@ def test_lines(no_processes, home, tmp_path):
 def test_flags_are_removed_with_their_values():
     words = ["detect", "a", "--review", "x", "--size=1", "--config.review=y", "-out", "b", "c"]
     assert without(words, "review", "out") == ["detect", "a", "--size=1", "c"]
-
-
-def test_languages_have_the_same_texts(client):
-    english, german = (client.get(f"/texts/{language}.json").json() for language in ("en", "de"))
-    assert english.keys() == german.keys()
-    for key, text in english.items():
-        assert {part for part in text.split() if part.startswith("{")} <= set(text.split())
-        assert text.count("{") == german[key].count("{"), key

@@ -56,12 +56,14 @@ def test_labels_tell_which_result_is_better(result):
     labels = np.array([sample.label for sample in result.samples])
     assert 0 < labels.sum() < 12
     good, bad = scored(result, labels + np.linspace(0, 0.1, 12)), scored(result, -labels - np.linspace(0, 0.1, 12))
-    assert compare_results(bad, good).better == "second" and compare_results(good, bad).better == "first"
+    assert compare_results(bad, good).auroc_gain.low > 0 and compare_results(good, bad).auroc_gain.high < 0
     changes = compare_results(good, good)
-    assert changes.better == "neither" and changes.metrics[""]["image_auroc"] == (1.0, 1.0)
+    assert changes.auroc_gain == (0, 0, 0) and not changes.auroc_gain.significant
+    assert changes.metrics[""]["image_auroc"] == (1.0, 1.0)
     assert "not significant" in str(changes)
     unlabelled = replace(good, samples=tuple(replace(s, label=None) for s in good.samples))
-    assert compare_results(unlabelled, unlabelled).better == "" and not compare_results(unlabelled, unlabelled).metrics
+    changes = compare_results(unlabelled, unlabelled)
+    assert changes.auroc_gain is None and not changes.metrics
 
 
 def test_equal_scores_have_no_correlation(result):

@@ -21,7 +21,7 @@ def test_the_table_shows_both_where_they_differ():
     harmed = metrics_of([0.1, 0.35, 0.3, 0.4])
     assert (harmed["image_auroc"], harmed["image_auroc_without_rescoring"]) == (0.75, 1.0)
     heading, _, row = metrics_table({"part": harmed}, harmed).splitlines()
-    assert heading.index("image AUROC") < heading.index("without re-scoring") < heading.index("F1-max")
+    assert heading.index("image AUROC") < heading.index("without re-scoring") < heading.index("image F1-max")
     assert row.split()[1:3] == ["75.00", "100.00"]
     two = {"part": harmed, "other": metrics_of(RAW)}
     assert [len(cells) for cells in metrics_rows(two, harmed)] == [len(metrics_headings(two)) + 1] * 3

@@ -17,12 +17,12 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.report.texts import text
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
 GRID, SIZE = 8, 64
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>.png",
@@ -136,7 +136,8 @@ def make_outcome(
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more.", "It fits <well>."),)
+    mixed = text("mixed", category="Tail <index>", count=2, sizes=[1, 2])
+    diagnostics = (Diagnostic(mixed, b"\x89PNG", text("spacing_title"), text("spacing_finding", percent=1.5)),)
     return Outcome(category, samples, result, metrics, diagnostics)  # type: ignore[arg-type]
 
 

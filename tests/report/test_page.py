@@ -18,10 +18,11 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.heatmaps import Scale
-from codegraph_jax.report.page import embedded_json, write_page
+from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
+from codegraph_jax.report.texts import script_json
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
 from tests.report.browser import Browser, opened_browser
@@ -80,13 +81,13 @@ def test_nothing_is_fetched_from_anywhere(page):
 
 def test_names_never_become_markup(page):
     tags = [tag for tag, _ in Elements(page.read_text(encoding="utf-8")).found]
-    assert "b" in tags and tags.count("script") == 3
+    assert "b" in tags and tags.count("script") == 2
     assert not [a for tag, a in Elements(page.read_text(encoding="utf-8")).found if tag == "img" and "onerror" in a]
 
 
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_embedded_json_is_the_value_and_never_markup(value):
-    text = str(embedded_json(value))
+    text = script_json(value)
     assert json.loads(text) == value
     assert not set(text) & set("<>&") and text.isascii()
 
@@ -114,7 +115,7 @@ def shown_names(browser: Browser) -> list[str]:
 def column(browser: Browser, kind: str) -> list[str]:
     return browser.evaluate(
         f"[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
-        f"r.querySelector('[data-label=\"{kind}\"]').textContent)"
+        f"r.querySelector('.{kind}').textContent)"
     )
 
 
@@ -297,12 +298,12 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
     assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
     assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
-    assert browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.verdict.value") == "defect"
+    assert browser.evaluate("document.querySelector('form.verdicts[data-pattern]').elements.verdict.value") == "defect"
     assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "nobody has said anything yet"
 
 
 CHOOSE = """(verdict, name) => {
-  const form = document.querySelector('form.verdicts[data-place]');
+  const form = document.querySelector('form.verdicts[data-pattern]');
   form.querySelector(`input[value=${verdict}]`).click();
   form.elements.name.value = name;
   form.elements.name.dispatchEvent(new Event('input', { bubbles: true }));
@@ -332,7 +333,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
 
 def test_typed_keys_stay_in_the_name(browser, page):
     opened(browser, page)
-    browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.name.focus()")
+    browser.evaluate("document.querySelector('form.verdicts[data-pattern]').elements.name.focus()")
     browser.press("/")
     assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
 
@@ -461,7 +462,7 @@ def test_photos_to_look_at_are_opened_one_by_one(browser, many):
     first = text(browser, "#viewer-name")
     browser.press("d")
     browser.press("ArrowRight")
-    assert text(browser, "#place").startswith("2 of ") and text(browser, "#viewer-name") != first
+    assert text(browser, "#position").startswith("2 of ") and text(browser, "#viewer-name") != first
     browser.press("ArrowLeft")
     assert text(browser, "#viewer-name") == first, "an answer takes no photo away from those that were opened"
 
@@ -724,12 +725,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None
     )
     records = make_records([outcome], config)
-    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST, "nowhere", True)
+    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST, True)
     return root / "report.html"
 
 
 MANIFEST = {
-    "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}},
+    "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}, "metrics": {"size": "score"}},
     "command": "codegraph detect 'a b' --review=~/x --size 448",
 }
 
