@@ -200,7 +200,7 @@ class ResultChanges:
         ]
 
 
-SUMMARY = ["category", "photos", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
+SUMMARY = ["category", "in both", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
 METRIC_HEADINGS = ["category", "metric (%)", "A", "B", "difference"]
 PHOTO_HEADINGS = ["label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
 

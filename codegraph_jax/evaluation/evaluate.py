@@ -83,11 +83,11 @@ def where_measured(config: MetricsConfig) -> str:
     return "each image's own size" if config.size == "image" else "the size of the score map"
 
 
-def _size(place: int, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
+def _size(index: int, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
     """Height and width of an image for the pixel metrics."""
     if config.size == "score":
         return result.map_size
-    width, height = map(int, result.placement.sizes[place])
+    width, height = map(int, result.placement.sizes[index])
     return height, width
 
 

@@ -166,7 +166,7 @@
       window.open(await blob(alarm.sheet));
     };
     const item = h("li", {}, h("time", { dateTime: alarm.raised_at }, texts.date(alarm.raised_at)), texts.translated(alarm.message), " ");
-    if (alarm.acknowledgement) item.append(h("span", { className: "none" }, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
+    if (alarm.acknowledgement) item.append(h("span", {}, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
     // the ledger keeps these words, which the texts translate
     else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason), " ");
     if (alarm.sheet) item.append(h("a", { href: alarm.sheet, target: "_blank", onclick: openSheet }, t("contact_sheet")));

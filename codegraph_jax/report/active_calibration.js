@@ -17,7 +17,7 @@ class ActiveCalibrator {
   set atMost(share) {
     const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
     // the last value of t stands for a set without defective photos
-    const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((place) => place >= 1 - share);
+    const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((middle) => middle >= 1 - share);
     const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i]))), last = prior.length;
     const first = t.logs.map((log, i) => (i === last ? log : inside[i] ? log + scale : -Infinity));
     this.logPrior = Float64Array.from(
@@ -31,8 +31,8 @@ class ActiveCalibrator {
   get tables() {
     const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
     const ends = floor.flatMap((low) => ceiling.map((high) => ({ low, rise: high - low })));
-    const curves = t.flatMap((place) => w.map((width) =>
-      Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - place) / width))));
+    const curves = t.flatMap((middle) => w.map((width) =>
+      Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - middle) / width))));
     const entropies = curves.flatMap((curve) => ends.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));
     Object.defineProperty(this, "tables", { value: { curves, ends, entropies } });
     return this.tables;
@@ -151,10 +151,10 @@ class ActiveCalibrator {
 
   get threshold() {
     if (!this.decided) return this.automatic;
-    const { chosen, setSize: count } = this, { gap_window, gap_ratio, neighbours } = this.constants, own = this.scores[chosen];
-    const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
+    const { chosen, setSize: count } = this, { gap_window, gap_ratio, neighbours } = this.constants, found = this.scores[chosen];
+    const order = [...Array(count).keys()].sort((a, b) => found[a] - found[b]);
     const { likely } = this.posteriors[chosen];
-    const scores = order.map((i) => own[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
+    const scores = order.map((i) => found[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
     const level = Math.max(0.5, sum(defective) / count) + 1e-12;
     if (defective[count - 1] <= level) {
       const before = this.automatic < Infinity && chosen === this.names[0] ? this.automatic : -Infinity;

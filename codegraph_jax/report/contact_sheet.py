@@ -75,9 +75,9 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence
     if more > 0:
         heading = f"{heading} ({more} more are not shown)"
     draw.text((MARGIN, MARGIN), _fitted(printable(heading), width - 2 * MARGIN, _font(18)), INK, _font(18))
-    for place, (tile, caption) in enumerate(zip(tiles, captions)):
-        x = MARGIN + place % columns * (TILE + MARGIN)
-        y = HEADING + MARGIN // 2 + place // columns * (TILE + CAPTION + MARGIN)
+    for index, (tile, caption) in enumerate(zip(tiles, captions)):
+        x = MARGIN + index % columns * (TILE + MARGIN)
+        y = HEADING + MARGIN // 2 + index // columns * (TILE + CAPTION + MARGIN)
         sheet.paste(tile, (x, y))
         draw.text((x, y + TILE + 3), _fitted(printable(caption), TILE, _font(12)), FAINT, _font(12))
     return sheet

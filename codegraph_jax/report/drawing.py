@@ -1,5 +1,6 @@
 """Geometry of the image graph: which nodes and edges are drawn, and where."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import networkx as nx
@@ -14,6 +15,10 @@ MOST_NODES, MOST_EDGES = 400, 1500
 SEED = 0
 HUES = 8
 """Number of colours for groups."""
+
+
+Area = tuple[float, float, float, float]
+"""Left, top, width and height."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,12 @@ def draw_graph(consistency: Consistency) -> Drawing:
     greatest = drawn[0][0] if drawn else 1.0
     # the square root prevents that one very strong group collapses into a point
     graph.add_weighted_edges_from((a, b, (weight / greatest) ** 0.5) for weight, a, b in drawn)
-    place = _layout(graph)
+    position = _layout(graph)
     edges = []
     for weight, a, b in reversed(drawn):
         together = a in group and group[a] == group.get(b)
-        edges.append(Edge(*place[a], *place[b], round(weight / greatest, 3), hue(group[a]) if together else 0))
-    nodes = [Node(image, *place[image], hue(group[image]) if image in group else 0) for image in chosen]
+        edges.append(Edge(*position[a], *position[b], round(weight / greatest, 3), hue(group[a]) if together else 0))
+    nodes = [Node(image, *position[image], hue(group[image]) if image in group else 0) for image in chosen]
     return Drawing(nodes, edges, len(ranked) - len(chosen), len(weighted) - len(drawn))
 
 
@@ -85,43 +90,38 @@ def hue(number: int) -> int:
 def _layout(graph: nx.Graph) -> dict[int, tuple[float, float]]:
     """Positions of the nodes; each connected component has its own area, since components would drift apart."""
     parts = sorted((sorted(part) for part in nx.connected_components(graph)), key=lambda part: (-len(part), part[0]))
-    places: dict[int, tuple[float, float]] = {}
-    _share(graph, parts, (0.0, 0.0, WIDTH, HEIGHT), places)
-    return places
+    areas = _areas(parts, (0.0, 0.0, WIDTH, HEIGHT)) if parts else []
+    return {node: point for part, area in areas for node, point in _fill(graph, part, area).items()}
 
 
-def _share(graph: nx.Graph, parts: list[list[int]], area: tuple[float, float, float, float], places: dict) -> None:
-    """Places components in an area (left, top, width, height), split recursively along its longer side."""
-    left, top, width, height = area
+def _areas(parts: list[list[int]], area: Area) -> Iterator[tuple[list[int], Area]]:
+    """Each component with its share of an area, which is split recursively along its longer side."""
     if len(parts) == 1:
-        _spread(graph.subgraph(parts[0]), area, places)
-    elif parts:
-        sizes = np.cumsum([len(part) + 1 for part in parts])
-        cut = int(np.clip(np.searchsorted(sizes, sizes[-1] / 2) + 1, 1, len(parts) - 1))
-        share = float(sizes[cut - 1] / sizes[-1])
-        if width >= height:
-            first, second = (left, top, width * share, height), (left + width * share, top, width * (1 - share), height)
-        else:
-            first, second = (
-                (left, top, width, height * share),
-                (left, top + height * share, width, height * (1 - share)),
-            )
-        _share(graph, parts[:cut], first, places)
-        _share(graph, parts[cut:], second, places)
+        yield parts[0], area
+        return
+    left, top, width, height = area
+    sizes = np.cumsum([len(part) + 1 for part in parts])
+    cut = int(np.clip(np.searchsorted(sizes, sizes[-1] / 2) + 1, 1, len(parts) - 1))
+    share = float(sizes[cut - 1] / sizes[-1])
+    if width >= height:
+        first, second = (left, top, width * share, height), (left + width * share, top, width * (1 - share), height)
+    else:
+        first, second = (left, top, width, height * share), (left, top + height * share, width, height * (1 - share))
+    yield from _areas(parts[:cut], first)
+    yield from _areas(parts[cut:], second)
 
 
-def _spread(graph: nx.Graph, area: tuple[float, float, float, float], places: dict) -> None:
-    """Places one connected component by a force-directed layout that fills its area."""
-    nodes = sorted(graph)
+def _fill(graph: nx.Graph, nodes: list[int], area: Area) -> dict[int, tuple[float, float]]:
+    """Positions of one connected component by a force-directed layout that fills its area."""
     # a sorted copy, since the node order of a subgraph view is that of a set
     ordered = nx.Graph()
     ordered.add_nodes_from(nodes)
-    ordered.add_weighted_edges_from(sorted((min(a, b), max(a, b), w) for a, b, w in graph.edges(data="weight")))
+    edges = graph.subgraph(nodes).edges(data="weight")
+    ordered.add_weighted_edges_from(sorted((min(a, b), max(a, b), w) for a, b, w in edges))
     positions = nx.spring_layout(ordered, seed=SEED, iterations=80)
     points = np.array([positions[node] for node in nodes])
     low, high = points.min(axis=0), points.max(axis=0)
     unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1.0), 0.5)
     box = np.maximum(np.array(area[2:]) - 2 * MARGIN, 0.0)
     start = np.array(area[:2]) + (np.array(area[2:]) - box) / 2
-    for node, point in zip(nodes, unit):
-        places[node] = tuple(map(float, np.round(start + point * box, 1)))
+    return {node: tuple(map(float, point)) for node, point in zip(nodes, np.round(start + unit * box, 1))}

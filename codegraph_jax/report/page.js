@@ -120,7 +120,7 @@
     row.className = verdict;
     $(".frame", row).setAttribute("aria-label", t("open_photo", { name }));
     write(".badge", t(`verdict_${verdict}`));
-    write(".own", review ? [answer && youSaid(answer), note && t("note")].filter(Boolean).join(", ") : "");
+    write(".said", review ? [answer && youSaid(answer), note && t("note")].filter(Boolean).join(", ") : "");
     write(".score", score(scoreOf(number)));
     write(".rescored", score(rescored ?? scoreOf(number)));
     write(".rarity", text);

@@ -314,9 +314,12 @@ def _say(value: Value | None) -> Markup:
 
 def _option(value: str, key: str, selected: bool = False, **values: Value) -> Markup:
     """An option of a choice, in which no element can stand."""
-    own = text(key, **values)
     return Markup('<option value="{}" data-t="{}" data-values="{}"{}>{}</option>').format(
-        value, key, json.dumps({name: plain(one) for name, one in values.items()}), " selected" * selected, str(own)
+        value,
+        key,
+        json.dumps({name: plain(one) for name, one in values.items()}),
+        " selected" * selected,
+        str(text(key, **values)),
     )
 
 

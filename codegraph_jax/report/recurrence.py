@@ -111,16 +111,16 @@ def _previous_batch(match: PatternMatch | None) -> str:
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], given: Review | None = None
+    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], applied: Review | None = None
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
     Args:
         outcomes: all categories.
         found: see `recurrences`.
-        given: the review that the run has applied.
+        applied: the review that the run has applied.
     """
-    earlier = given.as_json() if given else {"photos": [], "thresholds": {}, "at_most": {}}
+    earlier = applied.as_json() if applied else {"photos": [], "thresholds": {}, "at_most": {}}
     # the run has added marks to photos with answers
     photos = {photo["key"]: photo for photo in earlier["photos"]}
     for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):

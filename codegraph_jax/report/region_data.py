@@ -71,10 +71,10 @@ def describe_regions(
     """
     labels, count = ndimage.label(regions, structure=np.ones((3, 3)))
     found = []
-    for number, place in enumerate(ndimage.find_objects(labels, max_label=count), 1):
-        inside = labels[place] == number
-        values = scores[place][inside]
-        rows, columns = place
+    for number, window in enumerate(ndimage.find_objects(labels, max_label=count), 1):
+        inside = labels[window] == number
+        values = scores[window][inside]
+        rows, columns = window
         peak = float(values.max())
         polygon, holes = outline(inside, columns.start, rows.start)
         counts = run_lengths(inside, columns.start, rows.start, regions.shape) if holes else None

@@ -109,9 +109,9 @@ def _prominent_peaks(scores: Float[np.ndarray, "h w"], background: float, thresh
     """Rows and columns of the prominent peaks, the highest first."""
     highest = scores.max()
     summits = (scores == ndimage.maximum_filter(scores, 3, mode="nearest")) & (scores >= min(threshold, highest))
-    places = np.argwhere(summits & ((scores > background) | (scores == highest)))
+    candidates = np.argwhere(summits & ((scores > background) | (scores == highest)))
     peaks = []
-    for row, column in sorted(map(tuple, places.tolist()), key=lambda place: -scores[place]):
+    for row, column in sorted(map(tuple, candidates.tolist()), key=lambda peak: -scores[peak]):
         peak = scores[row, column]
         connected = _connected(scores, background + PROMINENCE * (peak - background), row, column)
         if scores[connected].max() <= peak:
@@ -127,7 +127,7 @@ def _contour(
     peak: tuple[int, int],
 ) -> tuple[float, Bool[np.ndarray, "a b"]]:
     """Level at which the region of a peak ends, and its cells in the finer grid."""
-    rows, columns = (slice(FINER * place, FINER * (place + 1)) for place in peak)
+    rows, columns = (slice(FINER * patch, FINER * (patch + 1)) for patch in peak)
     highest = int(fine[rows, columns].argmax())
     row, column = rows.start + highest // FINER, columns.start + highest % FINER
     top = float(fine[row, column])
@@ -170,8 +170,8 @@ def _patch_pixels(
     """The pixels that a patch covers, at least one."""
     mask = np.zeros(shape, bool)
     (top, bottom), (left, right) = (
-        (place * pixels // cells, -(-(place + 1) * pixels // cells))
-        for place, pixels, cells in zip((row, column), shape, grid)
+        (patch * pixels // cells, -(-(patch + 1) * pixels // cells))
+        for patch, pixels, cells in zip((row, column), shape, grid)
     )
     mask[top:bottom, left:right] = True
     return mask

@@ -164,8 +164,8 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     if good or defective:
         false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
         known += f" ({false} of {good} good, {found} of {defective} defective by label)"
-    place = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
-    return f"{flagged} of {len(verdicts)} photos flagged{known}; {place}"
+    written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
+    return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:
