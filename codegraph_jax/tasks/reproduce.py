@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +75,8 @@ def _inputs(
     if not runs:
         how = next((source.command for source in PRESETS[name].sources if source.command), "")
         missing.append(f"the weights of {name}: {how}; or --weights={name}=FILE")
-    categories = partial(_categories, config.data.layout, wanted)
-    root = max(roots, key=lambda root: len(categories(root)), default="")
-    present = categories(root) if root else []
+    found = [(root, _categories(config.data.layout, wanted, root)) for root in roots]
+    root, present = max(found, key=lambda pair: len(pair[1]), default=("", []))
     if not present:
         missing.append(f"the data, {published.data}; give the directory")
     elif absent := [group for group in wanted if group not in present]:
