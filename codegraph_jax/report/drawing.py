@@ -124,4 +124,4 @@ def _fill(graph: nx.Graph, nodes: list[int], area: Area) -> dict[int, tuple[floa
     unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1.0), 0.5)
     box = np.maximum(np.array(area[2:]) - 2 * MARGIN, 0.0)
     start = np.array(area[:2]) + (np.array(area[2:]) - box) / 2
-    return {node: tuple(map(float, point)) for node, point in zip(nodes, np.round(start + unit * box, 1))}
+    return {node: (float(x), float(y)) for node, (x, y) in zip(nodes, np.round(start + unit * box, 1))}

@@ -50,7 +50,7 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
             name, words = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
-            rows.append([name, *category, f"{result.scores[i]:.4f}", str(rarities[i]), words])
+            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], words])
         more += len(order[TOP:])
     table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table

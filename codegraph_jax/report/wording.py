@@ -40,14 +40,14 @@ def counted(count: int, what: str) -> str:
     return " ".join([f"{count} {noun}{'' if count == 1 else 's'}", *rest])
 
 
-def how_unusual(result: DetectionResult) -> list[Text]:
-    """How many good parts score as high as each photo [n], or, with answers, the probability of a defect.
+def how_unusual(result: DetectionResult) -> list[str]:
+    """How many good parts score as high as each photo [n], or, with answers, the probability of a defect, in English.
 
     Also in page.js.
     """
     calibrator = result.calibrator()
     if not calibrator.decided:
-        return [rarity(p) for p in result.calibration.p_values]
+        return [str(rarity(p)) for p in result.calibration.p_values]
     calibration, labels = result.calibration, calibrator.labels
     marked = calibration.flagged & (result.scores < calibration.threshold)
     found = []
@@ -56,7 +56,7 @@ def how_unusual(result: DetectionResult) -> list[Text]:
             found.append(text("you_said", answer=text("defective" if label else "good")))
         else:
             found.append(text("by_mark") if marked[photo] else text("probability", percent=_percent(likely)))
-    return found
+    return list(map(str, found))
 
 
 def _percent(share: float) -> Text:
