@@ -189,7 +189,13 @@
 
   async function demo() {
     const made = await attempt(() => call("/api/demo", {}));
-    if (made) location.hash = `#/run/${encodeURIComponent(made.run)}`;
+    if (made) await follow(made.run);
+  }
+
+  // shows a run that has just been started
+  async function follow(run) {
+    await refresh();
+    location.hash = `#/run/${encodeURIComponent(run)}`;
   }
 
   function runView(name) {
@@ -313,13 +319,15 @@
       settings(), begin);
   }
 
-  async function start() {
+  async function start(event) {
     const { network = "", size = "", ...others } = chosen.settings;
     const wanted = { place: chosen.folder.place, bank: chosen.bank, ...(chosen.bank ? {} : { network, size: Number(size) || 0, ...others }) };
+    event.target.disabled = true;  // a second click would start a second inspection
     const made = await attempt(() => call("/api/runs", wanted));
+    event.target.disabled = false;
     if (!made) return;
     Object.assign(chosen, { folder: null, contents: null, bank: "" });
-    location.hash = `#/run/${encodeURIComponent(made.run)}`;
+    await follow(made.run);
   }
 
   async function startLine() {

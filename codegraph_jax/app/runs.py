@@ -83,12 +83,6 @@ class Runs:
                     about = self.about(entry.name, jobs.get(entry.name))
                     if about:
                         found.append(about | {"name": names.get(entry.name) or printable(entry.name)})
-        for run, job in jobs.items():
-            if job["state"] == "waiting" and job["kind"] != "line" and not (self.home / run).exists():
-                found.append(
-                    {"run": run, "name": names.get(run) or run, "state": "waiting", "date": job["created"],
-                     "kind": job["kind"], "job": job["kind"], "own": True, "groups": []}
-                )  # fmt: skip
         return sorted(found, key=lambda run: run["date"], reverse=True)
 
     def about(self, run: str, job: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -142,13 +142,14 @@ class App:
         return run
 
     def new_run(self, stem: str, suffix: str = "") -> str:
-        """The name of a new run."""
+        """The name of a new run, whose directory is made at once: it is listed before its process has begun."""
         taken = set(self.last_jobs())
         name = self.runs.free_name(file_stem(printable(stem)) + suffix)
         number = 1
         while name in taken or name in (BANKS, LINES, UPLOADS):
             number += 1
             name = self.runs.free_name(f"{file_stem(printable(stem))}{suffix}-{number}")
+        (self.home / name).mkdir()
         return name
 
     def repeat(self, run: str, kind: str, *flags: str) -> None:

@@ -104,6 +104,8 @@ class Person:
         self.choose(folder)
         self.set("more", SMALL)
         self.click("Start the inspection")
+        self.until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
+        assert "does not exist" not in self.text("main")
 
     def report(self):
         self.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)

@@ -246,6 +246,24 @@ def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     assert client.post("/api/runs", json=wanted | {"bank": "../x.safetensors"}).status_code == 404
 
 
+@pytest.mark.parametrize("state", ["waiting", "running", "failed", "interrupted"])
+def test_a_run_is_listed_before_it_has_written_anything(no_processes, tmp_path, state):
+    client, place = no_processes, photos(tmp_path / "parts")
+    client.post("/api/open", json={"path": str(place)})
+    client.post("/api/runs", json={"place": place_of(str(place))})
+    shared = client.app.state.shared
+    shared.jobs.stop()
+    shared.state.change_job(1, state=state, message="no setting has this name" if state == "failed" else "")
+    (run,) = client.get("/api/state").json()["runs"]
+    assert (run["state"], run["name"]) == (state, "parts")
+    assert ("setting" in run["message"]) == (state == "failed")
+    if state in ("failed", "interrupted"):
+        assert client.post("/api/runs/parts/resume", json={}).status_code == 200
+        client.post("/api/runs/parts/cancel", json={})
+        assert client.request("DELETE", "/api/runs/parts").status_code == 200
+        assert client.get("/api/state").json()["runs"] == []
+
+
 def test_answers_of_two_windows_are_merged(client, home):
     write_run(home, "one")
     first = {"kind": "photo", "key": "k1", "value": {"answer": "good", "note": ""}}
