@@ -50,7 +50,7 @@ def random_parameters_once():
 @contextmanager
 def few_optimisations(few: bool) -> Iterator[None]:
     """Programs that are compiled from now on; those of before are forgotten, so that no result depends on the order."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     if few == before:
         yield
         return
