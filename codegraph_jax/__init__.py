@@ -4,27 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codegraph_jax.backbones.protocol import Backbone
-    from codegraph_jax.bank.reference_bank import ReferenceBank
-    from codegraph_jax.config import Config
-    from codegraph_jax.data.own_sets import as_samples
-    from codegraph_jax.data.samples import Sample
-    from codegraph_jax.detector import CoDeGraph
-    from codegraph_jax.evaluation.changes import compare_results
-    from codegraph_jax.result import DetectionResult
-    from codegraph_jax.scoring.active_calibration import ActiveCalibrator
+    from codegraph_jax.backbones.protocol import Backbone as Backbone
+    from codegraph_jax.bank.reference_bank import ReferenceBank as ReferenceBank
+    from codegraph_jax.config import Config as Config
+    from codegraph_jax.data.own_sets import as_samples as as_samples
+    from codegraph_jax.data.samples import Sample as Sample
+    from codegraph_jax.detector import CoDeGraph as CoDeGraph
+    from codegraph_jax.evaluation.changes import compare_results as compare_results
+    from codegraph_jax.result import DetectionResult as DetectionResult
+    from codegraph_jax.scoring.active_calibration import ActiveCalibrator as ActiveCalibrator
 
-__all__ = [
-    "ActiveCalibrator",
-    "Backbone",
-    "CoDeGraph",
-    "Config",
-    "DetectionResult",
-    "ReferenceBank",
-    "Sample",
-    "as_samples",
-    "compare_results",
-]
 __version__ = "0.2.0"
 
 _MODULES = {
@@ -38,6 +27,7 @@ _MODULES = {
     "as_samples": "data.own_sets",
     "compare_results": "evaluation.changes",
 }
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
