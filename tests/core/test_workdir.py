@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from codegraph_jax.core.workdir import WorkdirError, locked, obstacle, sweep, written_to
+from codegraph_jax.core.workdir import WorkdirError, locked, obstacle, remove_partial_files, written_to
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +122,6 @@ def test_half_written_files_of_killed_runs_are_swept_and_no_others(tmp_path):
     for name in (".partial-a.csv", "maps/deep/.partial-b.png", "maps/kept.png", "other/.partial-c"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    sweep(tmp_path, ("maps", "absent"))
+    remove_partial_files(tmp_path, ("maps", "absent"))
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["maps/kept.png", "other/.partial-c"]

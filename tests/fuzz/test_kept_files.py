@@ -48,7 +48,7 @@ def load(path, backbone):
 def write(path, tensors, about):
     """With a digest that fits, or reading would end at it; infinities are written too."""
     text = json.dumps(about)
-    save_file(tensors, path, {tensor_files.KEY: f"{tensor_files._digest(tensors, text)} {text}"})
+    save_file(tensors, path, {tensor_files.KEY: f"{tensor_files.content_digest(tensors, text)} {text}"})
 
 
 @BUDGET
