@@ -109,6 +109,7 @@ const texts = (() => {
     if (event.target.id !== "language") return;
     try {
       localStorage.setItem("language", event.target.value);
+      history.replaceState(null, "", location.pathname + location.hash);  // without ?language
     } catch {
       // the choice holds until the page is closed
     }
