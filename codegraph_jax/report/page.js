@@ -441,7 +441,7 @@
       const y = HEIGHT * (1 - count / most);
       chart.push(svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }), tick(-8, y + 4, "end", texts.number(count)));
     }
-    for (const value of ticks(low, high, 6)) chart.push(tick(x(value), HEIGHT + 32, "middle", Number(value.toPrecision(6)).toLocaleString(texts.language)));
+    for (const value of ticks(low, high, 6)) chart.push(tick(x(value), HEIGHT + 32, "middle", Number(value.toPrecision(6)).toLocaleString(texts.locale)));
     counts.forEach((bin, k) => {
       const title = t("bin", { low: texts.number(low + k / bins * (high - low), 3), high: texts.number(low + (k + 1) / bins * (high - low), 3),
         counts: kinds.filter((_, i) => bin[i]).map((kind) => countOf(kind, bin[kinds.indexOf(kind)])) });
@@ -571,7 +571,7 @@
   }
 
   function sizeOf(sides) {
-    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3)).toLocaleString(texts.language);
+    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3)).toLocaleString(texts.locale);
     return `${sides.join(" × ")} px${mmPerPixel ? ` (${sides.map(inMm).join(" × ")} mm)` : ""}`;
   }
 

@@ -25,7 +25,7 @@ function svg(name, attributes = {}, ...children) {
 // Texts have keys; `{name}` in a text stands for a value: a number, a string, a list, or another text as { t: KEY, ...values }.
 const texts = (() => {
   const known = { en: {}, de: {} }, listeners = [];
-  let language = "en", patterns = null;
+  let language = "en", locale = "en", patterns = null;
 
   // browsers may not store anything for a page that was opened from disk
   function stored() {
@@ -52,10 +52,10 @@ const texts = (() => {
   function number(value, decimals) {
     const digits = decimals ?? (typeof value === "string" ? (value.split(".")[1] ?? "").length : undefined);
     const signs = typeof value === "string" && value.startsWith("+") ? { signDisplay: "always" } : {};
-    return Number(value).toLocaleString(language, { ...signs, minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return Number(value).toLocaleString(locale, { ...signs, minimumFractionDigits: digits, maximumFractionDigits: digits });
   }
 
-  const date = (value) => new Date(value).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+  const date = (value) => new Date(value).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
 
   // a probability as a count: "1 in 5,700"
   function chance(p) {
@@ -100,6 +100,7 @@ const texts = (() => {
 
   function choose(wanted) {
     language = wanted?.slice(0, 2) in known ? wanted.slice(0, 2) : "en";
+    locale = navigator.languages.find((one) => one.startsWith(language)) ?? language;  // such as de-CH
     for (const select of $$("#language")) Object.assign(select, { value: language, hidden: false });
     apply();
     for (const listener of listeners) listener();
@@ -109,6 +110,7 @@ const texts = (() => {
     if (event.target.id !== "language") return;
     try {
       localStorage.setItem("language", event.target.value);
+      history.replaceState(null, "", location.pathname + location.hash);  // without ?language
     } catch {
       // the choice holds until the page is closed
     }
@@ -120,6 +122,12 @@ const texts = (() => {
     choose(new URLSearchParams(location.search).get("language") ?? stored() ?? navigator.language);
   }
 
-  return { add, t, say, known: (key) => known[language][key], number, date, chance, translated, mark, attribute, onchange: (listener) => listeners.push(listener), get language() { return language; } };
+  return {
+    add, t, say, number, date, chance, translated, mark, attribute,
+    known: (key) => known[language][key],
+    onchange: (listener) => listeners.push(listener),
+    get language() { return language; },
+    get locale() { return locale; },
+  };
 })();
 const { t } = texts;

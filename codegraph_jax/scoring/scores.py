@@ -55,7 +55,6 @@ class Score:
 
     Attributes:
         name: name in files.
-        words: description for people.
         few: whether the share `FEW_SHARE` of nearest photos is averaged instead of the share in the settings.
         finest: whether only the smallest neighbourhood of patches is used instead of all degrees.
         contrast: whether the median score of the photo is subtracted.
@@ -65,7 +64,6 @@ class Score:
     """
 
     name: str
-    words: str = ""
     few: bool = False
     finest: bool = False
     contrast: bool = False
@@ -85,23 +83,24 @@ class Score:
         return np.maximum(scores, 0).astype(np.float32)
 
 
-STANDARD = Score("standard", "distance to many other photos")
+STANDARD = Score("standard")
 ANSWER_SCORES = (
     STANDARD,
-    Score("few", "distance to the most similar photos", few=True),
-    Score("contrast", "how much a spot differs from the rest of its own photo", contrast=True),
-    Score("few_contrast", "the most similar photos, and the rest of its own photo", few=True, contrast=True),
-    Score("fine", "small details, and the most similar photos", few=True, finest=True),
+    Score("few", few=True),
+    Score("contrast", contrast=True),
+    Score("few_contrast", few=True, contrast=True),
+    Score("fine", few=True, finest=True),
 )
-"""The scores that a person's answers choose from, and that banks can have; the first is the paper's."""
+"""The scores that a person's answers choose from, and that banks can have; the first is the paper's. The texts of the
+report describe them (`score_few`)."""
 NAMED_SCORES = {
     score.name: score
     for score in (
         *ANSWER_SCORES,
-        Score("nearest", "distance to the most similar photo", patch=nearest),
-        Score("relative", "distance relative to the rest of both photos", patch=relative),
-        Score("mean_peak", "mean of the highest hundredth of the map", image=mean_of_highest),
-        Score("peak_neighbours", "scores averaged over photos with a similar spot", rescoring=rescore_by_peaks),
+        Score("nearest", patch=nearest),
+        Score("relative", patch=relative),
+        Score("mean_peak", image=mean_of_highest),
+        Score("peak_neighbours", rescoring=rescore_by_peaks),
     )
 }
 """All scores that `scoring.score` can name (`config.SCORES`)."""

@@ -1,6 +1,7 @@
 """The live page in a real browser: what comes is shown, by keyboard too, in the dark too, and with a token."""
 
 import json
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,6 +111,28 @@ def test_shows_alarms_and_says_when_the_server_is_gone(browser, inspected):
         inspected.ledger.record(replace(part, key="other", alarms=(alarm,)))
         until(browser, "document.querySelector('#alarms').textContent.includes('has fallen')")
     until(browser, "document.querySelector('#state').className === 'lost'")
+
+
+def test_speaks_german_and_translates_alarms(browser, inspected):
+    alarms = (
+        Alarm("drift", "brightness", "Photos have been darker since part 3."),
+        Alarm("drift", "own", "Own words."),
+    )
+    inspected.ledger.record(replace(inspected.ledger.get(1), key="other", alarms=alarms))
+    with served(inspected) as address:
+        browser.view(390, 844, phone=True)
+        browser.visit(f"{address}?language=de")
+        until(browser, "document.querySelectorAll('#parts li').length === 6")
+        assert browser.evaluate("[document.title, document.documentElement.lang]") == ["Linienprüfung", "de"]
+        said = text(browser, "#alarms")
+        assert "Die Fotos sind dunkler seit Teil 3." in said and "Own words." in said
+        assert "auffällig · " in text(browser, "#parts") and "Gestrichelt" in text(browser, "#legend")
+        assert re.search(r"Werte \d,\d{3} bis \d,\d{3}", text(browser, "#legend"))
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        change = "e => { e.value = 'en'; e.dispatchEvent(new Event('change', { bubbles: true })); }"
+        browser.evaluate(f"({change})(document.querySelector('#language'))")
+        until(browser, "document.querySelector('#alarms').textContent.includes('have been darker')")
+        assert text(browser, "h1") == "Line inspection" and browser.problems == []
 
 
 def test_asks_for_the_token_and_keeps_it(browser, inspected):
