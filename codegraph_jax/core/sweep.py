@@ -65,8 +65,8 @@ class Cell:
         group: category or class.
         repeat: `whole`, a half, or a seed.
         metrics: fractions; None where undefined.
-        images: number of images.
-        seconds: wall time.
+        images: number of images; None where they are not counted.
+        seconds: wall time; None where it is not measured.
         scores: labels and scores of the images, if they are kept for paired differences.
     """
 
@@ -74,8 +74,8 @@ class Cell:
     group: str
     repeat: str
     metrics: Mapping[str, float | None]
-    images: int = 0
-    seconds: float = 0.0
+    images: int | None = None
+    seconds: float | None = None
     scores: ImageScores | None = None
 
 
@@ -274,7 +274,7 @@ class Sweep:
         return [
             {**cell.values, "group": cell.group, "repeat": cell.repeat}
             | {key: cell.metrics.get(key) for key in keys}
-            | {"images": cell.images, "seconds": round(cell.seconds, 3)}
+            | {"images": cell.images, "seconds": cell.seconds and round(cell.seconds, 3)}
             for cell in self.cells
         ]
 
