@@ -70,8 +70,8 @@ def compare_images(
 
     pairs = schedule_length(len(features.kept), len(references)) * len(features.layers)
     with bar(pairs, "distances", "pair", progress) as advance:
-        tables = on_devices(plan.device, advance) if plan.device else None
-        tables = tables or _on_host(features, references, options, mesh, allocate, store, advance)
+        on_device = on_devices(plan.device, advance) if plan.device else None
+        tables = on_device or _on_host(features, references, options, mesh, allocate, store, advance)
     roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - set_size
     return Comparison(features, tables, references, options, added=added, listed=len(plan.images), roi=roi)
 
