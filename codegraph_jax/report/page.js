@@ -74,15 +74,23 @@
     for (const [pattern, verdict, name] of rest.groups ?? []) fill(forms.find((form) => form.dataset.pattern === pattern), verdict, name);
   }
 
-  // how unusual a photo is: its p-value or, with enough answers, its probability of a defect (wording.py)
+  const marked = (set, index) => set.now[index] && set.model.scores[set.score][index] < set.threshold;
+
+  // how unusual a photo is: its p-value or, with enough answers, the probability that it is good
   function rarityOf(number) {
+    const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index);
+    if (!set.likely) return set.p_values[index];
+    return typeof label === "boolean" ? 1 - Number(label) : marked(set, index) ? 0 : 1 - set.likely[index];
+  }
+
+  // the same in words (wording.py)
+  function rarityText(number) {
     const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index), p = set.p_values[index];
-    if (!set.likely) return { text: p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) }), value: p };
-    if (typeof label === "boolean") return { text: youSaid(word(label)), value: 1 - Number(label) };
-    if (set.now[index] && scoreOf(number) < set.threshold) return { text: t("by_mark"), value: 0 };
+    if (!set.likely) return p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) });
+    if (typeof label === "boolean") return youSaid(word(label));
+    if (marked(set, index)) return t("by_mark");
     const percent = Math.round(100 * set.likely[index]);
-    const share = percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent });
-    return { text: t("probability", { percent: share }), value: 1 - set.likely[index] };
+    return t("probability", { percent: percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent }) });
   }
 
   // ---- verdicts: those of the run until there is an answer ----
@@ -113,7 +121,7 @@
 
   function paintRow(number) {
     const verdict = verdictOf(number), { answer, note } = answerOf(number), { label, pattern, rescored, name } = images[number];
-    const { text } = rarityOf(number), state = [texts.language, verdict, answer, Boolean(note), scoreOf(number), text].join();
+    const text = rarityText(number), state = [texts.language, verdict, answer, Boolean(note), scoreOf(number), text].join();
     if (painted.get(number) === state) return;
     painted.set(number, state);
     const row = rows.get(number), write = (selector, value) => { if ($(selector, row)) $(selector, row).textContent = value; };
@@ -173,7 +181,7 @@
     verdict: (number) => ["flagged", "look", "passed", "undecided"].indexOf(verdictOf(number)),
     score: scoreOf,
     rescored: (number) => images[number].rescored,
-    rarity: (number) => rarityOf(number).value,
+    rarity: rarityOf,
     label: (number) => images[number].label,
     group: (number) => images[number].group,
   };
@@ -583,7 +591,7 @@
       category: sets.length > 1 ? set.category : null,
       score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: score(set.threshold) }) : value,
       rescored: image.rescored && score(image.rescored),
-      how_unusual: rarityOf(current).text,
+      how_unusual: rarityText(current),
       label: image.label === null ? null : t(word(image.label)),
       recurring_column: texts.say(image.pattern),
       largest_region: image.largest && sizeOf(image.largest),

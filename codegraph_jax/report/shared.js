@@ -24,7 +24,7 @@ function svg(name, attributes = {}, ...children) {
 
 // Texts have keys; `{name}` in a text stands for a value: a number, a string, a list, or another text as { t: KEY, ...values }.
 const texts = (() => {
-  const known = { en: {}, de: {} }, listeners = [];
+  const known = { en: {}, de: {} }, listeners = [], formats = {};
   let language = "en", locale = "en", patterns = null;
 
   // browsers may not store anything for a page that was opened from disk
@@ -51,8 +51,10 @@ const texts = (() => {
   // a number, or a text such as "+0.50", with as many decimals
   function number(value, decimals) {
     const digits = decimals ?? (typeof value === "string" ? (value.split(".")[1] ?? "").length : undefined);
-    const signs = typeof value === "string" && value.startsWith("+") ? { signDisplay: "always" } : {};
-    return Number(value).toLocaleString(locale, { ...signs, minimumFractionDigits: digits, maximumFractionDigits: digits });
+    const signDisplay = typeof value === "string" && value.startsWith("+") ? "always" : "auto", key = [locale, digits, signDisplay].join();
+    // a format is slow to make
+    formats[key] ??= new Intl.NumberFormat(locale, { signDisplay, minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return formats[key].format(value);
   }
 
   const date = (value) => new Date(value).toLocaleString(locale, { dateStyle: "medium", timeStyle: "short" });
