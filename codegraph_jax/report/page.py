@@ -166,8 +166,8 @@ def write_page(
 
 def render_page(template: str, style: str, script: str, **values: Any) -> str:
     """A page of this package; every value is escaped."""
+    page = _environment().get_template(template)
     policy = content_policy(style, script)
-    page = _environment().from_string(package_text(template))
     return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
 
 
@@ -342,7 +342,11 @@ def _number(value: str) -> Markup:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(package_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
     environment.globals |= {
