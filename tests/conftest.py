@@ -62,6 +62,14 @@ def few_optimisations(few: bool) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def browser():
+    """A headless browser with one page."""
+    from tests.report.browser import opened_browser
+
+    yield from opened_browser()
+
+
+@pytest.fixture(scope="module")
 def quick_compile():
     """Compiles with few optimisations even where the rest of the suite does not: compiling is what takes time."""
     with few_optimisations(True):

@@ -3,9 +3,12 @@
   const main = $("#main"), dialog = $("#dialog");
   const STAGES = ["start", "backbone", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
   const POLL = 1000, SLOW = 4000;
+  const RECENT = 12, WIDTH = 320, HEIGHT = 70;  // runs in the charts of what recurs, and their size
   let state = null, drawn = "", lost = false;
 
   const counted = (count, key) => t(key, { count }), dated = (seconds) => texts.date(1000 * seconds);
+  const day = (seconds) => new Date(1000 * seconds).toLocaleDateString(texts.language, { day: "numeric", month: "short" });
+  const percent = (share) => share.toLocaleString(texts.language, { style: "percent", maximumFractionDigits: 1 });
   function lasting(seconds) {
     if (seconds < 45) return t("less_than_a_minute");
     return seconds < 5400 ? counted(Math.max(1, Math.round(seconds / 60)), "minutes") : counted(Math.round(seconds / 3600), "hours");
@@ -16,9 +19,9 @@
   async function call(path, body, method = body === undefined ? "GET" : "POST") {
     const options = body === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
     const answer = await fetch(path, options);
-    const value = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(typeof value.detail === "string" ? value.detail : t("refused"));
-    return value;
+    const value = await answer.json().catch(() => null);
+    if (!answer.ok) throw new Error(typeof value?.detail === "string" ? value.detail : t("refused"));
+    return value ?? {};
   }
 
   async function attempt(action) {
@@ -48,7 +51,7 @@
   // a question in a dialog; resolves to the typed text, true, or null
   function ask(title, about, confirm, { value = null, danger = false } = {}) {
     const input = value === null ? null : h("input", { type: "text", value, maxLength: 200, ariaLabel: title });
-    const form = h("form", { method: "dialog" }, h("h2", {}, title), about && h("p", {}, about), input,
+    const form = h("form", { method: "dialog" }, h("h2", { id: "asked" }, title), about && h("p", {}, about), input,
       h("div", { className: "row" }, h("button", { value: "", className: "button quiet" }, t("cancel")),
         h("button", { value: "yes", className: danger ? "button danger" : "button" }, confirm)));
     // Enter confirms
@@ -73,10 +76,11 @@
 
   function counts(run) {
     if (run.photos === undefined) return null;
+    const found = run.groups.filter((group) => group.photos).length;
     return h("p", { className: "counts" }, h("span", {}, counted(run.photos, "photos")),
       h("span", { className: run.flagged ? "bad" : "" }, t("flagged", { count: run.flagged })),
       run.look ? h("span", { className: "look" }, t("to_look", { count: run.look })) : null,
-      run.groups.length ? h("span", {}, counted(run.groups.length, "groups")) : null);
+      found ? h("span", {}, counted(found, "groups")) : null);
   }
 
   function progress(run) {
@@ -133,7 +137,7 @@
 
   function card(run) {
     const finished = run.report && !active(run), address = finished ? reportOf(run) : `#/run/${encodeURIComponent(run.run)}`;
-    const image = h("a", { className: "thumb", href: address, tabIndex: -1 });
+    const image = h("a", { className: "thumb", href: address, tabIndex: -1, ariaHidden: "true" });
     if (run.photos !== undefined) {
       image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
     }
@@ -156,25 +160,45 @@
 
   async function showLog(run) {
     const { text } = await attempt(() => call(`${runPath(run.run)}/log`)) ?? {};
-    dialog.replaceChildren(h("h2", {}, t("log")), h("pre", { className: "log" }, text || ""), h("div", { className: "row" }, button(t("close"), () => dialog.close())));
+    dialog.replaceChildren(h("h2", { id: "asked" }, t("log")), h("pre", { className: "log", tabIndex: 0 }, text || ""), h("div", { className: "row" }, button(t("close"), () => dialog.close())));
     dialog.showModal();
   }
 
-  // what recurs in several runs, by the name that a person has given
+  // what recurs in several runs, by the name that a person has given: a chart of each name, and a table
   function recurring(runs) {
-    const named = new Map(), columns = runs.filter((run) => run.groups?.some((group) => group.name)).slice(0, 12).reverse();
-    for (const run of columns) for (const group of run.groups) {
-      if (!group.name) continue;
-      const row = named.get(group.name) ?? new Map();
-      row.set(run.run, (row.get(run.run) ?? 0) + group.photos);
-      named.set(group.name, row);
+    const named = new Map(), columns = runs.filter((run) => run.groups?.some((group) => group.name)).sort((a, b) => a.begun - b.begun).slice(-RECENT);
+    for (const run of columns) for (const { name, photos, verdict } of run.groups) {
+      if (!name) continue;
+      const row = named.get(name) ?? { name, cells: new Map() };
+      row.cells.set(run, (row.cells.get(run) ?? 0) + photos);
+      named.set(name, Object.assign(row, { verdict }));
     }
     if (!named.size) return null;
-    return h("section", {}, h("h2", {}, t("recurring")), h("p", { className: "facts" }, t("recurring_about")),
-      h("div", { className: "scroll" }, h("table", { className: "recurs" },
-        h("thead", {}, h("tr", {}, h("th", {}, t("name")), columns.map((run) => h("th", { className: "number" }, h("a", { href: reportOf(run) }, h("bdi", {}, run.name)))))),
-        h("tbody", {}, [...named].map(([name, row]) => h("tr", {}, h("th", {}, h("bdi", {}, name)),
-          columns.map((run) => h("td", { className: "number" }, t("share", { count: row.get(run.run) ?? 0, of: run.photos })))))))));
+    const rows = [...named.values()], most = Math.max(...rows.flatMap(({ cells }) => [...cells].map(([run, count]) => count / run.photos)), 0.01);
+    return h("section", { id: "recurs" }, h("h2", {}, t("recurring")), h("p", { className: "facts" }, t("recurring_about")),
+      h("div", { className: "recurs" }, rows.map((row) => recurrence(row, most))),
+      h("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: t("recurring") }, h("table", {},
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("name")), columns.map((run) => h("th", { className: "number", scope: "col" }, h("a", { href: reportOf(run) }, h("bdi", {}, run.name)))))),
+        h("tbody", {}, rows.map(({ name, cells }) => h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, name)),
+          columns.map((run) => h("td", { className: "number" }, cells.has(run) ? t("share", { count: cells.get(run), of: run.photos }) : "–"))))))));
+  }
+
+  // bars of the share of photos in each run in which the mark was looked for, the oldest on the left
+  function recurrence({ name, verdict, cells }, most) {
+    const runs = [...cells.keys()], [last, before] = runs.toReversed(), wide = WIDTH / Math.max(runs.length, 6);
+    const said = (run) => t("share", { count: cells.get(run), of: run.photos });
+    const text = before ? t("recurs_before", { now: said(last), before: said(before), date: day(before.begun) }) : t("recurs_now", { now: said(last) });
+    const label = (x, run, anchor) => svg("text", { class: "tick", x, y: HEIGHT + 18, "text-anchor": anchor }, day(run.begun));
+    return h("figure", {}, h("figcaption", {}, h("b", {}, h("bdi", {}, name)), " ", h("span", { className: `badge ${verdict}` }, t(`group_${verdict}`)), h("br"), text),
+      svg("svg", { class: "chart", viewBox: `-44 -14 ${WIDTH + 48} ${HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
+        ...[0, 1].map((level) => svg("line", { class: level ? "grid" : "axis", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - level), y2: HEIGHT * (1 - level) })),
+        ...[0, 1].map((level) => svg("text", { class: "tick", x: -6, y: HEIGHT * (1 - level) + 4, "text-anchor": "end" }, percent(level * most))),
+        ...runs.map((run, i) => {
+          const tall = Math.max(cells.get(run) / run.photos / most * HEIGHT, 1.5);
+          return svg("g", {}, svg("title", {}, `${run.name}, ${day(run.begun)}: ${said(run)}`),
+            svg("rect", { class: verdict === "defect" ? "flagged" : "", x: i * wide + 3, y: HEIGHT - tall, width: wide - 6, height: tall }));
+        }),
+        label(3, runs[0], "start"), ...(runs.length > 2 ? [label(runs.length * wide - 3, last, "end")] : [])));
   }
 
   function home() {
@@ -212,12 +236,12 @@
 
   // ---- a new inspection, or the folder of a line ----
 
-  const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", settings: {} };
+  const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", settings: {}, drawing: nothingDrawn(), photo: 0 };
 
   async function openFolder(wanted) {
     const folder = await attempt(() => call("/api/open", wanted));
     if (!folder) return;
-    Object.assign(chosen, { folder, contents: null, estimate: null });
+    Object.assign(chosen, { folder, contents: null, estimate: null, drawing: nothingDrawn(), photo: 0 });
     paint(true);
     if (folder.photos) await readContents();
   }
@@ -290,15 +314,45 @@
       paint(true);
       readEstimate();
     } }, banks.map(([value, text]) => h("option", { value, selected: value === chosen.bank }, text)))) : null;
-    if (chosen.bank) return h("div", { className: "fields" }, compare);
+    if (chosen.bank) return [h("div", { className: "fields" }, compare), areas()];
+    const answered = state.runs.filter((run) => run.answers);
     return [h("div", { className: "fields" }, compare,
       option("false_alarms", t("false_alarms"), [["", t("false_alarms_normal")], ["low", t("false_alarms_low")], ["high", t("false_alarms_high")]]),
-      option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])])),
+      option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])]),
+      answered.length ? option("answers", t("answers"), [["", t("no_answers")], ...answered.map(({ run, name }) => [run, name])]) : null),
+    areas(),
     h("details", { open: chosen.more, ontoggle: (event) => { chosen.more = event.target.open; } }, h("summary", {}, t("more")),
       h("div", { className: "fields" },
         option("size", t("size"), [["", t("automatic")], ...[224, 336, 448, 518].map((side) => [String(side), `${side} px`])]),
         option("fit", t("fit"), [["", t("automatic")], ["squeeze", t("fit_squeeze")], ["pad", t("fit_pad")], ["tile", t("fit_tile")]]),
         h("span", { className: "grow" }, option("roi", t("roi"))), h("span", { className: "grow" }, option("more", t("flags")))))];
+  }
+
+  // the photo on which areas are drawn, with its size
+  function photographed() {
+    const list = chosen.contents.thumbnails;
+    return list[chosen.photo]?.size ? list[chosen.photo] : list.find(({ size }) => size);
+  }
+
+  function areas() {
+    const photo = photographed();
+    if (!photo) return null;
+    const summary = h("summary"), name = () => { summary.textContent = chosen.drawing.areas.length ? t("areas_drawn", { count: chosen.drawing.areas.length }) : t("areas"); };
+    name();
+    return h("details", { id: "areas", open: chosen.drawn, ontoggle: (event) => { chosen.drawn = event.target.open; } }, summary,
+      areasEditor(chosen.drawing, picture(photo.place, 1024), photo.size, name));
+  }
+
+  function drawOn(number) {
+    Object.assign(chosen, { photo: number, drawn: true });
+    $("#areas").replaceWith(areas());
+  }
+
+  // pictures of the folder; a click shows one under the areas
+  function strip({ thumbnails }) {
+    const image = ({ place }) => h("img", { alt: "", loading: "lazy", src: picture(place), onerror: (event) => { event.target.style.visibility = "hidden"; } });
+    return h("div", { className: "strip" }, thumbnails.map((one, i) => (chosen.line || !one.size ? image(one)
+      : h("button", { type: "button", ariaLabel: t("draw_on", { name: one.name }), title: one.name, onclick: () => drawOn(i) }, image(one)))));
   }
 
   function contentsCard() {
@@ -315,18 +369,18 @@
       contents.photos && !contents.enough && !chosen.bank ? h("p", { className: "note mild" }, t("too_few")) : null,
       contents.unreadable ? h("p", { className: "note" }, t("unreadable", { count: contents.unreadable, of: contents.sampled })) : null,
       contents.skipped.length ? h("details", { className: "facts" }, h("summary", {}, t("skipped")), h("ul", {}, contents.skipped.map((line) => h("li", {}, line)))) : null,
-      h("div", { className: "strip" }, contents.thumbnails.map((place) => h("img", { alt: "", loading: "lazy", src: picture(place), onerror: (event) => { event.target.style.visibility = "hidden"; } }))),
+      strip(contents),
       settings(), begin);
   }
 
   async function start(event) {
     const { network = "", size = "", ...others } = chosen.settings;
-    const wanted = { place: chosen.folder.place, bank: chosen.bank, ...(chosen.bank ? {} : { network, size: Number(size) || 0, ...others }) };
+    const wanted = { place: chosen.folder.place, bank: chosen.bank, areas: drawnAreas(chosen.drawing), ...(chosen.bank ? {} : { network, size: Number(size) || 0, ...others }) };
     event.target.disabled = true;  // a second click would start a second inspection
     const made = await attempt(() => call("/api/runs", wanted));
     event.target.disabled = false;
     if (!made) return;
-    Object.assign(chosen, { folder: null, contents: null, bank: "" });
+    Object.assign(chosen, { folder: null, contents: null, bank: "", drawing: nothingDrawn() });
     await follow(made.run);
   }
 
@@ -360,7 +414,7 @@
   // ---- uploads ----
 
   const dropZone = () => h("div", { className: "drop" }, h("span", {}, t("drop")),
-    h("label", { className: "button quiet" }, t("choose_files"), h("input", { type: "file", multiple: true, accept: "image/*,.tif,.tiff,.bmp", hidden: true, onchange: (event) => upload([...event.target.files]) })));
+    h("label", { className: "button quiet" }, t("choose_files"), h("input", { type: "file", multiple: true, accept: "image/*,.tif,.tiff,.bmp", onchange: (event) => upload([...event.target.files]) })));
 
   async function filesOf(entry) {
     if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];

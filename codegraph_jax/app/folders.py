@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes
 
 import psutil
 from PIL import Image
+from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import printable
+from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
@@ -47,6 +48,34 @@ def path_of(place: str) -> str:
     return os.fsdecode(unquote_to_bytes(place))
 
 
+def _valid(text: str) -> str:
+    """The text, if it can be stored, printed and passed to a process."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("contains a character that is not valid text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_valid)]
+
+
+class Named(BaseModel):
+    """A name that the user has given."""
+
+    name: Text = Field("", max_length=200)
+
+
+class Place(BaseModel):
+    """A path that the user has typed, or a place."""
+
+    path: Text = Field("", max_length=4096)
+    place: Text = Field("", max_length=16_384)
+
+    @property
+    def chosen(self) -> str:
+        """The path."""
+        return path_of(self.place) if self.place else self.path
+
+
 class Folders:
     """The folders that the user has opened; photos elsewhere are not read."""
 
@@ -67,14 +96,16 @@ class Folders:
         known = dict.fromkeys(str(path) for path in found if path.is_dir())
         return [{"place": place_of(path), "name": printable(path)} for path in known]
 
-    def open(self, path: str) -> dict[str, Any]:
+    def open(self, wanted: Place) -> dict[str, Any]:
         """Opens a folder: its subfolders and the number of photos directly in each.
 
         Raises:
             FolderError: it is not a folder that can be listed.
         """
-        path = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
-        if "\0" in path or not Path(path).is_dir():
+        if not wanted.chosen:
+            raise FolderError("no folder is named; type its path or choose one")
+        path = os.path.abspath(os.path.expanduser(wanted.chosen))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
+        if not os.path.isdir(path):  # noqa: PTH112  (false for names that are too long or not readable)
             raise FolderError(f"{printable(path)!r} is not a folder on this computer; check the spelling")
         try:
             photos = _photos_in(path)
@@ -97,12 +128,13 @@ class Folders:
         first = place_of(str(Path(place) / min(photos, key=natural_key))) if photos else None
         return {"place": place_of(place), "name": printable(name), "photos": len(photos), "first": first}
 
-    def contents(self, path: str) -> dict[str, Any]:
+    def contents(self, wanted: Place) -> dict[str, Any]:
         """The photos below a folder, as a run would find them: number, sizes, skipped files and some pictures.
 
         Raises:
             FolderError: it is not an opened folder, or cannot be listed.
         """
+        path = wanted.chosen
         self.require_opened(path)
         try:
             found, skipped = walk(path)
@@ -110,16 +142,20 @@ class Folders:
             raise FolderError(str(error)) from None
         files = list(found.values())
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
-        sizes = Counter(size_of(file) for file in sample)
+        sizes = [(file, size_of(file)) for file in sample]
+        count = Counter(size for _, size in sizes)
         refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:SHOWN]]
         return {
             "place": place_of(path), "name": printable(path), "photos": len(files), "sampled": len(sample),
-            "sizes": [{"width": s[0], "height": s[1], "count": count} for s, count in sizes.most_common(4) if s],
-            "several_sizes": len({*sizes} - {None}), "unreadable": sizes[None],
+            "sizes": [{"width": s[0], "height": s[1], "count": number} for s, number in count.most_common(4) if s],
+            "several_sizes": len({*count} - {None}), "unreadable": count[None],
             "skipped": [*skipped.lines(all_suffixes=True), *refused],
             "enough": len(files) >= FEWEST,
             "folders": len({name.rpartition("/")[0] for name in found}),
-            "thumbnails": [place_of(file) for file in sample[:: max(1, -(-len(sample) // THUMBNAILS))]],
+            "thumbnails": [
+                {"place": place_of(file), "name": printable(Path(file).name), "size": size}
+                for file, size in sizes[:: max(1, -(-len(sizes) // THUMBNAILS))]
+            ],
         }  # fmt: skip
 
     def require_opened(self, path: str) -> Path:
@@ -166,8 +202,9 @@ class Folders:
                 self._previews.popitem(last=False)
         return target.getvalue()
 
-    def new_upload(self, name: str) -> dict[str, str]:
+    def new_upload(self, wanted: Named) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
+        name = file_stem(wanted.name or "photos")
         for number in range(1, 10_000):
             path = self.uploads / (name if number == 1 else f"{name}-{number}")
             with suppress(FileExistsError):
@@ -184,7 +221,7 @@ class Folders:
         """
         target = self.uploads / folder
         name = name.replace("\\", "/").rpartition("/")[2]
-        if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not target.is_dir():
+        if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not os.path.isdir(target):  # noqa: PTH112
             raise FolderError(f"no folder for uploads has the name {folder!r}")
         if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
             raise FolderError(f"{printable(name)!r} is not the name of a photo")

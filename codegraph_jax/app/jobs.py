@@ -17,15 +17,22 @@ import psutil
 from codegraph_jax.app.state import HOME, State
 from codegraph_jax.core.report_archive import MANIFEST
 
-PACKAGE = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "codegraph_jax")
 LINE = "line"
 """Kind of the jobs that run until they are stopped; all others run one after the other."""
+UNDER_WAY = ("waiting", "running")
+"""States of jobs that have not ended."""
 GRACE = 15.0
 """Seconds that a process has to end after an interrupt."""
 LOG_BYTES = 20_000
 _ADDRESS = re.compile(r"listening on (http://\S+);")
 _BAR = re.compile(r"^.*\r", re.MULTILINE)
+
+
+def environment() -> dict[str, str]:
+    """Environment variables of child processes, which import this package too."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 class Jobs:
@@ -68,7 +75,7 @@ class Jobs:
 
     def cancel(self, run: str) -> None:
         """Ends the waiting and running jobs of a run; what a run has computed stays."""
-        for job in self.state.jobs("waiting", "running"):
+        for job in self.state.jobs(*UNDER_WAY):
             if job["run"] == run:
                 self.state.change_job(job["id"], state="cancelled", ended=time.time())
                 if job["state"] == "running":
@@ -112,16 +119,15 @@ class Jobs:
                 self._launch(job)
 
     def _launch(self, job: Mapping[str, Any]) -> None:
-        path = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH", "")]))
         with self._lock, self._log_path(job["id"]).open("wb") as log:
             try:
                 child = subprocess.Popen(
                     [*PROGRAM, *job["words"]],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                    env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+                    env=environment(),
                 )  # fmt: skip
                 born = psutil.Process(child.pid).create_time()
-            except (OSError, psutil.Error) as error:
+            except (OSError, ValueError, psutil.Error) as error:
                 self.state.change_job(job["id"], state="failed", message=str(error), ended=time.time())
                 return
             self._children[job["id"]] = child

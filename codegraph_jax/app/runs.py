@@ -1,13 +1,12 @@
 """Runs on disk: those of the app and those of commands in a terminal, in one list."""
 
-import io
 import json
 import os
 import shlex
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +14,10 @@ from typing import IO, Any
 import psutil
 
 from codegraph_jax.app.folders import place_of
+from codegraph_jax.app.jobs import UNDER_WAY
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
-from codegraph_jax.core.files import delimiter, with_commas
+from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.names import printable, table_cell
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
@@ -32,7 +32,9 @@ FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", 
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
 NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
-LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", "review.json", LOCK, PROGRESS)
+REVIEW = "review.json"
+"""File of a run with the answers that it has applied (`tasks.detect.REVIEW`)."""
+LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", REVIEW, LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
 
 
@@ -60,10 +62,10 @@ class Runs:
                     return place
         raise RunError(f"no run has the name {printable(run)!r}")
 
-    def free_name(self, stem: str) -> str:
+    def free_name(self, stem: str, taken: Collection[str]) -> str:
         """The name of a new run: the stem, or the stem with a number."""
         number, name = 1, stem
-        while os.path.lexists(self.home / name):
+        while name in taken or os.path.lexists(self.home / name):
             number += 1
             name = f"{stem}-{number}"
         return name
@@ -99,6 +101,7 @@ class Runs:
             "date": _changed(workdir / MANIFEST) or (job["created"] if job else _changed(workdir)),
             "own": bool(job),
         }  # fmt: skip
+        about["begun"] = job["begun"] if job else about["date"]
         if state == "running" and progress:
             about["progress"] = progress | {"left": _seconds_left(progress)}
         if manifest:
@@ -112,7 +115,7 @@ class Runs:
         progress: Mapping[str, Any] | None,
         job: Mapping[str, Any] | None,
     ) -> tuple[str, str]:
-        if job and job["state"] in ("waiting", "running"):
+        if job and job["state"] in UNDER_WAY:
             return str(job["state"]), ""
         if progress and _is_running(progress, _changed(workdir / PROGRESS)):
             return "running", ""
@@ -134,6 +137,7 @@ class Runs:
             "look": verdicts.count("look"),
             "network": f"{(config.get('backbone') or {}).get('name', '')}",
             "report": "report.html" in written_files(self.workdir(run)),
+            "answers": (self.workdir(run) / REVIEW).is_file(),
             "groups": self.groups(run),
             "bank": str((config.get("bank") or {}).get("save") or (config.get("bank") or {}).get("path") or ""),
         }
@@ -156,6 +160,16 @@ class Runs:
             {"name": printable(str(entry.get("name") or "")), "verdict": entry.get("verdict"),
              "photos": len(entry.get("members") or [])} for entry in entries if isinstance(entry, dict)
         ]  # fmt: skip
+
+    def review(self, run: str) -> Path:
+        """The file with the answers that a run has applied.
+
+        Raises:
+            RunError: it has applied none.
+        """
+        if (path := self.workdir(run) / REVIEW).is_file():
+            return path
+        raise RunError(f"the run {printable(run)!r} has applied no answers; answer in its report first")
 
     def file(self, run: str, name: str) -> Path:
         """A file that the run has written.
@@ -191,20 +205,13 @@ class Runs:
 
     def table(self, run: str, form: str) -> bytes:
         """scores.csv in a form for Excel (`core.files.CSV_FORMS`)."""
-        import csv
-
-        records = self.scores(run)
-        target = io.StringIO(newline="")
-        writer = csv.writer(target, delimiter=delimiter(form))
-        if records:
-            writer.writerow(records[0])
-        for record in records:
-            cells = {
-                column: table_cell(value) if isinstance(value, str) else int(value) if value in (True, False) else value
-                for column, value in record.items()
-            }
-            writer.writerow((with_commas(cells) if form == "excel" else cells).values())
-        return target.getvalue().encode("utf-8-sig", "replace")
+        rows = [
+            {name: table_cell(cell) if isinstance(cell, str) else int(cell) if isinstance(cell, bool) else cell
+             for name, cell in record.items()} for record in self.scores(run)
+        ]  # fmt: skip
+        with tempfile.TemporaryDirectory() as place:
+            write_csv(path := Path(place) / "scores.csv", rows, [*rows[0]] if rows else [], form)
+            return path.read_bytes()
 
     def masks(self, run: str) -> IO[bytes]:
         """A ZIP file of the masks of a run."""

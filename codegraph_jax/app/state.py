@@ -129,10 +129,13 @@ class State:
         self._all(f"UPDATE jobs SET {assigned} WHERE id = ?", *columns.values(), job)
 
     def jobs(self, *states: str) -> list[dict[str, Any]]:
-        """Jobs in some states, oldest first; without states, the last job of each run."""
+        """Jobs in some states, oldest first; without states, the last job of each run, with the time of the first."""
         if states:
             marks = ", ".join("?" * len(states))
             rows = self._all(f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY id", *states)
         else:
-            rows = self._all("SELECT * FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY run) ORDER BY id")
+            rows = self._all(
+                "SELECT *, (SELECT min(created) FROM jobs AS one WHERE one.run = jobs.run) AS begun FROM jobs "
+                "WHERE id IN (SELECT max(id) FROM jobs GROUP BY run) ORDER BY id"
+            )
         return [row | {"words": json.loads(row["words"])} for row in rows]

@@ -10,6 +10,8 @@ from urllib.parse import quote
 SUFFIX = ".png"
 NAME_BYTES = 255
 """Longest file name in bytes on common file systems."""
+STEM_BYTES = 160
+"""Longest stem in bytes: a hash, a number and a suffix follow."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _FORMULA = ("=", "+", "-", "@")
@@ -65,10 +67,11 @@ def output_path(directory: Path, category: str, name: str) -> Path:
 def file_stem(text: str) -> str:
     """A short file name that is valid on every file system, made from any text."""
     plain = _UNSAFE.sub("_", printable(text)).strip("._") or "category"
-    if plain == text and len(text) <= 80:
+    if plain == text and len(text) <= 80 and len(text.encode()) <= STEM_BYTES:
         return text
+    kept = plain[:60].encode()[:STEM_BYTES].decode(errors="ignore")
     # surrogatepass: the text may contain lone surrogates
-    return f"{plain[:60]}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return f"{kept}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def _picture(match: re.Match[str]) -> str:

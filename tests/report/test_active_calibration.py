@@ -8,7 +8,7 @@ import pytest
 
 from codegraph_jax.scoring import photo_verdicts as rules
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from tests.report.browser import Browser, opened_browser
+from tests.report.browser import Browser
 
 SOURCE = files("codegraph_jax.report").joinpath("active_calibration.js").read_text(encoding="utf-8")
 OUTCOME = """
@@ -21,11 +21,6 @@ OUTCOME = """
       flagged: model.flagged(), estimate: [count(falseAlarms), count(misses)],
     };
   };"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from opened_browser()
 
 
 def in_browser(browser: Browser, body: str, **values: object):

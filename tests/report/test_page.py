@@ -25,8 +25,9 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import script_json
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
-from tests.report.browser import Browser, opened_browser
+from tests.report.browser import Browser
 from tests.report.fakes import HOSTILE, colour, make_outcome
+from tests.support.accessibility import barriers_by_colours
 
 NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
 
@@ -52,11 +53,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_results(root / "out", Config(), outcomes, Clock())
     return root / "out" / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from opened_browser()
 
 
 def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
@@ -103,6 +99,15 @@ def test_opens_without_problems(browser, page):
     assert browser.problems == []
     assert browser.evaluate("document.title") == "8 of 32 photos flagged"
     assert browser.evaluate("document.querySelectorAll('#table tbody tr').length") == 32
+
+
+def test_without_barriers(browser, page):
+    opened(browser, page)
+    browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert barriers_by_colours(browser) == []
+    click(browser, "#gallery")
+    click(browser, "#row-0 .frame")
+    assert barriers_by_colours(browser) == []
 
 
 def shown_names(browser: Browser) -> list[str]:

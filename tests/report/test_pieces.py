@@ -1,7 +1,7 @@
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,6 +30,7 @@ def test_trimmed_text_fits_and_keeps_both_ends(text, length):
     assert short == text if len(text) <= length else (short[0], short[-1]) == (text[0], text[-1])
 
 
+@example("\U00020000" * 80)
 @given(ANY_NAME)
 def test_file_stems_are_safe(text):
     stem = file_stem(text)

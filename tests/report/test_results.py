@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
@@ -14,10 +15,10 @@ from PIL import Image
 
 from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.decision import Answers
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.recurrence import recurrence_lines
+from codegraph_jax.report.recurrence import recurrence_lines, write_recurrences
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import how_unusual
@@ -208,6 +209,18 @@ def test_communities_are_told_with_verdict_and_evidence(run):
         "distance_inequality_ratio": 0.9,
     }
     assert listing["other"] == []
+
+
+def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path):
+    outcome = make_outcome(tmp_path, NAMES)
+    found = outcome.result.consistency
+    known = replace(found.pattern(1, len(NAMES)), name="tool mark", members=9, images=150)
+    consistency = replace(found, matches=(PatternMatch(known, 2, ()),))
+    outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
+    write_recurrences(tmp_path, [outcome], [], [], [])
+    (entry,) = json.loads((tmp_path / "groups.json").read_text())["part"]
+    assert (entry["name"], entry["members"], entry["patches"]) == ("tool mark", [], [])
+    assert entry["previous_batch"] == {"members": 9, "images": 150}
 
 
 def test_metrics_say_how_the_threshold_did(run):

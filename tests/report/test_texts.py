@@ -15,7 +15,6 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
 from codegraph_jax.report.wording import chance, rarity
 from codegraph_jax.scoring.threshold import calibrate
-from tests.report.browser import opened_browser
 from tests.report.fakes import make_outcome
 from tests.report.test_page import NAMES
 
@@ -123,11 +122,6 @@ def test_warnings_and_alarms_are_known():
     assert len({re.sub(r"\d+", "", warning) for warning in warnings}) == 3, "one of each kind"
     assert all(known_sentence(warning, "report") for warning in warnings)
     assert all(known_sentence(words.format(" since part 1024"), "line") for pair in WORDS.values() for words in pair)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from opened_browser()
 
 
 def test_the_report_speaks_german(browser, tmp_path):

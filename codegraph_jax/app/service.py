@@ -1,0 +1,365 @@
+"""What the app does: starts and repeats runs, saves banks, keeps lines; `app.server` has the routes to it."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+from pydantic import AfterValidator, BaseModel, Field
+
+from codegraph_jax.app.folders import Folders, Named, Place, Text, place_of
+from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
+from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
+from codegraph_jax.app.state import HOME, KINDS, State
+from codegraph_jax.core.files import write_json, write_text
+from codegraph_jax.core.names import file_stem, printable
+
+BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
+"""Directories below the results."""
+COMPARED, REVIEWS, AREAS = "compared", "reviews", "areas"
+"""Directories of the state: the page of the last comparison, the answers of a run, and the areas that it excludes."""
+SET_BY_APP = ("review", "data.root", "data.add", "bank.")
+"""Settings that the page does not change."""
+
+
+def _json_value(value: Any) -> Any:
+    """The value, if it can be sent as JSON again."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError("is not a JSON value of valid text and finite numbers") from None
+    return value
+
+
+Side = Annotated[int, Field(ge=1, le=1_000_000)]
+Coordinate = Annotated[float, Field(ge=-1_000_000, le=1_000_000, allow_inf_nan=False)]
+Corners = Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=3, max_length=1000)]
+
+
+class Estimate(Place):
+    """A folder, and the settings on which the time depends."""
+
+    network: str = Field("", pattern=r"^(\w[\w.-]*)?$", max_length=200)
+    size: int = Field(0, ge=0, le=4096)
+    fit: Literal["", "squeeze", "pad", "tile", "auto"] = ""
+
+
+class Areas(BaseModel):
+    """Areas that are not inspected, in pixels of a photo of this width and height."""
+
+    excluded: list[Corners] = Field(min_length=1, max_length=100)
+    size: tuple[Side, Side]
+
+
+class Start(Estimate):
+    """A new inspection; `answers` names a run whose answers are applied."""
+
+    bank: str = ""
+    answers: str = ""
+    false_alarms: Literal["", "low", "normal", "high"] = ""
+    roi: Text = Field("", max_length=4096)
+    areas: Areas | None = None
+    more: Text = Field("", max_length=4000)
+
+
+class Pair(BaseModel):
+    """Two runs to compare."""
+
+    runs: tuple[str, str]
+
+
+class ReviewText(BaseModel):
+    """The text of a review.json."""
+
+    text: Text
+
+
+class NewLine(Place):
+    """A new line, with the folder that it watches."""
+
+    bank: str
+
+
+class Change(BaseModel):
+    """An answer in a report; None removes it."""
+
+    kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
+    key: Text = Field(max_length=1000)
+    value: Annotated[Any, AfterValidator(_json_value)]
+
+
+class Changes(BaseModel):
+    """Answers in a report."""
+
+    changes: list[Change] = Field(max_length=100_000)
+
+
+class Service:
+    """The state that all requests share, and the actions on it.
+
+    Args:
+        home: the directory of results.
+    """
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.state = State(home / HOME / "app.sqlite")
+        self.folders = Folders(self.state, home / UPLOADS)
+        self.runs, self.jobs = Runs(home), Jobs(self.state, home)
+        self._estimates: dict[str, Any] = {}
+        self._estimating = Lock()
+
+    # ---- runs ----
+
+    def overview(self) -> dict[str, Any]:
+        """Runs, banks, lines and folders, for the page."""
+        recent = [path for path in self.state.recent_folders() if Path(path).is_dir()]
+        return {
+            "home": printable(str(self.home)),
+            "runs": self.runs.listed(self._last_jobs(), self.state.names()),
+            "banks": self.banks(),
+            "lines": self.lines(),
+            "roots": self.folders.roots(),
+            "recent": [{"place": place_of(path), "name": printable(path)} for path in recent],
+        }
+
+    def about(self, run: str) -> dict[str, Any]:
+        """Facts about a run.
+
+        Raises:
+            RunError: there is none of that name.
+        """
+        if found := self.runs.about(run, self._last_jobs().get(run)):
+            return found | {"name": self.state.names().get(run) or printable(run)}
+        raise RunError(f"no run has the name {printable(run)!r}")
+
+    def log(self, run: str) -> dict[str, str]:
+        """The end of the output of a run."""
+        job = self._last_jobs().get(run)
+        return {"text": self.jobs.log(job["id"]) if job else ""}
+
+    def start(self, wanted: Start) -> dict[str, str]:
+        """Adds a run to the queue; returns its name."""
+        folder = wanted.chosen
+        self.folders.require_opened(folder)
+        words = [f"--config.data.root={folder}"]
+        if wanted.bank:
+            words = ["inspect", str(self._bank(wanted.bank)), *words]
+        else:
+            short = {"backbone": wanted.network, "size": wanted.size, "fit": wanted.fit}
+            short |= {"false-alarms": wanted.false_alarms}
+            if wanted.answers:
+                short["review"] = self.runs.review(wanted.answers)
+            words = ["detect", *words, *(f"--{flag}={value}" for flag, value in short.items() if value)]
+        more = more_flags(wanted.more)
+        if wanted.roi and wanted.areas:
+            raise RunError("areas were drawn, and a file with areas was named; remove one of them")
+        run = self._new_run(Path(folder).name or "photos", "-inspected" if wanted.bank else "")
+        roi = os.path.expanduser(wanted.roi)  # noqa: PTH111
+        if wanted.areas:
+            roi = str(self._file_of(run, AREAS))
+            write_json(roi, wanted.areas.model_dump())
+        words += [f"--roi={roi}"] if roi else []
+        words += ["--config.report.files=page,heatmaps,masks,coco,maps", *more]
+        self.state.open_folder(folder, used=True)
+        self.jobs.add(words[0], run, [*words, f"--workdir={self.home / run}"])
+        return {"run": run}
+
+    def demo(self) -> dict[str, str]:
+        """Draws parts and inspects them; returns the name of the run."""
+        run = self._new_run("demo")
+        self.jobs.add("detect", run, ["demo", "--config.state=keep", f"--workdir={self.home / run}"])
+        return {"run": run}
+
+    def resume(self, run: str) -> None:
+        """Starts the last command of a run again, which goes on from its saved state."""
+        self.runs.workdir(run)
+        self._require_idle(run)
+        job = self._last_jobs().get(run)
+        if job is None:
+            raise RunError(f"{printable(run)!r} was started in a terminal: start the same command again there")
+        self.jobs.add(job["kind"], run, job["words"])
+
+    def rename(self, run: str, wanted: Named) -> None:
+        """Gives a run a name; its directory stays."""
+        self.runs.workdir(run)
+        self.state.name(run, wanted.name.strip() or run)
+
+    def delete(self, run: str) -> None:
+        """Deletes what a run has written, and everything that the app knows about it."""
+        self._require_idle(run)
+        self.runs.delete(run)
+        self.state.forget(run)
+        for directory in (REVIEWS, AREAS):
+            self._file_of(run, directory).unlink(missing_ok=True)
+
+    def answers(self, run: str, since: Annotated[int, Interval(ge=0, lt=2**63)] = 0) -> dict[str, Any]:
+        """Answers that are newer than a revision."""
+        # the revision is read first: an answer that comes in between is sent twice, not lost
+        return {"revision": self.state.revision(), "answers": self.state.answers(run, since)}
+
+    def answer(self, run: str, wanted: Changes) -> dict[str, int]:
+        """Stores answers."""
+        self.runs.workdir(run)
+        return {"revision": self.state.answer(run, [(one.kind, one.key, one.value) for one in wanted.changes])}
+
+    def review(self, run: str, wanted: ReviewText) -> None:
+        """Applies the answers: the run decides again."""
+        self._require_idle(run)
+        path = self._file_of(run, REVIEWS)
+        write_text(path, wanted.text)
+        self._repeat(run, "review", f"--review={path}")
+
+    def save_bank(self, run: str, wanted: Named) -> dict[str, str]:
+        """Saves a reference bank of a run; returns its file name."""
+        self._require_idle(run)
+        name = f"{file_stem(wanted.name.strip() or run)}.safetensors"
+        (self.home / BANKS).mkdir(exist_ok=True)
+        self._repeat(run, "bank", f"--save-bank={self.home / BANKS / name}")
+        return {"bank": name}
+
+    def compare(self, wanted: Pair) -> None:
+        """Writes the page on what changed between two runs."""
+        pair = [str(self.runs.workdir(run)) for run in wanted.runs]
+        ended = _child("codegraph_jax", "compare", *pair, f"--workdir={self.home / HOME / COMPARED}")
+        if ended.returncode:
+            raise RunError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
+
+    def estimate(self, wanted: Estimate) -> Any:
+        """The estimate of a run, computed once in a process of its own."""
+        folder = wanted.chosen
+        self.folders.require_opened(folder)
+        words = [folder, wanted.network, str(wanted.size), wanted.fit]
+        with self._estimating:
+            if (known := json.dumps(words)) not in self._estimates:
+                self._estimates[known] = _estimated(words)
+            return self._estimates[known]
+
+    def _last_jobs(self) -> dict[str, dict[str, Any]]:
+        """The last job of each run."""
+        return {job["run"]: job for job in self.state.jobs()}
+
+    def _new_run(self, stem: str, suffix: str = "") -> str:
+        """Makes the directory of a new run and returns its name; the list shows the name of the photos' folder."""
+        title, plain = printable(stem), file_stem(printable(stem))
+        run = self.runs.free_name(plain + suffix, {*self._last_jobs(), BANKS, LINES, UPLOADS})
+        (self.home / run).mkdir()
+        self.state.name(run, title + run.removeprefix(plain))
+        return run
+
+    def _file_of(self, run: str, directory: str) -> Path:
+        """A file of the state that belongs to a run."""
+        (self.home / HOME / directory).mkdir(exist_ok=True)
+        return self.home / HOME / directory / f"{file_stem(run)}.json"
+
+    def _require_idle(self, run: str) -> None:
+        """Refuses to change a run that is under way."""
+        if self.about(run)["state"] in UNDER_WAY:
+            raise RunError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
+
+    def _repeat(self, run: str, kind: str, *flags: str) -> None:
+        """Runs the command of a finished run again in the same directory."""
+        words = without(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
+        reviews = [path for path in (self._file_of(run, REVIEWS), self.home / run / REVIEW) if path.is_file()]
+        if kind != "review" and reviews:
+            flags = (*flags, f"--review={reviews[0]}")
+        self.jobs.add(kind, run, [*words, *flags, f"--workdir={self.home / run}"])
+
+    # ---- banks and lines ----
+
+    def banks(self) -> list[dict[str, Any]]:
+        """Reference banks, newest first."""
+        found = []
+        with suppress(OSError):
+            for path in (self.home / BANKS).glob("*.safetensors"):
+                status = path.stat()
+                found.append({"bank": path.name, "name": path.stem, "date": status.st_mtime, "bytes": status.st_size})
+        return sorted(found, key=lambda bank: bank["date"], reverse=True)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Lines that the app has started, newest first."""
+        found = []
+        for run, job in self._last_jobs().items():
+            if job["kind"] == LINE:
+                words = dict(word.removeprefix("--").partition("=")[::2] for word in job["words"] if "=" in word)
+                address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
+                found.append(
+                    {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
+                     "address": address, "date": job["created"], "bank": Path(job["words"][1]).stem,
+                     "folder": printable(words.get("config.watch.root", ""))}
+                )  # fmt: skip
+        return sorted(found, key=lambda line: line["date"], reverse=True)
+
+    def add_line(self, wanted: NewLine) -> dict[str, str]:
+        """Starts a new line on a free port of this computer; returns its name."""
+        bank = self._bank(wanted.bank)
+        words = ["serve", str(bank), "--port=0"]
+        if folder := wanted.chosen:
+            self.folders.require_opened(folder)
+            words.append(f"--config.watch.root={folder}")
+        stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self._last_jobs())
+        while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():
+            number += 1
+        self.jobs.add(LINE, line := f"{stem}-{number}", [*words, f"--workdir={self.home / line}"])
+        return {"line": line}
+
+    def change_line(self, name: str, action: Literal["start", "stop"]) -> None:
+        """Starts or stops a line."""
+        line = f"{LINES}/{name}"
+        job = self._last_jobs().get(line)
+        if job is None or job["kind"] != LINE:
+            raise RunError(f"no line has the name {printable(name)!r}")
+        if action == "stop":
+            self.jobs.cancel(line)
+        elif job["state"] not in UNDER_WAY:
+            self.jobs.add(LINE, line, job["words"])
+
+    def _bank(self, name: str) -> Path:
+        """The file of a bank."""
+        if any(bank["bank"] == name for bank in self.banks()):
+            return self.home / BANKS / name
+        raise RunError(f"no reference bank has the name {printable(name)!r}")
+
+
+def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module of this package to its end, in at most two minutes."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", module, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+            env=environment(), encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess([], 1, "", str(error))
+
+
+def _estimated(words: Sequence[str]) -> Any:
+    try:
+        return json.loads(_child("codegraph_jax.app.estimate", *words).stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return {"problem": "The time cannot be estimated."}
+
+
+def more_flags(text: str) -> list[str]:
+    """Further flags of a run.
+
+    Raises:
+        RunError: a word is not a setting with a value, or the app sets it itself.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise RunError(f"further settings: {error}") from None
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--config.") or not equals:
+            raise RunError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
+        if name.removeprefix("--config.").startswith(SET_BY_APP):
+            raise RunError(f"further settings: {name} is set by the app")
+    return words

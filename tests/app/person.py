@@ -1,0 +1,87 @@
+"""The app's server in a thread, and what a person does with its pages in a browser."""
+
+import json
+import threading
+from contextlib import contextmanager
+
+import uvicorn
+
+from codegraph_jax.app import main as app_main
+from codegraph_jax.app.server import create_app
+from tests.app.conftest import KEY
+from tests.report.browser import Browser
+from tests.support.waiting import wait_until
+
+
+@contextmanager
+def served(home, key=KEY):
+    """Serves a directory of results; gives the application and its address."""
+    place = app_main._bound()
+    app = create_app(home, key)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+    thread.start()
+    try:
+        yield app, f"http://127.0.0.1:{place.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(40)
+        place.close()
+
+
+class Person:
+    """What a person does with the page."""
+
+    def __init__(self, browser: Browser, address: str):
+        self.browser, self.address = browser, address
+
+    def until(self, condition, seconds=60):
+        wait_until(lambda: self.holds(condition), seconds, condition)
+
+    def holds(self, condition):
+        """Whether a condition is true; false while a page is loaded."""
+        try:
+            return self.browser.evaluate(f"Boolean({condition})")
+        except RuntimeError:
+            return False
+
+    def enter(self, key=KEY):
+        self.browser.visit(f"{self.address}?key={key}")
+        self.until("document.querySelector('main h2')")
+
+    def go(self, place, found):
+        """Opens a page of the app and waits until an element is there."""
+        self.browser.evaluate(f"location.hash = {json.dumps(place)}")
+        self.until(f"document.querySelector({json.dumps(found)})")
+
+    def click(self, text):
+        found = f"[...document.querySelectorAll('button, a')].find((one) => one.textContent === {json.dumps(text)})"
+        self.until(found)
+        self.browser.evaluate(f"{found}.click()")
+
+    def choose(self, folder):
+        self.until("document.querySelector('.path input')")
+        self.browser.evaluate(f"document.querySelector('.path input').value = {json.dumps(str(folder))}")
+        self.click("Open")
+        self.until("document.querySelector('#contents h3')")
+
+    def set(self, selector, value):
+        self.browser.evaluate(
+            f"(input => {{ input.value = {json.dumps(value)}; input.dispatchEvent(new Event('change')); }})"
+            f"(document.querySelector({json.dumps(selector)}))"
+        )
+
+    def text(self, selector):
+        return self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+
+    def drag(self, selector, *corners):
+        """Presses the mouse in an element at the first corner, as shares of its sides, and releases it at the last."""
+        self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{ block: 'center' }})")
+        box = self.browser.evaluate(
+            f"(({{left, top, width, height}}) => [left, top, width, height])"
+            f"(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
+        points = [(box[0] + x * box[2], box[1] + y * box[3]) for x, y in corners]
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*points, points[-1]]):
+            self.browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)

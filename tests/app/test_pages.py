@@ -1,0 +1,147 @@
+"""The pages of the app in a browser, over runs that were written before: charts, areas that are drawn, and barriers."""
+
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from codegraph_jax.app import service
+from codegraph_jax.data.roi import Roi
+from tests.app.conftest import write_run
+from tests.app.person import Person, served
+from tests.support.accessibility import barriers_by_colours
+
+ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
+
+
+@pytest.fixture
+def person(browser, home, monkeypatch):
+    """A person before the app, which starts no processes."""
+    monkeypatch.setattr(service, "_estimated", lambda words: ESTIMATE)
+    with served(home) as (app, address):
+        app.state.service.jobs._launch = lambda job: None
+        browser.view(1200, 900)
+        somebody = Person(browser, address)
+        somebody.service = app.state.service
+        yield somebody
+
+
+@pytest.fixture
+def photos(tmp_path):
+    place = tmp_path / "parts"
+    place.mkdir()
+    for i in range(14):
+        Image.new("RGB", (80, 60) if i else (160, 120), (10 * i, 90, 90)).save(place / f"part {i:02d}.png")
+    return place
+
+
+def named(home, run, day, *groups):
+    """A run of three photos on a day, with groups: (name, number of photos)."""
+    workdir = write_run(home, run)
+    entries = [{"name": name, "verdict": "defect", "members": ["x"] * count} for name, count in groups]
+    (workdir / "groups.json").write_text(json.dumps({"part": entries}))
+    os.utime(workdir / "manifest.json", (86_400 * day, 86_400 * day))
+
+
+def test_charts_and_a_table_of_what_recurs(person, home):
+    named(home, "third", 30, ("tool mark", 1), ("rust", 3))
+    named(home, "first", 10, ("tool mark", 2))
+    named(home, "second", 20, ("tool mark", 0), ("", 2))
+    person.enter()
+    person.until("document.querySelectorAll('.recurs figure').length === 2")
+    figures = person.browser.evaluate(
+        "[...document.querySelectorAll('.recurs figcaption')].map((one) => one.textContent)"
+    )
+    assert figures == ["tool mark defect1 of 3 photos; before, on Jan 21: 0 of 3", "rust defect3 of 3 photos"]
+    bars = person.browser.evaluate(
+        "[...document.querySelectorAll('.recurs figure:first-child rect')].map((one) => one.height.baseVal.value)"
+    )
+    assert [round(height / 70, 2) for height in bars] == [0.67, 0.02, 0.33]
+    label = person.browser.evaluate("document.querySelector('.recurs svg').getAttribute('aria-label')")
+    assert label == "tool mark: 1 of 3 photos; before, on Jan 21: 0 of 3"
+    rows = person.browser.evaluate(
+        "[...document.querySelectorAll('#recurs tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    assert rows == [
+        ["Name", "first", "second", "third"], ["tool mark", "2 of 3", "0 of 3", "1 of 3"], ["rust", "–", "–", "3 of 3"],
+    ]  # fmt: skip
+    assert person.browser.problems == []
+
+
+def areas(person):
+    return person.browser.evaluate("[...document.querySelectorAll('.corners input')].map((input) => input.value)")
+
+
+def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
+    write_run(home, "earlier")
+    person.enter()
+    person.go("#/new", ".path input")
+    person.choose(photos)
+    person.until("document.querySelector('.strip button')")
+    person.browser.evaluate("document.querySelector('.strip button:nth-child(2)').click()")
+    person.until("document.querySelector('.drawing img')?.complete")
+    svg = ".drawing svg"
+    person.drag(svg, (0.25, 0.25), (0.4, 0.5), (0.5, 0.75))
+    assert areas(person) == ["20,15 40,15 40,45 20,45"]
+    for corner in ((0.6, 0.1), (0.9, 0.1), (0.9, 0.5), (0.605, 0.1)):
+        person.drag(svg, corner)
+    assert areas(person)[1:] == ["48,6 72,6 72,30"]
+    person.click("Undo")
+    assert len(areas(person)) == 1 and person.holds("document.querySelector('.drawing polyline')")
+    person.click("Clear")
+    assert areas(person) == [] and not person.holds("document.querySelector('.drawing polyline')")
+    person.click("Undo")
+    person.click("Undo")
+    person.set(".drawing ~ .row input", "0,0 80,0 0,61")
+    assert len(areas(person)) == 1, "a corner outside of the photo"
+    person.set(".drawing ~ .row input", "0,0 80,0 0,60")
+    assert areas(person) == ["20,15 40,15 40,45 20,45", "0,0 80,0 0,60"]
+    person.set(".corners li:first-child input", "20,20 40,20 40,45 20,45")
+    # on a photo of another size the areas are stretched, not lost
+    person.browser.evaluate("document.querySelector('.strip button').click()")
+    assert areas(person)[0] == "20,20 40,20 40,45 20,45"
+    assert person.text("#areas summary") == "Areas that are not inspected: 2"
+    assert barriers_by_colours(person.browser) == []
+    person.browser.evaluate("document.querySelector('.corners li:last-child button').click()")
+    person.click("Start the inspection")
+    person.until("location.hash === '#/run/parts'")
+    assert person.browser.problems == []
+    (file,) = (home / ".app" / "areas").iterdir()
+    inspected = Roi.load(str(file)).each(["any.png"])[0](80, 60)
+    assert not inspected[20:45, 20:40].any() and inspected.sum() >= 80 * 60 - 21 * 26
+    (job,) = person.service.state.jobs()
+    assert f"--roi={file}" in job["words"]
+
+
+def test_pages_without_barriers(person, home, photos):
+    browser = person.browser
+    person.enter()
+    assert barriers_by_colours(browser) == []  # without runs
+    named(home, "second", 20, ("tool mark", 1))
+    named(home, "first", 10, ("tool mark", 2))
+    (home / "stopped" / ".resume").mkdir(parents=True)
+    (home / "banks").mkdir()
+    (home / "banks" / "parts.safetensors").write_bytes(b"")
+    person.enter()
+    person.until("document.querySelectorAll('.runs > li').length === 3")
+    assert barriers_by_colours(browser) == []
+    person.click("Rename")
+    assert barriers_by_colours(browser) == []
+    person.click("Cancel")
+    person.go("#/banks", ".plainer")
+    assert barriers_by_colours(browser) == []
+    person.go("#/new/line/parts.safetensors", ".folders")
+    assert barriers_by_colours(browser) == []
+    person.click("Without a folder")
+    person.until("document.querySelector('[data-line]')")
+    assert barriers_by_colours(browser) == []
+    person.go("#/new", ".path input")
+    person.choose(photos)
+    person.until("/Network/.test(document.querySelector('#estimate').textContent)")
+    browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert barriers_by_colours(browser) == []
+    person.click("Start the inspection")
+    person.until("document.querySelector('.runs .wide')")
+    assert barriers_by_colours(browser) == []
+    assert browser.problems == []
