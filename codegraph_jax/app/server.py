@@ -28,6 +28,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.line.access_control import HEADERS, refusal
+from codegraph_jax.line.targets import require_targets, shown
 from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
@@ -75,9 +76,10 @@ class Start(Estimate):
 
 
 class NewLine(Place):
-    """A new line, with the folder that it watches."""
+    """A new line, with the folder that it watches and the targets of its results, separated by commas."""
 
     bank: str
+    send: str = Field("", max_length=4000)
 
 
 class Change(BaseModel):
@@ -202,7 +204,8 @@ class App:
                 found.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
                      "address": address, "date": job["created"], "bank": Path(job["words"][1]).stem,
-                     "folder": printable(words.get("config.watch.root", ""))}
+                     "folder": printable(words.get("config.watch.root", "")),
+                     "send": ", ".join(shown(text) for text in words.get("send", "").split(",") if text)}
                 )  # fmt: skip
         return sorted(found, key=lambda line: line["date"], reverse=True)
 
@@ -214,6 +217,12 @@ class App:
         if folder:
             self.folders.require_opened(folder)
             words.append(f"--config.watch.root={folder}")
+        if targets := [text.strip() for text in wanted.send.split(",") if text.strip()]:
+            try:
+                require_targets(targets)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+            words.append(f"--send={','.join(targets)}")
         stem, number, taken = file_stem(bank.stem), 1, set(self.last_jobs())
         while f"{LINES}/{stem}-{number}" in taken or (self.home / LINES / f"{stem}-{number}").exists():
             number += 1
