@@ -179,7 +179,8 @@
     section.hidden = !failed.length;
     $("[data-method=DELETE]", section).hidden = !failed.some((one) => one.refused || one.dropped);
     const lines = failed.map((one) => {
-      const kinds = ["waiting", "refused", "dropped"].filter((kind) => one[kind]).map((kind) => t(`results_${kind}`, { count: texts.number(one[kind]) }));
+      const kinds = [["results_waiting", one.waiting], ["results_refused", one.refused], ["results_dropped", one.dropped]]
+        .filter(([, count]) => count).map(([key, count]) => t(key, { count }));
       const parts = one.parts.join(", ") + (one.refused > one.parts.length ? " …" : "");
       return [`${one.target}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("refused_parts", { parts })]
         .filter(Boolean).join(" ");
