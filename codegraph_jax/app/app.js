@@ -236,7 +236,7 @@
 
   // ---- a new inspection, or the folder of a line ----
 
-  const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", settings: {}, drawing: nothingDrawn(), photo: 0 };
+  const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", send: "", settings: {}, drawing: nothingDrawn(), photo: 0 };
 
   async function openFolder(wanted) {
     const folder = await attempt(() => call("/api/open", wanted));
@@ -386,7 +386,7 @@
 
   async function startLine() {
     const place = chosen.folder?.place ?? "";
-    if (await attempt(() => call("/api/lines", { bank: chosen.line, place }))) location.hash = "#/lines";
+    if (await attempt(() => call("/api/lines", { bank: chosen.line, send: chosen.send, place }))) location.hash = "#/lines";
   }
 
   function newView() {
@@ -400,6 +400,8 @@
     const bank = (chosen.bank || chosen.line).replace(".safetensors", "");
     return [h("h2", {}, chosen.line ? t("line_folder", { bank }) : bank ? t("new_with", { bank }) : t("new")),
       chosen.line ? h("p", { className: "row" }, t("line_http"), button(t("without_folder"), () => { chosen.folder = null; startLine(); })) : null,
+      chosen.line ? h("label", { className: "path" }, t("send"), h("input", { type: "text", name: "send", value: chosen.send, spellcheck: false,
+        placeholder: "https://host/path, mqtt://host/topic, results.csv", oninput: (event) => { chosen.send = event.target.value; } })) : null,
       h("div", { className: folder ? "choose" : "" },
         folder && h("aside", {}, places(t("recent"), state.recent), places(t("places"), state.roots)),
         h("div", {},
@@ -477,6 +479,7 @@
       const on = ["waiting", "running"].includes(line.state);
       return h("li", { "data-line": line.name }, h("span", { className: "thumb" }),
         h("div", {}, h("h3", {}, h("bdi", {}, line.name)), h("p", { className: "facts" }, line.folder ? h("bdi", {}, t("watches", { folder: line.folder })) : t("only_http")),
+          line.send ? h("p", { className: "facts" }, h("bdi", {}, t("sends", { targets: line.send }))) : null,
           h("p", {}, on ? line.address ? t("line_on", { address: line.address }) : t("line_starting") : t(line.state === "failed" ? "line_failed" : "line_off"))),
         h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: line.address, target: "_blank", rel: "noopener" }, t("line_page")) : null,
           on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),

@@ -20,6 +20,7 @@ from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
 from codegraph_jax.app.state import HOME, KINDS, State
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.line.targets import require_targets, shown
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
@@ -82,9 +83,10 @@ class ReviewText(BaseModel):
 
 
 class NewLine(Place):
-    """A new line, with the folder that it watches."""
+    """A new line, with the folder that it watches and the targets of its results, separated by commas."""
 
     bank: str
+    send: Text = Field("", max_length=4000)
 
 
 class Change(BaseModel):
@@ -293,7 +295,8 @@ class Service:
                 found.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
                      "address": address, "date": job["created"], "bank": Path(job["words"][1]).stem,
-                     "folder": printable(words.get("config.watch.root", ""))}
+                     "folder": printable(words.get("config.watch.root", "")),
+                     "send": ", ".join(shown(text) for text in words.get("send", "").split(",") if text)}
                 )  # fmt: skip
         return sorted(found, key=lambda line: line["date"], reverse=True)
 
@@ -304,6 +307,12 @@ class Service:
         if folder := wanted.chosen:
             self.folders.require_opened(folder)
             words.append(f"--config.watch.root={folder}")
+        if targets := [text.strip() for text in wanted.send.split(",") if text.strip()]:
+            try:
+                require_targets(targets)
+            except ValueError as error:
+                raise RunError(str(error)) from None
+            words.append(f"--send={','.join(targets)}")
         stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self._last_jobs())
         while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():
             number += 1

@@ -45,8 +45,8 @@ def refusal(scope: Scope, token: str, local: bool) -> Response | None:
     if origin and scope["method"] not in ("GET", "HEAD") and origin.partition("://")[2] != headers.get("host"):
         return _answer(403, "requests from other web sites are refused")
     if token and scope["path"] not in OPEN:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+        scheme, _, word = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(word.encode(), token.encode()):
             return _answer(401, "the token is missing or wrong", **{"WWW-Authenticate": "Bearer"})
     return None
 

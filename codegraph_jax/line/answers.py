@@ -1,12 +1,14 @@
 """Response models of the line's HTTP server."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.line.part import Alarm, Part
+from codegraph_jax.line.targets import shown
 
+Text = Annotated[str, BeforeValidator(printable)]
+"""A file name, which need not be Unicode."""
 KEY = "identifies the part: a photo that is sent again with this key is the same part"
 FAILURE = "why the inspection failed"
 DECISION = "NOK: the part is flagged, or could not be inspected"
@@ -26,7 +28,13 @@ class RegionOut(BaseModel):
     group: int | None = Field(description="number of the bank's pattern that covers most of the region")
 
 
-class AlarmOut(BaseModel):
+class _Read(BaseModel):
+    """A response that is read from the attributes of an object."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class AlarmOut(_Read):
     """An alarm for the operator."""
 
     id: int
@@ -42,28 +50,28 @@ class AlarmOut(BaseModel):
     sheet: str | None = Field(description="URL path of the contact sheet")
 
 
-class DecisionOut(BaseModel):
+class DecisionOut(_Read):
     """The decision on a part, for a controller."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid")  # a `PartOut` is no decision
 
     id: int
-    key: str = Field(description=KEY)
-    name: str
+    key: Text = Field(description=KEY)
+    name: Text
     status: Literal["inspected", "failed"]
     failure: str = Field(description=FAILURE)
     decision: Literal["OK", "NOK"] = Field(description=DECISION)
     score: float | None
 
 
-class PartOut(BaseModel):
+class PartOut(_Read):
     """One part and its verdict; fields that scores.json also has mean the same."""
 
     id: int
-    key: str = Field(description=KEY)
-    name: str
+    key: Text = Field(description=KEY)
+    name: Text
     decision: Literal["OK", "NOK"] = Field(description=DECISION)
-    path: str = Field(description="file of the photo on the server")
+    path: Text = Field(description="file of the photo on the server")
     received_at: str = Field(description="ISO 8601, UTC")
     inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
     status: Literal["inspected", "failed"]
@@ -86,6 +94,18 @@ class PartOut(BaseModel):
     alarms: list[AlarmOut]
 
 
+class Message(BaseModel):
+    """A result that the line sends to its targets."""
+
+    delivery: str = Field(description="identifies the message: one that is sent again has the same text here")
+    event: Literal["part", "answer", "acknowledgement"] = Field(
+        description="part: a verdict; answer: the operator's answer to a part; acknowledgement: of an alarm"
+    )
+    replaces: int | None = Field(description="number of an earlier part whose verdict this one replaces")
+    part: PartOut | None = Field(description="the part at the time of sending")
+    alarm: AlarmOut | None = Field(description="the alarm that was acknowledged")
+
+
 class ScoreOut(BaseModel):
     """A point of a chart."""
 
@@ -101,6 +121,17 @@ class Problem(BaseModel):
     detail: str
 
 
+class UndeliveredOut(_Read):
+    """Results that a target has not accepted."""
+
+    target: Annotated[str, BeforeValidator(shown)]
+    waiting: int = Field(description="results that are sent as soon as possible")
+    refused: int = Field(description="results that are sent again only on request")
+    dropped: int = Field(description="results that were dropped, since 100,000 were waiting")
+    parts: list[int] = Field(description="numbers of the first refused parts")
+    error: str = Field(description="the last error; empty if nothing has failed")
+
+
 class Summary(BaseModel):
     """Counts of the line."""
 
@@ -110,56 +141,4 @@ class Summary(BaseModel):
     waiting: int = Field(description="photos that wait for inspection")
     alarms: int = Field(description="number of the last alarm")
     last: int = Field(description="number of the last part")
-
-
-def alarm_out(alarm: Alarm) -> AlarmOut:
-    """The response for an alarm."""
-    sheet = f"/alarms/{alarm.id}/sheet" if alarm.kind == "recurrence" else None
-    return AlarmOut.model_validate(
-        {
-            name: getattr(alarm, name)
-            for name in ("id", "part", "raised_at", "kind", "acknowledgement", "subject", "message")
-        }
-        | {"parts": list(alarm.parts), "sheet": sheet}
-    )
-
-
-def part_out(part: Part) -> PartOut:
-    """The response for a part."""
-    names = (
-        "id", "key", "name", "path", "received_at", "inspected_at", "status", "failure", "bank", "p_value", "threshold",
-        "flagged", "width", "height", "seconds", "answer",
-    )  # fmt: skip
-    return PartOut.model_validate(
-        {name: getattr(part, name) for name in names}
-        | {
-            "decision": _decision(part),
-            "verdict": part.verdict,
-            # file names need not be Unicode
-            "key": printable(part.key),
-            "name": printable(part.name),
-            "path": printable(part.path),
-            "score": part.score,
-            "peak_position": list(part.peak_position),
-            "patterns": list(part.patterns),
-            "regions": list(part.regions),
-            "alarms": [alarm_out(alarm) for alarm in part.alarms],
-        }
-    )
-
-
-def decision_out(part: Part) -> DecisionOut:
-    """The response for a controller."""
-    return DecisionOut(
-        id=part.id,
-        key=printable(part.key),
-        name=printable(part.name),
-        status="inspected" if part.status == "inspected" else "failed",
-        failure=part.failure,
-        decision=_decision(part),
-        score=part.score,
-    )
-
-
-def _decision(part: Part) -> Literal["OK", "NOK"]:
-    return "OK" if part.status == "inspected" and part.flagged is False else "NOK"
+    undelivered: list[UndeliveredOut]

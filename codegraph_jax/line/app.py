@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -18,13 +18,12 @@ from codegraph_jax.line.access_control import HEADERS, LOOPBACK, refusal
 from codegraph_jax.line.answers import (
     AlarmOut,
     DecisionOut,
+    Message,
     PartOut,
     Problem,
     ScoreOut,
     Summary,
-    alarm_out,
-    decision_out,
-    part_out,
+    UndeliveredOut,
 )
 from codegraph_jax.line.inspector import AnswerError, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
@@ -33,6 +32,7 @@ from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
+T = TypeVar("T")
 LAST_NUMBER = 2**63 - 1
 """Largest integer in SQLite."""
 BINARY = {"type": "string", "format": "binary"}
@@ -216,30 +216,22 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
     @app.get("/parts/{part}", response_model=PartOut | DecisionOut, responses=REFUSALS | MISSING)
     def one(part: int, fields: Fields = "all") -> PartOut | DecisionOut:
         """One part."""
-        return _out(_part(ledger, part), fields)
+        return _out(_existing("part", part, ledger.get), fields)
 
-    @app.get(
-        "/parts/{part}/photo",
-        responses=REFUSALS | MISSING | {200: {"content": {"image/jpeg": {}}}},
-        response_class=Response,
-    )
+    @app.get("/parts/{part}/photo", responses=_content("image/jpeg"), response_class=Response)
     async def photo(part: int) -> Response:
         """The photo of a part, reduced in size."""
-        found = await run_in_threadpool(_part, ledger, part)
+        found = await run_in_threadpool(_existing, "part", part, ledger.get)
         try:
             data = await line.preview(found)
         except UnreadableImageError:
             raise RequestError(404, f"the photo of part {part} no longer exists or cannot be read") from None
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
-    @app.get(
-        "/parts/{part}/heatmap",
-        responses=REFUSALS | MISSING | {200: {"content": {"image/png": {}}}},
-        response_class=Response,
-    )
+    @app.get("/parts/{part}/heatmap", responses=_content("image/png"), response_class=Response)
     def heatmap(part: int) -> Response:
         """The anomaly map of a part, a small transparent PNG to lay over the photo."""
-        found = _part(ledger, part)
+        found = _existing("part", part, ledger.get)
         if found.heatmap is None:
             raise RequestError(404, f"part {part} has no anomaly map")
         return Response(found.heatmap, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -247,12 +239,12 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
 
 def _add_answer_routes(app: FastAPI, inspector: Inspector) -> None:
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
-    def answer(part: int, defective: bool) -> PartOut:
+    def answer(part: int, defective: bool) -> Any:
         """Sets the operator's answer. The bank stores it and applies it to similar parts."""
         return _answered(inspector, part, defective)
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
-    def take_back(part: int) -> PartOut:
+    def take_back(part: int) -> Any:
         """Takes back the last answer."""
         return _answered(inspector, part, None)
 
@@ -263,27 +255,19 @@ def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
     @app.put("/alarms/{alarm}/acknowledgement", response_model=AlarmOut, responses=REFUSALS | MISSING)
     def acknowledge(
         alarm: int, reason: Annotated[str, Query(min_length=1, max_length=500, description="the operator's reason")]
-    ) -> AlarmOut:
+    ) -> Any:
         """Acknowledges an alarm with a reason, such as a new batch. The same cause raises no further alarm."""
-        found = inspector.acknowledge(alarm, reason) if abs(alarm) <= LAST_NUMBER else None
-        if found is None:
-            raise RequestError(404, f"there is no alarm {alarm}")
-        return alarm_out(found)
+        return _existing("alarm", alarm, lambda number: inspector.acknowledge(number, reason))
 
     @app.get("/alarms", response_model=list[AlarmOut], responses=REFUSALS)
-    def alarms(limit: Annotated[int, Query(ge=1, le=1000)] = 20, before: Number = 0) -> list[AlarmOut]:
+    def alarms(limit: Annotated[int, Query(ge=1, le=1000)] = 20, before: Number = 0) -> Any:
         """The last alarms, newest first."""
-        return [alarm_out(alarm) for alarm in ledger.alarms(limit, before)]
+        return ledger.alarms(limit, before)
 
-    @app.get(
-        "/alarms/{alarm}/sheet",
-        responses=REFUSALS | MISSING | {200: {"content": {"image/png": {}}}},
-        response_class=FileResponse,
-    )
+    @app.get("/alarms/{alarm}/sheet", responses=_content("image/png"), response_class=FileResponse)
     def sheet(alarm: int) -> Response:
         """The contact sheet of a recurrence alarm."""
-        found = ledger.alarm(alarm) if abs(alarm) <= LAST_NUMBER else None
-        path = inspector.sheet(found) if found else None
+        path = inspector.sheet(_existing("alarm", alarm, ledger.alarm))
         if path is None:
             raise RequestError(404, f"there is no contact sheet for alarm {alarm}")
         return FileResponse(path, media_type="image/png")
@@ -294,15 +278,32 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
     registry.register(_LedgerCounters(ledger))
     waiting = Gauge("codegraph_waiting", "Photos that wait for inspection.", registry=registry)
     waiting.set_function(lambda: line.waiting)
+    undelivered = Gauge("codegraph_undelivered", "Results that a target has not accepted.", registry=registry)
+    undelivered.set_function(lambda: sum(one.waiting + one.refused for one in ledger.outbox.undelivered()))
     threshold = Gauge("codegraph_threshold", "Least score that is flagged.", registry=registry)
     threshold.set(inspector.bank.calibration.threshold)
 
     @app.get("/summary", response_model=Summary, responses=REFUSALS)
     def summary() -> Summary:
         """Counts of parts, waiting photos and alarms."""
-        return Summary(
-            **ledger.count(), waiting=line.waiting, alarms=ledger.last_alarm(), last=ledger.next_number() - 1
-        )
+        counts = {"waiting": line.waiting, "alarms": ledger.last_alarm(), "last": ledger.next_number() - 1}
+        return Summary.model_validate(ledger.count() | counts | {"undelivered": ledger.outbox.undelivered()})
+
+    @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
+    def send_again() -> Any:
+        """Sends the results that were not delivered again, at once."""
+        ledger.outbox.retry()
+        return ledger.outbox.undelivered()
+
+    @app.delete("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
+    def discard() -> Any:
+        """Deletes the messages that were refused; the parts stay."""
+        ledger.outbox.discard()
+        return ledger.outbox.undelivered()
+
+    @app.webhooks.post("result")
+    def result(message: Message) -> None:
+        """Each result, as it is sent to the targets of the line."""
 
     @app.get("/health", responses={503: {"model": Problem, "description": "verdicts cannot be recorded"}})
     def health() -> dict[str, str]:
@@ -319,12 +320,12 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
 
 
 def _add_pages(app: FastAPI) -> None:
-    for place, (file, kind) in {
-        "/": ("page.html", "text/html"),
-        "/page.css": ("page.css", "text/css"),
-        "/page.js": ("page.js", "text/javascript"),
-    }.items():
-        app.add_api_route(place, _static(file, kind), methods=["GET", "HEAD"], include_in_schema=False)
+    for path, file, kind in (
+        ("/", "page.html", "text/html"),
+        ("/page.css", "page.css", "text/css"),
+        ("/page.js", "page.js", "text/javascript"),
+    ):
+        app.add_api_route(path, _static(file, kind), methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/docs", _listing(app), include_in_schema=False)
 
 
@@ -336,8 +337,13 @@ def _unicode(header: str) -> str:
         return header
 
 
+def _content(kind: str) -> Responses:
+    """Responses of a request for a file of this media type."""
+    return REFUSALS | MISSING | {200: {"content": {kind: {}}}}
+
+
 def _out(part: Part, fields: str) -> PartOut | DecisionOut:
-    return decision_out(part) if fields == "decision" else part_out(part)
+    return (DecisionOut if fields == "decision" else PartOut).model_validate(part)
 
 
 def _answer(part: Part, fields: str) -> Response:
@@ -345,21 +351,19 @@ def _answer(part: Part, fields: str) -> Response:
     return Response(_out(part, fields).model_dump_json(), status, media_type="application/json")
 
 
-def _answered(inspector: Inspector, number: int, defective: bool | None) -> PartOut:
+def _answered(inspector: Inspector, number: int, defective: bool | None) -> Part:
     try:
-        part = inspector.answer(number, defective) if abs(number) <= LAST_NUMBER else None
+        return _existing("part", number, lambda part: inspector.answer(part, defective))
     except AnswerError as error:
         raise RequestError(409, str(error)) from None
-    if part is None:
-        raise RequestError(404, f"there is no part {number}")
-    return part_out(part)
 
 
-def _part(ledger: Ledger, number: int) -> Part:
-    part = ledger.get(number) if abs(number) <= LAST_NUMBER else None
-    if part is None:
-        raise RequestError(404, f"there is no part {number}")
-    return part
+def _existing(kind: str, number: int, find: Callable[[int], T | None]) -> T:
+    """The part or alarm of a number."""
+    found = find(number) if abs(number) <= LAST_NUMBER else None
+    if found is None:
+        raise RequestError(404, f"there is no {kind} {number}")
+    return found
 
 
 def _static(file: str, kind: str) -> Callable[[], Response]:
@@ -379,9 +383,9 @@ def _listing(app: FastAPI) -> Callable[[], Response]:
 
     def listing() -> Response:
         lines = ["All requests; /openapi.json has every field.", ""]
-        for place, operations in app.openapi()["paths"].items():
+        for path, operations in app.openapi()["paths"].items():
             for method, operation in operations.items():
-                lines.append(f"{method.upper():6} {place:24} {operation['description']}")
+                lines.append(f"{method.upper():6} {path:24} {operation['description']}")
         lines += ["", f"To inspect a part, {HOW_TO_SEND.replace('URL', '/parts')}"]
         return PlainTextResponse("\n".join(lines) + "\n")
 

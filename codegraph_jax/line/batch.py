@@ -30,10 +30,10 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
 
 def unreadable_part(path: str, name: str, reason: str) -> Part:
     """The row of an image that cannot be read."""
-    return replace(_blank(path, name), status="failed", failure=reason)
+    return _blank(path, name).failed(reason)
 
 
-def _place(path: str) -> str:
+def _absolute(path: str) -> str:
     """The absolute path of a photo; of an image without a file its name."""
     return os.path.abspath(path) if os.path.isfile(page_of(path)[0]) else path  # noqa: PTH100, PTH113
 
@@ -45,4 +45,4 @@ def _blank(path: str, name: str) -> Part:
         key, stamp = file_key(name, status, content), stamp_of(status)
     except (OSError, ValueError):  # the image has no file, or the file was removed
         key, content, stamp = name, "", ""
-    return replace(blank_part(key, name, _place(path)), content=content, stamp=stamp)
+    return replace(blank_part(key, name, _absolute(path)), content=content, stamp=stamp)

@@ -167,7 +167,7 @@ class Chart:
         if (self.tested - 1) % LAG == 0:
             self.limits = [*self.limits[-2:], self.current_limits(chance)]
         greatest = 1.0
-        for place, (length, windows) in enumerate(zip(LENGTHS, self.windows)):
+        for i, (length, windows) in enumerate(zip(LENGTHS, self.windows)):
             quarter = length // 4
             if (self.tested - 1) % quarter == 0:
                 windows.starts = [*windows.starts[-3:], part - 1]
@@ -177,7 +177,7 @@ class Chart:
             windows.sums = [*windows.sums[-11:], windows.open]
             windows.open = 0.0
             for kind, value in enumerate(windows.level_and_step(length)):
-                beyond = (abs(value) - self.accepted) / self.limits[0][place][kind]
+                beyond = (abs(value) - self.accepted) / self.limits[0][i][kind]
                 if kind == 0 and length >= CERTAIN_PARTS:
                     beyond = max(beyond, abs(value) / max(CERTAIN_MEAN, self.accepted + ACCEPTED_MARGIN))
                 if beyond > greatest:
@@ -213,9 +213,9 @@ class Chart:
 
     def restarted(self, values: Iterable[float], starts: list[int]) -> "Chart":
         """A chart with these values and starts, and the variances of this chart."""
-        own = array("d", sorted(values))
+        stored = array("d", sorted(values))
         return Chart(
-            own, starts, seen=len(own), after=starts[-1], limits=list(self.limits), accepted=self.accepted,
+            stored, starts, seen=len(stored), after=starts[-1], limits=list(self.limits), accepted=self.accepted,
             windows=[Windows(list(known.counts), list(known.squares)) for known in self.windows],
             squares=self.squares, products=self.products,
         )  # fmt: skip
@@ -281,8 +281,8 @@ class Drift:
         parts = list(passed)
         for name in subjects:
             chart = self.charts[name]
-            own = [values[name] for part, values in parts if part > chart.after and name in values]
-            self.charts[name] = chart.restarted(own, [*chart.starts, chart.after])
+            since = [values[name] for part, values in parts if part > chart.after and name in values]
+            self.charts[name] = chart.restarted(since, [*chart.starts, chart.after])
 
     def accept(self, subject: str, part: int, passed: Callable[[int], Passed]) -> None:
         """Accepts the change of an acknowledged alarm as usual, so that it raises no alarm again.
@@ -292,7 +292,7 @@ class Drift:
         Args:
             subject: the statistic.
             part: the part that raised the alarm.
-            passed: returns the parts after a given part.
+            passed: returns the parts after a number.
         """
         chart = self.charts.get(subject)
         if chart is None:
@@ -302,10 +302,10 @@ class Drift:
             return
         starts = [start for start in chart.starts if start != changes[-1]]
         parts = [(number, values[subject]) for number, values in passed(starts[-1]) if subject in values]
-        own = [value for _, value in parts]
+        used = [value for _, value in parts]
         if len(starts) == 1:
-            own += self._set_values.get(subject, [])
-        new = chart.restarted(own[-MAX_STORED:], starts)
+            used += self._set_values.get(subject, [])
+        new = chart.restarted(used[-MAX_STORED:], starts)
         changed = [new.rank(value) for number, value in parts if changes[-1] < number <= part]
         if changed:
             new.accepted = max(new.accepted, abs(float(np.mean(changed))))

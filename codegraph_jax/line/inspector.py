@@ -30,7 +30,7 @@ from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
-ALARMS, RECEIVED = OWN = ("alarms", "received")
+ALARMS, RECEIVED = WRITTEN = ("alarms", "received")
 """Directories below the workdir for contact sheets and for photos that were sent."""
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
@@ -136,8 +136,7 @@ class Inspector:
             part, picture = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
             if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                failed = replace(part, inspected_at=now(), status="failed", failure=TOO_MANY_ATTEMPTS)
-                return self.ledger.record(failed, replaces=replaces)
+                return self.ledger.record(part.failed(TOO_MANY_ATTEMPTS), replaces=replaces)
             self._begun.add(picture)
             recorded = None
             try:
@@ -166,8 +165,7 @@ class Inspector:
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            failed = replace(blank_part(key, name, path), status="failed", failure=reason, stamp=stamp)
-            return self.ledger.record(failed)
+            return self.ledger.record(replace(blank_part(key, name, path), stamp=stamp).failed(reason))
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
         began = time.perf_counter()
@@ -177,11 +175,10 @@ class Inspector:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
         except UnreadableImageError as error:
-            return _Scored(replace(part, inspected_at=now(), status="failed", failure=error.reason))
+            return _Scored(part.failed(error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", part.name)
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            return _Scored(replace(part, inspected_at=now(), status="failed", failure=reason))
+            return _Scored(part.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
         return replace(
             scored, part=replace(scored.part, inspected_at=now(), seconds=round(time.perf_counter() - began, 4))
         )
@@ -276,7 +273,7 @@ class Inspector:
             usual = (known or {}).get("usual", ())
             kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]
             # patch vectors of another backbone are not comparable
-            kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
+            kept = [(number, peaks) for number, peaks in kept if peaks.vectors.shape[1] == width]
             self._monitors = drift, RecurrenceMonitor(known, kept)
         return self._monitors
 

@@ -20,6 +20,8 @@ from typing import Any
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import delimiter, whole_file, with_commas
 from codegraph_jax.core.names import table_cell
+from codegraph_jax.line import outbox
+from codegraph_jax.line.outbox import Outbox
 from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
@@ -117,8 +119,8 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self._places = (str(self.path), f"{self.path}-wal")
+        self.path, self.outbox = Path(path), Outbox(self)
+        self._paths = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         # stays open and unused: SQLite deletes the -wal file when the last connection is closed
@@ -130,7 +132,7 @@ class Ledger:
                 # before the tables, so that a file of a killed start is recognised as a ledger
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-                connection.executescript(SCHEMA)
+                connection.executescript(SCHEMA + outbox.SCHEMA)
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
@@ -154,22 +156,21 @@ class Ledger:
 
     def find(self, key: str) -> Part | None:
         """The part with this key, or None."""
-        return next(iter(self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))), None)
+        return self._first("SELECT * FROM parts WHERE key = ?", _stored(key))
 
     def get(self, part: int) -> Part | None:
         """The part of this number, or None."""
-        return next(iter(self._select("SELECT * FROM parts WHERE id = ?", (part,))), None)
+        return self._first("SELECT * FROM parts WHERE id = ?", part)
 
     def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
-        """Names of the files that are recorded, given (name, `Part.stamp`) of each file."""
+        """Names of the files that are recorded, by (name, `Part.stamp`) of each file."""
         query = "SELECT 1 FROM parts WHERE name = ? AND stamp = ? LIMIT 1"
         with self._connection("read") as connection:
             return {name for name, stamp in files if connection.execute(query, (_stored(name), stamp)).fetchone()}
 
     def of_file(self, name: str) -> Part | None:
         """The last part recorded for a file of this name, or None."""
-        query = "SELECT * FROM parts WHERE name = ? AND stamp != '' ORDER BY id DESC LIMIT 1"
-        return next(iter(self._select(query, (_stored(name),))), None)
+        return self._first("SELECT * FROM parts WHERE name = ? AND stamp != '' ORDER BY id DESC LIMIT 1", _stored(name))
 
     def same_content(self, content: str, rest: str) -> list[Part]:
         """The last parts from files with this content whose key ends in `rest` after the name."""
@@ -190,33 +191,33 @@ class Ledger:
     def count(self) -> dict[str, int]:
         """Numbers of parts: `inspected`, `failed`, and `flagged` among the inspected ones."""
         query = "SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts"
-        (row,) = self._read(query)
+        (row,) = self.read(query)
         return {"inspected": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, newest first; arguments as for `latest`."""
-        rows = self._read(
+        rows = self.read(
             f"SELECT * FROM {ALARMS} WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
 
     def last_alarm(self) -> int:
         """The number of the last alarm; 0 if there is none."""
-        return int(self._read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
+        return int(self.read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
 
     def scores(self, count: int) -> list[tuple[int, float | None, float | None, bool | None]]:
         """Number, score, threshold and flag of the last parts, oldest first."""
-        rows = self._read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
+        rows = self.read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
         return [(row[0], row[1], row[2], None if row[3] is None else bool(row[3])) for row in reversed(rows)]
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number, or None."""
-        rows = self._read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
+        rows = self.read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
     def monitor(self, name: str) -> Any:
         """The saved state of a monitor, or None."""
-        rows = self._read("SELECT state FROM monitors WHERE name = ?", (name,))
+        rows = self.read("SELECT state FROM monitors WHERE name = ?", (name,))
         return _json(rows[0][0]) if rows else None
 
     def passed(self, after: int, most: int) -> list[tuple[int, Mapping[str, float]]]:
@@ -227,11 +228,11 @@ class Ledger:
             most: greatest number of parts.
         """
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
-        return [(row[0], _json(row[1])) for row in self._read(query, (after, most))]
+        return [(row[0], _json(row[1])) for row in self.read(query, (after, most))]
 
     def peak_patches(self, most: int) -> list[tuple[int, bytes]]:
         """(part, bytes) of the last parts with peak patches, in order."""
-        rows = self._read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (most,))
+        rows = self.read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (most,))
         return [(row[0], row[1]) for row in reversed(rows)]
 
     def record(
@@ -258,7 +259,7 @@ class Ledger:
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
         """
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
             cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(ended),))
             for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
@@ -280,9 +281,10 @@ class Ledger:
                     "DELETE FROM peak_patches WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
                     (forget, json.dumps(list(keep))),
                 )
-            for name, state in (monitors or {}).items():
-                cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
+            _save_states(cursor, monitors or {})
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
+            self.outbox.add(cursor, "part", number, replaces)
+        self.outbox.wake(False)
         return self._with_alarms(_part(row))
 
     def acknowledge(self, alarm: int, reason: str, acknowledged_at: str, monitors: Mapping[str, Any]) -> None:
@@ -294,10 +296,11 @@ class Ledger:
             acknowledged_at: ISO 8601 in UTC.
             monitors: state by monitor.
         """
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?)", (alarm, reason, acknowledged_at))
-            for name, state in monitors.items():
-                cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
+            _save_states(cursor, monitors)
+            self.outbox.add(cursor, "acknowledgement", alarm)
+        self.outbox.wake(False)
 
     def begin_attempt(self, photo: str) -> int:
         """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
@@ -308,23 +311,19 @@ class Ledger:
         Raises:
             LedgerUnavailableError: as for `record`.
         """
-        with self._writing, self._transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO attempts VALUES (?, 1) ON CONFLICT (photo) DO UPDATE SET count = count + 1",
-                (_stored(photo),),
-            )
-            row = cursor.execute("SELECT count FROM attempts WHERE photo = ?", (_stored(photo),)).fetchone()
-        return int(row[0])
+        with self.transaction() as cursor:
+            query = "INSERT INTO attempts VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
+            return int(cursor.execute(query, (_stored(photo),)).fetchone()[0])
 
     def clear_attempts(self, photo: str) -> None:
         """Resets the attempts to inspect a photo; errors as for `record`."""
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(photo),))
 
     def move(self, part: Part) -> None:
         """Updates key, name, path and stamp of a part whose file was renamed or touched."""
         values = (*map(_stored, (part.key, part.name, part.path)), part.stamp, part.id)
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, stamp = ? WHERE id = ?", values)
 
     def answer(self, part: int, answer: str, bank: str) -> None:
@@ -335,16 +334,18 @@ class Ledger:
             answer: `good`, `defective`, or empty if it was taken back.
             bank: name of the bank from now on; the monitors treat its scores as those of the bank before.
         """
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, part))
-            cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('bank', ?)", (json.dumps(bank),))
+            _save_states(cursor, {"bank": bank})
+            self.outbox.add(cursor, "answer", part)
+        self.outbox.wake(False)
 
     def record_all(self, parts: Iterable[Part]) -> None:
         """Writes parts in one transaction, without monitors; errors as for `record`.
 
         Rows with the same key are replaced and keep their numbers.
         """
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             for part in parts:
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
@@ -358,7 +359,7 @@ class Ledger:
         Raises:
             LedgerUnavailableError: the ledger cannot be written now.
         """
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             query = "SELECT path, content FROM inbox WHERE key = ?"
             earlier = cursor.execute(query, (_stored(key),)).fetchone()
             if earlier and (earlier["content"] != content or Path(_text(earlier["path"])).exists()):
@@ -369,17 +370,17 @@ class Ledger:
 
     def drop(self, key: str) -> None:
         """Removes a photo from the inbox; errors as for `receive`."""
-        with self._writing, self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
     def inbox(self) -> list[tuple[str, str, str, str]]:
         """(key, name, path, content) of the photos that wait for inspection, in order of arrival."""
-        rows = self._read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
+        rows = self.read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
         return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:
         """The number of the next part, if no other program writes to the ledger."""
-        rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
+        rows = self.read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
     def csv(self, form: str = "plain") -> Iterator[str]:
@@ -394,7 +395,7 @@ class Ledger:
         writer = csv.DictWriter(stream, COLUMNS, delimiter=delimiter(form))
         writer.writeheader()
         while True:
-            rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
+            rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
                 texts = {name: _text(row[name]) for name in ("key", "name", "path", "failure")}
                 texts["patterns"] = "; ".join(_json(row["patterns"]))
@@ -414,8 +415,8 @@ class Ledger:
 
     def check(self) -> None:
         """Tests whether the ledger can be written; errors as for `record`."""
-        with self._writing, self._transaction() as cursor:
-            cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('checked', ?)", (json.dumps(now()),))
+        with self.transaction() as cursor:
+            _save_states(cursor, {"checked": now()})
 
     def close(self) -> None:
         """Closes all connections; SQLite then merges the -wal file into the ledger."""
@@ -443,9 +444,9 @@ class Ledger:
         The files are not opened for this, since closing a file would release SQLite's locks of this process.
         """
         found: list[tuple[int, int] | None] = []
-        for place in self._places:
+        for path in self._paths:
             try:
-                status = os.stat(place)  # noqa: PTH116  called before every operation; takes half as long as pathlib
+                status = os.stat(path)  # noqa: PTH116  called before every operation; takes half as long as pathlib
                 found.append((status.st_dev, status.st_ino))
             except FileNotFoundError:
                 found.append(None)
@@ -486,8 +487,13 @@ class Ledger:
                     connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._connection("written") as connection:
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """A transaction, which is rolled back after an error.
+
+        Raises:
+            LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
+        """
+        with self._writing, self._connection("written") as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -498,15 +504,23 @@ class Ledger:
                     connection.rollback()
                 raise
 
-    def _read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+    def read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """The rows of a query.
+
+        Raises:
+            LedgerUnavailableError: the ledger cannot be read now.
+        """
         with self._connection("read") as connection:
             return connection.execute(query, values).fetchall()
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
-        return [self._with_alarms(_part(row)) for row in self._read(query, values)]
+        return [self._with_alarms(_part(row)) for row in self.read(query, values)]
+
+    def _first(self, query: str, value: object) -> Part | None:
+        return next(iter(self._select(query, (value,))), None)
 
     def _with_alarms(self, part: Part) -> Part:
-        rows = self._read(f"SELECT * FROM {ALARMS} WHERE part = ? ORDER BY id", (part.id,))
+        rows = self.read(f"SELECT * FROM {ALARMS} WHERE part = ? ORDER BY id", (part.id,))
         return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
 
 
@@ -521,6 +535,12 @@ def _stored(text: str) -> str | bytes:
 
 def _text(value: str | bytes) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
+    """Writes the states of monitors."""
+    rows = [(name, json.dumps(state)) for name, state in states.items()]
+    cursor.executemany("INSERT OR REPLACE INTO monitors VALUES (?, ?)", rows)
 
 
 def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:

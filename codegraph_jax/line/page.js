@@ -173,6 +173,25 @@
     return item;
   }
 
+  // results on their way are not shown, only those that a target has not accepted
+  function showUndelivered(targets) {
+    const failed = targets.filter((one) => one.error || one.dropped), section = $("#undelivered");
+    section.hidden = !failed.length;
+    $("[data-method=DELETE]", section).hidden = !failed.some((one) => one.refused || one.dropped);
+    const lines = failed.map((one) => {
+      const kinds = [["results_waiting", one.waiting], ["results_refused", one.refused], ["results_dropped", one.dropped]]
+        .filter(([, count]) => count).map(([key, count]) => t(key, { count }));
+      const parts = one.parts.join(", ") + (one.refused > one.parts.length ? " …" : "");
+      return [`${one.target}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("refused_parts", { parts })]
+        .filter(Boolean).join(" ");
+    });
+    const list = $("ul", section);
+    if (lines.join() !== [...list.children].map((item) => item.textContent).join()) list.replaceChildren(...lines.map((line) => h("li", {}, line)));
+  }
+  for (const button of document.querySelectorAll("[data-method]")) {
+    button.addEventListener("click", async () => showUndelivered(await json("/undelivered", button.dataset.method)));
+  }
+
   async function refresh() {
     const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${only}`, `/scores?limit=${CHARTED}`, "/alarms?limit=10"];
     const [parts, scores, alarms] = await Promise.all(paths.map((path) => json(path)));
@@ -220,6 +239,7 @@
       $("#ask").hidden = true;
       $("#main").hidden = false;
       for (const name of ["inspected", "flagged", "failed", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
+      showUndelivered(summary.undelivered);
       if (summary.last !== last) {
         await refresh();
         last = summary.last;

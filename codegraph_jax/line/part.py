@@ -42,6 +42,11 @@ class Alarm:
     raised_at: str = ""
     acknowledgement: str = ""
 
+    @property
+    def sheet(self) -> str | None:
+        """URL path of the contact sheet; None for alarms without one."""
+        return f"/alarms/{self.id}/sheet" if self.kind == "recurrence" else None
+
 
 @dataclass(frozen=True)
 class Part:
@@ -105,6 +110,15 @@ class Part:
             return "flagged"
         return "look" if self.p_value is not None and self.p_value < LOOK_P_VALUE else "passed"
 
+    def failed(self, reason: str) -> "Part":
+        """The part with the reason why it could not be inspected."""
+        return replace(self, inspected_at=now(), status="failed", failure=reason)
+
+    @property
+    def decision(self) -> str:
+        """`OK` or `NOK`, for a controller."""
+        return "OK" if self.status == "inspected" and self.flagged is False else "NOK"
+
 
 def scored_part(
     part: Part,
@@ -129,8 +143,8 @@ def scored_part(
     threshold = float(bank.calibration.threshold)
     score, p_value, flagged = verdict
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    given = ("path", "category", "width", "height", "area_mm2", "region_length_mm", "region_width_mm")
-    rows = [{key: row[key] for key in row if key not in given} for row in rows_of("", "", (0, 0), regions)]
+    left_out = ("path", "category", "width", "height", "area_mm2", "region_length_mm", "region_width_mm")
+    rows = [{key: row[key] for key in row if key not in left_out} for row in rows_of("", "", (0, 0), regions)]
     return replace(
         part,
         status="inspected",

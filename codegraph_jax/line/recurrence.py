@@ -54,7 +54,7 @@ def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) 
         parts: number of parts.
         size: number of parts in a group.
         chance: probability that two parts are linked.
-        further: probability that a linked part is linked to another given part; at least `chance`.
+        further: probability that a linked part is linked to another part; at least `chance`.
     """
     if parts < size:
         return 0.0
@@ -128,13 +128,13 @@ class RecurrenceMonitor:
         if subject in self._named:
             self._quiet.add(subject)
             return
-        own = set(parts)
-        former, self._usual = list(self._parts), self._usual | own
-        self._announced -= own
+        accepted = set(parts)
+        former, self._usual = list(self._parts), self._usual | accepted
+        self._announced -= accepted
         self._parts.clear()
         self._links.clear()
-        self._known += [peaks for part, peaks in former if part in own]
-        self._add_all((part, peaks) for part, peaks in former if part not in own)
+        self._known += [peaks for part, peaks in former if part in accepted]
+        self._add_all((part, peaks) for part, peaks in former if part not in accepted)
 
     @property
     def usual(self) -> set[int]:
@@ -210,11 +210,10 @@ class RecurrenceMonitor:
             ratios = peaks.distance_ratios(PeakPatches(vectors, scores)).min(axis=0)
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
             nearest = np.minimum.reduceat(ratios, starts)
-            own = self._links.setdefault(part, {})
-            for place in np.flatnonzero(nearest <= LIMITS[-1]):
-                other = self._parts[int(place)][0]
-                own[other] = float(nearest[place])
-                self._links.setdefault(other, {})[part] = float(nearest[place])
+            for i in np.flatnonzero(nearest <= LIMITS[-1]):
+                other = self._parts[int(i)][0]
+                for one, another in ((part, other), (other, part)):
+                    self._links.setdefault(one, {})[another] = float(nearest[i])
         self._parts.append((part, peaks))
 
     def _forget(self, before: int) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig, TablesConfig
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
+from codegraph_jax.line.targets import require_targets
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class WatchConfig:
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     watch: FolderSettings = field(default_factory=FolderSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    send: tuple[str, ...] = field(default=(), metadata={"reads": require_targets})
+    """Where each result is sent: webhooks (https://HOST/PATH), MQTT topics (mqtts://HOST/TOPIC), and tables to which a
+    row is appended (PATH.csv). Results wait in the ledger until they are accepted."""
     data: LimitsConfig = field(default_factory=LimitsConfig)
 
 

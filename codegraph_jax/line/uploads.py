@@ -5,11 +5,11 @@ import base64
 import io
 import os
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ class Reception:
         self.inspecting = ThreadPoolExecutor(1, thread_name_prefix="inspect")
         self.drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.waiting = self.arriving = 0
-        self._previews: OrderedDict[int, bytes] = OrderedDict()
+        self._preview = lru_cache(PREVIEWS)(self._draw)
 
     def close(self) -> None:
         """Waits until the threads have finished their current work."""
@@ -176,18 +176,14 @@ class Reception:
         Raises:
             UnreadableImageError: the photo no longer exists, or cannot be decoded.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part)
+        return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part.id, part.path)
 
-    def _preview(self, part: Part) -> bytes:
-        if part.id not in self._previews:
-            image = load_image(part.path, self.inspector.bank.value_range)
-            image.thumbnail((SHOWN, SHOWN))
-            stream = io.BytesIO()
-            image.save(stream, "JPEG", quality=85)
-            self._previews[part.id] = stream.getvalue()
-            if len(self._previews) > PREVIEWS:
-                self._previews.popitem(last=False)
-        return self._previews[part.id]
+    def _draw(self, number: int, path: str) -> bytes:
+        image = load_image(path, self.inspector.bank.value_range)
+        image.thumbnail((SHOWN, SHOWN))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+        return stream.getvalue()
 
     async def read(self, request: Request) -> Sent:
         """Reads the photo of a request within the limits.

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.data.search import LayoutError, walk
-from codegraph_jax.line.inspector import OWN, Inspector
+from codegraph_jax.line.inspector import WRITTEN, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Part, content_of_file, file_key, is_continuation, stamp_of
 from codegraph_jax.line.settings import FolderSettings
@@ -87,7 +87,7 @@ class Folder:
 
     def __init__(self, settings: FolderSettings, ledger: Ledger, workdir: Path):
         self.settings, self.ledger = settings, ledger
-        self._own = tuple(f"{workdir.resolve() / name}{os.sep}" for name in OWN)
+        self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in WRITTEN)
         self._waiting: dict[str, _Waiting] = {}
         self._done: dict[str, str] = {}
         self._touched: set[str] = set()
@@ -107,7 +107,7 @@ class Folder:
         self._again = {path: due for path, due in self._again.items() if path in there}
         self._again |= dict.fromkeys(touched & self._done.keys(), 0.0)
         new: dict[str, tuple[File, bool]] = {}
-        is_own = cache(self._is_own)
+        is_written_here = cache(self._is_written_here)
         for name, path in found.items():
             try:
                 status = Path(path).stat()
@@ -115,8 +115,8 @@ class Folder:
                 continue  # removed, or a broken link
             # the file may have changed without a change of its status
             again = self._again.get(path, math.inf) <= time.monotonic()
-            # is_own is the slowest check
-            if (again or self._done.get(path) != stamp_of(status)) and not is_own(Path(path).parent):
+            # is_written_here is the slowest check
+            if (again or self._done.get(path) != stamp_of(status)) and not is_written_here(Path(path).parent):
                 new[path] = File(name, path, status), again
         first = [file for file, again in new.values() if file.path not in self._waiting and not again]
         known = self.ledger.recorded((file.name, stamp_of(file.status)) for file in first)
@@ -173,7 +173,7 @@ class Folder:
         return FileIdentity(key, content, None)
 
     def links_outside(self, file: File) -> bool:
-        """Whether a file is a link to a place outside the folder."""
+        """Whether a file is a link to a file outside the folder."""
         root = Path(os.path.realpath(self.settings.root))
         return root not in Path(os.path.realpath(file.path)).parents
 
@@ -203,8 +203,8 @@ class Folder:
         copies = self.ledger.same_content(content, file_key("", file.status, content)) if content else []
         return next((part for part in copies if not Path(part.path).exists()), None)
 
-    def _is_own(self, directory: Path) -> bool:
-        return f"{os.path.realpath(directory)}{os.sep}".startswith(self._own)
+    def _is_written_here(self, directory: Path) -> bool:
+        return f"{os.path.realpath(directory)}{os.sep}".startswith(self._written)
 
 
 def is_being_written(path: str) -> bool:
@@ -339,7 +339,7 @@ class Watcher:
             def on_any_event(handler, event: Any) -> None:  # noqa: N805
                 # ignore open and read events, which the watcher itself causes
                 if event.event_type in ("created", "modified", "moved", "closed"):
-                    self.folder.touch(os.fsdecode(place) for place in (event.src_path, event.dest_path) if place)
+                    self.folder.touch(os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
                     self._wake.set()
 
         observer = Observer()

@@ -19,6 +19,7 @@ from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Part
+from codegraph_jax.line.sending import sending
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
@@ -72,7 +73,8 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
         print(f"weights: {bank.weights}", flush=True)
         print(f"{bank.active_references}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
             f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
-        yield inspector
+        with sending(ledger, config.send):
+            yield inspector
 
 
 def most_megapixels(bank: ReferenceBank) -> float:

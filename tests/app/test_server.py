@@ -339,8 +339,14 @@ def test_lines(no_processes, home, tmp_path):
         "serve", str(home / "banks" / "parts.safetensors"), "--port=0", f"--workdir={home / 'lines' / 'parts-1'}",
     ]  # fmt: skip
     assert client.post("/api/lines", json={"bank": "parts.safetensors", "path": str(tmp_path)}).status_code == 400
+    sent = {"bank": "parts.safetensors", "send": " https://host/x?key=secret , results.csv"}
+    assert client.post("/api/lines", json=sent).json() == {"line": "lines/parts-2"}
+    assert words_of(client)[3] == "--send=https://host/x?key=secret,results.csv"
+    assert client.get("/api/state").json()["lines"][0]["send"] == "https://host/x, results.csv"
+    refused = client.post("/api/lines", json=sent | {"send": "ftp://host/x"})
+    assert refused.status_code == 400 and "https://" in refused.json()["detail"]
     assert client.post("/api/lines/parts-1/stop", json={}).status_code == 200
-    assert client.get("/api/state").json()["lines"][0]["state"] == "cancelled"
+    assert client.get("/api/state").json()["lines"][-1]["state"] == "cancelled"
 
 
 def test_flags_are_removed_with_their_values():

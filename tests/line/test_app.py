@@ -201,8 +201,26 @@ def _check_operation(operation, excluded) -> None:
     check()
 
 
+def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspector):
+    outbox = inspector.ledger.outbox
+    outbox.open(["https://host/x?key=secret"])
+    inspector.fail("f", "cut.png", "", "image file is truncated")
+    outbox.failed(outbox.next(outbox.targets[0]), "status 400", 0, True)
+    (one,) = client.get("/summary").json()["undelivered"]
+    assert one == {
+        "target": "https://host/x", "waiting": 0, "refused": 1, "dropped": 0, "parts": [1], "error": "status 400",
+    }  # fmt: skip
+    assert "codegraph_undelivered 1.0" in client.get("/metrics").text
+    assert client.post("/undelivered").json()[0]["waiting"] == 1
+    assert client.delete("/undelivered").json()[0]["waiting"] == 1, "only refused ones are discarded"
+    refused = client.post("/undelivered", headers={"Origin": "http://elsewhere"})
+    assert refused.status_code == 403
+
+
 def test_the_description_is_complete(client):
     described = client.get("/openapi.json").json()
+    assert {"delivery", "event", "part"} <= set(described["components"]["schemas"]["Message"]["properties"])
+    assert "result" in described["webhooks"]
     assert described["openapi"].startswith("3.1")
     fields = described["components"]["schemas"]["PartOut"]["properties"]
     assert {"score", "p_value", "flagged", "regions", "status", "failure"} <= set(fields)

@@ -134,6 +134,31 @@ def test_speaks_german_and_translates_alarms(browser, inspected):
         assert text(browser, "h1") == "Line inspection" and browser.problems == []
 
 
+def test_names_results_that_were_not_delivered_and_sends_them_again(browser, inspected):
+    outbox, asked = inspected.ledger.outbox, []
+    outbox.open(["https://mes.example/<b>x?key=secret"])
+    inspected.fail("f2", "cut.png", "", "image file is truncated")
+    shown = "document.querySelector('#undelivered').hidden === false"
+    with served(inspected) as address:
+        browser.view(1200, 900)
+        browser.visit(address)
+        until(browser, "document.querySelectorAll('#parts li').length === 6")
+        assert not browser.evaluate(shown), "a result on its way is no trouble"
+        outbox.failed(outbox.next(outbox.targets[0]), "status 404: no such line", 1, True)
+        until(browser, shown)
+        said = text(browser, "#undelivered li")
+        assert said == "https://mes.example/<b>x: 1 refused. Last error: status 404: no such line. Refused parts: 6"
+        outbox.wake = asked.append
+        browser.evaluate("document.querySelector('[data-method=POST]').click()")
+        until(browser, "document.querySelector('#undelivered li').textContent.includes('1 waiting')")
+        assert asked == [True]
+        outbox.failed(outbox.next(outbox.targets[0]), "status 404", 1, True)
+        until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
+        browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
+        until(browser, f"!({shown})")
+        assert browser.problems == []
+
+
 def test_asks_for_the_token_and_keeps_it(browser, inspected):
     with served(inspected, TOKEN) as address:
         browser.view(1200, 900)

@@ -1,0 +1,177 @@
+"""Sends the messages in the outbox of a line, in one thread for each target, so that no receiver delays the inspection.
+
+Messages go out in order, one at a time. After an error the target is tried again after a pause, which is doubled each
+time. From the fourth attempt on, every second one is made with any of the messages: one that fails `MOST_TRIES` times
+while others are accepted is set aside.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from codegraph_jax.core.errors import MissingPackageError
+from codegraph_jax.line.ledger import FILE, Ledger, LedgerUnavailableError
+from codegraph_jax.line.outbox import Delivery, Undelivered
+from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
+
+MOST_TRIES = 5
+"""Attempts at a message, not counting those during which the target accepts no message at all."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds before the next attempt: the first pause, doubled each time up to the longest."""
+LAST_SECONDS = 3.0
+"""Seconds after the end of the inspection in which remaining messages are sent; the others follow at the next start."""
+
+logger = logging.getLogger(__name__)
+
+
+class Sender(threading.Thread):
+    """Sends the messages of one target until `stop`.
+
+    Args:
+        ledger: the ledger of the line.
+        text: the target, see `codegraph_jax.line.targets`.
+        target: sends the messages.
+    """
+
+    def __init__(self, ledger: Ledger, text: str, target: Target):
+        super().__init__(name=f"send to {shown(text)}", daemon=True)
+        self.ledger, self.text, self.target = ledger, text, target
+        self._wake = threading.Event()
+        self._ends_at: float | None = None
+        self._due = 0.0
+        # failures since the last message that was accepted; whether any was accepted since the last failure
+        self._failures, self._accepts, self._warned = 0, False, False
+
+    def wake(self, again: bool) -> None:
+        """Looks for messages; with `again`, also during the pause after an error."""
+        if again:
+            self._due = 0.0
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends the thread when everything is sent, after an error, or after `LAST_SECONDS`."""
+        self._ends_at = time.monotonic() + LAST_SECONDS
+        self._wake.set()
+
+    def run(self) -> None:
+        """Sends until `stop`."""
+        pause: float | None = 0.0
+        while not (self._ends_at and (pause is None or pause > 0 or time.monotonic() > self._ends_at)):
+            self._wake.wait(pause)
+            self._wake.clear()
+            left = self._due - time.monotonic()
+            pause = left if left > 0 else self._step()
+        self.target.close()
+
+    def _step(self) -> float | None:
+        """Sends one message; returns the seconds until the next step, or None if there is no message."""
+        outbox = self.ledger.outbox
+        try:
+            delivery = outbox.next(self.text, any_of_them=self._failures >= 3 and self._failures % 2 == 1)
+            if delivery is None:
+                return None
+            try:
+                self._deliver(delivery)
+            except DeliveryError as error:
+                tries = delivery.tries + self._accepts
+                refused = error.refused or tries >= MOST_TRIES
+                outbox.failed(delivery, str(error), tries, refused)
+                return self._failed(error, error.retry_after, refused)
+            outbox.delivered(delivery)
+        except LedgerUnavailableError as error:
+            return self._failed(error)
+        if self._warned:
+            logger.warning("%s: accepts results again", shown(self.text))
+        self._failures, self._accepts, self._warned = 0, True, False
+        return 0.0
+
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
+            if body := message(self.ledger, delivery):
+                self.target.deliver(delivery.delivery, body)
+        except (DeliveryError, LedgerUnavailableError):
+            raise
+        except Exception as error:  # an error of this program must not end the thread
+            logger.exception("%s: a result cannot be sent", shown(self.text))
+            raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+
+    def _failed(self, error: Exception, least: float = 0.0, refused: bool = False) -> float:
+        """Returns the seconds until the next step."""
+        if not self._warned:
+            logger.warning("%s: results are not accepted: %s", shown(self.text), error)
+            self._warned = True
+        if refused:  # the target can be reached, and may accept the next message
+            return 0.0
+        pause = max(least, min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE))
+        self._failures, self._accepts = self._failures + 1, False
+        self._due = time.monotonic() + pause
+        return pause
+
+
+@contextmanager
+def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
+    """Sends the results of a line to targets while the block runs, and prints what was not delivered.
+
+    Args:
+        ledger: the ledger of the line.
+        texts: the targets.
+
+    Raises:
+        MissingPackageError: a target needs a package that is not installed.
+    """
+    outbox, senders = ledger.outbox, [Sender(ledger, text, open_target(text)) for text in dict.fromkeys(texts)]
+    if senders:
+        try:
+            from codegraph_jax.line import answers  # noqa: F401
+        except ImportError:
+            raise MissingPackageError("sending results", "pydantic", "line") from None
+        print(f"sending results to {', '.join(shown(sender.text) for sender in senders)}", flush=True)
+    outbox.open([sender.text for sender in senders])
+    for one in outbox.undelivered():
+        print(f"from an earlier start: {in_words(one)}", flush=True)
+
+    def wake(again: bool) -> None:
+        for sender in senders:
+            sender.wake(again)
+
+    outbox.wake = wake
+    for sender in senders:
+        sender.start()
+    try:
+        yield
+    finally:
+        for sender in senders:
+            sender.stop()
+        for sender in senders:
+            sender.join(LAST_SECONDS + 2 * SECONDS)
+        for one in outbox.undelivered():
+            print(f"{in_words(one)}. They stay in {FILE}; the next start with this target sends them.", flush=True)
+
+
+def message(ledger: Ledger, delivery: Delivery) -> str:
+    """`answers.Message` of a delivery as JSON; empty if the part was replaced before it was sent."""
+    from codegraph_jax.line.answers import Message
+
+    is_alarm = delivery.event == "acknowledgement"
+    part = None if is_alarm else ledger.get(delivery.subject)
+    alarm = ledger.alarm(delivery.subject) if is_alarm else None
+    if part is None and alarm is None:
+        return ""
+    values = {
+        "delivery": delivery.delivery,
+        "event": delivery.event,
+        "replaces": delivery.replaces or None,
+        "part": part,
+        "alarm": alarm,
+    }
+    return Message.model_validate(values).model_dump_json()
+
+
+def in_words(one: Undelivered) -> str:
+    """Undelivered messages as a sentence without its full stop."""
+    kinds = {"waiting": one.waiting, "refused": one.refused, "dropped": one.dropped}
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+    error = f"; last error: {one.error}" if one.error else ""
+    return f"{sum(kinds.values())} results not delivered to {shown(one.target)} ({counts}){error}"

@@ -1,0 +1,304 @@
+"""Where a line sends its results: webhooks (HTTP), MQTT topics and CSV files.
+
+A target is described by one text: `http://` or `https://` for a webhook, `mqtt://` or `mqtts://` for a topic of a
+broker, and a path that ends in `.csv` for a file. Secrets are read from the environment, since command lines can be
+seen by every user of a computer.
+"""
+
+import csv
+import hmac
+import http.client
+import io
+import json
+import os
+import re
+import ssl
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from codegraph_jax.core.errors import MissingPackageError
+from codegraph_jax.core.names import printable, table_cell
+
+SECRET, MQTT_USER, MQTT_PASSWORD = "CODEGRAPH_SEND_SECRET", "CODEGRAPH_MQTT_USER", "CODEGRAPH_MQTT_PASSWORD"
+"""Environment variables: the key of the signature of webhooks, and the login at the broker."""
+SECONDS = 10.0
+"""Time that a receiver has for each answer."""
+PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
+TRY_AGAIN = (408, 429)
+"""Client errors after which the same request may succeed later."""
+LONGEST_RETRY_AFTER = 3600.0
+"""The most seconds for which the Retry-After header of a receiver is obeyed."""
+COLUMNS = (
+    "delivery", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
+    "failure", "inspected_at", "path",
+)  # fmt: skip
+"""Columns of a CSV file: fields of the message and of its part."""
+TAIL = 2**16
+"""Bytes at the end of a CSV file that are searched for the last row."""
+
+
+class DeliveryError(Exception):
+    """A target has not accepted a message.
+
+    Attributes:
+        refused: whether it would refuse the same message again.
+        retry_after: seconds that the receiver has asked to wait.
+    """
+
+    def __init__(self, reason: str, refused: bool = False, retry_after: float = 0.0):
+        super().__init__(reason)
+        self.refused, self.retry_after = refused, retry_after
+
+
+class Target(ABC):
+    """Receives results, from one thread."""
+
+    @abstractmethod
+    def deliver(self, delivery: str, body: str) -> None:
+        """Sends a message and waits until the receiver has it.
+
+        Args:
+            delivery: identifies the message; the same for each attempt.
+            body: `answers.Message` as JSON.
+
+        Raises:
+            DeliveryError: the receiver does not have it, or has not confirmed it.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Closes connections."""
+
+
+def require_targets(texts: Iterable[str]) -> None:
+    """Checks the texts of targets.
+
+    Raises:
+        ValueError: a text is not a target, with the reason.
+    """
+    for text in texts:
+        _kind(text)
+
+
+def shown(text: str) -> str:
+    """A target for messages, without its query, which may hold a secret."""
+    return printable(text.partition("?")[0])
+
+
+def open_target(text: str) -> Target:
+    """The target that a text describes; nothing is connected yet.
+
+    Raises:
+        ValueError: as for `require_targets`.
+        MissingPackageError: MQTT needs a package that is not installed.
+    """
+    kind = _kind(text)
+    if kind == "csv":
+        return CsvFile(Path(text).expanduser())
+    return Webhook(urlsplit(text)) if kind == "http" else MqttTopic(urlsplit(text))
+
+
+def _kind(text: str) -> str:
+    """`http`, `mqtt` or `csv`."""
+    if "://" not in text:
+        if text.lower().endswith(".csv"):
+            return "csv"
+        raise ValueError(
+            f"{text!r} is not an address (http://, https://, mqtt://, mqtts://) nor a file that ends in .csv"
+        )
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an address ({error})") from None
+    name = shown(text)
+    if url.scheme not in PORTS:
+        raise ValueError(f"{name!r}: results are sent to http://, https://, mqtt://, mqtts:// or a .csv file")
+    if "@" in url.netloc:
+        raise ValueError(
+            f"{url.scheme}://{url.netloc.rpartition('@')[2]}: has a user or a password in it, which others could "
+            f"see; for a broker, set {MQTT_USER} and {MQTT_PASSWORD} in the environment"
+        )
+    if not url.hostname or port == 0 or not re.fullmatch(r"[!-~]+", text) or "#" in text:
+        raise ValueError(f"{name!r}: needs a host, and no spaces, fragment (#) or characters that are not ASCII")
+    if url.scheme.startswith("mqtt"):
+        topic = _topic(url)
+        if url.query or not topic or len(topic.encode()) > 65_535 or set(topic) & set("+#\0"):
+            raise ValueError(f"{name!r}: needs a topic without + or #, as in mqtt://{url.netloc}/line1/parts")
+    return url.scheme.removesuffix("s")
+
+
+def _topic(url: SplitResult) -> str:
+    return unquote(url.path.removeprefix("/"))
+
+
+def _tls(url: SplitResult) -> ssl.SSLContext | None:
+    """Checks certificates against those of the system (or of SSL_CERT_FILE); None without TLS."""
+    return ssl.create_default_context() if url.scheme in ("https", "mqtts") else None
+
+
+class Webhook(Target):
+    """Sends each message as the body of a POST request; redirects are not followed.
+
+    Args:
+        url: the address.
+    """
+
+    def __init__(self, url: SplitResult):
+        self.host, self.port = url.hostname or "", url.port or PORTS[url.scheme]
+        self.path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        self.tls, self.secret = _tls(url), os.environ.get(SECRET, "").encode()
+
+    def deliver(self, delivery: str, body: str) -> None:
+        """See `Target.deliver`."""
+        data = body.encode()
+        headers = {"Content-Type": "application/json", "User-Agent": "codegraph", "Idempotency-Key": delivery}
+        if self.secret:
+            headers["X-Codegraph-Signature"] = f"sha256={hmac.digest(self.secret, data, 'sha256').hex()}"
+        connection = (
+            http.client.HTTPSConnection(self.host, self.port, timeout=SECONDS, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)
+        )
+        try:
+            connection.request("POST", self.path, data, headers)
+            answer = connection.getresponse()
+            if 200 <= answer.status < 300:
+                return
+            said = " ".join(answer.read(300).decode("utf-8", "replace").split())
+        except (OSError, http.client.HTTPException) as error:
+            raise DeliveryError(_reason(error)) from None
+        finally:
+            connection.close()
+        if 300 <= answer.status < 400:
+            raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address", True)
+        wanted = answer.headers.get("Retry-After", "")
+        raise DeliveryError(
+            f"status {answer.status}: {printable(said)}".removesuffix(": "),
+            refused=400 <= answer.status < 500 and answer.status not in TRY_AGAIN,
+            retry_after=min(float(wanted), LONGEST_RETRY_AFTER) if re.fullmatch(r"\d{1,9}", wanted) else 0.0,
+        )
+
+
+class MqttTopic(Target):
+    """Publishes each message to a topic of a broker with QoS 1 (MQTT 3.1.1).
+
+    Args:
+        url: the broker, with the topic as path.
+
+    Raises:
+        MissingPackageError: paho-mqtt is not installed.
+    """
+
+    def __init__(self, url: SplitResult):
+        try:
+            from paho.mqtt import client
+        except ImportError:
+            raise MissingPackageError("sending to a broker", "paho-mqtt", "mqtt") from None
+        self._paho, self.topic = client, _topic(url)
+        self.host, self.port, self.tls = url.hostname or "", url.port or PORTS[url.scheme], _tls(url)
+        self._client: Any = None
+
+    def deliver(self, delivery: str, body: str) -> None:
+        """See `Target.deliver`."""
+        try:
+            if self._client is None:
+                self._client = self._connected()
+            sent = self._client.publish(self.topic, body.encode(), qos=1)
+            sent.wait_for_publish(SECONDS)
+            if not sent.is_published():
+                raise DeliveryError(f"the broker has not confirmed the message within {SECONDS:g} s")
+        except Exception as error:  # paho raises errors of several kinds
+            self.close()
+            raise error if isinstance(error, DeliveryError) else DeliveryError(_reason(error)) from None
+
+    def _connected(self) -> Any:
+        """A client that is logged in."""
+        client = self._paho.Client(self._paho.CallbackAPIVersion.VERSION2)
+        client.connect_timeout = SECONDS
+        if user := os.environ.get(MQTT_USER):
+            client.username_pw_set(user, os.environ.get(MQTT_PASSWORD))
+        if self.tls:
+            client.tls_set_context(self.tls)
+        answered, answers = threading.Event(), []
+
+        def connected(client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+            answers.append(reason)
+            answered.set()
+
+        client.on_connect = connected
+        client.connect(self.host, self.port)
+        client.loop_start()
+        if not answered.wait(SECONDS) or answers[0].is_failure:
+            client.disconnect()
+            client.loop_stop()
+            said = f"the broker refuses the login ({answers[0]})" if answers else "the broker does not answer"
+            raise DeliveryError(said)
+        return client
+
+    def close(self) -> None:
+        """Disconnects; a message that was not confirmed is not sent again by this connection."""
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
+            self._client = None
+
+
+class CsvFile(Target):
+    """Appends a row for each message about a part; acknowledged alarms are left out.
+
+    A row is written at once and synchronised to disk. After a power cut, an incomplete row is replaced, and a
+    complete one is not written again.
+
+    Args:
+        path: the file; it gets a heading if it is new, also after another program has moved it away.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def deliver(self, delivery: str, body: str) -> None:
+        """See `Target.deliver`."""
+        message = json.loads(body)
+        if message["part"] is None:
+            return
+        cells = message["part"] | {name: message[name] for name in ("delivery", "event", "replaces")}
+        stream, mark = io.StringIO(), delivery.encode()
+        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+        try:
+            with self.path.open("ab+", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - TAIL))
+                rows = file.read().splitlines(keepends=True)
+                torn = rows.pop() if rows and not rows[-1].endswith(b"\n") else b""
+                if rows and rows[-1].startswith(mark):
+                    return
+                if torn and (mark.startswith(torn[: len(mark)]) or ",".join(COLUMNS).encode().startswith(torn)):
+                    size -= len(torn)
+                    file.truncate(size)
+                elif torn:
+                    stream.write("\r\n")
+                if not size:
+                    writer.writeheader()
+                writer.writerow({name: table_cell(c) if isinstance(c, str) else c for name, c in cells.items()})
+                row = stream.getvalue().encode()
+                try:
+                    if file.write(row) != len(row):
+                        raise OSError("the disk is full")
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise DeliveryError(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """An error in words."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {SECONDS:g} s"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(" ".join(text.split()))[:300]

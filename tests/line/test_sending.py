@@ -1,0 +1,465 @@
+"""Results on their way to receivers that fail, hang, refuse and come back: none is lost, and nothing waits for them."""
+
+import csv
+import hmac
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.line import outbox, sending, targets
+from codegraph_jax.line.answers import Message
+from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.settings import ServeConfig, WatchConfig
+from codegraph_jax.line.targets import DeliveryError, open_target
+from codegraph_jax.tasks.watch import opened_line
+from tests.line.test_ledger import part
+from tests.support.waiting import wait_until
+
+DOWN = -1
+"""Instead of a status: the receiver closes the connection without an answer."""
+
+
+class Receiver:
+    """An HTTP server that notes what it gets; `status` decides on each message."""
+
+    def __init__(self, port: int = 0):
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.status = lambda message: 200
+        self.headers: dict[str, str] = {}
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler):  # noqa: N802, N805
+                body = handler.rfile.read(int(handler.headers["Content-Length"]))
+                outer.got.append((dict(handler.headers), body))
+                status = outer.status(json.loads(body))
+                if status == DOWN:
+                    return
+                handler.send_response(status)
+                for name, value in outer.headers.items():
+                    handler.send_header(name, value)
+                handler.end_headers()
+                handler.wfile.write(b'{"detail": "so it is"}')
+
+            def log_message(handler, *arguments):  # noqa: N805
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/results?key=secret"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    @property
+    def messages(self) -> list[dict]:
+        return [json.loads(body) for _, body in self.got]
+
+    def parts(self) -> list[int]:
+        return [message["part"]["id"] for message in self.messages]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver():
+    opened = Receiver()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(sending, "LAST_SECONDS", 0.5)
+    monkeypatch.setattr(targets, "SECONDS", 2.0)
+
+
+def record(ledger: Ledger, *keys: str, **fields) -> None:
+    for key in keys:
+        ledger.record(part(key, regions=(), **fields))
+
+
+def until_empty(ledger: Ledger) -> None:
+    wait_until(lambda: ledger.outbox.undelivered() == [], what="an empty outbox")
+
+
+def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiver, monkeypatch):
+    monkeypatch.setenv(targets.SECRET, "a key")
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a", flagged=True)
+        record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
+        ledger.record(part("c", regions=(), status="failed", failure="cut off", score=None), replaces=1)
+        ledger.answer(2, "defective", "bank")
+        ledger.acknowledge(1, "a new batch", "2026-01-02T03:04:05+00:00", {})
+        until_empty(ledger)
+    messages = receiver.messages
+    assert [message["event"] for message in messages] == ["part", "part", "part", "answer", "acknowledgement"] or (
+        messages[0]["part"]["id"] != 1  # it was replaced before it was sent
+    )
+    assert all(Message.model_validate(message) for message in messages)
+    by_event = {message["event"]: message for message in messages}
+    assert by_event["part"]["part"]["decision"] == "NOK" and by_event["part"]["replaces"] == 1
+    assert by_event["answer"]["part"]["answer"] == "defective" and by_event["answer"]["part"]["decision"] == "OK"
+    assert by_event["acknowledgement"]["alarm"]["acknowledgement"] == "a new batch"
+    assert [alarm["message"] for alarm in by_event["answer"]["part"]["alarms"]] == ["It drifts."]
+    for headers, body in receiver.got:
+        assert headers["Idempotency-Key"] == json.loads(body)["delivery"]
+        assert headers["X-Codegraph-Signature"] == "sha256=" + hmac.new(b"a key", body, "sha256").hexdigest()
+        assert headers["Content-Type"] == "application/json"
+
+
+def test_a_line_sends_what_it_inspects_before_it_ends(bank, photographs, tmp_path, capsys):
+    bank.save(str(tmp_path / "bank.safetensors"))
+    table = tmp_path / "results.csv"
+    values = {"bank": {"path": str(tmp_path / "bank.safetensors")}, "send": [str(table)]}
+    with opened_line(read_config(WatchConfig, values), tmp_path / "line") as inspector:
+        part = inspector.inspect("k", "a.png", str(photographs[0]))
+    (row,) = rows_of(table)
+    assert (row["name"], float(row["score"]), row["decision"]) == ("a.png", part.score, part.decision)
+    said = capsys.readouterr().out
+    assert f"sending results to {table}" in said and "not delivered" not in said
+
+
+def test_without_targets_nothing_is_kept(ledger):
+    with sending.sending(ledger, []):
+        record(ledger, "a", "b")
+        assert ledger.outbox.undelivered() == []
+
+
+def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_path, receiver, capsys):
+    receiver.close()
+    with closing(Ledger(tmp_path / FILE)) as ledger:
+        with sending.sending(ledger, [receiver.url]):
+            record(ledger, "a", "b", "c")
+            wait_until(lambda: ledger.outbox.undelivered()[0].error)
+        (one,) = ledger.outbox.undelivered()
+        assert (one.waiting, one.refused, one.dropped) == (3, 0, 0) and "refused" in one.error.lower()
+        said = capsys.readouterr().out
+        assert f"3 results not delivered to http://127.0.0.1:{receiver.port}/results (3 waiting)" in said
+        assert "secret" not in said, "a query may hold a token"
+    again = Receiver(receiver.port)
+    with closing(again), closing(Ledger(tmp_path / FILE)) as ledger, sending.sending(ledger, [receiver.url]):
+        until_empty(ledger)
+        assert again.parts() == [1, 2, 3]
+
+
+def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receiver, caplog):
+    statuses = iter([500, DOWN, 429, 408, 503])
+    receiver.status = lambda message: next(statuses, 200)
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a")
+        until_empty(ledger)
+    assert len(receiver.messages) == 6 and len({message["delivery"] for message in receiver.messages}) == 1
+    assert len([r for r in caplog.records if "not accepted" in r.message]) == 1, "not once for each attempt"
+    assert "accepts results again" in caplog.text
+
+
+def test_the_receiver_can_ask_for_a_pause(receiver):
+    receiver.status, receiver.headers = lambda message: 429, {"Retry-After": "7"}
+    with pytest.raises(DeliveryError, match="429") as raised:
+        open_target(receiver.url).deliver("a", "{}")
+    assert (raised.value.refused, raised.value.retry_after) == (False, 7.0)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 302, 307])
+def test_refused_results_are_set_aside_until_the_user_asks(ledger, receiver, status):
+    receiver.status = lambda message: status if message["part"]["id"] == 1 else 200
+    receiver.headers = {"Location": receiver.url}
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a", "b")
+        wait_until(lambda: len(receiver.got) == 2)
+        wait_until(lambda: ledger.outbox.undelivered()[0].waiting == 0)
+        (one,) = ledger.outbox.undelivered()
+        assert (one.refused, one.parts) == (1, (1,)) and str(status) in one.error
+        receiver.status = lambda message: 200
+        ledger.outbox.retry()
+        until_empty(ledger)
+    assert receiver.parts() == [1, 2, 1] and receiver.messages[0] == receiver.messages[2]
+
+
+def test_refused_results_can_be_discarded_and_a_start_tries_them_again(ledger, receiver):
+    receiver.status = lambda message: 400
+    for _ in range(2):
+        with sending.sending(ledger, [receiver.url]):
+            if not receiver.got:
+                record(ledger, "a")
+            wait_until(lambda: ledger.outbox.undelivered()[0].refused)
+    assert receiver.parts() == [1, 1]
+    ledger.outbox.discard()
+    assert ledger.outbox.undelivered() == [] and ledger.count()["inspected"] == 1
+
+
+def test_a_result_that_always_fails_does_not_block_the_others(ledger, receiver):
+    receiver.status = lambda message: 500 if message["part"]["id"] == 1 else 200
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, *map(str, range(12)))
+        wait_until(lambda: ledger.outbox.undelivered()[0].waiting == 0)
+    (one,) = ledger.outbox.undelivered()
+    assert (one.refused, one.parts) == (1, (1,))
+    assert sorted(set(receiver.parts())) == list(range(1, 13))
+    assert len(receiver.parts()) - len(set(receiver.parts())) == receiver.parts().count(1) - 1, "the others once"
+
+
+def test_a_long_failure_of_the_receiver_refuses_nothing(ledger, receiver):
+    receiver.status = lambda message: 500
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a", "b")
+        wait_until(lambda: len(receiver.got) > 4 * sending.MOST_TRIES)
+        assert ledger.outbox.undelivered()[0].waiting == 2
+        receiver.status = lambda message: 200
+        until_empty(ledger)
+
+
+def test_a_receiver_that_hangs_delays_nothing(ledger, receiver, tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "SECONDS", 0.3)
+    release, table = threading.Event(), tmp_path / "results.csv"
+    receiver.status = lambda message: release.wait(20) and 200
+    with sending.sending(ledger, [receiver.url, str(table)]):
+        record(ledger, "a")
+        wait_until(lambda: receiver.got)
+        began = time.monotonic()
+        record(ledger, *map(str, range(20)))
+        assert time.monotonic() - began < 2
+        wait_until(lambda: table.exists() and len(table.read_text().splitlines()) == 22)
+        wait_until(lambda: ledger.outbox.undelivered()[0].error == "no answer within 0.3 s")
+        release.set()
+        until_empty(ledger)
+
+
+CHILD = """
+import sys, time
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.sending import sending
+from tests.line.test_ledger import part
+ledger = Ledger(sys.argv[1])
+with sending(ledger, [sys.argv[2]]):
+    for number in range(5):
+        ledger.record(part(str(number), regions=()))
+    time.sleep(60)
+"""
+
+
+def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_path, receiver):
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / FILE), receiver.url], cwd=root,
+                             env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"})  # fmt: skip
+    killed = threading.Event()
+
+    def kill_at_the_third(message):
+        if message["part"]["id"] == 3 and not killed.is_set():
+            wait_until(lambda: recorded() == 5)
+            os.kill(child.pid, signal.SIGKILL)
+            killed.set()
+        return 200
+
+    def recorded() -> int:
+        with closing(Ledger(tmp_path / FILE)) as reader:
+            return reader.count()["inspected"]
+
+    receiver.status = kill_at_the_third
+    assert child.wait(60) == -signal.SIGKILL
+    with closing(Ledger(tmp_path / FILE)) as ledger, sending.sending(ledger, [receiver.url]):
+        until_empty(ledger)
+    assert receiver.parts() == [1, 2, 3, 3, 4, 5]
+    ids = [message["delivery"] for message in receiver.messages]
+    assert ids[2] == ids[3] and len(set(ids)) == 5
+
+
+def test_the_backlog_is_bounded_and_the_loss_is_counted(ledger, monkeypatch):
+    monkeypatch.setattr(outbox, "MOST_WAITING", 3)
+    ledger.outbox.open(["x.csv", "y.csv"])
+    record(ledger, *map(str, range(5)))
+    found = ledger.outbox.undelivered()
+    assert [(one.target, one.waiting, one.dropped) for one in found] == [("x.csv", 3, 2), ("y.csv", 3, 2)]
+    assert ledger.outbox.next("x.csv").subject == 3
+    ledger.outbox.open([])
+    ledger.outbox.discard()
+    assert ledger.outbox.undelivered() == []
+
+
+def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver, capsys):
+    ledger.outbox.open([receiver.url])
+    record(ledger, "a")
+    with sending.sending(ledger, []):
+        record(ledger, "b")
+        (one,) = ledger.outbox.undelivered()
+        assert (one.refused, one.waiting, one.error) == (1, 0, outbox.REMOVED)
+        ledger.outbox.retry()
+        assert ledger.outbox.undelivered() == [one]
+    assert f"last error: {outbox.REMOVED}" in capsys.readouterr().out
+    with sending.sending(ledger, [receiver.url]):
+        until_empty(ledger)
+    assert receiver.parts() == [1]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_table_gets_one_row_for_each_result(ledger, tmp_path):
+    path = tmp_path / "results.csv"
+    with sending.sending(ledger, [str(path)]):
+        record(ledger, "=1+1", flagged=True)
+        until_empty(ledger)
+        path.rename(tmp_path / "taken.csv")
+        record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
+        ledger.answer(2, "good", "bank")
+        ledger.acknowledge(1, "a new batch", "2026-01-02T03:04:05+00:00", {})
+        until_empty(ledger)
+    (first,) = rows_of(tmp_path / "taken.csv")
+    assert (first["id"], first["decision"], first["name"], first["replaces"]) == ("1", "NOK", "'=1+1.png", "")
+    assert [(row["event"], row["id"], row["answer"]) for row in rows_of(path)][-1] == ("answer", "2", "good")
+    assert len(rows_of(path)) == 2, "an acknowledgement is no row"
+
+
+def test_an_interrupted_row_is_completed_and_a_complete_one_not_repeated(ledger, tmp_path):
+    path = tmp_path / "results.csv"
+    ledger.outbox.open([str(path)])
+    record(ledger, "a", "b")
+    first, target = ledger.outbox.next(str(path)), open_target(str(path))
+    body = sending.message(ledger, first)
+    target.deliver(first.delivery, body)
+    whole = path.read_bytes()
+    target.deliver(first.delivery, body)
+    assert path.read_bytes() == whole
+    for cut in (len(whole) - 1, len(whole) - 30, whole.index(b"\n") + 5, 12, 0):
+        path.write_bytes(whole[:cut])
+        target.deliver(first.delivery, body)
+        assert path.read_bytes() == whole
+    # the last line end was removed by somebody else: the row stays
+    path.write_bytes(whole.rstrip())
+    target.deliver("f" * 32, body)
+    assert [row["delivery"] for row in rows_of(path)] == [first.delivery, "f" * 32]
+
+
+def test_a_table_that_cannot_be_written_keeps_the_results_waiting(ledger, tmp_path):
+    path = tmp_path / "share" / "results.csv"
+    with sending.sending(ledger, [str(path)]):
+        record(ledger, "a")
+        wait_until(lambda: "No such file" in ledger.outbox.undelivered()[0].error)
+        path.parent.mkdir()
+        until_empty(ledger)
+    assert len(rows_of(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ftp://host/x", "https://"), ("file:///etc/passwd", "https://"), ("results.txt", ".csv"),
+        ("https://user:hidden@host/x", targets.MQTT_PASSWORD), ("mqtt://host", "topic"), ("mqtt://host/a/%23", "topic"),
+        ("http://host:99999/", "Port"), ("http:///x", "host"), ("http://host/a b", "spaces"), ("http://host/#x", "#"),
+        ("http://host/a\r\nX-Header: 1", "spaces"), ("mqtt://host/t?x=1", "topic"),
+    ],
+)  # fmt: skip
+def test_invalid_targets_are_refused_at_the_start(text, reason):
+    with pytest.raises(ConfigError, match=r"^config\.send: ") as raised:
+        read_config(ServeConfig, {"send": [text]})
+    assert reason in str(raised.value) and "hidden" not in str(raised.value)
+
+
+def test_certificates_are_checked(receiver):
+    assert open_target("https://host/x").tls.check_hostname
+    with pytest.raises(DeliveryError, match="(?i)ssl") as raised:
+        open_target(receiver.url.replace("http:", "https:")).deliver("a", "{}")
+    assert not raised.value.refused and not receiver.got
+
+
+@contextmanager
+def broker(port: int, **users: str):
+    """A broker in a thread of its own."""
+    import asyncio
+
+    from amqtt.broker import Broker
+
+    plugin = "amqtt.plugins.authentication.AnonymousAuthPlugin"
+    plugins = {plugin: {"allow_anonymous": not users}}
+    loop, started = asyncio.new_event_loop(), threading.Event()
+
+    async def start() -> Broker:
+        made = Broker({"listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}, "plugins": plugins})
+        await made.start()
+        started.set()
+        return made
+
+    running: list[Broker] = []
+    thread = threading.Thread(target=lambda: (running.append(loop.run_until_complete(start())), loop.run_forever()))
+    thread.start()
+    assert started.wait(20)
+    wait_until(lambda: running)
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(running[0].shutdown(), loop).result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def test_a_broker_gets_each_result_also_after_it_was_away(ledger, free_port):
+    mqtt = pytest.importorskip("paho.mqtt.client")
+    url, got = f"mqtt://127.0.0.1:{free_port}/plant/line%201", []
+    with sending.sending(ledger, [url]):
+        record(ledger, "a")
+        wait_until(lambda: ledger.outbox.undelivered()[0].error)
+        with broker(free_port):
+            reader = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+            subscribed = threading.Event()
+            reader.on_subscribe = lambda *arguments: subscribed.set()
+            reader.on_message = lambda client, data, message: got.append((message.topic, json.loads(message.payload)))
+            reader.connect("127.0.0.1", free_port)
+            reader.loop_start()
+            reader.subscribe("plant/#", qos=1)
+            assert subscribed.wait(20)
+            record(ledger, "b")
+            until_empty(ledger)
+            record(ledger, "c")
+            wait_until(lambda: "3" in {str(message["part"]["id"]) for _, message in got})
+            reader.disconnect()
+            reader.loop_stop()
+    assert {topic for topic, _ in got} == {"plant/line 1"}
+    assert {2, 3} <= {message["part"]["id"] for _, message in got}
+    assert all(Message.model_validate(message) for _, message in got)
+
+
+def test_a_broker_that_refuses_the_login_or_is_silent_keeps_the_results_waiting(ledger, free_port, monkeypatch):
+    pytest.importorskip("paho.mqtt.client")
+    monkeypatch.setattr(targets, "SECONDS", 0.5)
+    target = open_target(f"mqtt://127.0.0.1:{free_port}/t")
+    with broker(free_port, somebody="x"), pytest.raises(DeliveryError, match="refuses the login") as raised:
+        target.deliver("a", "{}")
+    assert not raised.value.refused
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryError, match="not answer"):
+        open_target(f"mqtt://127.0.0.1:{silent.getsockname()[1]}/t").deliver("a", "{}")
+
+
+def test_a_missing_package_is_named_before_the_start(ledger, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paho.mqtt", None)
+    with (
+        pytest.raises(targets.MissingPackageError, match=r"paho-mqtt.*install"),
+        sending.sending(ledger, ["mqtt://h/t"]),
+    ):
+        pass
+    assert urlsplit("mqtt://h/t").hostname == "h"
