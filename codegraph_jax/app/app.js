@@ -217,6 +217,7 @@
   async function openFolder(wanted) {
     const folder = await attempt(() => call("/api/open", wanted));
     if (!folder) return;
+    $("#toast").hidden = true;  // it may still say that another folder cannot be opened
     Object.assign(chosen, { folder, contents: null, estimate: null });
     paint(true);
     if (folder.photos) await readContents();
@@ -260,10 +261,10 @@
   }
 
   function folderCard(folder) {
-    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : "";
-    return h("li", {}, h("button", { type: "button", "data-place": folder.place, onclick: () => openFolder({ place: folder.place }) },
+    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : folder.path ?? "";
+    return h("li", {}, h("button", { type: "button", "data-place": folder.place, title: folder.path ?? folder.name, onclick: () => openFolder({ place: folder.place }) },
       folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
-      h("bdi", {}, folder.name), h("small", {}, about)));
+      h("bdi", {}, folder.name), h("small", {}, h("bdi", {}, about))));
   }
 
   function sizes(contents) {
@@ -353,7 +354,7 @@
             h("input", { type: "text", name: "path", value: folder?.name ?? "", placeholder: t("path"), ariaLabel: t("path"), spellcheck: false }), h("button", { className: "button quiet" }, t("open"))),
           contentsCard(),
           folder ? h("ul", { className: "folders" }, folder.folders.map(folderCard))
-            : [h("ul", { className: "folders" }, [...state.recent, ...state.roots].map(({ place, name }) => folderCard({ place, name: basename(name), photos: 0 }))),
+            : [h("ul", { className: "folders" }, [...state.recent, ...state.roots].map(({ place, name }) => folderCard({ place, name: basename(name), path: name, photos: 0 }))),
               chosen.line ? null : dropZone()]))];
   }
 
