@@ -111,6 +111,21 @@ class Person:
         self.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
 
 
+def printed(person):
+    """The list for the printer shows every flagged photo, also those whose picture was not visible before."""
+    person.browser.evaluate("window.print = () => { window.printed = document.body.classList.contains('summary'); }")
+    lower = "slider => { slider.value = slider.min; slider.dispatchEvent(new Event('input')); }"
+    person.browser.evaluate(f"({lower})(document.querySelector('#slider'))")
+    person.until("document.querySelectorAll('#table tbody tr.flagged').length === 14")
+    person.click("Print the list of flagged photos")
+    person.until("window.printed")
+    assert "Flagged (14)" in person.text("#summary")
+    assert person.browser.evaluate("document.querySelectorAll('#summary .members li').length") == 14
+    assert person.holds("[...document.querySelectorAll('#summary img')].every((image) => image.naturalWidth)")
+    person.browser.evaluate("dispatchEvent(new Event('afterprint'))")
+    person.browser.evaluate("document.querySelector('#use-answers').click()")
+
+
 ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
 
 
@@ -125,6 +140,7 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
         person.until("document.querySelector('progress')")
         person.report()
         person.until("window.report")
+        printed(person)
         browser.evaluate("document.querySelector('[data-answer=good]').click()")
         person.until("/saved/.test(document.querySelector('.live output').textContent)")
         person.click("Apply now")
@@ -133,6 +149,8 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
         person.click("‹ All inspections")
         person.until("document.querySelector('.runs .counts')")
         assert "14 photos" in person.text(".runs")
+        browser.view(390, 844, phone=True)
+        assert browser.evaluate("document.querySelector('header').offsetHeight") < 90, "two lines, not four"
         assert browser.problems == []
     (run,) = [path.name for path in home.iterdir() if (path / "manifest.json").is_file()]
     command = json.loads((home / run / "manifest.json").read_text())["command"]
