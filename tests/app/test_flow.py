@@ -117,6 +117,10 @@ def printed(person):
     lower = "slider => { slider.value = slider.min; slider.dispatchEvent(new Event('input')); }"
     person.browser.evaluate(f"({lower})(document.querySelector('#slider'))")
     person.until("document.querySelectorAll('#table tbody tr.flagged').length === 14")
+    person.browser.view(390, 844, phone=True)
+    person.browser.evaluate("document.querySelector('.live details').open = true")
+    assert person.holds("document.querySelector('.live details > div').getBoundingClientRect().left >= 0")
+    person.browser.view(1280, 800)
     person.click("Print the list of flagged photos")
     person.until("window.printed")
     assert "Flagged (14)" in person.text("#summary")
