@@ -241,6 +241,7 @@
   async function openFolder(wanted) {
     const folder = await attempt(() => call("/api/open", wanted));
     if (!folder) return;
+    $("#toast").hidden = true;  // it may still say that another folder cannot be opened
     Object.assign(chosen, { folder, contents: null, estimate: null, drawing: nothingDrawn(), photo: 0 });
     paint(true);
     if (folder.photos) await readContents();
@@ -284,10 +285,10 @@
   }
 
   function folderCard(folder) {
-    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : "";
-    return h("li", {}, h("button", { type: "button", "data-place": folder.place, onclick: () => openFolder({ place: folder.place }) },
+    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : folder.path ?? "";
+    return h("li", {}, h("button", { type: "button", "data-place": folder.place, title: folder.path ?? folder.name, onclick: () => openFolder({ place: folder.place }) },
       folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
-      h("bdi", {}, folder.name), h("small", {}, about)));
+      h("bdi", {}, folder.name), h("small", {}, h("bdi", {}, about))));
   }
 
   function sizes(contents) {
@@ -409,7 +410,7 @@
             h("input", { type: "text", name: "path", value: folder?.name ?? "", placeholder: t("path"), ariaLabel: t("path"), spellcheck: false }), h("button", { className: "button quiet" }, t("open"))),
           contentsCard(),
           folder ? h("ul", { className: "folders" }, folder.folders.map(folderCard))
-            : [h("ul", { className: "folders" }, [...state.recent, ...state.roots].map(({ place, name }) => folderCard({ place, name: basename(name), photos: 0 }))),
+            : [h("ul", { className: "folders" }, [...state.recent, ...state.roots].map(({ place, name }) => folderCard({ place, name: basename(name), path: name, photos: 0 }))),
               chosen.line ? null : dropZone()]))];
   }
 
@@ -462,8 +463,9 @@
   // ---- banks and lines ----
 
   function banksView() {
-    if (!state.banks.length) return [h("h2", {}, t("banks")), h("p", {}, t("no_banks"))];
-    return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
+    const saved = state.runs.filter((run) => active(run) && run.job === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
+    if (!state.banks.length) return [h("h2", {}, t("banks")), now ?? h("p", {}, t("no_banks"))];
+    return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), now, h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
       h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),
         h("div", { className: "actions" }, h("a", { className: "button quiet", href: `#/new/bank/${encodeURIComponent(bank.bank)}` }, t("inspect_more")),
           h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line"))))))];

@@ -18,10 +18,11 @@
   const files = $$("#specialists a[href]").map((link) => link.getAttribute("href"));
   const exports = [["export_excel", "table.csv?form=excel"], ["export_excel_english", "table.csv?form=excel_english"], ["export_scores", "scores.csv"],
     ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
-  const menu = h("details", {}, texts.mark(h("summary"), "export"), h("div", {},
+  const behind = texts.mark(h("p", { className: "facts" }), "export_behind");
+  const ontoggle = () => { behind.hidden = !dirty && !busy; };
+  const menu = h("details", { ontoggle }, texts.mark(h("summary"), "export"), h("div", {}, plain("print", printSummary), behind,
     exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
-      texts.mark(h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }), key)),
-    plain("print", printSummary)));
+      texts.mark(h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }), key))));
   $("header").prepend(h("div", { className: "live" }, h("a", { href: "/#/" }, "‹ ", texts.mark(h("span"), "all_runs")), status,
     report && plain("save_bank", saveBank), menu));
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
@@ -32,7 +33,7 @@
 
   // ---- answers ----
 
-  let known = new Map(), revision = 0, timer = 0, later = 0, busy = false, dirty = false;
+  let known = new Map(), revision = 0, timer = 0, later = 0, busy = false, dirty = false, waits = false;
   const flat = () => new Map(Object.entries(report.entries()).flatMap(([kind, values]) =>
     Object.entries(values).map(([key, value]) => [JSON.stringify([kind, key]), JSON.stringify(value ?? null)])));
 
@@ -93,47 +94,73 @@
     busy = true;
     dirty = false;
     show("applying");
+    let stage = "";
     try {
       await call(`${api}/review`, { text: report.text() });
       for (;;) {
         await new Promise((resolve) => setTimeout(resolve, 1000));
-        const { state, message } = await call(api);
-        if (["waiting", "running"].includes(state)) continue;
+        const { state, message, progress } = await call(api);
+        if (["waiting", "running"].includes(state)) {
+          if (progress && progress.stage !== stage && texts.known(`stage_${progress.stage}`)) {
+            stage = progress.stage;
+            show("applying_stage", null, "", { stage: { t: `stage_${stage}` } });
+          }
+          continue;
+        }
         if (message || state !== "finished") throw new Error(message || state);
         break;
       }
       show("", () => location.reload(), "applied");
     } catch (error) {
-      show("apply_failed", apply, "apply", { message: error.message });
+      dirty = true;
+      busy = waits = false;
+      return show("apply_failed", apply, "apply", { message: error.message });
     }
     busy = false;
     if (dirty) plan();
+    else if (waits) await saveBank();
+    return undefined;
   }
 
+  // a bank contains the answers; those that are not applied yet are applied first
   async function saveBank() {
+    waits = dirty || busy;
+    if (waits) {
+      apply();
+      return show("bank_waits");
+    }
     try {
       await call(`${api}/bank`, { name: "" });
       show("bank_started");
     } catch (error) {
       show(error.message);
     }
+    return undefined;
   }
 
-  // ---- the summary on one page ----
+  // ---- the list of flagged photos, for paper ----
 
-  function printSummary() {
+  function printed(row) {
+    const picture = $(".thumb .frame", row).cloneNode(true);
+    for (const image of $$("img", picture)) image.loading = "eager";
+    return h("li", {}, picture, ...[".name", ".recurring", ".said"].map((part) => h("bdi", {}, $(part, row)?.textContent ?? "")));
+  }
+
+  async function printSummary() {
     menu.open = false;
-    const folder = $(".run b")?.textContent ?? run, rows = $$("#table tbody tr").filter((row) => row.matches(".flagged, .look")).slice(0, 12);
-    const chart = $("#histogram").cloneNode(true), list = h("ul", { className: "members" }, rows.map((row) =>
-      h("li", {}, $(".thumb .frame", row).cloneNode(true), h("bdi", {}, $(".name", row).textContent), h("bdi", {}, $(".verdict", row).textContent))));
+    const folder = $(".run b")?.textContent ?? run, rows = $$("#table tbody tr"), chart = $("#histogram").cloneNode(true);
     chart.removeAttribute("id");
+    const lists = [["flagged", "print_flagged"], ["look", "print_look"]].map(([verdict, key]) => [t(key), rows.filter((row) => row.matches(`.${verdict}`))]);
     const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run time")?.textContent ?? ""),
       $(".tiles").cloneNode(true), chart, h("p", {}, $("#effect").textContent),
-      h("ul", {}, $$("#recurring article").map((group) => h("li", {}, $("h4", group).textContent, ": ", $(".facts", group).firstChild.textContent))), list);
+      h("ul", {}, $$("#recurring article").map((group) => h("li", {}, $("h4 bdi", group).textContent, ": ", $(".facts", group).firstChild.textContent))),
+      lists.filter(([, list]) => list.length).map(([title, list]) => [h("h3", {}, `${title} (${list.length})`), h("ul", { className: "members" }, list.map(printed))]).flat());
     page.classList.toggle("maps", true);
     $("#summary")?.remove();
     $("main").append(page);
     document.body.classList.add("summary");
+    // pictures further down the table have not been decoded yet
+    await Promise.all($$("#summary img").map((image) => image.decode().catch(() => null)));
     print();
   }
   addEventListener("afterprint", () => document.body.classList.remove("summary"));

@@ -660,6 +660,14 @@
     form.elements.verdict.value = verdict;
     form.elements.name.value = name;
     form.dataset.reviewed = "";
+    showName(form);
+  }
+
+  // the heading of a group has the name that a person has typed
+  function showName(form) {
+    const heading = $("h4 bdi", form.closest("article")), name = form.elements.name.value.trim();
+    heading.given ??= [...heading.childNodes];
+    heading.replaceChildren(...(name ? [name] : heading.given));
   }
 
   function reviewText() {
@@ -712,6 +720,7 @@
     for (const form of forms) {
       form.addEventListener("input", () => {
         form.dataset.reviewed = "";
+        showName(form);
         countAnswers();
         store();
       });

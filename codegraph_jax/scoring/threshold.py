@@ -155,26 +155,31 @@ def calibrate(
         at_most=config.at_most,
     )
     if rule == "rate" and not calibration.too_few_photos:
-        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, config.at_most))
+        members = len(scores) - len(fitted)
+        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.at_most))
     return calibration.apply(image_scores, proven)
 
 
-def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
-    """Why a person should check the flags of the images in the fit, and what to do; empty without a reason."""
+def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, at_most: float) -> str:
+    """Why a person should check the flags of the images in the fit, and what to do; empty without a reason.
+
+    Members of recurring defects, which are flagged anyway, do not decide on the warning, and are counted in it.
+    """
     count, some = len(flagged), int(flagged.sum())
+    flags = f"{some + members} of {count + members}"
     missed = float(fit.anomalous[~flagged].sum())
     if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
         reason = (
-            f"The scores do not separate good from defective photos: {some} of {count} are flagged, and about "
+            f"The scores do not separate good from defective photos: {flags} are flagged, and about "
             f"{round(missed)} of the others may be defective."
         )
     elif fit.even >= MIN_EVEN_PROBABILITY and at_most >= MIN_AT_MOST_FOR_EVEN:
         reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
     elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and at_most >= NO_LIMIT:
-        reason = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
+        reason = f"{flags} photos are flagged; if so many cannot be defective, good ones are among them."
     else:
         return ""
     return (
-        f"{reason} Look at a few photos near the threshold, or set threshold.at_most to the largest share that can be "
-        "defective."
+        f"{reason} Look at a few photos near the threshold, or say how many can be defective (in the report, or with "
+        "threshold.at_most)."
     )

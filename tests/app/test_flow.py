@@ -55,6 +55,25 @@ def await_report(person):
     person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
 
 
+def printed(person):
+    """The list for the printer shows every flagged photo, also those whose picture was not visible before."""
+    person.browser.evaluate("window.print = () => { window.printed = document.body.classList.contains('summary'); }")
+    lower = "slider => { slider.value = slider.min; slider.dispatchEvent(new Event('input')); }"
+    person.browser.evaluate(f"({lower})(document.querySelector('#slider'))")
+    person.until("document.querySelectorAll('#table tbody tr.flagged').length === 14")
+    person.browser.view(390, 844, phone=True)
+    person.browser.evaluate("document.querySelector('.live details').open = true")
+    assert person.holds("document.querySelector('.live details > div').getBoundingClientRect().left >= 0")
+    person.browser.view(1280, 800)
+    person.click("Print the list of flagged photos")
+    person.until("window.printed")
+    assert "Flagged (14)" in person.text("#summary")
+    assert person.browser.evaluate("document.querySelectorAll('#summary .members li').length") == 14
+    assert person.holds("[...document.querySelectorAll('#summary img')].every((image) => image.naturalWidth)")
+    person.browser.evaluate("dispatchEvent(new Event('afterprint'))")
+    person.browser.evaluate("document.querySelector('#use-answers').click()")
+
+
 ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
 
 
@@ -102,6 +121,7 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         person.until("document.querySelector('progress')")
         await_report(person)
         person.until("window.report")
+        printed(person)
         browser.evaluate("document.querySelector('[data-answer=good]').click()")
         person.until("/saved/.test(document.querySelector('.live output').textContent)")
         person.click("Apply now")
@@ -110,6 +130,8 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         person.click("‹ All inspections")
         person.until("document.querySelector('.runs .counts')")
         assert "14 photos" in person.text(".runs")
+        browser.view(390, 844, phone=True)
+        assert browser.evaluate("document.querySelector('header').offsetHeight") < 90, "two lines, not four"
         assert browser.problems == []
         person.browser.evaluate("document.querySelector('.runs h3 a').click()")
         await_report(person)

@@ -320,6 +320,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
     opened(browser, page)
     browser.evaluate(f"({CHOOSE})('variant', {json.dumps(name)})")
     assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
+    assert browser.evaluate("document.querySelector('article.group h4 bdi').textContent") == name
     browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     click(browser, "#save-review")
     saved = tmp_path / "review.json"

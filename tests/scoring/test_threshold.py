@@ -113,6 +113,13 @@ def test_many_flagged_photos_raise_a_question(good, bad, said):
     assert not calibrate(scores, ThresholdConfig("score:0.5")).warning
 
 
+def test_photos_of_recurring_defects_are_counted_in_a_warning_as_in_the_report():
+    rng = np.random.default_rng(23)
+    scores = np.concatenate([rng.gumbel(0.3, 0.015, 60), rng.normal(0.6, 0.02, 25 + 4)])
+    found = calibrate(scores, ThresholdConfig(), np.arange(89) >= 85)
+    assert f"{found.flagged.sum()} of 89 photos are flagged" in found.warning
+
+
 def test_scores_that_do_not_separate_are_said_to():
     rng = np.random.default_rng(24)
     for scores in (
