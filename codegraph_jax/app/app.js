@@ -309,7 +309,7 @@
 
   function settings() {
     if (chosen.line) return null;
-    const banks = [["", t("themselves")], ...state.banks.map(({ bank, name }) => [bank, name])];
+    const banks = [["", t("themselves")], ...state.banks.map(({ bank, name }) => [bank, t("bank_named", { bank: name })])];
     const compare = state.banks.length ? h("label", {}, t("compare"), h("select", { name: "bank", onchange: (event) => {
       chosen.bank = event.target.value;
       paint(true);
