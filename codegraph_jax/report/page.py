@@ -216,7 +216,8 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
     """Data of a category for the script: scores, answers, and the verdicts of the run."""
     result = section.outcome.result
     calibration, answers, model = result.calibration, result.answers, result.calibrator().as_json()
-    explanation = calibration.warning or plain(describe_threshold(calibration, len(section.outcome.samples)))
+    photos = len(section.outcome.samples) if result.keys else None  # an inspection has no keys
+    explanation = calibration.warning or plain(describe_threshold(calibration, photos))
     return {
         "category": printable(section.outcome.category),
         "first": section.first,

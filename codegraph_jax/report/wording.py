@@ -66,14 +66,16 @@ def _percent(share: float) -> Text:
     return text("percent_low" if rounded < 1 else "percent_high")
 
 
-def describe_threshold(calibration: Calibration, photos: int) -> Text:
-    """The origin of the threshold and the expected false alarms."""
+def describe_threshold(calibration: Calibration, photos: int | None) -> Text:
+    """The origin of the threshold and the expected false alarms; None photos: the threshold is that of a bank."""
     rate = calibration.expected_rate
     expected = text("expected", rarity=rarity(rate)) if rate > 0 else text("expected_hardly")
     if calibration.rule != "rate":
         return text(f"threshold_{calibration.rule}", expected=expected)
     if calibration.too_few_photos:
         return text("threshold_too_few", count=calibration.images)
+    if photos is None:
+        return text("threshold_bank", expected=expected)
     count = calibration.normal_scores.share * calibration.images * rate
     number = text("fewer_than_one") if count < 1 else text("about_number", number=round(count))
     members = photos - calibration.images

@@ -124,7 +124,8 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         patch_scores=inspection.patch_scores,
         scores=inspection.scores,
         scores_rescored=inspection.scores,
-        calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged),
+        # the warning counts the photos of the bank, not these
+        calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged, warning=""),
         placement=inspection.placement,
         weights=bank.weights,
         feature_identity=feature_identity(bank.backbone, bank.settings),

@@ -13,7 +13,7 @@ from codegraph_jax.core.progress import Clock
 from codegraph_jax.line.drift import WORDS
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
-from codegraph_jax.report.wording import chance, rarity
+from codegraph_jax.report.wording import chance, describe_threshold, rarity
 from codegraph_jax.scoring.threshold import calibrate
 from tests.report.fakes import make_outcome
 from tests.report.test_page import NAMES
@@ -101,6 +101,11 @@ def test_texts_are_english_in_the_terminal():
         "Your answers are applied: 2 photos, 1 group."
     )
     assert "3 times as much" in str(text("evidence_rough", ratio=3.0))
+    calibration = calibrate(np.random.default_rng(0).normal(0.3, 0.02, 60), ThresholdConfig())
+    assert "in this set of 60 that is" in str(describe_threshold(calibration, 60))
+    assert str(describe_threshold(calibration, None)).startswith(
+        "The threshold comes from the reference bank. About 1 "
+    )
     with pytest.raises(KeyError):
         str(Text("no such key", {}))
 
