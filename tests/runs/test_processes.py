@@ -17,6 +17,8 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed import processes
 from tests.support.process_worker import detector, stages
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 ROOT = Path(__file__).parents[2]
 
 

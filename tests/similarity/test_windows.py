@@ -15,7 +15,10 @@ from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import DEGREES, draw
 from tests.support import reference
 
-GRIDS = st.sampled_from([(5, 7), (1, 9), (9, 1), (6, 6), (12, 5), (10, 11)])
+GRIDS = [(5, 7), (1, 9), (9, 1), (6, 6), (12, 5), (10, 11)]
+# grid and radius: each pair is a program of its own; no radius, a row, a column, a radius beyond the shorter side, and
+# the nearest patches
+SHAPES = [((5, 7), 0), ((1, 9), 2), ((9, 1), 3), ((12, 5), 7), ((10, 11), 1)]
 
 
 def apart(grid):
@@ -60,17 +63,31 @@ def assert_same(got, want, counts):
         np.testing.assert_allclose(a[finite] ** 2, b[finite] ** 2, atol=6e-6)
 
 
-@settings(max_examples=15, deadline=None)
-@given(GRIDS, st.integers(0, 12), st.floats(0, 0.8), st.sampled_from(["reuse", "direct"]), st.integers(1, 5),
-       st.integers(0, 10**6))  # fmt: skip
-def test_distances_equal_their_definition(grid, radius, hidden, kernel, batch, seed):
+def require_the_definition(grid, radius, hidden, kernel, batch, seed):
     tokens, counts = tokens_of(grid, 3, seed, hidden)
     options = TileOptions("direct" if radius else kernel, DEGREES, grid, "float32", batch, radius, True)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(3))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
 
 
-@pytest.mark.parametrize("block", [4, 5, 7, 32])
+@pytest.mark.parametrize(
+    "shape,kernel,batch",
+    [(SHAPES[0], "reuse", 3), *((shape, "direct", batch) for batch, shape in enumerate(SHAPES, start=1))],
+)
+def test_distances_equal_their_definition(shape, kernel, batch):
+    for seed, hidden in enumerate((0, 0.2, 0.8)):
+        require_the_definition(*shape, hidden, kernel, batch, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(GRIDS), st.integers(0, 12), st.floats(0, 0.8), st.sampled_from(["reuse", "direct"]),
+       st.integers(1, 5), st.integers(0, 10**6))  # fmt: skip
+def test_distances_equal_their_definition_on_any_grid(grid, radius, hidden, kernel, batch, seed):
+    require_the_definition(grid, radius, hidden, kernel, batch, seed)
+
+
+@pytest.mark.parametrize("block", [4, 7, 32])
 def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
     grid, radius = (19, 13), 3
     tokens, counts = tokens_of(grid, 2, 0, 0.2)
@@ -97,9 +114,7 @@ def test_radius_reduces_the_products():
     assert windows.products_of_a_pair((107, 143), 8) < patches**2 / 12
 
 
-@settings(max_examples=8, deadline=None)
-@given(GRIDS, st.integers(0, 6), st.floats(0, 0.5), st.floats(0.05, 0.9), st.integers(0, 10**6))
-def test_removal_equals_computing_everything_anew(grid, radius, hidden, share, seed):
+def require_the_removal(grid, radius, hidden, share, seed):
     tokens, counts = tokens_of(grid, 4, seed, hidden)
     removed = (np.random.default_rng(seed + 1).uniform(size=counts.shape) < share) & counts
     removed[3] = False
@@ -112,6 +127,19 @@ def test_removal_equals_computing_everything_anew(grid, radius, hidden, share, s
         changed.apply(degree)
     assert_same(table, by_definition(tokens, counts, grid, radius, removed), counts)
     assert all((table[:, i][:, :, ~counts[i]] == -1).all() for i in range(4)), "what is not judged stays so"
+
+
+@pytest.mark.parametrize("shape", SHAPES[:4])
+def test_removal_equals_computing_everything_anew(shape):
+    for seed, (hidden, share) in enumerate([(0, 0.9), (0.5, 0.05), (0.2, 0.4)]):
+        require_the_removal(*shape, hidden, share, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(GRIDS), st.integers(0, 6), st.floats(0, 0.5), st.floats(0.05, 0.9), st.integers(0, 10**6))
+def test_removal_equals_computing_everything_anew_on_any_grid(grid, radius, hidden, share, seed):
+    require_the_removal(grid, radius, hidden, share, seed)
 
 
 @pytest.mark.parametrize("radius", [0, 2])

@@ -18,6 +18,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
+from tests.support.shallow import shallow_backbone
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
@@ -70,7 +71,7 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
 
 def main(port: str, count: str, process: str, devices: str, backend: str, out: str, mode: str) -> None:
     jax.config.update("jax_num_cpu_devices", int(devices))
-    with processes.joined(f"127.0.0.1:{port}", int(count), int(process)):
+    with shallow_backbone(), processes.joined(f"127.0.0.1:{port}", int(count), int(process)):
         working = detector(backend)
         while True:
             results = stages(working)

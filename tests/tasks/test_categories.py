@@ -26,7 +26,7 @@ NAMES = ["axle", "bolt", "cog"]
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("parts")
     for n, name in enumerate(NAMES):
-        photographs(root / name / "test" / "good", n=n + 3)
+        photographs(root / name / "test" / "good", n=3 + n % 2)
     return root
 
 
