@@ -17,7 +17,7 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not installs and not accelerator"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 -m "not load"
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest --numprocesses=2 -m "not load"
 
 test-installs: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "installs and not slow" tests/installs tests/test_extras.py

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -19,6 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
 if "XLA_FLAGS" not in os.environ:
     # one core compiles as fast without splitting a program first: 7 % of the time of tests that mostly compile
     os.environ["XLA_FLAGS"] = "--xla_cpu_parallel_codegen_split_count=1"
+
+# Programs that run once are compiled twice as fast with few optimisations of the machine code; the operations and their
+# order stay. `make test-all` compiles as users do: it sets the variable. Subprocesses inherit it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
 import pytest
@@ -41,15 +47,32 @@ def random_parameters_once():
         yield
 
 
+@contextmanager
+def few_optimisations(few: bool) -> Iterator[None]:
+    """Programs that are compiled from now on; those of before are forgotten, so that no result depends on the order."""
+    before = jax.config.jax_disable_most_optimizations
+    if few == before:
+        yield
+        return
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", few)
+    yield
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="module")
 def quick_compile():
-    """Compiles with few optimisations: where training steps are only a means, compiling them is what takes time.
+    """Compiles with few optimisations even where the rest of the suite does not: compiling is what takes time."""
+    with few_optimisations(True):
+        yield
 
-    For programs of the trainer alone: they stay compiled, and a detector's would round otherwise in a later test.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Compiles as for users, where programs run for longer than they compile."""
+    with few_optimisations(False):
+        yield
 
 
 @pytest.fixture(scope="module")

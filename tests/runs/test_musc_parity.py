@@ -22,6 +22,7 @@ from configs.mvtec import get_config
 DATA = os.environ.get("CODEGRAPH_TEST_DATA", "")
 
 pytestmark = [
+    pytest.mark.usefixtures("optimised"),
     pytest.mark.skipif(
         not DATA, reason="CODEGRAPH_TEST_DATA names no directory with MVTec AD and the reference results"
     ),
