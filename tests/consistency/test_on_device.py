@@ -90,7 +90,7 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     assert here[2].removed.any()
 
 
-@pytest.mark.parametrize("seed,devices", [(0, 1), (1, 1), (0, 2)])
+@pytest.mark.parametrize("seed,devices", [(0, 1), pytest.param(1, 1, marks=pytest.mark.slow), (0, 2)])
 def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed, devices):
     tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
     tokens[30] = tokens[31] + 0.01 * tokens[30]
@@ -143,7 +143,7 @@ def test_sets_of_many_sizes_share_their_programs():
         score(on_device(planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)), batch=8))
 
     all_of_it(64)
-    inputs = {n: planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)) for n in (35, 50, 63)}
+    inputs = {n: planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)) for n in (35, 63)}
     with compiled_programs() as programs:
         for comparison in inputs.values():
             score(on_device(comparison))

@@ -31,9 +31,9 @@ NAMES = [f"{i:02d}.png" for i in range(12)]
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
-@pytest.fixture
-def calibration(tmp_path):
-    return make_outcome(tmp_path / "photographs", NAMES).result.calibration
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory):
+    return make_outcome(tmp_path_factory.mktemp("photographs"), NAMES).result.calibration
 
 
 def described(mask, calibration, scores=None, pattern_ids=NOTHING):
@@ -121,10 +121,7 @@ def test_run_lengths_are_the_mask(mask):
 
 @settings(max_examples=40, deadline=None)
 @given(arrays.arrays(bool, (9, 11)))
-def test_every_pixel_belongs_to_one_region(mask):
-    from codegraph_jax.scoring.normal_scores import fit_scores  # noqa: PLC0415
-
-    calibration = type("Calibration", (), {"normal_scores": fit_scores(np.linspace(0.1, 0.2, 30)).law})
+def test_every_pixel_belongs_to_one_region(calibration, mask):
     regions = described(mask, calibration)
     assert sum(region.area for region in regions) == mask.sum()
     for region in regions:

@@ -141,12 +141,13 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
 
 @pytest.fixture
 def run(tiny_preset, tmp_path):
-    """The job on a set below `tmp_path`, with a tiny backbone: returns the outcomes and the workdir."""
+    """The job on a set below `tmp_path`, with a tiny backbone on one device: returns the outcomes and the workdir."""
 
     def start(layout="folder", root="set", work="work", **fields):
         backbone = tiny_backbone(batch_size=fields.pop("batch", 0))
         data = DataConfig(layout=layout, root=str(tmp_path / root), **fields.pop("data", {}))
-        config = Config(data=data, backbone=backbone, **fields)
+        parallel = ParallelConfig(devices=fields.pop("devices", 1))
+        config = Config(data=data, backbone=backbone, parallel=parallel, **fields)
         return job.run(to_config_dict(config), str(tmp_path / work)), tmp_path / work
 
     return start
@@ -158,7 +159,7 @@ def write_parts(root, indices=range(8)):
         Image.fromarray(PARTS[i]).save(root / f"{i}.png")
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("n", [2, 3, 5])
 def test_edge_cases_get_finite_scores_and_a_report(run, tmp_path, n):
     write_parts(tmp_path / "set", range(n))
     (outcome,), work = run()
@@ -252,7 +253,7 @@ def test_results_do_not_depend_on_names_cache_batch_and_devices(run, tmp_path):
     for work in ("w3", "w4"):
         same(run(work=work, data=kept)[0][0], plain)
     same(run(work="w5", batch=3)[0][0], plain)
-    same(run(work="w6", parallel=ParallelConfig(devices=1))[0][0], plain)
+    same(run(work="w6", devices=8)[0][0], plain)
 
 
 def test_the_same_command_twice_gives_the_same_bytes(run, tmp_path):

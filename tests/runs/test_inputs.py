@@ -16,6 +16,7 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
+    ParallelConfig,
     PhotosConfig,
     ReportConfig,
     SavedBackboneConfig,
@@ -37,7 +38,8 @@ NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, b
 
 
 def config(root, **changes):
-    return dataclasses.replace(Config(data=DataConfig(root=str(root)), backbone=NETWORK), **changes)
+    own = Config(data=DataConfig(root=str(root)), backbone=NETWORK, parallel=ParallelConfig(devices=1))
+    return dataclasses.replace(own, **changes)
 
 
 def run(settings, workdir):

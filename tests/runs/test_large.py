@@ -15,6 +15,7 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
+    ParallelConfig,
     PhotosConfig,
     ReportConfig,
     SavedBackboneConfig,
@@ -47,7 +48,7 @@ def usual_limit():
 def config(root, fit="tile", **changes):
     backbone = dataclasses.replace(NETWORK, fit=fit)
     data = DataConfig(layout="mvtec", root=str(root), **changes.pop("data", {}))
-    return dataclasses.replace(Config(data=data, backbone=backbone), **changes)
+    return dataclasses.replace(Config(data=data, backbone=backbone, parallel=ParallelConfig(devices=1)), **changes)
 
 
 def run(settings, workdir, task=job):

@@ -19,14 +19,14 @@ def anomalous_scores(rng: np.random.Generator, n: int) -> np.ndarray:
     return 0.45 + 0.3 * rng.beta(1.5, 3.0, n)
 
 
-@pytest.mark.parametrize("n", [20, 40, 120])
+@pytest.mark.parametrize("n", [20, pytest.param(40, marks=pytest.mark.slow), 120])
 def test_all_normal_sets_keep_the_false_alarm_rate(n):
     rng = np.random.default_rng(0)
     rates = [calibrate(normal_scores(rng, n), ThresholdConfig()).flagged.mean() for _ in range(SETS)]
     assert np.mean(rates) < 0.02, "asked for 1 %"
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2, 0.45, 0.6, 0.75])
+@pytest.mark.parametrize("share", [0.05, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.2, 0.6)), 0.45, 0.75])
 def test_contaminated_sets_keep_the_rate_and_find_the_anomalies(share):
     rng = np.random.default_rng(1)
     alarms, found = [], []

@@ -1,3 +1,5 @@
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -66,9 +68,20 @@ def by_the_kernel(normalised, removed, options):
     return out
 
 
-@pytest.mark.parametrize("features", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kernel", ["reuse", "direct"])
+WIDE, NARROW = np.float32, ml_dtypes.bfloat16
+# each two values together; the rest is slow
+PAIRED = [
+    ("reuse", "float32", WIDE),
+    ("reuse", "bfloat16", NARROW),
+    ("direct", "float32", NARROW),
+    ("direct", "bfloat16", WIDE),
+]
+OTHERS = [case for case in product(("reuse", "direct"), ("float32", "bfloat16"), (WIDE, NARROW)) if case not in PAIRED]
+
+
+@pytest.mark.parametrize(
+    "kernel,precision,features", [*PAIRED, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)]
+)
 def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
     tokens = draw(4, seed=3, c=96)
     tokens[1] = tokens[0] + 0.01 * tokens[2]

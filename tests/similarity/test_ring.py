@@ -72,9 +72,7 @@ HERE = "host"
 CASES = [
     # backend, devices, kernel, images a device holds (0: all), where the table is
     ("shard_map", 1, "reuse", 3, HERE),
-    ("shard_map", 1, "direct", 1, HERE),
     ("shard_map", 1, "direct", 0, "device"),
-    ("shard_map", 2, "direct", 0, HERE),
     ("shard_map", 3, "reuse", 0, HERE),
     ("shard_map", 3, "direct", 1, HERE),
     ("shard_map", 3, "reuse", 2, "device"),
