@@ -18,6 +18,7 @@ from codegraph_jax.app.folders import Folders, Named, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
 from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
 from codegraph_jax.app.state import HOME, KINDS, State
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.line.targets import require_targets, shown
@@ -311,7 +312,7 @@ class Service:
             try:
                 require_targets(targets)
             except ValueError as error:
-                raise RunError(str(error)) from None
+                raise UserError(str(error)) from None
             words.append(f"--send={','.join(targets)}")
         stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self._last_jobs())
         while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():

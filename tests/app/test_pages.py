@@ -138,7 +138,7 @@ def test_pages_without_barriers(person, home, photos):
     assert barriers_by_colours(browser) == []
     person.go("#/new", ".path input")
     person.choose(photos)
-    person.until("/Network/.test(document.querySelector('#estimate').textContent)")
+    person.until("/network/i.test(document.querySelector('#estimate').textContent)")
     browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert barriers_by_colours(browser) == []
     person.click("Start the inspection")
