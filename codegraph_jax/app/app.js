@@ -276,7 +276,7 @@
     else if (!estimate) place.textContent = t("estimating");
     else if (estimate.problem) place.textContent = estimate.problem;
     else {
-      place.textContent = [t("network_used", { network: estimate.network, size: estimate.size }), t("takes", { time: lasting(estimate.seconds) }),
+      place.textContent = [t("takes", { time: lasting(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
         estimate.downloads ? t("downloads") : ""].filter(Boolean).join(" ");
     }
     const select = $("[name=network]");
