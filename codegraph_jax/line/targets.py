@@ -16,6 +16,7 @@ import ssl
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -195,10 +196,11 @@ class MqttTopic(Target):
 
     def __init__(self, url: SplitResult):
         try:
-            from paho.mqtt import client
+            from paho.mqtt import client, enums
         except ImportError:
             raise MissingPackageError("sending to a broker", "paho-mqtt", "mqtt") from None
-        self._paho, self.topic = client, _topic(url)
+        self._new_client = partial(client.Client, enums.CallbackAPIVersion.VERSION2)
+        self.topic = _topic(url)
         self.host, self.port, self.tls = url.hostname or "", url.port or PORTS[url.scheme], _tls(url)
         self._client: Any = None
 
@@ -217,7 +219,7 @@ class MqttTopic(Target):
 
     def _connected(self) -> Any:
         """A client that is logged in."""
-        client = self._paho.Client(self._paho.CallbackAPIVersion.VERSION2)
+        client = self._new_client()
         client.connect_timeout = SECONDS
         if user := os.environ.get(MQTT_USER):
             client.username_pw_set(user, os.environ.get(MQTT_PASSWORD))

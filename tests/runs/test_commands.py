@@ -80,14 +80,21 @@ def places(tmp_path_factory):
         bank=dataclasses.replace(config.bank, save=str(bank)),
     )
     job.run(to_config_dict(config), str(tmp_path_factory.mktemp("night")))
-    return made, more, bank
+    area = more.with_name("area.png")
+    Image.new("L", (8, 8), 255).save(area)
+    return made, more, bank, area
 
 
 def documented():
-    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_tfds_layout.py."""
+    """Commands of the two tasks, each once.
+
+    Layout tfds is run by tests/data/test_tfds_layout.py, and sweeps by tests/tasks/test_sweep.py.
+    """
     found = {}
     for page in [*PAGES, *CONFIGS]:
         for arguments in commands(page.read_text(encoding="utf-8")):
+            if any(word.startswith("--vary") for word in arguments):
+                continue
             config = next(word.removeprefix("--config=") for word in arguments if word.startswith("--config="))
             if load_config(config).task in ("detect", "inspect") and "tfds" not in config:
                 found.setdefault(" ".join(arguments), arguments)
@@ -97,7 +104,7 @@ def documented():
 @pytest.mark.parametrize("arguments", documented())
 def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    roots, more, bank = places
+    roots, more, bank, area = places
     config = check(arguments)
     if isinstance(config, InspectConfig):
         data = dataclasses.replace(config.data, root=str(more))
@@ -111,6 +118,7 @@ def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
             categories=(),
             add=(str(more),) if config.data.add else (),
             cache=str(tmp_path / "cache") if config.data.cache else "",
+            roi=str(area) if config.data.roi else "",
             draw=dataclasses.replace(config.data.draw, count=6, size=56),
         )
         config = dataclasses.replace(
