@@ -23,7 +23,7 @@ class PairListing:
     each row in the concatenated sequences of partners.
     """
 
-    offsets: Int[np.ndarray, " rows+1"]
+    offsets: Int[np.ndarray, " bounds"]
     begin: Int[np.ndarray, " rows"]
     partners: Int[np.ndarray, " f"]
 
@@ -71,7 +71,7 @@ def pairs_between(
     return _list_pairs(sequences, kind, np.zeros(n, int))
 
 
-def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
+def split(n: int, parts: int) -> Int[np.ndarray, " ends"]:
     """Bounds of `parts` contiguous shards of n images; their sizes differ by at most one."""
     return np.arange(parts + 1) * n // parts
 
