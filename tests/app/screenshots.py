@@ -68,7 +68,7 @@ def inspect(person: Person, week: str, again: bool = False) -> None:
     person.browser.visit(person.address)
     person.go("#/new", ".path input")
     person.choose(ROOT / "photos" / week)
-    person.until("/Network/.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     person.set("[name=size]", str(SIZE))
     if again:
         recognise(person)
@@ -103,7 +103,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     browser.visit(person.address)
     person.go("#/new", ".path input")
     person.choose(ROOT / "photos" / "week 47")
-    person.until("/Network/.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     take(browser, target / "app-new.png")
     browser.view(1100, 860, dark=dark)
     browser.evaluate("document.querySelector('#areas').open = true")
