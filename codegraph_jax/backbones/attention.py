@@ -31,8 +31,8 @@ def fastest_route(dtype: jnp.dtype) -> Route:
 
 def attention(
     query: Float[Array, "b t heads d"],
-    key: Float[Array, "b t heads d"],
-    value: Float[Array, "b t heads d"],
+    key: Float[Array, "b u heads d"],
+    value: Float[Array, "b u heads d"],
     route: Route,
     precision: lax.Precision,
 ) -> Float[Array, "b t heads d"]:
@@ -71,7 +71,7 @@ def _by_head(
 
 
 def _softmax_products(
-    query: Float[Array, "*n t d"], key: Float[Array, "*n t d"], value: Float[Array, "*n t d"], precision: lax.Precision
+    query: Float[Array, "*n t d"], key: Float[Array, "*n u d"], value: Float[Array, "*n u d"], precision: lax.Precision
 ) -> Float[Array, "*n t d"]:
     scores = jnp.einsum("...td,...sd->...ts", query, key, precision=precision, preferred_element_type=jnp.float32)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))

@@ -182,7 +182,7 @@ class VisionTransformer(nn.Module):
     position_offset: float = 0.0
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b s s 3"]) -> dict[str, Any]:
+    def __call__(self, images: Float[Array, "b y x 3"]) -> dict[str, Any]:
         """Features of normalised images.
 
         Returns:
@@ -211,7 +211,7 @@ class VisionTransformer(nn.Module):
         patches = [last_norm(outputs[i]) if self.final_norm else outputs[i] for i in self.blocks]
         return {"blocks": patches, "image": image}
 
-    def _embed(self, images: Float[Array, "b s s 3"]) -> Float[Array, "b t c"]:
+    def _embed(self, images: Float[Array, "b y x 3"]) -> Float[Array, "b t c"]:
         a = self.architecture
         batch, height, width, _ = images.shape
         h, w = height // a.patch_size, width // a.patch_size

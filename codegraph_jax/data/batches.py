@@ -7,7 +7,7 @@ from contextlib import closing
 from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
@@ -109,7 +109,7 @@ class ImageBatches:
         return ready
 
 
-def image_key(image: Float[np.ndarray, "h w 3"]) -> bytes:
+def image_key(image: Shaped[np.ndarray, "..."]) -> bytes:
     """Digest of the pixels of a preprocessed image; independent of the file name."""
     return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import median_low
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 
 from codegraph_jax.core.json_fields import JsonFields
@@ -36,7 +36,7 @@ class Content:
     height: int
     width: int
 
-    def cut(self, values: Float[np.ndarray, "... h w"]) -> Float[np.ndarray, "... a b"]:
+    def cut(self, values: Shaped[np.ndarray, "... h w"]) -> Shaped[np.ndarray, "... a b"]:
         """The values of the photo, cut out of the values of a grid."""
         return values[..., self.top : self.top + self.height, self.left : self.left + self.width]
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Real
 from PIL import Image
 
 from codegraph_jax.core.names import composed
@@ -268,7 +268,7 @@ def _midway(values: np.ndarray) -> float:
     return threshold
 
 
-def _values(image: Image.Image) -> UInt8[np.ndarray, "h w"] | Float[np.ndarray, "h w"]:
+def _values(image: Image.Image) -> Real[np.ndarray, "h w"]:
     """Brightness of the visible pixels; the alpha channel if all visible pixels have one colour."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.nan_to_num(np.asarray(image))

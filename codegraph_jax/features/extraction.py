@@ -76,7 +76,8 @@ class Extractor:
     def of(cls, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh) -> "Extractor":
         """The extractor of a run, for photos resized to squares."""
         allow_megapixels(config.data.max_megapixels)
-        frame = Frame.squeezed(config.backbone.image_size, backbone.patch_size)
+        # tokens that were computed elsewhere have no image size; their frame follows from their grid
+        frame = Frame.squeezed(max(config.backbone.image_size, backbone.patch_size), backbone.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         data = config.data
         return cls(backbone, mesh, frame, config.backbone.batch_size, 0, data.unreadable, dtype)
@@ -412,7 +413,7 @@ def _with_finite(layers: list[Array], image_features: Array) -> tuple[list[Array
     return layers, image_features, finite & jnp.isfinite(image_features).all(axis=1)
 
 
-def _require_finite(sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array, "devices b"]) -> None:
+def _require_finite(sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array, "*devices b"]) -> None:
     """Waits for a batch and checks that its features are finite."""
     good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():

@@ -112,7 +112,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return found
 
 
-def mean_distances(tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Float[np.ndarray, "n m p"]:
+def mean_distances(tables: Sequence[Float[np.ndarray, "r *n m p"]]) -> Float[np.ndarray, "*n m p"]:
     """Mean over layers and degrees."""
     total = np.zeros(tables[0].shape[1:], np.float32)
     for table in tables:

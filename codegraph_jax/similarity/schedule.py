@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from codegraph_jax.distributed.devices import DeviceMesh
 
@@ -102,7 +102,7 @@ class RingStep:
     step: int
     own: Int[np.ndarray, "d b"]
     remote: Int[np.ndarray, "d b"]
-    valid: Int[np.ndarray, "d b"]
+    valid: Bool[np.ndarray, "d b"]
 
     def images(self, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
         """Indices in the set of the own and of the remote images."""

@@ -27,10 +27,9 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked(*args: Any, **kwargs: Any) -> Any:
         values = signature.bind(*args, **kwargs).arguments
         result = function(*args, **kwargs)
-        for name, parts in arrays.items():
-            value = result if name == "return" else values.get(name, signature.parameters[name].default)
-            if not any(isinstance(value, part) for part in parts):
-                raise TypeError(f"{name}: {value!r:.200} is not {parts}")
+        for name, value in {**values, "return": result}.items():
+            if name in arrays and not any(isinstance(value, part) for part in arrays[name]):
+                raise TypeError(f"{name}: {value!r:.200} is not {arrays[name]}")
         return result
 
     return checked
