@@ -27,14 +27,8 @@ if "XLA_FLAGS" not in os.environ:
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
-import jaxtyping
 import pytest
 from hypothesis import settings
-
-import tests.support.shapes  # noqa: F401  named below
-
-# annotated shapes of arrays are checked in every call
-jaxtyping.install_import_hook(["codegraph_jax", "contrastive_jax"], "tests.support.shapes.check")
 
 # eight devices on one host, so that everything which is split over devices is tested as such
 jax.config.update("jax_num_cpu_devices", 8)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from codegraph_jax.core.auroc import auroc
 
@@ -29,7 +29,7 @@ class ImageScores:
     """
 
     labels: Sequence[int | None]
-    values: Float[np.ndarray, " n"]
+    values: Real[np.ndarray, " n"]
 
 
 class Interval(NamedTuple):

@@ -413,7 +413,9 @@ def _with_finite(layers: list[Array], image_features: Array) -> tuple[list[Array
     return layers, image_features, finite & jnp.isfinite(image_features).all(axis=1)
 
 
-def _require_finite(sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array, "*devices b"]) -> None:
+def _require_finite(
+    sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array | np.ndarray, "*devices b"]
+) -> None:
     """Waits for a batch and checks that its features are finite."""
     good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():

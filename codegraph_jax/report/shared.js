@@ -43,7 +43,7 @@ const texts = (() => {
   }
 
   function say(value) {
-    if (Array.isArray(value)) return value.map(say).join(", ");
+    if (Array.isArray(value)) return new Intl.ListFormat(locale).format(value.map(say));
     if (typeof value === "number") return number(value);
     return typeof value === "object" && value ? t(value.t, value) : String(value ?? "");
   }

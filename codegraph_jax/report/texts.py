@@ -76,7 +76,8 @@ def script_json(value: Any) -> str:
 
 def _english(value: Value) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(map(_english, value))
+        *most, last = map(_english, value or [""])
+        return f"{', '.join(most)} and {last}" if most else last
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     return f"{value:,}" if isinstance(value, int) else str(value)

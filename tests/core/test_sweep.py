@@ -181,7 +181,7 @@ def test_files_can_be_read(tmp_path):
     sweep.write(tmp_path)
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
     assert lines[0] == "scoring.score,group,repeat,image_auroc,pixel_ap,images,seconds"
-    assert lines[1:3] == ["standard,a,whole,0.5,,0,0.0", "standard,b,whole,1.0,,0,0.0"]
+    assert lines[1:3] == ["standard,a,whole,0.5,,,", "standard,b,whole,1.0,,,"]
     text = (tmp_path / "table.md").read_text()
     assert "fine: no weights" in text and "Unfinished cells: 2." in text and "| b | 100.0 | 100.0 |" in text
     assert "no weights" in sweep.text() and "unfinished cells: 2;" in sweep.text()
