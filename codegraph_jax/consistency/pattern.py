@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -79,7 +79,9 @@ class Pattern(JsonFields):
     source: Source = "group"
 
     def __post_init__(self) -> None:
-        if len(self.name) > LONGEST_NAME:
+        if self.verdict not in get_args(PatternVerdict):
+            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PatternVerdict))}")
+        if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
 
 

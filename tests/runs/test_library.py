@@ -132,7 +132,7 @@ def test_a_backbone_of_ones_own(name, capsys):
     assert metrics["pixel_auroc"] > 0.6
 
 
-def test_added_images(capsys):
+def test_added_images(optimised, capsys):
     example("added_images")([*SMALL, "--count", "10"])
     out = capsys.readouterr().out
     assert "6 of 10 images came from the cache" in out and "are the same: True" in out

@@ -89,8 +89,8 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
     browser = Browser(program)
     try:
         browser.open(tmp_path / "run" / "report.html")
-        browser.evaluate("document.querySelector('form[data-place] input[value=defect]').click()")
-        browser.evaluate(f"document.querySelector('form[data-place]').elements.name.value = {json.dumps(NAME)}")
+        browser.evaluate("document.querySelector('form[data-pattern] input[value=defect]').click()")
+        browser.evaluate(f"document.querySelector('form[data-pattern]').elements.name.value = {json.dumps(NAME)}")
         browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         browser.evaluate("document.querySelector('#save-review').click()")
         review = tmp_path / "review.json"
@@ -117,7 +117,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         browser.open(tmp_path / "run" / "report.html")
         assert browser.problems == []
         chosen = browser.evaluate(
-            "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form[data-place]'))"
+            "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form[data-pattern]'))"
         )
         assert chosen == ["defect", NAME]
         assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
