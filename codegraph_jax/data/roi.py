@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
-from PIL import Image, ImageDraw
+from jaxtyping import Bool, Float
+from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source, UnreadableImageError, load_image
@@ -78,13 +78,23 @@ class Polygons:
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
         """The inspected pixels of a photo of this size."""
         across, down = (width / self.size[0], height / self.size[1]) if self.size else (1.0, 1.0)
-        picture = Image.new("1", (width, height), not self.rings)
-        draw = ImageDraw.Draw(picture)
-        for rings, fill in ((self.rings, 1), (self.excluded, 0)):
+        inspected = np.full((height, width), not self.rings)
+        for rings, value in ((self.rings, True), (self.excluded, False)):
             for ring in rings:
-                # corners are at pixel edges, but Pillow's coordinates are at pixel centres
-                draw.polygon([(x * across - 0.5, y * down - 0.5) for x, y in ring], fill=fill)
-        return np.asarray(picture)
+                _fill(inspected, np.array(ring) * (across, down), value)
+        return inspected
+
+
+def _fill(mask: Bool[np.ndarray, "h w"], ring: Float[np.ndarray, "k 2"], value: bool) -> None:
+    """Sets the pixels whose centres are inside a polygon of (x, y); Pillow would set all that an edge touches."""
+    ends = np.roll(ring, -1, axis=0)
+    first, last = (int(np.clip(np.ceil(y - 0.5), 0, len(mask))) for y in (ring[:, 1].min(), ring[:, 1].max()))
+    for row in range(first, last):
+        crossing = (ring[:, 1] <= row + 0.5) != (ends[:, 1] <= row + 0.5)
+        (x, y), (next_x, next_y) = ring[crossing].T, ends[crossing].T
+        edges = np.sort(x + (row + 0.5 - y) * (next_x - x) / (next_y - y))
+        for left, right in np.clip(np.ceil(edges - 0.5), 0, mask.shape[1]).astype(int).reshape(-1, 2):
+            mask[row, left:right] = value
 
 
 def mask_region(source: str | np.ndarray) -> Inspected:

@@ -577,7 +577,7 @@ def test_the_large_view_takes_the_same_answers_and_notes(browser, many):
     browser.press("ArrowLeft")
     browser.press("Escape")
     settled(browser)
-    assert text(browser, "#answer-count") == "So far: 1 photo, 1 note."
+    assert text(browser, "#answer-count") == "So far: 1 photo and 1 note."
     assert text(browser, "#row-40 .verdict") == "flaggedyou: defective"
     photos = {photo["name"]: (photo["answer"], photo["note"]) for photo in review_of(browser)["photos"]}
     assert len(photos) == 2 and photos["bad 40.png"] == ("defective", "") and (None, "hub") in photos.values()
@@ -669,7 +669,7 @@ def test_earlier_review_is_continued(browser, tmp_path):
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
-    assert "Your answers are applied: 1 photo, 1 threshold set by hand." in text(browser, ".run")
+    assert "Your answers are applied: 1 photo and 1 threshold set by hand." in text(browser, ".run")
     assert text(browser, "#row-9 .verdict") == "flaggedyou: defective, note"
     assert text(browser, "#row-11 .verdict") == "flagged"
     review = review_of(browser)
