@@ -101,10 +101,11 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
 
 
 def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
-    def exhausted(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+    class Exhausted:
+        def __init__(self, *_):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(tables, "DeviceTables", exhausted)
+    monkeypatch.setattr(tables, "DeviceTables", Exhausted)
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(photographs())
     assert "the host keeps them" in caplog.text
