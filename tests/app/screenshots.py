@@ -1,4 +1,4 @@
-"""Takes the six pictures of the app in docs/app.md: draws parts of three weeks, inspects them, and starts a line.
+"""Takes pictures of the app, for docs/app.md: draws parts of three weeks, inspects them, and starts a line.
 
 python -m tests.app.screenshots docs/images
 
