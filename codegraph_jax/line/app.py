@@ -25,8 +25,9 @@ from codegraph_jax.line.answers import (
     Summary,
     UndeliveredOut,
 )
+from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import AnswerError, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
+from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError

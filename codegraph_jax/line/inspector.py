@@ -21,8 +21,9 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
 from codegraph_jax.line import sheets
+from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
+from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm, Part, blank_part, now, scored_part
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics

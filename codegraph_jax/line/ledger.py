@@ -1,8 +1,7 @@
 """The ledger of a line, an SQLite file: one row for each part, the alarms, and the state of the monitors.
 
 A part's row, its alarms and the state of the monitors are written in one transaction, so that after a crash the part is
-either recorded completely or inspected again. The file is in WAL mode, so that other programs can read it while a line
-writes; every part is synchronised to disk, so that a power cut loses none.
+either recorded completely or inspected again.
 """
 
 import csv
@@ -10,28 +9,20 @@ import io
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import delimiter, whole_file, with_commas
 from codegraph_jax.core.names import table_cell
 from codegraph_jax.line import outbox
+from codegraph_jax.line.database import Database, LedgerUnavailableError
 from codegraph_jax.line.outbox import Outbox
 from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
-APPLICATION, VERSION = 0x436F4447, 3
-"""Application id and version in the header of the file."""
-WAIT_SECONDS = 10.0
-"""Seconds that a write waits for the lock of another program before it fails."""
-MOST_IDLE = 4
-"""Greatest number of connections that stay open between operations."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -98,18 +89,8 @@ TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
 
-class LedgerError(UserError):
-    """The file is not a ledger, or cannot be opened."""
-
-
-class LedgerUnavailableError(UserError):
-    """The ledger cannot be read or written now (locked, damaged, removed, or a full disk); nothing was recorded."""
-
-
-class Ledger:
+class Ledger(Database):
     """The ledger of one line; thread-safe.
-
-    Operations share a pool of connections, whose size depends on how many operations run at once.
 
     Args:
         path: path of the file, which is created if it is missing.
@@ -119,40 +100,8 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path):
-        self.path, self.outbox = Path(path), Outbox(self)
-        self._paths = (str(self.path), f"{self.path}-wal")
-        self._writing = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        # stays open and unused: SQLite deletes the -wal file when the last connection is closed
-        self._anchor: sqlite3.Connection | None = None
-        try:
-            with closing(self._connected()) as connection:
-                self._require_ledger(connection)
-                connection.execute("PRAGMA journal_mode = WAL")
-                # before the tables, so that a file of a killed start is recognised as a ledger
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-                connection.executescript(SCHEMA + outbox.SCHEMA)
-            self._open()
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
-
-    def _require_ledger(self, connection: sqlite3.Connection) -> None:
-        """Checks that the file is a ledger and undamaged."""
-        application, version = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if not empty and application != APPLICATION:
-            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --workdir")
-        if not empty and version != VERSION:
-            raise LedgerError(f"{self.path}: was written by another version of this program")
-        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise LedgerError(
-                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new ledger, or restore "
-                "a backup"
-            )
+        super().__init__(path, SCHEMA + outbox.SCHEMA)
+        self.outbox = Outbox(self)
 
     def find(self, key: str) -> Part | None:
         """The part with this key, or None."""
@@ -417,101 +366,6 @@ class Ledger:
         """Tests whether the ledger can be written; errors as for `record`."""
         with self.transaction() as cursor:
             _save_states(cursor, {"checked": now()})
-
-    def close(self) -> None:
-        """Closes all connections; SQLite then merges the -wal file into the ledger."""
-        while self._idle:
-            self._idle.pop().close()
-        if self._anchor is not None:
-            self._anchor.close()
-            self._anchor = None
-
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-    def _open(self) -> None:
-        """Opens the connection that keeps the -wal file, and saves the identity of the files."""
-        self._anchor = self._connected()
-        self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        self._files = self._identity()
-
-    def _identity(self) -> list[tuple[int, int] | None]:
-        """(device, inode) of the file and of its -wal file; None for a missing file.
-
-        The files are not opened for this, since closing a file would release SQLite's locks of this process.
-        """
-        found: list[tuple[int, int] | None] = []
-        for path in self._paths:
-            try:
-                status = os.stat(path)  # noqa: PTH116  called before every operation; takes half as long as pathlib
-                found.append((status.st_dev, status.st_ino))
-            except FileNotFoundError:
-                found.append(None)
-        return found
-
-    @contextmanager
-    def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
-        """A connection for one operation. It is closed after an error, since it may have been opened read-only.
-
-        Raises:
-            LedgerUnavailableError: the file cannot be opened or was replaced, or the operation failed.
-        """
-        connection = None
-        try:
-            if self._anchor is None:
-                self._open()
-            if self._identity() != self._files:
-                raise LedgerUnavailableError(
-                    f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
-                    "again to use the file that is there now"
-                )
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connected()
-            yield connection
-        except (sqlite3.Error, OSError) as error:
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
-                connection = None
-            raise LedgerUnavailableError(f"{self.path}: cannot be {purpose} now ({error})") from None
-        finally:
-            if connection is not None:
-                if len(self._idle) < MOST_IDLE:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Cursor]:
-        """A transaction, which is rolled back after an error.
-
-        Raises:
-            LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
-        """
-        with self._writing, self._connection("written") as connection:
-            cursor = connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.rollback()
-                raise
-
-    def read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        """The rows of a query.
-
-        Raises:
-            LedgerUnavailableError: the ledger cannot be read now.
-        """
-        with self._connection("read") as connection:
-            return connection.execute(query, values).fetchall()
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
         return [self._with_alarms(_part(row)) for row in self.read(query, values)]

@@ -9,12 +9,9 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from codegraph_jax.line.database import Database
 from codegraph_jax.line.part import now
-
-if TYPE_CHECKING:
-    from codegraph_jax.line.ledger import Ledger
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -86,14 +83,14 @@ class Outbox:
     """Messages to the targets of one line; thread-safe.
 
     Args:
-        ledger: the ledger with the table.
+        database: the database of the line.
 
     Attributes:
         wake: called after a change; with True if messages are to be sent again at once.
     """
 
-    def __init__(self, ledger: "Ledger"):
-        self.ledger = ledger
+    def __init__(self, database: Database):
+        self.database = database
         self.targets: tuple[str, ...] = ()
         self.wake: Callable[[bool], None] = lambda again: None
 
@@ -107,7 +104,7 @@ class Outbox:
         """
         self.targets = tuple(dict.fromkeys(targets))
         marks = ", ".join("?" * len(self.targets))
-        with self.ledger.transaction() as cursor:
+        with self.database.transaction() as cursor:
             cursor.execute(
                 f"UPDATE outbox SET refused = 0, tries = 0 WHERE refused AND target IN ({marks})", self.targets
             )
@@ -135,7 +132,7 @@ class Outbox:
 
     def next(self, target: str, any_of_them: bool = False) -> Delivery | None:
         """The oldest message that waits for a target, or any one of them; None if there is none."""
-        rows = self.ledger.read(
+        rows = self.database.read(
             "SELECT number, delivery, event, subject, replaces, tries FROM outbox WHERE target = ? AND NOT refused "
             f"ORDER BY {'random()' if any_of_them else 'number'} LIMIT 1", (target,),
         )  # fmt: skip
@@ -143,7 +140,7 @@ class Outbox:
 
     def delivered(self, delivery: Delivery) -> None:
         """Deletes a message that its target has accepted."""
-        with self.ledger.transaction() as cursor:
+        with self.database.transaction() as cursor:
             cursor.execute("DELETE FROM outbox WHERE number = ?", (delivery.number,))
 
     def failed(self, delivery: Delivery, error: str, tries: int, refused: bool) -> None:
@@ -155,7 +152,7 @@ class Outbox:
             tries: see `Delivery`.
             refused: whether the message is not sent again until the user asks for it.
         """
-        with self.ledger.transaction() as cursor:
+        with self.database.transaction() as cursor:
             cursor.execute(
                 "UPDATE outbox SET error = ?, failed_at = ?, tries = ?, refused = ? WHERE number = ?",
                 (error, now(), tries, int(refused), delivery.number),
@@ -163,18 +160,18 @@ class Outbox:
 
     def undelivered(self) -> list[Undelivered]:
         """Messages that were not accepted, by target."""
-        counts = self.ledger.read(
+        counts = self.database.read(
             "SELECT target, sum(NOT refused), sum(refused), 0 FROM outbox GROUP BY target "
             "UNION ALL SELECT target, 0, 0, count FROM dropped"
         )
         found = []
         for target in dict.fromkeys(row[0] for row in counts):
             waiting, refused, dropped = (sum(row[i] for row in counts if row[0] == target) for i in (1, 2, 3))
-            parts = self.ledger.read(
+            parts = self.database.read(
                 "SELECT DISTINCT subject FROM outbox WHERE target = ? AND refused AND event != 'acknowledgement' "
                 "ORDER BY subject LIMIT ?", (target, SHOWN),
             )  # fmt: skip
-            errors = self.ledger.read(
+            errors = self.database.read(
                 "SELECT error FROM outbox WHERE target = ? AND error != '' ORDER BY failed_at DESC, number LIMIT 1",
                 (target,),
             )
@@ -189,6 +186,6 @@ class Outbox:
 
     def discard(self) -> None:
         """Deletes the refused messages, and the counts of dropped ones."""
-        with self.ledger.transaction() as cursor:
+        with self.database.transaction() as cursor:
             cursor.execute("DELETE FROM outbox WHERE refused")
             cursor.execute("DELETE FROM dropped")

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from codegraph_jax.core.errors import MissingPackageError
-from codegraph_jax.line.ledger import FILE, Ledger, LedgerUnavailableError
+from codegraph_jax.line.database import LedgerUnavailableError
+from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.outbox import Delivery, Undelivered
 from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
 

@@ -11,8 +11,10 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.line import sending, targets
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
+from tests.line.receiver import Receiver
 from tests.support.shallow import shallow_backbone
 
 OWN, NEW = 14, 12
@@ -63,3 +65,18 @@ def spoil(path: Path, size: int = 40) -> None:
         pixels = np.asarray(image.convert("RGB")).copy()
     pixels[8 : 8 + size // 2, 8 : 8 + size // 2] = (255, 0, 255)
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    opened = Receiver()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sending, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(sending, "LAST_SECONDS", 0.5)
+    monkeypatch.setattr(targets, "SECONDS", 2.0)

@@ -12,8 +12,9 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger, LedgerError
+from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder, FolderSettings
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch

@@ -12,8 +12,9 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
+from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import OTHER_PRODUCT, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
+from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.recurrence import WINDOW
 from tests.line.conftest import NEW, spoil

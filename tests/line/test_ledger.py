@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
-from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailableError
+from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
+from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm, Part
 from tests.support.waiting import wait_until
 
@@ -114,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
         Ledger(tmp_path / "other")
     Ledger(tmp_path / "later").close()
     later = sqlite3.connect(tmp_path / "later")
-    later.execute(f"PRAGMA user_version = {module.VERSION + 1}")
+    later.execute(f"PRAGMA user_version = {database.VERSION + 1}")
     later.close()
     with pytest.raises(LedgerError, match="another version"):
         Ledger(tmp_path / "later")
@@ -122,8 +124,8 @@ def test_other_files_are_refused(tmp_path):
 
 def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
     half = sqlite3.connect(tmp_path / "half")
-    half.execute(f"PRAGMA application_id = {module.APPLICATION}")
-    half.execute(f"PRAGMA user_version = {module.VERSION}")
+    half.execute(f"PRAGMA application_id = {database.APPLICATION}")
+    half.execute(f"PRAGMA user_version = {database.VERSION}")
     half.execute(module.SCHEMA[: module.SCHEMA.index(";")])
     half.close()
     ledger = Ledger(tmp_path / "half")
@@ -132,7 +134,7 @@ def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
 
 
 def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     impatient = Ledger(ledger.path)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -199,7 +201,7 @@ def test_ended_threads_leave_no_connection(ledger):
     before = descriptors()
     for first in range(8, 48, 8):
         generation(first)
-    assert descriptors() <= before + 2 * module.MOST_IDLE
+    assert descriptors() <= before + 2 * database.MOST_IDLE
     assert ledger.count()["inspected"] == 48
     ledger.close()
     assert not ledger._idle
@@ -209,7 +211,7 @@ def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
     """Whatever keeps a connection from being opened, the answer is 503 and not a traceback."""
     with monkeypatch.context() as without:
         ledger._idle.clear()
-        without.setattr(module.sqlite3, "connect", _refused)
+        without.setattr(database.sqlite3, "connect", _refused)
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.count()
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
@@ -278,7 +280,7 @@ def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
     ledger._idle.clear()
     with monkeypatch.context() as locked:
         locked.setattr(
-            module.sqlite3,
+            database.sqlite3,
             "connect",
             lambda path, *args, **fields: connect(f"file:{path}?mode=ro", *args, uri=True, **fields),
         )

@@ -1,100 +1,31 @@
 """Results on their way to receivers that fail, hang, refuse and come back: none is lost, and nothing waits for them."""
 
-import csv
 import hmac
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
 from codegraph_jax.line.answers import Message
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Alarm
-from codegraph_jax.line.settings import ServeConfig, WatchConfig
+from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.line.targets import DeliveryError, open_target
 from codegraph_jax.tasks.watch import opened_line
+from tests.line.receiver import DOWN, Receiver, record, rows_of, until_empty
 from tests.line.test_ledger import part
 from tests.support.waiting import wait_until
 
-DOWN = -1
-"""Instead of a status: the receiver closes the connection without an answer."""
-
-
-class Receiver:
-    """An HTTP server that notes what it gets; `status` decides on each message."""
-
-    def __init__(self, port: int = 0):
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.status = lambda message: 200
-        self.headers: dict[str, str] = {}
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler):  # noqa: N802, N805
-                body = handler.rfile.read(int(handler.headers["Content-Length"]))
-                outer.got.append((dict(handler.headers), body))
-                status = outer.status(json.loads(body))
-                if status == DOWN:
-                    return
-                handler.send_response(status)
-                for name, value in outer.headers.items():
-                    handler.send_header(name, value)
-                handler.end_headers()
-                handler.wfile.write(b'{"detail": "so it is"}')
-
-            def log_message(handler, *arguments):  # noqa: N805
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/results?key=secret"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    @property
-    def messages(self) -> list[dict]:
-        return [json.loads(body) for _, body in self.got]
-
-    def parts(self) -> list[int]:
-        return [message["part"]["id"] for message in self.messages]
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def receiver():
-    opened = Receiver()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(sending, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(sending, "LAST_SECONDS", 0.5)
-    monkeypatch.setattr(targets, "SECONDS", 2.0)
-
-
-def record(ledger: Ledger, *keys: str, **fields) -> None:
-    for key in keys:
-        ledger.record(part(key, regions=(), **fields))
-
-
-def until_empty(ledger: Ledger) -> None:
-    wait_until(lambda: ledger.outbox.undelivered() == [], what="an empty outbox")
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiver, monkeypatch):
@@ -304,160 +235,3 @@ def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver,
     with sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
     assert receiver.parts() == [1]
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def test_a_table_gets_one_row_for_each_result(ledger, tmp_path):
-    path = tmp_path / "results.csv"
-    with sending.sending(ledger, [str(path)]):
-        record(ledger, "=1+1", flagged=True)
-        until_empty(ledger)
-        path.rename(tmp_path / "taken.csv")
-        record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
-        ledger.answer(2, "good", "bank")
-        ledger.acknowledge(1, "a new batch", "2026-01-02T03:04:05+00:00", {})
-        until_empty(ledger)
-    (first,) = rows_of(tmp_path / "taken.csv")
-    assert (first["id"], first["decision"], first["name"], first["replaces"]) == ("1", "NOK", "'=1+1.png", "")
-    assert [(row["event"], row["id"], row["answer"]) for row in rows_of(path)][-1] == ("answer", "2", "good")
-    assert len(rows_of(path)) == 2, "an acknowledgement is no row"
-
-
-def test_an_interrupted_row_is_completed_and_a_complete_one_not_repeated(ledger, tmp_path):
-    path = tmp_path / "results.csv"
-    ledger.outbox.open([str(path)])
-    record(ledger, "a", "b")
-    first, target = ledger.outbox.next(str(path)), open_target(str(path))
-    body = sending.message(ledger, first)
-    target.deliver(first.delivery, body)
-    whole = path.read_bytes()
-    target.deliver(first.delivery, body)
-    assert path.read_bytes() == whole
-    for cut in (len(whole) - 1, len(whole) - 30, whole.index(b"\n") + 5, 12, 0):
-        path.write_bytes(whole[:cut])
-        target.deliver(first.delivery, body)
-        assert path.read_bytes() == whole
-    # the last line end was removed by somebody else: the row stays
-    path.write_bytes(whole.rstrip())
-    target.deliver("f" * 32, body.replace(first.delivery, "f" * 32))
-    assert [row["delivery"] for row in rows_of(path)] == [first.delivery, "f" * 32]
-
-
-def test_a_table_that_cannot_be_written_keeps_the_results_waiting(ledger, tmp_path):
-    path = tmp_path / "share" / "results.csv"
-    with sending.sending(ledger, [str(path)]):
-        record(ledger, "a")
-        wait_until(lambda: "No such file" in ledger.outbox.undelivered()[0].error)
-        path.parent.mkdir()
-        until_empty(ledger)
-    assert len(rows_of(path)) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("ftp://host/x", "https://"), ("file:///etc/passwd", "https://"), ("results.txt", ".csv"),
-        ("https://user:hidden@host/x", targets.MQTT_PASSWORD), ("mqtt://host", "topic"), ("mqtt://host/a/%23", "topic"),
-        ("http://host:99999/", "Port"), ("http:///x", "host"), ("http://host/a b", "spaces"), ("http://host/#x", "#"),
-        ("http://host/a\r\nX-Header: 1", "spaces"), ("mqtt://host/t?x=1", "topic"),
-    ],
-)  # fmt: skip
-def test_invalid_targets_are_refused_at_the_start(text, reason):
-    with pytest.raises(ConfigError, match=r"^config\.send: ") as raised:
-        read_config(ServeConfig, {"send": [text]})
-    assert reason in str(raised.value) and "hidden" not in str(raised.value)
-
-
-def test_certificates_are_checked(receiver):
-    assert open_target("https://host/x").tls.check_hostname
-    with pytest.raises(DeliveryError, match="(?i)ssl") as raised:
-        open_target(receiver.url.replace("http:", "https:")).deliver("a", "{}")
-    assert not raised.value.refused and not receiver.got
-
-
-@contextmanager
-def broker(port: int, **users: str):
-    """A broker in a thread of its own."""
-    import asyncio
-
-    from amqtt.broker import Broker
-
-    plugin = "amqtt.plugins.authentication.AnonymousAuthPlugin"
-    plugins = {plugin: {"allow_anonymous": not users}}
-    loop, started = asyncio.new_event_loop(), threading.Event()
-
-    async def start() -> Broker:
-        made = Broker({"listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}, "plugins": plugins})
-        await made.start()
-        started.set()
-        return made
-
-    running: list[Broker] = []
-    thread = threading.Thread(target=lambda: (running.append(loop.run_until_complete(start())), loop.run_forever()))
-    thread.start()
-    assert started.wait(20)
-    wait_until(lambda: running)
-    try:
-        yield
-    finally:
-        asyncio.run_coroutine_threadsafe(running[0].shutdown(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
-        loop.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
-
-
-def test_a_broker_gets_each_result_also_after_it_was_away(ledger, free_port):
-    mqtt = pytest.importorskip("paho.mqtt.client")
-    url, got = f"mqtt://127.0.0.1:{free_port}/plant/line%201", []
-    with sending.sending(ledger, [url]):
-        record(ledger, "a")
-        wait_until(lambda: ledger.outbox.undelivered()[0].error)
-        with broker(free_port):
-            reader = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-            subscribed = threading.Event()
-            reader.on_subscribe = lambda *arguments: subscribed.set()
-            reader.on_message = lambda client, data, message: got.append((message.topic, json.loads(message.payload)))
-            reader.connect("127.0.0.1", free_port)
-            reader.loop_start()
-            reader.subscribe("plant/#", qos=1)
-            assert subscribed.wait(20)
-            record(ledger, "b")
-            until_empty(ledger)
-            record(ledger, "c")
-            wait_until(lambda: "3" in {str(message["part"]["id"]) for _, message in got})
-            reader.disconnect()
-            reader.loop_stop()
-    assert {topic for topic, _ in got} == {"plant/line 1"}
-    assert {2, 3} <= {message["part"]["id"] for _, message in got}
-    assert all(Message.model_validate(message) for _, message in got)
-
-
-def test_a_broker_that_refuses_the_login_or_is_silent_keeps_the_results_waiting(ledger, free_port, monkeypatch):
-    pytest.importorskip("paho.mqtt.client")
-    monkeypatch.setattr(targets, "SECONDS", 0.5)
-    target = open_target(f"mqtt://127.0.0.1:{free_port}/t")
-    with broker(free_port, somebody="x"), pytest.raises(DeliveryError, match="refuses the login") as raised:
-        target.deliver("a", "{}")
-    assert not raised.value.refused
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryError, match="not answer"):
-        open_target(f"mqtt://127.0.0.1:{silent.getsockname()[1]}/t").deliver("a", "{}")
-
-
-def test_a_missing_package_is_named_before_the_start(ledger, monkeypatch):
-    monkeypatch.setitem(sys.modules, "paho.mqtt", None)
-    with (
-        pytest.raises(targets.MissingPackageError, match=r"paho-mqtt.*install"),
-        sending.sending(ledger, ["mqtt://h/t"]),
-    ):
-        pass

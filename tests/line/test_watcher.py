@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.line import ledger as ledger_module
+from codegraph_jax.line import database
 from codegraph_jax.line import watcher as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
@@ -191,7 +191,7 @@ def test_what_the_line_itself_writes_is_no_part(place, quick):
 
 
 def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, caplog):
-    monkeypatch.setattr(ledger_module, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
