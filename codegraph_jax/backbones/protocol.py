@@ -1,5 +1,6 @@
 """The interface of backbones: the one that a network of one's own has to offer, and the one that the package uses."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -57,7 +58,7 @@ class Backbone(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedBackbone:
+class LoadedBackbone(ABC):
     """A backbone as the package uses it; a pytree.
 
     Attributes:
@@ -82,9 +83,9 @@ class LoadedBackbone:
     widths: tuple[int, ...]
     on_host: bool = False
 
+    @abstractmethod
     def __call__(self, images: Any) -> tuple[list[Any], Any]:
         """The layers [n, p, c] in float32, and image features [n, d], which are never None."""
-        raise NotImplementedError
 
     @property
     def width(self) -> int:
@@ -106,9 +107,9 @@ class LoadedBackbone:
         """The fields of `config.backbone` that it fixes."""
         return {"name": self.weights, "weights": "", "blocks": (), "activation": "checkpoint"}
 
+    @abstractmethod
     def flop(self, rows: int, columns: int) -> float:
         """Floating-point operations for one image of `rows` x `columns` patches; 0: not known."""
-        raise NotImplementedError
 
     def portable(self) -> "LoadedBackbone":
         """The same network without choices for the present device, to be exported.
