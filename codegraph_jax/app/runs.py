@@ -280,7 +280,7 @@ class Runs:
 
 
 def _names_code(words: list[str]) -> bool:
-    """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names code of the user's own."""
+    """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names a Python file or module of the user."""
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.lstrip("-").partition("=")
         if name.removeprefix("config.") in NAMES_CODE and is_user_code(value if equals else following):
@@ -308,7 +308,7 @@ def _changed(path: Path) -> float | None:
 
 
 def _is_running(progress: Mapping[str, Any], written: float | None) -> bool:
-    """Whether the process that wrote a progress file still runs, and its number was not given to a newer process."""
+    """Whether the process that wrote a progress file is still running; another process may have got its number."""
     with suppress(psutil.Error, ValueError, TypeError, KeyError):
         process = psutil.Process(progress["pid"])
         return process.create_time() <= (written or 0.0) and process.status() != psutil.STATUS_ZOMBIE

@@ -1,4 +1,4 @@
-"""What the app does: starts and repeats runs, saves banks, keeps lines; `app.server` has the routes to it."""
+"""The actions of the app: starting and repeating runs, saving banks, running lines. `app.server` has the routes."""
 
 import json
 import os

@@ -54,7 +54,7 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
 
 
 def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Whether each entry of a bank is in use after the last revision; `parts` as in `Pool` and `ReferenceImages`."""
+    """Mask of the entries of a bank that the last revision uses; `parts` as in `Pool` and `ReferenceImages`."""
     last = history[-1].last
     chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MAX_PARTS)
     chosen &= ~np.isin(parts, list(withdrawn(history)))
