@@ -17,6 +17,7 @@ from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.json_fields import MALFORMED, plain
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import data_frame
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
@@ -353,7 +354,7 @@ class DetectionResult:
         arrays, about = read_tensors(path)
         try:
             return cls.of_parts(arrays, about)
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
     def parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -378,7 +379,7 @@ class DetectionResult:
             "answers": self.answers.as_json(),
             "samples": [sample.as_json() for sample in self.samples],
         }
-        return {name: np.asarray(array) for name, array in arrays.items()}, _plain(about)
+        return {name: np.asarray(array) for name, array in arrays.items()}, plain(about)
 
     @classmethod
     def of_parts(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
@@ -451,12 +452,3 @@ class DetectionResult:
         ranks = np.empty(len(self.scores), int)
         ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
         return ranks
-
-
-def _plain(tree: Any) -> Any:
-    """The tree with NumPy scalars as Python numbers, which JSON writes exactly."""
-    if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_plain(value) for value in tree]
-    return tree.item() if isinstance(tree, np.generic) else tree

@@ -19,12 +19,13 @@ from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
+from codegraph_jax.core.json_fields import MALFORMED
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.scoring.scores import NAMED_SCORES, STANDARD
+from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
@@ -34,8 +35,6 @@ DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.f
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
 batch size. They are far above real banks."""
-MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""Errors that values of a wrong type raise."""
 
 
 class BankError(UserError):
@@ -212,7 +211,10 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     tokens = read_config(FeatureConfig, {"dtype": about["tokens"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
     frame = Frame.from_json(about["frame"])
-    kernel = {"precision": about["precision"], "radius": str(about["radius"] or "all")}
+    radius = about["radius"]
+    if type(radius) is not int or radius < 0:
+        raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
+    kernel = {"precision": about["precision"], "radius": str(radius or "all")}
     similarity = read_config(SimilarityConfig, kernel, "similarity")
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     roi = tensors.get("roi")
@@ -247,7 +249,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
-        score_name=NAMED_SCORES[str(about["score_name"])].name,
+        score_name={score.name: score.name for score in ANSWER_SCORES}[about["score_name"]],
         marks=tuple(Pattern.from_json(mark) for mark in about["marks"]),
         product=Product.from_json(about["product"]),
         stored_as=str(layers[0].dtype) if layers else "float16",

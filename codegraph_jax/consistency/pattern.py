@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -12,7 +12,7 @@ from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.core.json_fields import JsonFields
 
 PatternVerdict = Literal["defect", "variant", "undecided"]
-"""PatternVerdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
+"""Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
 Source = Literal["group", "photo"]
 LONGEST_NAME = 200
 LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
@@ -79,9 +79,8 @@ class Pattern(JsonFields):
     source: Source = "group"
 
     def __post_init__(self) -> None:
-        if self.verdict not in get_args(PatternVerdict):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PatternVerdict))}")
-        if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
+        self.require("name", "verdict", "source")
+        if len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
 
 

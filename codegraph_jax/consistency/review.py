@@ -14,14 +14,12 @@ from typing import Any, Literal
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.json_fields import JsonFields
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields
 
 FORMAT = "codegraph-review-3"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
 LONGEST_NOTE = 2000
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""Exceptions from reading malformed values."""
 
 Answer = Literal["defective", "good", "unsure"]
 
@@ -52,9 +50,16 @@ class PhotoReview(JsonFields):
     mark: Pattern | None = None
 
     def __post_init__(self) -> None:
+        self.require("key", "name", "category", "answer", "note")
         texts = self.key, self.name, self.category, self.note
         if any(len(text) > LONGEST_NOTE for text in texts):
             raise ValueError(f"a photo has texts of at most {LONGEST_NOTE} characters")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "PhotoReview":
+        """Reads the values of `as_json`; the report writes no marks, and people leave out texts."""
+        optional = {"name": "", "category": "", "note": "", "mark": None}
+        return super().from_json({**optional, **values}, **others)
 
     @property
     def defective(self) -> bool | None:
@@ -70,6 +75,7 @@ class ManualThreshold(JsonFields):
     threshold: float
 
     def __post_init__(self) -> None:
+        self.require("score", "threshold")
         if not abs(self.threshold) < float("inf"):
             raise ValueError("thresholds: give the name of a score and a finite threshold")
 

@@ -1,30 +1,47 @@
 """Dataclasses as JSON, and back with every value checked against its annotated type."""
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Self
 
+import numpy as np
+
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""Errors from JSON of another form; RecursionError comes from deep nesting, before any value is read."""
+
 
 class JsonFields:
-    """A dataclass of JSON values, tuples, mappings, and other classes with `as_json` and `from_json`.
+    """Base of dataclasses that are saved as JSON.
 
-    Fields with the metadata `not_in_json()` are left out; `from_json` takes them by name.
+    Fields are plain values, tuples, dicts, or classes with `as_json` and `from_json`, and any of these or None. Fields
+    with `not_in_json()` are not saved; they are passed to `from_json` by keyword.
     """
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
-        return {field.name: _plain(getattr(self, field.name)) for field in _fields(type(self))}
+        return {name: plain(getattr(self, name)) for name in _hints(type(self))}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> Self:
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        hints = typing.get_type_hints(cls)
-        known = {field.name for field in _fields(cls)}
-        if unknown := [name for name in values if name not in known]:
-            raise KeyError(f"unknown: {', '.join(map(str, unknown))}")
-        return cls(**{name: _typed(hints[name], value) for name, value in values.items()}, **others)
+        if not isinstance(values, Mapping):
+            raise TypeError(f"expected {cls.__name__}, got {_short(values)}")
+        hints = _hints(cls)
+        if odd := sorted(hints.keys() ^ values.keys()):
+            raise KeyError(f"missing or unknown: {', '.join(odd)}")
+        return cls(**{name: _field(name, hint, values[name]) for name, hint in hints.items()}, **others)
+
+    def require(self, *names: str) -> None:
+        """Checks these fields of a new object against their annotations.
+
+        Raises:
+            ValueError: a field has another type, or is none of the choices; names the field.
+        """
+        for name in names:
+            _field(name, _hints(type(self))[name], getattr(self, name))
 
 
 def not_in_json() -> dict[str, Any]:
@@ -32,20 +49,40 @@ def not_in_json() -> dict[str, Any]:
     return {"not_in_json": True}
 
 
-def _fields(cls: Any) -> list[Any]:
-    return [field for field in fields(cls) if "not_in_json" not in field.metadata]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value with tuples as lists, NumPy's numbers as Python's, and objects by their `as_json`."""
     if hasattr(value, "as_json"):
         return value.as_json()
     if isinstance(value, tuple | list):
-        return [_plain(element) for element in value]
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, Mapping) else value
+        return [plain(element) for element in value]
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _annotations(cls: Any) -> dict[str, Any]:
+    """The annotations of the saved fields."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls) if "not_in_json" not in field.metadata}
+
+
+_hints: Callable[[Any], dict[str, Any]] = cache(_annotations)
+
+
+def _field(name: str, hint: Any, value: Any) -> Any:
+    """The value of a field as its annotated type; errors name the field."""
+    try:
+        return _typed(hint, value)
+    except MALFORMED as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """The value as the annotated type; an int becomes a float, and a list a tuple."""
+    """The value as the annotated type; an int becomes a float, and a list a tuple. Of unions, only with None."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
         return None if value is None else _typed(next(arg for arg in args if arg is not NoneType), value)
@@ -53,17 +90,22 @@ def _typed(hint: Any, value: Any) -> Any:
         return hint.from_json(value)
     if origin is typing.Literal:
         if value not in args:
-            raise ValueError(f"{value!r} is none of {', '.join(map(str, args))}")
+            raise ValueError(f"{_short(value)} is none of {', '.join(map(str, args))}")
         return value
-    if origin is tuple and isinstance(value, list | tuple):
-        each = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        return tuple(_typed(one, element) for one, element in zip(each, value, strict=True))
-    if origin in (dict, list) and isinstance(value, origin):
-        if origin is list:
-            return [_typed(args[0], element) for element in value]
-        return {str(key): _typed(args[1], element) for key, element in value.items()}
+    if origin in (tuple, dict, list) and isinstance(value, list | tuple if origin is tuple else origin):
+        return _elements(origin, args, value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin or hint) or (hint is not bool and isinstance(value, bool)):
-        raise TypeError(f"{value!r} is no {hint}")
+        raise TypeError(f"expected {getattr(origin or hint, '__name__', hint)}, got {_short(value)}")
     return value
+
+
+def _elements(origin: type, args: tuple[Any, ...], value: Any) -> Any:
+    """The elements of a tuple, a dict or a list as their annotated types."""
+    if origin is dict:
+        return {str(key): _typed(args[1], element) for key, element in value.items()}
+    each = [args[0]] * len(value) if origin is list or args[-1] is Ellipsis else args
+    if len(each) != len(value):
+        raise ValueError(f"expected {len(each)} values, got {len(value)}")
+    return origin(_typed(one, element) for one, element in zip(each, value))

@@ -13,7 +13,7 @@ Therefore the range is measured over all photos of a set:
   then has the same range on another day, and photos look like an 8-bit copy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,6 +78,10 @@ class ValueRange(JsonFields):
         low, high, *no_data = map(float, values)
         return cls(low, high, tuple(no_data))
 
+    def __post_init__(self) -> None:
+        if not np.isfinite((self.low, self.high)).all() or not self.low < self.high or len(self.seen) not in (0, 2):
+            raise ValueError(f"not a value range: {self.low} to {self.high}, seen {self.seen}")
+
     @property
     def stated(self) -> tuple[float, ...]:
         """The values from which `given` makes this range."""
@@ -106,13 +110,6 @@ class ValueRange(JsonFields):
             values = ", ".join(["NaN", *map(_number, self.no_data)])
             text += f"; {self.gaps} photos have pixels without data (such as {values}), which are not inspected"
         return text
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "ValueRange":
-        """The range from `as_json`; malformed values raise KeyError, TypeError or ValueError."""
-        found = super().from_json(values, **others)
-        cls.given(found.stated)
-        return found
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ TYPICAL_P_VALUE = 0.5
 """A flagged region ends above the score that 1 normal image in 2 has anywhere."""
 
 
+MAYBE_INFINITE = ("threshold", "patch_threshold")
+"""Fields that are infinite if nothing is flagged."""
+
+
 @dataclass(frozen=True)
 class Calibration(JsonFields):
     """Thresholds, p-values and flags of n images.
@@ -108,16 +112,14 @@ class Calibration(JsonFields):
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, which has no infinity, without the arrays; `from_json` reads them."""
-        values: dict[str, Any] = finite_or_none(super().as_json())
-        return values
+        return super().as_json() | {name: finite_or_none(getattr(self, name)) for name in MAYBE_INFINITE}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Calibration":
         """Reads the values of `as_json`; the arrays, `p_values` and `flagged`, are empty unless they are given."""
-        infinite = {name: np.inf for name in ("threshold", "patch_threshold") if values[name] is None}
-        return super().from_json(
-            {**values, **infinite}, **({"p_values": np.zeros(0), "flagged": np.zeros(0, bool)} | others)
-        )
+        infinite = {name: np.inf for name in MAYBE_INFINITE if values[name] is None}
+        arrays = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)} | others
+        return super().from_json({**values, **infinite}, **arrays)
 
 
 def calibrate(
