@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -70,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 
 class _LedgerCounters:
-    """Prometheus counters read from the ledger, so that they continue after a restart."""
+    """Prometheus metrics read from the ledger, so that they continue after a restart."""
 
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
@@ -86,6 +86,9 @@ class _LedgerCounters:
             alarms = CounterMetricFamily("codegraph_alarms", "Alarms.")
             alarms.add_metric([], self.ledger.last_alarm())
             yield alarms
+            undelivered = GaugeMetricFamily("codegraph_undelivered", "Results that a target has not accepted.")
+            undelivered.add_metric([], sum(one.waiting + one.refused for one in self.ledger.outbox.undelivered()))
+            yield undelivered
 
 
 def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv: str = "plain") -> FastAPI:
@@ -279,8 +282,6 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
     registry.register(_LedgerCounters(ledger))
     waiting = Gauge("codegraph_waiting", "Photos that wait for inspection.", registry=registry)
     waiting.set_function(lambda: line.waiting)
-    undelivered = Gauge("codegraph_undelivered", "Results that a target has not accepted.", registry=registry)
-    undelivered.set_function(lambda: sum(one.waiting + one.refused for one in ledger.outbox.undelivered()))
     threshold = Gauge("codegraph_threshold", "Least score that is flagged.", registry=registry)
     threshold.set(inspector.bank.calibration.threshold)
 

@@ -1,7 +1,7 @@
 """The outbox of a line: results that wait until their targets have accepted them, in a table of the ledger.
 
-A message is added in the transaction that records the part, and deleted after the target has confirmed it, so that a
-crash loses none; one that was confirmed just before a crash is sent again, with the same number of the delivery.
+A message is added in the transaction that records the part, and deleted after the target has confirmed it. If the
+program crashes in between, it is sent again with the same `delivery`.
 The table holds the number of the part or alarm: the message is written when it is sent, with the present state.
 """
 
@@ -34,6 +34,8 @@ MOST_WAITING = 100_000
 """Messages that are kept for a target; the oldest ones are dropped, and counted."""
 SHOWN = 10
 """Numbers of refused parts that are shown."""
+TRIMMED_EVERY = 1000
+"""Messages between two looks at the number that waits, which takes as long as the number is large."""
 REMOVED = "is no longer a target of this line (--send)"
 
 
@@ -106,7 +108,8 @@ class Outbox:
         marks = ", ".join("?" * len(self.targets))
         with self.database.transaction() as cursor:
             cursor.execute(
-                f"UPDATE outbox SET refused = 0, tries = 0 WHERE refused AND target IN ({marks})", self.targets
+                f"UPDATE outbox SET refused = 0, tries = 0, error = '' WHERE refused AND target IN ({marks})",
+                self.targets,
             )
             cursor.execute(
                 f"UPDATE outbox SET refused = 1, error = ? WHERE target NOT IN ({marks})", (REMOVED, *self.targets)
@@ -119,6 +122,8 @@ class Outbox:
                 "INSERT INTO outbox (delivery, target, event, subject, replaces) VALUES (?, ?, ?, ?, ?)",
                 (uuid.uuid4().hex, target, event, subject, replaces),
             )
+            if int(cursor.lastrowid or 0) % TRIMMED_EVERY:
+                continue
             cursor.execute(
                 "DELETE FROM outbox WHERE target = ? AND number <= "
                 "(SELECT number FROM outbox WHERE target = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",

@@ -1,8 +1,8 @@
 """Sends the messages in the outbox of a line, in one thread for each target, so that no receiver delays the inspection.
 
 Messages go out in order, one at a time. After an error the target is tried again after a pause, which is doubled each
-time. From the fourth attempt on, every second one is made with any of the messages: one that fails `MOST_TRIES` times
-while others are accepted is set aside.
+time. After three failures in a row, every second attempt takes a random waiting message, so that a bad one does not
+block the rest; a message that fails `MOST_TRIES` times while others are accepted is set aside.
 """
 
 import logging
@@ -16,6 +16,7 @@ from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.outbox import Delivery, Undelivered
 from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
+from codegraph_jax.report.wording import counted
 
 MOST_TRIES = 5
 """Attempts at a message, not counting those during which the target accepts no message at all."""
@@ -44,6 +45,8 @@ class Sender(threading.Thread):
         self._due = 0.0
         # failures since the last message that was accepted; whether any was accepted since the last failure
         self._failures, self._accepts, self._warned = 0, False, False
+        # accepted, but still in the outbox, since the ledger could not be written
+        self._confirmed: Delivery | None = None
 
     def wake(self, again: bool) -> None:
         """Looks for messages; with `again`, also during the pause after an error."""
@@ -70,6 +73,9 @@ class Sender(threading.Thread):
         """Sends one message; returns the seconds until the next step, or None if there is no message."""
         outbox = self.ledger.outbox
         try:
+            if self._confirmed:
+                outbox.delivered(self._confirmed)
+                self._confirmed = None
             delivery = outbox.next(self.text, any_of_them=self._failures >= 3 and self._failures % 2 == 1)
             if delivery is None:
                 return None
@@ -80,7 +86,9 @@ class Sender(threading.Thread):
                 refused = error.refused or tries >= MOST_TRIES
                 outbox.failed(delivery, str(error), tries, refused)
                 return self._failed(error, error.retry_after, refused)
+            self._confirmed = delivery
             outbox.delivered(delivery)
+            self._confirmed = None
         except LedgerUnavailableError as error:
             return self._failed(error)
         if self._warned:
@@ -145,10 +153,13 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
     finally:
         for sender in senders:
             sender.stop()
+        # one limit for all: the app ends a line that takes longer
+        deadline = time.monotonic() + LAST_SECONDS + SECONDS - 1
         for sender in senders:
-            sender.join(LAST_SECONDS + 2 * SECONDS)
+            sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():
-            print(f"{in_words(one)}. They stay in {FILE}; the next start with this target sends them.", flush=True)
+            stay = f" Those that wait or were refused stay in {FILE}; the next start with this target sends them."
+            print(f"{in_words(one)}.{stay if one.waiting or one.refused else ''}", flush=True)
 
 
 def message(ledger: Ledger, delivery: Delivery) -> str:
@@ -175,4 +186,4 @@ def in_words(one: Undelivered) -> str:
     kinds = {"waiting": one.waiting, "refused": one.refused, "dropped": one.dropped}
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     error = f"; last error: {one.error}" if one.error else ""
-    return f"{sum(kinds.values())} results not delivered to {shown(one.target)} ({counts}){error}"
+    return f"{counted(sum(kinds.values()), 'result')} not delivered to {shown(one.target)} ({counts}){error}"

@@ -29,8 +29,8 @@ SECRET, MQTT_USER, MQTT_PASSWORD = "CODEGRAPH_SEND_SECRET", "CODEGRAPH_MQTT_USER
 SECONDS = 10.0
 """Time that a receiver has for each answer."""
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
-TRY_AGAIN = (408, 429)
-"""Client errors after which the same request may succeed later."""
+REFUSED = (400, 409, 410, 413, 415, 422)
+"""Statuses that refuse the message itself; others concern the address, the login or the moment and are tried again."""
 LONGEST_RETRY_AFTER = 3600.0
 """The most seconds for which the Retry-After header of a receiver is obeyed."""
 COLUMNS = (
@@ -38,6 +38,7 @@ COLUMNS = (
     "failure", "inspected_at", "path",
 )  # fmt: skip
 """Columns of a CSV file: fields of the message and of its part."""
+HEADING = ",".join(COLUMNS).encode()
 TAIL = 2**16
 """Bytes at the end of a CSV file that are searched for the last row."""
 
@@ -85,8 +86,9 @@ def require_targets(texts: Iterable[str]) -> None:
 
 
 def shown(text: str) -> str:
-    """A target for messages, without its query, which may hold a secret."""
-    return printable(text.partition("?")[0])
+    """A target for messages, without parts that may be secrets: its query, and long names in its path."""
+    scheme, separator, rest = text.partition("?")[0].partition("://")
+    return printable(scheme + separator + re.sub(r"(?<=/)[^/]{16,}", "...", rest))
 
 
 def open_target(text: str) -> Target:
@@ -108,13 +110,13 @@ def _kind(text: str) -> str:
         if text.lower().endswith(".csv"):
             return "csv"
         raise ValueError(
-            f"{text!r} is not an address (http://, https://, mqtt://, mqtts://) nor a file that ends in .csv"
+            f"{text!r} is neither an address (http://, https://, mqtt://, mqtts://) nor the name of a .csv file"
         )
     try:
         url = urlsplit(text)
         port = url.port
     except ValueError as error:
-        raise ValueError(f"{text!r} is not an address ({error})") from None
+        raise ValueError(f"{shown(text).rpartition('@')[2]!r} is not an address ({error})") from None
     name = shown(text)
     if url.scheme not in PORTS:
         raise ValueError(f"{name!r}: results are sent to http://, https://, mqtt://, mqtts:// or a .csv file")
@@ -175,11 +177,11 @@ class Webhook(Target):
         finally:
             connection.close()
         if 300 <= answer.status < 400:
-            raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address", True)
+            raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address")
         wanted = answer.headers.get("Retry-After", "")
         raise DeliveryError(
             f"status {answer.status}: {printable(said)}".removesuffix(": "),
-            refused=400 <= answer.status < 500 and answer.status not in TRY_AGAIN,
+            refused=answer.status in REFUSED,
             retry_after=min(float(wanted), LONGEST_RETRY_AFTER) if re.fullmatch(r"\d{1,9}", wanted) else 0.0,
         )
 
@@ -273,12 +275,15 @@ class CsvFile(Target):
         try:
             with self.path.open("ab+", buffering=0) as file:
                 size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                if not HEADING.startswith(file.read(len(HEADING))):
+                    raise DeliveryError(f"{self.path} holds another table; name a new file")
                 file.seek(max(0, size - TAIL))
                 rows = file.read().splitlines(keepends=True)
                 torn = rows.pop() if rows and not rows[-1].endswith(b"\n") else b""
                 if rows and rows[-1].startswith(mark):
                     return
-                if torn and (mark.startswith(torn[: len(mark)]) or ",".join(COLUMNS).encode().startswith(torn)):
+                if torn and (mark.startswith(torn[: len(mark)]) or HEADING.startswith(torn)):
                     size -= len(torn)
                     file.truncate(size)
                 elif torn:

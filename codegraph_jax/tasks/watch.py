@@ -21,6 +21,7 @@ from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.sending import sending
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
+from codegraph_jax.line.targets import open_target
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_bank
@@ -62,6 +63,8 @@ def require_folder(settings: FolderSettings) -> None:
 def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     """Yields a warmed-up inspector; locks its workdir."""
     require_bank(config.bank.path)
+    for text in config.send:
+        open_target(text)  # a missing package is named before the bank is loaded
     with locked(workdir), closing(Ledger(workdir / FILE)) as ledger:
         clock = Clock()
         with clock("ready"):

@@ -16,6 +16,7 @@ import pytest
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
 from codegraph_jax.line.answers import Message
+from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WatchConfig
@@ -89,12 +90,12 @@ def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_pat
 
 
 def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receiver, caplog):
-    statuses = iter([500, DOWN, 429, 408, 503])
+    statuses = iter([500, DOWN, 429, 408, 503, 401, 404, 302])
     receiver.status = lambda message: next(statuses, 200)
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a")
         until_empty(ledger)
-    assert len(receiver.messages) == 6 and len({message["delivery"] for message in receiver.messages}) == 1
+    assert len(receiver.messages) == 9 and len({message["delivery"] for message in receiver.messages}) == 1
     assert len([r for r in caplog.records if "not accepted" in r.message]) == 1, "not once for each attempt"
     assert "accepts results again" in caplog.text
 
@@ -106,10 +107,9 @@ def test_the_receiver_can_ask_for_a_pause(receiver):
     assert (raised.value.refused, raised.value.retry_after) == (False, 7.0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 410, 422, 302, 307])
+@pytest.mark.parametrize("status", [400, 409, 410, 413, 415, 422])
 def test_refused_results_are_set_aside_until_the_user_asks(ledger, receiver, status):
     receiver.status = lambda message: status if message["part"]["id"] == 1 else 200
-    receiver.headers = {"Location": receiver.url}
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a", "b")
         wait_until(lambda: len(receiver.got) == 2)
@@ -212,6 +212,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_pat
 
 def test_the_backlog_is_bounded_and_the_loss_is_counted(ledger, monkeypatch):
     monkeypatch.setattr(outbox, "MOST_WAITING", 3)
+    monkeypatch.setattr(outbox, "TRIMMED_EVERY", 1)
     ledger.outbox.open(["x.csv", "y.csv"])
     record(ledger, *map(str, range(5)))
     found = ledger.outbox.undelivered()
@@ -235,3 +236,19 @@ def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver,
     with sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
     assert receiver.parts() == [1]
+
+
+def test_an_accepted_result_is_not_sent_again_while_the_ledger_cannot_be_written(ledger, receiver, monkeypatch):
+    errors = iter([LedgerUnavailableError("full"), LedgerUnavailableError("full")])
+    delivered = ledger.outbox.delivered
+
+    def failing(delivery):
+        if (error := next(errors, None)) is not None:
+            raise error
+        delivered(delivery)
+
+    monkeypatch.setattr(ledger.outbox, "delivered", failing)
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a", "b")
+        until_empty(ledger)
+    assert receiver.parts() == [1, 2]

@@ -66,6 +66,24 @@ def test_a_table_that_cannot_be_written_keeps_the_results_waiting(ledger, tmp_pa
     assert len(rows_of(path)) == 1
 
 
+def test_another_table_is_not_mixed_with_results(ledger, tmp_path):
+    path = tmp_path / "parts.csv"
+    path.write_text("id,name\n")
+    with sending.sending(ledger, [str(path)]):
+        record(ledger, "a")
+        wait_until(lambda: "holds another table" in ledger.outbox.undelivered()[0].error)
+    assert path.read_text() == "id,name\n" and ledger.outbox.undelivered()[0].waiting == 1
+
+
+def test_secrets_of_addresses_are_not_shown():
+    assert targets.shown("https://host/hook?key=abc") == "https://host/hook"
+    assert targets.shown("https://hooks.example/T0/B0/abcdefghijklmnopqrst") == "https://hooks.example/T0/B0/..."
+    assert targets.shown("mqtts://broker/plant/line1") == "mqtts://broker/plant/line1"
+    with pytest.raises(ValueError, match=r"^'host:abc/'") as raised:
+        open_target("https://user:hidden@host:abc/")
+    assert "hidden" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
