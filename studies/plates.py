@@ -4,8 +4,9 @@ Plates differ by a shift of a few pixels, as parts in a fixture do, by their lig
 too small to be visible after resizing to a square.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from codegraph_jax.config import Config
+from codegraph_jax.core.files import write_json
+from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.settings import at_least, choice, no_flag, read_config, to_config_dict, within
+from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks import detect
@@ -31,6 +35,8 @@ _PITCH = 0.22
 """Distance between holes as a share of the plate's shorter side."""
 LEAST_SIDE, TRIES = 64, 1000
 """Least side of a plate in pixels, and how often a random place for its defect is tried."""
+DRAWN = ".plates.json"
+"""File of the settings with which the plates were drawn."""
 SHIFT = 12.0
 """Standard deviation of the plate's position in pixels, for a photo with a shorter side of 3000 pixels."""
 
@@ -47,10 +53,10 @@ class PlatesStudyConfig:
     """The width of the photos in pixels."""
     height: int = field(default=3000, metadata=at_least(LEAST_SIDE))
     """The height of the photos in pixels."""
-    defective: float = field(default=0.3, metadata=within(0.0, 1.0))
+    defective_share: float = field(default=0.3, metadata=within(0.0, 1.0))
     """The share of photos with a defect."""
     sizes: tuple[float, float] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
-    """The least and the greatest size of a defect in pixels."""
+    """The smallest and the largest size of a defect in pixels."""
     seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """The seed of the drawing."""
     detect: Config = field(default_factory=Config)
@@ -60,9 +66,16 @@ class PlatesStudyConfig:
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Draws the plates into `images` below the workdir, and detects their defects."""
     config = read_config(PlatesStudyConfig, values)
-    root = Path(workdir) / "images"
-    plates = draw_plates(config.count, config.width, config.height, config.seed, config.defective, config.sizes)
-    write_set(plates, root / "plate")
+    root, note = Path(workdir) / "images", Path(workdir) / "images" / DRAWN
+    drawn = plain({name: value for name, value in asdict(config).items() if name != "detect"})
+    # an interrupted run goes on only with the same files
+    if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != drawn:
+        plates = draw_plates(
+            config.count, config.width, config.height, config.seed, config.defective_share, config.sizes
+        )
+        with written_to(root):
+            write_set(plates, root / "plate")
+            write_json(note, drawn)
     data = replace(config.detect.data, layout="mvtec", root=str(root))
     return detect.run(to_config_dict(replace(config.detect, data=data)), workdir)
 
@@ -110,15 +123,17 @@ def draw_plates(
         height: height in pixels.
         seed: seed of the random numbers.
         defective: share of photos with one defect; the kinds alternate.
-        sizes: least and greatest size of a defect in pixels; sizes are evenly spaced.
+        sizes: smallest and largest size of a defect in pixels; sizes are evenly spaced.
 
     Raises:
         DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
     """
     if n < 1 or min(width, height) < LEAST_SIDE:
         raise DrawnSetError(f"plates need 1 photo or more, of {LEAST_SIDE} px or more; got {n} of {width}x{height}")
-    if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
-        raise DrawnSetError(f"sizes of defects must increase and be below a quarter of the plate, got {sizes}")
+    if len(sizes) != 2 or not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
+        raise DrawnSetError(
+            f"sizes: expected the smallest and the largest size of a defect, below a quarter of the plate; got {sizes}"
+        )
     count = round(n * defective)
     order = np.random.default_rng((seed, 0)).permutation(n)
     kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(count, 1))

@@ -20,7 +20,7 @@ from studies.plates import PlatesStudyConfig
 
 def get_config(variant: str = "large") -> ConfigDict:
     """The settings of the run."""
-    plates = {"large": {}, "long": {"width": 1600, "height": 400, "defective": 0.4, "sizes": (20.0, 90.0)}}
+    plates = {"large": {}, "long": {"width": 1600, "height": 400, "defective_share": 0.4, "sizes": (20.0, 90.0)}}
     if variant not in plates:
         raise ValueError(f"the variants are {' and '.join(plates)}, not {variant!r}")
     detect = Config(
