@@ -161,6 +161,10 @@ class SimilarityConfig:
     def __post_init__(self) -> None:
         # callers of the library may pass a number
         object.__setattr__(self, "radius", str(self.radius))
+        try:
+            read_radius(self.radius)
+        except ValueError as error:
+            raise ConfigError(f"config.similarity.radius: {error}") from None
 
     @property
     def cells(self) -> int:

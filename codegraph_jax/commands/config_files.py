@@ -67,6 +67,8 @@ def load_config(value: str) -> Any:
         raise UserError(f"--config={value}: {path.name} has no variants; leave :{variant} out")
     try:
         config = get_config(variant) if colon else get_config()
+    except (TypeError, AttributeError) as error:  # of a field that is set to another type, or does not exist
+        raise UserError(f"--config={value}: {' '.join(str(error).split())[:300]}") from error
     except ValueError as error:
         words = re.findall(r"\w+", str(error).replace(repr(variant), ""))
         raise UserError(f"--config={value}: {error}; {did_you_mean(variant, words)}".removesuffix("; ")) from error

@@ -88,7 +88,7 @@ def usage_of(name: str) -> str:
     """The help text of one command, with its short flags."""
     command = COMMANDS[name]
     arguments = "".join(f" {argument}" for argument, _ in command.arguments)
-    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module else ''}", f"  {command.help}"]
+    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module or command.flags else ''}", f"  {command.help}"]
     if command.module or command.flags:
         from codegraph_jax.commands.listing import flags_text
 

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
 from codegraph_jax.commands.config_files import load_config, shipped_config
-from codegraph_jax.commands.registry import TASKS, Command
+from codegraph_jax.commands.registry import DEFAULT_CONFIG, TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
@@ -37,12 +37,21 @@ EXIT_CODE = flags.DEFINE_boolean(
     "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
 )
 VARY = flags.DEFINE_multi_string("vary", [], "codegraph sweep: a setting and its values, FIELD=VALUE,VALUE.")
-GROUPS = flags.DEFINE_list("categories", [], "codegraph sweep: the categories, or classes of a trainer (--classes).")
+GROUPS = flags.DEFINE_list(
+    "categories", [], "codegraph sweep and reproduce: the categories, or classes of a trainer (--classes)."
+)
 flags.DEFINE_alias("classes", "categories")
-SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep: number of random halves of the images.", lower_bound=0)
-SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep: the seeds of a trainer.")
+SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep and reproduce: number of random halves.", lower_bound=0)
+SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep and reproduce: the seeds of a trainer.")
 WEIGHTS = flags.DEFINE_multi_string("weights", [], "codegraph reproduce: weights of a network, PRESET=FILE.")
-SWEEP_FLAGS = ("vary", "categories", "subsets", "seeds")
+COMMANDS_OF = {
+    "vary": ("sweep",),
+    "categories": ("sweep", "reproduce"),
+    "subsets": ("sweep", "reproduce"),
+    "seeds": ("sweep", "reproduce"),
+    "weights": ("reproduce",),
+}
+"""The only commands that take these flags."""
 
 
 def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
@@ -130,8 +139,9 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
     config = CONFIG.value
     try:
         sweeps = command.sweeps if command else {}
-        if not sweeps and (given := [name for name in SWEEP_FLAGS if flags.FLAGS[name].value]):
-            raise UserError(f"--{given[0]}: can be used with codegraph sweep only")
+        for name, commands in COMMANDS_OF.items():
+            if flags.FLAGS[name].value and not (sweeps and "sweep" in commands):
+                raise UserError(f"--{name}: can be used with codegraph {' and codegraph '.join(commands)} only")
         if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
             raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
@@ -179,9 +189,8 @@ def workdir(config: Any) -> str:
     """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
-    stem = Path(config_file()).stem
-    if stem == "default_config":
-        stem = config.task
+    file = Path(config_file())
+    stem = config.task if file == DEFAULT_CONFIG else file.stem
     if config.task == "oecl_score":
         stem = "scores"  # not the directory of the training run
     folder = _folder(config)

@@ -20,6 +20,7 @@ PAPERS = {
 }
 """Modules with the published tables and with the task, by paper."""
 PAGE = "reproduce.md"
+FLAGS = ("workdir", "out", "categories", "classes", "subsets", "seeds", "weights")
 
 
 def main(words: Sequence[str]) -> int:
@@ -45,8 +46,12 @@ def _reproduce(words: Sequence[str]) -> None:
 
     command = ["codegraph", "reproduce", *words]
     paper, *data = flags.FLAGS(command[1:])[1:] or [""]
+    for name in sorted(flags.FLAGS):
+        if flags.FLAGS[name].present and name not in FLAGS and not name.startswith("jax_"):
+            raise UserError(f"codegraph reproduce: --{name} has no effect; leave it out")
     if paper not in PAPERS:
-        raise UserError(f"codegraph reproduce: {paper!r} is no paper; name one of {', '.join(PAPERS)}")
+        given = f"there is no paper {paper!r}; " if paper else ""
+        raise UserError(f"codegraph reproduce: {given}name one of {', '.join(PAPERS)}, then directories of its data")
     if wrong := [entry for entry in WEIGHTS.value if not all(entry.partition("="))]:
         raise UserError(f"--weights: {wrong[0]!r} is not PRESET=FILE")
     weights, seeds = dict(entry.split("=", 1) for entry in WEIGHTS.value), given_seeds()

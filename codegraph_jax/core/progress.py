@@ -52,9 +52,10 @@ class Clock:
 class _ProgressFile:
     """The file of the run in this process; without a path, nothing is written."""
 
-    path: Path | None = None
-    facts: dict[str, Any] = {}
-    written = 0.0
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.facts: dict[str, Any] = {}
+        self.written = 0.0
 
     def write(self, **facts: Any) -> None:
         self.facts |= facts

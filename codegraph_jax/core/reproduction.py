@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import with_settings
 from codegraph_jax.core.sweep import Sweep
 from codegraph_jax.core.tables import METRIC_NAMES, markdown_table, text_table
@@ -44,9 +45,24 @@ class Published:
         """Categories or classes with a number of their own."""
         return [group for group in self.values if group != MEAN]
 
+    def chosen(self, groups: Sequence[str]) -> list[str]:
+        """The categories or classes of the mean that are among `groups`; all of them if it is empty."""
+        return [group for group in self.among if not groups or group in groups]
+
     def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The nested settings of a config with the changes."""
         return with_settings(config, self.changes)
+
+
+def require_groups(groups: Sequence[str], tables: Sequence[Published]) -> None:
+    """Checks the values of `--categories` or `--classes`.
+
+    Raises:
+        UserError: a category or class is in no table.
+    """
+    known = list(dict.fromkeys(group for table in tables for group in table.among))
+    if unknown := [group for group in groups if group not in known]:
+        raise UserError(f"--categories: {unknown[0]!r} is none of {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
         else:
             if known[name].metadata.get("switch") and isinstance(value, bool | str):
                 value = SWITCH.get(value, value)
+            if known[name].metadata.get("reads") and type(value) is int:
+                value = str(value)
             built[name] = _typed(hints[name], value, path)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
@@ -272,9 +274,11 @@ def with_settings(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
     copied = copy.deepcopy({**values})
     for path, value in changes.items():
         above, _, name = path.rpartition(".")
-        group = setting_at(copied, above) if above else copied
-        if name not in group:
-            raise ConfigError(f"config.{path}: unknown field")
+        try:
+            group = setting_at(copied, above) if above else copied
+            group[name]  # noqa: B018  it must exist
+        except (KeyError, TypeError):
+            raise ConfigError(f"config.{path}: unknown field") from None
         group[name] = value
     return copied
 

@@ -74,7 +74,7 @@ def _run_file(file: Path, setting: str) -> Any:
     if not file.is_file():
         raise ConfigError(f"{setting}: there is no file {path!r}")
     # a name that replaces no other module
-    name = f"own_{blake2b(path.encode(), digest_size=8).hexdigest()}"
+    name = f"user_code_{blake2b(path.encode(), digest_size=8).hexdigest()}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -26,7 +26,7 @@ from codegraph_jax.similarity.time_estimate import affordable_work, compares_eve
 RADII = (4, 8, 16)
 REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
-"""Lowest rank correlation with the full comparison, in both halves of the sample, at which less is compared."""
+"""Least rank correlation with the full comparison, in both halves of the sample, of rankings that count as equal."""
 MIN_GAIN = 1.5
 """How many times less work a choice must take than the full comparison."""
 IMAGES, PATCHES = 16, 32

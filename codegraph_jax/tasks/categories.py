@@ -1,7 +1,8 @@
 """Schedules many categories: one category per device, or comparison of one category while the last one is scored.
 
 Devices that share a category exchange features and wait for the slowest device at every step. Devices with a category
-each never wait, as long as there are more categories than devices, but each category needs its free memory.
+each never wait, as long as there are more categories than devices, but each device then needs memory for a whole
+category.
 """
 
 from collections.abc import Callable, Iterator, Sequence

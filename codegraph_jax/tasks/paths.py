@@ -1,4 +1,4 @@
-"""Checks that the paths in the settings exist, before any work."""
+"""Checks that the paths in the settings exist or can be written, before any work."""
 
 import difflib
 import os
@@ -48,7 +48,7 @@ def require_writable(field: str, path: str) -> None:
         ConfigError: it cannot; names the reason.
     """
     if reason := obstacle(Path(path)):
-        raise ConfigError(f"{field}: {path!r} cannot be written ({reason}); choose another place")
+        raise ConfigError(f"{field}: {path!r} cannot be written ({reason}); choose another path")
 
 
 def require_line(workdir: str) -> Path:

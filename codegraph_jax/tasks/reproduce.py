@@ -9,7 +9,7 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import Config
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.reproduction import Published, Reproduction
+from codegraph_jax.core.reproduction import Published, Reproduction, require_groups
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
@@ -35,7 +35,7 @@ def run(
         groups: the categories; empty: all that are found.
         subsets: number of random halves for the spread.
         seeds: refused, since detection has none.
-        weights: places of weights by preset.
+        weights: files of weights by preset.
 
     Raises:
         ConfigError: `weights` names no preset, or a directory does not exist.
@@ -44,11 +44,12 @@ def run(
     weights = weights or {}
     if unknown := [name for name in weights if name not in PRESETS]:
         raise ConfigError(f"--weights: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
+    require_groups(groups, [published for published, _ in tables])
     for root in roots:
         require_exists("codegraph reproduce", root)
     found = []
     for published, values in tables:
-        wanted = [group for group in published.among if not groups or group in groups]
+        wanted = published.chosen(groups)
         config, present, missing = _inputs(published, values, roots, wanted, weights)
         if present:
             print(f"\n{published.title}", flush=True)

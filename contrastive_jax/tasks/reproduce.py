@@ -7,7 +7,7 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.reproduction import Published, Reproduction
+from codegraph_jax.core.reproduction import Published, Reproduction, require_groups
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.objectives import OBJECTIVES
@@ -30,8 +30,11 @@ def run(
     """
     if subsets or weights:
         raise UserError("codegraph reproduce oecl: has --seeds, but neither --subsets nor --weights")
+    require_groups(groups, [published for published, _ in tables])
     found = []
     for published, values in tables:
+        if not (classes := published.chosen(groups)):
+            continue
         config = read_oecl_config(published.settings(values))
         if sources:
             config = replace(config, data=replace(config.data, train=sources[0]))
@@ -42,8 +45,7 @@ def run(
             continue
         print(f"\n{published.title}", flush=True)
         directory = workdir / file_stem(published.title.replace(" ", "_"))
-        chosen = [group for group in published.among if not groups or group in groups]
-        found.append(Reproduction(published, sweep.run(asdict(config), str(directory), (), chosen, seeds=seeds)))
+        found.append(Reproduction(published, sweep.run(asdict(config), str(directory), (), classes, seeds=seeds)))
     return found
 
 

@@ -60,7 +60,7 @@ def run(
                 one = dataclasses.replace(settings, seed=seed, data=dataclasses.replace(settings.data, target=target))
                 name = file_stem("_".join([*(f"{k}={v}" for k, v in point.values.items()), target, str(seed)]))
                 try:
-                    results = _trained(directory / "runs" / name, one)
+                    results = _trained(directory, name, one)
                 except UserError as error:
                     problems[f"{point.name or AS_GIVEN}, class {target}, seed {seed}"] = str(error)
                 else:
@@ -74,13 +74,14 @@ def run(
     return sweep
 
 
-def _trained(workdir: Path, config: OeclConfig) -> dict[str, Any] | None:
+def _trained(directory: Path, name: str, config: OeclConfig) -> dict[str, Any] | None:
     """The results of a run, which is trained first if it is not finished; None while another process trains it."""
+    workdir = directory / "runs" / name
     if is_first():
-        print(f"== {workdir.name}", flush=True)
+        print(f"== {name}", flush=True)
     if jax.process_count() > 1:
         return train(config, workdir)
-    with CellStore(workdir.parents[1]).claimed(workdir.name) as mine:
+    with CellStore(directory).claimed(name) as mine:
         if mine:
             return train(config, workdir)
     print("another process trains it", flush=True)

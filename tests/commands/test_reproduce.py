@@ -126,7 +126,7 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
         (["musc", "--seeds=1"], "detection has no seed"),
         (["oecl", "--subsets=2"], "has --seeds, but neither --subsets nor --weights"),
         (["oecl", "--seeds=one"], "'one' is not a whole number"),
-        (["must"], "'must' is no paper; name one of musc, codegraph, oecl"),
+        (["must"], "there is no paper 'must'; name one of musc, codegraph, oecl"),
         (["musc", "--sets=1"], "Unknown command line flag 'sets'"),
         (["musc", "--weights=clip"], "'clip' is not PRESET=FILE"),
         (["musc", "--weights=clip=/x"], "unknown preset 'clip'"),

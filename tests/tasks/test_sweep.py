@@ -155,5 +155,6 @@ def test_the_command(root, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "6 cells" in ended.stdout and (tmp_path / "table.tex").is_file()
     refused = codegraph("detect", root, "--config=mvtec", "--subsets=2", f"--out={tmp_path / 'no'}")
-    assert refused.returncode == 2 and "--subsets: can be used with codegraph sweep only" in refused.stderr
+    assert refused.returncode == 2
+    assert "--subsets: can be used with codegraph sweep and codegraph reproduce only" in refused.stderr
     assert "--subsets 5" in codegraph("sweep", "--help").stdout
