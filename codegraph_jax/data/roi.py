@@ -34,6 +34,7 @@ Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
 
 WHERE = "config.data.roi"
+KEYS = ("polygons", "excluded", "size")
 LARGEST_ROI = 2048
 """Longest side in pixels of the region that is stored in a bank."""
 MIN_INSPECTED = 127
@@ -59,8 +60,12 @@ class Polygons:
         """Polygons from JSON values.
 
         Raises:
-            ValueError, TypeError, AttributeError, IndexError: the values are invalid.
+            ValueError, TypeError, IndexError: the values are invalid.
         """
+        if not isinstance(values, dict):
+            raise TypeError(f"expected an object with {', '.join(KEYS)}, got {values!r:.80}")
+        if unknown := sorted(values.keys() - KEYS):
+            raise ValueError(f"unknown: {', '.join(unknown)}; expected {', '.join(KEYS)}")
         rings, excluded = (
             tuple(tuple((float(x), float(y)) for x, y in ring) for ring in values.get(kind, ()))
             for kind in ("polygons", "excluded")
@@ -269,10 +274,10 @@ def _polygons(place: str) -> Roi:
         values = json.loads(Path(place).read_text(encoding="utf-8"))
         if {"polygons", "excluded"} & values.keys():
             return Roi(place, Polygons.from_json(values))
-        own = {stem(str(name)): Polygons.from_json(one) for name, one in values.items()}
+        own = {stem(name): Polygons.from_json(one) for name, one in values.items()}
         if not own:
             raise ValueError("it is empty")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
+    except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as e:
         raise ConfigError(
             f'{WHERE}: {place!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
             f"({type(e).__name__}: {e})"

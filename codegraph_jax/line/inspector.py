@@ -207,7 +207,7 @@ class Inspector:
             statistics={"score": score, **picture_statistics(picture)},
             heatmap=layer_png(Scale(*bank.scale).strength(scores)),
         )
-        defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
+        defects = tuple(pattern.name or "A known defect" for pattern in patterns if pattern.verdict == "defect")
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
         return _Scored(part, peak_patches, defects, other_product=flagged and inspection.other_product)

@@ -1,8 +1,9 @@
 "use strict";
 (() => {
-  const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400;
+  const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
   let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
   const pictures = new Map();
+  const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : name);  // without a name, its verdict
   const score = (value, digits = 3) => (value === null ? "–" : texts.number(value, digits));
 
   async function get(path, method = "GET") {
@@ -65,7 +66,7 @@
       for (const [kind, image] of images) show(image, `/parts/${part.id}/${kind}`);
       stack.append(frame);
     }
-    const facts = [part.answer && t("you_said_in_list", { answer: t(part.answer) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns];
+    const facts = [part.answer && t("you_said_in_list", { answer: t(part.answer) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
     const words = h("span", { className: "words" }, h("b", {}, `${part.id}: ${part.name}`),
       h("span", { className: `verdict ${part.verdict}` }, t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
     return h("li", {}, h("button", { className: part.verdict, "data-part": part.id, onclick: () => open(part) }, stack, words));
@@ -74,7 +75,7 @@
   function open(part) {
     opened = part;
     $("#large-title").textContent = `${part.id}: ${part.name}`;
-    $("#large-photo").alt = t("photo_of_part", { number: part.id });
+    $("#large-photo").alt = t("photo_of_part", { number: String(part.id) });
     for (const kind of ["photo", "heatmap"]) {
       const image = $(`#large-${kind}`);
       image.removeAttribute("src");
@@ -84,7 +85,7 @@
       verdict_column: [t(`verdict_${part.verdict}`), part.failure].filter(Boolean).join(": "),
       score: t("score_and_threshold", { score: score(part.score, 4), threshold: score(part.threshold, 4) }),
       score_this_high: part.p_value === null ? "–" : texts.chance(part.p_value),
-      patterns: part.patterns.join(", ") || t("no_pattern"),
+      patterns: part.patterns.map(pattern).join(", ") || t("no_pattern"),
       regions: texts.number(part.regions.length),
       inspected_at: texts.date(part.inspected_at),
       file: part.path,
@@ -148,11 +149,11 @@
     const path = limits.map((row, i) => `${i ? "L" : "M"}${x(row.id)} ${y(row.threshold)}`).join("");
     if (limits.length) box.append(svg("path", { d: path + (limits.length === 1 ? "h1" : "") }));
     for (const row of known) {
-      const title = svg("title", {}, t("part_score", { number: row.id, score: score(row.score) }));
+      const title = svg("title", {}, t("part_score", { number: String(row.id), score: score(row.score) }));
       box.append(svg("circle", { cx: x(row.id), cy: y(row.score), r: 4, class: row.flagged ? "flagged" : "" }, title));
     }
     return texts.mark($("#legend"), "chart_about", {
-      first, last: end, low: score(Math.min(...scores)), high: score(Math.max(...scores)), flagged: known.filter((row) => row.flagged).length });
+      first: String(first), last: String(end), low: score(Math.min(...scores)), high: score(Math.max(...scores)), flagged: known.filter((row) => row.flagged).length });
   }
 
   function alarmItem(alarm) {
@@ -181,15 +182,26 @@
     const lines = failed.map((one) => {
       const kinds = [["results_waiting", one.waiting], ["results_refused", one.refused], ["results_dropped", one.dropped]]
         .filter(([, count]) => count).map(([key, count]) => t(key, { count }));
-      const parts = one.parts.join(", ") + (one.refused > one.parts.length ? " …" : "");
+      const parts = one.parts.slice(0, PARTS_NAMED).join(", ") + (one.parts.length > PARTS_NAMED ? " …" : "");
       return [`${one.target}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("refused_parts", { parts })]
         .filter(Boolean).join(" ");
     });
     const list = $("ul", section);
     if (lines.join() !== [...list.children].map((item) => item.textContent).join()) list.replaceChildren(...lines.map((line) => h("li", {}, line)));
   }
-  for (const button of document.querySelectorAll("[data-method]")) {
-    button.addEventListener("click", async () => showUndelivered(await json("/undelivered", button.dataset.method)));
+  for (const button of $$("[data-method]")) {
+    button.addEventListener("click", async () => {
+      // discarding needs a second click
+      if (button.dataset.t === "discard") return texts.mark(button, "discard_sure");
+      try {
+        showUndelivered(await json("/undelivered", button.dataset.method));
+        $("#undelivered-said").textContent = "";
+      } catch (error) {
+        texts.mark($("#undelivered-said"), "server_lost", { message: error.message });
+      }
+      if (button.dataset.t === "discard_sure") texts.mark(button, "discard");
+      return undefined;
+    });
   }
 
   async function refresh() {
@@ -244,7 +256,7 @@
         await refresh();
         last = summary.last;
       }
-      texts.mark($("#state"), last ? "up_to_date" : "no_parts_yet", { number: last });
+      texts.mark($("#state"), last ? "up_to_date" : "no_parts_yet", { number: String(last) });
       $("#state").className = "";
     } catch (error) {
       const asked = !$("#ask").hidden;

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+from functools import cache
 
 from codegraph_jax.report.texts import package_text, shared_script
 
 
+@cache
 def report_parts() -> tuple[str, str]:
     """Style and script of the report."""
     script = "\n".join([shared_script(), package_text("active_calibration.js"), package_text("page.js")])

@@ -72,7 +72,7 @@ const texts = (() => {
       key, new RegExp(`^${text.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+?)")}$`)]);
     for (const [key, pattern] of patterns) {
       const found = pattern.exec(sentence);
-      if (found) return t(key, found.groups);
+      if (found) return t(key, Object.fromEntries(Object.entries(found.groups ?? {}).map(([name, value]) => [name, translated(value)])));
     }
     return sentence;
   }

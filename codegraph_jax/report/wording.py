@@ -69,7 +69,10 @@ def _percent(share: float) -> Text:
 def describe_threshold(calibration: Calibration, photos: int | None) -> Text:
     """The origin of the threshold and the expected false alarms; None photos: the threshold is that of a bank."""
     rate = calibration.expected_rate
-    expected = text("expected", rarity=rarity(rate)) if rate > 0 else text("expected_hardly")
+    if 0 < rate <= 0.5:
+        expected = text("expected", rarity=rarity(rate))
+    else:
+        expected = text("expected_most" if rate else "expected_hardly")
     if calibration.rule != "rate":
         return text(f"threshold_{calibration.rule}", expected=expected)
     if calibration.too_few_photos:

@@ -339,12 +339,13 @@ def test_lines(no_processes, home, tmp_path):
         "serve", str(home / "banks" / "parts.safetensors"), "--port=0", f"--workdir={home / 'lines' / 'parts-1'}",
     ]  # fmt: skip
     assert client.post("/api/lines", json={"bank": "parts.safetensors", "path": str(tmp_path)}).status_code == 400
-    sent = {"bank": "parts.safetensors", "send": " https://host/x?key=secret , results.csv"}
+    sent = {"bank": "parts.safetensors", "send": f" https://host/x?key=secret , {tmp_path}/results.csv"}
     assert client.post("/api/lines", json=sent).json() == {"line": "lines/parts-2"}
-    assert words_of(client)[3] == "--send=https://host/x?key=secret,results.csv"
-    assert client.get("/api/state").json()["lines"][0]["send"] == "https://host/x, results.csv"
-    refused = client.post("/api/lines", json=sent | {"send": "ftp://host/x"})
-    assert refused.status_code == 400 and "https://" in refused.json()["detail"]
+    assert words_of(client)[3] == f"--send=https://host/x?key=secret,{tmp_path}/results.csv"
+    assert client.get("/api/state").json()["lines"][0]["send"] == f"https://host/x, {tmp_path}/results.csv"
+    for send, said in (("ftp://host/x", "https://"), ("results.csv", "give the whole path")):
+        refused = client.post("/api/lines", json=sent | {"send": send})
+        assert refused.status_code == 400 and said in refused.json()["detail"]
     assert client.post("/api/lines/parts-1/stop", json={}).status_code == 200
     assert client.get("/api/state").json()["lines"][-1]["state"] == "cancelled"
 

@@ -36,6 +36,15 @@ def test_all_splits_of_an_npz_have_the_same_classes(tmp_path):
             assert read.class_names == tuple(names) and read.labels.tolist() == labels
 
 
+def test_other_arrays_of_an_npz_are_no_labels(tmp_path):
+    others = {"y_score": np.ones(3), "yaw": np.zeros((2, 2)), "x_test": IMAGES, "y_test": np.full(5, -1)}
+    np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array([0, 2, 1, 0, 2]), **others)
+    read = load_image_set(str(tmp_path / "a.npz"))
+    assert read.labels.tolist() == [0, 2, 1, 0, 2] and read.class_names == ("0", "1", "2")
+    with pytest.raises(CatalogError, match="'y_test' must be whole numbers"):
+        load_image_set(str(tmp_path / "a.npz"), "test")
+
+
 def test_npz_without_labels_with_splits_and_npy(tmp_path):
     np.savez(tmp_path / "a.npz", x=IMAGES, x_test=IMAGES[:2], y_test=np.array([[1], [0]]))
     assert load_image_set(str(tmp_path / "a.npz")).labels is None

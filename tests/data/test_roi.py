@@ -87,7 +87,8 @@ def test_a_directory_holds_one_for_each(tmp_path):
     ["", "[]", "{}", '{"polygons": []}', '{"excluded": []}',
      '{"polygons": [[[0, 0], [1, 1]]]}', '{"polygons": 3}', "[" * 100_000,
      '{"polygons": [[[0, 0], [1, 1], [NaN, 2]]]}', '{"polygons": [[[0, 0], [1, 1], [2, "x"]]]}', '{"a.png": []}',
-     '{"polygons": [[[0, 0], [1, 1], [1, 2]]], "size": [0, 3]}'],
+     '{"polygons": [[[0, 0], [1, 1], [1, 2]]], "size": [0, 3]}', '{"polygon": [[[0, 0], [1, 1], [1, 2]]]}',
+     '{"polygons": [[[0, 0], [1, 1], [1, 2]]], "exclude": []}'],
 )  # fmt: skip
 def test_other_json_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "roi.json"

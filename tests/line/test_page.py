@@ -146,14 +146,18 @@ def test_names_results_that_were_not_delivered_and_sends_them_again(browser, ins
         assert not browser.evaluate(shown), "a result on its way is no trouble"
         outbox.failed(outbox.next(outbox.targets[0]), "status 404: no such line", 1, True)
         until(browser, shown)
-        said = text(browser, "#undelivered li")
-        assert said == "https://mes.example/<b>x: 1 refused. Last error: status 404: no such line. Refused parts: 6"
+        assert text(browser, "#undelivered li") == (
+            "https://mes.example/<b>x: 1 refused. Last error: status 404: no such line. "
+            "Parts whose results were refused: 6"
+        )
         outbox.wake = asked.append
         browser.evaluate("document.querySelector('[data-method=POST]').click()")
         until(browser, "document.querySelector('#undelivered li').textContent.includes('1 waiting')")
         assert asked == [True]
         outbox.failed(outbox.next(outbox.targets[0]), "status 404", 1, True)
         until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
+        browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
+        assert text(browser, "[data-method=DELETE]").startswith("Click again") and browser.evaluate(shown)
         browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
         until(browser, f"!({shown})")
         assert browser.problems == []
