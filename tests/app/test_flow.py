@@ -118,7 +118,7 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         person = Person(browser, address)
         browser.view(1280, 800)
         begin(person, photos)
-        person.until("document.querySelector('progress')")
+        # a fast machine shows the report before the progress
         await_report(person)
         person.until("window.report")
         printed(person)

@@ -152,8 +152,8 @@ def test_names_results_that_were_not_delivered_and_sends_them_again(browser, ins
         )
         outbox.wake = asked.append
         browser.evaluate("document.querySelector('[data-method=POST]').click()")
-        until(browser, "document.querySelector('#undelivered li').textContent.includes('1 waiting')")
-        assert asked == [True]
+        until(browser, f"!({shown})")
+        assert asked == [True] and outbox.undelivered()[0].waiting == 1
         outbox.failed(outbox.next(outbox.targets[0]), "status 404", 1, True)
         until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
         browser.evaluate("document.querySelector('[data-method=DELETE]').click()")

@@ -298,7 +298,7 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
     )
     assert heading == ["defect 1 defect"]
     assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
-    assert "stand out (about 1 in 100 good parts score this high)" in reasons[0] and "1.5 times as much" in reasons[1]
+    assert "stand out (1 in 100 good parts score this high)" in reasons[0] and "1.5 times as much" in reasons[1]
     facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
     assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")

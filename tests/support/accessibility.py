@@ -10,7 +10,8 @@ from tests.report.browser import Browser
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 FIND = """
-axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
+Promise.all(document.getAnimations().map(({ finished }) => finished))
+  .then(() => axe.run(document, { resultTypes: ["violations"] })).then(({ violations }) => violations
   .filter(({ impact }) => ["serious", "critical"].includes(impact))
   .map(({ id, help, nodes }) => [id, help, ...nodes.slice(0, 5).map(({ html, any, all }) =>
     `${html.slice(0, 200)} ${[...any, ...all].map(({ message }) => message).join(", ")}`)].join("; ")))
