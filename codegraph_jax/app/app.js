@@ -471,6 +471,14 @@
           h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line"))))))];
   }
 
+  const pageOf = (line) => `/lines/${encodeURIComponent(line.name)}/`;
+
+  function partCounts({ inspected, flagged, alarms, undelivered }) {
+    const late = undelivered.reduce((sum, one) => sum + (one.error || one.dropped ? one.waiting + one.refused + one.dropped : 0), 0);
+    return h("p", { className: "counts" }, h("span", {}, counted(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),
+      alarms ? h("span", {}, counted(alarms, "alarms")) : null, late ? h("span", { className: "bad" }, counted(late, "undelivered_results")) : null);
+  }
+
   function linesView() {
     const change = async (line, action) => {
       await attempt(() => call(`/api/lines/${encodeURIComponent(line.name)}/${action}`, {}));
@@ -482,8 +490,9 @@
       return h("li", { "data-line": line.name }, h("span", { className: "thumb" }),
         h("div", {}, h("h3", {}, h("bdi", {}, line.name)), h("p", { className: "facts" }, line.folder ? h("bdi", {}, t("watches", { folder: line.folder })) : t("only_http")),
           line.send ? h("p", { className: "facts" }, h("bdi", {}, t("sends", { targets: line.send }))) : null,
+          line.summary ? partCounts(line.summary) : null,
           h("p", {}, on ? line.address ? t("line_on", { address: line.address }) : t("line_starting") : t(line.state === "failed" ? "line_failed" : "line_off"))),
-        h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: line.address, target: "_blank", rel: "noopener" }, t("line_page")) : null,
+        h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: pageOf(line) }, t("line_page")) : null,
           on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),
         line.message ? h("p", { className: "note wide" }, line.message) : null);
     }))];
@@ -514,7 +523,9 @@
 
   async function refresh() {
     try {
-      state = await call("/api/state");
+      const now = await call("/api/state"), running = location.hash === "#/lines" ? now.lines.filter((line) => line.address) : [];
+      await Promise.all(running.map(async (line) => { line.summary = await call(`${pageOf(line)}summary`).catch(() => null); }));
+      state = now;
       lost = false;
     } catch {
       lost = true;

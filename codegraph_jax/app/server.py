@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from codegraph_jax.app.folders import path_of
+from codegraph_jax.app.line_pages import add_line_pages
 from codegraph_jax.app.runs import RunError
 from codegraph_jax.app.service import COMPARED, Service
 from codegraph_jax.app.state import HOME
@@ -55,6 +56,7 @@ def create_app(home: Path, key: str) -> FastAPI:
     _add_page(app)
     _add_files(app, service)
     _add_interface(app, service)
+    add_line_pages(app, service)
     return app
 
 

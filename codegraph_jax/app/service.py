@@ -326,6 +326,18 @@ class Service:
         self.jobs.add(LINE, line := f"{stem}-{number}", [*words, f"--workdir={self.home / line}"])
         return {"line": line}
 
+    def line_address(self, name: str) -> str:
+        """The address of a line that is ready.
+
+        Raises:
+            RunError: there is none of that name.
+        """
+        job = self._last_jobs().get(f"{LINES}/{name}")
+        address = self.jobs.address(job["id"]) if job and job["kind"] == LINE and job["state"] == "running" else ""
+        if not address:
+            raise RunError(f"no running line has the name {printable(name)!r}")
+        return address
+
     def change_line(self, name: str, action: Literal["start", "stop"]) -> None:
         """Starts or stops a line."""
         line = f"{LINES}/{name}"

@@ -6,9 +6,13 @@
   const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : name);  // without a name, its verdict
   const score = (value, digits = 3) => (value === null ? "–" : texts.number(value, digits));
 
+  // the page may be below another address
+  const here = (path) => path.slice(1);
+  $("#back").hidden = location.pathname === "/";
+
   async function get(path, method = "GET") {
     const headers = token ? { Authorization: `Bearer ${token}` } : {}, picture = /\/(photo|heatmap)$/.test(path);
-    const answer = await fetch(path, { method, headers, cache: picture ? "default" : "no-store" });
+    const answer = await fetch(here(path), { method, headers, cache: picture ? "default" : "no-store" });
     if (answer.status === 401) {
       ask(token ? "token_wrong" : "");
       throw new Error("401");
@@ -170,7 +174,7 @@
     if (alarm.acknowledgement) item.append(h("span", {}, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
     // the ledger keeps these words, which the texts translate
     else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason), " ");
-    if (alarm.sheet) item.append(h("a", { href: alarm.sheet, target: "_blank", onclick: openSheet }, t("contact_sheet")));
+    if (alarm.sheet) item.append(h("a", { href: here(alarm.sheet), target: "_blank", onclick: openSheet }, t("contact_sheet")));
     return item;
   }
 

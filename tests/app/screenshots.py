@@ -9,6 +9,7 @@ the pictures show no path of the machine that they were taken on.
 import io
 import shutil
 import sys
+from itertools import count as count_from
 from pathlib import Path
 
 from PIL import Image
@@ -21,9 +22,9 @@ from tests.report.screenshots import SETTLED
 from tests.support.waiting import wait_until
 
 ROOT = Path("/tmp/inspection")
-WEEKS = {"week 45": (7, 2), "week 46": (5, 2), "week 47": (3, 1)}
+WEEKS = {"week 45": (8, 2), "week 46": (6, 2), "week 47": (4, 1)}
 """Numbers of photos with the tool mark, and with a defect of their own."""
-PHOTOS, SIDE, SIZE = 24, 336, 336
+PHOTOS, SIDE, SIZE = 36, 336, 336
 PATIENCE = 900.0
 NAME_GROUP = """
 for (const form of document.querySelectorAll('#recurring form.verdicts')) {
@@ -35,7 +36,10 @@ for (const form of document.querySelectorAll('#recurring form.verdicts')) {
 
 
 def draw(place: Path) -> None:
-    """Writes the photos of three weeks: good parts, parts with a tool mark, and parts with a defect of their own."""
+    """Writes the photos of three weeks: good parts, parts with a tool mark, and parts with a defect of their own.
+
+    Defective parts have odd numbers.
+    """
     marked, own = map(sum, zip(*WEEKS.values()))
     count = PHOTOS * len(WEEKS)
     drawn = draw_set(n=count, size=SIDE, seed=3, one_off=own / count, recurring=(marked / count,))
@@ -43,10 +47,12 @@ def draw(place: Path) -> None:
                ("recurring", "one_off", "good")}  # fmt: skip
     for week, (marks, defects) in WEEKS.items():
         counts = {"recurring": marks, "one_off": defects, "good": PHOTOS - marks - defects}
-        chosen = sorted(by_kind[kind].pop() for kind, number in counts.items() for _ in range(number))
         (place / week).mkdir(parents=True)
-        for number, i in enumerate(chosen):
-            Image.fromarray(drawn.images[i]).save(place / week / f"part {number:03d}.png")
+        numbers = {True: count_from(1, 2), False: count_from(2, 2)}
+        for kind, number in counts.items():
+            for i in (by_kind[kind].pop() for _ in range(number)):
+                name = f"part {next(numbers[kind != 'good']):03d}.png"
+                Image.fromarray(drawn.images[i]).save(place / week / name)
 
 
 def take(browser: Browser, file: Path) -> None:
@@ -75,6 +81,14 @@ def inspect(person: Person, week: str, again: bool = False) -> None:
     person.click("Start the inspection")
 
 
+def answer(person: Person, photos: int = 1) -> None:
+    """Answers for the photos that the report asks for."""
+    for _ in range(photos):
+        number = int(person.text("#look-name").removesuffix(".png").rpartition(" ")[2])
+        truth = "defective" if number % 2 else "good"
+        person.browser.evaluate(f"document.querySelector('[data-answer={truth}]').click()")
+
+
 def await_report(person: Person) -> None:
     person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", PATIENCE)
 
@@ -82,7 +96,7 @@ def await_report(person: Person) -> None:
 def apply_name(person: Person) -> None:
     """Names the recurring group in the report, and waits until the run has decided again."""
     person.browser.evaluate(NAME_GROUP)
-    person.browser.evaluate("document.querySelector('[data-answer=good]').click()")
+    answer(person)
     person.click("Apply now")
     person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
     person.click("Applied. Show the new report")
@@ -125,8 +139,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     take(browser, target / "app-progress.png")
     await_report(person)
     browser.view(1100, 900, dark=dark)
-    for _ in range(3):
-        browser.evaluate("document.querySelector('[data-answer=good]').click()")
+    answer(person, 3)
     take(browser, target / "app-report.png")
     person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
     person.click("Save a reference bank")
@@ -140,8 +153,8 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     person.click("Start a line")
     person.choose(ROOT / "photos" / "week 46")
     person.click("Watch this folder")
-    person.until("document.querySelector('[data-line] a[target]')", PATIENCE)
-    browser.visit(browser.evaluate("document.querySelector('[data-line] a[target]').href"))
+    person.until("document.querySelector('[data-line] a.button')", PATIENCE)
+    browser.visit(browser.evaluate("document.querySelector('[data-line] a.button').href"))
     person.until(f"document.querySelector('#inspected')?.textContent === '{PHOTOS}'", PATIENCE)
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-line.png")

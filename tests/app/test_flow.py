@@ -163,8 +163,9 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
         person.click("Start a line")
         person.choose(photos)
         person.click("Watch this folder")
-        person.until("document.querySelector('[data-line] a[target]')", 60)
-        line = browser.evaluate("document.querySelector('[data-line] a[target]').href")
+        person.until("document.querySelector('[data-line] a.button')", 60)
+        line = browser.evaluate("document.querySelector('[data-line] a.button').href")
+        assert line.startswith(f"{address}lines/"), "at the app's own address"
         browser.visit(line)
         person.until("document.querySelectorAll('#parts li').length > 3")
         assert barriers(browser) == []

@@ -7,6 +7,7 @@ from subprocess import CompletedProcess
 from urllib.parse import quote
 
 import pytest
+import schemathesis
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -126,6 +127,26 @@ def test_no_request_fails_the_server_or_touches_other_folders(server):
     assert everything_in(outside) == untouched
     assert {path.name for path in root.iterdir()} == {"runs", "outside"}
     assert os.sep not in "".join(path.name for path in (root / "runs").iterdir())
+
+
+def test_requests_of_the_described_form_never_fail_the_server(server):
+    client, _, outside = server
+    schema = schemathesis.openapi.from_dict(client.app.openapi())
+    untouched, checked = everything_in(outside), set()
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        checked.add(f"{operation.method.upper()} {operation.path}")
+
+        @settings(
+            max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        )
+        @given(case=operation.as_strategy())
+        def ask(case):
+            assert client.request(**case.as_transport_kwargs(base_url=ADDRESS)).status_code < 500
+
+        ask()
+    assert {"POST /api/runs", "POST /api/lines", "PUT /api/uploads/{folder}", "GET /lines/{name}/{path}"} <= checked
+    assert everything_in(outside) == untouched
 
 
 @pytest.mark.parametrize(

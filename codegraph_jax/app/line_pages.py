@@ -1,0 +1,54 @@
+"""The pages of lines at the app's own address: requests are passed on to the process of the line."""
+
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import quote, urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from codegraph_jax.app.runs import RunError
+from codegraph_jax.app.service import Service
+
+SECONDS = 60.0
+"""Time that a line has for an answer."""
+KEPT = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache-Control", "Retry-After")
+"""Headers of an answer that are passed on."""
+
+
+def add_line_pages(app: FastAPI, service: Service) -> None:
+    """Adds /lines/NAME/..., which has the page and the interface of a line that is running."""
+
+    @app.api_route("/lines/{name}/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
+    async def line(name: str, path: str, request: Request) -> Response:
+        address = service.line_address(name)
+        body = await request.body() if request.method == "POST" else b""  # the size of a POST is limited
+        query = request.scope["query_string"].decode("ascii")
+        kind = {"Content-Type": found} if (found := request.headers.get("content-type")) else {}
+        return await run_in_threadpool(_forwarded, address, request.method, f"/{quote(path)}?{query}", body, kind)
+
+
+def _forwarded(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    """The answer of a line.
+
+    Raises:
+        RunError: the line does not answer.
+    """
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=SECONDS)
+    try:
+        connection.request(method, target, body or None, dict(headers))
+        answer = connection.getresponse()
+    except (OSError, HTTPException, ValueError) as error:
+        connection.close()
+        raise RunError(f"the line does not answer ({error})") from None
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            while chunk := answer.read(2**16):
+                yield chunk
+        finally:
+            connection.close()
+
+    kept = {name: value for name in KEPT if (value := answer.headers.get(name))}
+    return StreamingResponse(chunks(), answer.status, kept)

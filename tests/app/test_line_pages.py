@@ -1,0 +1,83 @@
+"""The pages of lines at the app's address: passed on to the process of the line, for those who may use the app."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from fastapi.testclient import TestClient
+
+from codegraph_jax.app.jobs import LINE
+from codegraph_jax.app.server import create_app
+from tests.app.conftest import ADDRESS, KEY
+
+
+class _Line(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        said = {"method": self.command, "path": self.path, "body": body.decode("latin-1"), "headers": headers}
+        text = json.dumps(said).encode()
+        self.send_response(409 if "refused" in self.path else 200)
+        for name, value in {"Content-Type": "application/json", "Content-Length": len(text), "X-Other": "1",
+                            "Content-Security-Policy": "default-src 'none'", "Retry-After": "2"}.items():  # fmt: skip
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_PUT = do_POST = do_DELETE = answer
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def line(client, home):
+    """A client of the app, in which the line `parts-1` is ready."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Line)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    service = client.app.state.service
+    service._last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "running"}}
+    service.jobs.address = lambda number: f"http://127.0.0.1:{server.server_port}/"
+    client.stop = lambda: (server.shutdown(), server.server_close())
+    yield client
+    client.stop()
+
+
+def test_requests_and_answers_are_passed_on(line):
+    answer = line.get("/lines/parts-1/parts?limit=2&flagged=true")
+    said = answer.json()
+    assert (said["method"], said["path"]) == ("GET", "/parts?limit=2&flagged=true")
+    assert answer.headers["content-security-policy"] == "default-src 'none'" and answer.headers["retry-after"] == "2"
+    assert "x-other" not in answer.headers
+    assert "cookie" not in said["headers"], "the key of the app stays in the app"
+    assert line.get("/lines/parts-1/").json()["path"].rstrip("?") == "/"
+    assert line.put("/lines/parts-1/parts/3/answer?defective=true").json()["method"] == "PUT"
+    sent = line.post("/lines/parts-1/parts", content=b"photo", headers={"Content-Type": "image/png"}).json()
+    assert sent["body"] == "photo" and sent["headers"]["content-type"] == "image/png"
+    assert line.request("DELETE", "/lines/parts-1/refused").status_code == 409
+
+
+@pytest.mark.parametrize("path", ["a%20b/../c", "%2e%2e/api/state", "a%0d%0aX-Injected:%201", "%3Fq=1", "é"])
+def test_hostile_paths_reach_the_line_alone(line, path):
+    answer = line.get(f"/lines/parts-1/{path}")
+    assert answer.status_code == 404 or "x-injected" not in answer.json()["headers"]
+
+
+def test_only_for_those_who_may_use_the_app(line):
+    with TestClient(create_app(line.app.state.service.home, KEY), base_url=ADDRESS) as stranger:
+        assert stranger.get("/lines/parts-1/summary").status_code == 401
+    foreign = {"origin": "http://attacker.example"}
+    assert line.put("/lines/parts-1/parts/3/answer?defective=true", headers=foreign).status_code == 403
+
+
+def test_lines_that_do_not_run_have_no_page(line):
+    for name in ("parts-2", "..", "parts-1%00"):
+        assert line.get(f"/lines/{name}/summary").status_code == 404
+    line.stop()
+    answer = line.get("/lines/parts-1/summary")
+    assert answer.status_code == 404 and "the line does not answer" in answer.json()["detail"]
