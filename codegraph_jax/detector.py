@@ -60,7 +60,7 @@ from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.tables import compare_images
-from codegraph_jax.similarity.time_estimate import is_affordable
+from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
 
 
 class TooFewImagesError(UserError):
@@ -278,10 +278,11 @@ class CoDeGraph:
         with clock("distances"):
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
             reach = choose_reach(features, config, self.backbone, plan.frame.grid, count, neighbours)
-            if reach.reason:
-                say(reach.reason)
             similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
             config = replace(config, similarity=similarity)
+            if reach.reason:
+                left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
+                say(f"{reach.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))
