@@ -277,6 +277,8 @@ class ThresholdConfig:
     at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
     """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
     good parts vary a lot."""
+    smallest: float = field(default=0.0, metadata=at_least(0))
+    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass."""
 
     @property
     def chosen(self) -> tuple[str, float]:
@@ -298,11 +300,9 @@ class BankThresholdConfig:
     rule: str = field(default="", metadata={"reads": read_bank_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are flagged;
     empty: the threshold stored in the bank."""
-
-    @property
-    def given(self) -> ThresholdConfig | None:
-        """The threshold to use; None: the one stored in the bank."""
-        return ThresholdConfig(self.rule) if self.rule else None
+    smallest: float = field(default=0.0, metadata=at_least(0))
+    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass; 0: the limit stored in
+    the bank."""
 
 
 FILES = ("page", "heatmaps", "masks", "coco", "maps")

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.copies import with_copies
@@ -132,10 +132,20 @@ class DetectionResult:
             self.calibration.flagged,
             self.scores,
             self.calibration.p_values,
-            good=np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
+            good=self.tolerated | np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defective if calibrator.decided else None,
             enough=self.enough_photos,
         )
+
+    @property
+    def tolerated(self) -> Bool[np.ndarray, " n"]:
+        """Whether a photo reaches the threshold, but shows only defects that `threshold.smallest` tolerates [n]."""
+        if not self.calibration.smallest:
+            return np.zeros(len(self.scores), bool)
+        answered = self.answers.labels(self.keys)
+        reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
+        reached[[i for i, label in answered.items() if label is not None]] = False
+        return reached
 
     @property
     def enough_photos(self) -> bool:

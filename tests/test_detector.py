@@ -13,12 +13,14 @@ from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
+    BankThresholdConfig,
     Config,
     ConsistencyConfig,
     DataConfig,
     ParallelConfig,
     ScoringConfig,
     SimilarityConfig,
+    ThresholdConfig,
 )
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
@@ -216,3 +218,27 @@ def test_fields_of_the_backbone_can_be_given_by_name():
     assert detector.config.backbone.image_size == 40
     with pytest.raises(ConfigError, match="config.backbone"):
         CoDeGraph(tiny(), resolution=40)
+
+
+def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
+    images, plain = twelve
+    strict, lenient = (
+        CoDeGraph(tiny(threshold=ThresholdConfig("share:25%", smallest=smallest), bank=BankConfig(kind="compact")))
+        for smallest in (0.5, 1e6)
+    )
+    flagged = strict.detect(images).calibration.flagged
+    assert flagged.sum() == 3, "no defect is shorter than half a pixel"
+    result = lenient.detect(images, bank_references=8)
+    assert not result.calibration.flagged.any() and result.tolerated.tolist() == flagged.tolist()
+    assert [result.verdicts[i] for i in np.flatnonzero(flagged)] == ["passed"] * 3
+    np.testing.assert_array_equal(result.scores, plain.scores)
+
+    first = int(np.flatnonzero(flagged)[0])
+    again = lenient.detect(images, review=result.review(photos={first: True}))
+    assert again.calibration.flagged[first] and not again.tolerated[first], "the answer of a person decides"
+
+    bank = result.bank
+    assert bank.calibration.smallest == 1e6
+    always = bank.with_threshold(BankThresholdConfig("score:0.0001", 0.5))
+    assert always.inspect(images[:2]).flagged.all()
+    assert not always.with_threshold(BankThresholdConfig(smallest=1e6)).inspect(images[:2]).flagged.any()

@@ -59,7 +59,7 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedBackbone(ABC):
-    """A backbone as the package uses it; a pytree.
+    """A backbone as the package uses it; a pytree if JAX can trace it.
 
     Attributes:
         name: name in messages.

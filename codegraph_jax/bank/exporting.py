@@ -36,7 +36,8 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     """The bank as a pure function of a resized photo, for the default device.
 
     Raises:
-        BankError: the bank is exact, keeps the aspect of photos, or inspects only a part of each photo.
+        BankError: the bank is exact, keeps the aspect of photos, inspects only a part of each photo, or tolerates short
+            defects.
     """
     pool = bank.active_references
     if not isinstance(pool, Pool):
@@ -47,6 +48,8 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
         )
     if bank.roi is not None:
         raise BankError("a bank with a region of interest cannot be exported; make it without config.data.roi")
+    if bank.calibration.smallest:
+        raise BankError("a bank that tolerates short defects cannot be exported; make it without threshold.smallest")
     backbone = bank.backbone.portable()
     prepared, grid = pool.prepared, bank.frame.grid
     variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]

@@ -28,7 +28,7 @@ from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
+from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.filtered import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import mark_signature, strongest
@@ -47,6 +47,7 @@ from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
+from codegraph_jax.scoring.regions import tolerated
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
@@ -64,7 +65,7 @@ class Inspection:
         scores: greatest value of each image's anomaly map [n].
         p_values: share of normal images with such a score [n].
         flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
-            that have the answer "good" [n].
+            that have the answer "good" or show only tolerated defects (`threshold.smallest`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected region of each image; empty: everything.
@@ -185,7 +186,8 @@ class ReferenceBank(StoredBank):
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         single = np.array([pattern.source == "photo" for pattern in patterns], bool)
         marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
-        flagged = self.calibration.apply(raw, marked).flagged.copy()
+        calibration = self.calibration.apply(raw, marked)
+        flagged = calibration.flagged & ~tolerated(patch_scores, placement, calibration)
         answered = self.answered
         for i, key in enumerate(keys):
             flagged[i] = answered.get(key, flagged[i])
@@ -354,20 +356,21 @@ class ReferenceBank(StoredBank):
             history=self.history[: revision + 1],
         )
 
-    def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
-        """The bank with another threshold: a score, or a rate of false alarms; None: unchanged.
+    def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
+        """The bank with another threshold, a score or a rate of false alarms, or another least size of a defect.
 
         Raises:
             ConfigError: the rule cannot be applied to single photos.
         """
-        if config is None:
-            return self
-        kind, value = config.chosen
-        if kind == "share":
-            raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
-        if kind == "rate":
-            value = self.calibration.normal_scores.quantile(value)
-        return replace(self, calibration=self.calibration.with_threshold(value, "score" if kind == "score" else "rate"))
+        calibration = self.calibration
+        if config.rule:
+            kind, value = ThresholdConfig(config.rule).chosen
+            if kind == "share":
+                raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
+            if kind == "rate":
+                value = calibration.normal_scores.quantile(value)
+            calibration = calibration.with_threshold(value, kind)
+        return replace(self, calibration=replace(calibration, smallest=config.smallest or calibration.smallest))
 
     @property
     def answered(self) -> dict[str, bool]:

@@ -19,9 +19,11 @@ from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.regions import tolerated
 from codegraph_jax.scoring.scores import STANDARD, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
@@ -164,7 +166,7 @@ def decide_photos(
     elif answers.marks:
         name, threshold = chosen.name, calibration.threshold
     else:
-        return label_free
+        return _within_limit(label_free, placement)
     if name != chosen.name:
         calibration = calibrate(scores[name][:set_size], config, proven[:set_size])
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
@@ -175,11 +177,18 @@ def decide_photos(
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
     lowered = image_scores(maps, size, contents, of_map.get(name))
     calibration = calibration.apply(lowered, proven | known)
-    flagged = calibration.flagged.copy()
+    decided = _within_limit(PhotoDecisions(name, maps, lowered, scores, calibration, answers), placement)
     for index, label in labels.items():
         if label is not None:
-            flagged[index] = label
-    return PhotoDecisions(name, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
+            decided.calibration.flagged[index] = label
+    return decided
+
+
+def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisions:
+    """The decisions without flags for defects that `threshold.smallest` tolerates."""
+    calibration = decided.calibration
+    flagged = calibration.flagged & ~tolerated(decided.patch_scores, placement, calibration)
+    return replace(decided, calibration=replace(calibration, flagged=flagged))
 
 
 def _with_marks(

@@ -16,7 +16,7 @@ from PIL import Image
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import PhotosConfig, ThresholdConfig
+from codegraph_jax.config import BankThresholdConfig, PhotosConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
@@ -82,12 +82,12 @@ class Inspector:
         ledger: Ledger,
         workdir: Path,
         parts_per_false_alarm: float = 10_000,
-        threshold: ThresholdConfig | None = None,
+        threshold: BankThresholdConfig | None = None,
         path: str = "",
     ):
         self.ledger, self.workdir, self.parts_per_false_alarm = ledger, workdir, parts_per_false_alarm
-        self._stored, self._threshold, self._path = bank, threshold, path
-        self.bank = bank.with_threshold(threshold)
+        self._stored, self._threshold, self._path = bank, threshold or BankThresholdConfig(), path
+        self.bank = bank.with_threshold(self._threshold)
         self._lock = threading.Lock()
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, RecurrenceMonitor] | None = None

@@ -108,7 +108,9 @@ class Part:
             return "failed"
         if self.flagged:
             return "flagged"
-        return "look" if self.p_value is not None and self.p_value < LOOK_P_VALUE else "passed"
+        tolerated = self.score is not None and self.threshold is not None and self.score >= self.threshold
+        unusual = self.p_value is not None and self.p_value < LOOK_P_VALUE
+        return "look" if unusual and not tolerated else "passed"
 
     def failed(self, reason: str) -> "Part":
         """The part with the reason why it could not be inspected."""

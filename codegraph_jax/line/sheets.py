@@ -8,8 +8,8 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
+from codegraph_jax.report.boxes import Box
 from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
-from codegraph_jax.report.regions import Box
 
 AROUND = 0.06
 """Half the side of a box around a peak without a region, as a share of the photo."""

@@ -8,7 +8,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from codegraph_jax.core.names import printable, trimmed
-from codegraph_jax.report.regions import Box
+from codegraph_jax.report.boxes import Box
 
 TILE = 224
 """Side of a crop in pixels."""

@@ -113,7 +113,7 @@
     set.likely = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.now.map((_, i) => model.labels.get(i) === false), defective: set.likely,
+      good: set.now.map((flag, i) => model.labels.get(i) === false || (!flag && set.tolerated[i])), defective: set.likely,
     }, limits);
   }
 

@@ -32,7 +32,14 @@ from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.texts import Text, Value, package_text, plain, script_json, text
-from codegraph_jax.report.wording import chance, describe_evidence, describe_threshold, rarity, several_products
+from codegraph_jax.report.wording import (
+    chance,
+    describe_evidence,
+    describe_threshold,
+    rarity,
+    several_products,
+    tolerated,
+)
 from codegraph_jax.scoring import photo_verdicts
 
 MOST_MEMBERS = 60
@@ -150,7 +157,12 @@ def write_page(
         counts=Counter(row.record.verdict for row in rows),
         recurring=Counter(found.verdict for found in recurrences),
         similar=any(o.result.consistency.duplicates or o.result.consistency.views for o in outcomes),
-        mixed=[warning for o in outcomes if (warning := several_products(o.category, o.result))],
+        notes=[
+            note
+            for o in outcomes
+            for note in (several_products(o.category, o.result), tolerated(o.category, o.result))
+            if note
+        ],
         unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
         frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
@@ -223,6 +235,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
         "first": section.first,
         "state": model,
         "flagged": calibration.flagged.tolist(),
+        "tolerated": result.tolerated.tolist(),
         # a bank has a single score
         "score": result.score_name if result.score_name in model["scores"] else next(iter(model["scores"])),
         "threshold": finite_or_none(calibration.threshold),

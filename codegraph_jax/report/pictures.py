@@ -17,7 +17,7 @@ from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
-from codegraph_jax.report.regions import flagged_regions, stretch
+from codegraph_jax.scoring.regions import background_of, flagged_regions, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 LARGEST, USUAL, SMALLEST = 1024, 512, 128
@@ -131,7 +131,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         pattern_ids = result.consistency.pattern_ids
         mask, regions = find_regions(
             patch_scores,
-            float(np.median(result.placement.of([i]).inspected_scores(result.patch_scores[[i]]))),
+            background_of(result.patch_scores, result.placement, i),
             result.calibration,
             content.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
             (own_width, own_height),

@@ -11,8 +11,8 @@ from codegraph_jax.consistency.groups import Consistency, PatchBox
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import LABELS, Sample
+from codegraph_jax.report.boxes import Box, shared_box
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")

@@ -10,11 +10,11 @@ from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.report.boxes import shared_box
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record, shared_patches
-from codegraph_jax.report.regions import shared_box
 from codegraph_jax.report.serialise import write_graph
 
 

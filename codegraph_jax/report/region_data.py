@@ -13,9 +13,9 @@ import contourpy
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from codegraph_jax.core.files import write_csv, write_json
+from codegraph_jax.scoring.regions import EIGHT, rectangle_sides
 from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
@@ -69,7 +69,7 @@ def describe_regions(
         calibration: distribution of normal scores, for the p-values.
         pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
-    labels, count = ndimage.label(regions, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(regions, structure=EIGHT)
     found = []
     for number, window in enumerate(ndimage.find_objects(labels, max_label=count), 1):
         inside = labels[window] == number
@@ -107,23 +107,6 @@ def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple
         ring = _without_straight_points(points[: ends[1] - 1] + np.array([left - 0.5, top - 0.5]))
         rings.append([[float(x), float(y)] for x, y in ring])
     return rings, any(len(ends) > 2 for ends in filled[1])
-
-
-def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
-    """Longer and shorter side of the rotated rectangle of least area around the pixels of a mask."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    # outer corners of the first and the last pixel of each row
-    ends = np.stack([first, last, first, last], axis=1), np.stack([rows, rows, rows + 1, rows + 1], axis=1)
-    points = np.stack(ends, axis=-1).reshape(-1, 2).astype(np.float64)
-    corners = points[ConvexHull(points).vertices]
-    # the smallest rectangle has a side on an edge of the convex hull
-    edges = np.roll(corners, -1, axis=0) - corners
-    edges /= np.linalg.norm(edges, axis=1, keepdims=True)
-    along, across = corners @ edges.T, corners @ np.stack([-edges[:, 1], edges[:, 0]])
-    sides = np.stack([np.ptp(along, axis=0), np.ptp(across, axis=0)])
-    short, long = np.sort(sides[:, sides.prod(axis=0).argmin()]).tolist()
-    return long, short
 
 
 def run_lengths(

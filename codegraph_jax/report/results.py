@@ -32,6 +32,7 @@ from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
+from codegraph_jax.report.wording import tolerated
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS
 
@@ -141,6 +142,8 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
             )
+        if note := tolerated(outcome.category, result):
+            lines.append(str(note))
         if result.calibration.rule == "answers":
             estimate = result.calibrator().estimate
             mistakes = [

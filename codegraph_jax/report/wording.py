@@ -107,3 +107,9 @@ def several_products(category: str, result: DetectionResult) -> Text | None:
         return None
     sizes = [int(count) for count in np.bincount(result.products)]
     return text("mixed", category=printable(category), count=len(sizes), sizes=sizes)
+
+
+def tolerated(category: str, result: DetectionResult) -> Text | None:
+    """A note on photos that pass since `threshold.smallest` tolerates their defects; None without such photos."""
+    count, smallest = int(result.tolerated.sum()), result.calibration.smallest
+    return text("tolerated", category=printable(category), count=count, smallest=float(smallest)) if count else None

@@ -1,14 +1,13 @@
-"""Regions of an image: masks from its anomaly map, and boxes of recurring patterns."""
-
-from dataclasses import dataclass
+"""Flagged regions of a photo, from its patch scores [ours]."""
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
-from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.scoring.threshold import Calibration
 
 PROMINENCE = 0.5
 """Share of a prominent peak's height above which no higher score may be connected to it."""
@@ -21,36 +20,6 @@ SHARES = np.linspace(0.7, 0.1, 19).tolist()
 greatest contrast."""
 EIGHT = np.ones((3, 3), bool)
 """Structuring element: patches that touch at a corner are connected."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """Edges of a rectangle as fractions of the image's width and height, in [0, 1]."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def pixels(self, width: int, height: int) -> list[int]:
-        """[left, top, right, bottom] in pixels of an image, rounded outwards; right and bottom are exclusive."""
-        return [
-            int(np.floor(self.left * width)),
-            int(np.floor(self.top * height)),
-            int(np.ceil(self.right * width)),
-            int(np.ceil(self.bottom * height)),
-        ]
-
-
-def shared_box(box: PatchBox, placement: Placement) -> Box:
-    """A box of patches in fractions of the photo instead of its grid."""
-    (rows, columns), content = placement.frame.grid, placement.content(box.image)
-    across, down = (
-        ((edge * columns - content.left) / content.width for edge in (box.left, box.right)),
-        ((edge * rows - content.top) / content.height for edge in (box.top, box.bottom)),
-    )
-    left, right, top, bottom = (min(max(edge, 0.0), 1.0) for edge in (*across, *down))
-    return Box(left, top, right, bottom)
 
 
 def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> Float[np.ndarray, "height width"]:
@@ -103,6 +72,46 @@ def flagged_regions(
             region &= True if inspected is None else inspected
         mask |= region
     return mask
+
+
+def tolerated(
+    patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
+) -> Bool[np.ndarray, " n"]:
+    """Whether a photo is flagged, but each of its regions is shorter than `calibration.smallest` pixels [n]."""
+    found = np.zeros(len(patch_scores), bool)
+    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.smallest else ():
+        background = background_of(patch_scores, placement, image)
+        levels = background, calibration.threshold, calibration.score_of_1_in_2
+        width, height = map(int, placement.sizes[image])
+        mask = flagged_regions(placement.content(image).cut(patch_scores[image]), *levels, (width, height))
+        labels, count = ndimage.label(mask, EIGHT)
+        windows = enumerate(ndimage.find_objects(labels, max_label=count), 1)
+        found[image] = all(
+            rectangle_sides(labels[window] == number)[0] < calibration.smallest for number, window in windows
+        )
+    return found
+
+
+def background_of(patch_scores: Float[np.ndarray, "n h w"], placement: Placement, image: int) -> float:
+    """Median score of the inspected patches of a photo."""
+    return float(np.median(placement.of([image]).inspected_scores(patch_scores[[image]])))
+
+
+def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
+    """Longer and shorter side of the rotated rectangle of least area around the pixels of a mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    # outer corners of the first and the last pixel of each row
+    ends = np.stack([first, last, first, last], axis=1), np.stack([rows, rows, rows + 1, rows + 1], axis=1)
+    points = np.stack(ends, axis=-1).reshape(-1, 2).astype(np.float64)
+    corners = points[ConvexHull(points).vertices]
+    # the smallest rectangle has a side on an edge of the convex hull
+    edges = np.roll(corners, -1, axis=0) - corners
+    edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+    along, across = corners @ edges.T, corners @ np.stack([-edges[:, 1], edges[:, 0]])
+    sides = np.stack([np.ptp(along, axis=0), np.ptp(across, axis=0)])
+    short, long = np.sort(sides[:, sides.prod(axis=0).argmin()]).tolist()
+    return long, short
 
 
 def _prominent_peaks(scores: Float[np.ndarray, "h w"], background: float, threshold: float) -> list[tuple[int, int]]:

@@ -58,6 +58,7 @@ class Calibration(JsonFields):
         images: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
         at_most: largest possible share of defective images.
+        smallest: images with only shorter regions than this, in pixels, are not flagged (`scoring.regions.tolerated`).
         warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
 
@@ -70,6 +71,7 @@ class Calibration(JsonFields):
     images: int
     normal_scores: NormalScores
     at_most: float = 1.0
+    smallest: float = 0.0
     warning: str = ""
 
     @property
@@ -155,6 +157,7 @@ def calibrate(
         images=len(fitted),
         normal_scores=law,
         at_most=config.at_most,
+        smallest=config.smallest,
     )
     if rule == "rate" and not calibration.too_few_photos:
         members = len(scores) - len(fitted)

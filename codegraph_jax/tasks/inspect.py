@@ -60,7 +60,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
-        bank = bank.with_threshold(config.threshold.given)
+        bank = bank.with_threshold(config.threshold)
     for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
         print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)

@@ -71,7 +71,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
             allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
             monitor = config.monitor.parts_per_false_alarm
-            inspector = Inspector(bank, ledger, workdir, monitor, config.threshold.given, config.bank.path)
+            inspector = Inspector(bank, ledger, workdir, monitor, config.threshold, config.bank.path)
             inspector.warm_up()
         print(f"weights: {bank.weights}", flush=True)
         print(f"{bank.active_references}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "

@@ -11,7 +11,7 @@ from PIL import Image
 
 from codegraph_jax.bank.exporting import export_bank, scorer
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, BankThresholdConfig, Config, ParallelConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.data.frame import Frame
@@ -105,3 +105,5 @@ def test_what_cannot_be_exported_is_said(bank, images):
         scorer(dataclasses.replace(bank, frame=wide))
     with pytest.raises(BankError, match="roi"):
         scorer(dataclasses.replace(bank, roi=np.ones((4, 4), bool)))
+    with pytest.raises(BankError, match=r"threshold\.smallest"):
+        scorer(bank.with_threshold(BankThresholdConfig(smallest=20)))

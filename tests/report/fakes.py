@@ -68,6 +68,7 @@ class FakeResult:
         return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
 
     verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos
+    tolerated = DetectionResult.tolerated
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))

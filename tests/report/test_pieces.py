@@ -7,10 +7,10 @@ from PIL import Image
 
 from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, printable, relative_url, trimmed
+from codegraph_jax.report.boxes import Box
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
-from codegraph_jax.report.regions import Box
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
 

@@ -17,8 +17,9 @@ from pycocotools.coco import COCO
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.report.region_data import coco, describe_regions, outline, rectangle_sides, rows_of, run_lengths
+from codegraph_jax.report.region_data import coco, describe_regions, outline, rows_of, run_lengths
 from codegraph_jax.report.results import write_results
+from codegraph_jax.scoring.regions import rectangle_sides
 from codegraph_jax.tasks import detect as job
 from tests.report.fakes import make_outcome
 

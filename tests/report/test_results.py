@@ -197,6 +197,22 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
     ]
 
 
+def test_photos_that_only_show_tolerated_defects_are_counted(tmp_path):
+    outcome = make_outcome(tmp_path, NAMES)
+    result, flagged = outcome.result, outcome.result.calibration.flagged
+    calibration = replace(result.calibration, smallest=25.0, flagged=np.zeros_like(flagged))
+    outcome = replace(outcome, result=replace(result, calibration=calibration))
+    reached = int((result.scores >= calibration.threshold).sum())
+    said = f"part: {reached} photos reach the threshold and pass, since their defects are shorter than 25 px."
+    assert reached > 1 and said in notices([outcome])
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [row["verdict"] for row, score in zip(rows, result.scores) if score >= calibration.threshold] == [
+        "passed"
+    ] * reached
+
+
 def test_communities_are_told_with_verdict_and_evidence(run):
     workdir, _ = run
     listing = json.loads((workdir / "groups.json").read_text())

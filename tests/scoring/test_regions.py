@@ -1,5 +1,7 @@
 """Masks of flagged photos: every peak has a region, and no region takes in the surroundings of its peak."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from codegraph_jax.report.regions import flagged_regions
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
+from codegraph_jax.scoring.normal_scores import fit_scores
+from codegraph_jax.scoring.regions import background_of, flagged_regions, rectangle_sides, tolerated
+from codegraph_jax.scoring.threshold import Calibration
 
 SIDE = 10
 """Pixels a patch."""
@@ -136,3 +142,41 @@ def test_a_region_ends_at_the_floor():
     scores = flat()
     scores[8:12, 8:12], scores[6:14, 12:20] = 0.4, 0.18
     assert not (regions_of(scores) & ~patches(7, 13, 7, 13)).any()
+
+
+def calibration_of(smallest, threshold=THRESHOLD):
+    law = fit_scores(np.random.default_rng(0).normal(BACKGROUND, 0.02, 40)).law
+    return Calibration(
+        threshold, FLOOR, np.full(3, 0.5), np.array([True, True, False]), "score", 0.01, 40, law, smallest=smallest
+    )
+
+
+def test_only_photos_with_short_regions_alone_are_tolerated():
+    small, both, good = (flat() for _ in range(3))
+    small[5, 5] = both[5, 5] = 0.6
+    both[12, 4:25] = 0.7  # about 200 px
+    maps = np.stack([small, both, good])
+    placement = Placement(Frame("pad", (20, 30), SIDE, longest=30), np.array([[300, 200]] * 3))
+    assert tolerated(maps, placement, calibration_of(0.0)).tolist() == [False] * 3, "no limit"
+    assert tolerated(maps, placement, calibration_of(60.0)).tolist() == [True, False, False]
+    assert tolerated(maps, placement, calibration_of(400.0)).tolist() == [True, True, False]
+    length = rectangle_sides(regions_of(small))[0]
+    for times, passes in ((1, True), (2, False)):
+        larger = replace(placement, sizes=times * placement.sizes)
+        found = tolerated(maps, larger, calibration_of(1.5 * length))
+        assert found[0] == passes, "pixels of the photo, not of its copy for the network"
+
+
+@given(SCORES, st.floats(0, 300))
+@settings(max_examples=30, deadline=None)
+def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(scores, limit):
+    rows, columns = scores.shape
+    placement = Placement(
+        Frame("pad", (rows, columns), SIDE, longest=columns), np.array([[columns * SIDE, rows * SIDE]])
+    )
+    calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
+    levels = background_of(scores[None], placement, 0), THRESHOLD, calibration.score_of_1_in_2
+    mask = flagged_regions(scores, *levels, (columns * SIDE, rows * SIDE))
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    longest = max(rectangle_sides(labels == number)[0] for number in range(1, count + 1))
+    assert tolerated(scores[None], placement, calibration).tolist() == [bool(limit) and longest < limit]
