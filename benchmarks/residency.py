@@ -17,7 +17,7 @@ from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
-from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.timing import Timing
@@ -93,8 +93,8 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
     scores = timed("scores", lambda: subset_scores(comparison, subset))
     # remove all recurring patterns, so that filtering has work
     settings = ConsistencyConfig(filter="all")
-    _, taken_out = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
-    timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, taken_out))
+    _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
+    timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, exclusions))
     return found
 
 

@@ -17,7 +17,7 @@ class DrawConfig:
     """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
     count: int = field(default=48, metadata=at_least(2))
-    """Number of images."""
+    """Number of images in the drawn set."""
     size: int = field(default=448, metadata=no_flag() | at_least(32))
     """Side of the images in pixels."""
     seed: int = field(default=0, metadata=no_flag() | at_least(0))
@@ -43,7 +43,8 @@ class PhotosConfig(LimitsConfig):
     """Photos of one or several products, and how they are read."""
 
     layout: str = "folder"
-    """The directory structure; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
+    """The directory structure: `folder`, `auto` (MVTec's where a set has it), `mvtec`, `mpdd`, `mvtec_loco`,
+    `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
     root: str = field(default="", metadata=path_like())
     """Directory of the images or the categories; with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class PhotosConfig(LimitsConfig):
     """The pages of a file (TIFF, GIF, MPO) that are inspected: the first, the largest, or each page as a separate photo
     (`tray.tif#2`); the run prints how many pages are not inspected."""
     roi: str = field(default="", metadata=path_like())
-    """The inspected region: an image whose black pixels are excluded, a directory with such an image for each photo, or
+    """The inspected area: an image whose black pixels are excluded, a directory with such an image for each photo, or
     a .json file of polygons; patches outside are neither scored nor used as references (docs/large.md). Empty: all."""
     unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
     """Photos that cannot be read: skip them with a warning, or stop with an error."""
@@ -73,7 +74,7 @@ class DataConfig(PhotosConfig):
     """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
     data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
     cache: str = field(default="", metadata=path_like())
-    """Directory where features are kept for later runs (`codegraph_jax.features.cache`); empty: no cache."""
+    """Directory where features are kept for later runs; empty: no cache."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """The demo set of the layout `drawn`."""
 
@@ -110,7 +111,7 @@ class BackboneConfig(InputConfig):
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
     dtype: str = field(default="auto", metadata=no_flag() | choice("float32", "bfloat16", "auto"))
-    """Type of activations and products; accumulation and outputs are always float32. `auto`: bfloat16 if
+    """Type of activations and matrix products; accumulation and outputs are always float32. `auto`: bfloat16 if
     `precision` is."""
     batch_size: int = field(default=0, metadata=no_flag() | at_least(0))
     """Number of images in one batch of a device; 0: chosen by platform."""
@@ -214,8 +215,8 @@ class ConsistencyConfig:
     """The search for recurring defects (docs/method.md section 4)."""
 
     filter: str = field(default="defects", metadata=choice("off", "defects", "all"))
-    """Patches that are removed from the references. `defects`: those of recurring defects; `all`: also those of groups
-    that may be a harmless variant of good parts; `off`: none, and recurring defects are not searched for."""
+    """Patches that are removed from the references. `defects`: those of recurring defects; `all`: groups that may be a
+    harmless variant of good parts count as defects too; `off`: none, and recurring defects are not searched for."""
 
 
 @dataclass(frozen=True)
@@ -342,8 +343,9 @@ class BankConfig:
     """`exact` stores whole images, and scores new images as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
     size: int = field(default=0, metadata=at_least(0))
-    """Number of images in an exact bank (0: 32), or of patches in a compact bank (0: 1,024). They are sampled by their
-    content; inspection time and file size are proportional."""
+    """Number of images in an exact bank (0: 32), a sample that depends on their content alone; or of patches in a
+    compact bank (0: 1,024), chosen to represent the set. The size of the file and the time of the comparison, without
+    that of the network, are proportional to it."""
 
     @property
     def references(self) -> int:

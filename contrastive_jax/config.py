@@ -65,7 +65,8 @@ class ExposureConfig:
     class_count: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of these classes that are used, drawn by the seed; 0 uses all."""
     images: int = field(default=0, metadata=at_least(0))
-    """The number of OE images that are used, sampled with replacement; 0 uses all."""
+    """The number of OE images that are used, drawn once by the seed; 0 uses all. A small number is repeated within an
+    epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))

@@ -100,7 +100,7 @@ class OECL:
             TrainingDivergedError: a loss became infinite or NaN.
         """
         if jax.process_count() > 1:
-            raise ConfigError("fit: trains in one process; use the task `oecl` for several processes")
+            raise ConfigError("fit: trains in one process; for several processes use codegraph train --coordinator=...")
         objective = OBJECTIVES[self.config.train.mode]
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"

@@ -41,7 +41,8 @@ SCORED_OE_IMAGES = 2000
 """Number of OE images that are scored for the figures."""
 SHARED_SECONDS = 60
 """Seconds until a file that one process has written to a network disk is visible to the others."""
-NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
+NORMS, CURVES = "norms.png", "learning_curve.png"
+PICTURES = (NORMS, CURVES)
 """Pictures that a run writes, which are not photos to be scored."""
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
 """Dense bf16 operations per second of an accelerator by its data sheet, by a part of the device kind."""

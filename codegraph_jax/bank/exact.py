@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.consistency.duplicates import shown_by
-from codegraph_jax.consistency.filtering import PatternTest, recognise
+from codegraph_jax.consistency.pattern_patches import PatternTest, recognise
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores

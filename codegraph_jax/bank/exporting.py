@@ -47,7 +47,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
             "a bank whose photos keep their aspect cannot be exported; make it with config.backbone.fit=squeeze"
         )
     if bank.roi is not None:
-        raise BankError("a bank with a region of interest cannot be exported; make it without config.data.roi")
+        raise BankError("a bank with an inspected area (config.data.roi) cannot be exported; make it without")
     if bank.calibration.smallest:
         raise BankError("a bank that tolerates short defects cannot be exported; make it without threshold.smallest")
     backbone = bank.backbone.portable()

@@ -15,8 +15,8 @@ from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.peak_patches import CalibrationSet
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
-from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.core.json_fields import MALFORMED

@@ -16,10 +16,10 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
-from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
-from codegraph_jax.consistency.filtering import MIN_OUTSIDE, PatternTest, pattern_tests
+from codegraph_jax.consistency.filtered_scores import Exclusions, clip_to_median, filtered_scores, layer_scores_without
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Product
+from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.core.settings import ConfigError
@@ -40,7 +40,7 @@ class BankInputs(NamedTuple):
 
     comparison: Comparison
     found: Consistency
-    taken_out: Filter
+    exclusions: Exclusions
     decided: PhotoDecisions
 
 
@@ -172,10 +172,10 @@ def _calibrated(
 
 def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
-    comparison, taken_out = inputs.comparison, inputs.taken_out
+    comparison, exclusions = inputs.comparison, inputs.exclusions
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
     references, features = comparison.references[subset.columns], comparison.features
-    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[
+    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)[
         : comparison.set_size
     ]
     mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
@@ -183,8 +183,8 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
         options=query_options(comparison.options),
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
-        removed=taken_out.removed[references],
-        tests=_tests(comparison, subset, inputs.found, taken_out.pairs),
+        removed=exclusions.removed[references],
+        tests=_tests(comparison, subset, inputs.found, exclusions.pairs),
         parts=np.zeros(len(references), int),
     )
     return images, patch_scores
@@ -192,26 +192,26 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
-    comparison, taken_out, set_size = inputs.comparison, inputs.taken_out, inputs.comparison.set_size
-    layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
+    comparison, exclusions, set_size = inputs.comparison, inputs.exclusions, inputs.comparison.set_size
+    layers = _own_scores(comparison, inputs.found, exclusions, config.scoring.fraction)
     scores = [
-        np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :set_size] for layer in layers
+        np.stack([clip_to_median(degree, exclusions.clipped) for degree in layer])[:, :set_size] for layer in layers
     ]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
     ordinary = NAMED_SCORES[inputs.decided.score_name].of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
     usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
-    allowed = usable & ~taken_out.removed[:set_size] & ordinary
+    allowed = usable & ~exclusions.removed[:set_size] & ordinary
     allowed &= ~inputs.found.defect_members(set_size)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = query_options(comparison.options)._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
-    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:set_size])
+    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), exclusions.clipped[:set_size])
 
 
 def _own_scores(
-    comparison: Comparison, found: Consistency, taken_out: Filter, fraction: float
+    comparison: Comparison, found: Consistency, exclusions: Exclusions, fraction: float
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Patch scores for a pool: the greater of the scores with and without the members of recurring defects.
 
@@ -219,11 +219,13 @@ def _own_scores(
     patches of members, so they must not lower its scores either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
-    columns = np.flatnonzero(~found.defect_members(len(taken_out.removed))[comparison.references])
+    columns = np.flatnonzero(~found.defect_members(len(exclusions.removed))[comparison.references])
     subsets = [whole]
     if MIN_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
-    scores = [rescored(comparison, subset, subset_scores(comparison, subset), taken_out) for subset in subsets]
+    scores = [
+        layer_scores_without(comparison, subset, subset_scores(comparison, subset), exclusions) for subset in subsets
+    ]
     return [np.maximum.reduce(layer) for layer in zip(*scores)]
 
 

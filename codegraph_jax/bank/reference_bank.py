@@ -29,7 +29,7 @@ from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
-from codegraph_jax.consistency.filtered import clip_to_median
+from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import mark_signature, strongest
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
@@ -411,15 +411,24 @@ class ReferenceBank(StoredBank):
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
 
     @cached_property
-    def name(self) -> str:
-        """A short digest of all that verdicts depend on; banks with the same name give the same verdicts."""
+    def digest(self) -> str:
+        """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
         for array in self.active_references.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        digest.update(repr((self.weights, self.score_name, self.calibration.threshold)).encode())
-        digest.update(repr(sorted(self.answered.items())).encode())
-        for mark in self.known[len(self.patterns) :]:
-            digest.update(repr((mark.verdict, mark.signature.limit)).encode() + mark.signature.prototypes.tobytes())
+        calibration, options = self.calibration, self.active_references.options
+        settings = (
+            self.weights, self.score_name, calibration.threshold, calibration.smallest, self.frame, self.value_range,
+            options.degrees, options.precision, options.radius, str(np.dtype(self.tokens)),
+            sorted(self.answered.items()),
+        )  # fmt: skip
+        digest.update(repr(settings).encode())
+        if self.roi is not None:
+            digest.update(repr(self.roi.shape).encode() + np.packbits(self.roi).tobytes())
+        for pattern in self.known:
+            signature = pattern.signature
+            digest.update(repr((pattern.verdict, signature.limit, signature.patches)).encode())
+            digest.update(signature.prototypes.tobytes() + signature.usual.tobytes())
         return digest.hexdigest()
 
     def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:

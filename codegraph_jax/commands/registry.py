@@ -30,7 +30,7 @@ class Command:
         name: the word after `codegraph`.
         area: its heading in `codegraph --help`.
         help: one line of help.
-        module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
+        module: the module whose `run(values, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
         settings: the dataclass of the settings, as `module:class`.
         config: name or file of the default config, perhaps with `:variant`.
@@ -83,7 +83,8 @@ DETECT = _command("detect", PHOTOS,
                   "finds defective parts in a folder of photos, marks the defects, and groups recurring ones",
                   f"{CONFIG}:Config", DATA, config="folder", flags_photos=True, several_processes=True)
 ALL = (
-    Command("app", PHOTOS, "opens the app in the browser: no command line is needed", arguments=(("RUNS", ""),)),
+    Command("app", PHOTOS, "opens the app in the browser; its results are in RUNS (./runs)",
+            arguments=(("[RUNS]", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
     DETECT,
     _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
@@ -97,7 +98,7 @@ ALL = (
     _command("serve", LINE, "inspects photos that are sent over HTTP, and shows them on a web page",
              f"{LINE_CONFIG}:ServeConfig", BANK, resumes=True),
     _command("parts", LINE, "exports the inspected parts of a line as a table",
-             f"{LINE_CONFIG}:PartsConfig", ("LINE", "line")),
+             f"{LINE_CONFIG}:PartsConfig", ("LINE_DIR", "line")),
     _command("extend", LINE, "adds good or defective photos to a bank, or restores an earlier revision",
              f"{CONFIG}:ExtendConfig", BANK, DATA, has_workdir=False),
     _command("export", LINE, "writes a compact bank as a program that runs without this package",
@@ -112,8 +113,9 @@ ALL = (
             help="compares settings, scores or seeds on labelled images, with error bars",
             sweeps={"detect": "codegraph_jax.tasks.sweep", "oecl": "contrastive_jax.tasks.sweep"},
             flags=(("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
-                   ("--categories, --classes NAMES", "the categories; with a trainer's config the classes, or all"),
-                   HALVES, ("--seeds 0,1,2", "the seeds, with a trainer's config"))),
+                   ("--categories NAMES", "only these categories"),
+                   ("--classes NAMES", "for the config of a training: its classes"),
+                   HALVES, ("--seeds 0,1,2", "for the config of a training: its seeds"))),
     Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, beside the published numbers",
             arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
@@ -128,7 +130,7 @@ ALL = (
              "studies.plates:PlatesStudyConfig", module="studies.plates", config="plates"),
     _command("benchmark", MEASUREMENTS, "measures the speed of this machine",
              "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark"),
-    Command("settings", HELP, "lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
+    Command("settings", HELP, "lists all settings, or those that contain a word", arguments=(("[WORD]", ""),)),
     Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it"),
 )
 # fmt: on

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.filtered import clip_to_median
+from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern

@@ -24,14 +24,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
+from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
-from codegraph_jax.similarity.valid import usual, valid_patches
+from codegraph_jax.similarity.valid import finite_values, valid_patches
 
 MAX_SCORE_P_VALUE = 0.05
 """Greatest p-value of the typical member of a defect, compared with images outside."""
@@ -60,8 +60,8 @@ def measure_evidence(
     """
     table = as_distances(distances)
     outside = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
-    highest = np.array([max(usual(scores), default=0.0) for scores in table.scores(k, images=outside)])
-    normal = fit_scores(highest).law
+    highest = np.array([max(finite_values(scores), default=0.0) for scores in table.scores(k, images=outside)])
+    normal = fit_scores(highest).normal_scores
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))
@@ -109,7 +109,10 @@ def _member_evidence(
 
 
 def decide(evidence: Evidence | None, config: ConsistencyConfig) -> PatternVerdict:
-    """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
+    """`defect` if all evidence indicates it, or if there is evidence and `config.filter` is `all`; else `undecided`.
+
+    Only a person can call a group harmless.
+    """
     if evidence is None:
         return "undecided"
     anomalous = evidence.score_p_value <= MAX_SCORE_P_VALUE and evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO

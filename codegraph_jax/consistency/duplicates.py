@@ -25,11 +25,11 @@ def duplicate_pairs(
     n, m, _ = held.shape
     if m <= RANK:
         return np.zeros((n, m), bool)
-    agreement = held.agreement(RANK, QUANTILE)
+    ratios = held.relative_distances(RANK, QUANTILE)
     # both directions must agree; for an image that is not a reference only one direction is known
-    reverse = agreement.copy()
-    reverse[references] = agreement[references].T
-    return np.maximum(agreement, reverse) < RATIO
+    reverse = ratios.copy()
+    reverse[references] = ratios[references].T
+    return np.maximum(ratios, reverse) < RATIO
 
 
 def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
@@ -37,7 +37,7 @@ def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarr
     held = as_distances(distances)
     if held.shape[1] <= RANK:
         return np.zeros(held.shape[:2], bool)
-    return held.agreement(RANK, QUANTILE) < RATIO
+    return held.relative_distances(RANK, QUANTILE) < RATIO
 
 
 def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
@@ -47,7 +47,7 @@ def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: in
     return np.concatenate([of_set, shown_by(distances.select(slice(set_size, None)))]) if added else of_set
 
 
-def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:
+def duplicate_groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:
     """Groups of photos of the same part, two or more each, in ascending order."""
     import networkx as nx
 

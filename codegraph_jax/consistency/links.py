@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
-from codegraph_jax.similarity.valid import usual
+from codegraph_jax.similarity.valid import finite_values
 
 SLACK = 0.99
 """Factor on the limits of a device, which sums in float32, so that it rules out no patch that the host would accept."""
@@ -115,7 +115,7 @@ def _burnout_links(
 ) -> Links:
     beyond = distances.smallest([window - 1 for window in windows])
     # one limit per window: the quantile of d(omega) over all patches of the set
-    limits = np.array([np.quantile(usual(beyond[:, k]), constants.standout) for k in range(len(windows))])
+    limits = np.array([np.quantile(finite_values(beyond[:, k]), constants.standout) for k in range(len(windows))])
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
     # many patches stand out and few burn out; a device rules out most of them, which saves transfers to the host
@@ -153,7 +153,7 @@ def _ratio_links(
 ) -> Links:
     """The endurance ratio d(k) / d(omega) in the middle window [paper], or its weighted form [ours]."""
     ends = distances.smallest([window - 1])[:, 0]
-    typical = float(np.median(usual(ends)))
+    typical = float(np.median(finite_values(ends)))
 
     def links_of(i: int, columns: Float[np.ndarray, "p m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : window - 1]

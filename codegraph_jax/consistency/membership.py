@@ -12,7 +12,7 @@ import scipy
 from jaxtyping import Float, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
-from codegraph_jax.consistency.filtering import pattern_tests
+from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 MAX_AFFINITY = 0.8

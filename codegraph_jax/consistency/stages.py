@@ -12,16 +12,8 @@ from jaxtyping import Bool, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
-from codegraph_jax.consistency.duplicates import groups, same_part
-from codegraph_jax.consistency.filtered import Filter
-from codegraph_jax.consistency.filtering import (
-    MIN_OUTSIDE,
-    PatternTest,
-    community_boxes,
-    members_patches,
-    pattern_tests,
-    recognise,
-)
+from codegraph_jax.consistency.duplicates import duplicate_groups, same_part
+from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.consistency.graph import (
     Members,
     background_distances,
@@ -35,6 +27,14 @@ from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.pattern_patches import (
+    MIN_OUTSIDE,
+    PatternTest,
+    community_boxes,
+    members_patches,
+    pattern_tests,
+    recognise,
+)
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewhere
@@ -49,7 +49,7 @@ def find_consistent(
     config: ConsistencyConfig,
     patterns: Sequence[Pattern] = (),
     constants: MethodConstants = CONSTANTS,
-) -> tuple[Consistency, Filter]:
+) -> tuple[Consistency, Exclusions]:
     """Finds recurring patterns in a set, and the references and patches to filter out.
 
     Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
@@ -122,7 +122,7 @@ def find_communities(
         pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),
-        groups(duplicates, references),
+        duplicate_groups(duplicates, references),
         views,
         image_graph(weights, links),
         pattern_ids.reshape(images, *grid),
@@ -137,7 +137,7 @@ def _filter(
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
     nothing: Bool[np.ndarray, "n p"],
-) -> Filter:
+) -> Exclusions:
     """The filter of the verdicts: defects are removed and scored from outside their community, variants are clipped."""
     masks = []
     for number in found.numbers("defect"):
@@ -147,7 +147,7 @@ def _filter(
             masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
     clipped = np.any([nothing, *(pattern_patches[number] for number in found.numbers("variant"))], axis=0)
-    return Filter(duplicates, removed, masks, clipped)
+    return Exclusions(duplicates, removed, masks, clipped)
 
 
 def _without_views(

@@ -1,4 +1,4 @@
-"""The supported image formats: those that Pillow decodes itself, and HEIC if pillow-heif is installed."""
+"""The supported image formats: those for photos that Pillow decodes by itself, and HEIC if pillow-heif is installed."""
 
 from collections.abc import Mapping
 from contextlib import suppress

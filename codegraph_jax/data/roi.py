@@ -1,4 +1,4 @@
-"""The region of interest of the photos: one mask for all, a directory with a mask for each photo, or polygons.
+"""The inspected area of the photos: one mask for all, a directory with a mask for each photo, or polygons.
 
 Black pixels of a mask are not inspected. Masks are read by `codegraph_jax.data.masks.load_mask` and stretched over the
 photos. A directory holds one mask for each photo, by name (`a/1.png`, `a/1_mask.png` or `1.png` for `a/1.jpg`).
@@ -191,7 +191,7 @@ class Roi:
         if None in found:
             missing = [name for name, one in zip(names, found) if one is None]
             raise ConfigError(
-                f"{WHERE}: {self.place!r} has no region for {len(missing)} of {len(names)} photos; the first: "
+                f"{WHERE}: {self.place!r} has no area for {len(missing)} of {len(names)} photos; the first: "
                 f"{missing[0]!r}"
             )
         return [one for one in found if one]

@@ -237,7 +237,12 @@ class Inspector:
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
                 scored.peak_patches.to_bytes() if len(scored.peak_patches) else None,
-                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": in_a_row},
+                {
+                    "drift": drift.state(),
+                    "recurrence": recurrence.state(),
+                    "bank": self.bank.digest,
+                    "product": in_a_row,
+                },
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
                 ended=picture,
@@ -261,7 +266,7 @@ class Inspector:
             ledger, known_set = self.ledger, self.bank.calibration_set
             scores = known_set.scores[~self.bank.calibration.apply(known_set.scores).flagged & ~known_set.proven]
             state = ledger.monitor("drift") or {}
-            if ledger.monitor("bank") not in (None, self.bank.name):
+            if ledger.monitor("bank") not in (None, self.bank.digest):
                 # scores of another bank are not comparable
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
@@ -310,7 +315,7 @@ class Inspector:
             except OSError as error:
                 raise LedgerUnavailableError(f"{self._path}: cannot be written ({error.strerror or error})") from None
             self._stored, self.bank = extended, bank
-            self.ledger.answer(number, word, bank.name)
+            self.ledger.answer(number, word, bank.digest)
             return replace(part, answer=word)
 
     def _extended(self, part: Part, name: str, defective: bool | None) -> ReferenceBank:

@@ -150,7 +150,7 @@ def scored_part(
     return replace(
         part,
         status="inspected",
-        bank=bank.name,
+        bank=bank.digest,
         score=round(float(score), 6),
         p_value=float(f"{p_value:.4g}"),
         threshold=threshold if np.isfinite(threshold) else None,

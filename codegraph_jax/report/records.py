@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
-from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.consistency.groups import Consistency, PatchBox
+from codegraph_jax.consistency.pattern_patches import community_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import LABELS, Sample

@@ -34,7 +34,7 @@ from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import tolerated
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
-from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS
+from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
 REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")

@@ -99,7 +99,7 @@ class Distances:
         low, high = self._gather(lambda block, at: block.kth_patch(ranks[at], patches[at], None)).swapaxes(0, 1)
         return (low + high) / 2
 
-    def agreement(self, rank: int, share: float) -> Float[np.ndarray, "n m"]:
+    def relative_distances(self, rank: int, share: float) -> Float[np.ndarray, "n m"]:
         """Quantile, over the patches of an image, of their distance to each reference.
 
         Distances are in units of each patch's own distance to its nearest reference number `rank`, from 1. The result

@@ -112,7 +112,7 @@ class ScoreFit:
     `even` is the probability that all images are normal with scores as evenly spread as those of two equal halves.
     """
 
-    law: NormalScores
+    normal_scores: NormalScores
     anomalous: Float[np.ndarray, " n"]
     even: float
 

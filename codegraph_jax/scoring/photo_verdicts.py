@@ -18,8 +18,6 @@ LOOK_PROBABILITY = 0.2
 """With a person's answers: a photo is worth a look from this probability of a defect."""
 PHOTOS_TO_LOOK_AT = 5
 """Number of highest photos below the threshold that are worth a look whatever their score."""
-MIN_PHOTOS = 12
-"""Least number of photos for any of them to pass."""
 
 
 def verdicts(
@@ -39,7 +37,7 @@ def verdicts(
 
     `flagged` photos reach the threshold, or a person called them defective; those called `good` pass. `defective` are
     probabilities of a defect from a person's answers (`ActiveCalibrator.defective`), which replace the p-values. The
-    threshold rests on `enough` photos if they are at least `MIN_PHOTOS` (of the set, or of a bank).
+    threshold rests on `enough` photos if they are at least `threshold.MIN_PHOTOS` (of the set, or of a bank).
     """
     open_ = ~np.asarray(flagged, bool)
     if good is not None:

@@ -19,8 +19,8 @@ from codegraph_jax.core.json_fields import JsonFields, not_in_json
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
 MIN_PHOTOS = 12
-"""Least number of scores for a reliable threshold; with fewer, its error exceeds one standard deviation of normal
-scores (benchmarks/log/threshold.md, "Threshold")."""
+"""Least number of photos for a reliable threshold, and for any of them to pass; with fewer, the error of the threshold
+exceeds one standard deviation of normal scores (benchmarks/log/threshold.md, "Threshold")."""
 MANY_FLAGGED = 0.2
 """Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
 MANY_MISSED = 0.1
@@ -137,7 +137,7 @@ def calibrate(
     scores = np.asarray(image_scores, np.float64)
     fitted = scores if proven is None or proven.all() else scores[~proven]
     fit = fit_scores(fitted, config.at_most)
-    law = fit.law
+    normal = fit.normal_scores
     rule = "rate"
     kind, value = config.chosen
     if kind == "score":
@@ -146,16 +146,16 @@ def calibrate(
         count = int(round(value * len(scores)))
         threshold, rule = (float(np.sort(scores)[-count]) if count else np.inf), "share"
     else:
-        threshold = law.quantile(value)
+        threshold = normal.quantile(value)
     calibration = Calibration(
         threshold=float(threshold),
-        patch_threshold=float(min(law.quantile(UNUSUAL_P_VALUE), threshold)),
+        patch_threshold=float(min(normal.quantile(UNUSUAL_P_VALUE), threshold)),
         p_values=np.zeros(0),
         flagged=np.zeros(0, bool),
         rule=rule,
-        expected_rate=float(law.p_values(np.array([threshold]))[0]),
+        expected_rate=float(normal.p_values(np.array([threshold]))[0]),
         images=len(fitted),
-        normal_scores=law,
+        normal_scores=normal,
         at_most=config.at_most,
         smallest=config.smallest,
     )

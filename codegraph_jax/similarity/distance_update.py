@@ -38,7 +38,7 @@ REMOVED_MULTIPLE = 128
 """Removed patches of an image are padded to a multiple of this, so that few programs are compiled."""
 
 
-class Reach(NamedTuple):
+class Neighbourhood(NamedTuple):
     """Which patches are compared: those at most `radius` cells apart along either axis of the grid; 0: all."""
 
     grid: tuple[int, int]
@@ -139,7 +139,7 @@ class DistanceUpdate:
         references: Sequence[Reference],
         centres: Centres,
         precision: str,
-        reach: Reach,
+        reach: Neighbourhood,
     ):
         products = np.asarray(inner_products(flat, jnp.asarray(centres.vectors, flat.dtype), "float32"), np.float32)
         self._centres, self._to_centres = centres, np.ascontiguousarray(_apart(products, centres.vectors).T)
@@ -186,7 +186,7 @@ def _greatest_cosine(
     vectors: Float[Array, "f c"],
     places: Int[Array, " f"],
     precision: str,
-    reach: Reach,
+    reach: Neighbourhood,
 ) -> Float[Array, " e"]:
     patches = rows % (reach.grid[0] * reach.grid[1])
     return (inner_products(flat[rows], vectors, precision) + reach.penalty(patches, places)).max(axis=1)
@@ -199,7 +199,7 @@ def _distances_to_rest(
     reference: Float[Array, "p c"],
     unusable: Bool[Array, " p"],
     precision: str,
-    reach: Reach,
+    reach: Neighbourhood,
 ) -> Float[Array, " e"]:
     patches = rows % len(reference)
     cosines = inner_products(flat[rows], reference, precision) + reach.penalty(patches, jnp.arange(len(reference)))

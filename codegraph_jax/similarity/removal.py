@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Reach, Reference
+from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Neighbourhood, Reference
 from codegraph_jax.similarity.tiles import TileOptions
 
 EXTRA_NEIGHBOURS = 2
@@ -148,7 +148,7 @@ def _changes(
     valid = np.ones_like(removed)
     if options.masked:
         valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
-    reach = Reach(options.grid, options.radius)
+    reach = Neighbourhood(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_unit_vectors, degree=degree, options=options)

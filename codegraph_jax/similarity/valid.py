@@ -21,6 +21,6 @@ def valid_patches(distances: Float[np.ndarray, "... m p"]) -> Bool[np.ndarray, "
     return valid
 
 
-def usual(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, " v"]:
+def finite_values(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, " v"]:
     """The finite scores or distances of valid patches, in one row."""
     return values[(values >= 0) & np.isfinite(values)]

@@ -20,7 +20,7 @@ from contrastive_jax.trainer import train
 
 SMALLER = frozenset({"fpr95"})
 """Metrics of which smaller values are better."""
-FIXED = ("task", "resume", "seed")
+FIXED = ("task", "seed")
 """Settings that cannot be varied; seeds have a flag of their own."""
 ALL = "all"
 """In place of classes: every class of the training set."""

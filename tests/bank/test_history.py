@@ -133,7 +133,7 @@ def test_a_grown_bank_survives_its_file(made, tmp_path):
     grown.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     np.testing.assert_array_equal(again.score_samples(images), grown.score_samples(images))
-    assert again.name == grown.name != bank.name
+    assert again.digest == grown.digest != bank.digest
     assert again.stored_as == "float32"
     for mine, theirs in zip(again.history, grown.history):
         assert dataclasses.replace(mine, calibration=None) == dataclasses.replace(theirs, calibration=None)

@@ -10,8 +10,8 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.consistency.groups import Group
+from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError

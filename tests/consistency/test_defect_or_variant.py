@@ -13,7 +13,7 @@ from codegraph_jax.consistency.defect_or_variant import (
     MIN_REPEAT_RATIO,
     decide,
 )
-from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
@@ -34,9 +34,9 @@ def find(tokens, config=None, patterns=()):
     """What recurs, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
     subset = ReferenceSubset.of(comparison, 0.3)
-    found, taken_out = find_consistent(comparison, subset.k, config or ConsistencyConfig(), patterns)
+    found, exclusions = find_consistent(comparison, subset.k, config or ConsistencyConfig(), patterns)
     scores = subset_scores(comparison, subset)
-    return found, mean_over_layers(scores), filtered_scores(comparison, subset, scores, taken_out)
+    return found, mean_over_layers(scores), filtered_scores(comparison, subset, scores, exclusions)
 
 
 def pattern_of(found, verdict, name=""):

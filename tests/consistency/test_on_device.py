@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import counting
@@ -53,8 +53,8 @@ def score(comparison):
     """(scores before, what recurs, what is taken out, scores after)."""
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = subset_scores(comparison, subset)
-    found, taken_out = find_consistent(comparison, subset.k, FILTERING)
-    return scores, found, taken_out, filtered_scores(comparison, subset, scores, taken_out)
+    found, exclusions = find_consistent(comparison, subset.k, FILTERING)
+    return scores, found, exclusions, filtered_scores(comparison, subset, scores, exclusions)
 
 
 def assert_same(here, there):

@@ -5,8 +5,8 @@ import pytest
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.filtered import filtered_scores
-from codegraph_jax.consistency.filtering import members_patches, pattern_tests
+from codegraph_jax.consistency.filtered_scores import filtered_scores
+from codegraph_jax.consistency.pattern_patches import members_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
@@ -16,8 +16,8 @@ from tests.consistency import planted
 def find(tokens, config=None, references=None):
     comparison = planted.compare(tokens, references)
     subset = ReferenceSubset.of(comparison, 0.3)
-    found, taken_out = find_consistent(comparison, subset.k, config or ConsistencyConfig())
-    return comparison, subset, found, taken_out
+    found, exclusions = find_consistent(comparison, subset.k, config or ConsistencyConfig())
+    return comparison, subset, found, exclusions
 
 
 def shown_patches(distances, references, communities, k):
@@ -27,7 +27,7 @@ def shown_patches(distances, references, communities, k):
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
-    comparison, subset, found, taken_out = find(tokens)
+    comparison, subset, found, exclusions = find(tokens)
     (community,) = found.groups
     assert community.verdict == "defect"
     assert sorted(community.members) == list(range(10))
@@ -40,7 +40,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
     scores = subset_scores(comparison, subset)
-    before, after = scores[0][0], filtered_scores(comparison, subset, scores, taken_out)
+    before, after = scores[0][0], filtered_scores(comparison, subset, scores, exclusions)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()
     assert before[region].max(axis=1).mean() < 0.9 * alone, "nine others make it look better"
@@ -52,8 +52,8 @@ def test_how_many_images_are_copied_at_once_changes_nothing(images):
     tokens = planted.draw()
 
     def flagged_and_left():
-        comparison, subset, found, taken_out = find(tokens)
-        return found.flagged, filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)
+        comparison, subset, found, exclusions = find(tokens)
+        return found.flagged, filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
 
     want = flagged_and_left()
     assert want[0].any()
@@ -93,10 +93,10 @@ def test_photographs_of_one_part_are_duplicates_and_no_community():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(5)
     tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
-    comparison, _, found, taken_out = find(tokens)
+    comparison, _, found, exclusions = find(tokens)
     assert found.duplicates == ((0, 1, 2, 3),)
     assert found.groups == ()
-    assert taken_out.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they are no longer references for each other"
+    assert exclusions.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they are no longer references for each other"
     assert np.isfinite(comparison.tables[0][0, 0, 1:]).all(), "the comparison stays as it was"
 
 
@@ -126,9 +126,9 @@ def test_a_defect_in_nearly_all_images_is_normality():
 
 
 def test_flagged_patches_are_judged_from_outside_their_community():
-    _, _, found, taken_out = find(planted.draw())
+    _, _, found, exclusions = find(planted.draw())
     (community,) = found.groups
-    ((columns, patches),) = taken_out.masks
+    ((columns, patches),) = exclusions.masks
     assert sorted(columns.tolist()) == sorted(community.members)
     np.testing.assert_array_equal(patches, found.flagged.reshape(48, -1))
 

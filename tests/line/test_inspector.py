@@ -28,7 +28,7 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
         assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
         assert part.flagged == inspection.flagged[place] and part.threshold == bank.calibration.threshold
-        assert (part.width, part.height) == (64, 64) and part.bank == bank.name
+        assert (part.width, part.height) == (64, 64) and part.bank == bank.digest
         assert bool(part.regions) == part.flagged and part.heatmap.startswith(b"\x89PNG")
         row, column = np.unravel_index(inspection.patch_scores[place].argmax(), bank.frame.grid)
         assert part.peak_position == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)

@@ -8,6 +8,7 @@ import pytest
 
 from codegraph_jax.scoring import photo_verdicts as rules
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
+from codegraph_jax.scoring.threshold import MIN_PHOTOS
 from tests.report.browser import Browser
 
 SOURCE = files("codegraph_jax.report").joinpath("active_calibration.js").read_text(encoding="utf-8")
@@ -121,7 +122,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
         scores = np.round(rng.normal(0, 1, n), 1)
         flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
         p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
-        enough = n >= rules.MIN_PHOTOS
+        enough = n >= MIN_PHOTOS
         expected.append(
             rules.verdicts(flagged, scores, p_values, good=good, defective=defective, enough=enough)
         )  # fmt: skip

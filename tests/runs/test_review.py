@@ -21,8 +21,8 @@ from codegraph_jax.config import (
     ScoringConfig,
 )
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.consistency.groups import Evidence, Group
+from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set

@@ -96,7 +96,7 @@ def numpy_medians(values, patches):
     return found
 
 
-def numpy_agreement(values, rank, share):
+def numpy_relative_distances(values, rank, share):
     found = np.full(values.shape[:2], np.inf)
     for row, distances, usual in zip(found, values, numpy_kth(values, rank)):
         judged = (distances >= 0).all(axis=0)
@@ -146,7 +146,7 @@ def assert_statistics(layout, values, rng):
             (held.quantile(share, columns, images), numpy_quantile(values[images][:, columns], share)),
             (held.quantile(1.0, columns, images), numpy_quantile(values[images][:, columns], 1.0)),
             (held.medians(patches), numpy_medians(values, patches)),
-            (held.agreement(rank, share), numpy_agreement(values, rank, share)),
+            (held.relative_distances(rank, share), numpy_relative_distances(values, rank, share)),
         ):
             np.testing.assert_allclose(found, expected, rtol=1e-6)
         for i, found in zip(images, held.images(images), strict=True):

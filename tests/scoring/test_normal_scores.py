@@ -22,7 +22,7 @@ def sets(draw):
 @given(sets())
 @settings(max_examples=20, deadline=None)
 def test_p_values_fall_with_the_score_and_are_never_0(scores):
-    law = fit_scores(scores).law
+    law = fit_scores(scores).normal_scores
     spread = max(float(np.ptp(scores)), 0.01)
     # as far as scores and beyond: distances reach 2
     grid = np.linspace(scores.min() - spread, scores.max() + 20 * spread, 400)
@@ -37,7 +37,7 @@ def test_p_values_fall_with_the_score_and_are_never_0(scores):
 def test_units_and_order_of_the_scores_do_not_matter(scores, factor, random):
     mixed = list(factor * scores)
     random.shuffle(mixed)
-    law, other = fit_scores(scores).law, fit_scores(np.array(mixed)).law
+    law, other = fit_scores(scores).normal_scores, fit_scores(np.array(mixed)).normal_scores
     np.testing.assert_allclose(other.p_values(factor * scores), law.p_values(scores), rtol=1e-3, atol=1e-9)
 
 
@@ -47,20 +47,22 @@ def test_a_little_noise_changes_little():
     for n in (8, 30, 200):
         scores = np.concatenate([rng.normal(0.3, 0.02, n), rng.normal(0.4, 0.04, n // 4)])
         noisy = scores + 1e-7 * rng.normal(size=len(scores))
-        assert fit_scores(noisy).law.quantile(0.01) == pytest.approx(fit_scores(scores).law.quantile(0.01), abs=1e-5)
+        assert fit_scores(noisy).normal_scores.quantile(0.01) == pytest.approx(
+            fit_scores(scores).normal_scores.quantile(0.01), abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("p_value", [0.5, 0.1, 0.01, 1e-4, 1e-9])
 def test_quantiles_have_their_p_values(p_value):
     rng = np.random.default_rng(8)
     for n in (4, 50):
-        law = fit_scores(rng.normal(0.3, 0.02, n)).law
+        law = fit_scores(rng.normal(0.3, 0.02, n)).normal_scores
         assert law.p_values(np.array([law.quantile(p_value)]))[0] == pytest.approx(p_value, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30])
 def test_equal_scores_are_all_normal(n):
-    law = fit_scores(np.full(n, 0.4)).law
+    law = fit_scores(np.full(n, 0.4)).normal_scores
     assert law.p_values(np.full(n, 0.4)).min() > 0.3
     assert 0.4 < law.quantile(0.01) < 2.0
 
@@ -70,12 +72,12 @@ def test_one_absurd_score_is_found_among_few(n):
     rng = np.random.default_rng(n)
     for _ in range(10):
         scores = np.append(rng.normal(0.3, 0.02, n), 1.2)
-        assert fit_scores(scores).law.p_values(scores)[-1] < 0.01
+        assert fit_scores(scores).normal_scores.p_values(scores)[-1] < 0.01
 
 
 def test_few_images_give_no_tiny_p_values():
     rng = np.random.default_rng(10)
-    least = [fit_scores(scores).law.p_values(scores).min() for scores in rng.normal(0.3, 0.02, (20, 6))]
+    least = [fit_scores(scores).normal_scores.p_values(scores).min() for scores in rng.normal(0.3, 0.02, (20, 6))]
     assert min(least) > 1e-4, "six images cannot say more"
 
 
@@ -86,7 +88,7 @@ def test_scores_that_are_not_finite_are_refused(bad):
 
 
 def test_it_comes_back_from_json_and_damage_is_refused():
-    law = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).law
+    law = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
     values = law.as_json()
     assert NormalScores.from_json(values) == law
     for damage in ({"scale": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},

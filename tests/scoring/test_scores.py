@@ -5,7 +5,7 @@ import pytest
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
-from codegraph_jax.consistency.filtered import filtered_scores, rescored
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
@@ -16,7 +16,7 @@ from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, relative, score_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from tests.consistency import planted
-from tests.consistency.test_filtered import N, draw_filter
+from tests.consistency.test_filtered_scores import N, draw_filter
 
 
 def smallest(distances, k):
@@ -41,9 +41,9 @@ def comparison(detector, images):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_score_without_references_is_that_of_filtered_tables(seed):
-    comparison, taken_out = planted.compare(planted.draw(N, group=5, one_off=2, seed=seed)), draw_filter(seed)
+    comparison, exclusions = planted.compare(planted.draw(N, group=5, one_off=2, seed=seed)), draw_filter(seed)
     subset = ReferenceSubset(np.array([0, 3, 4, 9]), 3)
-    want = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)
+    want = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
 
     def mine(distances, k):
         assert not np.isinf(distances).all(axis=1).any(), "references that are excluded everywhere are left out"
@@ -52,8 +52,8 @@ def test_a_score_without_references_is_that_of_filtered_tables(seed):
     before = subset_scores(comparison, subset, mine)
     for own, usual in zip(before, subset_scores(comparison, subset)):
         np.testing.assert_allclose(own, usual, atol=1e-6)
-    got = rescored(comparison, subset, before, taken_out, mine)[0].mean(axis=0)
-    np.testing.assert_allclose(np.where(taken_out.clipped, want, got), want, atol=1e-6)
+    got = layer_scores_without(comparison, subset, before, exclusions, mine)[0].mean(axis=0)
+    np.testing.assert_allclose(np.where(exclusions.clipped, want, got), want, atol=1e-6)
 
 
 def test_a_function_is_a_score(detector, comparison):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.filtered_scores import Exclusions, filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
@@ -56,10 +56,10 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
             changes.apply(degree)
     subset = ReferenceSubset.of(comparison, 0.3)
     mask = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
-    taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, masks=(mask,))
+    exclusions = dataclasses.replace(Exclusions.none(comparison), removed=removed, masks=(mask,))
     result = working.score(comparison)
     return {
-        "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out),
+        "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions),
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,

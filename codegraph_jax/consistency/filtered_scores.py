@@ -1,4 +1,4 @@
-"""Scores without references, or patches of references, that are filtered out."""
+"""Scores without the references and patches that belong to recurring defects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from codegraph_jax.similarity.removal import ReferenceMask
 
 
 @dataclass(frozen=True)
-class Filter:
-    """References and patches that scores must not use.
+class Exclusions:
+    """References and patches that are excluded, and patches whose scores are lowered.
 
     `pairs` are references excluded for an image, `masks` for some patches; `removed` patches are removed from all
     references, and still scored; scores of `clipped` patches, which count as normal, are lowered to the median of their
@@ -28,8 +28,8 @@ class Filter:
     clipped: Bool[np.ndarray, "n p"]
 
     @classmethod
-    def nothing(cls, comparison: Comparison) -> "Filter":
-        """The filter that excludes nothing."""
+    def none(cls, comparison: Comparison) -> "Exclusions":
+        """Excludes nothing."""
         n, m, p = comparison.shape
         return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
 
@@ -38,22 +38,23 @@ def filtered_scores(
     comparison: Comparison,
     subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
-    taken_out: Filter,
+    exclusions: Exclusions,
 ) -> Float[np.ndarray, "n p"]:
-    """Filtered scores by a subset, averaged over layers and degrees and clipped; arguments as for `rescored`."""
-    return clip_to_median(mean_over_layers(rescored(comparison, subset, scores, taken_out)), taken_out.clipped)
+    """Filtered scores by a subset, averaged over layers and degrees and clipped, see `layer_scores_without`."""
+    layers = layer_scores_without(comparison, subset, scores, exclusions)
+    return clip_to_median(mean_over_layers(layers), exclusions.clipped)
 
 
 def patch_scores_by_name(
     comparison: Comparison,
     fraction: float,
     standard: Sequence[Float[np.ndarray, "r n p"]],
-    taken_out: Filter | None,
+    exclusions: Exclusions | None,
     chosen: Score = STANDARD,
 ) -> dict[str, Float[np.ndarray, "n p"]]:
     """Patch scores of the chosen score and of all `ANSWER_SCORES` by all references, at least 0; the chosen one first.
 
-    `standard` are the mutual scores with this fraction; without a filter nothing is excluded.
+    `standard` are the mutual scores with this fraction; without `exclusions` nothing is excluded.
     """
     subsets = {
         False: ReferenceSubset.of(comparison, fraction),
@@ -63,7 +64,7 @@ def patch_scores_by_name(
     def layers_of(few: bool, score: PatchScore | None) -> Sequence[Float[np.ndarray, "r n p"]]:
         subset = subsets[few]
         layers = subset_scores(comparison, subset, score) if few or score else standard
-        return rescored(comparison, subset, layers, taken_out, score) if taken_out else layers
+        return layer_scores_without(comparison, subset, layers, exclusions, score) if exclusions else layers
 
     mutual = {few: layers_of(few, None) for few in (False, True)}
     found = {}
@@ -71,22 +72,22 @@ def patch_scores_by_name(
         if one.name not in found:
             layers = layers_of(one.few, one.patch) if one.patch else mutual[one.few]
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
-            found[one.name] = one.of_photo(clip_to_median(scores, taken_out.clipped) if taken_out else scores)
+            found[one.name] = one.of_photo(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
     return found
 
 
-def rescored(
+def layer_scores_without(
     comparison: Comparison,
     subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
-    taken_out: Filter,
+    exclusions: Exclusions,
     score: PatchScore | None = None,
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Filtered scores of each layer and degree by a subset, not clipped; `scores` are those of `subset_scores`."""
-    pairs = taken_out.pairs if comparison.excluded is None else taken_out.pairs | comparison.excluded
-    if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
+    pairs = exclusions.pairs if comparison.excluded is None else exclusions.pairs | comparison.excluded
+    if not (pairs.any() or exclusions.removed.any() or exclusions.masks):
         return [layer.copy() for layer in scores]
-    excluded = pairs, taken_out.masks, taken_out.removed
+    excluded = pairs, exclusions.masks, exclusions.removed
     if score is None:
         return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
     return comparison.tables.host().scores_without(subset.k, subset.columns, *excluded, scores, score)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.scoring.distances import Distances, as_distances
-from codegraph_jax.similarity.valid import usual
+from codegraph_jax.similarity.valid import finite_values
 
 DEPENDENCY_QUANTILE = 0.99
 """Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""
@@ -66,7 +66,7 @@ def pattern_tests(
     if len(outside) < MIN_OUTSIDE:
         return []
     scores = table.scores(k, images=outside)
-    standout = float(np.quantile(usual(scores), CONSTANTS.standout))
+    standout = float(np.quantile(finite_values(scores), CONSTANTS.standout))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
@@ -74,7 +74,7 @@ def pattern_tests(
             tests.append(PatternTest(rest, 0.0, standout))
             continue
         without = table.scores(min(k, len(rest)), rest, outside)
-        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
+        limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
         tests.append(PatternTest(rest, float(limit), standout))
     return tests
 

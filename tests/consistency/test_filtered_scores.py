@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.filtered_scores import Exclusions, filtered_scores
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
@@ -23,7 +23,7 @@ def draw_filter(seed):
         ReferenceMask(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
         ReferenceMask(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
     ]
-    return Filter(pairs, removed, masks, rng.uniform(size=(N, 64)) < 0.05)
+    return Exclusions(pairs, removed, masks, rng.uniform(size=(N, 64)) < 0.05)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -35,25 +35,25 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
         excluded = np.zeros((N, N), bool)
         excluded[2, 3] = True
         comparison = dataclasses.replace(comparison, excluded=excluded)
-    taken_out, subset = draw_filter(seed), ReferenceSubset(columns, 3)
+    exclusions, subset = draw_filter(seed), ReferenceSubset(columns, 3)
     before = [table.copy() for table in comparison.tables]
 
-    got = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)
+    got = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
 
     table = comparison.tables[0].copy()
     features = comparison.features
-    changes = changes_by_removal(table, features.layers[0], taken_out.removed, np.arange(N), planted.OPTIONS)
+    changes = changes_by_removal(table, features.layers[0], exclusions.removed, np.arange(N), planted.OPTIONS)
     for degree, change in zip(table, changes):
         change.apply(degree)
-        degree[taken_out.pairs] = np.inf
+        degree[exclusions.pairs] = np.inf
         if comparison.excluded is not None:
             degree[comparison.excluded] = np.inf
-        for references, patches in taken_out.masks:
+        for references, patches in exclusions.masks:
             for i, patch in zip(*np.nonzero(patches)):
                 degree[i, references, patch] = np.inf
     want = mean_over_layers([mutual_scores(table[:, :, columns], 3)])
     usual = np.median(want, axis=1, keepdims=True)
-    np.testing.assert_array_equal(got, np.where(taken_out.clipped, np.minimum(want, usual), want))
+    np.testing.assert_array_equal(got, np.where(exclusions.clipped, np.minimum(want, usual), want))
     for mine, theirs in zip(comparison.tables, before):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -63,5 +63,5 @@ def test_an_empty_filter_changes_nothing():
     subset = ReferenceSubset.of(comparison, 0.3)
     scores = subset_scores(comparison, subset)
     np.testing.assert_array_equal(
-        filtered_scores(comparison, subset, scores, Filter.nothing(comparison)), mean_over_layers(scores)
+        filtered_scores(comparison, subset, scores, Exclusions.none(comparison)), mean_over_layers(scores)
     )
