@@ -5,7 +5,7 @@ import pytest
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, Config
-from codegraph_jax.consistency.filtered_scores import filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores, layer_scores_without
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
