@@ -102,7 +102,7 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
 
 def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
     class Exhausted:
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     monkeypatch.setattr(tables, "DeviceTables", Exhausted)

@@ -31,7 +31,7 @@ class ReferenceImages:
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and are not used [R, p].
         tests: tests that detect a recurring defect on a new image, by the references of the set.
-        parts: number of the approved part of each reference; 0 for images of the set, which come first [R].
+        parts: number of the good part of each reference; 0 for images of the set, which come first [R].
     """
 
     options: TileOptions
@@ -53,23 +53,23 @@ class ReferenceImages:
         """The references in use after the last revision of a history."""
         kept = in_use(self.parts, history)
         own, count = int((self.parts == 0).sum()), int(kept.sum())
-        approved = np.arange(own, count)
+        good = np.arange(own, count)
         return replace(
             self,
             layers=[layer[kept] for layer in self.layers],
             removed=self.removed[kept],
-            tests=[replace(test, outside=np.concatenate([test.outside, approved])) for test in self.tests],
+            tests=[replace(test, outside=np.concatenate([test.outside, good])) for test in self.tests],
             parts=self.parts[kept],
         )
 
     def until(self, last: int, kept: int) -> "ReferenceImages":
-        """The references with the last `kept` approved parts up to number `last`."""
+        """The references with the last `kept` good parts up to number `last`."""
         chosen = (self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept))
         layers = [layer[chosen] for layer in self.layers]
         return replace(self, layers=layers, removed=self.removed[chosen], parts=self.parts[chosen])
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "ReferenceImages":
-        """The references extended by n approved parts, numbered from `first`."""
+        """The references extended by n good parts, numbered from `first`."""
         count = len(layers[0])
         return replace(
             self,

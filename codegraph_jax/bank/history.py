@@ -10,9 +10,9 @@ from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.threshold import Calibration
 
 MAX_PARTS = 64
-"""Number of approved parts in use, the newest ones, in addition to the bank's set."""
+"""Number of good parts in use, the newest ones, in addition to the bank's set."""
 KEPT_PARTS = 3 * MAX_PARTS
-"""Number of approved parts in the file, so that a bank can return to an earlier revision."""
+"""Number of good parts in the file, so that a bank can return to an earlier revision."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BankRevision(JsonFields):
         when: ISO 8601, UTC; empty if it is not known.
         names: names of the parts; empty for the first bank.
         keys: digests of the parts' pixels, hexadecimal.
-        last: number of the last approved part so far, counted from 1 over all revisions; 0 for the first bank.
+        last: number of the last good part so far, counted from 1 over all revisions; 0 for the first bank.
         calibration: calibration from this revision on.
         marks: indices of the bank's marks in use from this revision on.
         defective: whether the answers were "defective"; the parts are then not references.
@@ -39,7 +39,7 @@ class BankRevision(JsonFields):
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
-    """Numbers of the approved parts that a later answer calls defective.
+    """Numbers of the good parts that a later answer calls defective.
 
     Photos of the set can also have answers, from its report; they have no number and do not change `last`.
     """

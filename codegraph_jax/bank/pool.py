@@ -35,7 +35,7 @@ from codegraph_jax.similarity.valid import INVALID
 SHARPNESS = 10.0
 """With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
 MAX_PATCHES_PER_PART = 64
-"""Greatest number of patches that an approved part adds."""
+"""Greatest number of patches that a good part adds."""
 SMALLEST = 1e-6
 """Lower bound of squares before a division."""
 
@@ -48,7 +48,7 @@ class Pool:
         options: degrees, grid and precision of the distances.
         vectors: unit vectors of k patches in each layer and degree; l arrays [r, k, c].
         own_scores: score of each patch in the set, a distance [l, r, k].
-        parts: number of the approved part of each patch; 0 for patches of the set, which come first [k].
+        parts: number of the good part of each patch; 0 for patches of the set, which come first [k].
     """
 
     options: TileOptions
@@ -69,11 +69,11 @@ class Pool:
         return self._only(in_use(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":
-        """The pool with the last `kept` approved parts up to number `last`."""
+        """The pool with the last `kept` good parts up to number `last`."""
         return self._only((self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept)))
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
-        """The pool extended by patches of n approved parts, numbered from `first`.
+        """The pool extended by patches of n good parts, numbered from `first`.
 
         A part adds representative patches among those with a score above the median. They get the median score, since
         the part is good.

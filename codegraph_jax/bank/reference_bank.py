@@ -277,7 +277,7 @@ class ReferenceBank(StoredBank):
         Good parts become references, and anomalies of good parts that were flagged count as harmless from now on.
         Defective parts, and parts with the same defect, are flagged from now on. The threshold does not change. A new
         answer replaces older ones: a mark of a defective part that is found on a good part is removed, and vice versa;
-        an approved part with the answer "defective" is no longer a reference. The newest `history.MAX_PARTS` good
+        a good part with the later answer "defective" is no longer a reference. The newest `history.MAX_PARTS` good
         parts are used in addition to the set. Parts (by their pixels) that have this answer already are skipped.
 
         Args:
@@ -307,7 +307,7 @@ class ReferenceBank(StoredBank):
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
         revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
-        # a part that was approved before must not be compared with itself
+        # a part that was called good before must not be compared with itself
         active = self.references.at((*self.history, revision)) if defective else self.active_references
         marks = {index: self.marks[index] for index in self.history[-1].marks}
         found = list(self.marks)
@@ -343,7 +343,7 @@ class ReferenceBank(StoredBank):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
         needed = range(max(1, then.last - MAX_PARTS + 1), then.last + 1)
-        # some approved parts have no entry, so compare numbers; only the oldest parts are dropped
+        # some good parts have no entry, so compare numbers; only the oldest parts are dropped
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
             raise BankError(

@@ -96,7 +96,7 @@ class PatternMatch(JsonFields):
 
 @dataclass(frozen=True)
 class Consistency:
-    """Outcome of the consistency stages over n images.
+    """Recurring patterns, photos of the same part, and views among n images.
 
     Attributes:
         groups: groups of images with a recurring pattern, the strongest first.

@@ -6,10 +6,10 @@ z is the rank of a photo's score within the set, scaled to (0, 1), and
     P(defective | z) = floor + (ceiling - floor) / (1 + exp(-(z - t) / w))
 
 `floor` is the share of defects with ordinary scores, 1 - `ceiling` the share of good parts that score as high as
-defects; both allow for a wrong answer. The parameters lie on a grid (`Grid`), so the posterior is a sum. Each score has
-its own posterior, and its evidence, the probability of the answers, gives the probability that this score is the right
-one. The next photo to ask about has the greatest mutual information between its answer and the score and parameters
-(Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
+defects; both allow for a wrong answer. The parameters lie on a `ParameterGrid`, so the posterior is a sum. Each score
+has its own posterior, and its evidence, the probability of the answers, gives the probability that this score is the
+right one. The next photo to ask about has the greatest mutual information between its answer and the score and
+parameters (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
 
 report/active_calibration.js computes the same in the browser: change both. tests/report/test_active_calibration.py
 compares them. For reasons see docs/method.md, section 5.1; the study `answers` measures the method on labelled sets.
@@ -50,7 +50,7 @@ INTERVAL = 0.9
 
 
 @dataclass(frozen=True)
-class Grid:
+class ParameterGrid:
     """Values and log prior probabilities of t, w, floor and ceiling, axis by axis, at so many `LEVELS` of ranks."""
 
     levels: int
@@ -58,7 +58,7 @@ class Grid:
 
     @classmethod
     @lru_cache(maxsize=32)
-    def of(cls, photos: int, at_most: float = 1.0) -> "Grid":
+    def of(cls, photos: int, at_most: float = 1.0) -> "ParameterGrid":
         """The grid for a set of at least one photo, of which at most the share `at_most` may be defective."""
         tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
         positions = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
@@ -166,7 +166,7 @@ class ActiveCalibrator:
             raise ValueError(f"copies and known: give one value for each of the {self.photos} photos")
         self._threshold = float(threshold)
         self.at_most = float(at_most)
-        self.grid = Grid.of(self.set_size, self.at_most)
+        self.grid = ParameterGrid.of(self.set_size, self.at_most)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
         self._labels: dict[int, bool | None] = {}
         self._posteriors: dict[str, _Posterior] | None = None
@@ -302,7 +302,7 @@ class ActiveCalibrator:
 
     def as_json(self) -> dict[str, Any]:
         """The state from which report/active_calibration.js continues; the grid is not yet restricted by `at_most`."""
-        grid = Grid.of(self.set_size)
+        grid = ParameterGrid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
             "set_size": self.set_size,

@@ -26,7 +26,7 @@ TIE = 4e-6
 
 CENTRES, SAMPLE, STEPS = 32, 4096, 5
 """Number of centres of the removed patches, of patches they are computed from, and of steps of k-means. More centres
-rule out more patches and cost more: benchmarks/log/recurring.md, "Judging again"."""
+rule out more patches and cost more: benchmarks/log/recurring.md, "Scores without removed patches"."""
 
 MARGIN = 5e-3
 """Largest error of squared distances from the rounding of tokens and products (bfloat16, TF32)."""

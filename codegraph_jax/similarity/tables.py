@@ -57,9 +57,11 @@ def compare_images(
             done += pairs
             advance(pairs)
 
-        how = options, mesh, neighbours(len(references)), valid, device.kept, counted, store, device.size
         try:
-            return DeviceTables(features.layers, references, *how)
+            return DeviceTables(
+                features.layers, references, options, mesh, neighbours(len(references)), valid=valid, kept=device.kept,
+                progress=counted, store=store, size=device.size,
+            )  # fmt: skip
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise

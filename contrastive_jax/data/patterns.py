@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet
 
-Grid = tuple[np.ndarray, np.ndarray]
+Coordinates = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]
 
 
@@ -142,7 +142,7 @@ def draw_patterns(split: str, size: int, choose: Choice | None = None) -> ImageS
     return ImageSet(images[rows], labels[rows], names)
 
 
-def _turned(angle: float, y: np.ndarray, x: np.ndarray) -> Grid:
+def _turned(angle: float, y: np.ndarray, x: np.ndarray) -> Coordinates:
     return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
-from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, Grid
+from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, ParameterGrid
 from studies.answers import answer, balanced_accuracy, best_balanced
 
 
@@ -225,6 +225,6 @@ def test_there_is_no_such_photo():
 
 def test_the_prior_adds_up_to_one():
     for photos in (1, 12, 200, 5000):
-        grid = Grid.of(photos)
+        grid = ParameterGrid.of(photos)
         assert np.exp(grid.log_prior).sum() == pytest.approx(1)
         assert (np.diff(grid.defective, axis=1) >= 0).all() and len(grid.log_prior) == len(grid.defective)
