@@ -207,10 +207,13 @@ class Inspector:
             statistics={"score": score, **picture_statistics(picture)},
             heatmap=layer_png(Scale(*bank.scale).strength(scores)),
         )
-        defects = tuple(pattern.name or "A known defect" for pattern in patterns if pattern.verdict == "defect")
+        defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
+        # the mark of a single photo is named after it; the name of a group says more
+        grouped = [pattern for pattern in defects if pattern.source == "group"]
+        names = tuple(pattern.name or "A known defect" for pattern in grouped or defects)
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
-        return _Scored(part, peak_patches, defects, other_product=flagged and inspection.other_product)
+        return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
 
     def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""

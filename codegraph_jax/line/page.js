@@ -161,10 +161,10 @@
   }
 
   function alarmItem(alarm) {
-    const accept = (reason) => h("button", { onclick: async () => {
+    const accept = (reason, label) => h("button", { onclick: async () => {
       await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
       last = -1;
-    } }, t("that_is", { reason: texts.translated(reason) }));
+    } }, label);
     const openSheet = async (event) => {
       if (!token) return;
       event.preventDefault();
@@ -173,7 +173,8 @@
     const item = h("li", {}, h("time", { dateTime: alarm.raised_at }, texts.date(alarm.raised_at)), texts.translated(alarm.message), " ");
     if (alarm.acknowledgement) item.append(h("span", {}, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
     // the ledger keeps these words, which the texts translate
-    else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason), " ");
+    else if (alarm.kind !== "drift") item.append(accept("dealt with", t("dealt_with")), " ");
+    else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason, t("that_is", { reason: texts.translated(reason) })), " ");
     if (alarm.sheet) item.append(h("a", { href: here(alarm.sheet), target: "_blank", onclick: openSheet }, t("contact_sheet")));
     return item;
   }

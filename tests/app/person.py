@@ -60,8 +60,8 @@ class Person:
         self.browser.evaluate(f"{found}.click()")
 
     def choose(self, folder):
-        self.until("document.querySelector('.path input')")
-        self.browser.evaluate(f"document.querySelector('.path input').value = {json.dumps(str(folder))}")
+        self.until("document.querySelector('[name=path]')")
+        self.browser.evaluate(f"document.querySelector('[name=path]').value = {json.dumps(str(folder))}")
         self.click("Open")
         self.until("document.querySelector('#contents h3')")
 

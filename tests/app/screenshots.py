@@ -72,7 +72,7 @@ def recognise(person: Person) -> None:
 def inspect(person: Person, week: str, again: bool = False) -> None:
     """Starts an inspection of the photos of a week, perhaps with the answers of the last one."""
     person.browser.visit(person.address)
-    person.go("#/new", ".path input")
+    person.go("#/new", "[name=path]")
     person.choose(ROOT / "photos" / week)
     person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     person.set("[name=size]", str(SIZE))
@@ -115,7 +115,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
 
     browser.view(1100, 760, dark=dark)
     browser.visit(person.address)
-    person.go("#/new", ".path input")
+    person.go("#/new", "[name=path]")
     person.choose(ROOT / "photos" / "week 47")
     person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     take(browser, target / "app-new.png")
@@ -133,9 +133,10 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     person.set("[name=size]", str(SIZE))
     recognise(person)
     person.click("Start the inspection")
-    browser.view(1100, 260, dark=dark)
+    browser.view(1100, 320, dark=dark)
     person.until("document.querySelector('.stages .now')", PATIENCE)
     person.until("/%/.test(document.querySelector('.stages')?.textContent) || location.pathname !== '/'", PATIENCE)
+    browser.evaluate("scrollTo(0, 0)")
     take(browser, target / "app-progress.png")
     await_report(person)
     browser.view(1100, 900, dark=dark)
@@ -145,7 +146,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     person.click("Save a reference bank")
     wait_until(lambda: list((ROOT / "runs" / "banks").glob("*.safetensors")), PATIENCE)
     browser.visit(person.address)
-    person.until("document.querySelector('.runs img')?.complete && !document.querySelector('progress')", PATIENCE)
+    person.until("document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE)
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-runs.png")
 

@@ -76,7 +76,7 @@ def areas(person):
 def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     write_run(home, "earlier")
     person.enter()
-    person.go("#/new", ".path input")
+    person.go("#/new", "[name=path]")
     person.choose(photos)
     person.until("document.querySelector('.strip button')")
     person.browser.evaluate("document.querySelector('.strip button:nth-child(2)').click()")
@@ -136,7 +136,7 @@ def test_pages_without_barriers(person, home, photos):
     person.click("Without a folder")
     person.until("document.querySelector('[data-line]')")
     assert barriers_by_colours(browser) == []
-    person.go("#/new", ".path input")
+    person.go("#/new", "[name=path]")
     person.choose(photos)
     person.until("/network/i.test(document.querySelector('#estimate').textContent)")
     browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")

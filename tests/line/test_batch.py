@@ -140,7 +140,7 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
     run(bank__path=other, data__root=str(folder))
     assert ReferenceBank.load(other).history[-1].last > 2
     assert "made from a set" in run(back_to=0)
-    assert ReferenceBank.load(str(saved)).name == before.name
+    assert ReferenceBank.load(str(saved)).digest == before.digest
     for number, reason in ((4, "inspected no part 4"), (9, "inspected no part 9")):
         with pytest.raises(ConfigError, match=reason):
             run(line=str(tmp_path), part_numbers=(number,))
