@@ -150,7 +150,7 @@ class CoDeGraph:
             bank_references: number of images in an exact `result.bank`, which scores new images; for a compact bank any
                 number from 2, since `config.bank.size` has its size. 0: no bank.
             review: a person's verdicts on patterns and photos, see `DetectionResult.review`.
-            roi: the inspected region: an array [h, w] that is stretched over each photo, 0 outside; or a path as in
+            roi: the inspected area: an array [h, w] that is stretched over each photo, 0 outside; or a path as in
                 `config.data.roi`. None: everything.
 
         Raises:

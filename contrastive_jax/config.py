@@ -17,36 +17,36 @@ class OeclDataConfig:
     """Training and test images, and which of them are normal."""
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
-    """The source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
+    """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
     .npz file, `csv:` and a table of classes, `voc:` and a set of boxes, or the demo's `patterns` (see
     `codegraph_jax.data.catalog`)."""
     train_split: str = "train"
-    """The split of `train`, where the source has splits."""
+    """Split of `train`, where the source has splits."""
     test: str = field(default="", metadata=path_like())
-    """The source of the test images; empty means that of `train`, and `none` trains without a test."""
+    """Source of the test images; empty: that of `train`; `none`: no test."""
     test_split: str = "test"
-    """The split of `test`, where the source has splits."""
+    """Split of `test`, where the source has splits."""
     protocol: str = field(default="one_vs_rest", metadata=choice(*PROTOCOLS))
     """`one_vs_rest`: class `target` is normal. `leave_one_class_out`: every class but `target` is. `unlabelled`: all
     training images are, and `target` names the normal class of the test set. `multimodal`: every class is normal, and
     `evaluation.ood` names the sets that are not."""
     target: str = "0"
-    """The number or name of the class that `protocol` refers to."""
+    """Number or name of the class that `protocol` refers to."""
     classes: tuple[str, ...] = ()
-    """The classes of training and test images that take part, by name or number; empty takes all."""
+    """Classes of training and test images that take part, by name or number; empty: all."""
     range: tuple[float, ...] = ()
-    """The values of black and white for samples of 16 bits, 32 bits or floats (`0,4095`); empty measures them on the
-    normal training images. Test images and images that are scored later use the same values."""
+    """Values of black and white for samples of 16 bits, 32 bits or floats (`0,4095`); empty: measured on the normal
+    training images. Test images and images that are scored later use the same values."""
     least_side: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The least side in pixels of the boxes that are used from `voc:` sources."""
+    """Least side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))
-    """The side in pixels of the images in memory; augmentation crops from these."""
+    """Side in pixels of the images in memory; augmentation crops from these."""
     image_size: int = field(default=32, metadata=at_least(8))
-    """The side in pixels of the network's input."""
+    """Side in pixels of the network's input."""
     clean_view: str = field(default="whole", metadata=no_flag() | choice("whole", "center_crop"))
-    """The view without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
+    """View without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
     residence: str = field(default="auto", metadata=no_flag() | choice("auto", "device", "host"))
-    """The memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
+    """Memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
     if that is not known), and otherwise streams them from the host."""
 
 
@@ -55,36 +55,35 @@ class ExposureConfig:
     """Outlier exposure (OE)."""
 
     source: str = field(default="tfds:cifar100", metadata=path_like())
-    """The source of the OE images, as for `data.train`; it is not read in the modes that need none."""
+    """Source of the OE images, as for `data.train`; it is not read in the modes that need none."""
     split: str = "train"
-    """The split of `source`, where the source has splits."""
+    """Split of `source`, where the source has splits."""
     classes: tuple[str, ...] = ()
-    """The classes of `source` that are used, by name or number; empty uses all."""
+    """Classes of `source` that are used, by name or number; empty: all."""
     exclude: tuple[str, ...] = ()
-    """The classes of `source` that are not used, such as those that also occur in the test."""
+    """Classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The number of these classes that are used, drawn by the seed; 0 uses all."""
+    """Number of these classes that are used, drawn by the seed; 0: all."""
     images: int = field(default=0, metadata=at_least(0))
-    """The number of OE images that are used, drawn once by the seed; 0 uses all. A small number is repeated within an
-    epoch."""
+    """Number of OE images that are used, drawn once by the seed; 0: all. A small number is repeated within an epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
-    """The weight of the OE norm term."""
+    """Weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=no_flag() | within(0, 1))
-    """The share of the run during which alpha is 0."""
+    """Share of the run during which alpha is 0."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """The augmentation of training images and of the extra views of a test image, in torchvision's terms."""
+    """Augmentation of training images and of the extra views of a test image, in torchvision's terms."""
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
-    """The range of the share of the area that RandomResizedCrop keeps."""
+    """Range of the share of the area that RandomResizedCrop keeps."""
     mean: tuple[float, ...] = field(default=(125.3 / 255, 123.0 / 255, 113.9 / 255), metadata=no_flag())
-    """The means of the channels in [0, 1], which are subtracted after the augmentation."""
+    """Means of the channels in [0, 1], which are subtracted after the augmentation."""
     std: tuple[float, ...] = field(default=(63.0 / 255, 62.1 / 255, 66.7 / 255), metadata=no_flag())
-    """The standard deviations of the channels in [0, 1], by which the result is divided."""
+    """Standard deviations of the channels in [0, 1], by which the result is divided."""
 
 
 @dataclass(frozen=True)
@@ -92,52 +91,52 @@ class ModelConfig:
     """ResNet-18 and its head."""
 
     stem: str = field(default="cifar", metadata=no_flag() | choice("cifar", "imagenet"))
-    """The first layers: a 3x3 convolution (`cifar`), or 7x7 with stride 2 and a max-pool (`imagenet`)."""
+    """First layers: a 3x3 convolution (`cifar`), or 7x7 with stride 2 and a max-pool (`imagenet`)."""
     width: int = field(default=64, metadata=no_flag() | at_least(1))
-    """The number of channels of the first stage; the published network has 64."""
+    """Number of channels of the first stage; the published network has 64."""
     head_dim: int = field(default=128, metadata=no_flag() | at_least(1))
-    """The width of the head's output; the mode `bce` always has 1 logit."""
+    """Width of the head's output; the mode `bce` always has 1 logit."""
     dtype: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
-    """The type of activations and products; with `tf32` they are float32, and GPUs round the factors of products.
-    Parameters, BatchNorm statistics and the loss are always float32."""
+    """Type of activations and matrix products; with `tf32` they are float32, and GPUs round the factors. Parameters,
+    BatchNorm statistics and the loss are always float32."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation."""
+    """Settings of the optimisation."""
 
     mode: str = field(default="oecl", metadata=choice(*OBJECTIVES))
-    """The loss and the score; see `contrastive_jax.objectives`."""
+    """Loss and score: `oecl`, `self_oecl` or `simclr`, or the baselines `hsc` and `bce` (docs/oecl.md)."""
     epochs: int = field(default=1000, metadata=at_least(1))
-    """The number of passes over the normal images; the last incomplete batch of each is dropped."""
+    """Number of passes over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
-    """The number of normal images per step over all devices; modes with OE add the same number of OE images."""
+    """Number of normal images per step over all devices; modes with OE add the same number of OE images."""
     temperature: float = field(default=0.5, metadata=no_flag() | at_least(1e-3))
-    """The temperature of NT-Xent."""
+    """Temperature of NT-Xent."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))
-    """The learning rate of the first step; it falls to 0 along a cosine."""
+    """Learning rate of the first step; it falls to 0 along a cosine."""
     weight_decay: float = field(default=5e-4, metadata=no_flag() | at_least(0))
-    """The weight decay, which is added to the gradient of every parameter."""
+    """Weight decay, which is added to the gradient of every parameter."""
     steps_per_call: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The number of steps in one call of the device, at most an epoch; 0 chooses by platform."""
+    """Number of steps in one call of the device, at most an epoch; 0: chosen by platform."""
     checkpoint_every: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The number of epochs between checkpoints; 0 saves about twenty in the run. The last epoch is always saved."""
+    """Number of epochs between checkpoints; 0: about twenty in the run. The last epoch is always saved."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """The test of a trained network."""
+    """Test of a trained network."""
 
     views: int = field(default=32, metadata=at_least(0))
-    """The number of augmented views in addition to the clean one."""
+    """Number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
-    """The number of images per call over all devices."""
+    """Number of images per call over all devices."""
     images: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The number of test images that are used, half of them normal; 0 uses all."""
+    """Number of test images that are used, half of them normal; 0: all."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
-    """The sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
+    """Sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
     every: int = field(default=0, metadata=at_least(0))
-    """The number of epochs between tests with the clean view during training; 0 tests only at the end."""
+    """Number of epochs between tests with the clean view during training; 0: only at the end."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +144,9 @@ class OeclConfig:
     """One training run with its test."""
 
     task: str = field(default="oecl", metadata=choice("oecl"))
-    """The task that this config is for."""
+    """Task that this config is for."""
     seed: int = field(default=0, metadata=at_least(0))
-    """The seed of the initial parameters, of the order of images and of the augmentation."""
+    """Seed of the initial parameters, of the order of images and of the augmentation."""
     data: OeclDataConfig = field(default_factory=OeclDataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -161,17 +160,17 @@ class ScoreConfig:
     """Scores a folder of images with a trained network."""
 
     task: str = field(default="oecl_score", metadata=choice("oecl_score"))
-    """The task that this config is for."""
+    """Task that this config is for."""
     run: str = field(default="", metadata=path_like())
-    """The workdir of the training run whose newest checkpoint is used."""
+    """Workdir of the training run whose newest checkpoint is used."""
     images: str = field(default="", metadata=path_like())
-    """The folder of images, including its subfolders."""
+    """Folder of images, including its subfolders."""
     views: int = field(default=32, metadata=at_least(0))
-    """The number of augmented views in addition to the clean one."""
+    """Number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
-    """The number of images per call over all devices."""
+    """Number of images per call over all devices."""
     unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
-    """The treatment of an image that cannot be decoded: `skip` with a warning, or `error`, which ends the run."""
+    """Treatment of an image that cannot be decoded: `skip` with a warning, or `error`, which ends the run."""
 
 
 def at_224(
@@ -180,7 +179,7 @@ def at_224(
     augment: AugmentConfig = AugmentConfig(),
     batch_size: int = TrainConfig.batch_size,
 ) -> OeclConfig:
-    """The paper's settings for images of 224 px (arXiv:2312.15288, released code), for a given set.
+    """Paper's settings for images of 224 px (arXiv:2312.15288, released code), for a given set.
 
     Images are resized to 256 px and cropped, the network's input is (x - 0.5) / 0.5, and its stem is ImageNet's.
     """
@@ -194,7 +193,7 @@ def at_224(
 
 
 def leave_one_class_out(config: OeclConfig) -> OeclConfig:
-    """The settings with the protocol `leave_one_class_out` and half the epochs, as in the paper."""
+    """Settings with the protocol `leave_one_class_out` and half the epochs, as in the paper."""
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, protocol="leave_one_class_out"),

@@ -57,7 +57,7 @@ class StoredBank:
         scale: scores at which the colours of heat maps begin and end.
         value_range: conversion of samples that do not have 8 bits, as in the set; None: the set had none.
         frame: how photos become grids of patches.
-        roi: the inspected region, stretched over every photo; None: everything.
+        roi: the inspected area, stretched over every photo; None: everything.
         score_name: name of the score (`scoring.scores`).
         marks: patterns from single photos with an answer; the last revision lists those in use.
         product: features that identify the product of the set.

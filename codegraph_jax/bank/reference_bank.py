@@ -68,7 +68,7 @@ class Inspection:
             that have the answer "good" or show only tolerated defects (`threshold.smallest`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
-        inspected: inspected region of each image; empty: everything.
+        inspected: inspected area of each image; empty: everything.
         matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
         other_product: whether the images look like another product than the bank's.
@@ -134,7 +134,7 @@ class ReferenceBank(StoredBank):
 
         Args:
             images: as for `CoDeGraph.detect`.
-            data: the inspected region, and the handling of unreadable images (default: skipped).
+            data: the inspected area, and the handling of unreadable images (default: skipped).
             progress: called with the number of images just done.
             peaks_from: the least score of a peak patch; None: peak patches are not computed.
 

@@ -124,7 +124,7 @@ def where_data(
     inspected: Sequence[Inspected],
     incomplete: Collection[int],
 ) -> list[Inspected]:
-    """The inspected region of each photo, without pixels that have no data; only the photos `incomplete` may have such.
+    """The inspected area of each photo, without pixels that have no data; only the photos `incomplete` may have such.
 
     Without `inspected` regions, everything is inspected.
     """
@@ -142,7 +142,7 @@ def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
 
 @dataclass(frozen=True)
 class Roi:
-    """The region of interest of each photo of a set, from a file or directory: shared, or by the `stem` of its name."""
+    """The inspected area of each photo of a set, from a file or directory: shared, or by the `stem` of its name."""
 
     place: str
     shared: Inspected | None = None

@@ -75,7 +75,7 @@ class Features:
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
-        """The features with all tokens outside of the inspected regions set to 0.
+        """The features with all tokens outside of the inspected areas set to 0.
 
         Raises:
             ConfigError: nothing of a photo is inspected.

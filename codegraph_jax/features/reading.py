@@ -95,7 +95,7 @@ def read_features(
         config: cache and range.
         images: images of the set, or their tokens.
         added: further images; none with tokens.
-        inspected: inspected region of each image, those of `added` last; empty: everything.
+        inspected: inspected area of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
         rows: see `Extractor.extract`; ignored if a buffer is needed.
         resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.

@@ -12,7 +12,7 @@ class FolderSettings:
     """A folder that receives photos."""
 
     root: str = field(default="", metadata=path_like())
-    """The folder, including its subfolders; photos that are already there are inspected first."""
+    """Folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
     second, as network shares need, which send no events."""
@@ -37,13 +37,13 @@ class WebSettings:
     """The HTTP server."""
 
     host: str = "127.0.0.1"
-    """The address to listen on; any other than a loopback address needs a token."""
+    """Address to listen on; all but loopback addresses need a token."""
     port: int = field(default=8000, metadata=within(0, 65535))
-    """The port; 0 chooses a free one, which is printed at the start."""
+    """Port; 0: a free one, which is printed at the start."""
     token_file: str = field(default="", metadata=path_like())
-    """The file whose first line is the token that requests must carry; empty means that no token is needed."""
+    """File whose first line is the token that requests must carry; empty: no token is needed."""
     max_megabytes: float = field(default=50.0, metadata=at_least(0.001))
-    """The largest photo that is accepted, as a file."""
+    """Largest photo that is accepted, as a file."""
     queue: int = field(default=64, metadata=no_flag() | at_least(1))
     """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
     timeout: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
@@ -58,7 +58,7 @@ class WatchConfig:
     """A watched folder."""
 
     task: str = field(default="watch", metadata=choice("watch"))
-    """The task that this config is for."""
+    """Task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
@@ -75,7 +75,7 @@ class ServeConfig(WatchConfig, TablesConfig):
     """An HTTP server, which may also watch a folder."""
 
     task: str = field(default="serve", metadata=choice("serve"))
-    """The task that this config is for."""
+    """Task that this config is for."""
     serve: WebSettings = field(default_factory=WebSettings)
 
 
@@ -84,6 +84,6 @@ class PartsConfig(TablesConfig):
     """The table of a line's parts."""
 
     task: str = field(default="parts", metadata=choice("parts"))
-    """The task that this config is for."""
+    """Task that this config is for."""
     line: str = field(default="", metadata=path_like())
-    """The workdir of the line."""
+    """Workdir of the line."""

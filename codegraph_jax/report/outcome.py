@@ -46,7 +46,7 @@ class Outcome:
         result: scores, calibration and recurring defects.
         metrics: metrics from `evaluation.evaluate`; None where undefined.
         diagnostics: figures for the report.
-        inspected: inspected region of each image; empty: everything.
+        inspected: inspected area of each image; empty: everything.
     """
 
     category: str

@@ -31,7 +31,7 @@ class Comparison:
         listed: number of sources that belong to the set; it separates copies of an image in the set from added ones.
         excluded: references that an image is not compared with, besides itself; None: there are none.
         products: product that each image shows (`consistency.mixed_products`); None: not determined.
-        roi: inspected region, stretched over each photo; None: everything, or different for some photos.
+        roi: inspected area, stretched over each photo; None: everything, or different for some photos.
         samples: the sources with their labels, of the set and added ones; empty: unknown.
     """
 

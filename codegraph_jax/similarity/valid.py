@@ -1,4 +1,4 @@
-"""Invalid patches: those outside a photo or outside the inspected region.
+"""Invalid patches: those outside a photo or outside the inspected area.
 
 They are neither scored nor used as references; their distances and scores are `INVALID`, which no distance can be.
 """

@@ -78,7 +78,7 @@ def test_a_directory_holds_one_for_each(tmp_path):
     got = patches(roi, ((60, 40), (60, 40)), ["test/good/a.jpg", "test/good/b.jpg"])
     assert got[0][:, :3].all() and not got[0][:, 3:].any()
     np.testing.assert_array_equal(got[1], ~got[0])
-    with pytest.raises(ConfigError, match=r"data\.roi: .* has no region for 1 of 2 photos; the first: 'c\.jpg'"):
+    with pytest.raises(ConfigError, match=r"data\.roi: .* has no area for 1 of 2 photos; the first: 'c\.jpg'"):
         roi.each(["good/a.jpg", "c.jpg"])
 
 
