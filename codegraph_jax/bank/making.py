@@ -83,13 +83,13 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     else:
         references, patch_scores = _images(config, inputs, wanted)
     maps = NAMED_SCORES[decided.score_name].of_photo(patch_scores).reshape(-1, *grid)
-    proven = inputs.found.defect_members(set_size)
-    calibration = _calibrated(maps, placement, proven, config, inputs)
+    defect_members = inputs.found.defect_members(set_size)
+    calibration = _calibrated(maps, placement, defect_members, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
-    calibration = calibration.apply(raw, proven | known)
+    calibration = calibration.apply(raw, defect_members | known)
     calibration_set = CalibrationSet(
-        raw.astype(np.float64), proven, _peak_patches(comparison, lowered, ~calibration.flagged)
+        raw.astype(np.float64), defect_members, _peak_patches(comparison, lowered, ~calibration.flagged)
     )
     low, high = scale_ends(placement.inspected_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
@@ -145,19 +145,21 @@ def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]
 def _calibrated(
     maps: Float[np.ndarray, "n h w"],
     placement: Placement,
-    proven: Bool[np.ndarray, " n"],
+    defect_members: Bool[np.ndarray, " n"],
     config: Config,
     inputs: BankInputs,
 ) -> Calibration:
     """The calibration by the bank's scores, with the answers of the run, or with the same number of flagged photos."""
     scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
-    calibration = calibrate(scores, config.threshold, proven)
+    calibration = calibrate(scores, config.threshold, defect_members)
     rule = decided.calibration.rule
     if rule == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
         named = {decided.score_name: scores}
-        calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
+        calibrator = calibrator_of(
+            named, len(scores), keys, defect_members, duplicates, calibration.threshold, decided.answers
+        )
         return calibration.with_threshold(calibrator.threshold, rule)
     if rule == "score" and decided.answers.threshold is not None:
         before_marks = decided.scores_before_marks[decided.score_name][: len(scores)]

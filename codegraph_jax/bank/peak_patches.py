@@ -81,18 +81,18 @@ MAX_PEAKS = 3000
 class CalibrationSet:
     """The bank's set, scored by the bank: image scores, and peak patches of the images that were not flagged.
 
-    Members of a recurring defect (`proven`) are excluded from the calibration.
+    Members of a recurring defect (`defect_members`) are excluded from the calibration.
     """
 
     scores: Float[np.ndarray, " n"]
-    proven: Bool[np.ndarray, " n"]
+    defect_members: Bool[np.ndarray, " n"]
     peak_patches: PeakPatches
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Arrays for the file of a bank; `read` restores them."""
         return {
             "set_scores": self.scores,
-            "set_proven": self.proven,
+            "set_defect_members": self.defect_members,
             "set_peak_patches": self.peak_patches.vectors.astype(np.float16),
             "set_peak_patch_scores": self.peak_patches.scores,
         }
@@ -104,16 +104,16 @@ class CalibrationSet:
         Raises:
             ValueError: the shapes do not match, or values are not finite.
         """
-        scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
+        scores, defect_members = tensors["set_scores"].astype(np.float64), tensors["set_defect_members"].astype(bool)
         vectors = tensors["set_peak_patches"].astype(np.float32)
         distances = tensors["set_peak_patch_scores"].astype(np.float32)
         if (
             scores.ndim != 1
-            or proven.shape != scores.shape
+            or defect_members.shape != scores.shape
             or distances.shape != vectors.shape[:1]
             or vectors.ndim != 2
         ):
             raise ValueError("the shapes of the arrays of its set do not match")
         if not all(np.isfinite(x).all() for x in (scores, vectors, distances)):
             raise ValueError("the arrays of its set hold values that are not finite")
-        return cls(scores, proven, PeakPatches(vectors, distances))
+        return cls(scores, defect_members, PeakPatches(vectors, distances))

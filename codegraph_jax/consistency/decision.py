@@ -109,15 +109,15 @@ def calibrator_of(
     scores: Mapping[str, Float[np.ndarray, " n"]],
     set_size: int,
     keys: Sequence[str],
-    proven: Bool[np.ndarray, " n"],
+    defect_members: Bool[np.ndarray, " n"],
     duplicates: Sequence[Sequence[int]],
     threshold: float,
     answers: Answers,
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    The first `set_size` photos are the set. `proven` photos are members of a recurring defect, each of `duplicates` has
-    photos of the same part, and `threshold` is the label-free one of the first score.
+    The first `set_size` photos are the set. `defect_members` show a recurring defect, each of `duplicates` has photos of
+    the same part, and `threshold` is the label-free one of the first score.
     """
     copies = np.arange(len(keys))
     first: dict[str, int] = {}
@@ -126,7 +126,7 @@ def calibrator_of(
     for index, key in enumerate(keys):
         copies[index] = copies[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores, set_size=set_size, copies=copies, known=proven, threshold=threshold, at_most=answers.at_most
+        scores, set_size=set_size, copies=copies, known=defect_members, threshold=threshold, at_most=answers.at_most
     )
     for index, label in answers.labels(keys).items():
         calibrator.label(index, label)
@@ -154,11 +154,11 @@ def decide_photos(
     standard = scores[chosen.name]
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
-    proven = found.defect_members(len(standard))
-    calibration = calibrate(standard[:set_size], config, proven[:set_size]).apply(standard, proven)
+    defect_members = found.defect_members(len(standard))
+    calibration = calibrate(standard[:set_size], config, defect_members[:set_size]).apply(standard, defect_members)
     label_free = PhotoDecisions(chosen.name, every_map[chosen.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
-    calibrator = calibrator_of(scores, set_size, keys, proven, found.duplicates, calibration.threshold, answers)
+    calibrator = calibrator_of(scores, set_size, keys, defect_members, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
         name, threshold = answers.score, answers.threshold
     elif calibrator.answers:
@@ -168,7 +168,7 @@ def decide_photos(
     else:
         return _within_limit(label_free, placement)
     if name != chosen.name:
-        calibration = calibrate(scores[name][:set_size], config, proven[:set_size])
+        calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
     if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
@@ -176,7 +176,7 @@ def decide_photos(
     answers = _with_marks(answers, labels, keys, every_map[name], scores[name], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
     lowered = image_scores(maps, size, contents, of_map.get(name))
-    calibration = calibration.apply(lowered, proven | known)
+    calibration = calibration.apply(lowered, defect_members | known)
     decided = _within_limit(PhotoDecisions(name, maps, lowered, scores, calibration, answers), placement)
     for index, label in labels.items():
         if label is not None:

@@ -267,7 +267,9 @@ class Inspector:
         """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
             ledger, known_set = self.ledger, self.bank.calibration_set
-            scores = known_set.scores[~self.bank.calibration.apply(known_set.scores).flagged & ~known_set.proven]
+            scores = known_set.scores[
+                ~self.bank.calibration.apply(known_set.scores).flagged & ~known_set.defect_members
+            ]
             state = ledger.monitor("drift") or {}
             if ledger.monitor("bank") not in (None, self.bank.digest):
                 # scores of another bank are not comparable

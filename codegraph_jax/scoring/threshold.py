@@ -89,15 +89,17 @@ class Calibration(JsonFields):
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
-    def apply(self, scores: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
+    def apply(
+        self, scores: Float[np.ndarray, " k"], defect_members: Bool[np.ndarray, " k"] | None = None
+    ) -> "Calibration":
         """The same thresholds applied to other scores, the greatest values of anomaly maps.
 
-        Members of a recurring defect (`proven`) are flagged unless the rule is `score` or `share`.
+        Members of a recurring defect (`defect_members`) are flagged unless the rule is `score` or `share`.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
         flagged = scores >= self.threshold
-        if proven is not None and self.rule in ("rate", "answers"):
-            flagged = flagged | proven
+        if defect_members is not None and self.rule in ("rate", "answers"):
+            flagged = flagged | defect_members
         return replace(self, p_values=p_values, flagged=flagged)
 
     def with_threshold(self, threshold: float, rule: str) -> "Calibration":
@@ -125,17 +127,17 @@ class Calibration(JsonFields):
 
 
 def calibrate(
-    image_scores: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
+    image_scores: Float[np.ndarray, " n"], config: ThresholdConfig, defect_members: Bool[np.ndarray, " n"] | None = None
 ) -> Calibration:
     """Chooses the thresholds of a set from its own scores, the greatest values of anomaly maps before re-scoring.
 
-    Members of a recurring defect (`proven`) are left out of the fit unless all images are members.
+    Members of a recurring defect (`defect_members`) are left out of the fit unless all images are members.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.
     """
     scores = np.asarray(image_scores, np.float64)
-    fitted = scores if proven is None or proven.all() else scores[~proven]
+    fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
     fit = fit_scores(fitted, config.at_most)
     normal = fit.normal_scores
     rule = "rate"
@@ -162,7 +164,7 @@ def calibrate(
     if rule == "rate" and not calibration.too_few_photos:
         members = len(scores) - len(fitted)
         calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.at_most))
-    return calibration.apply(image_scores, proven)
+    return calibration.apply(image_scores, defect_members)
 
 
 def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, at_most: float) -> str:

@@ -64,8 +64,10 @@ class FakeResult:
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
         scores = {"standard": self.scores, "contrast": -self.scores}
-        proven = np.zeros(len(self.scores), bool)
-        return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
+        defect_members = np.zeros(len(self.scores), bool)
+        return calibrator_of(
+            scores, len(self.scores), self.keys, defect_members, (), self.calibration.threshold, self.answers
+        )
 
     verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos
     tolerated = DetectionResult.tolerated

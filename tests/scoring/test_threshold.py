@@ -135,15 +135,15 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     rng = np.random.default_rng(12)
     normal, members, alone = rng.normal(0.30, 0.02, 60), rng.normal(0.36, 0.02, 16), rng.normal(0.44, 0.03, 8)
     scores = np.concatenate([normal, members, alone])
-    proven = np.arange(84) // 60 * (np.arange(84) < 76) == 1
-    without, with_them = calibrate(scores, ThresholdConfig()), calibrate(scores, ThresholdConfig(), proven)
+    defect_members = np.arange(84) // 60 * (np.arange(84) < 76) == 1
+    without, with_them = calibrate(scores, ThresholdConfig()), calibrate(scores, ThresholdConfig(), defect_members)
     assert not without.flagged[60:76].all()
     assert with_them.flagged[60:76].all() and with_them.images == 68
     assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
-    assert calibrate(scores, ThresholdConfig(), proven).apply(scores[:3]).flagged.sum() == 0
+    assert calibrate(scores, ThresholdConfig(), defect_members).apply(scores[:3]).flagged.sum() == 0
     # somebody who gives the threshold means it
-    assert not calibrate(scores, ThresholdConfig("score:0.5"), proven).flagged[60:76].any()
-    assert calibrate(scores, ThresholdConfig("share:10%"), proven).flagged.sum() == 8
+    assert not calibrate(scores, ThresholdConfig("score:0.5"), defect_members).flagged[60:76].any()
+    assert calibrate(scores, ThresholdConfig("share:10%"), defect_members).flagged.sum() == 8
 
 
 def test_where_all_are_members_they_are_what_there_is():
