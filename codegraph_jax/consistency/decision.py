@@ -116,8 +116,8 @@ def calibrator_of(
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    The first `set_size` photos are the set. `defect_members` show a recurring defect, each of `duplicates` has photos of
-    the same part, and `threshold` is the label-free one of the first score.
+    The first `set_size` photos are the set. `defect_members` show a recurring defect, each of `duplicates` are photos
+    of the same part, and `threshold` is the label-free one of the first score.
     """
     copies = np.arange(len(keys))
     first: dict[str, int] = {}

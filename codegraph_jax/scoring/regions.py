@@ -1,10 +1,9 @@
 """Flagged regions of a photo, from its patch scores [ours]."""
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
 from PIL import Image
-from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.scoring.threshold import Calibration
@@ -64,7 +63,7 @@ def flagged_regions(
         level, inside = _contour(scores, fine, background, floor, (row, column))
         found |= _blocks(inside).any(axis=(1, 3))
         # interpolation to pixels moves the contour by less than one cell of the finer grid
-        region = (pixels >= level) & _resized(ndimage.binary_dilation(inside, EIGHT), pixels.shape)
+        region = (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, EIGHT), pixels.shape)
         if inspected is not None:
             region &= inspected
         if not region.any():
@@ -84,8 +83,8 @@ def tolerated(
         levels = background, calibration.threshold, calibration.score_of_1_in_2
         width, height = map(int, placement.sizes[image])
         mask = flagged_regions(placement.content(image).cut(patch_scores[image]), *levels, (width, height))
-        labels, count = ndimage.label(mask, EIGHT)
-        windows = enumerate(ndimage.find_objects(labels, max_label=count), 1)
+        labels, count = scipy.ndimage.label(mask, EIGHT)
+        windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         found[image] = all(
             rectangle_sides(labels[window] == number)[0] < calibration.smallest for number, window in windows
         )
@@ -104,7 +103,7 @@ def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
     # outer corners of the first and the last pixel of each row
     ends = np.stack([first, last, first, last], axis=1), np.stack([rows, rows, rows + 1, rows + 1], axis=1)
     points = np.stack(ends, axis=-1).reshape(-1, 2).astype(np.float64)
-    corners = points[ConvexHull(points).vertices]
+    corners = points[scipy.spatial.ConvexHull(points).vertices]
     # the smallest rectangle has a side on an edge of the convex hull
     edges = np.roll(corners, -1, axis=0) - corners
     edges /= np.linalg.norm(edges, axis=1, keepdims=True)
@@ -117,7 +116,7 @@ def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
 def _prominent_peaks(scores: Float[np.ndarray, "h w"], background: float, threshold: float) -> list[tuple[int, int]]:
     """Rows and columns of the prominent peaks, the highest first."""
     highest = scores.max()
-    summits = (scores == ndimage.maximum_filter(scores, 3, mode="nearest")) & (scores >= min(threshold, highest))
+    summits = (scores == scipy.ndimage.maximum_filter(scores, 3, mode="nearest")) & (scores >= min(threshold, highest))
     candidates = np.argwhere(summits & ((scores > background) | (scores == highest)))
     peaks = []
     for row, column in sorted(map(tuple, candidates.tolist()), key=lambda peak: -scores[peak]):
@@ -147,7 +146,7 @@ def _contour(
         wider = _connected(fine, lower, row, column)
         if scores[_blocks(wider).any(axis=(1, 3))].max() > scores[peak]:
             break
-        ring = ndimage.binary_dilation(wider, EIGHT, iterations=RING * FINER) & ~wider
+        ring = scipy.ndimage.binary_dilation(wider, EIGHT, iterations=RING * FINER) & ~wider
         contrast = fine[wider].mean() - fine[ring].mean() if ring.any() else -np.inf
         if contrast > best:
             level, inside, best = lower, wider, contrast
@@ -158,7 +157,7 @@ def _contour(
 
 def _connected(values: Float[np.ndarray, "a b"], level: float, row: int, column: int) -> Bool[np.ndarray, "a b"]:
     """Mask of the component of values from `level` on that contains a position."""
-    labels, _ = ndimage.label(values >= level, structure=EIGHT)
+    labels, _ = scipy.ndimage.label(values >= level, structure=EIGHT)
     return labels == labels[row, column]
 
 

@@ -172,7 +172,7 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
 def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(scores, limit):
     rows, columns = scores.shape
     placement = Placement(
-        Frame("pad", (rows, columns), SIDE, longest=columns), np.array([[columns * SIDE, rows * SIDE]])
+        Frame("pad", (rows, columns), SIDE, longest=max(rows, columns)), np.array([[columns * SIDE, rows * SIDE]])
     )
     calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
     levels = background_of(scores[None], placement, 0), THRESHOLD, calibration.score_of_1_in_2
