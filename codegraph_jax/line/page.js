@@ -162,8 +162,12 @@
 
   function alarmItem(alarm) {
     const accept = (reason, label) => h("button", { onclick: async () => {
-      await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
-      last = -1;
+      try {
+        await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
+        last = -1;
+      } catch (error) {
+        texts.mark($("#state"), "server_lost", { message: error.message });
+      }
     } }, label);
     const openSheet = async (event) => {
       if (!token) return;
