@@ -487,7 +487,7 @@
     if (!state.lines.length) return [h("h2", {}, t("lines")), h("p", {}, t("no_lines"))];
     return [h("h2", {}, t("lines")), h("p", { className: "facts" }, t("lines_about")), h("ul", { className: "runs plainer" }, state.lines.map((line) => {
       const on = ["waiting", "running"].includes(line.state);
-      return h("li", { "data-line": line.name }, h("span", { className: "thumb" }),
+      return h("li", { "data-line": line.name },
         h("div", {}, h("h3", {}, h("bdi", {}, line.name)), h("p", { className: "facts" }, line.folder ? h("bdi", {}, t("watches", { folder: line.folder })) : t("only_http")),
           line.send ? h("p", { className: "facts" }, h("bdi", {}, t("sends", { targets: line.send }))) : null,
           line.summary ? partCounts(line.summary) : null,
