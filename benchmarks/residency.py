@@ -88,7 +88,7 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
         tables = [pairwise_distances(layer, options, references) for layer in features.layers]
         return HostTables(tables, features.layers, features.counts, references, options)
 
-    comparison = Comparison(features, timed("distances", distances), references, options, listed=n)
+    comparison = Comparison(features, timed("distances", distances), references, options, source_count=n)
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = timed("scores", lambda: subset_scores(comparison, subset))
     # remove all recurring patterns, so that filtering has work

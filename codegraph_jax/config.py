@@ -275,10 +275,10 @@ class ThresholdConfig:
     rule: str = field(default="rate:1%", metadata={"reads": read_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
     flagged; `share:10%`: the tenth of the images with the highest scores is flagged."""
-    at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
+    max_defective: float = field(default=1.0, metadata=within(0.0, 1.0))
     """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
     good parts vary a lot."""
-    smallest: float = field(default=0.0, metadata=at_least(0))
+    smallest_defect: float = field(default=0.0, metadata=at_least(0))
     """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass."""
 
     @property
@@ -301,7 +301,7 @@ class BankThresholdConfig:
     rule: str = field(default="", metadata={"reads": read_bank_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are flagged;
     empty: the threshold stored in the bank."""
-    smallest: float = field(default=0.0, metadata=at_least(0))
+    smallest_defect: float = field(default=0.0, metadata=at_least(0))
     """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass; 0: the limit stored in
     the bank."""
 

@@ -53,13 +53,13 @@ from codegraph_jax.scoring.mutual import ReferenceSubset, neighbour_count, subse
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.scores import Score, score_of
 from codegraph_jax.similarity.autotuning import autotune
+from codegraph_jax.similarity.compare import compare_images
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
 from codegraph_jax.similarity.stores import ResumeStore
-from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
 
 
@@ -108,7 +108,7 @@ class CoDeGraph:
         mesh = device_mesh(settings.parallel)
         if isinstance(loaded, PrecomputedBackbone):
             # kernel and precision are chosen when the tokens are known
-            self.choice = ""
+            self.autotuning_note = ""
             self._set_up(settings, mesh, loaded)
             return
         traits = loaded or preset_of(settings.backbone)
@@ -121,7 +121,7 @@ class CoDeGraph:
         if config.similarity.precision not in ("float32", config.precision):
             raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
         asked = replace(config.similarity, precision=config.precision)
-        similarity, self.choice = autotune(asked, config.features.degrees, grid, width)
+        similarity, self.autotuning_note = autotune(asked, config.features.degrees, grid, width)
         network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, similarity.precision).name)
         return replace(config, precision=similarity.precision, similarity=similarity, backbone=network)
 
@@ -240,7 +240,7 @@ class CoDeGraph:
         patches, other = tokens.grid[0] * tokens.grid[1], copy.copy(self)
         backbone = PrecomputedBackbone.of(patches, tokens.widths, patch_size, tokens.has_image_features)
         config = other._tuned(self.config, tokens.grid, backbone.width)
-        self.choice = other.choice
+        self.autotuning_note = other.autotuning_note
         other._set_up(config, self.mesh, backbone)
         frame = Frame("squeeze", tokens.grid, patch_size)
         return other.compare_set(plan_set(config, backbone, self.mesh, tokens, frame), progress)

@@ -27,7 +27,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from codegraph_jax.scoring.maps import content_maps, scale_ends
+from codegraph_jax.scoring.maps import photo_maps, scale_ends
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.scores import STANDARD
@@ -141,8 +141,8 @@ class DetectionResult:
 
     @property
     def tolerated(self) -> Bool[np.ndarray, " n"]:
-        """Whether a photo reaches the threshold, but shows only defects that `threshold.smallest` tolerates [n]."""
-        if not self.calibration.smallest:
+        """Whether a photo reaches the threshold, but has only defects below `threshold.smallest_defect` [n]."""
+        if not self.calibration.smallest_defect:
             return np.zeros(len(self.scores), bool)
         answered = self.answers.labels(self.keys)
         reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
@@ -169,7 +169,7 @@ class DetectionResult:
             images: a slice or indices; default: all.
             size: side in pixels, or (height, width); default: `map_size`.
         """
-        return content_maps(self.patch_scores[images], size or self.map_size, self.placement.contents(images))
+        return photo_maps(self.patch_scores[images], size or self.map_size, self.placement.rects(images))
 
     @property
     def map_size(self) -> tuple[int, int]:
@@ -216,12 +216,12 @@ class DetectionResult:
             answers[self.keys[image]] = PhotoReview(self.keys[image], answer=answer)
         return Review(self.feature_identity, tuple(patterns), answers)
 
-    def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
+    def with_copies(self, copies: Sequence[tuple[int, int]], source_count: int) -> "DetectionResult":
         """The result with identical copies of images, which get the scores, flags and groups of their originals.
 
         Args:
             copies: (source index, index of the original among the n images).
-            listed: number of sources in the set; further sources are added images.
+            source_count: number of sources in the set; further sources are added images.
         """
         if not copies:
             return self
@@ -239,7 +239,7 @@ class DetectionResult:
             products=None if self.products is None else self.products[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
             scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
-            added=int((kept >= listed).sum()),
+            added=int((kept >= source_count).sum()),
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -353,7 +353,7 @@ class DetectionResult:
         Raises:
             OSError: the file cannot be written.
         """
-        write_tensors(path, *self.parts())
+        write_tensors(path, *self.to_tensors())
 
     @classmethod
     def read(cls, path: Path) -> "DetectionResult":
@@ -365,12 +365,12 @@ class DetectionResult:
         """
         arrays, about = read_tensors(path)
         try:
-            return cls.of_parts(arrays, about)
+            return cls.from_tensors(arrays, about)
         except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
-    def parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The result without its bank as arrays and JSON values, from which `of_parts` restores it bit for bit."""
+    def to_tensors(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The result without its bank as arrays and JSON values, from which `from_tensors` restores it bit for bit."""
         calibration, placement = self.calibration, self.placement
         arrays = {name: getattr(self, name) for name in ARRAYS} | {
             "p_values": calibration.p_values,
@@ -394,7 +394,7 @@ class DetectionResult:
         return {name: np.asarray(array) for name, array in arrays.items()}, plain(about)
 
     @classmethod
-    def of_parts(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
+    def from_tensors(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
         """Reads the values of `parts`; malformed ones raise KeyError, TypeError or ValueError."""
         if about["format"] != FORMAT:
             raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
@@ -454,7 +454,7 @@ class DetectionResult:
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
             **about,
         )
-        result = result.with_copies(features.copies, comparison.listed)
+        result = result.with_copies(features.copies, comparison.source_count)
         samples = comparison.samples
         return replace(result, samples=tuple(samples[source] for source in result.kept)) if samples else result
 

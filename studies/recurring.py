@@ -262,7 +262,7 @@ def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
     """Share of each patch that the mask covers [n, h, w]."""
     shares = np.zeros((len(samples), *placement.frame.grid))
     side = placement.frame.patch
-    for own, sample, content in zip(shares, samples, placement.contents()):
+    for own, sample, content in zip(shares, samples, placement.rects()):
         if isinstance(sample.mask, str):
             mask: Bool[np.ndarray, "a b"] = load_mask(sample.mask, (content.height * side, content.width * side))
             content.cut(own)[:] = mask.reshape(content.height, side, content.width, side).mean(axis=(1, 3))

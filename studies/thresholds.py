@@ -190,7 +190,7 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables.host()])
     placement = comparison.features.placement.of(images)
     maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
-    return image_scores(maps, placement.frame.size, placement.contents())
+    return image_scores(maps, placement.frame.size, placement.rects())
 
 
 def _cells(row: Row) -> list[str]:

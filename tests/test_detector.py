@@ -223,7 +223,9 @@ def test_fields_of_the_backbone_can_be_given_by_name():
 def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     images, plain = twelve
     strict, lenient = (
-        CoDeGraph(tiny(threshold=ThresholdConfig("share:25%", smallest=smallest), bank=BankConfig(kind="compact")))
+        CoDeGraph(
+            tiny(threshold=ThresholdConfig("share:25%", smallest_defect=smallest), bank=BankConfig(kind="compact"))
+        )
         for smallest in (0.5, 1e6)
     )
     flagged = strict.detect(images).calibration.flagged
@@ -238,7 +240,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     assert again.calibration.flagged[first] and not again.tolerated[first], "the answer of a person decides"
 
     bank = result.bank
-    assert bank.calibration.smallest == 1e6
+    assert bank.calibration.smallest_defect == 1e6
     always = bank.with_threshold(BankThresholdConfig("score:0.0001", 0.5))
     assert always.inspect(images[:2]).flagged.all()
-    assert not always.with_threshold(BankThresholdConfig(smallest=1e6)).inspect(images[:2]).flagged.any()
+    assert not always.with_threshold(BankThresholdConfig(smallest_defect=1e6)).inspect(images[:2]).flagged.any()

@@ -117,12 +117,12 @@ def test_border_is_ignored():
     # and what lies beside them has none
     images = mixed()
     result = CoDeGraph(config_of("pad")).detect(images)
-    for i, content in enumerate(result.placement.contents()):
+    for i, rect in enumerate(result.placement.rects()):
         outside = np.ones(result.placement.frame.grid, bool)
-        content.cut(outside)[:] = False
+        rect.cut(outside)[:] = False
         assert (result.patch_scores[i][outside] == 0).all()
         assert result.patch_scores[i][~outside].min() > 0
-        assert result.scores[i] <= content.cut(result.patch_scores[i]).max() + 1e-6
+        assert result.scores[i] <= rect.cut(result.patch_scores[i]).max() + 1e-6
         assert not result.consistency.pattern_ids[i][outside].any() if len(result.consistency.pattern_ids) else True
     maps = result.maps(size=(33, 44))
     assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"

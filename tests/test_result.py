@@ -45,7 +45,7 @@ def result(samples):
 
 
 def same(one, other):
-    (arrays, about), (others, others_about) = one.parts(), other.parts()
+    (arrays, about), (others, others_about) = one.to_tensors(), other.to_tensors()
     assert {name: array.dtype for name, array in arrays.items()} == {
         name: array.dtype for name, array in others.items()
     }

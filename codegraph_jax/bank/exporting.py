@@ -48,12 +48,15 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
         )
     if bank.roi is not None:
         raise BankError("a bank with an inspected area (config.data.roi) cannot be exported; make it without")
-    if bank.calibration.smallest:
-        raise BankError("a bank that tolerates short defects cannot be exported; make it without threshold.smallest")
+    if bank.calibration.smallest_defect:
+        raise BankError(
+            "a bank that tolerates short defects cannot be exported; make it without threshold.smallest_defect"
+        )
     backbone = bank.backbone.portable()
     prepared, grid = pool.prepared, bank.frame.grid
-    variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
-    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.source == "photo"]
+    known = bank.known_patterns
+    variants = [pattern.signature for pattern in known if pattern.verdict == "variant"]
+    defects = [pattern.signature for pattern in known if pattern.verdict == "defect" and pattern.source == "photo"]
     contrast = NAMED_SCORES[bank.score_name].contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:

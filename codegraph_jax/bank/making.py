@@ -86,7 +86,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     defect_members = inputs.found.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
-    raw = image_scores(lowered, placement.frame.size, placement.contents())
+    raw = image_scores(lowered, placement.frame.size, placement.rects())
     calibration = calibration.apply(raw, defect_members | known)
     calibration_set = CalibrationSet(
         raw.astype(np.float64), defect_members, _peak_patches(comparison, lowered, ~calibration.flagged)
@@ -150,7 +150,7 @@ def _calibrated(
     inputs: BankInputs,
 ) -> Calibration:
     """The calibration by the bank's scores, with the answers of the run, or with the same number of flagged photos."""
-    scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
+    scores, decided = image_scores(maps, placement.frame.size, placement.rects()), inputs.decided
     calibration = calibrate(scores, config.threshold, defect_members)
     rule = decided.calibration.rule
     if rule == "answers":

@@ -46,7 +46,7 @@ from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
-from codegraph_jax.scoring.maps import content_maps, image_scores
+from codegraph_jax.scoring.maps import image_scores, photo_maps
 from codegraph_jax.scoring.regions import tolerated
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
@@ -65,7 +65,7 @@ class Inspection:
         scores: greatest value of each image's anomaly map [n].
         p_values: share of normal images with such a score [n].
         flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
-            that have the answer "good" or show only tolerated defects (`threshold.smallest`) [n].
+            that have the answer "good" or show only tolerated defects (`threshold.smallest_defect`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected area of each image; empty: everything.
@@ -95,7 +95,7 @@ class Inspection:
 
         `size` is a side in pixels or (height, width); default: that of the backbone's input.
         """
-        return content_maps(self.patch_scores, size or self.placement.frame.size, self.placement.contents())
+        return photo_maps(self.patch_scores, size or self.placement.frame.size, self.placement.rects())
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class ReferenceBank(StoredBank):
         grid = self.frame.grid
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
-        patterns = self.known
+        patterns = self.known_patterns
         recognised = [np.zeros((len(patterns), 0, patches), bool)]
         keys: list[str] = []
         found: list[PeakPatches] = []
@@ -183,7 +183,7 @@ class ReferenceBank(StoredBank):
         )
         patch_scores = self._of_score(np.concatenate(scores), clipped)
         placement = Placement.joined(placements)
-        raw = image_scores(patch_scores, placement.frame.size, placement.contents())
+        raw = image_scores(patch_scores, placement.frame.size, placement.rects())
         single = np.array([pattern.source == "photo" for pattern in patterns], bool)
         marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
         calibration = self.calibration.apply(raw, marked)
@@ -322,7 +322,7 @@ class ReferenceBank(StoredBank):
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._of_score(active.scores([layer[0] for layer in own], valid)[None], None)
-            raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
+            raw = image_scores(scores, self.frame.size, features.placement.of([i]).rects())[0]
             # a good part below the threshold needs no mark
             verdict: PatternVerdict = "defect" if defective else "variant"
             needed = defective or raw >= self.calibration.threshold
@@ -370,7 +370,10 @@ class ReferenceBank(StoredBank):
             if kind == "rate":
                 value = calibration.normal_scores.quantile(value)
             calibration = calibration.with_threshold(value, kind)
-        return replace(self, calibration=replace(calibration, smallest=config.smallest or calibration.smallest))
+        return replace(
+            self,
+            calibration=replace(calibration, smallest_defect=config.smallest_defect or calibration.smallest_defect),
+        )
 
     @property
     def answered(self) -> dict[str, bool]:
@@ -378,7 +381,7 @@ class ReferenceBank(StoredBank):
         return {key: revision.defective for revision in self.history for key in revision.keys}
 
     @property
-    def known(self) -> list[Pattern]:
+    def known_patterns(self) -> list[Pattern]:
         """Known patterns: those of the set, and the marks in use."""
         return [*self.patterns, *(self.marks[place] for place in self.history[-1].marks)]
 
@@ -418,14 +421,15 @@ class ReferenceBank(StoredBank):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         calibration, options = self.calibration, self.active_references.options
         settings = (
-            self.weights, self.score_name, calibration.threshold, calibration.smallest, self.frame, self.value_range,
+            self.weights, self.score_name, calibration.threshold, calibration.smallest_defect,
+            self.frame, self.value_range,
             options.degrees, options.precision, options.radius, str(np.dtype(self.tokens)),
             sorted(self.answered.items()),
         )  # fmt: skip
         digest.update(repr(settings).encode())
         if self.roi is not None:
             digest.update(repr(self.roi.shape).encode() + np.packbits(self.roi).tobytes())
-        for pattern in self.known:
+        for pattern in self.known_patterns:
             signature = pattern.signature
             digest.update(repr((pattern.verdict, signature.limit, signature.patches)).encode())
             digest.update(signature.prototypes.tobytes() + signature.usual.tobytes())
@@ -438,7 +442,7 @@ class ReferenceBank(StoredBank):
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Patches on which each pattern is found."""
-        known = self.known
+        known = self.known_patterns
         if not known or not len(features.kept):
             return np.zeros((len(known), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)

@@ -39,13 +39,13 @@ class Answers:
         photos: answers by the digest of the photo; includes other photos, whose marks are applied.
         threshold: threshold set by hand; None if it was not set.
         score: name of the score that `threshold` is for.
-        at_most: the greatest share of the photos that may be defective.
+        max_defective: the greatest share of the photos that may be defective.
     """
 
     photos: Mapping[str, PhotoReview] = field(default_factory=dict)
     threshold: float | None = None
     score: str = STANDARD.name
-    at_most: float = 1.0
+    max_defective: float = 1.0
 
     @classmethod
     def of(cls, review: Review | None, category: str = "") -> "Answers":
@@ -53,10 +53,10 @@ class Answers:
         if review is None:
             return cls()
         decision = review.thresholds.get(category) or _only(review.thresholds)
-        at_most = review.at_most.get(category) or _only(review.at_most) or 1.0
+        max_defective = review.max_defective.get(category) or _only(review.max_defective) or 1.0
         if decision is None:
-            return cls(review.photos, at_most=at_most)
-        return cls(review.photos, decision.threshold, decision.score, at_most)
+            return cls(review.photos, max_defective=max_defective)
+        return cls(review.photos, decision.threshold, decision.score, max_defective)
 
     def labels(self, keys: Sequence[str]) -> dict[int, bool | None]:
         """Answers by the index of the photo among these keys."""
@@ -69,13 +69,15 @@ class Answers:
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
         photos = [photo.as_json() for photo in self.photos.values()]
-        return {"photos": photos, "threshold": self.threshold, "score": self.score, "at_most": self.at_most}
+        return {"photos": photos, "threshold": self.threshold, "score": self.score, "max_defective": self.max_defective}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Answers":
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
-        return cls({photo.key: photo for photo in photos}, values["threshold"], values["score"], values["at_most"])
+        return cls(
+            {photo.key: photo for photo in photos}, values["threshold"], values["score"], values["max_defective"]
+        )
 
     @property
     def marks(self) -> list[Pattern]:
@@ -119,14 +121,19 @@ def calibrator_of(
     The first `set_size` photos are the set. `defect_members` show a recurring defect, each of `duplicates` are photos
     of the same part, and `threshold` is the label-free one of the first score.
     """
-    copies = np.arange(len(keys))
+    same_part = np.arange(len(keys))
     first: dict[str, int] = {}
     for group in duplicates:
-        copies[list(group)] = min(group)
+        same_part[list(group)] = min(group)
     for index, key in enumerate(keys):
-        copies[index] = copies[first.setdefault(key, index)]
+        same_part[index] = same_part[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores, set_size=set_size, copies=copies, known=defect_members, threshold=threshold, at_most=answers.at_most
+        scores,
+        set_size=set_size,
+        same_part=same_part,
+        always_flagged=defect_members,
+        threshold=threshold,
+        max_defective=answers.max_defective,
     )
     for index, label in answers.labels(keys).items():
         calibrator.label(index, label)
@@ -148,12 +155,12 @@ def decide_photos(
     """
     features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
-    size, contents = placement.frame.size, placement.contents()
+    size, rects = placement.frame.size, placement.rects()
     of_map = {chosen.name: chosen.image}
-    scores = {name: image_scores(maps, size, contents, of_map.get(name)) for name, maps in every_map.items()}
+    scores = {name: image_scores(maps, size, rects, of_map.get(name)) for name, maps in every_map.items()}
     standard = scores[chosen.name]
-    answers = replace(answers, at_most=min(answers.at_most, config.at_most))
-    config = replace(config, at_most=answers.at_most)
+    answers = replace(answers, max_defective=min(answers.max_defective, config.max_defective))
+    config = replace(config, max_defective=answers.max_defective)
     defect_members = found.defect_members(len(standard))
     calibration = calibrate(standard[:set_size], config, defect_members[:set_size]).apply(standard, defect_members)
     label_free = PhotoDecisions(chosen.name, every_map[chosen.name], standard, scores, calibration, answers)
@@ -175,7 +182,7 @@ def decide_photos(
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[name], scores[name], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
-    lowered = image_scores(maps, size, contents, of_map.get(name))
+    lowered = image_scores(maps, size, rects, of_map.get(name))
     calibration = calibration.apply(lowered, defect_members | known)
     decided = _within_limit(PhotoDecisions(name, maps, lowered, scores, calibration, answers), placement)
     for index, label in labels.items():
@@ -185,7 +192,7 @@ def decide_photos(
 
 
 def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisions:
-    """The decisions without flags for defects that `threshold.smallest` tolerates."""
+    """The decisions without flags for defects that `threshold.smallest_defect` tolerates."""
     calibration = decided.calibration
     flagged = calibration.flagged & ~tolerated(decided.patch_scores, placement, calibration)
     return replace(decided, calibration=replace(calibration, flagged=flagged))

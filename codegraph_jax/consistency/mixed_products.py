@@ -52,14 +52,14 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
     """
     mine, sample = features.local, choose_references(features.keys[:set_size], COMPARED_IMAGES)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
-    parts = processes.gather_rows(coarse_parts(features, grid, held))
-    groups = separate(part_distances(parts, parts))
+    parts = processes.gather_rows(coarse_cells(features, grid, held))
+    groups = separate(cell_distances(parts, parts))
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
     size = at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
     labels = [np.zeros(0, int)]
     for first in range(0, len(mine), size):
-        distances = part_distances(coarse_parts(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
+        distances = cell_distances(coarse_cells(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
     found = processes.gather_rows(np.concatenate(labels))
     order = np.argsort(-np.bincount(found[:set_size], minlength=len(groups)), kind="stable")
@@ -83,19 +83,19 @@ def products_of(
     return found
 
 
-def coarse_parts(
+def coarse_cells(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 cells, of unit length in each layer."""
-    weights, inspected, start = _part_weights(grid), features.placement.inspected, features.local.start
-    given = [weights if inspected is None else _part_weights(grid, inspected[start + i].reshape(grid)) for i in images]
+    weights, inspected, start = _cell_weights(grid), features.placement.inspected, features.local.start
+    given = [weights if inspected is None else _cell_weights(grid, inspected[start + i].reshape(grid)) for i in images]
     of_image = np.array(given).reshape(-1, *weights.shape)
     parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 
 
-def _part_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
+def _cell_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
     """The patches of each cell, as weights 0 or 1; in grids smaller than 4 x 4, cells share patches.
 
     The bounding box of the inspected patches is divided into cells.
@@ -113,7 +113,7 @@ def _part_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | No
     return weights.reshape(CELLS_PER_SIDE * CELLS_PER_SIDE, -1)
 
 
-def part_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q c"]) -> Float[np.ndarray, "n m"]:
+def cell_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q c"]) -> Float[np.ndarray, "n m"]:
     """Distances of images: the fourth greatest distance of a cell to the most similar cell of the other image.
 
     Distances of cells are averaged over layers, and the result over both directions.

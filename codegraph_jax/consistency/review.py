@@ -92,7 +92,7 @@ class Review:
     patterns: tuple[Pattern, ...] = ()
     photos: Mapping[str, PhotoReview] = field(default_factory=dict)
     thresholds: Mapping[str, ManualThreshold] = field(default_factory=dict)
-    at_most: Mapping[str, float] = field(default_factory=dict)
+    max_defective: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str) -> None:
         """Writes the review as JSON.
@@ -110,7 +110,7 @@ class Review:
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "photos": [photo.as_json() for photo in self.photos.values()],
             "thresholds": {category: given.as_json() for category, given in self.thresholds.items()},
-            "at_most": dict(self.at_most),
+            "max_defective": dict(self.max_defective),
         }
 
     @classmethod
@@ -130,15 +130,15 @@ class Review:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']!r}")
             photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
-            at_most = {str(category): float(share) for category, share in values.get("at_most", {}).items()}
-            if not all(0 < share <= 1 for share in at_most.values()):
-                raise ValueError("at_most: a share must be above 0 and at most 1")
+            max_defective = {str(category): float(share) for category, share in values.get("max_defective", {}).items()}
+            if not all(0 < share <= 1 for share in max_defective.values()):
+                raise ValueError("max_defective: a share must be above 0 and at most 1")
             return cls(
                 dict(values["feature_identity"]),
                 tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
                 {photo.key: photo for photo in photos},
                 {name: ManualThreshold.from_json(given) for name, given in values.get("thresholds", {}).items()},
-                at_most,
+                max_defective,
             )
         except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}"

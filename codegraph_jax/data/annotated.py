@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.names import composed
-from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, Labels, decoded, decoded_files
+from codegraph_jax.data.image_set import CatalogError, ImageSet, Labels, RowSelector, decoded, decoded_files
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images, natural_key
 from codegraph_jax.data.value_range import ValueRange
@@ -27,7 +27,7 @@ NAMES_IN_MESSAGES = 3
 
 
 def from_table(
-    source: str, split: str, size: int | None, choose: Choice | None, value_range: ValueRange | None = None
+    source: str, split: str, size: int | None, choose: RowSelector | None, value_range: ValueRange | None = None
 ) -> ImageSet:
     """Images below the folder of a table (CSV, or separated by tabs), with the class that the table gives them.
 
@@ -60,7 +60,7 @@ def from_boxes(
     root: str,
     split: str,
     size: int | None,
-    choose: Choice | None,
+    choose: RowSelector | None,
     least_side: int = 0,
     value_range: ValueRange | None = None,
 ) -> ImageSet:

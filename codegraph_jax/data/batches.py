@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
-from codegraph_jax.data.contents import POOR_LEVELS, grey_levels
+from codegraph_jax.data.blank_photos import POOR_LEVELS, grey_levels
 from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
 from codegraph_jax.data.value_range import ValueRange
 

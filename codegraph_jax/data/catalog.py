@@ -7,7 +7,7 @@ from PIL import Image
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.annotated import from_boxes, from_table
-from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded_files, require_same_size, square
+from codegraph_jax.data.image_set import CatalogError, ImageSet, RowSelector, decoded_files, require_same_size, square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
 from codegraph_jax.data.value_range import ValueRange
@@ -19,7 +19,7 @@ def load_image_set(
     source: str,
     split: str = "",
     size: int | None = None,
-    choose: Choice | None = None,
+    choose: RowSelector | None = None,
     least_side: int = 0,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
@@ -61,7 +61,7 @@ def load_image_set(
     return _from_folder(source, split, size, choose, value_range)
 
 
-def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+def _from_arrays(file: str, split: str, size: int | None, choose: RowSelector | None) -> ImageSet:
     image_key, label_key = (f"x_{split}", f"y_{split}") if split else ("x", "y")
     arrays = _read_arrays(file, image_key)
     x = arrays.pop(image_key)
@@ -129,7 +129,7 @@ def _array_labels(
 
 
 def _from_folder(
-    root: str, split: str, size: int | None, choose: Choice | None, value_range: ValueRange | None
+    root: str, split: str, size: int | None, choose: RowSelector | None, value_range: ValueRange | None
 ) -> ImageSet:
     home = str(Path(root) / split) if split else root
     try:
@@ -148,7 +148,7 @@ def _from_folder(
     return decoded_files(list(files.values()), labels, names, size, choose, value_range)
 
 
-def _from_tfds(name: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+def _from_tfds(name: str, split: str, size: int | None, choose: RowSelector | None) -> ImageSet:
     import tensorflow_datasets as tfds  # noqa: PLC0415  takes seconds, and only this source needs it
 
     name, _, chosen = name.partition("#")

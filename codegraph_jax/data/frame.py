@@ -28,7 +28,7 @@ MAX_TILED_SIDE = 2016
 
 
 @dataclass(frozen=True)
-class Content:
+class PhotoRect:
     """The rectangle of a photo in its grid, in patches."""
 
     top: int
@@ -117,11 +117,11 @@ class Frame(JsonFields):
         """Whether photos keep their aspect ratio."""
         return self.fit != "squeeze"
 
-    def content(self, width: int, height: int) -> Content:
+    def rect(self, width: int, height: int) -> PhotoRect:
         """The rectangle of a photo of this size in the grid."""
         rows, columns = self.grid
         if not self.keeps_aspect:
-            return Content(0, 0, rows, columns)
+            return PhotoRect(0, 0, rows, columns)
         own_rows, own_columns = _cells((width, height), self.longest)
         if own_rows > rows or own_columns > columns:
             # a photo with an aspect ratio that the set does not have is reduced to fit the grid
@@ -129,14 +129,14 @@ class Frame(JsonFields):
             own_rows, own_columns = (
                 min(most, max(1, round(side * fitting))) for most, side in ((rows, height), (columns, width))
             )
-        return Content((rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns)
+        return PhotoRect((rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns)
 
-    def covered(self, contents: Sequence[Content]) -> Bool[np.ndarray, "n p"]:
+    def covered(self, rects: Sequence[PhotoRect]) -> Bool[np.ndarray, "n p"]:
         """Patches of the grid that the photos cover."""
-        covered = np.zeros((len(contents), *self.grid), bool)
-        for own, content in zip(covered, contents):
-            content.cut(own)[:] = True
-        return covered.reshape(len(contents), -1)
+        covered = np.zeros((len(rects), *self.grid), bool)
+        for own, rect in zip(covered, rects):
+            rect.cut(own)[:] = True
+        return covered.reshape(len(rects), -1)
 
     def tiles(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each tile, all of the same shape; without tiles the whole grid."""
@@ -152,14 +152,14 @@ class Frame(JsonFields):
         With `squeeze`, the result equals torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, as
         used by MuSc and the processors of CLIP and DINOv2. `resample` is a key of `RESAMPLE`.
         """
-        content = self.content(*full_size(image))
-        size = content.width * self.patch, content.height * self.patch
+        rect = self.rect(*full_size(image))
+        size = rect.width * self.patch, rect.height * self.patch
         pixels = np.asarray(image.resize(size, RESAMPLE[resample]), np.float32)
         normalised = (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-        if (content.height, content.width) == self.grid:
+        if (rect.height, rect.width) == self.grid:
             return normalised
         canvas = np.zeros((*self.size, 3), np.float32)
-        top, left = content.top * self.patch, content.left * self.patch
+        top, left = rect.top * self.patch, rect.left * self.patch
         canvas[top : top + size[1], left : left + size[0]] = normalised
         return canvas
 

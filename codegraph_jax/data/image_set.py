@@ -15,7 +15,7 @@ from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import ValueRange
 
 Labels = Int32[np.ndarray, " n"]
-Choice = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
+RowSelector = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
 """A function that selects rows of a set, given the number of rows, the labels and the class names; other rows are not
 decoded. Its exceptions are passed on."""
 
@@ -46,7 +46,7 @@ def decoded(
     labels: Labels | None,
     class_names: tuple[str, ...],
     size: int | None,
-    choose: Choice | None,
+    choose: RowSelector | None,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
     """The chosen images of a set, decoded in several threads; for `size`, `choose` and `value_range` see `catalog`.
@@ -87,7 +87,7 @@ def decoded_files(
     labels: Labels | None,
     class_names: tuple[str, ...],
     size: int | None,
-    choose: Choice | None,
+    choose: RowSelector | None,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
     """`decoded` of image files."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.data.frame import Content, Frame
+from codegraph_jax.data.frame import Frame, PhotoRect
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Placement:
     sizes: Int[np.ndarray, "n 2"]
     inspected: Bool[np.ndarray, "n p"] | None = None
 
-    def content(self, image: int) -> Content:
+    def rect(self, image: int) -> PhotoRect:
         """The rectangle of a photo in its grid."""
-        return self.frame.content(*map(int, self.sizes[image]))
+        return self.frame.rect(*map(int, self.sizes[image]))
 
-    def contents(self, images: slice | Sequence[int] = slice(None)) -> list[Content]:
+    def rects(self, images: slice | Sequence[int] = slice(None)) -> list[PhotoRect]:
         """The rectangles of some photos (default: all)."""
-        return [self.frame.content(*size) for size in self.sizes[images].tolist()]
+        return [self.frame.rect(*size) for size in self.sizes[images].tolist()]
 
     def of(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
         """The placement of some of the photos."""

@@ -219,18 +219,18 @@ def inspected_patches(
     # computed once for photos with the same region and size
     known: dict[tuple[Inspected, int, int], np.ndarray] = {}
     for own, (width, height), pixels, name in zip(patches, placement.sizes.tolist(), inspected, names):
-        content = placement.frame.content(width, height)
+        rect = placement.frame.rect(width, height)
         key = (pixels, width, height)
         if key not in known:
             try:
                 picture = Image.fromarray(pixels(width, height).astype(np.uint8) * 255)
             except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
-            shares = picture.resize((content.width, content.height), Image.Resampling.BOX)
+            shares = picture.resize((rect.width, rect.height), Image.Resampling.BOX)
             known[key] = np.asarray(shares) >= MIN_INSPECTED
         if not known[key].any():
             raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected, since black pixels are excluded")
-        content.cut(own)[:] = known[key]
+        rect.cut(own)[:] = known[key]
     return patches.reshape(len(patches), -1)
 
 
@@ -246,7 +246,7 @@ def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.
 
 def excluded_share(placement: Placement) -> float:
     """The share of the patches of all photos that are not inspected."""
-    covered = placement.frame.covered(placement.contents())
+    covered = placement.frame.covered(placement.rects())
     inspected = covered if placement.inspected is None else placement.inspected & covered
     return 1 - float(inspected.sum()) / max(1, int(covered.sum()))
 

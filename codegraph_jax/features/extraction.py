@@ -181,10 +181,10 @@ class Extractor:
         """
         covered = []
         if self.frame.keeps_aspect:
-            contents = [self.frame.content(*sizes[index]) for index in batch.indices.tolist()]
+            rects = [self.frame.rect(*sizes[index]) for index in batch.indices.tolist()]
             # padding counts as covered: the mean over no patches would be undefined
             mask = np.ones((len(batch.images), self.frame.grid[0] * self.frame.grid[1]), bool)
-            mask[: len(contents)] = self.frame.covered(contents)
+            mask[: len(rects)] = self.frame.covered(rects)
             covered.append(mask)
         layers, image_features, finite = self.forward(batch.images, *covered)
         if len(self.mesh.local) == 1 and not keep_padding:
@@ -300,7 +300,7 @@ class _Collected:
         sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[indices[order]])
         placement = replace(placement, sizes=sizes)
         if placement.frame.keeps_aspect:
-            placement = placement.within(placement.frame.covered(placement.contents()))
+            placement = placement.within(placement.frame.covered(placement.rects()))
         row_of = {source: row for row, source in enumerate(kept.tolist())}
         to_first = dict(pair for part in processes.gather(copies) for pair in part)
         return Features(

@@ -35,7 +35,7 @@ class Features:
         copies: (source index, index among the n images) of each source that was left out because it has the same
             pixels as one of the images, if `extract` looked for copies.
         value_range: conversion of samples that do not have 8 bits.
-        grey_levels: number of grey levels of photos with few of them (`data.contents`), by source index.
+        grey_levels: number of grey levels of photos with few of them (`data.blank_photos`), by source index.
         distinctive: whether image features distinguish images well enough for re-scoring.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 from codegraph_jax.config import Config, DataConfig
 from codegraph_jax.core.progress import bar
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.contents import require_contents
+from codegraph_jax.data.blank_photos import refuse_blank_photos
 from codegraph_jax.data.frame import TILE_OVERLAP, Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
@@ -102,7 +102,7 @@ def read_features(
         progress: show a progress bar on standard error.
 
     Raises:
-        NothingToCompareError: see `require_contents`.
+        NothingToCompareError: see `refuse_blank_photos`.
         UnreadableImageError, NotFiniteError: see `Extractor.extract`.
         ConfigError: nothing of a photo is inspected, or a directory cannot be written.
     """
@@ -131,7 +131,7 @@ def read_features(
 
     features = read(once=True)
     with together():
-        require_contents(images, features.kept, features.copies, features.grey_levels, bool(config.range))
+        refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
     if features.copies and int((features.kept < len(images)).sum()) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(once=False)

@@ -15,7 +15,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     """The row of an image that was scored against the bank."""
     result = record.outcome.result
     part = replace(_blank(record.path, name), heatmap=picture.layer)
-    content = result.placement.content(record.index)
+    content = result.placement.rect(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return scored_part(
         part,

@@ -190,7 +190,7 @@ class Inspector:
         inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), peaks_from=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
-        content = placement.content(0)
+        content = placement.rect(0)
         scores, pattern_ids = content.cut(inspection.patch_scores[0]), content.cut(inspection.pattern_ids[0])
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
         regions: list[Region] = []

@@ -2,19 +2,19 @@
 // The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All
 // constants are in the JSON of `ActiveCalibrator.as_json`. Change both: tests/report/test_active_calibration.py compares them.
 class ActiveCalibrator {
-  constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
-    Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });
+  constructor({ scores, set_size, same_part, always_flagged, threshold, labels, grid, max_defective, constants }) {
+    Object.assign(this, { scores, same_part, always_flagged, grid, constants, setSize: set_size });
     this.names = Object.keys(scores);
-    this.photos = copies.length;
+    this.photos = same_part.length;
     this.automatic = threshold ?? Infinity;
     this.labels = new Map(Object.entries(labels).map(([photo, label]) => [Number(photo), label]));
     this.levels = Object.fromEntries(this.names.map((name) => [name, this.levelsOf(scores[name])]));
-    this.atMost = at_most;
+    this.maxDefective = max_defective;
   }
 
   // ---- the grid ----
 
-  set atMost(share) {
+  set maxDefective(share) {
     const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
     // the last value of t stands for a set without defective photos
     const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((middle) => middle >= 1 - share);
@@ -79,7 +79,7 @@ class ActiveCalibrator {
     const logs = this.names.map((name) => {
       const log = this.logPrior.slice();
       for (const [photo, label] of answers) {
-        const same = answers.filter(([other]) => this.copies[other] === this.copies[photo]).length;
+        const same = answers.filter(([other]) => this.same_part[other] === this.same_part[photo]).length;
         const level = this.levels[name][photo];
         let g = 0;
         for (const curve of curves) for (const { low, rise } of ends) {
@@ -117,9 +117,9 @@ class ActiveCalibrator {
         within[i] += share * uncertain[level[i]];
       }
     }
-    const asked = new Set([...this.labels.keys()].map((photo) => this.copies[photo]));
+    const asked = new Set([...this.labels.keys()].map((photo) => this.same_part[photo]));
     return mean.map((p, i) =>
-      asked.has(this.copies[i]) || this.known[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
+      asked.has(this.same_part[i]) || this.always_flagged[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
   }
 
   // the most informative photo (null: all are answered), and whether more answers would change little
@@ -172,7 +172,7 @@ class ActiveCalibrator {
   }
 
   flagged(name = this.chosen, threshold = this.threshold) {
-    const found = this.scores[name].map((score, i) => score >= threshold || this.known[i]);
+    const found = this.scores[name].map((score, i) => score >= threshold || this.always_flagged[i]);
     for (const [photo, label] of this.answered) found[photo] = label;
     return found;
   }
@@ -183,7 +183,7 @@ class ActiveCalibrator {
     const counts = [true, false].map(() => new Float64Array(this.grid.levels));
     let good = 0, bad = 0;
     for (let i = 0; i < this.photos; i++) {
-      if (answered.has(i) || this.known[i]) {
+      if (answered.has(i) || this.always_flagged[i]) {
         if (flagged[i]) bad += 1;
         else if (answered.has(i)) good += 1;
       } else {

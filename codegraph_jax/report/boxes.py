@@ -29,10 +29,10 @@ class Box:
 
 def shared_box(box: PatchBox, placement: Placement) -> Box:
     """A box of patches in fractions of the photo instead of its grid."""
-    (rows, columns), content = placement.frame.grid, placement.content(box.image)
+    (rows, columns), rect = placement.frame.grid, placement.rect(box.image)
     across, down = (
-        ((edge * columns - content.left) / content.width for edge in (box.left, box.right)),
-        ((edge * rows - content.top) / content.height for edge in (box.top, box.bottom)),
+        ((edge * columns - rect.left) / rect.width for edge in (box.left, box.right)),
+        ((edge * rows - rect.top) / rect.height for edge in (box.top, box.bottom)),
     )
     left, right, top, bottom = (min(max(edge, 0.0), 1.0) for edge in (*across, *down))
     return Box(left, top, right, bottom)

@@ -46,13 +46,13 @@
   }
 
   const decisions = () => sets.filter((set) => set.decision).map((set) => [set.category, set.decision]);
-  const shares = () => sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]);
+  const shares = () => sets.filter((set) => set.maxDefective < 1).map((set) => [set.category, set.maxDefective]);
 
   function store() {
     if (served) return keep();
     const groups = reviewedForms().map((form) => [form.dataset.pattern, form.elements.verdict.value, form.elements.name.value]);
     try {
-      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost: Object.fromEntries(shares()) }));
+      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], maxDefective: Object.fromEntries(shares()) }));
       localStorage.setItem(review.store.rest, JSON.stringify({ thresholds: Object.fromEntries(decisions()), groups }));
     } catch {
       // without storage, answers are lost when the page is closed
@@ -69,7 +69,7 @@
     for (const set of sets) {
       set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.by_hand;
       if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
-      set.model.atMost = set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.state.at_most;
+      set.model.maxDefective = set.maxDefective = photos.maxDefective ? photos.maxDefective[set.category] ?? 1 : set.state.max_defective;
     }
     for (const [pattern, verdict, name] of rest.groups ?? []) fill(forms.find((form) => form.dataset.pattern === pattern), verdict, name);
   }
@@ -101,7 +101,7 @@
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
     const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
-    Object.assign(set, { model, fixed, tallest, decision: null, atMost: 1, undo: [], current: null });
+    Object.assign(set, { model, fixed, tallest, decision: null, maxDefective: 1, undo: [], current: null });
   }
 
   function updateVerdicts(set) {
@@ -353,7 +353,7 @@
   // ---- the card: the photo to answer for, the histogram, and the threshold slider ----
 
   const look = review && new Stage($("#look")), lookMap = $("#look-map"), slider = $("#slider");
-  const setSelect = $("#set"), atMost = $("#at-most");
+  const setSelect = $("#set"), maxDefective = $("#at-most");
   const chosenSet = () => sets[Number(setSelect?.value ?? 0)];
 
   function paintCard() {
@@ -363,7 +363,7 @@
     if (!review) return;
     Object.assign(slider, { min: low, max: high });
     slider.value = Math.min(set.threshold, high);
-    atMost.value = set.atMost;
+    maxDefective.value = set.maxDefective;
     $("#undo").disabled = !set.undo.length;
     const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(indexOf(set.current));
     if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
@@ -527,9 +527,9 @@
     lookMap.addEventListener("change", paintCard);
     slider.addEventListener("input", () => decide((set) => ({ score: set.score, threshold: Number(slider.value) })));
     $("#use-answers").addEventListener("click", () => decide(() => null));
-    atMost.addEventListener("change", () => {
+    maxDefective.addEventListener("change", () => {
       const set = chosenSet();
-      set.model.atMost = set.atMost = Number(atMost.value);
+      set.model.maxDefective = set.maxDefective = Number(maxDefective.value);
       changed(set);
     });
   }
@@ -691,7 +691,7 @@
       patterns: [...review.other_patterns, ...patterns],
       photos: [...others, ...photos],
       thresholds: merged(review.thresholds, decisions()),
-      at_most: merged(review.at_most, shares()),
+      max_defective: merged(review.max_defective, shares()),
     };
     return `${JSON.stringify(value, null, 2)}\n`;
   }
@@ -760,7 +760,7 @@
       photo: Object.fromEntries(answers),
       group: of(reviewedForms(), ({ elements }) => ({ verdict: elements.verdict.value, name: elements.name.value })),
       decision: of(sets, (set) => set.decision),
-      share: of(sets, (set) => set.atMost),
+      share: of(sets, (set) => set.maxDefective),
     };
   }
 
@@ -769,7 +769,7 @@
       const set = sets.find((other) => other.category === key);
       if (kind === "photo" && numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" });
       if (kind === "decision" && set) set.decision = value && value.score in set.model.scores ? value : null;
-      if (kind === "share" && set) set.model.atMost = set.atMost = value;
+      if (kind === "share" && set) set.model.maxDefective = set.maxDefective = value;
       if (kind === "group") fill(forms.find((form) => formKey(form) === key), value.verdict, value.name);
     }
     sets.forEach(updateVerdicts);

@@ -120,8 +120,8 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
     own_width, own_height = full_size(image)
     longest = max(own_width, own_height)
     inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None
-    content = result.placement.content(i)
-    patch_scores = content.cut(result.patch_scores[i])
+    rect = result.placement.rect(i)
+    patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:
         width, height = fit(own_width, own_height, min(longest, HEATMAP_SIDE))
         picture = overlay(image, scale.strength(stretch(patch_scores, width, height)))
@@ -133,7 +133,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
             patch_scores,
             background_of(result.patch_scores, result.placement, i),
             result.calibration,
-            content.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
+            rect.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
             (own_width, own_height),
             inspected,
         )

@@ -120,7 +120,7 @@ def review_draft(
         found: see `recurrences`.
         applied: the review that the run has applied.
     """
-    earlier = applied.as_json() if applied else {"photos": [], "thresholds": {}, "at_most": {}}
+    earlier = applied.as_json() if applied else {"photos": [], "thresholds": {}, "max_defective": {}}
     # the run has added marks to photos with answers
     photos = {photo["key"]: photo for photo in earlier["photos"]}
     for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
@@ -143,7 +143,7 @@ def review_draft(
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
         "photos": list(photos.values()),
         "thresholds": earlier["thresholds"],
-        "at_most": earlier["at_most"],
+        "max_defective": earlier["max_defective"],
     }
 
 

@@ -58,12 +58,12 @@ class ParameterGrid:
 
     @classmethod
     @lru_cache(maxsize=32)
-    def of(cls, photos: int, at_most: float = 1.0) -> "ParameterGrid":
-        """The grid for a set of at least one photo, of which at most the share `at_most` may be defective."""
+    def of(cls, photos: int, max_defective: float = 1.0) -> "ParameterGrid":
+        """The grid for a set of at least one photo, of which at most the share `max_defective` may be defective."""
         tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
         positions = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
         share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
-        inside = positions >= 1 - at_most
+        inside = positions >= 1 - max_defective
         positions, share = positions[inside], share[inside] / share[inside].sum()
         axes = (
             ((*positions.tolist(), POSITION_NO_DEFECT), (*((1 - PRIOR_NO_DEFECT) * share).tolist(), PRIOR_NO_DEFECT)),
@@ -128,12 +128,12 @@ class ActiveCalibrator:
     Args:
         scores: one score for each of n photos, or several scores by name, the default first. Larger is more anomalous.
         set_size: number of photos in the set, which come first; the others were added to it. None: all.
-        copies: equal numbers for photos of the same part [n]; their answers count as one, and `suggest` returns one of
-            them. None: all parts differ.
-        known: photos that are flagged whatever their score, such as members of a recurring defect, unless a person
-            answers otherwise [n].
+        same_part: equal numbers for photos of the same part [n]; their answers count as one, and `suggest` returns
+            one of them. None: all parts differ.
+        always_flagged: photos that are flagged whatever their score, such as members of a recurring defect, unless
+            a person answers otherwise [n].
         threshold: threshold of the default score until enough answers are given; infinite: no photo is flagged.
-        at_most: the greatest share of the photos that may be defective.
+        max_defective: the greatest share of the photos that may be defective.
 
     Raises:
         ValueError: scores are not finite, or lengths differ.
@@ -144,10 +144,10 @@ class ActiveCalibrator:
         scores: Float[np.ndarray, " n"] | Sequence[float] | Mapping[str, Float[np.ndarray, " n"]],
         *,
         set_size: int | None = None,
-        copies: Sequence[int] | Int[np.ndarray, " n"] | None = None,
-        known: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
+        same_part: Sequence[int] | Int[np.ndarray, " n"] | None = None,
+        always_flagged: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
         threshold: float = np.inf,
-        at_most: float = 1.0,
+        max_defective: float = 1.0,
     ):
         named: Mapping[str, Any] = scores if isinstance(scores, Mapping) else {"score": scores}
         self.scores = {name: np.asarray(values, np.float64) for name, values in named.items()}
@@ -160,13 +160,13 @@ class ActiveCalibrator:
         self.set_size = self.photos if set_size is None else set_size
         if not 1 <= self.set_size <= self.photos:
             raise ValueError(f"set_size: must be from 1 to {self.photos}")
-        self._copies = np.arange(self.photos) if copies is None else np.asarray(copies)
-        self._known = np.zeros(self.photos, bool) if known is None else np.asarray(known, bool)
-        if self._copies.shape != (self.photos,) or self._known.shape != (self.photos,):
-            raise ValueError(f"copies and known: give one value for each of the {self.photos} photos")
+        self._same_part = np.arange(self.photos) if same_part is None else np.asarray(same_part)
+        self._always = np.zeros(self.photos, bool) if always_flagged is None else np.asarray(always_flagged, bool)
+        if self._same_part.shape != (self.photos,) or self._always.shape != (self.photos,):
+            raise ValueError(f"same_part and always_flagged: give one value for each of the {self.photos} photos")
         self._threshold = float(threshold)
-        self.at_most = float(at_most)
-        self.grid = ParameterGrid.of(self.set_size, self.at_most)
+        self.max_defective = float(max_defective)
+        self.grid = ParameterGrid.of(self.set_size, self.max_defective)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
         self._labels: dict[int, bool | None] = {}
         self._posteriors: dict[str, _Posterior] | None = None
@@ -219,8 +219,8 @@ class ActiveCalibrator:
             mean += posterior.share * (posterior.weights @ self.grid.defective)[level]
             within += posterior.share * (posterior.weights @ self.grid.entropy)[level]
         gain = np.maximum(_entropy(mean) - within, 0)
-        asked = np.isin(self._copies, self._copies[list(self._labels)])
-        gain[asked | self._known] = -1
+        asked = np.isin(self._same_part, self._same_part[list(self._labels)])
+        gain[asked | self._always] = -1
         gain[self.set_size :] = -1
         return gain
 
@@ -276,8 +276,8 @@ class ActiveCalibrator:
 
     @property
     def flagged(self) -> Bool[np.ndarray, " n"]:
-        """Which photos are flagged: by their answer, otherwise by the chosen score or because they are known [n]."""
-        found = (self.scores[self.chosen] >= self.threshold) | self._known
+        """Which photos are flagged: by their answer, otherwise by their score or because they always are [n]."""
+        found = (self.scores[self.chosen] >= self.threshold) | self._always
         for photo, label in self._labels.items():
             if label is not None:
                 found[photo] = label
@@ -290,7 +290,7 @@ class ActiveCalibrator:
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
         flagged, answered = self.flagged, np.zeros(self.photos, bool)
         answered[[photo for photo, label in self._labels.items() if label is not None]] = True
-        open_ = ~answered & ~self._known
+        open_ = ~answered & ~self._always
         counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
         defective = weights @ table
         good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
@@ -301,17 +301,17 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The state from which report/active_calibration.js continues; the grid is not yet restricted by `at_most`."""
+        """The state from which report/active_calibration.js continues; `max_defective` does not yet limit its grid."""
         grid = ParameterGrid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
             "set_size": self.set_size,
-            "copies": self._copies.tolist(),
-            "known": self._known.tolist(),
+            "same_part": self._same_part.tolist(),
+            "always_flagged": self._always.tolist(),
             "threshold": None if np.isinf(self._threshold) else self._threshold,
             "labels": {str(photo): label for photo, label in self._labels.items()},
             "grid": {"levels": grid.levels, "axes": grid.axes},
-            "at_most": self.at_most,
+            "max_defective": self.max_defective,
             "constants": {
                 "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS, "interval": INTERVAL,
                 "gap_window": GAP_WINDOW,
@@ -334,9 +334,8 @@ class ActiveCalibrator:
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:
             answers = [(photo, label) for photo, label in self._labels.items() if label is not None]
-            same = {
-                photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers
-            }
+            parts = [self._same_part[photo] for photo, _ in answers]
+            same = {photo: parts.count(self._same_part[photo]) for photo, _ in answers}
             logs = {}
             for place, name in enumerate(self.scores):
                 log_posterior = self.grid.log_prior.copy()

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from codegraph_jax.core.sizes import padded
-from codegraph_jax.data.frame import Content
+from codegraph_jax.data.frame import PhotoRect
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
 """Limits on the number of maps that are interpolated at once, and on their pixels together."""
@@ -55,14 +55,14 @@ def _cpu_device() -> jax.Device | None:
         return None
 
 
-def content_maps(
-    patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
+def photo_maps(
+    patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], rects: Sequence[PhotoRect]
 ) -> Float[np.ndarray, "n a b"]:
     """Anomaly maps of the part of each grid that its photo covers."""
     grid = patch_scores.shape[1:]
-    if all((content.height, content.width) == grid for content in contents):
+    if all((rect.height, rect.width) == grid for rect in rects):
         return interpolated(patch_scores, size)
-    return np.concatenate([interpolated(content.cut(own)[None], size) for own, content in zip(patch_scores, contents)])
+    return np.concatenate([interpolated(rect.cut(own)[None], size) for own, rect in zip(patch_scores, rects)])
 
 
 def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
@@ -74,19 +74,19 @@ def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
 def image_scores(
     patch_scores: Float[np.ndarray, "n h w"],
     size: int | tuple[int, int],
-    contents: Sequence[Content],
+    rects: Sequence[PhotoRect],
     score: ImageScore | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Greatest value of each image's anomaly map of `size`, or another score of it; few maps are in memory at once."""
     if not len(patch_scores):
         return np.zeros(0, np.float32)
     if score is not None:
-        maps = (interpolated(content.cut(own)[None], size)[0] for own, content in zip(patch_scores, contents))
+        maps = (interpolated(rect.cut(own)[None], size)[0] for own, rect in zip(patch_scores, rects))
         return np.array([score(anomaly_map) for anomaly_map in maps], np.float32)
     grid = patch_scores.shape[1:]
-    if all((content.height, content.width) == grid for content in contents):
+    if all((rect.height, rect.width) == grid for rect in rects):
         return _greatest_values(patch_scores, size)
-    parts = [_greatest_values(content.cut(own)[None], size) for own, content in zip(patch_scores, contents)]
+    parts = [_greatest_values(rect.cut(own)[None], size) for own, rect in zip(patch_scores, rects)]
     return np.concatenate(parts)
 
 

@@ -117,12 +117,12 @@ class ScoreFit:
     even: float
 
 
-def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFit:
+def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> ScoreFit:
     """Fits a mixture of normal and anomalous images to the scores of a set.
 
     Args:
         scores: at least one; copies of an image should be left out.
-        at_most: largest possible share of anomalous images; values from `score_models.MOST` on change nothing.
+        max_defective: largest possible share of anomalous images; values from `score_models.MOST` on change nothing.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.
@@ -145,7 +145,7 @@ def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFi
     groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
     samples = []
-    for model, (own_place, own_unit) in [*_contaminated(scores, at_most), (Flat(), (place, unit))]:
+    for model, (own_place, own_unit) in [*_contaminated(scores, max_defective), (Flat(), (place, unit))]:
         start = np.zeros(len(model.SCALES))
         start[:2] = (own_place - place) / unit, np.log(own_unit / unit)
         spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
@@ -166,10 +166,10 @@ def _edges(count: int) -> Int[np.ndarray, " g"]:
 
 
 def _contaminated(
-    scores: Float[np.ndarray, " n"], at_most: float
+    scores: Float[np.ndarray, " n"], max_defective: float
 ) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
     """A model for each range of possible shares of anomalies, with location and scale of its first proposal."""
-    most = max(share_rank(at_most), MIN_PRIOR_MASS)
+    most = max(share_rank(max_defective), MIN_PRIOR_MASS)
     ranks = [(share_rank(least), lowest) for least, lowest in STRATA]
     possible = [(rank, lowest) for rank, lowest in ranks if rank < most]
     ends = [*(rank for rank, _ in possible[1:]), most]

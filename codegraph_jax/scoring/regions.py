@@ -76,17 +76,17 @@ def flagged_regions(
 def tolerated(
     patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
 ) -> Bool[np.ndarray, " n"]:
-    """Whether a photo is flagged, but each of its regions is shorter than `calibration.smallest` pixels [n]."""
+    """Whether a photo is flagged, but each of its regions is shorter than `calibration.smallest_defect` pixels [n]."""
     found = np.zeros(len(patch_scores), bool)
-    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.smallest else ():
+    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.smallest_defect else ():
         background = background_of(patch_scores, placement, image)
         levels = background, calibration.threshold, calibration.score_of_1_in_2
         width, height = map(int, placement.sizes[image])
-        mask = flagged_regions(placement.content(image).cut(patch_scores[image]), *levels, (width, height))
+        mask = flagged_regions(placement.rect(image).cut(patch_scores[image]), *levels, (width, height))
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         found[image] = all(
-            rectangle_sides(labels[window] == number)[0] < calibration.smallest for number, window in windows
+            rectangle_sides(labels[window] == number)[0] < calibration.smallest_defect for number, window in windows
         )
     return found
 

@@ -27,10 +27,10 @@ MANY_MISSED = 0.1
 """Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
 FEW_DEFECTIVE = 3
 """Least number of images for these two doubts."""
-MIN_AT_MOST_FOR_EVEN = 0.45
-"""If `at_most` is smaller, evenly spread scores are taken for those of good images."""
+MIN_SHARE_FOR_EVEN = 0.45
+"""If `max_defective` is smaller, evenly spread scores are taken for those of good images."""
 NO_LIMIT = 1.0
-"""`threshold.at_most` if the user has set no limit."""
+"""`threshold.max_defective` if the user has set no limit."""
 MIN_EVEN_PROBABILITY = 0.75
 """Probability of evenly spread scores from which the warning says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
@@ -57,8 +57,8 @@ class Calibration(JsonFields):
         expected_rate: expected share of normal images above the threshold.
         images: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
-        at_most: largest possible share of defective images.
-        smallest: images with only shorter regions than this, in pixels, are not flagged (`scoring.regions.tolerated`).
+        max_defective: largest possible share of defective images.
+        smallest_defect: images whose regions are all shorter, in pixels, are not flagged (`scoring.regions.tolerated`).
         warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
 
@@ -70,8 +70,8 @@ class Calibration(JsonFields):
     expected_rate: float
     images: int
     normal_scores: NormalScores
-    at_most: float = 1.0
-    smallest: float = 0.0
+    max_defective: float = 1.0
+    smallest_defect: float = 0.0
     warning: str = ""
 
     @property
@@ -138,7 +138,7 @@ def calibrate(
     """
     scores = np.asarray(image_scores, np.float64)
     fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
-    fit = fit_scores(fitted, config.at_most)
+    fit = fit_scores(fitted, config.max_defective)
     normal = fit.normal_scores
     rule = "rate"
     kind, value = config.chosen
@@ -158,16 +158,16 @@ def calibrate(
         expected_rate=float(normal.p_values(np.array([threshold]))[0]),
         images=len(fitted),
         normal_scores=normal,
-        at_most=config.at_most,
-        smallest=config.smallest,
+        max_defective=config.max_defective,
+        smallest_defect=config.smallest_defect,
     )
     if rule == "rate" and not calibration.too_few_photos:
         members = len(scores) - len(fitted)
-        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.at_most))
+        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.max_defective))
     return calibration.apply(image_scores, defect_members)
 
 
-def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, at_most: float) -> str:
+def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, max_defective: float) -> str:
     """Why a person should check the flags of the images in the fit, and what to do; empty without a reason.
 
     Members of recurring defects, which are flagged anyway, do not decide on the warning, and are counted in it.
@@ -180,13 +180,13 @@ def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, at_mo
             f"The scores do not separate good from defective photos: {flags} are flagged, and about "
             f"{round(missed)} of the others may be defective."
         )
-    elif fit.even >= MIN_EVEN_PROBABILITY and at_most >= MIN_AT_MOST_FOR_EVEN:
+    elif fit.even >= MIN_EVEN_PROBABILITY and max_defective >= MIN_SHARE_FOR_EVEN:
         reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
-    elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and at_most >= NO_LIMIT:
+    elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and max_defective >= NO_LIMIT:
         reason = f"{flags} photos are flagged; if so many cannot be defective, good ones are among them."
     else:
         return ""
     return (
         f"{reason} Look at a few photos near the threshold, or say how many can be defective (in the report, or with "
-        "threshold.at_most)."
+        "threshold.max_defective)."
     )

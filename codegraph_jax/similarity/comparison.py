@@ -28,7 +28,7 @@ class Comparison:
         options: degrees, grid and precision of the distances.
         seconds: wall time of each stage so far.
         added: number of added images, the last ones; they are neither references nor members of groups.
-        listed: number of sources that belong to the set; it separates copies of an image in the set from added ones.
+        source_count: number of sources of the set, with copies and unreadable ones; further sources are added images.
         excluded: references that an image is not compared with, besides itself; None: there are none.
         products: product that each image shows (`consistency.mixed_products`); None: not determined.
         roi: inspected area, stretched over each photo; None: everything, or different for some photos.
@@ -41,7 +41,7 @@ class Comparison:
     options: TileOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
     added: int = 0
-    listed: int = 0
+    source_count: int = 0
     excluded: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None

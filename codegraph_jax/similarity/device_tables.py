@@ -207,7 +207,7 @@ class DeviceTables:
         how = self._layers[number], self._shards, self._references, rows.keep, progress
         # no retry: a device without memory for a call has none for the table, which is then stored on the host
         ring_of(self._mesh, self._options).run(*how, rows=self._images, pairs=max(PAIRS, most), retry=False)
-        table = rows.parts()
+        table = rows.shards()
         return table if self._valid is None else list(map(mark_invalid, table, self._valid))
 
     @property
@@ -335,7 +335,7 @@ class _RowBuffer:
         self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
         return partial(wait, done)
 
-    def parts(self) -> list[Float[Array, "r s t p"]]:
+    def shards(self) -> list[Float[Array, "r s t p"]]:
         """The part of each device; the buffer must not be used afterwards."""
         shards = self._table.addressable_shards
         del self._table

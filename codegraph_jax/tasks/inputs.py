@@ -85,8 +85,8 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     check_agreement(config, inputs.all_samples, detector.backbone.weights, review)
     if first:
         print(f"weights: {detector.backbone.weights}", flush=True)
-        if detector.choice:
-            print(detector.choice, flush=True)
+        if detector.autotuning_note:
+            print(detector.autotuning_note, flush=True)
     return inputs
 
 

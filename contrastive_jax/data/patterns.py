@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet
+from codegraph_jax.data.image_set import CatalogError, ImageSet, RowSelector
 
 Coordinates = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]
@@ -120,7 +120,7 @@ COUNTS = {"train": 384, "test": 64, "oe": 256}
 """Images per class."""
 
 
-def draw_patterns(split: str, size: int, choose: Choice | None = None) -> ImageSet:
+def draw_patterns(split: str, size: int, choose: RowSelector | None = None) -> ImageSet:
     """Draws a split: shapes of `CLASSES` with labels (`train`, `test`), or textures of `EXPOSURE` (`oe`).
 
     Position, size, angle, the two colours and the noise are random in each image, from a fixed seed: the same split and

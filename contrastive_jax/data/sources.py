@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from codegraph_jax.data.catalog import load_image_set
-from codegraph_jax.data.image_set import Choice, ImageSet, Labels
+from codegraph_jax.data.image_set import ImageSet, Labels, RowSelector
 from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, ood_entry
 from contrastive_jax.data.patterns import draw_patterns
@@ -52,7 +52,7 @@ def read_source(
     source: str,
     split: str,
     size: int,
-    choose: Choice | None = None,
+    choose: RowSelector | None = None,
     least_side: int = 0,
     value_range: ValueRange | None = None,
 ) -> ImageSet:

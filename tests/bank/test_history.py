@@ -76,7 +76,7 @@ def test_defective_part_and_similar_parts_are_flagged(made):
     # the latest answer counts
     again = after.extend([parts[0]])
     assert not again.inspect(parts[:1]).flagged.any()
-    assert again.back_to(1).inspect(parts[:1]).flagged.all() and not again.back_to(0).known
+    assert again.back_to(1).inspect(parts[:1]).flagged.all() and not again.back_to(0).known_patterns
 
 
 def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made, tmp_path):
@@ -88,7 +88,7 @@ def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made
     approved = bank.extend([usual]).extend([wrong])
     assert not approved.inspect([wrong]).flagged[0]
     after = approved.extend([wrong], defective=True)
-    assert after.inspect([wrong]).flagged[0] and [mark.verdict for mark in after.known] == ["defect"]
+    assert after.inspect([wrong]).flagged[0] and [mark.verdict for mark in after.known_patterns] == ["defect"]
     np.testing.assert_allclose(after.score_samples([wrong]), bank.extend([usual]).score_samples([wrong]), atol=1e-6)
     after.save(str(tmp_path / "bank.safetensors"))
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)

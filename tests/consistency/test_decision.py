@@ -116,13 +116,15 @@ def test_bank_stores_answers(made, kind):
 def test_a_review_survives_its_file(made, tmp_path):
     detector, _, comparison, _ = made
     first, result = answered(detector, comparison, {2: True, 3: None})
-    review = dataclasses.replace(result.review(), thresholds={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
+    review = dataclasses.replace(
+        result.review(), thresholds={"x": ManualThreshold("few", 0.4)}, max_defective={"x": 0.2}
+    )
     review.save(str(tmp_path / "review.json"))
     back = Review.load(str(tmp_path / "review.json"))
     assert back.as_json() == review.as_json()
     assert back.photos[result.keys[3]].answer == "unsure" and back.photos[result.keys[2]].mark is not None
     answers = Answers.of(back, "x")
-    assert (answers.threshold, answers.score, answers.at_most) == (0.4, "few", 0.2)
+    assert (answers.threshold, answers.score, answers.max_defective) == (0.4, "few", 0.2)
     assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
     again = detector.score(comparison, review=Review(back.feature_identity, photos=back.photos))
     np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
@@ -136,7 +138,7 @@ def test_a_review_survives_its_file(made, tmp_path):
         lambda values: values["photos"][0].update(note=7),
         lambda values: values["photos"][0].pop("key"),
         lambda values: values.update(thresholds={"x": {"score": "few", "threshold": float("nan")}}),
-        lambda values: values.update(at_most={"x": 2}),
+        lambda values: values.update(max_defective={"x": 2}),
         lambda values: values.update(format="codegraph-review-2"),
         lambda values: values.update(photos={"a": 1}),
     ],

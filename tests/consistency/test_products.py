@@ -5,7 +5,7 @@ import pytest
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
-from codegraph_jax.consistency.mixed_products import find_products, part_distances, separate
+from codegraph_jax.consistency.mixed_products import cell_distances, find_products, separate
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -73,11 +73,11 @@ def test_distances_of_parts_are_symmetric_and_do_not_see_where_a_part_lies():
     draw = np.random.default_rng(0)
     parts = draw.standard_normal((4, 2, 16, 8)).astype(np.float32)
     parts /= np.linalg.norm(parts, axis=-1, keepdims=True)
-    distances = part_distances(parts, parts)
+    distances = cell_distances(parts, parts)
     np.testing.assert_allclose(distances, distances.T, atol=1e-6)
     np.testing.assert_allclose(np.diag(distances), 0, atol=1e-6)
     moved = parts[:, :, draw.permutation(16)]
-    np.testing.assert_allclose(part_distances(parts, moved), distances, atol=1e-6)
+    np.testing.assert_allclose(cell_distances(parts, moved), distances, atol=1e-6)
 
 
 def test_no_gap_is_one_group():

@@ -22,10 +22,10 @@ def frame(fit, sizes, image_size=112, scale=0.0, overlap=0.25):
 def test_every_photograph_lies_within_the_grid(fit, sizes, width, height):
     made = frame(fit, sizes)
     for size in (*sizes, (width, height)):
-        content = made.content(*size)
-        assert content.height >= 1 <= content.width
-        assert 0 <= content.top <= made.grid[0] - content.height
-        assert 0 <= content.left <= made.grid[1] - content.width
+        rect = made.rect(*size)
+        assert rect.height >= 1 <= rect.width
+        assert 0 <= rect.top <= made.grid[0] - rect.height
+        assert 0 <= rect.left <= made.grid[1] - rect.width
     assert Frame.from_json(made.as_json()) == made
 
 
@@ -33,14 +33,14 @@ def test_every_photograph_lies_within_the_grid(fit, sizes, width, height):
 def test_one_grid_for_the_set_whatever_its_order(fit, sizes, seed):
     made, order = frame(fit, sizes), np.random.default_rng(seed).permutation(len(sizes))
     assert frame(fit, [sizes[i] for i in order]) == made
-    contents = [made.content(*size) for size in sizes]
-    assert max(c.height for c in contents) == made.grid[0] and max(c.width for c in contents) == made.grid[1]
-    for (width, height), content in zip(sizes, contents):
+    rects = [made.rect(*size) for size in sizes]
+    assert max(c.height for c in rects) == made.grid[0] and max(c.width for c in rects) == made.grid[1]
+    for (width, height), rect in zip(sizes, rects):
         # the aspect holds to half a patch, but no side vanishes
-        assert max(content.height, content.width) == made.longest
+        assert max(rect.height, rect.width) == made.longest
         long, short = max(width, height), min(width, height)
         exact = made.longest * short / long
-        assert abs(exact - min(content.height, content.width)) <= max(0.5, 1 - exact)
+        assert abs(exact - min(rect.height, rect.width)) <= max(0.5, 1 - exact)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 12), st.floats(0, 0.75))
@@ -75,7 +75,7 @@ def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
     assert placed.shape == (224, 224, 3) and placed.dtype == np.float32
     np.testing.assert_allclose(placed[84:140], 1.5, rtol=1e-6)
     assert not placed[:84].any() and not placed[140:].any()
-    covered = made.covered([made.content(400, 100)]).reshape(16, 16)
+    covered = made.covered([made.rect(400, 100)]).reshape(16, 16)
     assert covered[6:10].all() and covered.sum() == 64
 
 
@@ -100,7 +100,7 @@ def test_no_frame_of_other_values(values):
 def test_placements_join_and_say_what_is_judged():
     made = frame("pad", [(400, 100), (400, 400), (400, 400), (100, 400)])
     parts = [Placement(made, np.array([[400, 100]])), Placement(made, np.array([[400, 400]]))]
-    parts[0] = parts[0].within(made.covered(parts[0].contents()))
+    parts[0] = parts[0].within(made.covered(parts[0].rects()))
     joined = Placement.joined(parts)
     assert joined.inspected is not None and joined.inspected.sum(axis=1).tolist() == [16, 64]
     scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)

@@ -39,8 +39,8 @@ def random_calibrator(seed: int, **settings: object) -> ActiveCalibrator:
     return ActiveCalibrator(
         scores,
         set_size=int(rng.integers(max(1, photos // 2), photos + 1)),
-        copies=rng.integers(0, photos, photos),
-        known=rng.random(photos) < 0.1,
+        same_part=rng.integers(0, photos, photos),
+        always_flagged=rng.random(photos) < 0.1,
         threshold=float(rng.choice([np.inf, 1.0, 3.0])),
         **settings,  # type: ignore[arg-type]
     )
@@ -69,11 +69,11 @@ def same(found: dict, calibrator: ActiveCalibrator) -> None:
         assert not found["enough"] and abs(information[found["photo"]] - information[suggested]) < 1e-9
 
 
-@pytest.mark.parametrize("at_most", [1.0, 0.5, 0.2, 0.05])
-def test_the_browser_computes_what_python_does(browser, at_most):
+@pytest.mark.parametrize("max_defective", [1.0, 0.5, 0.2, 0.05])
+def test_the_browser_computes_what_python_does(browser, max_defective):
     calibrators = []
     for seed in range(12):
-        calibrator = random_calibrator(seed, at_most=at_most)
+        calibrator = random_calibrator(seed, max_defective=max_defective)
         answer_at_random(calibrator, np.random.default_rng(seed))
         calibrators.append(calibrator)
     given = [calibrator.as_json() for calibrator in calibrators]
@@ -102,13 +102,14 @@ def test_answers_in_the_browser_do_what_they_do_in_python(browser):
 
 def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(browser):
     given = random_calibrator(7).as_json()
-    calibrator = random_calibrator(7, at_most=0.2)
+    calibrator = random_calibrator(7, max_defective=0.2)
     for photo in (0, 1, 2):
         calibrator.label(photo, photo == 1)
     found = in_browser(
         browser,
-        "const model = new ActiveCalibrator(set); model.atMost = 0.05; model.label(0, false); model.label(1, true);"
-        "model.label(2, false); model.suggest(); model.atMost = 0.2; return outcome(model);",
+        "const model = new ActiveCalibrator(set); model.maxDefective = 0.05; model.label(0, false);"
+        "model.label(1, true); model.label(2, false); model.suggest();"
+        "model.maxDefective = 0.2; return outcome(model);",
         set=given,
     )
     same(found, calibrator)

@@ -441,7 +441,7 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
-    assert review["thresholds"] == review["at_most"] == {}
+    assert review["thresholds"] == review["max_defective"] == {}
     command = text(browser, "#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
     assert browser.problems == []
@@ -559,7 +559,7 @@ def test_a_share_is_kept(browser, many):
         "{const e = document.querySelector('#at-most'); e.value = '0.05'; e.dispatchEvent(new Event('change'))}"
     )
     answer_by_name(browser, 2)
-    assert review_of(browser)["at_most"] == {"part": 0.05}
+    assert review_of(browser)["max_defective"] == {"part": 0.05}
     flagged = sum(verdict == "flagged" for verdict in verdicts_of(browser).values())
     assert flagged <= 5
 
@@ -677,7 +677,7 @@ def test_earlier_review_is_continued(browser, tmp_path):
     kept = Review.load(str(tmp_path / "review.json"))
     assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
     assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
-    assert (kept.thresholds, kept.at_most) == (decisions, {"part": 0.5})
+    assert (kept.thresholds, kept.max_defective) == (decisions, {"part": 0.5})
     browser.press("g")
     assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
     click(browser, "#row-9 .frame")

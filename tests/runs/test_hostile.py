@@ -16,7 +16,7 @@ from PIL import Image
 
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.data.contents import NothingToCompareError
+from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as job

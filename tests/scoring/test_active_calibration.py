@@ -101,7 +101,7 @@ def test_copies_are_one_answer_and_are_asked_for_once():
     scores[1] = scores[0]
     copies = np.arange(60)
     copies[1] = 0
-    once, twice = ActiveCalibrator(scores, copies=copies), ActiveCalibrator(scores, copies=copies)
+    once, twice = ActiveCalibrator(scores, same_part=copies), ActiveCalibrator(scores, same_part=copies)
     once.label(0, True)
     twice.label(0, True)
     twice.label(1, True)
@@ -113,14 +113,14 @@ def test_known_defects_and_added_photos():
     scores, labels = drawn(50, 0.3, 2.0)
     known = np.zeros(50, bool)
     known[int(scores.argmin())] = True
-    calibrator = ActiveCalibrator(scores, known=known, set_size=40)
+    calibrator = ActiveCalibrator(scores, always_flagged=known, set_size=40)
     assert calibrator.flagged.sum() == 1 and (calibrator.information()[40:] == -1).all()
     answer(calibrator, labels, 6)
     assert calibrator.flagged[known].all()
     calibrator.label(int(scores.argmin()), False)
     assert not calibrator.flagged[known].any()
     # the set decides what the ranks are
-    alone = ActiveCalibrator(scores[:40], known=known[:40])
+    alone = ActiveCalibrator(scores[:40], always_flagged=known[:40])
     for photo, label in calibrator.labels.items():
         if photo < 40:
             alone.label(photo, label)
@@ -148,7 +148,7 @@ def test_two_answers_decide_on_their_photos_alone():
 
 def test_no_more_than_so_many_can_be_defective():
     scores, _ = drawn(100, 0.5, 1.0)
-    calibrator = ActiveCalibrator(scores, at_most=0.05)
+    calibrator = ActiveCalibrator(scores, max_defective=0.05)
     middle = int(np.argsort(scores)[50])
     for photo in np.argsort(scores)[-3:]:
         calibrator.label(int(photo), True)
@@ -209,12 +209,12 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         ([], {}),
         ([np.nan], {}),
         ({"a": [1.0], "b": [1.0, 2.0]}, {}),
-        ([1.0, 2.0], {"copies": [0]}),
+        ([1.0, 2.0], {"same_part": [0]}),
         ([1.0], {"set_size": 2}),
     ],
 )
 def test_what_makes_no_sense_is_refused(scores, given):
-    with pytest.raises(ValueError, match="scores|copies|set_size"):
+    with pytest.raises(ValueError, match="scores|same_part|set_size"):
         ActiveCalibrator(scores, **given)
 
 

@@ -147,7 +147,15 @@ def test_a_region_ends_at_the_floor():
 def calibration_of(smallest, threshold=THRESHOLD):
     law = fit_scores(np.random.default_rng(0).normal(BACKGROUND, 0.02, 40)).normal_scores
     return Calibration(
-        threshold, FLOOR, np.full(3, 0.5), np.array([True, True, False]), "score", 0.01, 40, law, smallest=smallest
+        threshold,
+        FLOOR,
+        np.full(3, 0.5),
+        np.array([True, True, False]),
+        "score",
+        0.01,
+        40,
+        law,
+        smallest_defect=smallest,
     )
 
 

@@ -80,18 +80,18 @@ def test_skewed_scores_of_good_parts_keep_the_rate(draw):
 def test_how_many_can_be_defective_decides_between_two_explanations():
     rng = np.random.default_rng(21)
     bimodal = np.concatenate([rng.normal(0.3, 0.02, 66), rng.normal(0.42, 0.02, 24)])
-    anything, few = (calibrate(bimodal, ThresholdConfig(at_most=share)) for share in (1.0, 0.1))
+    anything, few = (calibrate(bimodal, ThresholdConfig(max_defective=share)) for share in (1.0, 0.1))
     assert anything.flagged[66:].mean() > 0.8 and anything.flagged[:66].sum() <= 2
     assert few.flagged.sum() == 0, "so many cannot be defective: the two are varieties of good parts"
-    assert calibrate(bimodal, ThresholdConfig(at_most=0.0)).flagged.sum() == 0
+    assert calibrate(bimodal, ThresholdConfig(max_defective=0.0)).flagged.sum() == 0
     again = Calibration.from_json(few.as_json(), p_values=few.p_values, flagged=few.flagged)
-    assert again.at_most == 0.1 and again.as_json() == few.as_json()
+    assert again.max_defective == 0.1 and again.as_json() == few.as_json()
 
 
 def test_a_law_that_is_asked_for_few_defects_still_finds_them():
     rng = np.random.default_rng(22)
     scores = np.concatenate([rng.normal(0.3, 0.02, 95), rng.normal(0.5, 0.03, 5)])
-    assert calibrate(scores, ThresholdConfig(at_most=0.1)).flagged[95:].all()
+    assert calibrate(scores, ThresholdConfig(max_defective=0.1)).flagged[95:].all()
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,9 @@ def test_many_flagged_photos_raise_a_question(good, bad, said):
     scores = np.concatenate([rng.gumbel(0.3, 0.015, good), rng.normal(0.6, 0.02, bad)])
     doubt = calibrate(scores, ThresholdConfig()).warning
     assert said in doubt and bool(doubt) == bool(said)
-    assert "threshold.at_most" in doubt or not said
+    assert "threshold.max_defective" in doubt or not said
     # who has said how many there can be is not asked again, nor who gives the threshold
-    assert not calibrate(scores, ThresholdConfig(at_most=0.5)).warning
+    assert not calibrate(scores, ThresholdConfig(max_defective=0.5)).warning
     assert not calibrate(scores, ThresholdConfig("score:0.5")).warning
 
 

@@ -158,11 +158,11 @@ def test_a_run_says_and_keeps_what_it_chose() -> None:
     assert taken in ("float32", "bfloat16")
     assert detector.config.precision == detector.config.backbone.dtype == taken
     assert np.dtype(detector.backbone.model.dtype).name == taken
-    assert (f"in {taken}" in detector.choice) == (taken == "bfloat16")
+    assert (f"in {taken}" in detector.autotuning_note) == (taken == "bfloat16")
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
     given = CoDeGraph(Config(backbone=backbone, precision=taken))
     np.testing.assert_array_equal(
         detector.detect(photographs).scores_rescored, given.detect(photographs).scores_rescored
     )
-    assert given.choice == ""
+    assert given.autotuning_note == ""

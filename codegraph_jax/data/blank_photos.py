@@ -33,7 +33,7 @@ def grey_levels(image: Image.Image) -> int:
     return 256 if high - low >= MIN_CONTRAST else int(np.count_nonzero(counts[low : high + 1]))
 
 
-def require_contents(
+def refuse_blank_photos(
     images: Sequence[Any],
     kept: Sequence[int] | np.ndarray,
     copies: Sequence[tuple[int, int]],

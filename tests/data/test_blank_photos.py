@@ -9,7 +9,7 @@ from PIL import Image
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.data.batches import ImageBatches
-from codegraph_jax.data.contents import NothingToCompareError, require_contents
+from codegraph_jax.data.blank_photos import NothingToCompareError, refuse_blank_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -28,7 +28,7 @@ def checked(root, values, meant=False):
     first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}
     kept = sorted(first.values())
     copies = [(i, kept.index(first[key])) for i, key in batches.keys.items() if first[key] != i]
-    require_contents(files, kept, copies, batches.grey_levels, meant)
+    refuse_blank_photos(files, kept, copies, batches.grey_levels, meant)
 
 
 @pytest.mark.parametrize(
