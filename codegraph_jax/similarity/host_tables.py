@@ -106,8 +106,9 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         found = [layer.copy() for layer in scores]
         for layer, table, tokens in zip(found, self.tables, self.layers):
             # another score can depend on any distance
-            how = lost, self.references, self.options, None if score else neighbours, self.counts
-            for degree, changes in enumerate(changes_by_removal(table, tokens, *how)):
+            nearest = None if score else neighbours
+            found_changes = changes_by_removal(table, tokens, lost, self.references, self.options, nearest, self.counts)
+            for degree, changes in enumerate(found_changes):
                 _score_again(layer[degree], table[degree], neighbours, changes, excluded, score)
         return found
 
