@@ -17,8 +17,8 @@ from codegraph_jax.commands.config_files import shipped_config
 from codegraph_jax.commands.launch import parse_command_line, settings_class, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.settings import read_config
-from codegraph_jax.core.sweep import read_points
 from contrastive_jax.config import read_oecl_config
+from studies.sweeps.sweep import read_points
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))

@@ -77,11 +77,15 @@ def load_config(value: str) -> Any:
     return config
 
 
-def _run(path: Path) -> Any:
-    """The function `get_config` of a config file; in a clone it may import `benchmarks`, `studies` and `configs`."""
+def add_clone_root() -> None:
+    """Makes `benchmarks`, `studies` and `configs` importable in a clone, as they are from main.py."""
     if (root := clone_root()) and str(root) not in sys.path:
-        # as in main.py, whose directory Python puts into sys.path
         sys.path.insert(0, str(root))
+
+
+def _run(path: Path) -> Any:
+    """The function `get_config` of a config file."""
+    add_clone_root()
     spec = importlib.util.spec_from_file_location("config_file", path)
     try:
         if spec is None or spec.loader is None:

@@ -65,7 +65,7 @@ class Command:
     @property
     def clone_only(self) -> bool:
         """Whether it runs only from a clone, since benchmarks and studies are not installed."""
-        return self.module.startswith(("benchmarks.", "studies."))
+        return self.area in (RESEARCH, MEASUREMENTS)
 
 
 def _command(name: str, area: str, help: str, settings: str, *arguments: tuple[str, str], **about: Any) -> Command:
@@ -111,7 +111,7 @@ ALL = (
              module="contrastive_jax.tasks.oecl_score", config="folder_oecl:score"),
     replace(DETECT, name="sweep", area=RESEARCH, flags_photos=False,
             help="compares settings, scores or seeds on labelled images, with error bars",
-            sweeps={"detect": "codegraph_jax.tasks.sweep", "oecl": "contrastive_jax.tasks.sweep"},
+            sweeps={"detect": "studies.sweeps.detection", "oecl": "studies.sweeps.training"},
             flags=(("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
                    ("--categories NAMES", "only these categories"),
                    ("--classes NAMES", "for the config of a training: its classes"),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from absl import flags
 
-from codegraph_jax.commands.config_files import load_config
+from codegraph_jax.commands.config_files import add_clone_root, load_config
 from codegraph_jax.commands.launch import GROUPS, SUBSETS, WEIGHTS, WORKDIR, given_seeds
 from codegraph_jax.core.errors import UserError
 
 PAPERS = {
-    "musc": ("codegraph_jax.evaluation.published", "codegraph_jax.tasks.reproduce"),
-    "codegraph": ("codegraph_jax.evaluation.published", "codegraph_jax.tasks.reproduce"),
-    "oecl": ("contrastive_jax.evaluation.published", "contrastive_jax.tasks.reproduce"),
+    "musc": ("studies.papers.detection_tables", "studies.papers.detection"),
+    "codegraph": ("studies.papers.detection_tables", "studies.papers.detection"),
+    "oecl": ("studies.papers.training_tables", "studies.papers.training"),
 }
 """Modules with the published tables and with the task, by paper."""
 PAGE = "reproduce.md"
@@ -38,7 +38,6 @@ def main(words: Sequence[str]) -> int:
 
 
 def _reproduce(words: Sequence[str]) -> None:
-    from codegraph_jax.core import reproduction
     from codegraph_jax.core.environment import device_summary, package_versions, remember_command, require_devices
     from codegraph_jax.core.file_ownership import note_written
     from codegraph_jax.core.files import write_text
@@ -58,7 +57,8 @@ def _reproduce(words: Sequence[str]) -> None:
     enable_compilation_cache()
     require_devices()
     remember_command(command)
-    numbers, task = map(importlib.import_module, PAPERS[paper])
+    add_clone_root()
+    reproduction, numbers, task = map(importlib.import_module, ("studies.papers.reproduction", *PAPERS[paper]))
     tables = [(table, load_config(table.config).to_dict()) for table in numbers.PAPERS[paper]]
     out = Path(WORKDIR.value or f"runs/reproduce-{paper}").expanduser()
     found = task.run(tables, out, data, GROUPS.value, SUBSETS.value, seeds, weights)

@@ -3,7 +3,7 @@
 Resampled sets are the same for both sides, so that what is hard for both cancels out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,12 +88,3 @@ def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, I
     """Whether the image AUROC is not significantly worse than the best one, see `auroc_difference`."""
     difference = auroc_difference(best, one)
     return difference is None or difference.low <= 0
-
-
-def mean_difference(pairs: Iterable[tuple[float, float]]) -> Interval | None:
-    """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
-    differences = np.array([one - other for one, other in pairs])
-    if len(differences) < 2:
-        return None
-    rng = np.random.default_rng(0)
-    return Interval.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))

@@ -1,17 +1,12 @@
-"""Tables as plain text, Markdown, LaTeX and pandas, and the names of metrics in them."""
+"""Tables as plain text and pandas, and the names of metrics in them."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.names import printable
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
 
 METRIC_NAMES = {
     "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
@@ -30,22 +25,6 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    first, *others = ("| " + " | ".join(map(markdown, row)) + " |" for row in (headings, *rows))
-    return "\n".join([first, "|" + "---|" * len(headings), *others])
-
-
-def markdown(text: str) -> str:
-    """Text for Markdown, on one line."""
-    return text.replace("|", r"\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def latex(text: str) -> str:
-    """Text for LaTeX."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:

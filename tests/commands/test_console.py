@@ -83,9 +83,8 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
     told = started("--help", env=installed, cwd=tmp_path).stdout
     listed = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
     assert set(whole) - set(listed) == set(CLONE_ONLY)
-    assert not {command.config for command in CLONE_ONLY.values()} & set(
-        re.split(r"[\s,]+", told.partition("Configs by name")[2])
-    )
+    studies = {path.stem for path in (ROOT / "configs" / "studies").glob("[!_]*.py")}
+    assert studies and not studies & set(re.split(r"[\s,]+", told.partition("Configs by name")[2]))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +93,8 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
         (["benchmark"], "benchmark"),
         (["recurring", "--config=recurring:quick"], "recurring"),
         (["answers"], "answers"),
+        (["sweep", "photos"], "sweep"),
+        (["reproduce", "musc"], "reproduce"),
     ],
 )
 def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, command):

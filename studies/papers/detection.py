@@ -9,12 +9,12 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import Config
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.reproduction import Published, Reproduction, require_groups
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
-from codegraph_jax.tasks import sweep
 from codegraph_jax.tasks.paths import require_exists
+from studies.papers.reproduction import Published, Reproduction, require_groups
+from studies.sweeps import detection as sweep
 
 
 def run(

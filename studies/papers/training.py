@@ -7,11 +7,11 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.reproduction import Published, Reproduction, require_groups
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.objectives import OBJECTIVES
-from contrastive_jax.tasks import sweep
+from studies.papers.reproduction import Published, Reproduction, require_groups
+from studies.sweeps import training as sweep
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
 ) -> list[Reproduction]:
     """Trains and tests each table whose image sets are at hand.
 
-    Arguments as for `codegraph_jax.tasks.reproduce.run`; `sources` are the training set and the set of outlier exposure
+    Arguments as for `studies.papers.detection.run`; `sources` are the training set and the set of outlier exposure
     (empty: as in the settings), `groups` numbers of classes, and `subsets` and `weights` are refused.
     """
     if subsets or weights:

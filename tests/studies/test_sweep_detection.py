@@ -8,10 +8,10 @@ import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, to_config_dict
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sweep import halves
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
-from codegraph_jax.tasks import sweep as task
+from studies.sweeps import detection as task
+from studies.sweeps.sweep import halves
 from tests.backbones.tiny import GOLDEN, PATCH
 from tests.support.commands import codegraph
 

@@ -10,13 +10,13 @@ import jax
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sweep import AS_GIVEN, Cell, CellStore, Sweep, read_points
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.objectives import SCORES
 from contrastive_jax.trainer import train
+from studies.sweeps.sweep import AS_GIVEN, Cell, CellStore, Sweep, read_points
 
 SMALLER = frozenset({"fpr95"})
 """Metrics of which smaller values are better."""
@@ -38,7 +38,7 @@ def run(
 
     Each run has its own directory in `runs/`, and resumes from its newest checkpoint.
 
-    Arguments as for `codegraph_jax.tasks.sweep.run`; `groups` are values of `data.target`, or `all`, and `subsets` is
+    Arguments as for `studies.sweeps.detection.run`; `groups` are values of `data.target`, or `all`, and `subsets` is
     refused, since a training run has `seeds`.
 
     Raises:

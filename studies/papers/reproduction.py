@@ -6,8 +6,9 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import with_settings
-from codegraph_jax.core.sweep import Sweep
-from codegraph_jax.core.tables import METRIC_NAMES, markdown_table, text_table
+from codegraph_jax.core.tables import METRIC_NAMES, text_table
+from studies.sweeps.sweep import Sweep
+from studies.sweeps.tables import markdown_table
 
 MEAN = "mean"
 """Key of the mean over all groups of a published table."""

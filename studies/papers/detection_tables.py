@@ -1,6 +1,6 @@
 """Published results of MuSc and CoDeGraph; only numbers whose source was read."""
 
-from codegraph_jax.core.reproduction import Published
+from studies.papers.reproduction import Published
 
 MUSC_SOURCE = "the tables of MuSc's repository, https://github.com/xrli-U/MuSc (README; arXiv:2401.16753)"
 MVTEC = "MVTec AD, https://www.mvtec.com/company/research/datasets/mvtec-ad"

@@ -11,18 +11,18 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.reproduce import PAPERS
 from codegraph_jax.config import Config
-from codegraph_jax.core.reproduction import MEAN, Published
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.evaluation import published
-from codegraph_jax.tasks import reproduce as task
 from contrastive_jax.config import read_oecl_config
-from contrastive_jax.evaluation import published as oecl
 from contrastive_jax.evaluation.metrics import METRICS
-from contrastive_jax.tasks import reproduce as training
-from contrastive_jax.tasks import sweep as trainer_sweep
+from studies.papers import detection as task
+from studies.papers import detection_tables as published
+from studies.papers import training
+from studies.papers import training_tables as oecl
+from studies.papers.reproduction import MEAN, Published
+from studies.sweeps import training as trainer_sweep
 from tests.backbones.tiny import GOLDEN
-from tests.contrastive.test_sweep import results
+from tests.studies.test_sweep_training import results
 from tests.support.commands import codegraph
 
 TABLES = [table for tables in published.PAPERS.values() for table in tables]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import Config
-from codegraph_jax.core.comparison import ImageScores, auroc_difference, mean_difference, not_significantly_worse
+from codegraph_jax.core.comparison import ImageScores, auroc_difference, not_significantly_worse
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sweep import Cell, CellStore, Sweep, halves, read_points
+from studies.sweeps.sweep import Cell, CellStore, Sweep, halves, mean_difference, read_points
 
 SETTINGS = {"scoring": {"fraction": 0.3, "score": "standard"}, "features": {"degrees": [1, 3, 5]}}
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "fpr95": "FPR95"}

@@ -5,7 +5,7 @@ A finished cell is a file, so that a killed sweep goes on, and several hosts wit
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from codegraph_jax.core.comparison import ImageScores, Interval, auroc_difference, mean_difference
+from codegraph_jax.core.comparison import DRAWS, ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
 from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of, with_settings
-from codegraph_jax.core.tables import data_frame, latex, markdown, markdown_table, text_table
+from codegraph_jax.core.tables import data_frame, text_table
 from codegraph_jax.core.workdir import written_to
+from studies.sweeps.tables import latex, markdown, markdown_table
 
 CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.csv", "table.md", "table.tex"
 """Directory of the finished cells, and files of a sweep, in its workdir."""
@@ -410,3 +411,12 @@ def _percent(value: float | None, spread: float | None) -> str:
 
 def _interval(difference: Interval) -> str:
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * number for number in difference))
+
+
+def mean_difference(pairs: Iterable[tuple[float, float]]) -> Interval | None:
+    """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
+    differences = np.array([one - other for one, other in pairs])
+    if len(differences) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    return Interval.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from codegraph_jax.core.reproduction import MEAN, Published
+from studies.papers.reproduction import MEAN, Published
 
 SOURCE = "the README of https://github.com/nguoikhongnao/real_OECL (arXiv:2312.15288)"
 CIFAR = (

@@ -24,7 +24,6 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
 from codegraph_jax.core.tables import METRIC_NAMES
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
@@ -39,6 +38,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
+from studies.sweeps.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
 
 TABLE_METRICS = {name: METRIC_NAMES[name] for name in ("image_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")}
 """Metrics of the tables; sweep.csv has all of them."""
