@@ -4,6 +4,7 @@
   const STAGES = ["start", "backbone", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
   const POLL = 1000, SLOW = 4000;
   const RECENT = 12, WIDTH = 320, HEIGHT = 70;  // runs in the charts of what recurs, and their size
+  const UNDER_WAY = ["waiting", "running"];
   let state = null, drawn = "", lost = false;
 
   const counted = (count, key) => t(key, { count }), dated = (seconds) => texts.date(1000 * seconds);
@@ -71,7 +72,7 @@
 
   // ---- the list of runs ----
 
-  const active = (run) => ["waiting", "running"].includes(run.state);
+  const active = (run) => UNDER_WAY.includes(run.state);
   const reportOf = (run) => `/runs/${encodeURIComponent(run.run)}/report.html`;
 
   function counts(run) {
@@ -142,7 +143,7 @@
       image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
     }
     const kind = active(run) && run.photos !== undefined ? t(`job_${run.job}`) : null;
-    const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dated(run.date))];
+    const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dated(run.begun))];
     return h("li", { "data-run": run.run }, image,
       h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
         kind && h("p", { className: "facts" }, kind)),
@@ -190,7 +191,7 @@
     const text = before ? t("recurs_before", { now: said(last), before: said(before), date: day(before.begun) }) : t("recurs_now", { now: said(last) });
     const label = (x, run, anchor) => svg("text", { class: "tick", x, y: HEIGHT + 18, "text-anchor": anchor }, day(run.begun));
     return h("figure", {}, h("figcaption", {}, h("b", {}, h("bdi", {}, name)), " ", h("span", { className: `badge ${verdict}` }, t(`group_${verdict}`)), h("br"), text),
-      svg("svg", { class: "chart", viewBox: `-56 -14 ${WIDTH + 60} ${HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
+      svg("svg", { class: "chart", viewBox: `-64 -14 ${WIDTH + 68} ${HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
         ...[0, 1].map((level) => svg("line", { class: level ? "grid" : "axis", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - level), y2: HEIGHT * (1 - level) })),
         ...[0, 1].map((level) => svg("text", { class: "tick", x: -6, y: HEIGHT * (1 - level) + 4, "text-anchor": "end" }, percent(level * most))),
         ...runs.map((run, i) => {
@@ -367,7 +368,7 @@
       : h("div", {}, h("p", {}, h("output", { id: "estimate" })), h("p", {}, h("button", { type: "button", id: "start", className: "button", disabled: contents.photos < (chosen.bank ? 1 : 2), onclick: start }, t("start"))));
     return h("div", { className: "card plainly", id: "contents" }, h("h3", {}, t("in_folder", { photos: counted(contents.photos, "photos") })),
       h("p", { className: "facts" }, [contents.photos ? sizes(contents) : t("no_photos"), contents.folders > 1 ? counted(contents.folders, "folders") : ""].filter(Boolean).join(" · ")),
-      contents.photos && !contents.enough && !chosen.bank ? h("p", { className: "note mild" }, t("too_few")) : null,
+      contents.photos && !contents.enough && !chosen.bank && !chosen.line ? h("p", { className: "note mild" }, t("too_few")) : null,
       contents.unreadable ? h("p", { className: "note" }, t("unreadable", { count: contents.unreadable, of: contents.sampled })) : null,
       contents.skipped.length ? h("details", { className: "facts" }, h("summary", {}, t("skipped")), h("ul", {}, contents.skipped.map((line) => h("li", {}, line)))) : null,
       strip(contents),
@@ -484,15 +485,17 @@
       await attempt(() => call(`/api/lines/${encodeURIComponent(line.name)}/${action}`, {}));
       await refresh();
     };
-    if (!state.lines.length) return [h("h2", {}, t("lines")), h("p", {}, t("no_lines"))];
+    const banks = h("p", {}, h("a", { className: "button", href: "#/banks" }, t("banks")));
+    if (!state.lines.length) return [h("h2", {}, t("lines")), h("p", {}, t("no_lines")), banks];
     return [h("h2", {}, t("lines")), h("p", { className: "facts" }, t("lines_about")), h("ul", { className: "runs plainer" }, state.lines.map((line) => {
-      const on = ["waiting", "running"].includes(line.state);
+      const on = UNDER_WAY.includes(line.state);
       return h("li", { "data-line": line.name },
         h("div", {}, h("h3", {}, h("bdi", {}, line.name)), h("p", { className: "facts" }, line.folder ? h("bdi", {}, t("watches", { folder: line.folder })) : t("only_http")),
           line.send ? h("p", { className: "facts" }, h("bdi", {}, t("sends", { targets: line.send }))) : null,
           line.summary ? partCounts(line.summary) : null,
           h("p", {}, on ? line.address ? t("line_on", { address: line.address }) : t("line_starting") : t(line.state === "failed" ? "line_failed" : "line_off"))),
         h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: pageOf(line) }, t("line_page")) : null,
+          line.summary ? h("a", { href: `${pageOf(line)}parts.csv`, download: `${line.name}.csv` }, t("all_as_csv")) : null,
           on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),
         line.message ? h("p", { className: "note wide" }, line.message) : null);
     }))];
@@ -523,8 +526,8 @@
 
   async function refresh() {
     try {
-      const now = await call("/api/state"), running = location.hash === "#/lines" ? now.lines.filter((line) => line.address) : [];
-      await Promise.all(running.map(async (line) => { line.summary = await call(`${pageOf(line)}summary`).catch(() => null); }));
+      const now = await call("/api/state"), shown = location.hash === "#/lines" ? now.lines.filter((line) => line.address || !UNDER_WAY.includes(line.state)) : [];
+      await Promise.all(shown.map(async (line) => { line.summary = await call(`${pageOf(line)}summary`).catch(() => null); }));
       state = now;
       lost = false;
     } catch {
@@ -545,7 +548,7 @@
 
   for (;;) {
     if (!document.hidden || !state) await refresh();
-    const busy = state?.runs.some(active) || state?.lines.some((line) => ["waiting", "running"].includes(line.state) && !line.address);
+    const busy = state?.runs.some(active) || state?.lines.some((line) => UNDER_WAY.includes(line.state) && !line.address);
     await new Promise((resolve) => setTimeout(resolve, busy ? POLL : SLOW));
   }
 })();

@@ -1,15 +1,19 @@
 """The pages of lines at the app's own address: requests are passed on to the process of the line."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from codegraph_jax.app.runs import RunError
 from codegraph_jax.app.service import Service
+from codegraph_jax.line.ledger import Ledger
 
 SECONDS = 60.0
 """Time that a line has for an answer."""
@@ -18,15 +22,26 @@ KEPT = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache
 
 
 def add_line_pages(app: FastAPI, service: Service) -> None:
-    """Adds /lines/NAME/..., which has the page and the interface of a line that is running."""
+    """Adds /lines/NAME/...: the page and the interface of a running line; counts and table of a stopped one."""
 
     @app.api_route("/lines/{name}/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
     async def line(name: str, path: str, request: Request) -> Response:
+        if request.method == "GET" and path in ("summary", "parts.csv") and (file := service.ledger_of_stopped(name)):
+            return await run_in_threadpool(_recorded, file, path)
         address = service.line_address(name)
         body = await request.body() if request.method == "POST" else b""  # the size of a POST is limited
         query = request.scope["query_string"].decode("ascii")
         kind = {"Content-Type": found} if (found := request.headers.get("content-type")) else {}
         return await run_in_threadpool(_forwarded, address, request.method, f"/{quote(path)}?{query}", body, kind)
+
+
+def _recorded(file: Path, what: str) -> Response:
+    """Counts or table of a line, from its ledger."""
+    with closing(Ledger(file)) as ledger:
+        if what == "parts.csv":
+            return Response("".join(ledger.csv()), media_type="text/csv")
+        undelivered = [asdict(one) for one in ledger.outbox.undelivered()]
+        return JSONResponse(ledger.count() | {"alarms": ledger.last_alarm(), "undelivered": undelivered})
 
 
 def _forwarded(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:

@@ -2,7 +2,7 @@
 // The report in the app: answers are kept and applied on the server, and other windows see them.
 (async () => {
   const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
-  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000;
+  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000, USUAL = 8;  // answers (page.js)
   const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
   async function call(path, body, method = body ? "POST" : "GET") {
@@ -16,15 +16,14 @@
 
   const status = h("output");
   const files = $$("#specialists a[href]").map((link) => link.getAttribute("href"));
-  const exports = [["export_excel", "table.csv?form=excel"], ["export_excel_english", "table.csv?form=excel_english"], ["export_scores", "scores.csv"],
-    ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
+  const exports = [["export_scores", "scores.csv"], ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
   const behind = texts.mark(h("p", { className: "facts" }), "export_behind");
   const ontoggle = () => { behind.hidden = !dirty && !busy; };
-  const menu = h("details", { ontoggle }, texts.mark(h("summary"), "export"), h("div", {}, plain("print", printSummary), behind,
-    exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
-      texts.mark(h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }), key))));
+  const menu = h("details", { ontoggle }, texts.mark(h("summary"), "export"), h("div", {}, plain("print", printSummary), plain("export_excel", () => $("#spreadsheet").click()),
+    texts.mark(h("b"), "export_others"), behind, exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
+      texts.mark(h("a", { href, download: href }), key))));
   $("header").prepend(h("div", { className: "live" }, h("a", { href: "/#/" }, "‹ ", texts.mark(h("span"), "all_runs")), status,
-    report && plain("save_bank", saveBank), menu));
+    report && plain("inspect_new", saveBank), menu));
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
 
   function show(key, action, label, values) {
@@ -88,6 +87,17 @@
 
   const photos = () => Number($(".tiles dd").textContent);
 
+  // waits for the end of a job, and tells its stages
+  async function finished(tell = () => {}) {
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      const { state, message, progress } = await call(api);
+      if (["waiting", "running"].includes(state)) tell(progress?.stage);
+      else if (message || state !== "finished") throw new Error(message || state);
+      else return;
+    }
+  }
+
   async function apply() {
     clearTimeout(later);
     if (busy) return;
@@ -97,19 +107,11 @@
     let stage = "";
     try {
       await call(`${api}/review`, { text: report.text() });
-      for (;;) {
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-        const { state, message, progress } = await call(api);
-        if (["waiting", "running"].includes(state)) {
-          if (progress && progress.stage !== stage && texts.known(`stage_${progress.stage}`)) {
-            stage = progress.stage;
-            show("applying_stage", null, "", { stage: { t: `stage_${stage}` } });
-          }
-          continue;
-        }
-        if (message || state !== "finished") throw new Error(message || state);
-        break;
-      }
+      await finished((now) => {
+        if (now === stage || !texts.known(`stage_${now}`)) return;
+        stage = now;
+        show("applying_stage", null, "", { stage: { t: `stage_${stage}` } });
+      });
       show("", () => location.reload(), "applied");
     } catch (error) {
       dirty = true;
@@ -131,11 +133,13 @@
       apply();
       return show("bank_waits");
     }
+    show("bank_started");
     try {
       await call(`${api}/bank`, { name: "" });
-      show("bank_started");
+      await finished();
+      location.href = "/#/banks";
     } catch (error) {
-      show("bank_failed", saveBank, "save_bank", { message: error.message });
+      show("bank_failed", saveBank, "inspect_new", { message: error.message });
     }
     return undefined;
   }
@@ -153,10 +157,11 @@
     const folder = $(".run b")?.textContent ?? run, rows = $$("#table tbody tr"), chart = $("#histogram").cloneNode(true);
     chart.removeAttribute("id");
     const lists = [["flagged", "print_flagged"], ["look", "print_look"]].map(([verdict, key]) => [t(key), rows.filter((row) => row.matches(`.${verdict}`))]);
+    const colours = $(".colours").cloneNode(true), signed = h("p", { className: "signed" }, t("print_signed"));
     const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run time")?.textContent ?? ""),
       $(".tiles").cloneNode(true), chart, h("p", {}, $("#effect").textContent),
       h("ul", {}, $$("#recurring article").map((group) => h("li", {}, $("h4 bdi", group).textContent, ": ", $(".facts", group).firstChild.textContent))),
-      lists.filter(([, list]) => list.length).map(([title, list]) => [h("h3", {}, `${title} (${list.length})`), h("ul", { className: "members" }, list.map(printed))]).flat());
+      lists.filter(([, list]) => list.length).map(([title, list]) => [h("h3", {}, `${title} (${list.length})`), h("ul", { className: "members" }, list.map(printed))]).flat(), colours, signed);
     page.classList.toggle("maps", true);
     $("#summary")?.remove();
     $("main").append(page);
@@ -171,10 +176,17 @@
 
   if (!report) return;
   $("#answer-count").after(texts.mark(h("p"), photos() <= MOST_PHOTOS ? "kept" : "kept_many"));
+  // the folder under the name that the inspection has in the list
+  call(api).then(({ name }) => $(".run").prepend(h("b", {}, h("bdi", {}, name)))).catch(() => null);
+  const next = h("p", { className: "next" }, texts.mark(h("span"), "enough"), plain("print", printSummary), plain("inspect_new", saveBank));
+  $("#progress").parentElement.after(next);
+  const showNext = () => { next.hidden = Object.keys(report.entries().photo).length < USUAL; };
+  showNext();
   const atStart = flat();
   known = new Map(atStart);
   await receive();
   report.keep(() => {
+    showNext();
     clearTimeout(timer);
     timer = setTimeout(send, PAUSE);
   });

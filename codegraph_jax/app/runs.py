@@ -17,8 +17,7 @@ from codegraph_jax.app.folders import place_of
 from codegraph_jax.app.jobs import UNDER_WAY
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
-from codegraph_jax.core.files import write_csv
-from codegraph_jax.core.names import printable, table_cell
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
@@ -202,16 +201,6 @@ class Runs:
         if not maps:
             raise RunError(f"the run {printable(run)!r} has no heat map")
         return self.file(run, maps[0])
-
-    def table(self, run: str, form: str) -> bytes:
-        """scores.csv in a form for Excel (`core.files.CSV_FORMS`)."""
-        rows = [
-            {name: table_cell(cell) if isinstance(cell, str) else int(cell) if isinstance(cell, bool) else cell
-             for name, cell in record.items()} for record in self.scores(run)
-        ]  # fmt: skip
-        with tempfile.TemporaryDirectory() as place:
-            write_csv(path := Path(place) / "scores.csv", rows, [*rows[0]] if rows else [], form)
-            return path.read_bytes()
 
     def masks(self, run: str) -> IO[bytes]:
         """A ZIP file of the masks of a run."""

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -142,10 +142,6 @@ def _add_files(app: FastAPI, service: Service) -> None:
     @app.get("/runs/{run}/masks.zip")
     def masks(run: str) -> Response:
         return StreamingResponse(runs.masks(run), media_type="application/zip", headers=_attached("masks.zip"))
-
-    @app.get("/runs/{run}/table.csv")
-    def table(run: str, form: Literal["excel", "excel_english"] = "excel_english") -> Response:
-        return Response(runs.table(run, form), media_type="text/csv", headers=_attached("scores.csv"))
 
     @app.get("/runs/{run}/{name:path}")
     def file(run: str, name: str) -> Response:

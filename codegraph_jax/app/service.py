@@ -21,6 +21,7 @@ from codegraph_jax.app.state import HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.targets import require_targets, shown
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
@@ -337,6 +338,14 @@ class Service:
         if not address:
             raise RunError(f"no running line has the name {printable(name)!r}")
         return address
+
+    def ledger_of_stopped(self, name: str) -> Path | None:
+        """The ledger of a line that does not run; None if it runs, or has none."""
+        job = self._last_jobs().get(f"{LINES}/{name}")
+        if not job or job["kind"] != LINE or job["state"] in UNDER_WAY:
+            return None
+        path = self.home / LINES / name / LEDGER
+        return path if path.is_file() else None
 
     def change_line(self, name: str, action: Literal["start", "stop"]) -> None:
         """Starts or stops a line."""

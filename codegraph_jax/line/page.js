@@ -3,7 +3,7 @@
   const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
   let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
   const pictures = new Map();
-  const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : name);  // without a name, its verdict
+  const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : texts.translated(name));  // without a name, its verdict
   const score = (value, digits = 3) => (value === null ? "–" : texts.number(value, digits));
 
   // the page may be below another address
@@ -70,16 +70,19 @@
       for (const [kind, image] of images) show(image, `/parts/${part.id}/${kind}`);
       stack.append(frame);
     }
-    const facts = [part.answer && t("you_said_in_list", { answer: t(part.answer) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
+    // an answer counts more than the verdict
+    const kind = { good: "passed", defective: "flagged" }[part.answer] ?? part.verdict;
+    const facts = [part.answer && t("verdict_in_list", { verdict: t(`verdict_${part.verdict}`) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
     const words = h("span", { className: "words" }, h("b", {}, `${part.id}: ${part.name}`),
-      h("span", { className: `verdict ${part.verdict}` }, t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
-    return h("li", {}, h("button", { className: part.verdict, "data-part": part.id, onclick: () => open(part) }, stack, words));
+      h("span", { className: `verdict ${kind}` }, part.answer ? t("you_said", { answer: t(part.answer) }) : t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
+    return h("li", {}, h("button", { className: kind, "data-part": part.id, onclick: () => open(part) }, stack, words));
   }
 
   function open(part) {
     opened = part;
     $("#large-title").textContent = `${part.id}: ${part.name}`;
     $("#large-photo").alt = t("photo_of_part", { number: String(part.id) });
+    $("#large figure").style.width = part.status === "failed" ? "" : `min(100%, ${60 * part.width / part.height}vh)`;
     for (const kind of ["photo", "heatmap"]) {
       const image = $(`#large-${kind}`);
       image.removeAttribute("src");
@@ -275,12 +278,18 @@
   }
 
   addEventListener("resize", () => { last = -1; });
+  // the app has a line's page at /lines/NAME/
+  function showTitle() {
+    const name = decodeURIComponent(/^\/lines\/([^/]+)/.exec(location.pathname)?.[1] ?? "");
+    document.title = $("h1").textContent = name ? t("line_named", { name }) : t("line_title");
+  }
+
   texts.onchange(() => {
-    document.title = t("line_title");
+    showTitle();
     if (opened && $("#large").open) open(opened);
     if (last >= 0) restart();
   });
-  document.title = t("line_title");
+  showTitle();
   setInterval(() => { if ($("#ask").hidden) tick(); }, 1000 * SECONDS);
   tick();
 })();

@@ -63,7 +63,7 @@ class Part:
         score, p_value, threshold, flagged: as in scores.json; None if the inspection failed.
         width, height: size of the photo in pixels.
         peak_position: position of the greatest score, as shares of width and height.
-        patterns: names of the bank's patterns found on the part.
+        patterns: names of the bank's patterns found on the part; "like PHOTO" if one was learned from a single photo.
         regions: flagged regions, as in regions.json.
         statistics: values for the monitors.
         seconds: time that the inspection took.
@@ -158,7 +158,10 @@ def scored_part(
         width=size[0],
         height=size[1],
         peak_position=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
-        patterns=tuple(pattern.name or pattern.verdict for pattern in patterns),
+        patterns=tuple(
+            f"like {pattern.name}" if pattern.source == "photo" else pattern.name or pattern.verdict
+            for pattern in patterns
+        ),
         regions=tuple(rows),
     )
 

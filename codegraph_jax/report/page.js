@@ -364,7 +364,10 @@
     Object.assign(slider, { min: low, max: high });
     slider.value = Math.min(set.threshold, high);
     maxDefective.value = set.maxDefective;
-    $("#undo").disabled = !set.undo.length;
+    const undone = set.undo.at(-1);
+    $("#undo").disabled = !undone;
+    $("#undo").title = undone ? images[undone.number].name : "";
+    texts.mark($("th[data-sort=rarity] button"), set.likely ? "probability_column" : "how_unusual");
     const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(indexOf(set.current));
     if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
     const none = set.current === null;
@@ -524,6 +527,7 @@
     };
     for (const button of $$("[data-answer]")) button.addEventListener("click", () => answerCard(button.dataset.answer));
     $("#undo").addEventListener("click", undo);
+    $("#look .canvas").addEventListener("click", () => openViewer(chosenSet().current));
     lookMap.addEventListener("change", paintCard);
     slider.addEventListener("input", () => decide((set) => ({ score: set.score, threshold: Number(slider.value) })));
     $("#use-answers").addEventListener("click", () => decide(() => null));
@@ -534,6 +538,37 @@
     });
   }
   setSelect?.addEventListener("change", paintCard);
+
+  // ---- the table for a spreadsheet: in the order, the language and with the decimals of the page ----
+
+  function tableText() {
+    const between = (1.5).toLocaleString(texts.locale).includes(",") ? ";" : ",";
+    // a text that begins like a formula is kept from being one
+    const cell = (value) => `"${String(value ?? "").replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
+    const columns = {
+      name_column: ({ name }) => name,
+      verdict_column: (_, number) => t(`verdict_${verdictOf(number)}`),
+      recurring_column: ({ pattern }, number) => $(".recurring bdi", rows.get(number))?.textContent || texts.say(pattern),
+      your_answer: (_, number) => answerOf(number).answer && t(answerOf(number).answer),
+      note_field: (_, number) => answerOf(number).note,
+      probability_column: (_, number) => rarityText(number),
+      score: (_, number) => score(scoreOf(number)),
+      largest_region: ({ largest }) => largest && sizeOf(largest),
+      ...(sets.length > 1 && { category: (_, number) => setOf(number).category }),
+      file: ({ path }) => path,
+    };
+    const lines = [Object.keys(columns).map((key) => t(key === "probability_column" && !sets[0].likely ? "how_unusual" : key)),
+      ...[...body.rows].map((row) => Number(row.dataset.number)).map((number) => Object.values(columns).map((of) => of(images[number], number)))];
+    return `\ufeff${lines.map((line) => line.map(cell).join(between)).join("\r\n")}\r\n`;
+  }
+
+  function save(text, type, download) {
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    h("a", { href: url, download }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  }
+
+  $("#spreadsheet").addEventListener("click", () => save(tableText(), "text/csv", "photos.csv"));
 
   // ---- the large view ----
 
@@ -591,7 +626,7 @@
       category: sets.length > 1 ? set.category : null,
       score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: score(set.threshold) }) : value,
       rescored: image.rescored && score(image.rescored),
-      how_unusual: rarityText(current),
+      [set.likely ? "probability_column" : "how_unusual"]: rarityText(current),
       label: image.label === null ? null : t(word(image.label)),
       recurring_column: texts.say(image.pattern),
       largest_region: image.largest && sizeOf(image.largest),
@@ -728,9 +763,7 @@
       form.reset();
     }
     $("#save-review").addEventListener("click", () => {
-      const url = URL.createObjectURL(new Blob([reviewText()], { type: "application/json" }));
-      h("a", { href: url, download: "review.json" }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      save(reviewText(), "application/json", "review.json");
       $("#review-done").textContent = t("saved_file");
     });
     $("#copy-review").addEventListener("click", () => {

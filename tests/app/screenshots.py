@@ -19,7 +19,6 @@ from codegraph_jax.data.synthetic import draw_set
 from tests.app.person import Person, served
 from tests.report.browser import Browser, find_browser
 from tests.report.screenshots import SETTLED
-from tests.support.waiting import wait_until
 
 ROOT = Path("/tmp/inspection")
 WEEKS = {"week 45": (8, 2), "week 46": (6, 2), "week 47": (4, 1)}
@@ -98,8 +97,8 @@ def apply_name(person: Person) -> None:
     person.browser.evaluate(NAME_GROUP)
     answer(person)
     person.click("Apply now")
-    person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
-    person.click("Applied. Show the new report")
+    person.until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click("Answers applied. Show the updated report")
     person.until("/answers are applied/.test(document.querySelector('.run').textContent)")
 
 
@@ -144,16 +143,16 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     browser.view(1100, 900, dark=dark)
     answer(person, 3)
     take(browser, target / "app-report.png")
-    person.until("/Show the new report/.test(document.querySelector('.live').textContent)", PATIENCE)
-    person.click("Save a reference bank")
-    wait_until(lambda: list((ROOT / "runs" / "banks").glob("*.safetensors")), PATIENCE)
+    person.until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click("Inspect new parts")
+    person.until("document.querySelector('.plainer')", PATIENCE)
     browser.visit(person.address)
     person.until("document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE)
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-runs.png")
 
     person.go("#/banks", ".plainer")
-    person.click("Start a line")
+    person.click("Inspect parts as they arrive")
     person.choose(ROOT / "photos" / "week 46")
     person.click("Watch this folder")
     person.until("document.querySelector('[data-line] a.button')", PATIENCE)

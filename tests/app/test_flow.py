@@ -125,7 +125,7 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         browser.evaluate("document.querySelector('[data-answer=good]').click()")
         person.until("/saved/.test(document.querySelector('.live output').textContent)")
         person.click("Apply now")
-        person.click("Applied. Show the new report")
+        person.click("Answers applied. Show the updated report")
         person.until("/Your answers are applied: 1 photo/.test(document.querySelector('.run').textContent)")
         person.click("‹ All inspections")
         person.until("document.querySelector('.runs .counts')")
@@ -149,18 +149,17 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
         person = Person(browser, address)
         begin(person, photos)
         await_report(person)
-        person.click("Save a reference bank")
-        wait_until(lambda: list(home.glob("banks/*.safetensors")), 120)
-        person.click("‹ All inspections")
-        person.until("document.querySelector('.runs') && !document.querySelector('progress')", 60)
-        person.click("Reference banks")
-        person.click("Inspect more photos")
+        person.click("Inspect new parts")
+        # the page of the banks opens when the bank is saved
+        person.until("document.querySelector('.plainer')", 120)
+        assert list(home.glob("banks/*.safetensors"))
+        person.click("Inspect a folder of photos")
         person.choose(photos)
         person.click("Start the inspection")
         await_report(person)
         person.click("‹ All inspections")
         person.click("Reference banks")
-        person.click("Start a line")
+        person.click("Inspect parts as they arrive")
         person.choose(photos)
         person.click("Watch this folder")
         person.until("document.querySelector('[data-line] a.button')", 60)
@@ -172,6 +171,9 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
         browser.visit(f"{address}#/lines")
         person.click("Stop")
         person.until("/Stopped/.test(document.querySelector('[data-line]').textContent)")
+        person.until("/[0-9] parts/.test(document.querySelector('[data-line] .counts')?.textContent)")
+        table = browser.evaluate("fetch(document.querySelector('[data-line] a[download]').href).then((a) => a.text())")
+        assert table.startswith("id,") and len(table.splitlines()) > 3, "what a stopped line has recorded"
         assert browser.problems == []
 
 

@@ -1,6 +1,8 @@
 import base64
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import time
@@ -220,7 +222,7 @@ def test_dots_of_the_graph_work_by_keyboard(browser, tmp_path):
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     opened(browser, tmp_path / "out" / "report.html")
     dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
-    browser.evaluate("document.querySelector('#recurring p a').focus()")
+    browser.evaluate("document.querySelector('#copy-command').focus()")
     steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
     for step, key, number in (*steps, ("ArrowUp", " ", dots[-1])):
         browser.press(step)
@@ -444,6 +446,38 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     assert review["thresholds"] == review["max_defective"] == {}
     command = text(browser, "#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
+    assert browser.problems == []
+
+
+SAVED_FILE = """(async () => {
+  let kept; const make = URL.createObjectURL;
+  URL.createObjectURL = (blob) => { kept = blob; return make.call(URL, blob); };
+  document.querySelector("#spreadsheet").click();
+  URL.createObjectURL = make;
+  return [...new Uint8Array(await kept.arrayBuffer())];
+})()"""
+
+
+def spreadsheet(browser: Browser) -> list[list[str]]:
+    data = bytes(browser.evaluate(SAVED_FILE))
+    assert data.startswith(b"\xef\xbb\xbf"), "from which a spreadsheet detects UTF-8"
+    return list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+
+
+def test_the_spreadsheet_says_what_the_page_says(browser, many, page):
+    opened(browser, many)
+    for _ in range(4):
+        click(browser, f"[data-answer={'defective' if asked(browser).startswith('bad') else 'good'}]")
+        settled(browser)
+    heading, *rows = spreadsheet(browser)
+    assert heading[:2] == ["name", "verdict"] and {"probability", "Your answer", "score", "file"} <= set(heading)
+    listed = browser.evaluate("[...document.querySelectorAll('#table tbody .name')].map((name) => name.textContent)")
+    assert [row[0] for row in rows] == listed, "in the order of the page"
+    answers = [row[heading.index("Your answer")] for row in rows]
+    assert len(answers) - answers.count("") == 4 and set(answers) <= {"", "good", "defective"}
+    opened(browser, page)
+    names = [row[0] for row in spreadsheet(browser)[1:]]
+    assert len(names) == len(NAMES) + 12 and "\"quoted\" & 'single'.png" in names
     assert browser.problems == []
 
 
