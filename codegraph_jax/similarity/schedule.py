@@ -1,6 +1,6 @@
 """Schedule of the ring (`codegraph_jax.similarity.ring`): the pairs of images that each device compares in a call."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,62 +15,6 @@ Shards = Int[np.ndarray, "d 2"]
 """Consecutive ranges (start, stop) of the images that each device holds."""
 
 
-@dataclass(frozen=True)
-class PairListing:
-    """Pairs (row, partner), ordered by row; memory grows with the rows and the sequences, not with the pairs.
-
-    `offsets` are the numbers of pairs before each row, and of all pairs; `begin` is the index of the first partner of
-    each row in the concatenated sequences of partners.
-    """
-
-    offsets: Int[np.ndarray, " bounds"]
-    begin: Int[np.ndarray, " rows"]
-    partners: Int[np.ndarray, " f"]
-
-    def __len__(self) -> int:
-        return int(self.offsets[-1])
-
-    def at(self, positions: Int[np.ndarray, " b"]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
-        """The pairs (row, partner) at some positions of the list."""
-        row = np.searchsorted(self.offsets, positions, side="right") - 1
-        return row, self.partners[self.begin[row] + positions - self.offsets[row]]
-
-
-def _list_pairs(
-    sequences: Sequence[Int[np.ndarray, " s"]], chosen: Int[np.ndarray, " rows"], start: Int[np.ndarray, " rows"]
-) -> PairListing:
-    """The pairs of every row with the partners in the sequence chosen for it, from position `start`."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    first = np.cumsum(lengths) - lengths
-    offsets = np.concatenate([[0], np.cumsum(lengths[chosen] - start)])
-    return PairListing(offsets, first[chosen] + start, np.concatenate(sequences))
-
-
-def pairs_within(n: int, references: Int[np.ndarray, " m"]) -> PairListing:
-    """Pairs i < j of n images, at least one of them a reference; `references` are in ascending order."""
-    rows = np.arange(n)
-    is_reference = np.isin(rows, references)
-    start = np.where(is_reference, rows + 1, np.searchsorted(references, rows, side="right"))
-    return _list_pairs([rows, references], np.where(is_reference, 0, 1), start)
-
-
-def pairs_between(
-    n: int, m: int, own: Int[np.ndarray, " a"], others: Int[np.ndarray, " b"], parity: int | None = None
-) -> PairListing:
-    """Pairs of n images with m other images, at least one of them a reference.
-
-    `own` and `others` are the references among both, in ascending order; with a parity, only pairs (i, j) with that i +
-    j mod 2 are listed.
-    """
-    rows, all_others = np.arange(n), np.arange(m)
-    kind = np.where(np.isin(rows, own), 0, 1)
-    sequences = [all_others, others]
-    if parity is not None:
-        sequences = [s[s % 2 == odd] for s in sequences for odd in (0, 1)]
-        kind = 2 * kind + (rows + parity) % 2
-    return _list_pairs(sequences, kind, np.zeros(n, int))
-
-
 def split(n: int, parts: int) -> Int[np.ndarray, " ends"]:
     """Bounds of `parts` contiguous shards of n images; their sizes differ by at most one."""
     return np.arange(parts + 1) * n // parts
@@ -78,17 +22,25 @@ def split(n: int, parts: int) -> Int[np.ndarray, " ends"]:
 
 def pairs_of_shards(
     own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None = None
-) -> PairListing:
+) -> Int[np.ndarray, "2 b"]:
     """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
-    Shards are ranges (start, stop); the pairs contain indices in their shards. For the parity see `pairs_between`.
+    Shards are ranges (start, stop); the pairs contain indices in their shards. With a parity, only pairs (i, j) with
+    that i + j mod 2 are listed.
     """
-    (n, own_references), (m, other_references) = (
-        (stop - start, references[(start <= references) & (references < stop)] - start) for start, stop in (own, other)
-    )
-    if own == other:
-        return pairs_within(n, own_references)
-    return pairs_between(n, m, own_references, other_references, parity)
+    rows, partners = np.arange(*own), np.arange(*other)
+    serves = np.isin(rows, references)
+    found = []
+    # references with all images, other images with references: this takes no more memory than the pairs
+    for some, others in ((rows[serves], partners), (rows[~serves], partners[np.isin(partners, references)])):
+        first, second = np.meshgrid(some - own[0], others - other[0], indexing="ij")
+        pairs = np.stack([first.ravel(), second.ravel()]).astype(np.int32)
+        if own == other:
+            pairs = pairs[:, pairs[0] < pairs[1]]
+        elif parity is not None:
+            pairs = pairs[:, pairs.sum(axis=0) % 2 == parity]
+        found.append(pairs)
+    return np.concatenate(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -129,15 +81,16 @@ def ring_steps(
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in turn(mine, theirs)]
-    longest = [max(len(listing) for listing in listings) for listings in steps]
+    longest = [max(listing.shape[1] for listing in listings) for listings in steps]
     size = whole_batches(pairs, batch) if same_size else _call_size(longest, batch, pairs)
     for step, (listings, length) in enumerate(zip(steps, longest)):
         # a step without pairs still moves the shards
         for start in range(0, max(length, 1), size):
             own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
             for d, listing in enumerate(listings):
-                count = max(0, min(size, len(listing) - start))
-                own[d, :count], remote[d, :count] = listing.at(np.arange(start, start + count))
+                some = listing[:, start : start + size]
+                count = some.shape[1]
+                own[d, :count], remote[d, :count] = some
                 valid[d, :count] = True
             yield RingStep(step, own, remote, valid)
 
@@ -147,7 +100,7 @@ def turn(mine: Shards, theirs: Shards) -> range:
     return range(len(mine) // 2 + 1 if np.array_equal(mine, theirs) else len(mine))
 
 
-def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> PairListing:
+def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> Int[np.ndarray, "2 b"]:
     """The pairs that device d computes in a step, as indices in its own shard and in the remote shard."""
     v = (d + step) % len(mine)
     # device v has the same two shards in this step: each device takes every second pair

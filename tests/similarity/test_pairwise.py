@@ -9,7 +9,6 @@ from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
 from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.schedule import pairs_within
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 from tests.support import reference
 
@@ -107,14 +106,6 @@ def test_references_select_columns():
     tokens = draw(6)
     chosen = np.array([1, 4])
     np.testing.assert_array_equal(table(tokens, references=chosen), table(tokens)[:, :, chosen])
-
-
-def test_the_schedule_computes_each_needed_pair_once():
-    listing = pairs_within(6, np.array([1, 4]))
-    first, second = listing.at(np.arange(len(listing)))
-    seen = set(zip(first.tolist(), second.tolist()))
-    assert len(seen) == len(listing) == 9
-    assert all(i < j and {i, j} & {1, 4} for i, j in seen)
 
 
 def keys(n):
