@@ -15,7 +15,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import Config, DrawConfig
-from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
@@ -33,6 +32,7 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import choose_references
+from studies.link_ratios import STATISTICS
 
 RECURRING = "recurring"
 """Prefix of the kinds of defect that are recurring groups."""
@@ -65,7 +65,7 @@ class StudyConfig:
     """The other settings of the drawn sets."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice("f_test", "weighted", "endurance"))
+    statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice(*STATISTICS))
     """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
     """Further numbers of references, which are chosen as by `similarity.references`."""
@@ -131,7 +131,7 @@ def _results(
             excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
         yield "oracle", detector.score(dataclasses.replace(comparison, excluded=excluded), off)
     for statistic in config.statistics:
-        constants = MethodConstants(statistic=statistic)
+        constants = STATISTICS[statistic]
         result = detector.score(comparison, constants=constants)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
@@ -140,7 +140,7 @@ def _results(
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)
         for statistic in config.statistics:
-            constants = MethodConstants(statistic=statistic)
+            constants = STATISTICS[statistic]
             yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), constants=constants)
 
 

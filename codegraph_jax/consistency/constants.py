@@ -3,7 +3,9 @@
 They are not settings; studies and tests that vary them pass their own `MethodConstants`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -11,8 +13,8 @@ class MethodConstants:
     """Constants of links, graph and communities.
 
     Attributes:
-        statistic: statistic that ranks links: `f_test`, the burnout test [ours: exact, needs no tail index];
-            `endurance`, the ratio d(k) / d(omega) [paper, arXiv:2510.10456]; or `weighted`, its weighted form [ours].
+        find: function that finds links instead of the burnout test [ours: exact, needs no tail index], such as by the
+            paper's ratio d(k) / d(omega) (studies/link_ratios.py).
         level: largest p-value of a burnout that gives links [ours: it only limits the links; communities are tested].
         significance: probability of a community in a set without recurring patterns [ours: the usual 1 %]; greater if
             images are similar to each other.
@@ -22,20 +24,18 @@ class MethodConstants:
             images outside its group is not anomalous].
         smallest_window: least number of references in a window [ours: half of fewer has too few spacings].
         coverage: share of the images that the selected links must touch [paper, by name; value ours].
-        links_kept: links per image that the ratio statistics keep [ours: memory].
         resolution: least resolution of the constant Potts model: mean number of links between two members [paper, by
             name; value ours].
         permutations: number of shuffled graphs in the test of communities [ours: p-values in steps of 1 in 200].
     """
 
-    statistic: str = "f_test"
+    find: Callable[..., Any] | None = None
     level: float = 1e-4
     significance: float = 0.01
     windows: tuple[float, ...] = (0.25, 0.5, 0.95)
     standout: float = 0.95
     smallest_window: int = 8
     coverage: float = 0.95
-    links_kept: int = 4000
     resolution: float = 0.5
     permutations: int = 199
 

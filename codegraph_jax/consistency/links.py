@@ -87,17 +87,17 @@ def find_links(
     references: Int[np.ndarray, " m"],
     constants: MethodConstants = CONSTANTS,
 ) -> Links:
-    """All candidate links, the most suspicious first; arguments as for `pattern_tests`.
+    """Links of patches with a p-value below `constants.level`, the most suspicious first.
 
-    The F test gives links of patches with a p-value below `constants.level`; the ratios have no level.
+    Arguments as for `pattern_tests`; `constants.find` replaces the test.
     """
     table = as_distances(distances)
     windows = window_sizes(int(table.usable().sum(axis=1).min()), constants.windows)
     if not windows:
         return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    if constants.statistic == "f_test":
-        return _burnout_links(table, references, windows, constants)
-    return _ratio_links(table, references, windows[len(windows) // 2], constants)
+    find = constants.find or _burnout_links
+    found: Links = find(table, references, windows, constants)
+    return found
 
 
 def select_by_coverage(links: Links, images: int, coverage: float = CONSTANTS.coverage) -> Links:
@@ -146,28 +146,3 @@ def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
     """Ratios of spacings whose p-value is the level, for k = 1 ... window // 2, reduced by `SLACK`."""
     middle = window // 2
     return SLACK * scipy.special.fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
-
-
-def _ratio_links(
-    distances: Distances, references: Int[np.ndarray, " m"], window: int, constants: MethodConstants
-) -> Links:
-    """The endurance ratio d(k) / d(omega) in the middle window [paper], or its weighted form [ours]."""
-    ends = distances.smallest([window - 1])[:, 0]
-    typical = float(np.median(finite_values(ends)))
-
-    def links_of(i: int, columns: Float[np.ndarray, "p m"]) -> Links:
-        order = np.argsort(columns, axis=1, kind="stable")[:, : window - 1]
-        near = np.maximum(np.take_along_axis(columns, order, axis=1), SMALLEST_DISTANCE)
-        end = np.maximum(ends[i], SMALLEST_DISTANCE)[:, None]
-        value = near / end
-        if constants.statistic == "weighted":
-            value *= np.sqrt(typical / end)
-        # neither patches that are not inspected nor patches with fewer references than the window
-        value[~((ends[i] >= 0) & np.isfinite(ends[i]))] = np.inf
-        best = np.argsort(value, axis=None, kind="stable")[: constants.links_kept]
-        best = best[np.isfinite(value.ravel()[best])]
-        patch, rank = np.divmod(best, window - 1)
-        return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])
-
-    everything = np.ones(distances.shape[::2], bool)
-    return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))

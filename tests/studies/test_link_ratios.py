@@ -1,0 +1,14 @@
+import numpy as np
+import pytest
+
+from codegraph_jax.consistency.links import find_links
+from studies.link_ratios import STATISTICS
+from tests.consistency import planted
+
+
+@pytest.mark.parametrize("statistic", ["weighted", "endurance"])
+def test_the_ratio_statistics_rank_planted_links_first(statistic):
+    tokens = planted.draw()
+    _, distances = planted.table(tokens)
+    links = find_links(distances[0], np.arange(len(tokens)), STATISTICS[statistic]).take(slice(0, 200))
+    assert ((links.image < 10) & (links.target < 10)).mean() > 0.9
