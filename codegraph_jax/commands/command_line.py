@@ -71,15 +71,6 @@ SHORT = {
 OUT, OUT_HELP = "out", "directory of the results (runs/NAME)"
 """Short flag for --workdir."""
 
-PRINCIPAL = {
-    "threshold": (RULE,),
-    "backbone": ("backbone.name",),
-    "bank": ("bank.path", "bank.save"),
-    "data": ("data.root",),
-    "watch": ("watch.root",),
-}
-"""The setting that receives a value given to its group."""
-
 EXCLUSIVE = ("false-alarms", "threshold")
 """Flags that set the threshold; only one of them can be given."""
 
@@ -211,17 +202,12 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
 
 
 def _path(path: str, settings: Mapping[str, Setting]) -> str:
-    """The setting of `--config.PATH`; for a group, its principal setting."""
+    """The setting of `--config.PATH`."""
     if path in settings:
         return path
-    members = [known for known in settings if known.startswith(f"{path}.")]
-    if not members:
-        raise UserError(f"--config.{path}: no such setting; {_nearest(path, settings)}")
-    principal = next((known for known in PRINCIPAL.get(path, ()) if known in settings), None)
-    if principal is None:
-        names = ", ".join(f"--config.{member}" for member in members)
-        raise UserError(f"--config.{path}: is a group of settings; set one of {names}")
-    return principal
+    if members := [f"--config.{known}" for known in settings if known.startswith(f"{path}.")]:
+        raise UserError(f"--config.{path}: is a group of settings; set one of {', '.join(members)}")
+    raise UserError(f"--config.{path}: no such setting; {_nearest(path, settings)}")
 
 
 def _nearest(name: str, settings: Mapping[str, Setting]) -> str:

@@ -46,9 +46,7 @@ def test_false_alarms_have_words(word, rate):
     assert read(["/photos", "--false-alarms", word]).threshold.chosen == ("rate", rate)
 
 
-@pytest.mark.parametrize(
-    "flag", ["--threshold=0.45", "--config.threshold=score:0.45", "--config.threshold.rule=score:0.45"]
-)
+@pytest.mark.parametrize("flag", ["--threshold=0.45", "--config.threshold.rule=score:0.45"])
 def test_a_threshold_is_set_by_all_its_names(flag):
     assert read(["/photos", flag]).threshold.chosen == ("score", 0.45)
 
