@@ -408,7 +408,7 @@ class DetectionResult:
             placement=Placement(
                 Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
             ),
-            consistency=Consistency.from_json(about["consistency"], arrays["pattern_ids"]),
+            consistency=Consistency.from_json(about["consistency"], pattern_ids=arrays["pattern_ids"]),
             value_range=ValueRange.from_json(value_range) if value_range else None,
             products=products if len(products) else None,
             scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.core.json_fields import JsonFields
+from codegraph_jax.core.json_fields import JsonFields, not_in_json
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -95,14 +95,14 @@ class PatternMatch(JsonFields):
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(JsonFields):
     """Recurring patterns, photos of the same part, and views among n images.
 
     Attributes:
         groups: groups of images with a recurring pattern, the strongest first.
         duplicates: groups of photos of the same part.
         views: groups of images of the same view (pose or mould) without a common defect.
-        graph: the image graph; nodes are image indices, edges have `weight` and `links`.
+        graph: the image graph (`networkx.Graph`); nodes are image indices, edges have `weight` and `links`.
         pattern_ids: number, of a group or match, of the pattern on each patch; 0: none [n, h, w].
         spacing_law: fit of the spacing law, on which the links rest; None if it was not measured.
         matches: known patterns of this product.
@@ -113,8 +113,10 @@ class Consistency:
     groups: tuple[Group, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
-    graph: "nx.Graph" = field(default_factory=empty_graph)
-    pattern_ids: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
+    graph: Any = field(default_factory=empty_graph, metadata=not_in_json())
+    pattern_ids: Int[np.ndarray, "n h w"] = field(
+        default_factory=lambda: np.zeros((0, 0, 0), np.int16), metadata=not_in_json()
+    )
     spacing_law: SpacingLaw | None = None
     matches: tuple[PatternMatch, ...] = ()
     others: tuple[Pattern, ...] = ()
@@ -163,36 +165,16 @@ class Consistency:
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without `pattern_ids`; `from_json` reads them."""
-        return {
-            "groups": [group.as_json() for group in self.groups],
-            "matches": [match.as_json() for match in self.matches],
-            "others": [pattern.as_json() for pattern in self.others],
-            "product": self.product.as_json() if self.product else None,
-            "duplicates": self.duplicates,
-            "views": self.views,
-            "nodes": list(self.graph.nodes),
-            "edges": list(self.graph.edges(data=True)),
-            "spacing_law": self.spacing_law.as_json() if self.spacing_law else None,
-        }
+        return super().as_json() | {"nodes": list(self.graph.nodes), "edges": list(self.graph.edges(data=True))}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], pattern_ids: Int[np.ndarray, "n h w"]) -> "Consistency":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        graph, law, product = empty_graph(), values["spacing_law"], values["product"]
-        graph.add_nodes_from(values["nodes"])
-        for first, second, data in values["edges"]:
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Consistency":
+        """Reads the values of `as_json`, with `pattern_ids`; malformed ones raise KeyError, TypeError or ValueError."""
+        graph, rest = empty_graph(), dict(values)
+        graph.add_nodes_from(rest.pop("nodes"))
+        for first, second, data in rest.pop("edges"):
             graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
-        return cls(
-            groups=tuple(map(Group.from_json, values["groups"])),
-            duplicates=tuple(tuple(group) for group in values["duplicates"]),
-            views=tuple(tuple(group) for group in values["views"]),
-            graph=graph,
-            pattern_ids=pattern_ids,
-            spacing_law=SpacingLaw.from_json(law) if law else None,
-            matches=tuple(map(PatternMatch.from_json, values["matches"])),
-            others=tuple(map(Pattern.from_json, values["others"])),
-            product=Product.from_json(product) if product else None,
-        )
+        return super().from_json(rest, graph=graph, **others)
 
     @property
     def group_count(self) -> int:
