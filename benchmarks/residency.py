@@ -16,12 +16,12 @@ from jaxtyping import Float
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
+from benchmarks.transfers import Transfers, counting
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.timing import Timing
-from codegraph_jax.core.transfers import Transfers, counting
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed.devices import DeviceMesh

@@ -8,9 +8,6 @@ import errno
 import math
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Protocol
 
 import numpy as np
@@ -24,25 +21,12 @@ CPU_THREADS = 4
 """Threads for NumPy's sort and partition, which release the GIL; more threads only compete for memory bandwidth."""
 
 COPIED_BYTES = 2**27
-"""Bytes of a table or of features that a stage copies at once."""
-
-
-_copied: ContextVar[int] = ContextVar("copied", default=COPIED_BYTES)
-
-
-@contextmanager
-def copying(size: int) -> Iterator[None]:
-    """Within the context, stages copy at most `size` bytes at once instead of `COPIED_BYTES`; results are the same."""
-    token = _copied.set(size)
-    try:
-        yield
-    finally:
-        _copied.reset(token)
+"""Bytes of a table or of features that a stage copies at once; results do not depend on it."""
 
 
 def at_once(size: int) -> int:
     """Number of images of `size` bytes that a stage copies at once; at least one."""
-    return max(1, _copied.get() // size)
+    return max(1, COPIED_BYTES // size)
 
 
 class Allocate(Protocol):

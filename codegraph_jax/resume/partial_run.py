@@ -1,7 +1,8 @@
 """Saves the features and distances of a category while it is being compared."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 from codegraph_jax.resume.budget import Budget
-from codegraph_jax.similarity.stores import LayerTable
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +88,15 @@ class PartialRun:
         keys: Sequence[bytes],
         references: Int[np.ndarray, " m"],
         radius: int,
-        table: LayerTable,
+        table: Iterable[Float[np.ndarray, "n m p"]],
+        shape: tuple[int, ...],
     ) -> None:
         """Saves the distances of one layer if the budget allows it; arguments as for `find_table`."""
-        if self._budget.allows("table", table.nbytes):
+        if self._budget.allows("table", math.prod(shape) * np.dtype(np.float32).itemsize):
             with self._budget.spend("table"):
                 # one file per degree, since writing copies the content of a file in memory
                 for degree, part in enumerate(table):
-                    about = _about(_identity(keys, references, radius), layer, degree, len(table))
+                    about = _about(_identity(keys, references, radius), layer, degree, shape[0])
                     write_tensors(self._file(layer, degree), {"distances": part}, about)
 
     def _file(self, layer: int, degree: int) -> Path:

@@ -5,7 +5,6 @@ The table is split into blocks of images, on the host or on devices; each block 
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -168,8 +167,7 @@ class Distances:
         if len(parts) == 1:
             return [parts[0]()]
         with ThreadPoolExecutor(len(parts)) as pool:
-            # transfers are counted in the caller's context
-            return [part.result() for part in [pool.submit(copy_context().run, part) for part in parts]]
+            return list(pool.map(lambda part: part(), parts))
 
 
 def distances_of(comparison: Comparison) -> Distances:

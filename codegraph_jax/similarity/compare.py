@@ -98,6 +98,6 @@ def _on_host(
             if valid is not None:
                 mark_invalid(table, valid)
             if store:
-                store.keep(number, table)
+                store.keep(number, table, table.shape)
         tables.append(table)
     return HostTables(tables, features.layers, features.counts, references, options)

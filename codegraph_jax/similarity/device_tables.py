@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.sizes import padded
-from codegraph_jax.core.transfers import filled, to_device, to_host, wait
+from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer, filled_up, rows_on
 from codegraph_jax.similarity.host_tables import HostTables
@@ -65,29 +65,6 @@ class RowShard(NamedTuple):
     def images(self) -> int:
         """Number of images."""
         return self.stop - self.start
-
-
-class _HostView:
-    """A table on devices as a `stores.LayerTable`, which copies one degree at a time to the host."""
-
-    def __init__(self, table: Table, row_shards: Sequence[RowShard], references: int):
-        self._table, self._row_shards, self._references = table, row_shards, references
-
-    @property
-    def nbytes(self) -> int:
-        degrees, _, _, patches = self._table[0].shape
-        images = sum(row_shard.images for row_shard in self._row_shards)
-        return int(degrees * images * self._references * patches * self._table[0].dtype.itemsize)
-
-    def __len__(self) -> int:
-        return len(self._table[0])
-
-    def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]:
-        for degree in range(len(self)):
-            parts = [
-                to_host(part[degree])[: row_shard.images] for part, row_shard in zip(self._table, self._row_shards)
-            ]
-            yield np.concatenate(parts)[:, : self._references]
 
 
 class DeviceTables:
@@ -136,7 +113,7 @@ class DeviceTables:
             else:
                 table = self._compute(number, progress)
                 if store:
-                    store.keep(number, _HostView(table, self._row_shards, len(references)))
+                    store.keep(number, self._degrees(table), (len(options.degrees), *self.shape))
             scores.append(list(map(table_scores, table, k_there, used)))
             total = list(map(add, total, table))
             if kept is None or number < kept:
@@ -212,6 +189,11 @@ class DeviceTables:
         table = rows.shards()
         return table if self._valid is None else list(map(mark_invalid, table, self._valid))
 
+    def _degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
+        """A table on the host, one degree after the other."""
+        for degree in range(len(table[0])):
+            yield self._to_host([part[degree : degree + 1] for part in table])[0][:, : self.shape[1]]
+
     @property
     def _part(self) -> tuple[int, int, int, int]:
         """Shape of the part of a table on one device."""
@@ -272,7 +254,7 @@ class DeviceTables:
                 table[d], finished = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
                 done.append(finished)
             for finished in waiting:
-                wait(finished)
+                jax.block_until_ready(finished)
             waiting = done
         return table
 
@@ -335,7 +317,7 @@ class _RowBuffer:
         places = np.stack([first - start, to[0], remote, to[1]], axis=1)
         there = self._mesh.put_shards(list(places.astype(np.int32)))
         self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
-        return partial(wait, done)
+        return partial(jax.block_until_ready, done)
 
     def shards(self) -> list[Float[Array, "r s t p"]]:
         """The part of each device; the buffer must not be used afterwards."""

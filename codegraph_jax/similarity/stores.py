@@ -1,6 +1,6 @@
 """Stores of finished tables of distances, and the forms in which tables are passed on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -9,18 +9,6 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.features.stores import FeatureStore
-
-
-class LayerTable(Protocol):
-    """Distances of one layer, one degree after the other, each [n, m, p] on the host."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all degrees in bytes."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]: ...
 
 
 class ResumeStore(FeatureStore, Protocol):
@@ -36,9 +24,15 @@ class ResumeStore(FeatureStore, Protocol):
         """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
     def keep_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, table: LayerTable
+        self,
+        layer: int,
+        keys: Sequence[bytes],
+        references: Int[np.ndarray, " m"],
+        radius: int,
+        table: Iterable[Float[np.ndarray, "n m p"]],
+        shape: tuple[int, ...],
     ) -> None:
-        """Stores the distances of a layer."""
+        """Stores the distances of a layer, one degree after the other; `shape` is that of the table [r, n, m, p]."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +49,9 @@ class StoredLayers:
         """The distances of a layer; None if they are not stored."""
         return self.store.find_table(layer, self.keys, self.references, self.radius, self.allocate)
 
-    def keep(self, layer: int, table: LayerTable) -> None:
-        """Stores the distances of a layer."""
-        self.store.keep_table(layer, self.keys, self.references, self.radius, table)
+    def keep(self, layer: int, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]) -> None:
+        """Stores the distances of a layer, see `ResumeStore.keep_table`."""
+        self.store.keep_table(layer, self.keys, self.references, self.radius, table, shape)
 
 
 class DeviceMean(NamedTuple):

@@ -12,7 +12,7 @@ from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, Feat
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern_patches import pattern_tests
-from codegraph_jax.core.arrays import copying
+from codegraph_jax.core import arrays
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
@@ -246,11 +246,11 @@ def test_the_file_names_no_path(saved):
     assert str(path.parent).encode() not in content
 
 
-def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring, detector, images):
+def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(monkeypatch, recurring, detector, images):
     want = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
     assert want.bank.references.tests
-    with copying(1):
-        got = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
+    monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
+    got = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.transfers import counting
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
-from codegraph_jax.core.transfers import counting
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores

@@ -8,7 +8,7 @@ from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.pattern_patches import members_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.arrays import copying
+from codegraph_jax.core import arrays
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
@@ -48,7 +48,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
 
 
 @pytest.mark.parametrize("images", [1, 5])
-def test_how_many_images_are_copied_at_once_changes_nothing(images):
+def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images):
     tokens = planted.draw()
 
     def flagged_and_left():
@@ -57,8 +57,8 @@ def test_how_many_images_are_copied_at_once_changes_nothing(images):
 
     want = flagged_and_left()
     assert want[0].any()
-    with copying(images * planted.compare(tokens).tables[0][0, 0].nbytes):
-        again = flagged_and_left()
+    monkeypatch.setattr(arrays, "COPIED_BYTES", images * planted.compare(tokens).tables[0][0, 0].nbytes)
+    again = flagged_and_left()
     for got, expected in zip(again, want):
         np.testing.assert_array_equal(got, expected)
 
@@ -145,16 +145,16 @@ def test_duplicates_take_memory_for_images_and_references_only():
     assert peak < 600 * 600 * 8 / 4
 
 
-def test_flagging_copies_no_great_part_of_the_distances():
+def test_flagging_copies_no_great_part_of_the_distances(monkeypatch):
     # at N = 5,000 with 256 references they take 1.2 GiB
     distances = np.random.default_rng(0).random((1200, 30, 100), np.float32) + 0.5
     references = np.arange(30) * 40
     distances[:500, :13, :40] *= 0.1
     distances[:500, 13:, :40] += 1.0
+    monkeypatch.setattr(arrays, "COPIED_BYTES", distances.nbytes // 10)
     tracemalloc.start()
     try:
-        with copying(distances.nbytes // 10):
-            flagged = shown_patches(distances, references, [list(range(500))], 5)
+        flagged = shown_patches(distances, references, [list(range(500))], 5)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
