@@ -224,7 +224,7 @@ class Service:
     def save_bank(self, run: str, wanted: Named) -> dict[str, str]:
         """Saves a reference bank of a run; returns its file name."""
         self._require_idle(run)
-        name = f"{file_stem(wanted.name.strip() or run)}.safetensors"
+        name = f"{_without_spaces(wanted.name.strip() or run)}.safetensors"
         (self.home / BANKS).mkdir(exist_ok=True)
         self._repeat(run, "bank", f"--save-bank={self.home / BANKS / name}")
         return {"bank": name}
@@ -254,7 +254,7 @@ class Service:
 
     def _new_run(self, stem: str, suffix: str = "") -> str:
         """Makes the directory of a new run and returns its name; the list shows the name of the photos' folder."""
-        title, plain = printable(stem), file_stem(printable(stem))
+        title, plain = printable(stem), _without_spaces(printable(stem))
         run = self.runs.free_name(plain + suffix, {*self._last_jobs(), BANKS, LINES, UPLOADS})
         (self.home / run).mkdir()
         self.state.name(run, title + run.removeprefix(plain))
@@ -381,6 +381,11 @@ def _estimated(words: Sequence[str]) -> Any:
         return json.loads(_child("codegraph_jax.app.estimate", *words).stdout.splitlines()[-1])
     except (ValueError, IndexError):
         return {}
+
+
+def _without_spaces(name: str) -> str:
+    """A file name for a name that a person reads."""
+    return file_stem("_".join(name.split()))
 
 
 def more_flags(text: str) -> list[str]:
