@@ -66,7 +66,7 @@ class Pattern(JsonFields):
         signature: appearance.
         product: product on which it was found.
         members: number of images of the last batch that show it.
-        images: number of images of the last batch.
+        images: number of images of the last batch; 0: there was none.
         source: `group`, or `photo` if it comes from a single answered photo (`consistency.marks`).
     """
 

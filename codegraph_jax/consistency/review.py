@@ -7,7 +7,7 @@ content of the photos, so they do not depend on file names.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +85,8 @@ class Review:
     """Verdicts on patterns, and answers to photos by their digests.
 
     Signatures cannot be used without the weights and settings behind the features (`backbones.feature_identity`).
-    Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category.
+    Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category. `batch`
+    identifies the photos that were reviewed (`core.report_archive.photos_identity`); empty: unknown.
     """
 
     feature_identity: Mapping[str, Any]
@@ -93,6 +94,7 @@ class Review:
     photos: Mapping[str, PhotoReview] = field(default_factory=dict)
     thresholds: Mapping[str, ManualThreshold] = field(default_factory=dict)
     max_defective: Mapping[str, float] = field(default_factory=dict)
+    batch: str = ""
 
     def save(self, path: str) -> None:
         """Writes the review as JSON.
@@ -111,6 +113,7 @@ class Review:
             "photos": [photo.as_json() for photo in self.photos.values()],
             "thresholds": {category: given.as_json() for category, given in self.thresholds.items()},
             "max_defective": dict(self.max_defective),
+            "batch": self.batch,
         }
 
     @classmethod
@@ -139,10 +142,17 @@ class Review:
                 {photo.key: photo for photo in photos},
                 {name: ManualThreshold.from_json(given) for name, given in values.get("thresholds", {}).items()},
                 max_defective,
+                str(values.get("batch", "")),
             )
         except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}"
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
+
+    def for_batch(self, batch: str) -> "Review":
+        """The review for a run on a batch; on its own one, the counts of the patterns are of no previous batch."""
+        if batch != self.batch:
+            return self
+        return replace(self, patterns=tuple(replace(pattern, members=0, images=0) for pattern in self.patterns))
 
     def check(self, feature_identity: Mapping[str, Any], path: str = "review") -> None:
         """Checks that the signatures belong to the features of a run.

@@ -727,6 +727,7 @@
       photos: [...others, ...photos],
       thresholds: merged(review.thresholds, decisions()),
       max_defective: merged(review.max_defective, shares()),
+      batch: review.batch,
     };
     return `${JSON.stringify(value, null, 2)}\n`;
   }

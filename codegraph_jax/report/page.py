@@ -119,7 +119,7 @@ def write_page(
         for number, (record, picture) in enumerate(zip(records, pictures))
     ]
     sections = _sections(outcomes, recurrences)
-    draft = review_draft(outcomes, recurrences, review) if reviewable else None
+    draft = review_draft(outcomes, recurrences, review, manifest.get("photos", "")) if reviewable else None
     data = {
         "images": [_image_data(row, outcomes) for row in rows],
         "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
@@ -278,8 +278,7 @@ def _frequency(pattern: RecurringPattern) -> Text:
     """Number of photos in this and the previous batch, and significance."""
     counts = {"members": len(pattern.members), "photos": len(pattern.outcome.samples)}
     frequency = text("of_n_photos", **counts)
-    if pattern.match:
-        last = pattern.match.pattern
+    if last := pattern.previous:
         frequency = text("of_n_photos_before", **counts, members_before=last.members, photos_before=last.images)
     if pattern.group is None:
         return text("group_recognised", frequency=frequency)

@@ -48,6 +48,11 @@ class RecurringPattern:
         return self.match.pattern.verdict if self.match else "undecided"
 
     @property
+    def previous(self) -> Pattern | None:
+        """The pattern with the counts of the previous batch; None if there was none."""
+        return self.match.pattern if self.match and self.match.pattern.images else None
+
+    @property
     def name(self) -> str:
         """The name given by a person; may be empty."""
         if self.group:
@@ -107,11 +112,12 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _previous_batch(match: PatternMatch | None) -> str:
-    return f", previous batch {match.pattern.members} of {match.pattern.images}" if match else ""
+    last = match.pattern if match else None
+    return f", previous batch {last.members} of {last.images}" if last and last.images else ""
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], applied: Review | None = None
+    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
@@ -119,6 +125,7 @@ def review_draft(
         outcomes: all categories.
         found: see `recurrences`.
         applied: the review that the run has applied.
+        batch: digest of the photos (`Review.batch`).
     """
     earlier = applied.as_json() if applied else {"photos": [], "thresholds": {}, "max_defective": {}}
     # the run has added marks to photos with answers
@@ -144,6 +151,7 @@ def review_draft(
         "photos": list(photos.values()),
         "thresholds": earlier["thresholds"],
         "max_defective": earlier["max_defective"],
+        "batch": batch,
     }
 
 
@@ -195,7 +203,7 @@ def graph_file(outcome: Outcome) -> Path:
 def _entry(recurrence: RecurringPattern, pictures: Mapping[int, Picture]) -> dict[str, Any]:
     """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, group = recurrence.outcome.samples, recurrence.group
-    last = recurrence.match.pattern if recurrence.match else None
+    last = recurrence.previous
     return {
         "id": recurrence.number,
         "name": recurrence.name,

@@ -96,12 +96,11 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": now(), "command": command_line()}
+        about = {"date": now(), "command": command_line(), "photos": photos}
         if "page" in config.report.files:
             reviewable = isinstance(config, Config)
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, reviewable, review)
     run = about | {
-        "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }

@@ -18,7 +18,7 @@ from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
-from codegraph_jax.core.report_archive import keep_earlier, photos_identity
+from codegraph_jax.core.report_archive import keep_earlier
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
@@ -134,7 +134,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
     config, review = inputs.config, inputs.review
     with written_to(workdir):
         drawn = drawn_by(config.data, workdir)
-        photos = photos_identity(((s.name, s.path) for one in inputs.all_samples.values() for s in one), not drawn)
+        photos = inputs.batch(workdir)
         if line := keep_earlier(workdir, photos, drawn):
             print(line)
         write_results(

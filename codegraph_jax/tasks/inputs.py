@@ -11,6 +11,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi
@@ -20,7 +21,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
-from codegraph_jax.tasks.sets import read_added, read_categories, require_one_product
+from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Inputs:
     def all_samples(self) -> dict[str, list[Sample]]:
         """Photos of each set, then those that are added to it."""
         return {category: [*samples, *self.added[category]] for category, samples in self.categories.items()}
+
+    def batch(self, workdir: Path) -> str:
+        """A digest of the photos, by which a run on the same ones is recognised."""
+        drawn = drawn_by(self.config.data, workdir)
+        return photos_identity(((s.name, s.path) for one in self.all_samples.values() for s in one), not drawn)
 
 
 def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
@@ -79,6 +85,8 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         require_one_product(config, categories)
         added = {category: read_added(config.data, category) for category in categories}
     inputs = Inputs(config, detector, categories, added, skipped, review, roi)
+    if review:
+        inputs = replace(inputs, review=review.for_batch(inputs.batch(workdir)))
     if first:
         for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
             print(line, flush=True)
