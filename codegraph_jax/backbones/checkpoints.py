@@ -16,7 +16,6 @@ from safetensors import safe_open
 
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
-from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
 from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset, Source
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
@@ -270,6 +269,8 @@ def open_package(source: PackageSource) -> Checkpoint:
         UnreachableError: the package is not installed.
         WeightsError: the sha256 of the file differs from the expected one, or the file cannot be read.
     """
+    from codegraph_jax.backbones.onnx_reader import read_onnx
+
     path = _package_file(source)
     if path is None:
         reason = f"{source.requirement} is not installed"
@@ -280,7 +281,7 @@ def open_package(source: PackageSource) -> Checkpoint:
             f"{path}: sha256 is {found}, expected {source.sha256}; "
             + install_command([source.requirement], "--no-deps --force-reinstall")
         )
-    tensors = name_onnx_tensors(read_onnx(path))
+    tensors = name_onnx_tensors(*read_onnx(path))
     readers: dict[str, Callable[[], np.ndarray]] = {
         name: partial(np.asarray, tensor) for name, tensor in tensors.items()
     }
@@ -294,25 +295,25 @@ def _package_file(source: PackageSource) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
+def name_onnx_tensors(tensors: dict[str, np.ndarray], nodes: list[Any]) -> dict[str, np.ndarray]:
     """Restores the names of the anonymous constants in an exported DINOv2.
 
     The exporter transposes the weights of Linear layers and drops their names. The name of a weight follows from the
     MatMul that reads it, as the next Add has the bias with its name. The positions are two constants, of shapes
     (1, 1, c) for the class token and (1, p, c) for the patches.
     """
-    tensors = dict(graph.tensors)
+    tensors = dict(tensors)
     readers_of: dict[str, list[Any]] = {}
-    for node in graph.nodes:
-        for name in node.inputs:
+    for node in nodes:
+        for name in node.input:
             readers_of.setdefault(name, []).append(node)
-    for node in graph.nodes:
-        weight = node.inputs[1] if node.op == "MatMul" and len(node.inputs) == 2 else ""
-        if weight not in tensors or len(node.outputs) != 1:
+    for node in nodes:
+        weight = node.input[1] if node.op_type == "MatMul" and len(node.input) == 2 else ""
+        if weight not in tensors or len(node.output) != 1:
             continue
-        for add in readers_of.get(node.outputs[0], []):
-            biases = [name for name in add.inputs if name in tensors and name.endswith(".bias")]
-            if add.op == "Add" and len(biases) == 1:
+        for add in readers_of.get(node.output[0], []):
+            biases = [name for name in add.input if name in tensors and name.endswith(".bias")]
+            if add.op_type == "Add" and len(biases) == 1:
                 named = biases[0].removesuffix("bias") + "weight"
                 if named in tensors:
                     raise WeightsError(f"two weights belong to the bias {biases[0]!r}")

@@ -1,181 +1,65 @@
-"""Reads the tensors of an ONNX file without the onnx package and without running it.
+"""Reads the tensors of an ONNX file with protobuf, without the onnx package and without running the model."""
 
-Only the initialisers of the graph and the inputs and outputs of its nodes are read from the protobuf (onnx.proto3, IR
-version 7). Every length is checked against the file size before anything is allocated.
-"""
-
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-import ml_dtypes
 import numpy as np
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from codegraph_jax.backbones.errors import WeightsError
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-DTYPES = {1: np.dtype("<f4"), 7: np.dtype("<i8"), 10: np.dtype("<f2"), 11: np.dtype("<f8"), 16: ml_dtypes.bfloat16}
-MAX_DIMENSIONS = 8
+# name, number, whether there are several, and type of the fields of onnx.proto3 that are read; the others are skipped
+MESSAGES = {
+    "Model": [("graph", 7, False, "Graph")],
+    "Graph": [("node", 1, True, "Node"), ("initializer", 5, True, "Tensor")],
+    "Node": [("input", 1, True, "STRING"), ("output", 2, True, "STRING"), ("op_type", 4, False, "STRING")],
+    "Tensor": [
+        ("dims", 1, True, "INT64"),
+        ("data_type", 2, False, "INT32"),
+        ("name", 8, False, "STRING"),
+        ("raw_data", 9, False, "BYTES"),
+    ],
+}
+FLOAT32 = 1
+"""The only supported type of an initialiser, as a number of onnx.proto3."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """One operation: its type, and the names of its inputs and outputs."""
-
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Initialisers by name, and nodes in the order of the file."""
-
-    tensors: dict[str, np.ndarray]
-    nodes: list[Node]
-
-
-def read_onnx(path: str | Path) -> Graph:
-    """Reads the graph of an ONNX file.
+def read_onnx(path: str | Path) -> tuple[dict[str, np.ndarray], list[Any]]:
+    """The initialisers of an ONNX file by name; and its nodes, with `op_type`, `input` and `output`.
 
     Raises:
-        WeightsError: the file is truncated or malformed, or a tensor has external data or another type.
+        WeightsError: the file is malformed, or an initialiser is not float32 or has its data elsewhere.
     """
-    data = memoryview(Path(path).read_bytes())
     try:
-        return parse_onnx(data)
-    except WeightsError as error:
+        graph = _model_class().FromString(Path(path).read_bytes()).graph
+        return {tensor.name: _values(tensor) for tensor in graph.initializer}, list(graph.node)
+    except (DecodeError, ValueError) as error:
         raise WeightsError(f"{path}: {error}; the file is damaged or not an ONNX model; download it again") from None
 
 
-def parse_onnx(data: memoryview) -> Graph:
-    """The graph of an ONNX file in memory; tensors are views of `data`."""
-    graphs = [value for number, value in _fields(data) if number == 7 and isinstance(value, memoryview)]
-    if len(graphs) != 1:
-        raise WeightsError(f"expected one graph, found {len(graphs)}")
-    tensors: dict[str, np.ndarray] = {}
-    nodes = []
-    for number, value in _fields(graphs[0]):
-        if number == 1:
-            nodes.append(_node(_message(value)))
-        elif number == 5:
-            name, tensor = _tensor(_message(value))
-            if name in tensors:
-                raise WeightsError(f"initialiser {name!r} occurs twice")
-            tensors[name] = tensor
-    return Graph(tensors, nodes)
+def _values(tensor: Any) -> np.ndarray:
+    if tensor.data_type != FLOAT32:
+        raise ValueError(f"initialiser {tensor.name!r} has element type {tensor.data_type}, which is not supported")
+    return np.frombuffer(tensor.raw_data, "<f4").reshape(tuple(tensor.dims))
 
 
-def _node(data: memoryview) -> Node:
-    op, inputs, outputs = "", [], []
-    for number, value in _fields(data):
-        if number == 1:
-            inputs.append(_text(value))
-        elif number == 2:
-            outputs.append(_text(value))
-        elif number == 4:
-            op = _text(value)
-    return Node(op, tuple(inputs), tuple(outputs))
-
-
-def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
-    """The name and the values of an initialiser."""
-    name, kind = "", 0
-    raw: memoryview | None = None
-    dims: list[int] = []
-    floats: list[memoryview] = []
-    for number, value in _fields(data):
-        if number == 1:
-            # packed, as usual in proto3, or one field per dimension
-            dims.extend(_varints(value) if isinstance(value, memoryview) else [value])
-        elif number == 2:
-            kind = _number(value)
-        elif number == 4:
-            floats.append(_message(value))
-        elif number == 8:
-            name = _text(value)
-        elif number == 9:
-            raw = _message(value)
-        elif number == 13 or (number == 14 and value != 0):
-            raise WeightsError("a tensor has its data in another file")
-    return name, _values(name, kind, dims, raw, floats)
-
-
-def _values(name: str, kind: int, dims: list[int], raw: memoryview | None, floats: list[memoryview]) -> np.ndarray:
-    if kind not in DTYPES:
-        raise WeightsError(f"initialiser {name!r} has element type {kind}, which is not supported")
-    if raw is None:
-        if kind != 1:
-            raise WeightsError(f"initialiser {name!r} has no raw data")
-        raw = memoryview(b"".join(floats))
-    if len(dims) > MAX_DIMENSIONS:
-        raise WeightsError(f"initialiser {name!r} has {len(dims)} dimensions")
-    dtype = np.dtype(DTYPES[kind])
-    if math.prod(dims) * dtype.itemsize != len(raw):
-        raise WeightsError(f"initialiser {name!r} of shape {tuple(dims)} has {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(dims)
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
-    """(field number, value) of each field of a protobuf message: an int for varints, bytes for all other types."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if number == 0:
-            raise WeightsError(f"field number 0 at byte {at}")
-        if wire == VARINT:
-            value, at = _varint(data, at)
-            yield number, value
-            continue
-        if wire == BYTES:
-            size, at = _varint(data, at)
-        elif wire in (FIXED64, FIXED32):
-            size = 8 if wire == FIXED64 else 4
-        else:
-            raise WeightsError(f"wire type {wire} at byte {at}")
-        if size > len(data) - at:
-            raise WeightsError(f"a field of {size} bytes where {len(data) - at} are left")
-        yield number, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise WeightsError("ends within a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise WeightsError("a number of more than ten bytes")
-
-
-def _varints(data: memoryview) -> list[int]:
-    values, at = [], 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        values.append(value)
-    return values
-
-
-def _message(value: "int | memoryview") -> memoryview:
-    if not isinstance(value, memoryview):
-        raise WeightsError("a number where bytes were expected")
-    return value
-
-
-def _number(value: "int | memoryview") -> int:
-    if isinstance(value, memoryview):
-        raise WeightsError("bytes where a number was expected")
-    return value
-
-
-def _text(value: "int | memoryview") -> str:
-    try:
-        return bytes(_message(value)).decode()
-    except UnicodeDecodeError:
-        raise WeightsError("a name that is not UTF-8") from None
+@cache
+def _model_class() -> Any:
+    """The class of the protobuf message `Model` of `MESSAGES`."""
+    file = FileDescriptorProto(name="onnx_initialisers.proto", package="onnx", syntax="proto3")
+    for message, fields in MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for name, number, several, kind in fields:
+            field = described.field.add(name=name, number=number)
+            field.label = field.LABEL_REPEATED if several else field.LABEL_OPTIONAL
+            if kind in MESSAGES:
+                field.type, field.type_name = field.TYPE_MESSAGE, f".onnx.{kind}"
+            else:
+                field.type = getattr(field, f"TYPE_{kind}")
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("onnx.Model"))

@@ -20,7 +20,8 @@ from codegraph_jax.core.installing import extra, install_command
 MIN_PYTHON = (3, 11)
 NEEDED = (
     "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
-    "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
+    "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "protobuf", "huggingface_hub",
+    "filelock", "psutil",
 )  # fmt: skip
 """Packages that every command needs."""
 LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("line"))
