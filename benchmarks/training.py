@@ -13,7 +13,7 @@ import optax
 from codegraph_jax.core.timing import Timing, interleaved
 from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data.feeding import Feeder
-from contrastive_jax.network.resnet import build_network, forward_flops
+from contrastive_jax.network.resnet import BLOCKS, build_network
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, put_on_mesh, run_mesh
 from contrastive_jax.views.augment import augment_batch
@@ -88,6 +88,28 @@ def measure(
         else:
             found.append(Work(name, timing, views, "views"))
     return found
+
+
+def forward_flops(config: ModelConfig, image_size: int) -> int:
+    """Floating point operations (two per multiply-add) of the convolutions and the head for one image."""
+    width, side, operations = config.width, image_size, 0
+    if config.stem == "cifar":
+        operations += side * side * 9 * 3 * width
+    else:
+        side = -(-side // 2)
+        operations += side * side * 49 * 3 * width
+        side = -(-side // 2)
+    channels = width
+    for stage, blocks in enumerate(BLOCKS):
+        out = width * 2**stage
+        for block in range(blocks):
+            if stage > 0 and block == 0:
+                side = -(-side // 2)
+            operations += side * side * 9 * out * (channels + out)
+            if channels != out:
+                operations += side * side * channels * out
+            channels = out
+    return 2 * (operations + channels * (channels + config.head_dim))
 
 
 def _drawn(config: OeclConfig, seed: int) -> np.ndarray:

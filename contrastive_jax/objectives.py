@@ -60,10 +60,6 @@ class Objective:
         optional = {"oe_norm": exposed, "contrastive": contrastive, "alpha": exposed and contrastive}
         return ("loss", "normal_norm", *(name for name, used in optional.items() if used))
 
-    def instances(self, normal_rotations: int, oe_rotations: int) -> int:
-        """Instances, of two views each, per normal image of a step, given the numbers of rotations of `self_oecl`."""
-        return {"": 1, "images": 2, "rotated": normal_rotations + oe_rotations}[self.exposure]
-
 
 _baseline = partial(Objective, "images")
 

@@ -21,11 +21,10 @@ from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
-from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
+from contrastive_jax.network.resnet import ContrastiveResNet, build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
@@ -44,8 +43,6 @@ SHARED_SECONDS = 60
 NORMS, CURVES = "norms.png", "learning_curve.png"
 PICTURES = (NORMS, CURVES)
 """Pictures that a run writes, which are not photos to be scored."""
-PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
-"""Dense bf16 operations per second of an accelerator by its data sheet, by a part of the device kind."""
 
 
 class TrainingDivergedError(UserError):
@@ -209,7 +206,7 @@ def train_network(
                 checkpoints.save(state, {"config": dataclasses.asdict(config)})
     finally:
         log.close()
-    return state, history.speed(mesh)
+    return state, history.speed()
 
 
 class _History:
@@ -251,28 +248,14 @@ class _History:
         if not all(bool(x) for x in jax.tree.leaves(finite)):
             self._diverged(epoch, int(state.step), "a parameter is not finite")
 
-    def speed(self, mesh: Mesh) -> dict[str, Any]:
-        """Normal images and operations per second in the median epoch."""
+    def speed(self) -> dict[str, Any]:
+        """Seconds of the median epoch, and normal images per second in it."""
         if len(self._seconds) < 2:
             return {}
         # the first epoch includes the compilation
         seconds = float(np.median(self._seconds[1:]))
-        model = self._config.model
-        objective = OBJECTIVES[self._config.train.mode]
-        instances = objective.instances(len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations))
-        passes = self._steps * self._config.train.batch_size * 2 * instances
-        # the backward pass costs twice the forward pass
-        flops = 3 * passes * forward_flops(model, self._config.data.image_size) / seconds
-        share = _peak_share(flops, mesh)
-        return {
-            "speed": {
-                "seconds_per_epoch": seconds,
-                "normal_images_per_s": self._steps * self._config.train.batch_size / seconds,
-                "views_per_s": passes / seconds,
-                "tflops": flops / 1e12,
-                "share_of_bf16_peak": share,
-            }
-        }
+        images = self._steps * self._config.train.batch_size
+        return {"speed": {"seconds_per_epoch": seconds, "normal_images_per_s": images / seconds}}
 
     def _diverged(self, epoch: int, step: int, what: str) -> None:
         good = self._checkpoints.newest()
@@ -339,10 +322,3 @@ def _test(
         **sets,
         "clean_score_means": _means(groups),
     }
-
-
-def _peak_share(flops_per_second: float, mesh: Mesh) -> float | None:
-    """Share of the devices' bf16 peak; None if the device is not listed."""
-    kind = mesh.devices.flat[0].device_kind
-    peak = next((peak for name, peak in PEAK_BF16.items() if name in kind), None)
-    return flops_per_second / (peak * mesh.size) if peak else None

@@ -120,28 +120,6 @@ def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) 
     )
 
 
-def forward_flops(config: ModelConfig, image_size: int) -> int:
-    """Floating point operations (two per multiply-add) of the convolutions and the head for one image."""
-    width, side, operations = config.width, image_size, 0
-    if config.stem == "cifar":
-        operations += side * side * 9 * 3 * width
-    else:
-        side = -(-side // 2)
-        operations += side * side * 49 * 3 * width
-        side = -(-side // 2)
-    channels = width
-    for stage, blocks in enumerate(BLOCKS):
-        out = width * 2**stage
-        for block in range(blocks):
-            if stage > 0 and block == 0:
-                side = -(-side // 2)
-            operations += side * side * 9 * out * (channels + out)
-            if channels != out:
-                operations += side * side * channels * out
-            channels = out
-    return 2 * (operations + channels * (channels + config.head_dim))
-
-
 def _dense(fan_in: int, width: int, dtype: jnp.dtype, precision: jax.lax.Precision, name: str) -> nn.Dense:
     biases = bias_init(fan_in)
     return nn.Dense(width, dtype=dtype, precision=precision, kernel_init=kernel_init, bias_init=biases, name=name)

@@ -9,12 +9,12 @@ from benchmarks import benchmark as task
 from benchmarks import exact, kernel
 from benchmarks.settings import PARTS, BenchmarkConfig
 from benchmarks.sizes import Sizes
+from benchmarks.training import forward_flops
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig, DevicesConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig
-from contrastive_jax.network.resnet import forward_flops
 from tests.support import reference
 
 CONFIG = BenchmarkConfig(repeats=1, backbones=("dinov2-small",), parallel=DevicesConfig(devices=1))
@@ -63,6 +63,12 @@ def test_single_parts_are_judged_by_both_kinds_of_banks(measured):
     for record in parts:
         assert 0 < record["median_ms"] <= record["p99_ms"] and record["rate"] > 0
         assert min(record["decode_ms"], record["backbone_ms"], record["bank_ms"]) > 0
+
+
+def test_operations_of_the_published_networks():
+    """ResNet-18 is 0.56 G multiply-adds at 32 px with the CIFAR stem, and 1.81 G at 224 px with the ImageNet stem."""
+    assert forward_flops(ModelConfig(), 32) == pytest.approx(2 * 0.5557e9, rel=1e-3)
+    assert forward_flops(ModelConfig(stem="imagenet"), 224) == pytest.approx(2 * 1.814e9, rel=2e-3)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 
 from contrastive_jax.config import ModelConfig, TrainConfig
 from contrastive_jax.network.convolution import Conv
-from contrastive_jax.network.resnet import build_network, forward_flops
+from contrastive_jax.network.resnet import build_network
 from contrastive_jax.training.state import build_optimizer, initial_state
 from tests.contrastive.meshes import GOLDEN, nested
 
@@ -47,12 +47,6 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_the_rest():
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
     difference = np.abs(np.asarray(outputs["head"]) - arrays["head_train"])
     assert 0 < difference.max() < 0.15 * np.abs(arrays["head_train"]).max()
-
-
-def test_operations_of_the_published_networks():
-    """ResNet-18 is 0.56 G multiply-adds at 32 px with the CIFAR stem, and 1.81 G at 224 px with the ImageNet stem."""
-    assert forward_flops(ModelConfig(), 32) == pytest.approx(2 * 0.5557e9, rel=1e-3)
-    assert forward_flops(ModelConfig(stem="imagenet"), 224) == pytest.approx(2 * 1.814e9, rel=2e-3)
 
 
 def test_initial_parameters_follow_from_the_seed():
