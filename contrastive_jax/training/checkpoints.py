@@ -22,7 +22,7 @@ KEPT = 2
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, unreadable, or belongs to another network."""
+    """A checkpoint is missing or unreadable, or belongs to another network."""
 
 
 class Checkpoints:
@@ -82,17 +82,13 @@ class Checkpoints:
         """The newest readable state, with the sharding of `like`; None if there is no checkpoint.
 
         Raises:
-            CheckpointError: a checkpoint is of another network, or no checkpoint can be read.
+            CheckpointError: there are checkpoints, but none can be read or has the arrays of `like`.
         """
         import orbax.checkpoint as ocp
 
         template = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
-
-        def read(step: int) -> TrainState:
-            self._require_same_shapes(step, like)
-            return self._manager.restore(step, args=ocp.args.Composite(state=template))["state"]
-
-        state: TrainState | None = self._newest_readable(read)
+        wanted = ocp.args.Composite(state=template)
+        state: TrainState | None = self._newest_readable(lambda step: self._manager.restore(step, args=wanted)["state"])
         if state is None and (steps := self._manager.all_steps()):
             raise CheckpointError(
                 f"{self.directory}: none of the checkpoints {sorted(steps)} can be read; start a new workdir"
@@ -104,8 +100,6 @@ class Checkpoints:
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return read(step)
-            except CheckpointError:
-                raise
             except Exception as error:  # storage libraries raise errors of their own
                 reason = " ".join(str(error).split())[:200]
                 logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
@@ -114,30 +108,3 @@ class Checkpoints:
     def close(self) -> None:
         """Stops the threads of Orbax."""
         self._manager.close()
-
-    def _require_same_shapes(self, step: int, like: TrainState) -> None:
-        """Checks that a checkpoint has the names and shapes of the arrays of `like`."""
-        try:
-            stored = self._manager.item_metadata(step)["state"]
-            stored = _shapes(stored.tree if hasattr(stored, "tree") else stored)
-        except Exception:  # the checkpoint is unreadable, which `restore` reports
-            return
-        wanted = _shapes(like)
-        if not stored or stored == wanted:
-            return
-        differing = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
-        first = differing[0]
-        raise CheckpointError(
-            f"{self.directory}: step {step} is of another network: {len(differing)} arrays differ, first {first}: "
-            f"stored {stored.get(first, 'absent')}, expected {wanted.get(first, 'absent')}"
-        )
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of every array by its path in a tree of dataclasses, tuples, lists and dicts."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
-    return {
-        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): tuple(leaf.shape)
-        for path, leaf in leaves
-        if getattr(leaf, "shape", None) is not None
-    }
