@@ -42,8 +42,6 @@ DECODED_PER_DIRECTORY = 5
 """Number of files of a directory that are decoded to decide whether it holds masks."""
 MIN_PAIRED_SHARE = 0.9
 """A directory may hold masks if this share of its files has the stems of photos elsewhere."""
-MOST_STEPS = 50
-"""Upper limit of iterations for the threshold; a few are enough."""
 MIN_TWO_VALUE_SHARE = 0.98
 """Share of a mask's pixels that are near its darkest or brightest value; photos are far below."""
 
@@ -57,8 +55,8 @@ def load_mask(
     """Reads a mask as True where anomalous, and resizes it.
 
     Values above 0 are anomalous, so masks may use 0 and 255, 0 and 1, or one value per kind of defect. In JPEG files,
-    whose compression blurs edges, a threshold between dark and bright values is used. If all visible pixels have one
-    colour, the opaque pixels are anomalous. EXIF orientation is applied as for photos.
+    whose compression blurs edges, values above the middle of the least and the greatest are. If all visible pixels have
+    one colour, the opaque pixels are anomalous. EXIF orientation is applied as for photos.
 
     Args:
         source: a file, a directory of mask files whose union is used, or an array [h, w].
@@ -252,20 +250,7 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
     image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
     values = _values(image)
     blurred = image.info.get("format") in ("JPEG", "MPO")
-    return values > (_midway(values) if blurred else 0)
-
-
-def _midway(values: np.ndarray) -> float:
-    """The threshold halfway between the means of the dark and of the bright pixels (Ridler and Calvard, 1978)."""
-    threshold = float(values.mean())
-    for _ in range(MOST_STEPS):
-        dark, bright = values[values <= threshold], values[values > threshold]
-        if not len(bright):
-            break
-        threshold, former = (float(dark.mean()) + float(bright.mean())) / 2, threshold
-        if abs(threshold - former) < 1e-3:
-            break
-    return threshold
+    return values > ((float(values.min()) + float(values.max())) / 2 if blurred else 0)
 
 
 def _values(image: Image.Image) -> Real[np.ndarray, "h w"]:
