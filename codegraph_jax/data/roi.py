@@ -251,18 +251,6 @@ def excluded_share(placement: Placement) -> float:
     return 1 - float(inspected.sum()) / max(1, int(covered.sum()))
 
 
-def darkest(place: str) -> int:
-    """The least grey value of the mask `config.data.roi`, or of the first mask of a directory; 0 for polygons."""
-    path = Path(place)
-    file = min(mask_index(place).values(), default="") if path.is_dir() else place
-    if not file or path.suffix.lower() == ".json":
-        return 0
-    try:
-        return int(load_image(file).convert("L").getextrema()[0])  # type: ignore[arg-type]
-    except UnreadableImageError:
-        return 0
-
-
 def _keys(name: str) -> list[str]:
     """Keys under which a photo may be listed: its path, with and without leading directories."""
     parts = stem(name).split("/")

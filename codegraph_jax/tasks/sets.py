@@ -12,7 +12,7 @@ from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import darkest, excluded_share
+from codegraph_jax.data.roi import excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import DrawnSet, draw_set, drawn_files, write_set
@@ -79,12 +79,8 @@ def print_excluded(category: str, roi: str, placement: Placement) -> None:
     """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes none."""
     if share := excluded_share(placement):
         print(f"{printable(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
-        return
-    lightest_black = darkest(roi)
-    logger.warning(
-        "%s: %s has no black area, so the whole photo is inspected%s",
-        category, roi, f"; its darkest value is {lightest_black}, and only 0 is excluded" if lightest_black else "",
-    )  # fmt: skip
+    else:
+        logger.warning("%s: %s has no black area, so the whole photo is inspected; only 0 is excluded", category, roi)
 
 
 def warn_skipped(category: str, images: int, skipped: Sequence[tuple[int, str]]) -> None:
