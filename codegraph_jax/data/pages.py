@@ -40,14 +40,6 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sam
         category, len(several), total, pages, total - len(several),
         "" if pages == "largest" else ", largest the largest page",
     )  # fmt: skip
-    small = [i for i, own in enumerate(sizes) if own and own[chosen[i]] != own[_largest(own)]]
-    if small:
-        width, height = sizes[small[0]][0]
-        logger.warning(
-            "%s: in %d of these files another page is larger than the first, which may be a thumbnail (%dx%d pixels in "
-            "%r); --config.data.pages=largest inspects the largest",
-            category, len(small), width, height, samples[small[0]].name,
-        )  # fmt: skip
     return [
         replace(sample, path=f"{sample.path}#{page + 1}" if page else sample.path, further=max(0, len(own) - 1))
         for sample, own, page in zip(samples, sizes, chosen)
