@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from jaxtyping import Bool
@@ -17,6 +17,8 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.formats import formats_of, lacking_package
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange, have_data
+
+T = TypeVar("T")
 
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -148,25 +150,39 @@ def full_size(image: Image.Image) -> tuple[int, int]:
 
 def size_of(source: Source) -> tuple[int, int] | None:
     """Width and height of an upright image from the file header; None if it cannot be read."""
-    try:
-        if isinstance(source, np.ndarray):
-            return source.shape[1], source.shape[0]
-        if isinstance(source, Image.Image):
-            return source.size
-        if isinstance(source, StoredImage):
+    if isinstance(source, np.ndarray):
+        return (source.shape[1], source.shape[0]) if source.ndim > 1 else None
+    if isinstance(source, Image.Image):
+        return source.size
+    if isinstance(source, StoredImage):
+        try:
             return load_image(source).size
-        file, page = page_of(os.fspath(source))
-        if not stat.S_ISREG(Path(file).stat().st_mode):
+        except UnreadableImageError:
             return None
+    return from_header(source, _upright_size, None)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an undecoded image after its orientation is applied."""
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # some versions of Pillow return the upright size; the tags have the stored size
+        width, height = (int(image.tag_v2[tag]) for tag in (_WIDTH, _HEIGHT))
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def from_header(path: str | os.PathLike[str], read: Callable[[Image.Image], T], default: T) -> T:
+    """The result of `read` for an undecoded image file, or a page of it; `default` if that fails."""
+    try:
+        file, page = page_of(os.fspath(path))
+        # a pipe or a device would block or never end
+        if not Path(file).is_file():
+            return default
         with Image.open(file, formats=formats_of(file)) as image:
             image.seek(page - 1)
-            width, height = image.size
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                # some versions of Pillow return the upright size; the tags have the stored size
-                width, height = (int(image.tag_v2[tag]) for tag in (_WIDTH, _HEIGHT))
-            return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+            return read(image)
     except Exception:  # decoding will report the problem
-        return None
+        return default
 
 
 def decode(path: str) -> Image.Image:

@@ -1,19 +1,19 @@
 """Measures the value range of a set, and finds photos with pixels that have no data."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from PIL import Image
 
-from codegraph_jax.data.formats import formats_of
 from codegraph_jax.data.images import (
     Source,
     UnreadableImageError,
     declared_no_data,
     decode,
     deep_samples,
+    from_header,
     is_deep,
     page_of,
 )
@@ -43,7 +43,7 @@ def measured_range(sources: Sequence[Source], workers: int) -> ValueRange | None
 def _summary_of(source: Source) -> Summary | None:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not _check_header(path, is_deep):
+        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not from_header(path, is_deep, False):
             return None
         try:
             source = decode(path)
@@ -58,23 +58,9 @@ def _summary_of(source: Source) -> Summary | None:
 def may_lack_data(source: Source) -> bool:
     """Whether a photo may have pixels without data, by its header: floats, 32-bit integers, or a no-data value."""
     if isinstance(source, str | os.PathLike):
-        return _check_header(os.fspath(source), _may_have_gaps)
+        return from_header(source, _may_have_gaps, False)
     return isinstance(source, Image.Image) and _may_have_gaps(source)
 
 
 def _may_have_gaps(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or "has_data" in image.info or bool(declared_no_data(image))
-
-
-def _check_header(path: str, condition: Callable[[Image.Image], bool]) -> bool:
-    """The result of `condition` for an undecoded image file; False if it cannot be opened."""
-    file, page = page_of(path)
-    try:
-        # a pipe or a device would block or never end
-        if not Path(file).is_file():
-            return False
-        with Image.open(file, formats=formats_of(file)) as image:
-            image.seek(page - 1)
-            return condition(image)
-    except Exception:  # decoding will report the problem
-        return False

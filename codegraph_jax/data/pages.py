@@ -9,8 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.formats import formats_of
-from codegraph_jax.data.images import pages_in
+from codegraph_jax.data.images import from_header, pages_in
 from codegraph_jax.data.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -70,19 +69,20 @@ def _largest(sizes: Sequence[Size]) -> int:
 
 def _page_sizes(sample: Sample) -> list[Size]:
     """(width, height) of each page of a file; empty if it cannot be opened, which decoding will report."""
-    try:
-        # a pipe or a device would block or never end
-        if sample.read or not Path(sample.path).is_file():
-            return []
-        with Image.open(sample.path, formats=formats_of(sample.path)) as image:
-            sizes = [image.size]
-            count = pages_in(image)
-            # all frames of an animation have its size
-            if count > 1 and image.format not in ("TIFF", "MPO", "HEIF"):
-                return sizes * count
-            for page in range(1, count):
-                image.seek(page)
-                sizes.append(image.size)
-            return sizes
-    except Exception:  # decoding will report the problem
+    # the path of a single page is no file
+    if sample.read or not Path(sample.path).is_file():
         return []
+    return from_header(sample.path, _sizes_in, [])
+
+
+def _sizes_in(image: Image.Image) -> list[Size]:
+    """(width, height) of each page of an open file."""
+    sizes = [image.size]
+    count = pages_in(image)
+    # all frames of an animation have its size
+    if count > 1 and image.format not in ("TIFF", "MPO", "HEIF"):
+        return sizes * count
+    for page in range(1, count):
+        image.seek(page)
+        sizes.append(image.size)
+    return sizes
