@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
@@ -21,7 +20,7 @@ from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
-from codegraph_jax.data.value_range import ValueRange, given_range
+from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
@@ -204,7 +203,7 @@ class OECL:
         if not (listed := listed_images(images)):
             raise ProtocolError("there are no images; give at least one")
         value_range = given_range(self.config.data.range)
-        return np.stack([square(_picture(image, value_range), size) for image in listed])
+        return np.stack([square(load_image(image, value_range), size) for image in listed])
 
 
 def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
@@ -225,11 +224,3 @@ def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
             raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
         group[name] = value
     return read_oecl_config(groups)
-
-
-def _picture(image: Any, value_range: ValueRange | None) -> Image.Image:
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-            raise ProtocolError(f"an image must be uint8 [h, w, 3] or [h, w], not {image.dtype} {list(image.shape)}")
-        return Image.fromarray(image).convert("RGB")
-    return load_image(image, value_range)

@@ -19,7 +19,6 @@ from contrastive_jax.data.protocols import (
     balanced_subset,
     drawn_classes,
     few_shot,
-    find_class,
     ood_test_set,
     rows_of_classes,
     target_in_test,
@@ -60,22 +59,6 @@ def read_source(
     if source == "patterns":
         return draw_patterns(split, size, choose)
     return load_image_set(source, split, size, choose, least_side, value_range)
-
-
-def class_names(config: OeclConfig) -> list[str]:
-    """The classes of the training set that `data.target` can name; no image is decoded.
-
-    Raises:
-        CatalogError: the source cannot be read.
-        ProtocolError: a class of `data.classes` is missing.
-    """
-    data = config.data
-
-    def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
-        return np.zeros(0, int)
-
-    names = read_source(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
-    return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)
 
 
 def read_run_data(config: OeclConfig) -> RunData:

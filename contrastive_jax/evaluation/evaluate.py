@@ -85,8 +85,8 @@ def _shard_scores(
     size, augmentation = config.data.image_size, config.augment
 
     def head(view: Float[Array, "b s s 3"]) -> Float[Array, "b d"]:
-        outputs: Any = network.apply(variables, view, train=False)
-        return outputs["head"]
+        features: Any = network.apply(variables, view, train=False)
+        return features
 
     def augmented(view: Array) -> Float[Array, "b d"]:
         key = jax.random.fold_in(jax.random.key(seed), view)

@@ -74,7 +74,7 @@ class ContrastiveResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "n h w 3"], train: bool, valid: Bool[Array, "n"] | None = None
-    ) -> dict[str, Float[Array, "n d"]]:
+    ) -> Float[Array, "n d"]:
         """Runs the network.
 
         Args:
@@ -83,8 +83,7 @@ class ContrastiveResNet(nn.Module):
             valid: False for padding rows; None: there is no padding.
 
         Returns:
-            "pooled" [n, 8 width], the pooled last stage, and "head" [n, head_dim], f(x) of the paper without
-            normalisation; both float32, or `dtype` if that is wider.
+            f(x) of the paper without normalisation, [n, head_dim], float32, or `dtype` if that is wider.
         """
         x = images.astype(self.dtype)
         if self.stem == "cifar":
@@ -105,7 +104,7 @@ class ContrastiveResNet(nn.Module):
         y = _dense(features, features, self.dtype, self.precision, "head_hidden")(pooled.astype(self.dtype))
         y = nn.relu(BatchNorm(self.axis_name, name="head_norm")(y, train, valid))
         y = _dense(features, self.head_dim, self.dtype, self.precision, "head_out")(y)
-        return {"pooled": pooled, "head": y.astype(wide)}
+        return y.astype(wide)
 
 
 def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) -> ContrastiveResNet:

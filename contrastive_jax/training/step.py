@@ -106,7 +106,7 @@ def loss_of_views(
     masks = None
     if valid is not None:
         masks = jnp.concatenate([valid] * len(normal) + ([oe_valid] * len(oe) if oe_valid is not None else []))
-    outputs, updated = network.apply(
+    heads, updated = network.apply(
         {"params": params, "batch_stats": batch_stats},
         jnp.concatenate(normal + oe),
         train=True,
@@ -114,7 +114,6 @@ def loss_of_views(
         mutable=["batch_stats"],
     )
     axis, objective = network.axis_name, OBJECTIVES[config.train.mode]
-    heads = outputs["head"]
     first, second = jnp.split(heads[: 2 * len(normal[0])], 2)
     both_valid = None if valid is None else jnp.concatenate([valid, valid])
     logged = {"normal_norm": losses.exposure_norm(jnp.concatenate([first, second]), both_valid, axis)}

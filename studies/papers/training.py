@@ -8,7 +8,6 @@ from typing import Any
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from contrastive_jax.config import OeclConfig, read_oecl_config
-from contrastive_jax.data.sources import class_names
 from contrastive_jax.objectives import OBJECTIVES
 from studies.papers.reproduction import Published, Reproduction, require_groups
 from studies.sweeps import training as sweep
@@ -57,7 +56,7 @@ def _missing(config: OeclConfig, published: Published) -> list[str]:
         needed.append(replace(config, data=exposure))
     for one in needed:
         try:
-            class_names(one)
+            sweep.class_names(one)
         except UserError as error:
             missing.append(f"{one.data.train}, {published.data} ({error})")
     return missing

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.image_set import Labels
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig, read_oecl_config
-from contrastive_jax.data.sources import class_names
+from contrastive_jax.data.protocols import find_class
+from contrastive_jax.data.sources import read_source
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.objectives import SCORES
 from contrastive_jax.trainer import train
@@ -94,3 +97,19 @@ def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
     measured = results["metrics"][SCORES[0]] or {}
     found |= {name: measured[name]["value"] for name in METRICS if name != "auroc" and name in measured}
     return found | {f"auroc_{score}": results["auroc"][score]["pooled"] for score in SCORES[1:]}
+
+
+def class_names(config: OeclConfig) -> list[str]:
+    """The classes of the training set that `data.target` can name; no image is decoded.
+
+    Raises:
+        CatalogError: the source cannot be read.
+        ProtocolError: a class of `data.classes` is missing.
+    """
+    data = config.data
+
+    def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+        return np.zeros(0, int)
+
+    names = read_source(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
+    return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)

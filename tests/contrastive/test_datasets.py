@@ -13,7 +13,8 @@ from PIL import Image
 from codegraph_jax.data.image_set import CatalogError
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import ProtocolError
-from contrastive_jax.data.sources import class_names, read_run_data
+from contrastive_jax.data.sources import read_run_data
+from studies.sweeps.training import class_names
 
 SIZE = 16
 

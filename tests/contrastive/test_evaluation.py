@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from contrastive_jax.config import OeclConfig, OeclDataConfig
 from contrastive_jax.data.protocols import ood_test_set
 from contrastive_jax.data.protocols import test_set as make_test_set
-from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.evaluate import auroc, measure, set_metrics
+from studies.sweeps.training import class_names
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30))

@@ -38,7 +38,7 @@ def test_network_in_evaluation(case):
     _, network, arrays = case
     variables = {"params": nested(arrays, "params"), "batch_stats": nested(arrays, "batch_stats")}
     with jax.default_matmul_precision("highest"):
-        head = jax.jit(lambda v, x: network.apply(v, x, train=False)["head"])(variables, arrays["views"])
+        head = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, arrays["views"])
     assert_close(head, arrays["head_eval"])
 
 

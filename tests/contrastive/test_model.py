@@ -13,6 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError
+from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL, model
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
@@ -139,7 +140,7 @@ def test_what_cannot_work_is_refused(images, fitted, tmp_path):
         OECL(CONFIG).score(normal)
     with pytest.raises(ProtocolError, match="nothing has been fitted"):
         OECL(CONFIG).save(tmp_path)
-    with pytest.raises(ProtocolError, match=r"must be uint8 \[h, w, 3\] or \[h, w\], not float64"):
+    with pytest.raises(UnreadableImageError, match=r"expected uint8 \[h, w, 3\] or \[h, w\], got float64"):
         fitted.score(np.zeros((2, 8, 8, 3)))
     with pytest.raises(CheckpointError, match="holds no checkpoints"):
         OECL.load(tmp_path)

@@ -40,12 +40,12 @@ def test_bfloat16_computes_in_half_the_bits_and_keeps_the_rest():
     arrays = np.load(GOLDEN / "network_cifar_32.npz")
     variables = {"params": nested(arrays, "params"), "batch_stats": nested(arrays, "batch_stats")}
     network = build_network(ModelConfig(width=2, head_dim=8, dtype="bfloat16"), "oecl")
-    outputs, updated = jax.jit(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"]))(
+    head, updated = jax.jit(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"]))(
         variables, arrays["views"]
     )
-    assert outputs["head"].dtype == jnp.float32
+    assert head.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
-    difference = np.abs(np.asarray(outputs["head"]) - arrays["head_train"])
+    difference = np.abs(np.asarray(head) - arrays["head_train"])
     assert 0 < difference.max() < 0.15 * np.abs(arrays["head_train"]).max()
 
 
@@ -91,7 +91,7 @@ def test_no_product_leaves_its_precision_to_the_platform(dtype, stated, stem):
     shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)
 
     def loss(parameters, images):
-        return network.apply(parameters, images, train=False)["head"].sum()
+        return network.apply(parameters, images, train=False).sum()
 
     text = jax.jit(jax.grad(loss)).lower(shapes, images).as_text()
     products = re.findall(r"stablehlo\.(?:convolution|dot_general|dot).*", text)
