@@ -100,10 +100,10 @@ class BackboneConfig(InputConfig):
     """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
 
     name: str = "dinov2-base"
-    """The preset: architecture, preprocessing and sources of the weights; `hf:OWNER/NAME` or `hf:DIRECTORY` for other
+    """The preset: architecture, preprocessing and source of the weights; `hf:OWNER/NAME` or `hf:DIRECTORY` for other
     checkpoints of transformers; FILE.py:NAME or MODULE:NAME for a network of your own (docs/research.md)."""
     weights: str = field(default="", metadata=path_like())
-    """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""
+    """A Hugging Face id, a directory or a .safetensors file; empty: the source of the preset."""
     fallback: str = field(default="", metadata=no_flag())
     """The preset to use, with a message, if the weights of `name` are not installed; empty: none."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
@@ -440,7 +440,7 @@ class SavedBackboneConfig:
     """A network of your own, FILE.py:NAME or MODULE:NAME, if the bank was made with one; or the present directory of a
     checkpoint, `hf:DIRECTORY`; empty: what the bank names."""
     weights: str = field(default="", metadata=path_like())
-    """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset."""
+    """A Hugging Face id, a directory or a .safetensors file; empty: the source of the preset."""
 
 
 @dataclass(frozen=True)

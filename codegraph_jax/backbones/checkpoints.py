@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
-from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset, Source
+from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
 
@@ -49,7 +49,7 @@ class Checkpoint:
 
 
 class UnreachableError(WeightsError):
-    """A source of weights is not available; the next source of the preset is tried.
+    """A source of weights is not available; another network may be used instead.
 
     Attributes:
         reason: the problem in a few words, without the advice of the message.
@@ -61,20 +61,20 @@ class UnreachableError(WeightsError):
 
 
 class NoWeightsError(UnreachableError):
-    """No source of a preset's weights is available."""
+    """The source of a preset's weights is not available."""
 
 
 def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True) -> Checkpoint:
     """Opens the weights of `preset`.
 
     Args:
-        preset: preset whose sources are tried in order if `weights` is empty.
+        preset: preset whose source is opened if `weights` is empty.
         weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id,
             optionally followed by `@` and a branch, tag or commit.
         retry_hub: connect to the hub even if that failed within the last day.
 
     Raises:
-        NoWeightsError: `weights` is empty, and no source is available.
+        NoWeightsError: `weights` is empty, and its source is not available.
         WeightsError: the weights cannot be read, or `weights` is invalid.
     """
     if weights:
@@ -88,28 +88,18 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
         if match := HUB_ID.fullmatch(weights):
             return open_hub(HubSource(match["repository"], match["revision"] or "main"))
         raise WeightsError(f"{weights!r} is not a directory, a .safetensors file, or a Hugging Face id (owner/name)")
-    failures = []
-    for source in preset.sources:
-        try:
-            return _open(source, retry_hub)
-        except UnreachableError as error:
-            failures.append(error)
-    reasons = "; ".join(error.reason for error in failures)
-    raise NoWeightsError(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
-
-
-def _open(source: Source, retry_hub: bool) -> Checkpoint:
-    if isinstance(source, HubSource):
-        return open_hub(source, retry_hub)
-    return open_package(source) if isinstance(source, PackageSource) else open_directory(Path(source.path))
+    source = preset.source
+    try:
+        if isinstance(source, HubSource):
+            return open_hub(source, retry_hub)
+        return open_package(source) if isinstance(source, PackageSource) else open_directory(Path(source.path))
+    except UnreachableError as error:
+        raise NoWeightsError(f"no weights for {preset.name}: {error}", error.reason) from None
 
 
 def at_hand(preset: Preset) -> bool:
     """True if a preset's weights are installed, or in the hub's cache at the preset's revision."""
-    return any(map(_is_at_hand, preset.sources))
-
-
-def _is_at_hand(source: Source) -> bool:
+    source = preset.source
     if isinstance(source, HubSource):
         return is_cached(source)
     return _package_file(source) is not None if isinstance(source, PackageSource) else Path(source.path).is_dir()

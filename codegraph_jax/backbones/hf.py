@@ -22,8 +22,8 @@ from codegraph_jax.backbones.presets import (
     TEXT_TOWER,
     DirectorySource,
     HubSource,
-    PackageSource,
     Preset,
+    Source,
     four_blocks,
 )
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture
@@ -44,14 +44,14 @@ def hf_preset(name: str) -> Preset:
         WeightsError: there is no such checkpoint, or it is not a supported network.
     """
     identifier = name.removeprefix(HF)
-    folder, source = Path(identifier).expanduser(), HUB_ID.fullmatch(identifier)
-    sources: tuple[HubSource | PackageSource | DirectorySource, ...]
+    folder, match = Path(identifier).expanduser(), HUB_ID.fullmatch(identifier)
+    source: Source
     if identifier and folder.is_dir():
-        name, sources = f"{HF}{folder.resolve()}", (DirectorySource(str(folder.resolve())),)
-    elif source:
-        repository = source["repository"]
-        folder, commit = hub_settings(repository, source["revision"] or "main")
-        name, sources = f"{HF}{repository}@{commit}", (HubSource(repository, commit),)
+        name, source = f"{HF}{folder.resolve()}", DirectorySource(str(folder.resolve()))
+    elif match:
+        repository = match["repository"]
+        folder, commit = hub_settings(repository, match["revision"] or "main")
+        name, source = f"{HF}{repository}@{commit}", HubSource(repository, commit)
     else:
         raise WeightsError(
             f"{identifier!r} is neither a directory nor a Hugging Face id (owner/name, owner/name@commit)"
@@ -64,7 +64,7 @@ def hf_preset(name: str) -> Preset:
         family,
         architecture,
         blocks=tuple(dict.fromkeys(four_blocks(architecture.depth))),
-        sources=sources,
+        source=source,
         ignored=PRETRAINING if dino else TEXT_TOWER,
         mean=mean,
         std=std,

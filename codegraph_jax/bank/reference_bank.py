@@ -232,7 +232,7 @@ class ReferenceBank(StoredBank):
 
         Args:
             path: a file that `save` has written.
-            weights: source of the weights, as `config.backbone.weights`; empty: the sources of the preset.
+            weights: source of the weights, as `config.backbone.weights`; empty: the source of the preset.
             backbone: a backbone or its name (`config.backbone.name`), needed if the bank was made with one of your own;
                 empty: what the bank names.
 

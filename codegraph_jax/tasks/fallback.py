@@ -34,7 +34,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
             raise
     if first:
         asked, size = preset_of(config.backbone), detector.config.backbone.image_size
-        fetch = next((f"\n  to download {asked.name}: {one.command}" for one in asked.sources if one.command), "")
+        fetch = f"\n  to download {asked.name}: {asked.source.command}" if asked.source.command else ""
         print(
             f"{asked.name} is not on this computer ({missing.reason}).\n  The smaller network {fallback} is used at "
             f"{size} px: faster, but less accurate on fine defects.{fetch}",

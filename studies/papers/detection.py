@@ -74,8 +74,7 @@ def _inputs(
     config = replace(config, backbone=replace(config.backbone, weights=weights.get(name, config.backbone.weights)))
     runs = bool(config.backbone.weights) or at_hand(PRESETS[name])
     if not runs:
-        how = next((source.command for source in PRESETS[name].sources if source.command), "")
-        missing.append(f"the weights of {name}: {how}; or --weights={name}=FILE")
+        missing.append(f"the weights of {name}: {PRESETS[name].source.command}; or --weights={name}=FILE")
     found = [(root, _categories(config.data.layout, wanted, root)) for root in roots]
     root, present = max(found, key=lambda pair: len(pair[1]), default=("", []))
     if not present:

@@ -135,7 +135,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_without_the_hub_the_error_tells_the_way_by_hand(offline: Path) -> None:
     with pytest.raises(WeightsError) as error:
         find_checkpoint(DINOV2)
-    source = DINOV2.sources[0]
+    source = DINOV2.source
     assert isinstance(source, HubSource)
     assert source.address in str(error.value)
     assert "backbone.weights" in str(error.value)
@@ -194,7 +194,7 @@ def _cache(cache: Path, repository: str, commit: str, branch: str = "") -> Path:
 
 
 def test_the_cache_serves_without_the_hub(offline: Path) -> None:
-    source = DINOV2.sources[0]
+    source = DINOV2.source
     assert isinstance(source, HubSource)
     snapshot = _cache(offline, source.repository, source.revision)
     shutil.copy(GOLDEN / "dinov2.safetensors", snapshot / "model.safetensors")

@@ -157,7 +157,7 @@ def test_a_branch_becomes_the_commit_that_it_was(hub: Path) -> None:
     detector = CoDeGraph(Config(backbone=BackboneConfig(name="hf:ORG/NAME", image_size=20)))
     assert detector.config.backbone.name == f"hf:ORG/NAME@{COMMIT}"
     assert detector.backbone.weights == f"ORG/NAME@{COMMIT} (model.safetensors)"
-    assert detector.backbone.preset.sources == (HubSource("ORG/NAME", COMMIT),)
+    assert detector.backbone.preset.source == HubSource("ORG/NAME", COMMIT)
     (hub / "refs" / "main").write_text("f" * 40)
     # as a bank or a later run loads it, whatever the branch is by then
     assert load_backbone(detector.config.backbone).weights == detector.backbone.weights

@@ -77,7 +77,7 @@ def test_silent_hub_times_out(network, monkeypatch):
 
 
 def test_without_a_network_the_client_of_the_hub_is_left_alone(network, caplog):
-    source = PRESETS["dinov2-base"].sources[0]
+    source = PRESETS["dinov2-base"].source
     assert isinstance(source, HubSource)
     session = network(OSError("no route"))
     with pytest.raises(checkpoints.UnreachableError) as error:
@@ -97,7 +97,7 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
 
 
 def test_weights_in_the_cache_need_no_network(network, tmp_path):
-    source = PRESETS["dinov2-base"].sources[0]
+    source = PRESETS["dinov2-base"].source
     session = network(OSError("no route"))
     snapshot = tmp_path / "hub" / "models--facebook--dinov2-base" / "snapshots" / source.revision
     snapshot.mkdir(parents=True)

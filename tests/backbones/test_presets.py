@@ -63,11 +63,11 @@ def test_four_blocks_end_with_the_last() -> None:
 
 def test_every_hub_source_is_pinned() -> None:
     for preset in PRESETS.values():
-        for source in preset.sources:
-            if isinstance(source, HubSource):
-                assert re.fullmatch("[0-9a-f]{40}", source.revision)
-                assert source.file.endswith(".safetensors")
-                assert bool(source.licence) == preset.name.startswith("dinov3")
+        source = preset.source
+        if isinstance(source, HubSource):
+            assert re.fullmatch("[0-9a-f]{40}", source.revision)
+            assert source.file.endswith(".safetensors")
+            assert bool(source.licence) == preset.name.startswith("dinov3")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_weights_in_the_hubs_cache_are_at_hand(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     preset = PRESETS["siglip2-base"]
     assert not at_hand(preset)
-    source = preset.sources[0]
+    source = preset.source
     folder = tmp_path / ("models--" + source.repository.replace("/", "--")) / "snapshots" / source.revision
     folder.mkdir(parents=True)
     (folder / source.file).write_bytes(b"x")
