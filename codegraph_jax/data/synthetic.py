@@ -21,7 +21,7 @@ from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
 
 ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
-RECURRING_KINDS = ("tool_mark", "crack", "spatter")
+RECURRING_KINDS = ("tool_mark", "crack")
 _HOLES = 6
 _SMALLEST = 32
 _MARK = ".drawn-set"

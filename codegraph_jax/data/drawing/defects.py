@@ -210,22 +210,6 @@ def _crack(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
     mask[window] = (gap < 0) & (surface.part[window] > 0.5)
 
 
-def _spatter(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """Solidified drops of weld metal."""
-    window, a, b = _local(surface, defect, 0.17 * defect.size)
-    for _ in range(6):
-        radius = rng.uniform(0.020, 0.042) * defect.size
-        ca, cb = rng.normal(0, 0.055 * defect.size, 2)
-        da, db = (a - np.float32(ca)) / np.float32(radius), (b - np.float32(cb)) / np.float32(radius)
-        square = da**2 + db**2
-        drop = np.clip((1 - square) * 4, 0, 1)
-        steep = np.float32(1.3 * defect.depth) * drop
-        _add_slope(surface, window, defect, steep * da, steep * db)
-        surface.grain[window] *= 1 - drop
-        surface.colour[window] *= (1 - np.float32(0.22) * drop)[..., None]
-        mask[window] |= (square < 1) & (surface.part[window] > 0.5)
-
-
 DEFECTS: dict[str, Callable[[Surface, Defect, np.random.Generator, Mask], None]] = {
     "scratch": _scratch,
     "dent": _dent,
@@ -235,7 +219,6 @@ DEFECTS: dict[str, Callable[[Surface, Defect, np.random.Generator, Mask], None]]
     "fibre": _fibre,
     "tool_mark": _tool_mark,
     "crack": _crack,
-    "spatter": _spatter,
 }
 """Kinds of defects by name."""
 
