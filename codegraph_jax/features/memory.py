@@ -134,42 +134,23 @@ class MemoryPlan:
 
 
 def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> MemoryPlan:
-    """The memory plan for a detection of `images` images."""
+    """The memory plan of this process for a detection of `images` images."""
     patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.references or images, images)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
-    size = (images, references, patches, backbone.width, layers, degrees)
-    # with a radius, the kernel reads separate vectors for each degree
+    # size of a layer as the kernel reads it, as a multiple of the size of its tokens; with a radius, the kernel reads
+    # separate vectors for each degree
     precision = feature_type("auto", config.similarity.precision)
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
-    return plan_memory(config.storage, *size, dtype, vectors)
-
-
-def plan_memory(
-    config: StorageConfig,
-    images: int,
-    references: int,
-    patches: int,
-    channels: int,
-    layers: int,
-    degrees: int,
-    dtype: DTypeLike = np.float32,
-    vectors: float = 1.0,
-) -> MemoryPlan:
-    """The memory plan of this process for one category of this size.
-
-    `dtype` is the type of the patch tokens; `vectors` is the size of a layer as the kernel reads it, as a multiple of
-    the size of its tokens.
-    """
-    layer = np.dtype(dtype).itemsize * images * patches * channels
+    layer = dtype.itemsize * images * patches * backbone.width
     table = 4 * images * references * patches
-    limit = memory_limit(config)
+    limit = memory_limit(config.storage)
     # the graph is built after the prepared layer is freed
     working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + COPIES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
-    return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
+    return MemoryPlan(layers * layer, tables, working, limit, config.storage.directory, references, table)
 
 
 def memory_limit(config: StorageConfig) -> int:

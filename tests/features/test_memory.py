@@ -2,41 +2,47 @@ import dataclasses
 import re
 from types import SimpleNamespace
 
-import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, StorageConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features import memory
 from codegraph_jax.features.extraction import Extractor
-from codegraph_jax.features.memory import plan_memory
+from codegraph_jax.features.memory import plan_run
 from codegraph_jax.similarity.removal import changes_by_removal
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
+
+def planned(dtype="auto", **storage):
+    """The plan of 5000 images of 256 patches, with four layers of 384 channels, three degrees and 256 references."""
+    config = Config(
+        storage=StorageConfig(**storage),
+        similarity=SimilarityConfig(references=256, radius="all"),
+        features=FeatureConfig(dtype=dtype),
+    )
+    backbone, frame = SimpleNamespace(blocks=(2, 5, 8, 11), width=384), SimpleNamespace(grid=(16, 16))
+    return plan_run(config, backbone, 5000, frame)
 
 
 def test_what_does_not_fit_goes_to_disk_the_tables_first():
     placed = {
-        gib: (plan.tables_on_disk, plan.features_on_disk)
-        for gib in (64, 16, 8)
-        for plan in [plan_memory(StorageConfig(memory_gib=gib), **SIZES)]
+        gib: (plan.tables_on_disk, plan.features_on_disk) for gib in (64, 16, 8) for plan in [planned(memory_gib=gib)]
     }
     assert placed == {64: (False, False), 16: (True, False), 8: (True, True)}
 
 
 def test_the_estimate_counts_what_the_arrays_take():
-    plan = plan_memory(StorageConfig(memory_gib=8), **SIZES)
+    plan = planned(memory_gib=8)
     assert plan.features == 4 * 5000 * 256 * 384 * 4
     assert plan.tables == 4 * 3 * 5000 * 256 * 256 * 4
     assert plan.working < 8 * GIB
     assert "features 7.3 GiB on disk, distances 14.6 GiB on disk" in str(plan)
-    halved = plan_memory(StorageConfig(memory_gib=8), **SIZES, dtype=ml_dtypes.bfloat16)
+    halved = planned("bfloat16", memory_gib=8)
     assert halved.features == plan.features // 2
     # in memory: one layer as it is and one prepared
     assert halved.working == plan.working - 5000 * 256 * 384 * 4
@@ -57,7 +63,7 @@ def test_the_estimate_counts_what_the_arrays_take():
 def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
     monkeypatch.setattr(memory, "free_memory", lambda: free * GIB)
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda place: SimpleNamespace(free=disk * GIB))
-    plan = plan_memory(StorageConfig(memory_gib=gib, directory=str(tmp_path)), **SIZES)
+    plan = planned(memory_gib=gib, directory=str(tmp_path))
     if not complaint:
         plan.check("refuse")
         return
