@@ -298,19 +298,6 @@
     return $("#images").scrollIntoView();
   });
 
-  // dots of a graph: Tab focuses one of them, arrow keys move the focus, Enter and Space open the photo
-  const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
-  document.addEventListener("keydown", (event) => {
-    const dot = event.target;
-    if (!dot.matches(".graph [data-open]") || !(event.key in STEPS || ["Enter", " "].includes(event.key))) return;
-    event.preventDefault();
-    if (!(event.key in STEPS)) return openViewer(Number(dot.dataset.open));
-    const dots = $$("[data-open]", dot.parentNode), next = dots[(dots.indexOf(dot) + STEPS[event.key] + dots.length) % dots.length];
-    dot.tabIndex = -1;
-    next.tabIndex = 0;
-    next.focus();
-  });
-
   // ---- the picture of the card and of the large view, as large as possible ----
 
   let missing = false;  // the report was moved without its folder; only embedded pictures can be displayed

@@ -23,7 +23,6 @@ from codegraph_jax.consistency.pattern import LONGEST_NAME
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.names import printable, relative_url
-from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
@@ -46,8 +45,8 @@ MOST_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view uses the embedded picture."""
-FEWEST_DRAWN = 10
-"""Least number of group members in a category for which the graph is drawn."""
+HUES = 8
+"""Number of colours for groups."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +73,12 @@ class CategorySection:
         outcome: the category.
         first: number of its first image in the report.
         patterns: its recurring patterns, each with its index among those of all categories.
-        graph: the image graph; None if it is not drawn.
     """
 
     index: int
     outcome: Outcome
     first: int
     patterns: list[tuple[int, RecurringPattern]]
-    graph: drawing.Drawing | None
 
     def numbers(self, images: Sequence[int]) -> list[int]:
         """Numbers of images of the category in the report."""
@@ -148,7 +145,6 @@ def write_page(
         again=_command(manifest),
         applied=_applied(outcomes, recurrences) if review else None,
         rows=rows,
-        names={row.number: row.record.name for row in rows},
         findings=_findings(outcomes, mean),
         data=Markup(script_json(data)),
         labelled=any(record.label is not None for record in records),
@@ -262,11 +258,14 @@ def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPatter
     sections, first = [], 0
     for index, outcome in enumerate(outcomes):
         patterns = [(number, found) for number, found in enumerate(recurrences) if found.outcome is outcome]
-        drawn = sum(len(found.members) for _, found in patterns) >= FEWEST_DRAWN
-        graph = drawing.draw_graph(outcome.result.consistency) if drawn else None
-        sections.append(CategorySection(index, outcome, first, patterns, graph))
+        sections.append(CategorySection(index, outcome, first, patterns))
         first += len(outcome.samples)
     return sections
+
+
+def hue(number: int) -> int:
+    """Colour of a group, from 1 to HUES."""
+    return (number - 1) % HUES + 1
 
 
 def _label(pattern: RecurringPattern) -> Value:
@@ -363,7 +362,6 @@ def _environment() -> jinja2.Environment:
     )
     t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
     environment.globals |= {
-        "drawing": drawing,
         "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
         "LONGEST_NAME": LONGEST_NAME,
         "LONGEST_NOTE": LONGEST_NOTE,
@@ -375,6 +373,7 @@ def _environment() -> jinja2.Environment:
         "attributes": _attributes,
         "number": _number,
         "label": _label,
+        "hue": hue,
         "frequency": _frequency,
         "evidence": describe_evidence,
         "rarity": rarity,

@@ -211,35 +211,6 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
     assert browser.problems == []
 
 
-def test_few_members_are_listed_and_not_drawn(browser, page):
-    opened(browser, page)
-    assert browser.evaluate("document.querySelectorAll('.graph').length") == 0
-    assert browser.evaluate("document.querySelectorAll('.group .members li').length") >= 3
-
-
-def test_dots_of_the_graph_work_by_keyboard(browser, tmp_path):
-    outcome = make_outcome(tmp_path / "data", NAMES, anomalous=12, recurring=10)
-    write_results(tmp_path / "out", Config(), [outcome], Clock())
-    opened(browser, tmp_path / "out" / "report.html")
-    dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
-    browser.evaluate("document.querySelector('#copy-command').focus()")
-    steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
-    for step, key, number in (*steps, ("ArrowUp", " ", dots[-1])):
-        browser.press(step)
-        facts = "(a => [a.dataset.open, a.role, a.ariaLabel, getComputedStyle(a).outlineStyle])(document.activeElement)"
-        name = browser.evaluate(f"document.querySelector('#row-{number} .name').textContent")
-        assert browser.evaluate(facts) == [number, "button", f"Open {name}", "solid"]
-        browser.press(key)
-        assert browser.evaluate("[document.querySelector('#viewer').open, location.hash]") == [True, f"#image-{number}"]
-        browser.press("Escape")
-        browser.evaluate("new Promise(r => setTimeout(r, 30))")
-        assert browser.evaluate("document.querySelector('#viewer').open") is False
-        assert browser.evaluate("document.activeElement.dataset.open") == number, "the way on goes from here"
-    browser.press("Tab")
-    assert browser.evaluate("document.activeElement.closest('.graph')") is None, "one stop for all the dots"
-    assert browser.problems == []
-
-
 def test_map_and_boxes_can_be_switched_by_keys(browser, page):
     opened(browser, page, "#image-1")
     assert browser.evaluate("document.querySelectorAll('#viewer rect.found').length") == 1

@@ -1,15 +1,12 @@
-import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, printable, relative_url, trimmed
 from codegraph_jax.report.boxes import Box
 from codegraph_jax.report.contact_sheet import TILE, crop
-from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
@@ -84,35 +81,3 @@ def test_one_scale_for_the_run():
     assert run_scale(small, [np.inf, 0.5, 0.7]).high == pytest.approx(0.5)
     assert run_scale(scores, [0.5]).high == pytest.approx(0.9)
     np.testing.assert_allclose(Scale(0.2, 0.7).strength(np.float32([0.1, 0.45, 0.9])), [0, 0.5, 1], atol=1e-6)
-
-
-def test_a_large_graph_is_cut_to_what_can_be_seen():
-    graph = nx.gnm_random_graph(900, 4000, seed=1)
-    nx.set_edge_attributes(graph, 1.0, "weight")
-    members = tuple(range(890, 900))
-    graph.add_weighted_edges_from((a, b, 9.0) for a in members for b in members if a < b)
-    consistency = Consistency((Group(members, 9.0, 0.001, ()),), graph=graph)
-    drawing = draw_graph(consistency)
-    assert len(drawing.nodes) == MOST_NODES and len(drawing.edges) <= MOST_EDGES
-    assert {node.image for node in drawing.nodes if node.hue} == set(members)
-    assert all(0 <= node.x <= WIDTH and 0 <= node.y <= HEIGHT for node in drawing.nodes)
-    assert draw_graph(consistency) == drawing, "the layout has a seed"
-
-
-def test_parts_of_the_graph_share_the_area():
-    graph = nx.Graph()
-    groups = [range(12), range(12, 24), range(24, 26)]
-    for group in groups:
-        graph.add_weighted_edges_from((a, b, 30.0) for a in group for b in group if a < b)
-    places = {node.image: (node.x, node.y) for node in draw_graph(Consistency(graph=graph)).nodes}
-    assert len(places) == 26
-    boxes = []
-    for group in groups:
-        points = np.array([places[image] for image in group])
-        boxes.append((*points.min(axis=0), *points.max(axis=0)))
-        assert (points >= 0).all() and (points <= [WIDTH, HEIGHT]).all()
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        a, b = boxes[first], boxes[second]
-        assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1], "parts lie beside each other"
-    for left, top, right, bottom in boxes[:2]:
-        assert (right - left) * (bottom - top) > 0.15 * WIDTH * HEIGHT, "a group is no dot"
