@@ -16,7 +16,7 @@ import psutil
 from codegraph_jax.app.folders import place_of
 from codegraph_jax.app.jobs import UNDER_WAY
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
+from codegraph_jax.core.file_ownership import MAX_BYTES, heatmap_of, remove_written, written_files
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
@@ -192,12 +192,8 @@ class Runs:
         """
         maps = sorted(name for name in written_files(self.workdir(run)) if Path(name).parts[0] == "heatmaps")
         for record in sorted(self.scores(run), key=lambda record: record.get("rank", 0))[:1]:
-            prefix = str(Path("heatmaps") / str(record.get("category")))
-            ends = {str(record.get("path")).replace("/", os.sep)}
-            maps = [
-                name for name in maps
-                if any(end.endswith(name.removeprefix(prefix + os.sep).removesuffix(".png")) for end in ends)
-            ] + maps  # fmt: skip
+            found = heatmap_of(self.workdir(run), str(record.get("category")), str(record.get("path")))
+            maps = [str(found), *maps] if found else maps
         if not maps:
             raise RunError(f"the run {printable(run)!r} has no heat map")
         return self.file(run, maps[0])

@@ -1,5 +1,6 @@
 """Decodes single images from files, arrays and Pillow images to upright 8-bit RGB."""
 
+import io
 import os
 import re
 import stat
@@ -131,6 +132,15 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
         if name in image.info:
             rgb.info[name] = image.info[name]
     return rgb
+
+
+def preview(path: str | os.PathLike[str], side: int, value_range: ValueRange | None = None) -> bytes:
+    """An image file as a JPEG whose longest side is at most `side` pixels; see `load_image`."""
+    image = load_image(path, value_range)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
 
 
 def allow_megapixels(most: float = 0.0) -> None:

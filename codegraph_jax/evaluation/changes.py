@@ -40,12 +40,10 @@ class Scored:
     """One photo of a result or run.
 
     Attributes:
-        index: index in its category.
         path: file, or name of an image without one.
         label, score, score_rescored, rank, flagged, verdict, group: the columns of scores.csv (docs/results.md).
     """
 
-    index: int
     path: str
     label: str | None
     score: float
@@ -271,9 +269,8 @@ def _side(run: Run, name: str) -> _Side:
     if not isinstance(run, DetectionResult):
         return _of_directory(Path(run))
     photos = {}
-    for i, (row, name_of_photo) in enumerate(zip(run.rows(), _unique_names(run))):
-        facts = {key: row[key] for key in Scored.__dataclass_fields__ if key != "index"}
-        photos[row["category"], name_of_photo] = Scored(index=i, **facts)
+    for row, name_of_photo in zip(run.rows(), _unique_names(run)):
+        photos[row["category"], name_of_photo] = Scored(**{key: row[key] for key in Scored.__dataclass_fields__})
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
     return _Side(name, photos, metrics, _flat(dict(run.feature_identity)))
@@ -298,13 +295,11 @@ def _of_directory(workdir: Path) -> _Side:
     try:
         config, weights = manifest["config"], manifest["weights"]
         root = str(config["data"]["root"])
-        counts, photos = dict[str, int](), {}
+        photos = {}
         for row in rows:
             category, path = str(row["category"]), str(row["path"])
-            facts = {key: row[key] for key in Scored.__dataclass_fields__ if key not in ("index", "path")}
-            index = counts.get(category, 0)
-            counts[category] = index + 1
-            photos[category, _name(path, root, workdir)] = _checked(Scored(index=index, path=path, **facts))
+            facts = {key: row[key] for key in Scored.__dataclass_fields__}
+            photos[category, _name(path, root, workdir)] = _checked(Scored(**facts | {"path": path}))
         metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
         return _Side(str(workdir), photos, metrics, _flat({**config, "weights": weights}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

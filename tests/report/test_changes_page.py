@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import CompareConfig, Config, DataConfig
-from codegraph_jax.core.file_ownership import ForeignFileError
+from codegraph_jax.core.file_ownership import ForeignFileError, heatmap_of
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.evaluation.changes import RunError, compare_results
-from codegraph_jax.report.changes_page import RunMaps
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import compare
-from tests.report.fakes import HOSTILE, SIZE, make_outcome
+from tests.report.fakes import HOSTILE, make_outcome
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(12)]
 
@@ -160,17 +159,16 @@ def test_names_of_files_are_escaped(tmp_path):
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in page
 
 
-def test_maps_are_read_one_by_one(runs, tmp_path):
-    first, _, outcome = runs
-    maps = RunMaps(first)
-    with np.load(first / "maps.npz") as archive:
-        scale = json.loads((first / "manifest.json").read_text())["heatmap_scale"]
-        expected = np.clip(
-            (archive["part"][5].astype(np.float32) - scale["low"]) / (scale["high"] - scale["low"]), 0, 1
-        )
-    np.testing.assert_allclose(maps.strength("part", 5), expected, atol=1e-6)
-    assert maps.strength("part", 5).shape == (SIZE, SIZE)
-    assert maps.strength("part", 12) is maps.strength("absent", 0) is RunMaps(tmp_path).strength("part", 0) is None
-    shutil.copy(first / "manifest.json", tmp_path)
-    (tmp_path / "maps.npz").write_bytes(b"PK no archive")
-    assert RunMaps(tmp_path).strength("part", 0) is None
+def test_heat_maps_are_found_in_the_workdir_only(tmp_path):
+    long = "ä" * 124 + ".png"
+    outcome = make_outcome(tmp_path / "photos", ["a.png", "sub/a.png", f"sub/{long}", *NAMES], recurring=0)
+    run = write_run(tmp_path / "run", tmp_path / "photos", outcome)
+    found = {name: heatmap_of(run, "part", f"/photos/part/{name}") for name in ("a.png", "sub/a.png", f"sub/{long}")}
+    assert len({*found.values()}) == 3 and all((run / name).is_file() for name in found.values())
+    assert str(found["sub/a.png"]) == "heatmaps/part/sub/a.png.png"
+    (tmp_path / "secret.png.png").write_bytes(b"")
+    (run / "heatmaps" / "part" / "link.png").symlink_to(tmp_path / "secret.png.png")
+    for path in ("../../../secret.png", "link", "b.png", "a\0.png", "\ud800", "", "x" * 5000):
+        assert heatmap_of(run, "part", path) is None
+    for category in ("../..", str(tmp_path)):
+        assert heatmap_of(run, category, "secret.png") is None
