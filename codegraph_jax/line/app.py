@@ -55,7 +55,7 @@ PROBLEMS: Responses = {
         408: "the photo took too long to arrive",
         409: "the answer is not possible",
         413: "the photo is too large",
-        415: "the body is not the plain bytes of an image file",
+        415: "the body is compressed",
         503: "unavailable now: try again after the seconds in Retry-After",
     }.items()
 }
