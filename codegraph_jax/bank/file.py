@@ -1,7 +1,7 @@
 """The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
-from codegraph_jax.core.json_fields import MALFORMED
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
@@ -30,7 +30,7 @@ from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 11
+FORMAT = 12
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
@@ -42,7 +42,7 @@ class BankError(UserError):
 
 
 @dataclass(frozen=True)
-class StoredBank:
+class StoredBank(JsonFields):
     """The references of a set, and its threshold.
 
     Attributes:
@@ -65,22 +65,22 @@ class StoredBank:
         largest: pixels of the largest photo of the set; 0 if it is not known.
     """
 
-    settings: BackboneConfig
-    weights: str
-    references: ReferenceImages | Pool
-    tokens: np.dtype[Any]
+    settings: BackboneConfig = field(metadata=not_in_json())
+    weights: str = field(metadata=not_in_json())
+    references: ReferenceImages | Pool = field(metadata=not_in_json())
+    tokens: np.dtype[Any] = field(metadata=not_in_json())
     patterns: list[Pattern]
     calibration: Calibration
-    calibration_set: CalibrationSet
+    calibration_set: CalibrationSet = field(metadata=not_in_json())
     history: tuple[BankRevision, ...]
     scale: tuple[float, float]
     value_range: ValueRange | None
     frame: Frame
-    roi: Bool[np.ndarray, "a b"] | None
+    roi: Bool[np.ndarray, "a b"] | None = field(metadata=not_in_json())
     product: Product
     score_name: str = field(default=STANDARD.name, kw_only=True)
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
-    stored_as: str = field(default="float16", kw_only=True)
+    stored_as: str = field(default="float16", kw_only=True, metadata=not_in_json())
     largest: int = field(default=0, kw_only=True)
 
     def save(self, path: str, dtype: str = "float16") -> None:
@@ -119,21 +119,12 @@ class StoredBank:
             "weights": weights_identity(self.weights),
             "tokens": str(self.tokens),
             "degrees": references.options.degrees,
-            "frame": self.frame.as_json(),
             "radius": references.options.radius,
             "masked": references.options.masked,
             "precision": references.options.precision,
             "layers": len(layers),
-            "patterns": [pattern.as_json() for pattern in self.patterns],
-            "calibration": self.calibration.as_json(),
-            "scale": self.scale,
-            "value_range": self.value_range.as_json() if self.value_range else None,
-            "score_name": self.score_name,
-            "marks": [mark.as_json() for mark in self.marks],
-            "product": self.product.as_json(),
-            "largest": self.largest,
-            "history": [revision.as_json() for revision in self.history],
             **of_kind,
+            **self.as_json(),
         }
         write_tensors(path, tensors, about)
 
@@ -210,15 +201,14 @@ def _too_large(bank: StoredBank) -> str:
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     tokens = read_config(FeatureConfig, {"dtype": about["tokens"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
-    frame = Frame.from_json(about["frame"])
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
         raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
     kernel = {"precision": about["precision"], "radius": str(radius or "all")}
     similarity = read_config(SimilarityConfig, kernel, "similarity")
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
-    roi = tensors.get("roi")
-    options = query_options(tile_options(similarity, degrees, frame.grid, bool(about["masked"])))
+    grid = Frame.from_json(about["frame"]).grid
+    options = query_options(tile_options(similarity, degrees, grid, bool(about["masked"])))
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
     parts = tensors["parts"].astype(int)
     references: ReferenceImages | Pool
@@ -234,27 +224,21 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             tests=[PatternTest.from_json(test) for test in about["tests"]],
             parts=parts,
         )
-    flagged = tensors["set_flagged"].astype(bool)
-    calibration = Calibration.from_json(about["calibration"], p_values=tensors["set_p_values"], flagged=flagged)
-    return StoredBank(
+    roi, names = tensors.get("roi"), [one.name for one in fields(StoredBank) if "not_in_json" not in one.metadata]
+    bank = StoredBank.from_json(
+        {name: about[name] for name in names},
         settings=settings,
         weights=str(about["weights"]),
         references=references,
         tokens=np.dtype(feature_type(tokens, "float32")),
-        patterns=[Pattern.from_json(pattern) for pattern in about["patterns"]],
-        calibration=calibration,
         calibration_set=CalibrationSet.read(tensors),
-        history=tuple(BankRevision.from_json(revision) for revision in about["history"]),
-        scale=(float(about["scale"][0]), float(about["scale"][1])),
-        value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
-        frame=frame,
         roi=None if roi is None else roi.astype(bool),
-        score_name={score.name: score.name for score in ANSWER_SCORES}[about["score_name"]],
-        marks=tuple(Pattern.from_json(mark) for mark in about["marks"]),
-        product=Product.from_json(about["product"]),
         stored_as=str(layers[0].dtype) if layers else "float16",
-        largest=int(about["largest"]),
     )
+    if bank.score_name not in [score.name for score in ANSWER_SCORES]:
+        raise ValueError(f"score_name: no bank has the score {bank.score_name!r:.80}")
+    flagged = tensors["set_flagged"].astype(bool)
+    return replace(bank, calibration=replace(bank.calibration, p_values=tensors["set_p_values"], flagged=flagged))
 
 
 def _refuse(path: str, reason: str) -> NoReturn:

@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.scoring.threshold import Calibration
 
 MAX_PARTS = 64
 """Number of good parts in use, the newest ones, in addition to the bank's set."""
@@ -24,7 +23,6 @@ class BankRevision(JsonFields):
         names: names of the parts; empty for the first bank.
         keys: digests of the parts' pixels, hexadecimal.
         last: number of the last good part so far, counted from 1 over all revisions; 0 for the first bank.
-        calibration: calibration from this revision on.
         marks: indices of the bank's marks in use from this revision on.
         defective: whether the answers were "defective"; the parts are then not references.
     """
@@ -33,7 +31,6 @@ class BankRevision(JsonFields):
     names: tuple[str, ...]
     keys: tuple[str, ...]
     last: int
-    calibration: Calibration
     marks: tuple[int, ...] = ()
     defective: bool = False
 

@@ -109,7 +109,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
         product=Product.of(images),
         calibration=calibration,
         calibration_set=calibration_set,
-        history=_history(calibration, decided.answers, len(marks)),
+        history=_history(decided.answers, len(marks)),
         scale=(low, high),
         value_range=comparison.features.value_range,
         frame=placement.frame,
@@ -119,14 +119,14 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     )
 
 
-def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[BankRevision, ...]:
+def _history(answers: Answers, marks: int) -> tuple[BankRevision, ...]:
     """The first revision, and revisions for the answers to photos of the set."""
-    history = [BankRevision("", (), (), 0, calibration, tuple(range(marks)))]
+    history = [BankRevision("", (), (), 0, tuple(range(marks)))]
     for defective in (False, True):
         photos = [p for p in answers.photos.values() if p.answer is not None and p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
-            history.append(BankRevision("", names, keys, 0, calibration, tuple(range(marks)), defective))
+            history.append(BankRevision("", names, keys, 0, tuple(range(marks)), defective))
     return tuple(history)
 
 

@@ -14,7 +14,7 @@ verdict "variant" count as normal.
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -35,6 +35,7 @@ from codegraph_jax.consistency.marks import mark_signature, strongest
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
+from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images
@@ -118,7 +119,7 @@ class ReferenceBank(StoredBank):
         CoDeGraph: makes a bank of a set.
     """
 
-    backbone: LoadedBackbone
+    backbone: LoadedBackbone = field(metadata=not_in_json())
 
     def __repr__(self) -> str:
         return f"ReferenceBank({self.active_references}, flagged from {self.calibration.threshold:.4f})"
@@ -266,7 +267,7 @@ class ReferenceBank(StoredBank):
             )
         if stored.frame.patch != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
-        known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
+        known = {one.name: getattr(stored, one.name) for one in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": loaded.weights}, backbone=loaded)
 
     def extend(
@@ -306,7 +307,7 @@ class ReferenceBank(StoredBank):
             last += len(new)
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
-        revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
+        revision = BankRevision(when, called, keys, last, (), defective)
         # a part that was called good before must not be compared with itself
         active = self.references.at((*self.history, revision)) if defective else self.active_references
         marks = {index: self.marks[index] for index in self.history[-1].marks}
@@ -350,10 +351,7 @@ class ReferenceBank(StoredBank):
                 f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
             )
         return replace(
-            self,
-            references=self.references.until(then.last, KEPT_PARTS),
-            calibration=then.calibration,
-            history=self.history[: revision + 1],
+            self, references=self.references.until(then.last, KEPT_PARTS), history=self.history[: revision + 1]
         )
 
     def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":

@@ -87,5 +87,5 @@ def _history(bank: ReferenceBank) -> str:
         names = ", ".join(map(printable, revision.names[:3])) + (" ..." if len(revision.names) > 3 else "")
         answer = "called defective" if revision.defective else "called good"
         parts = f"{len(revision.names)} {answer}: {names}" if revision.names else "made from a set"
-        rows.append([str(number), revision.when or "-", parts, f"{revision.calibration.threshold:.4f}"])
-    return text_table(["revision", "when", "parts", "threshold"], rows)
+        rows.append([str(number), revision.when or "-", parts])
+    return text_table(["revision", "when", "parts"], rows)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
@@ -20,10 +21,14 @@ from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
 from codegraph_jax.scoring.threshold import Calibration
 
 NO_ARRAYS: dict[str, Any] = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)}
+NO_TENSORS: Any = dict.fromkeys(("settings", "weights", "references", "tokens", "calibration_set", "roi"))
 LAW = NormalScores(0.3, 0.02, 0.9, 0.01, tuple(np.linspace(0.0, -9.0, len(TABLE)).tolist()))
 CALIBRATION = Calibration(0.5, 0.4, **NO_ARRAYS, rule="rate", expected_rate=0.01, images=30, normal_scores=LAW)
 SIGNATURE = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 3)
-PATTERN = Pattern("tool mark", "variant", SIGNATURE, Product(np.ones(2, np.int8), 0.5), 3, 40)
+PRODUCT, FRAME = Product(np.ones(2, np.int8), 0.5), Frame("tile", (8, 20), 14, longest=20, tile=8, overlap=2)
+RANGE = ValueRange(0.0, 4095.0, (-1.0,), (0.0, 70.0), 2)
+PATTERN = Pattern("tool mark", "variant", SIGNATURE, PRODUCT, 3, 40)
+REVISION = BankRevision("2026-01-02T03:04:05", ("a.png",), ("ab12",), 1, (0,), False)
 BOX = PatchBox(2, 0.0, 0.25, 0.5, 1.0)
 EXAMPLES: list[Any] = [
     LAW,
@@ -36,16 +41,27 @@ EXAMPLES: list[Any] = [
     PhotoReview("ab12", "a.png", "plate", "good", "looked twice", PATTERN),
     ManualThreshold("standard", 0.5),
     SpacingLaw((1.0, 2.0, 3.0), {"normal": [1.0, 2.0]}, [0.05] * 20, 0.1, {"0.01": 0.02}),
-    BankRevision("2026-01-02T03:04:05", ("a.png",), ("ab12",), 1, CALIBRATION, (0,), False),
-    Frame("tile", (8, 20), 14, longest=20, tile=8, overlap=2),
-    ValueRange(0.0, 4095.0, (-1.0,), (0.0, 70.0), 2),
+    REVISION,
+    FRAME,
+    RANGE,
+    StoredBank(
+        **NO_TENSORS,
+        patterns=[PATTERN],
+        calibration=CALIBRATION,
+        history=(REVISION,),
+        scale=(0.1, 0.9),
+        value_range=RANGE,
+        frame=FRAME,
+        product=PRODUCT,
+        marks=(PATTERN,),
+    ),
 ]
-MAY_BE_NONE = ("threshold", "patch_threshold", "answer", "mark", "evidence", "signature")
+MAY_BE_NONE = ("threshold", "patch_threshold", "answer", "mark", "evidence", "signature", "value_range")
 HOSTILE = ([], {}, "", "name", ["name"], None, True, 10**400, -1, float("nan"), [[[]]], {"name": 1})
 
 
 def from_text(cls: Any, values: Any) -> Any:
-    others = NO_ARRAYS if cls is Calibration else {}
+    others = {Calibration: NO_ARRAYS, StoredBank: NO_TENSORS}.get(cls, {})
     return cls.from_json(json.loads(json.dumps(values)), **others)
 
 
