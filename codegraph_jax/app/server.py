@@ -20,7 +20,7 @@ from codegraph_jax.app.service import COMPARED, Service
 from codegraph_jax.app.state import HOME
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
-from codegraph_jax.line.access_control import HEADERS, refusal
+from codegraph_jax.line.access_control import add_text, refusal, with_headers
 from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
@@ -63,9 +63,8 @@ def create_app(home: Path, key: str) -> FastAPI:
 def _add_checks(app: FastAPI, key: str) -> None:
     @app.middleware("http")
     async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = refusal(request.scope, "", True) or _without_key(request, key) or await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
+        answered = refusal(request.scope, "", True) or _without_key(request, key)
+        response = with_headers(answered or await call_next(request))
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -108,14 +107,10 @@ def _add_page(app: FastAPI) -> None:
     # a report has the shared script already
     before = {"app.js": shared_script() + texts + package_text("areas.js", "app"), "live.js": texts}
     files = {"page.html": "html", "app.css": "css", "live.css": "css", "app.js": "javascript", "live.js": "javascript"}
-
-    def add(address: str, text: str, kind: str) -> None:
-        app.add_api_route(address, lambda: Response(text, media_type=f"text/{kind}"), methods=["GET", "HEAD"])
-
     for name, kind in files.items():
         address = "/" if name == "page.html" else f"/{name}"
-        add(address, before.get(name, "") + package_text(name, "app"), kind)
-    add("/page.css", package_text("page.css"), "css")
+        add_text(app, address, before.get(name, "") + package_text(name, "app"), kind)
+    add_text(app, "/page.css", package_text("page.css"), "css")
 
 
 def _add_files(app: FastAPI, service: Service) -> None:

@@ -1,8 +1,9 @@
-"""Checks the host, the origin and the token of a request before it is processed."""
+"""Checks the host, the origin and the token of a request before it is processed; headers and texts of the pages."""
 
 import hmac
 import re
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
@@ -49,6 +50,22 @@ def refusal(scope: Scope, token: str, local: bool) -> Response | None:
         if scheme.lower() != "bearer" or not hmac.compare_digest(word.encode(), token.encode()):
             return _answer(401, "the token is missing or wrong", **{"WWW-Authenticate": "Bearer"})
     return None
+
+
+def with_headers(response: Response) -> Response:
+    """The response with `HEADERS`, where it has no others."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def add_text(app: FastAPI, path: str, text: str, kind: str) -> None:
+    """Adds a page, a style or a script; `kind` is html, css or javascript."""
+
+    def answer() -> Response:
+        return Response(text, media_type=f"text/{kind}", headers={"Cache-Control": "no-cache"})
+
+    app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _answer(status: int, reason: str, **headers: str) -> Response:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -14,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from codegraph_jax.data.images import UnreadableImageError
-from codegraph_jax.line.access_control import HEADERS, LOOPBACK, refusal
+from codegraph_jax.line.access_control import LOOPBACK, add_text, refusal, with_headers
 from codegraph_jax.line.answers import (
     AlarmOut,
     DecisionOut,
@@ -134,10 +133,7 @@ def _add_checks(app: FastAPI, token: str, local: bool) -> None:
 
     @app.middleware("http")
     async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = refusal(request.scope, token, local) or await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+        return with_headers(refusal(request.scope, token, local) or await call_next(request))
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> Response:
@@ -322,12 +318,9 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
 
 
 def _add_pages(app: FastAPI) -> None:
-    for path, file, kind in (
-        ("/", "page.html", "text/html"),
-        ("/page.css", "page.css", "text/css"),
-        ("/page.js", "page.js", "text/javascript"),
-    ):
-        app.add_api_route(path, _static(file, kind), methods=["GET", "HEAD"], include_in_schema=False)
+    add_text(app, "/", package_text("page.html", "line"), "html")
+    add_text(app, "/page.css", package_text("page.css", "line"), "css")
+    add_text(app, "/page.js", shared_script() + texts_script("line") + package_text("page.js", "line"), "javascript")
     app.add_api_route("/docs", _listing(app), include_in_schema=False)
 
 
@@ -366,18 +359,6 @@ def _existing(kind: str, number: int, find: Callable[[int], T | None]) -> T:
     if found is None:
         raise RequestError(404, f"there is no {kind} {number}")
     return found
-
-
-def _static(file: str, kind: str) -> Callable[[], Response]:
-    @cache
-    def content() -> str:
-        texts = shared_script() + texts_script("line") if file == "page.js" else ""
-        return texts + package_text(file, "line")
-
-    def answer() -> Response:
-        return Response(content(), media_type=f"{kind}; charset=utf-8", headers={"Cache-Control": "no-cache"})
-
-    return answer
 
 
 def _listing(app: FastAPI) -> Callable[[], Response]:
