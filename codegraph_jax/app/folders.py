@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes
 
 import psutil
+from fastapi import Body
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -58,10 +59,8 @@ def _valid(text: str) -> str:
 Text = Annotated[str, AfterValidator(_valid)]
 
 
-class Named(BaseModel):
-    """A name that the user has given."""
-
-    name: Text = Field("", max_length=200)
+Name = Annotated[Text, Body(embed=True, max_length=200)]
+"""A name that the user has given: the field of the request that the parameter names."""
 
 
 class Place(BaseModel):
@@ -146,7 +145,7 @@ class Folders:
         count = Counter(size for _, size in sizes)
         refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:SHOWN]]
         return {
-            "place": place_of(path), "name": printable(path), "photos": len(files), "sampled": len(sample),
+            "photos": len(files), "sampled": len(sample),
             "sizes": [{"width": s[0], "height": s[1], "count": number} for s, number in count.most_common(4) if s],
             "several_sizes": len({*count} - {None}), "unreadable": count[None],
             "skipped": [*skipped.lines(all_suffixes=True), *refused],
@@ -202,16 +201,16 @@ class Folders:
                 self._previews.popitem(last=False)
         return target.getvalue()
 
-    def new_upload(self, wanted: Named) -> dict[str, str]:
+    def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
-        name = file_stem(wanted.name or "photos")
+        stem = file_stem(name or "photos")
         for number in range(1, 10_000):
-            path = self.uploads / (name if number == 1 else f"{name}-{number}")
+            path = self.uploads / (stem if number == 1 else f"{stem}-{number}")
             with suppress(FileExistsError):
                 path.mkdir(parents=True)
                 self.state.open_folder(str(path))
                 return {"place": place_of(str(path)), "name": path.name}
-        raise FolderError(f"there are too many folders {name!r}; delete some of them in {printable(str(self.uploads))}")
+        raise FolderError(f"there are too many folders {stem!r}; delete some of them in {printable(str(self.uploads))}")
 
     async def receive(self, folder: str, name: str, pieces: AsyncIterator[bytes]) -> None:
         """Saves an uploaded photo.

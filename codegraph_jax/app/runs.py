@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import psutil
 
-from codegraph_jax.app.folders import place_of
 from codegraph_jax.app.jobs import UNDER_WAY
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES, heatmap_of, remove_written, written_files
@@ -130,15 +129,12 @@ class Runs:
         return {
             "kind": config.get("task", "detect"),
             "folder": printable(root),
-            "place": place_of(os.path.abspath(root)) if root else None,  # noqa: PTH100
             "photos": sum((manifest.get("images") or {}).values()),
             "flagged": sum(one.get("flagged", 0) for one in thresholds.values()),
             "look": verdicts.count("look"),
-            "network": f"{(config.get('backbone') or {}).get('name', '')}",
             "report": "report.html" in written_files(self.workdir(run)),
             "answers": (self.workdir(run) / REVIEW).is_file(),
             "groups": self.groups(run),
-            "bank": str((config.get("bank") or {}).get("save") or (config.get("bank") or {}).get("path") or ""),
         }
 
     def manifest(self, run: str) -> dict[str, Any] | None:

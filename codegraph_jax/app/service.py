@@ -12,9 +12,10 @@ from threading import Lock
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
+from fastapi import Body
 from pydantic import AfterValidator, BaseModel, Field
 
-from codegraph_jax.app.folders import Folders, Named, Place, Text, place_of
+from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
 from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
 from codegraph_jax.app.state import HOME, KINDS, State
@@ -72,18 +73,6 @@ class Start(Estimate):
     more: Text = Field("", max_length=4000)
 
 
-class Pair(BaseModel):
-    """Two runs to compare."""
-
-    runs: tuple[str, str]
-
-
-class ReviewText(BaseModel):
-    """The text of a review.json."""
-
-    text: Text
-
-
 class NewLine(Place):
     """A new line, with the folder that it watches and the targets of its results, separated by commas."""
 
@@ -97,12 +86,6 @@ class Change(BaseModel):
     kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
     key: Text = Field(max_length=1000)
     value: Annotated[Any, AfterValidator(_json_value)]
-
-
-class Changes(BaseModel):
-    """Answers in a report."""
-
-    changes: list[Change] = Field(max_length=100_000)
 
 
 class Service:
@@ -191,10 +174,10 @@ class Service:
             raise RunError(f"{printable(run)!r} was started in a terminal: start the same command again there")
         self.jobs.add(job["kind"], run, job["words"])
 
-    def rename(self, run: str, wanted: Named) -> None:
+    def rename(self, run: str, name: Name) -> None:
         """Gives a run a name; its directory stays."""
         self.runs.workdir(run)
-        self.state.name(run, wanted.name.strip() or run)
+        self.state.name(run, name.strip() or run)
 
     def delete(self, run: str) -> None:
         """Deletes what a run has written, and everything that the app knows about it."""
@@ -209,29 +192,28 @@ class Service:
         # the revision is read first: an answer that comes in between is sent twice, not lost
         return {"revision": self.state.revision(), "answers": self.state.answers(run, since)}
 
-    def answer(self, run: str, wanted: Changes) -> dict[str, int]:
-        """Stores answers."""
+    def answer(self, run: str, changes: Annotated[list[Change], Body(embed=True, max_length=100_000)]) -> None:
+        """Stores answers in a report."""
         self.runs.workdir(run)
-        return {"revision": self.state.answer(run, [(one.kind, one.key, one.value) for one in wanted.changes])}
+        self.state.answer(run, [(one.kind, one.key, one.value) for one in changes])
 
-    def review(self, run: str, wanted: ReviewText) -> None:
-        """Applies the answers: the run decides again."""
+    def review(self, run: str, text: Annotated[Text, Body(embed=True)]) -> None:
+        """Applies the answers, the text of a review.json: the run decides again."""
         self._require_idle(run)
         path = self._file_of(run, REVIEWS)
-        write_text(path, wanted.text)
+        write_text(path, text)
         self._repeat(run, "review", f"--review={path}")
 
-    def save_bank(self, run: str, wanted: Named) -> dict[str, str]:
-        """Saves a reference bank of a run; returns its file name."""
+    def save_bank(self, run: str, name: Name) -> None:
+        """Saves a reference bank of a run."""
         self._require_idle(run)
-        name = f"{_without_spaces(wanted.name.strip() or run)}.safetensors"
-        (self.home / BANKS).mkdir(exist_ok=True)
-        self._repeat(run, "bank", f"--save-bank={self.home / BANKS / name}")
-        return {"bank": name}
+        path = self.home / BANKS / f"{_without_spaces(name.strip() or run)}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        self._repeat(run, "bank", f"--save-bank={path}")
 
-    def compare(self, wanted: Pair) -> None:
+    def compare(self, runs: Annotated[tuple[str, str], Body(embed=True)]) -> None:
         """Writes the page on what changed between two runs."""
-        pair = [str(self.runs.workdir(run)) for run in wanted.runs]
+        pair = [str(self.runs.workdir(run)) for run in runs]
         ended = _child("codegraph_jax", "compare", *pair, f"--workdir={self.home / HOME / COMPARED}")
         if ended.returncode:
             raise RunError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
@@ -298,7 +280,7 @@ class Service:
                 address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
                 found.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
-                     "address": address, "date": job["created"], "bank": Path(job["words"][1]).stem,
+                     "address": address, "date": job["created"],
                      "folder": printable(words.get("config.watch.root", "")),
                      "send": ", ".join(shown(text) for text in words.get("send", "").split(",") if text)}
                 )  # fmt: skip

@@ -91,8 +91,8 @@ class State:
 
     # ---- answers ----
 
-    def answer(self, run: str, changes: Iterable[tuple[str, str, Any]]) -> int:
-        """Stores answers: (kind, key, value); returns their revision."""
+    def answer(self, run: str, changes: Iterable[tuple[str, str, Any]]) -> None:
+        """Stores answers: (kind, key, value)."""
         with self._lock:
             revision = self.revision() + 1
             self._connection.execute("BEGIN IMMEDIATE")
@@ -101,7 +101,6 @@ class State:
                 [(run, kind, key, json.dumps(value), revision) for kind, key, value in changes],
             )
             self._connection.execute("COMMIT")
-            return revision
 
     def answers(self, run: str, since: int = 0) -> list[dict[str, Any]]:
         """Answers of a run that are newer than a revision."""
