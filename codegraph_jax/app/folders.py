@@ -1,19 +1,17 @@
 """Folders of this machine: what is in them, previews, and photos that are uploaded."""
 
-import io
 import os
 import shutil
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes
 
 import psutil
 from fastapi import Body
-from PIL import Image
 from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.state import State
@@ -21,7 +19,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.data.formats import is_image_name
-from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
+from codegraph_jax.data.images import UnreadableImageError, preview, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
 
 SHOWN = 3
@@ -80,8 +78,6 @@ class Folders:
 
     def __init__(self, state: State, uploads: Path):
         self.state, self.uploads = state, uploads
-        self._previews: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
-        self._lock = Lock()
 
     def roots(self) -> list[dict[str, str]]:
         """Places to start from: home, pictures, drives and the working directory."""
@@ -184,22 +180,9 @@ class Folders:
         """`preview` of a file that was checked."""
         side = next((known for known in SIDES if known >= side), SIDES[-1])
         try:
-            key = str(path), path.stat().st_mtime_ns, side
-            with self._lock:
-                if key in self._previews:
-                    self._previews.move_to_end(key)
-                    return self._previews[key]
-            image = load_image(str(path))
+            return _preview(str(path), path.stat().st_mtime_ns, side)
         except (OSError, UnreadableImageError) as error:
             raise FolderError(f"{printable(str(path))!r} cannot be shown: {error}") from None
-        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        target = io.BytesIO()
-        image.save(target, "JPEG", quality=80)
-        with self._lock:
-            self._previews[key] = target.getvalue()
-            while len(self._previews) > PREVIEWS:
-                self._previews.popitem(last=False)
-        return target.getvalue()
 
     def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
@@ -242,6 +225,12 @@ class Folders:
                     stream.write(piece)
             if not size:
                 raise FolderError(f"{name}: is empty")
+
+
+@lru_cache(PREVIEWS)
+def _preview(path: str, changed: int, side: int) -> bytes:
+    """A small JPEG of a file that was changed at this time."""
+    return preview(path, side)
 
 
 def _photos_in(path: str) -> list[str]:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.data.images import load_image
+from codegraph_jax.data.images import preview
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.part import Part, content_of
@@ -176,11 +176,8 @@ class Reception:
         return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part.id, part.path)
 
     def _draw(self, number: int, path: str) -> bytes:
-        image = load_image(path, self.inspector.bank.value_range)
-        image.thumbnail((SHOWN, SHOWN))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=85)
-        return stream.getvalue()
+        # the number is part of the cache's key: the file of another part may have had the same path
+        return preview(path, SHOWN, self.inspector.bank.value_range)
 
     async def read(self, request: Request) -> Sent:
         """Reads the photo of a request within the limits.

@@ -232,7 +232,7 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
 def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypatch):
     part = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
-    load, release, queued = module.load_image, threading.Event(), []
+    load, release, queued = module.preview, threading.Event(), []
     drawing = client.app.state.line.drawing
     submit = drawing.submit
 
@@ -244,7 +244,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
         at_once -= 1
         return load(*arguments)
 
-    monkeypatch.setattr(module, "load_image", slow)
+    monkeypatch.setattr(module, "preview", slow)
     monkeypatch.setattr(module, "PREVIEWS", 1)
     monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
     other = client.post("/parts", content=photographs[1].read_bytes()).json()["id"]
