@@ -13,7 +13,7 @@ from pathlib import Path
 
 from codegraph_jax.core.errors import UserError
 
-APPLICATION, VERSION = 0x436F4447, 3
+APPLICATION, VERSION = 0x436F4447, 4
 """Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
 """Seconds that a write waits for the lock of another program before it fails."""

@@ -354,7 +354,7 @@ class Inspector:
                 elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}
-                self.ledger.acknowledge(number, reason, now(), states)
+                self.ledger.acknowledge(number, reason, states)
             except BaseException:
                 self._monitors = None  # they may differ from the ledger: read them again
                 raise

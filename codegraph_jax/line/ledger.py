@@ -56,12 +56,8 @@ CREATE TABLE IF NOT EXISTS alarms (
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     message TEXT NOT NULL,
-    parts TEXT NOT NULL DEFAULT '[]'
-);
-CREATE TABLE IF NOT EXISTS acknowledgements (
-    alarm INTEGER PRIMARY KEY REFERENCES alarms (id),
-    acknowledgement TEXT NOT NULL,
-    acknowledged_at TEXT NOT NULL
+    parts TEXT NOT NULL DEFAULT '[]',
+    acknowledgement TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS peak_patches (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
@@ -73,13 +69,6 @@ CREATE TABLE IF NOT EXISTS inbox (
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-ALARMS = """
-(
-    SELECT alarms.*, coalesce(acknowledgement, '') AS acknowledgement
-    FROM alarms LEFT JOIN acknowledgements ON alarm = alarms.id
-)
-"""
-"""Alarms with their acknowledgements."""
 COLUMNS = (
     "id", "key", "name", "path", "received_at", "inspected_at", "status", "failure", "bank", "score", "p_value",
     "threshold", "flagged", "width", "height", "patterns", "seconds", "answer",
@@ -146,7 +135,7 @@ class Ledger(Database):
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, newest first; arguments as for `latest`."""
         rows = self.read(
-            f"SELECT * FROM {ALARMS} WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
+            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
 
@@ -161,7 +150,7 @@ class Ledger(Database):
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number, or None."""
-        rows = self.read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
+        rows = self.read("SELECT * FROM alarms WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
     def monitor(self, name: str) -> Any:
@@ -236,17 +225,16 @@ class Ledger(Database):
         self.outbox.wake(False)
         return self._with_alarms(_part(row))
 
-    def acknowledge(self, alarm: int, reason: str, acknowledged_at: str, monitors: Mapping[str, Any]) -> None:
+    def acknowledge(self, alarm: int, reason: str, monitors: Mapping[str, Any]) -> None:
         """Writes the reason for acknowledging an alarm, and the state of the monitors; errors as for `record`.
 
         Args:
             alarm: number of the alarm, whose earlier reason is replaced.
             reason: the operator's reason.
-            acknowledged_at: ISO 8601 in UTC.
             monitors: state by monitor.
         """
         with self.transaction() as cursor:
-            cursor.execute("INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?)", (alarm, reason, acknowledged_at))
+            cursor.execute("UPDATE alarms SET acknowledgement = ? WHERE id = ?", (reason, alarm))
             _save_states(cursor, monitors)
             self.outbox.add(cursor, "acknowledgement", alarm)
         self.outbox.wake(False)
@@ -374,7 +362,7 @@ class Ledger(Database):
         return next(iter(self._select(query, (value,))), None)
 
     def _with_alarms(self, part: Part) -> Part:
-        rows = self.read(f"SELECT * FROM {ALARMS} WHERE part = ? ORDER BY id", (part.id,))
+        rows = self.read("SELECT * FROM alarms WHERE part = ? ORDER BY id", (part.id,))
         return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
 
 

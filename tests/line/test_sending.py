@@ -36,7 +36,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
         record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
         ledger.record(part("c", regions=()).failed("cut off"), replaces=1)
         ledger.answer(2, "defective", "bank")
-        ledger.acknowledge(1, "a new batch", "2026-01-02T03:04:05+00:00", {})
+        ledger.acknowledge(1, "a new batch", {})
         until_empty(ledger)
     messages = receiver.messages
     assert [message["event"] for message in messages] == ["part", "part", "part", "answer", "acknowledgement"] or (

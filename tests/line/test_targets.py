@@ -28,7 +28,7 @@ def test_a_table_gets_one_row_for_each_result(ledger, tmp_path):
         path.rename(tmp_path / "taken.csv")
         record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
         ledger.answer(2, "good", "bank")
-        ledger.acknowledge(1, "a new batch", "2026-01-02T03:04:05+00:00", {})
+        ledger.acknowledge(1, "a new batch", {})
         until_empty(ledger)
     (first,) = rows_of(tmp_path / "taken.csv")
     assert (first["id"], first["decision"], first["name"], first["replaces"]) == ("1", "NOK", "'=1+1.png", "")
