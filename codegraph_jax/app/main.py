@@ -26,20 +26,19 @@ def main(runs: str = "runs") -> int:
     """
     home = Path(runs).expanduser().absolute()
     try:
-        import uvicorn
-
         from codegraph_jax.app.server import create_app
-        from codegraph_jax.line.connections import bounded_protocol
+        from codegraph_jax.line.connections import bound, server_of
     except ImportError as error:
         raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "line") from None
     try:
-        with locked(home / HOME), _bound() as place:
+        place = bound(HOST, PORT)
+    except UserError:
+        place = bound(HOST, 0)
+    try:
+        with place, locked(home / HOME):
             key = _key(home / HOME)
             address = f"http://{HOST}:{place.getsockname()[1]}/"
-            options = uvicorn.Config(
-                create_app(home, key), http=bounded_protocol(30.0), ws="none", log_level="warning",
-                timeout_graceful_shutdown=5, server_header=False,
-            )  # fmt: skip
+            server = server_of(create_app(home, key), seconds=30.0, ending=5)
             (home / HOME / ADDRESS).write_text(f"{address}?key={key}", encoding="ascii")
             place.listen(128)
             print(f"codegraph: {address}?key={key}\nresults: {home}; end with Ctrl+C", flush=True)
@@ -49,7 +48,7 @@ def main(runs: str = "runs") -> int:
                 # the server ends at a signal, and raises it again when it has ended
                 for name in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(name, lambda *_: None)
-            uvicorn.Server(options).run(sockets=[place])
+            server.run(sockets=[place])
     except WorkdirError as error:
         address = _running(home)
         if not address:
@@ -77,15 +76,3 @@ def _key(directory: Path) -> str:
         path.touch(0o600, exist_ok=False)
         path.write_text(secrets.token_urlsafe(24), encoding="ascii")
     return path.read_text(encoding="ascii").strip()
-
-
-def _bound() -> socket.socket:
-    for port in (PORT, 0):
-        place = socket.socket()
-        try:
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            place.bind((HOST, port))
-            return place
-        except OSError:
-            place.close()
-    raise UserError(f"no port of {HOST} can be used; check the firewall or the limits of this system")

@@ -1,9 +1,13 @@
-"""Limits the number of connections to the line's server, and closes connections that send no request."""
+"""The servers of a line and of the app: their number of connections is limited, and silent connections are closed."""
 
 import asyncio
+import socket
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from codegraph_jax.core.errors import UserError
 
 MOST_CONNECTIONS = 256
 """Well below the 1,024 descriptors that a process may have by default."""
@@ -74,3 +78,34 @@ class BoundedProtocol(H11Protocol):
 def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[BoundedProtocol]:
     """A `BoundedProtocol` with these limits, as a class for uvicorn."""
     return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "most": most})
+
+
+def server_of(app: Any, seconds: float, ending: int) -> uvicorn.Server:
+    """The server of an application.
+
+    Args:
+        app: the ASGI application.
+        seconds: deadline for the headers of a request.
+        ending: seconds that requests have to end when the server ends.
+    """
+    options = uvicorn.Config(
+        app, http=bounded_protocol(seconds), ws="none", log_level="warning", timeout_keep_alive=15,
+        timeout_graceful_shutdown=ending, server_header=False,
+    )  # fmt: skip
+    return uvicorn.Server(options)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address, not yet listening; port 0: the system chooses a free one.
+
+    Raises:
+        UserError: the address cannot be used.
+    """
+    place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((host, port))
+    except OSError as error:
+        place.close()
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error})") from None
+    return place

@@ -1,13 +1,12 @@
 """The task `serve`: inspects photos that are sent over HTTP, until the command is interrupted."""
 
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.errors import MissingPackageError
+from codegraph_jax.core.errors import MissingPackageError, UserError
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.line.watcher import Watcher
@@ -28,11 +27,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     config = read_config(ServeConfig, values)
     try:
         import python_multipart  # noqa: F401  Starlette reads forms by it
-        import uvicorn
 
         from codegraph_jax.line.access_control import LOOPBACK
         from codegraph_jax.line.app import create_app
-        from codegraph_jax.line.connections import bounded_protocol
+        from codegraph_jax.line.connections import bound, server_of
     except ImportError as error:
         raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "line") from None
     token = read_token(config.serve)
@@ -43,14 +41,13 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         )
     if config.watch.root:
         require_folder(config.watch)
-    listener = bound_socket(config.serve)
+    try:
+        listener = bound(config.serve.host, config.serve.port)
+    except UserError as error:
+        raise ConfigError(f"config.serve.port: {error}; choose another with --config.serve.port") from None
     with listener, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token, config.csv)
-        options = uvicorn.Config(
-            app, http=bounded_protocol(config.serve.timeout), ws="none", log_level="warning", timeout_keep_alive=15,
-            timeout_graceful_shutdown=30, server_header=False,
-        )  # fmt: skip
-        server = uvicorn.Server(options)
+        server = server_of(app, config.serve.timeout, ending=30)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
         # the server handles signals while it runs, and raises them again after it has ended
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
@@ -110,23 +107,3 @@ def read_token(settings: WebSettings) -> str:
             'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
         )
     return token
-
-
-def bound_socket(settings: WebSettings) -> socket.socket:
-    """The bound socket.
-
-    Raises:
-        ConfigError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"config.serve.port: cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
-            "choose another with --config.serve.port"
-        ) from None
-    return listener

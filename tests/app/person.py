@@ -4,10 +4,8 @@ import json
 import threading
 from contextlib import contextmanager
 
-import uvicorn
-
-from codegraph_jax.app import main as app_main
 from codegraph_jax.app.server import create_app
+from codegraph_jax.line.connections import bound, server_of
 from tests.app.conftest import KEY
 from tests.report.browser import Browser
 from tests.support.waiting import wait_until
@@ -16,9 +14,9 @@ from tests.support.waiting import wait_until
 @contextmanager
 def served(home, key=KEY):
     """Serves a directory of results; gives the application and its address."""
-    place = app_main._bound()
+    place = bound("127.0.0.1", 0)
     app = create_app(home, key)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    server = server_of(app, seconds=30, ending=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     thread.start()
     try:

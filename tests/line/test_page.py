@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import uvicorn
 
 from codegraph_jax.line.app import create_app
+from codegraph_jax.line.connections import bound, server_of
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
-from codegraph_jax.tasks.serve import bound_socket
 from tests.line.conftest import spoil
 from tests.report.browser import Browser
 from tests.support.accessibility import barriers_by_colours
@@ -25,9 +24,8 @@ TOKEN = "a token that is long enough"
 @contextmanager
 def served(inspector, token: str = ""):
     """The address of a running server."""
-    settings = WebSettings(port=0)
-    place = bound_socket(settings)
-    server = uvicorn.Server(uvicorn.Config(create_app(inspector, settings, token), log_level="warning"))
+    place = bound("127.0.0.1", 0)
+    server = server_of(create_app(inspector, WebSettings(), token), seconds=30, ending=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     thread.start()
     try:

@@ -17,7 +17,7 @@ from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.connections import bounded_protocol
+from codegraph_jax.line.connections import bound, server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.line.uploads import Reception
@@ -123,11 +123,9 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
         return _Scored(part, PeakPatches.empty(0), ())
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
-    settings = WebSettings(port=0)
-    place = serve.bound_socket(settings)
+    place = bound("127.0.0.1", 0)
     place.listen(serve.BACKLOG)
-    config = uvicorn.Config(create_app(inspector, settings), http=bounded_protocol(5), ws="none", log_level="error")
-    server = uvicorn.Server(config)
+    server = server_of(create_app(inspector, WebSettings()), seconds=5, ending=30)
     running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     running.start()
     address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []
