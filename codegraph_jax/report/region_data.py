@@ -77,7 +77,7 @@ def describe_regions(
         rows, columns = window
         peak = float(values.max())
         polygon, holes = outline(inside, columns.start, rows.start)
-        counts = run_lengths(inside, columns.start, rows.start, regions.shape) if holes else None
+        counts = run_lengths(labels == number) if holes else None
         length, width = rectangle_sides(inside)
         found.append(
             Region(
@@ -109,28 +109,11 @@ def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple
     return rings, any(len(ends) > 2 for ends in filled[1])
 
 
-def run_lengths(
-    mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0, shape: tuple[int, ...] | None = None
-) -> list[int]:
-    """COCO's uncompressed run lengths: pixels column by column, starting with pixels outside the mask.
-
-    Args:
-        mask: the mask.
-        left: column of its first pixel in the image.
-        top: row of its first pixel in the image.
-        shape: shape of the image; None: that of the mask.
-    """
-    height, width = shape or mask.shape
-    steps = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    begins, ends = (
-        ((column + left) * height + row + top) for column, row in map(np.nonzero, (steps == 1, steps == -1))
-    )
-    # runs may continue at the top of the next column
-    apart = begins[1:] != ends[:-1]
-    begins, ends = begins[np.append(True, apart)[: len(begins)]], ends[np.append(apart, True)[: len(ends)]]
-    edges = np.concatenate([[0], np.stack([begins, ends], axis=1).ravel(), [height * width]])
-    lengths: list[int] = np.diff(edges).tolist()
-    return lengths if lengths[-1] else lengths[:-1]
+def run_lengths(mask: Bool[np.ndarray, "a b"]) -> list[int]:
+    """COCO's uncompressed run lengths: pixels column by column, starting with pixels outside the mask."""
+    changes = np.flatnonzero(np.diff(mask.T.ravel(), prepend=False))
+    lengths: list[int] = np.diff([0, *changes, mask.size]).tolist()
+    return lengths
 
 
 def rows_of(
