@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from scipy import special
 
@@ -77,7 +78,7 @@ class RecurrenceMonitor:
         parts: Iterable[tuple[int, PeakPatches]] = (),
     ):
         self._parts: deque[tuple[int, PeakPatches]] = deque()
-        self._links: dict[int, dict[int, float]] = {}
+        self._links = nx.Graph()
         self._announced: set[int] = set((state or {}).get("announced", ()))
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
         self._usual: set[int] = set((state or {}).get("usual", ()))
@@ -177,21 +178,17 @@ class RecurrenceMonitor:
 
     def _connected(self, part: int, limit: float) -> set[int]:
         """Parts that are connected to this one by links below a limit."""
-        group, pending = {part}, [part]
-        while pending:
-            for other, ratio in self._links.get(pending.pop(), {}).items():
-                if ratio <= limit and other not in group:
-                    group.add(other)
-                    pending.append(other)
-        return group
+        near = nx.subgraph_view(self._links, filter_edge=lambda a, b: self._links[a][b]["ratio"] <= limit)
+        connected: set[int] = nx.node_connected_component(near, part)
+        return connected
 
     def _by_chance(self, limit: float, group: set[int]) -> float:
         """Expected number of groups of this size by chance, estimated without this group and announced groups."""
         within = (group, self._announced & {part for part, _ in self._parts})
         degrees = [
-            sum(ratio <= limit and not any(part in one and other in one for one in within)
-                for other, ratio in others.items())
-            for part, others in self._links.items()
+            sum(link["ratio"] <= limit and not any(part in one and other in one for one in within)
+                for other, link in others.items())
+            for part, others in self._links.adjacency()
         ]  # fmt: skip
         count, links = len(self._parts), sum(degrees) / 2
         pairs = math.comb(count, 2) - sum(math.comb(len(one), 2) for one in within)
@@ -204,6 +201,7 @@ class RecurrenceMonitor:
         return expected_groups(count, len(group), chance, further)
 
     def _add(self, part: int, peaks: PeakPatches) -> None:
+        self._links.add_node(part)
         if self._parts:
             vectors = np.concatenate([other.vectors for _, other in self._parts])
             scores = np.concatenate([other.scores for _, other in self._parts])
@@ -211,15 +209,12 @@ class RecurrenceMonitor:
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
             nearest = np.minimum.reduceat(ratios, starts)
             for i in np.flatnonzero(nearest <= LIMITS[-1]):
-                other = self._parts[int(i)][0]
-                for one, another in ((part, other), (other, part)):
-                    self._links.setdefault(one, {})[another] = float(nearest[i])
+                self._links.add_edge(part, self._parts[int(i)][0], ratio=float(nearest[i]))
         self._parts.append((part, peaks))
 
     def _forget(self, before: int) -> None:
         """Removes parts up to this number."""
         while self._parts and self._parts[0][0] <= before:
             part, _ = self._parts.popleft()
-            for other in self._links.pop(part, {}):
-                self._links[other].pop(part, None)
+            self._links.remove_nodes_from([part])
             self._announced.discard(part)
