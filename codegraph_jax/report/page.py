@@ -324,17 +324,6 @@ def _say(value: Value | None) -> Markup:
     )
 
 
-def _option(value: str, key: str, selected: bool = False, **values: Value) -> Markup:
-    """An option of a choice, in which no element can stand."""
-    return Markup('<option value="{}" data-t="{}" data-values="{}"{}>{}</option>').format(
-        value,
-        key,
-        json.dumps({name: plain(one) for name, one in values.items()}),
-        " selected" * selected,
-        str(text(key, **values)),
-    )
-
-
 def _attributes(**texts: str | Text) -> Markup:
     """Attributes with texts, such as `aria_label="close"`."""
     found = {name.replace("_", "-"): text(one) if isinstance(one, str) else one for name, one in texts.items()}
@@ -369,7 +358,6 @@ def _environment() -> jinja2.Environment:
         "t": t,
         "say": _say,
         "text": text,
-        "option": _option,
         "attributes": _attributes,
         "number": _number,
         "label": _label,
