@@ -17,14 +17,6 @@
 
   // ---- the server ----
 
-  async function call(path, body, method = body === undefined ? "GET" : "POST") {
-    const options = body === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    const answer = await fetch(path, options);
-    const value = await answer.json().catch(() => null);
-    if (!answer.ok) throw new Error(typeof value?.detail === "string" ? value.detail : t("refused"));
-    return value ?? {};
-  }
-
   async function attempt(action) {
     try {
       return await action();

@@ -5,13 +5,6 @@
   const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000, USUAL = 8;  // answers (page.js)
   const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
-  async function call(path, body, method = body ? "POST" : "GET") {
-    const answer = await fetch(path, { method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }) });
-    const value = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(value.detail ?? answer.status);
-    return value;
-  }
-
   // ---- the bar ----
 
   const status = h("output");

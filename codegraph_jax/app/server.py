@@ -103,9 +103,9 @@ def _without_key(request: Request, key: str) -> Response | None:
 
 
 def _add_page(app: FastAPI) -> None:
-    texts = texts_script("app")
+    own = texts_script("app") + package_text("call.js", "app")
     # a report has the shared script already
-    before = {"app.js": shared_script() + texts + package_text("areas.js", "app"), "live.js": texts}
+    before = {"app.js": shared_script() + own + package_text("areas.js", "app"), "live.js": own}
     files = {"page.html": "html", "app.css": "css", "live.css": "css", "app.js": "javascript", "live.js": "javascript"}
     for name, kind in files.items():
         address = "/" if name == "page.html" else f"/{name}"
