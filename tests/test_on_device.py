@@ -24,7 +24,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
-from codegraph_jax.similarity import device_tables, tables
+from codegraph_jax.similarity import compare, device_tables
 from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import SetPlan, plan_device, plan_set
@@ -105,7 +105,7 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
         def __init__(self, *_, **__):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(tables, "DeviceTables", Exhausted)
+    monkeypatch.setattr(compare, "DeviceTables", Exhausted)
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(photographs())
     assert "the host keeps them" in caplog.text
@@ -115,10 +115,11 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
 def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog):
     """Some devices answer at once and fail when the result is needed; the host begins anew, and with whole layers."""
 
-    def exhausted(_):
+    def exhausted():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(device_tables, "wait", exhausted)
+    # what waits for a call of the ring
+    monkeypatch.setattr(device_tables, "partial", lambda *_: exhausted)
     there = CoDeGraph(tiny()).detect(photographs())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
     assert_same(there, CoDeGraph(tiny("host")).detect(photographs()))
