@@ -9,7 +9,7 @@ import pytest
 
 from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, PatternMatch
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview
 from codegraph_jax.consistency.signature import Signature
@@ -30,13 +30,15 @@ RANGE = ValueRange(0.0, 4095.0, (-1.0,), (0.0, 70.0), 2)
 PATTERN = Pattern("tool mark", "variant", SIGNATURE, PRODUCT, 3, 40)
 REVISION = BankRevision("2026-01-02T03:04:05", ("a.png",), ("ab12",), 1, (0,), False)
 BOX = PatchBox(2, 0.0, 0.25, 0.5, 1.0)
+GROUP = Group((0, 2), 3.5, 0.001, (BOX,), "defect", Evidence(0.1, 1.0, 2.0, 3.0), "scratch", True, None)
 EXAMPLES: list[Any] = [
+    Consistency((GROUP,), ((1, 3),), matches=(PatternMatch(PATTERN, 2, (0, 5)),), others=(PATTERN,), product=PRODUCT),
     LAW,
     CALIBRATION,
     PATTERN,
     BOX,
     Evidence(0.1, 1.0, 2.0, 3.0),
-    Group((0, 2), 3.5, 0.001, (BOX,), "defect", Evidence(0.1, 1.0, 2.0, 3.0), "scratch", True, None),
+    GROUP,
     PatternMatch(PATTERN, 2, (0, 5)),
     PhotoReview("ab12", "a.png", "plate", "good", "looked twice", PATTERN),
     ManualThreshold("standard", 0.5),
@@ -56,7 +58,7 @@ EXAMPLES: list[Any] = [
         marks=(PATTERN,),
     ),
 ]
-MAY_BE_NONE = ("threshold", "patch_threshold", "answer", "mark", "evidence", "signature", "value_range")
+MAY_BE_NONE = ("product", "threshold", "patch_threshold", "answer", "mark", "evidence", "signature", "value_range")
 HOSTILE = ([], {}, "", "name", ["name"], None, True, 10**400, -1, float("nan"), [[[]]], {"name": 1})
 
 

@@ -171,6 +171,7 @@ def test_missing_settings_are_named(saved, tmp_path):
 
 def test_a_package_that_is_missing_is_named_with_the_extra(saved, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "codegraph_jax.line.connections", raising=False)
     with pytest.raises(MissingPackageError, match=r"serve needs the package uvicorn, .*pip install"):
         serve.run(values(ServeConfig, bank__path=str(saved)), str(tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "watchdog.events", None)
