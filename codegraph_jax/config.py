@@ -362,8 +362,9 @@ class BankConfig:
 class DevicesConfig:
     """The devices of a run; see `codegraph_jax.distributed.devices`."""
 
-    backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
-    """The JAX transformation that runs a function on several devices; both give the same numbers."""
+    backend: str = field(default="shard_map", metadata=no_flag() | choice("shard_map", "pmap"))
+    """The JAX transformation that runs a function on several devices; both give the same numbers, but
+    `pmap` keeps the distances on the host."""
     devices: int = field(default=0, metadata=no_flag() | at_least(0))
     """Number of devices of each process that are used; 0: all."""
 
@@ -404,7 +405,8 @@ class Config(TablesConfig):
     """Features and distances in the workdir, with which an interrupted run resumes: `remove` them at the end of the
     run; `keep` them, so that scoring again is quick; `off`: save none (docs/results.md)."""
     precision: str = field(default="float32", metadata=choice("auto", "float32", "tf32", "bfloat16"))
-    """Precision of the network and of the distances; sums, maxima and distances are always float32. `auto`: bfloat16 if
+    """Precision of the network and of the products behind the distances; sums, maxima and stored distances are always
+    float32. `auto`: bfloat16 if
     a short timing finds it clearly faster, which the run prints."""
     review: str = field(default="", metadata=path_like())
     """The review.json of a report, with a person's answers on photos and groups, or the directory where the browser

@@ -1,7 +1,7 @@
 """Zero-shot anomaly detection on a set of unlabelled images of one product.
 
-Mutual scoring reproduces MuSc (arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456), and
-docs/method.md separates the paper's rules from this project's.
+Mutual scoring reproduces MuSc (arXiv:2401.16753). The consistency stages are named after those of CoDeGraph
+(arXiv:2510.10456); docs/method.md separates the paper's rules from this project's.
 """
 
 import copy
@@ -88,7 +88,7 @@ class CoDeGraph:
         ((6,), (6, 56, 56))
 
     Attributes:
-        choice: kernel and precision that autotuning chose, in words; empty if nothing was timed.
+        autotuning_note: kernel and precision that autotuning chose, in words; empty if nothing was timed.
     """
 
     def __init__(

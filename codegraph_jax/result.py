@@ -395,7 +395,7 @@ class DetectionResult:
 
     @classmethod
     def from_tensors(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
-        """Reads the values of `parts`; malformed ones raise KeyError, TypeError or ValueError."""
+        """Reads the values of `to_tensors`; malformed ones raise KeyError, TypeError or ValueError."""
         if about["format"] != FORMAT:
             raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
         inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
@@ -449,7 +449,7 @@ class DetectionResult:
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
             score_name=decided.score_name,
-            scores_by_name=decided.scores_before_marks,
+            scores_by_name=decided.scores_by_name,
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
             **about,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.core.comparison import ImageScores, auroc_difference
+from codegraph_jax.core.bootstrap import ImageScores, auroc_difference
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics
 

@@ -244,7 +244,7 @@ def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample
 
 def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict[str, float | None]:
     """Precision: flagged patches that a mask touches. Recall: half covered patches of group images that are flagged."""
-    flagged = result.consistency.flagged
+    flagged = result.consistency.defect_patches
     if not flagged.any():
         return {"patch_precision": None, "patch_recall": None}
     covered = _mask_shares(samples, result.placement)

@@ -66,7 +66,7 @@ def test_the_order_of_the_images_changes_nothing():
     straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
     np.testing.assert_allclose(shuffled.scores_rescored, straight.scores_rescored[order], atol=1e-5)
-    np.testing.assert_array_equal(shuffled.consistency.flagged, straight.consistency.flagged[order])
+    np.testing.assert_array_equal(shuffled.consistency.defect_patches, straight.consistency.defect_patches[order])
     back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.groups]
     assert back == [c.members for c in straight.consistency.groups]
 

@@ -109,7 +109,7 @@
   }
 
   async function saveBank(run) {
-    const name = await ask(t("bank_title"), t("bank_about"), t("save"), { value: run.name });
+    const name = await ask(t("save_bank"), t("bank_about"), t("save"), { value: run.name });
     if (name === null) return;
     if (await attempt(() => call(`${runPath(run.run)}/bank`, { name }))) toast(t("bank_started"));
     await refresh();
@@ -140,7 +140,7 @@
       h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
         kind && h("p", { className: "facts" }, kind)),
       h("div", { className: "actions" },
-        active(run) && run.own ? button(t("cancel_run"), () => changeRun(run, "/cancel")) : null,
+        active(run) && run.own ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
         !active(run) && run.state !== "finished" && run.own ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
         finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
         finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
 from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
-from codegraph_jax.app.state import HOME, KINDS, State
+from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
@@ -97,7 +97,7 @@ class Service:
 
     def __init__(self, home: Path):
         self.home = home
-        self.state = State(home / HOME / "app.sqlite")
+        self.state = State(home / HOME / FILE)
         self.folders = Folders(self.state, home / UPLOADS)
         self.runs, self.jobs = Runs(home), Jobs(self.state, home)
         self._estimates: dict[str, Any] = {}

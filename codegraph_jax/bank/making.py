@@ -82,7 +82,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
         references, patch_scores = _pool(config, inputs)
     else:
         references, patch_scores = _images(config, inputs, wanted)
-    maps = NAMED_SCORES[decided.score_name].of_photo(patch_scores).reshape(-1, *grid)
+    maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
     defect_members = inputs.found.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
@@ -162,7 +162,7 @@ def _calibrated(
         )
         return calibration.with_threshold(calibrator.threshold, rule)
     if rule == "score" and decided.answers.threshold is not None:
-        before_marks = decided.scores_before_marks[decided.score_name][: len(scores)]
+        before_marks = decided.scores_by_name[decided.score_name][: len(scores)]
         above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
@@ -200,7 +200,7 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
         np.stack([clip_to_median(degree, exclusions.clipped) for degree in layer])[:, :set_size] for layer in layers
     ]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
-    ordinary = NAMED_SCORES[inputs.decided.score_name].of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
+    ordinary = NAMED_SCORES[inputs.decided.score_name].combined(mean) < inputs.decided.calibration.score_of_1_in_10
     usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~exclusions.removed[:set_size] & ordinary

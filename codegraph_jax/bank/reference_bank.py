@@ -393,7 +393,7 @@ class ReferenceBank(StoredBank):
     ) -> Float[np.ndarray, "n h w"]:
         """Patch scores by the score of the bank, after the scores of harmless patches are lowered."""
         lowered = scores if clipped is None else clip_to_median(scores, clipped)
-        return NAMED_SCORES[self.score_name].of_photo(lowered).reshape(-1, *self.frame.grid)
+        return NAMED_SCORES[self.score_name].combined(lowered).reshape(-1, *self.frame.grid)
 
     def _mark(
         self,

@@ -93,7 +93,7 @@ class PhotoDecisions:
         score_name: name of the chosen score.
         patch_scores: patch scores of this score, with harmless marks lowered [n, h, w].
         scores: greatest value of each anomaly map [n].
-        scores_before_marks: greatest values before marks were lowered, by score, to which threshold and answers
+        scores_by_name: greatest values before marks were lowered, by score, to which threshold and answers
             apply [n].
         calibration: threshold and flags.
         answers: the answers, with the marks of the photos of this set.
@@ -102,7 +102,7 @@ class PhotoDecisions:
     score_name: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
-    scores_before_marks: Mapping[str, Float[np.ndarray, " n"]]
+    scores_by_name: Mapping[str, Float[np.ndarray, " n"]]
     calibration: Calibration
     answers: Answers
 
@@ -158,12 +158,12 @@ def decide_photos(
     size, rects = placement.frame.size, placement.rects()
     of_map = {chosen.name: chosen.image}
     scores = {name: image_scores(maps, size, rects, of_map.get(name)) for name, maps in every_map.items()}
-    standard = scores[chosen.name]
+    own = scores[chosen.name]
     answers = replace(answers, max_defective=min(answers.max_defective, config.max_defective))
     config = replace(config, max_defective=answers.max_defective)
-    defect_members = found.defect_members(len(standard))
-    calibration = calibrate(standard[:set_size], config, defect_members[:set_size]).apply(standard, defect_members)
-    label_free = PhotoDecisions(chosen.name, every_map[chosen.name], standard, scores, calibration, answers)
+    defect_members = found.defect_members(len(own))
+    calibration = calibrate(own[:set_size], config, defect_members[:set_size]).apply(own, defect_members)
+    label_free = PhotoDecisions(chosen.name, every_map[chosen.name], own, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, set_size, keys, defect_members, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:

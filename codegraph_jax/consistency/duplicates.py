@@ -32,7 +32,7 @@ def duplicate_pairs(
     return np.maximum(ratios, reverse) < RATIO
 
 
-def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
+def duplicates_of_new(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
     """Which references show the same part as each image that is not in the set; only one direction is known."""
     held = as_distances(distances)
     if held.shape[1] <= RANK:
@@ -40,11 +40,13 @@ def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarr
     return held.relative_distances(RANK, QUANTILE) < RATIO
 
 
-def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
+def all_duplicate_pairs(
+    distances: Distances, references: Int[np.ndarray, " m"], added: int = 0
+) -> Bool[np.ndarray, "n m"]:
     """Which references show the same part as each image; the last `added` images do not belong to the set."""
     set_size = len(distances) - added
     of_set = duplicate_pairs(distances.select(slice(set_size)), references)
-    return np.concatenate([of_set, shown_by(distances.select(slice(set_size, None)))]) if added else of_set
+    return np.concatenate([of_set, duplicates_of_new(distances.select(slice(set_size, None)))]) if added else of_set
 
 
 def duplicate_groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:

@@ -72,7 +72,7 @@ def patch_scores_by_name(
         if one.name not in found:
             layers = layers_of(one.few, one.patch) if one.patch else mutual[one.few]
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
-            found[one.name] = one.of_photo(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
+            found[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
     return found
 
 

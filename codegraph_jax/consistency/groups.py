@@ -1,5 +1,6 @@
 """Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -171,8 +172,11 @@ class Consistency(JsonFields):
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Consistency":
         """Reads the values of `as_json`, with `pattern_ids`; malformed ones raise KeyError, TypeError or ValueError."""
         graph, rest = empty_graph(), dict(values)
-        graph.add_nodes_from(rest.pop("nodes"))
-        for first, second, data in rest.pop("edges"):
+        nodes, edges = rest.pop("nodes"), rest.pop("edges")
+        if not isinstance(nodes, list) or not isinstance(edges, list):
+            raise TypeError("nodes and edges: expected lists")
+        graph.add_nodes_from(map(operator.index, nodes))
+        for first, second, data in edges:
             graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
         return super().from_json(rest, graph=graph, **others)
 
@@ -182,6 +186,6 @@ class Consistency(JsonFields):
         return max([len(self.groups), *(match.number for match in self.matches)])
 
     @property
-    def flagged(self) -> Bool[np.ndarray, "n h w"]:
+    def defect_patches(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
         return np.isin(self.pattern_ids, self.numbers("defect"))

@@ -13,7 +13,7 @@ from codegraph_jax.core.json_fields import JsonFields
 
 PatternVerdict = Literal["defect", "variant", "undecided"]
 """Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
-Source = Literal["group", "photo"]
+Origin = Literal["group", "photo"]
 LONGEST_NAME = 200
 LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
 """Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
@@ -76,7 +76,7 @@ class Pattern(JsonFields):
     product: Product
     members: int
     images: int
-    source: Source = "group"
+    source: Origin = "group"
 
     def __post_init__(self) -> None:
         self.require("name", "verdict", "source")

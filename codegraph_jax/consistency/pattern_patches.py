@@ -1,6 +1,6 @@
 """Targeted patch filtering: finds the patches that show the pattern of a community (docs/method.md section 4.6).
 
-[paper, by name] Only patches that depend on a flagged community are filtered. [ours] The test of dependence.
+[paper, by name] Only patches that depend on a community are filtered. [ours] The test of dependence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest
     return dependent & (without > test.min_outside_score) & np.isfinite(without)
 
 
-def members_patches(
+def member_patches(
     distances: Distances | Float[np.ndarray, "n m p"],
     communities: Sequence[Sequence[int]],
     tests: Sequence[PatternTest],

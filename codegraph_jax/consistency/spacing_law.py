@@ -52,11 +52,11 @@ class SpacingLaw(JsonFields):
 def measure_spacing_law(
     distances: Distances | Float[np.ndarray, "n m p"],
     scores: Float[np.ndarray, "n p"],
-    flagged: Bool[np.ndarray, "n p"],
+    recurring: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
     """Measures the law on normal patches, one-off anomalies and recurring patterns; None if the set is too small.
 
-    `scores` are the mutual scores of the patches, and `flagged` ones show a recurring pattern.
+    `scores` are the mutual scores of the patches, and `recurring` ones show a recurring pattern.
     """
     table = as_distances(distances)
     window = int(WINDOW * int(table.usable().sum(axis=1).min()))
@@ -64,8 +64,8 @@ def measure_spacing_law(
         return None
     valid = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[valid], STANDOUT)
-    normal_patches, one_off = ~flagged & ~outstanding & valid, ~flagged & outstanding & valid
-    masks = {"normal": normal_patches, "one-off": one_off, "recurring": flagged}
+    normal_patches, one_off = ~recurring & ~outstanding & valid, ~recurring & outstanding & valid
+    masks = {"normal": normal_patches, "one-off": one_off, "recurring": recurring}
     spacings = {kind: _spacings(table, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])

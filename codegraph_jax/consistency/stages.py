@@ -1,4 +1,4 @@
-"""The consistency stages in order: links, selection, graph, communities, views, missed members, flagged patches.
+"""The consistency stages in order: links, selection, graph, communities, views, missed members, patches of patterns.
 
 CoDeGraph, arXiv:2510.10456; docs/method.md section 4 separates the paper's rules from this project's.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
-from codegraph_jax.consistency.duplicates import duplicate_groups, same_part
+from codegraph_jax.consistency.duplicates import all_duplicate_pairs, duplicate_groups
 from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.consistency.graph import (
     Members,
@@ -31,7 +31,7 @@ from codegraph_jax.consistency.pattern_patches import (
     MIN_OUTSIDE,
     PatternTest,
     community_boxes,
-    members_patches,
+    member_patches,
     pattern_tests,
     recognise,
 )
@@ -53,15 +53,15 @@ def find_consistent(
     """Finds recurring patterns in a set, and the references and patches to filter out.
 
     Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
-    references, and are scored by images outside their community only, since patches next to a flagged one resemble it
-    without being flagged. Added images are compared with the set only. Patches that show a harmless variant count as
-    normal. `patterns` are known ones, and scores average `k` references.
+    references, and are scored by images outside their community only, since the patches around them resemble it
+    without showing the defect. Added images are compared with the set only. Patches that show a harmless variant count
+    as normal. `patterns` are known ones, and scores average `k` references.
     """
     references, set_size, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
     if comparison.excluded is not None:
         distances = distances.without(comparison.excluded)
-    duplicates = same_part(distances, references, comparison.added)
+    duplicates = all_duplicate_pairs(distances, references, comparison.added)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:set_size]
     found, tests = find_communities(
@@ -108,7 +108,7 @@ def find_communities(
     found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
     tests = pattern_tests(distances, references, whole, k)
-    shown = members_patches(distances, whole, tests, k)
+    shown = member_patches(distances, whole, tests, k)
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
     weights = mutual_weights(counts, is_reference)
@@ -160,7 +160,7 @@ def _without_views(
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
     members = [members for members, _ in found]
-    linked = members_patches(distances, members, pattern_tests(distances, references, members, k), k)
+    linked = member_patches(distances, members, pattern_tests(distances, references, members, k), k)
     linked[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < MIN_VIEW_AGREEMENT]

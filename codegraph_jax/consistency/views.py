@@ -31,7 +31,7 @@ def agreement_elsewhere(
 ) -> float:
     """AUROC of members against other images by their distances outside the pattern; 0.5 without agreement.
 
-    Patches that have links or are flagged (`linked`) are left out, with a margin. `members` are the images of a
+    Patches that have links or show a pattern (`linked`) are left out, with a margin. `members` are the images of a
     community, and `references` the image of each column.
     """
     inside = np.isin(references, members)

@@ -9,11 +9,9 @@ a damaged file cannot cause a large allocation. It raises many kinds of errors (
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -23,9 +21,6 @@ from codegraph_jax.core.files import whole_file
 
 READ_ERRORS = (SafetensorError, OSError, ValueError, TypeError, AttributeError, OverflowError)
 """Errors that reading a damaged or hostile safetensors file raises; an unknown type is an AttributeError."""
-
-NPZ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, RecursionError, BadZipFile, zlib.error)
-"""Errors that reading a damaged or hostile .npz or .json file raises."""
 
 KEY = "piece"
 """The only metadata key; safetensors writes several keys in no fixed order."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from codegraph_jax.core.comparison import ImageScores, Interval, auroc_difference
+from codegraph_jax.core.bootstrap import ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES
 from codegraph_jax.core.tables import METRIC_NAMES, text_table

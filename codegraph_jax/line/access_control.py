@@ -38,17 +38,17 @@ def refusal(scope: Scope, token: str, local: bool) -> Response | None:
     # HTTP/1.0 clients may send no Host header; browsers always send one
     hosts = [_HOST.fullmatch(host) for host in headers.getlist("host")]
     if len(hosts) > 1 or None in hosts:
-        return _answer(400, "the Host header must be one name or address, with or without a port")
+        return _refused(400, "the Host header must be one name or address, with or without a port")
     # DNS rebinding: another web site may resolve its own name to this machine
     if local and any(host and host["name"].lower().strip("[]") not in LOOPBACK for host in hosts):
-        return _answer(400, "this server can be reached only as localhost, 127.0.0.1 or ::1")
+        return _refused(400, "this server can be reached only as localhost, 127.0.0.1 or ::1")
     origin = headers.get("origin")
     if origin and scope["method"] not in ("GET", "HEAD") and origin.partition("://")[2] != headers.get("host"):
-        return _answer(403, "requests from other web sites are refused")
+        return _refused(403, "requests from other web sites are refused")
     if token and scope["path"] not in OPEN:
         scheme, _, word = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(word.encode(), token.encode()):
-            return _answer(401, "the token is missing or wrong", **{"WWW-Authenticate": "Bearer"})
+            return _refused(401, "the token is missing or wrong", **{"WWW-Authenticate": "Bearer"})
     return None
 
 
@@ -68,5 +68,5 @@ def add_text(app: FastAPI, path: str, text: str, kind: str) -> None:
     app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def _answer(status: int, reason: str, **headers: str) -> Response:
+def _refused(status: int, reason: str, **headers: str) -> Response:
     return JSONResponse({"detail": reason}, status, headers=headers)

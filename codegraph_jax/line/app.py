@@ -14,7 +14,11 @@ from starlette.requests import ClientDisconnect
 
 from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.line.access_control import LOOPBACK, add_text, refusal, with_headers
-from codegraph_jax.line.answers import (
+from codegraph_jax.line.database import LedgerUnavailableError
+from codegraph_jax.line.inspector import AnswerError, Inspector
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.part import Part
+from codegraph_jax.line.responses import (
     AlarmOut,
     DecisionOut,
     Message,
@@ -24,10 +28,6 @@ from codegraph_jax.line.answers import (
     Summary,
     UndeliveredOut,
 )
-from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import AnswerError, Inspector
-from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
@@ -186,7 +186,7 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
         part = await line.receive(_unicode(idempotency_key), name, await line.read(request))
         if part.seconds is not None:
             seconds.observe(part.seconds)
-        return _answer(part, fields)
+        return _response(part, fields)
 
     @app.get("/parts", response_model=list[PartOut | DecisionOut], responses=REFUSALS)
     def parts(
@@ -341,7 +341,7 @@ def _out(part: Part, fields: str) -> PartOut | DecisionOut:
     return (DecisionOut if fields == "decision" else PartOut).model_validate(part)
 
 
-def _answer(part: Part, fields: str) -> Response:
+def _response(part: Part, fields: str) -> Response:
     status = 200 if part.status == "inspected" else 422
     return Response(_out(part, fields).model_dump_json(), status, media_type="application/json")
 

@@ -15,14 +15,14 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     """The row of an image that was scored against the bank."""
     result = record.outcome.result
     part = replace(_blank(record.path, name), heatmap=picture.layer)
-    content = result.placement.rect(record.index)
+    rect = result.placement.rect(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return scored_part(
         part,
         bank,
         (record.score, record.p_value, record.flagged),
         (picture.image_width, picture.image_height),
-        content.cut(result.patch_scores[record.index]),
+        rect.cut(result.patch_scores[record.index]),
         patterns,
         picture.regions,
     )

@@ -134,22 +134,22 @@ class Inspector:
                 if known.status == "inspected" or known.content == content:
                     return known
                 replaces = known.id
-            part, picture = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
-            if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
+            part, photo_id = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
+            if photo_id not in self._begun and self.ledger.begin_attempt(photo_id) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
                 return self.ledger.record(part.failed(TOO_MANY_ATTEMPTS), replaces=replaces)
-            self._begun.add(picture)
+            self._begun.add(photo_id)
             recorded = None
             try:
                 scored = self._read_and_score(part, path)
                 if not is_unfinished(scored.part.status == "failed"):
-                    recorded = self._record(scored, replaces, picture)
+                    recorded = self._record(scored, replaces, photo_id)
             finally:
                 # only an attempt that ends the process counts
                 with contextlib.suppress(LedgerUnavailableError):
                     if recorded is None:
-                        self.ledger.clear_attempts(picture)
-                    self._begun.discard(picture)
+                        self.ledger.clear_attempts(photo_id)
+                    self._begun.discard(photo_id)
             return recorded
 
     def check(self) -> None:
@@ -190,8 +190,8 @@ class Inspector:
         inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), peaks_from=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
-        content = placement.rect(0)
-        scores, pattern_ids = content.cut(inspection.patch_scores[0]), content.cut(inspection.pattern_ids[0])
+        rect = placement.rect(0)
+        scores, pattern_ids = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_ids[0])
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
         regions: list[Region] = []
         if flagged or always:
@@ -215,11 +215,11 @@ class Inspector:
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
         return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
 
-    def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
+    def _record(self, scored: _Scored, replaces: int, photo_id: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""
         part, number = scored.part, self.ledger.next_number()
         if part.status == "failed":
-            return self.ledger.record(part, replaces=replaces, ended=picture)
+            return self.ledger.record(part, replaces=replaces, ended=photo_id)
         try:
             drift, recurrence = self._restored()
             alarms: list[Alarm] = []
@@ -248,7 +248,7 @@ class Inspector:
                 },
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
-                ended=picture,
+                ended=photo_id,
                 keep=recurrence.usual,
             )
         except BaseException:

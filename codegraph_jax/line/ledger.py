@@ -269,7 +269,7 @@ class Ledger(Database):
         Args:
             part: number of the part.
             answer: `good`, `defective`, or empty if it was taken back.
-            bank: name of the bank from now on; the monitors treat its scores as those of the bank before.
+            bank: digest of the bank from now on; the monitors treat its scores as those of the bank before.
         """
         with self.transaction() as cursor:
             cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, part))

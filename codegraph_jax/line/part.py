@@ -59,7 +59,7 @@ class Part:
         received_at, inspected_at: times, ISO 8601 in UTC.
         status: `inspected` or `failed`.
         failure: why the inspection failed.
-        bank: name of the bank that scored the part.
+        bank: digest of the bank that scored the part.
         score, p_value, threshold, flagged: as in scores.json; None if the inspection failed.
         width, height: size of the photo in pixels.
         peak_position: position of the greatest score, as shares of width and height.

@@ -133,7 +133,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
     outbox, senders = ledger.outbox, [Sender(ledger, text, open_target(text)) for text in dict.fromkeys(texts)]
     if senders:
         try:
-            from codegraph_jax.line import answers  # noqa: F401
+            from codegraph_jax.line import responses  # noqa: F401
         except ImportError:
             raise MissingPackageError("sending results", "pydantic", "line") from None
         print(f"sending results to {', '.join(shown(sender.text) for sender in senders)}", flush=True)
@@ -164,7 +164,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
 
 def message(ledger: Ledger, delivery: Delivery) -> str:
     """`answers.Message` of a delivery as JSON; empty if the part was replaced before it was sent."""
-    from codegraph_jax.line.answers import Message
+    from codegraph_jax.line.responses import Message
 
     is_alarm = delivery.event == "acknowledgement"
     part = None if is_alarm else ledger.get(delivery.subject)

@@ -27,7 +27,7 @@ class Box:
         ]
 
 
-def shared_box(box: PatchBox, placement: Placement) -> Box:
+def box_on_photo(box: PatchBox, placement: Placement) -> Box:
     """A box of patches in fractions of the photo instead of its grid."""
     (rows, columns), rect = placement.frame.grid, placement.rect(box.image)
     across, down = (

@@ -11,7 +11,7 @@ from codegraph_jax.consistency.pattern_patches import community_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import LABELS, Sample
-from codegraph_jax.report.boxes import Box, shared_box
+from codegraph_jax.report.boxes import Box, box_on_photo
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
@@ -28,7 +28,7 @@ class Record:
         path, name, category, label: from the sample.
         score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
-        flagged: whether the score reaches the threshold, or the image was called defective.
+        flagged: whether the image is flagged, see `scoring.threshold.Calibration`.
         verdict: flagged, look, passed or undecided.
         group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
@@ -79,7 +79,7 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
+def boxes_of_pattern(found: Consistency, number: int) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
     if number <= len(found.groups):
         group = found.groups[number - 1]
@@ -98,8 +98,8 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     calibration, ranks, groups = result.calibration, result.ranks, result.consistency.numbers_by_image()
     shared: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.group_count + 1):
-        for box in shared_patches(result.consistency, number):
-            shared.setdefault(box.image, []).append(shared_box(box, result.placement))
+        for box in boxes_of_pattern(result.consistency, number):
+            shared.setdefault(box.image, []).append(box_on_photo(box, result.placement))
     records = []
 
     def path_in(folder: str, sample: Sample) -> Path | None:

@@ -10,11 +10,11 @@ from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
-from codegraph_jax.report.boxes import shared_box
+from codegraph_jax.report.boxes import box_on_photo
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
-from codegraph_jax.report.records import Record, shared_patches
+from codegraph_jax.report.records import Record, boxes_of_pattern
 from codegraph_jax.report.serialise import write_graph
 
 
@@ -217,11 +217,11 @@ def _entry(recurrence: RecurringPattern, pictures: Mapping[int, Picture]) -> dic
         "patches": [
             {
                 "path": samples[box.image].path,
-                "box": shared_box(box, recurrence.outcome.result.placement).pixels(
+                "box": box_on_photo(box, recurrence.outcome.result.placement).pixels(
                     pictures[box.image].image_width, pictures[box.image].image_height
                 ),
             }
-            for box in shared_patches(recurrence.outcome.result.consistency, recurrence.number)
+            for box in boxes_of_pattern(recurrence.outcome.result.consistency, recurrence.number)
         ],
     }
 

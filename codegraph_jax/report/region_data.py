@@ -90,7 +90,7 @@ def describe_regions(
                 peak_score=peak,
                 mean_score=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                group=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
+                group=_pattern_of(inside, rows.start, columns.start, regions.shape, pattern_ids),
                 run_lengths=counts,
             )
         )
@@ -201,7 +201,7 @@ def _without_straight_points(ring: Float[np.ndarray, "k 2"]) -> Float[np.ndarray
     return ring[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
 
 
-def _shared(
+def _pattern_of(
     inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], pattern_ids: Int[np.ndarray, "h w"]
 ) -> int | None:
     """Number of the pattern that most pixels of a region show; None if they show none."""

@@ -41,8 +41,8 @@ STOP_NATS = 0.03
 """Expected information (in nats) of the best photo below which more answers would change little."""
 MIN_ANSWERS = 3
 """Least number of answers for a threshold: one answer alone would flag half of a set."""
-GAP_WINDOW, MIN_GAP_RATIO, NEIGHBOURS = 0.5, 4.0, 5
-"""The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `NEIGHBOURS` gaps on
+GAP_WINDOW, MIN_GAP_RATIO, GAP_NEIGHBOURS = 0.5, 4.0, 5
+"""The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `GAP_NEIGHBOURS` gaps on
 either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the
 level that flags a photo at most `GAP_WINDOW` of the way to certainty."""
 INTERVAL = 0.9
@@ -268,8 +268,8 @@ class ActiveCalibrator:
             return float(scores[0])
         cut = int((defective > level).argmax()) - 1
         gaps, middle = np.diff(scores), (defective[1:] + defective[:-1]) / 2
-        for k in range(NEIGHBOURS, len(gaps) - NEIGHBOURS):
-            around = max(gaps[k - NEIGHBOURS : k].max(), gaps[k + 1 : k + 1 + NEIGHBOURS].max())
+        for k in range(GAP_NEIGHBOURS, len(gaps) - GAP_NEIGHBOURS):
+            around = max(gaps[k - GAP_NEIGHBOURS : k].max(), gaps[k + 1 : k + 1 + GAP_NEIGHBOURS].max())
             if abs(middle[k] - level) <= GAP_WINDOW * (1 - level) and gaps[k] > MIN_GAP_RATIO * around:
                 cut = k
         return float(scores[cut] + scores[cut + 1]) / 2
@@ -316,7 +316,7 @@ class ActiveCalibrator:
                 "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS, "interval": INTERVAL,
                 "gap_window": GAP_WINDOW,
                 "gap_ratio": MIN_GAP_RATIO,
-                "neighbours": NEIGHBOURS,
+                "neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
 

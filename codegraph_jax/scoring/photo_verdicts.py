@@ -5,13 +5,12 @@ and no photo passes in a set that is too small. report/active_calibration.js doe
 change both. tests/report/test_active_calibration.py compares them.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 PhotoVerdict = Literal["flagged", "look", "passed", "undecided"]
-VERDICTS: tuple[PhotoVerdict, ...] = get_args(PhotoVerdict)
 LOOK_P_VALUE = 0.05
 """A photo is worth a look if fewer good parts than this share score as high."""
 LOOK_PROBABILITY = 0.2

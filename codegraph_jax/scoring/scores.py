@@ -75,8 +75,11 @@ class Score:
         """The scores of each layer at the degrees that the score uses."""
         return [layer[[degrees.index(min(degrees))]] if self.finest else layer for layer in layers]
 
-    def of_photo(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-        """Patch scores, at least 0; input scores below 0 are of patches that are not inspected."""
+    def combined(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
+        """Patch scores without the median of their photo if `contrast`, and at least 0.
+
+        Input scores below 0 are of patches that are not inspected.
+        """
         if self.contrast:
             inspected = np.where(scores >= 0, scores, np.nan)
             scores = np.where(scores >= 0, scores - np.nanmedian(inspected, axis=1, keepdims=True), 0)

@@ -51,7 +51,8 @@ class Calibration(JsonFields):
         threshold: image scores from it on are flagged; infinite if no image can be flagged.
         patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: share of normal images that score as high [n].
-        flagged: images that reach the threshold or are members of a recurring defect [n].
+        flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
+            those whose defects `smallest_defect` tolerates; a person's answer overrides all of it [n].
         rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.

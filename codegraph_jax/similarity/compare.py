@@ -32,13 +32,13 @@ def compare_images(
     plan: SetPlan,
     config: Config,
     mesh: DeviceMesh,
-    neighbours: Callable[[int], int],
+    neighbour_count: Callable[[int], int],
     resume_store: ResumeStore | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Compares all images, at least two of them in the set, with all references.
 
-    `neighbours` returns how many distances a score averages for a number of references. Tables are read from and
+    `neighbour_count` returns how many distances a score averages for a number of references. Tables are read from and
     written to the store, and `progress` shows a bar on standard error.
     """
     set_size = int((features.kept < len(plan.images)).sum())
@@ -59,8 +59,8 @@ def compare_images(
 
         try:
             return DeviceTables(
-                features.layers, references, options, mesh, neighbours(len(references)), valid=valid, kept=device.kept,
-                progress=counted, store=store, size=device.size,
+                features.layers, references, options, mesh, neighbour_count(len(references)), valid=valid,
+                kept=device.kept, progress=counted, store=store, size=device.size,
             )  # fmt: skip
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):

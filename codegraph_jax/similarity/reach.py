@@ -51,12 +51,12 @@ def choose_reach(
     backbone: LoadedBackbone,
     grid: tuple[int, int],
     set_size: int,
-    neighbours: Callable[[int], int],
+    neighbour_count: Callable[[int], int],
 ) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
-    A radius or a number of references that the user chose is kept. The images of the set come first, and `neighbours`
-    returns how many distances a score averages for a number of references.
+    A radius or a number of references that the user chose is kept. The images of the set come first.
+    `neighbour_count` returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
     if similarity.radius != "auto":
@@ -73,7 +73,7 @@ def choose_reach(
         return replace(full, reason="all patches are compared: several processes do not choose a radius")
     references = choose_references(features.keys[:set_size], similarity.references)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
-    expected = _mean_of_smallest(distances[-1], neighbours(len(references)))
+    expected = _mean_of_smallest(distances[-1], neighbour_count(len(references)))
     candidates = {
         Reach(str(radius), full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)
     }
@@ -83,7 +83,8 @@ def choose_reach(
                 columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
                 candidates[Reach("all", count)] = distances[-1][..., columns]
     agreements = {
-        reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()
+        reach: _agreement(expected, _mean_of_smallest(d, neighbour_count(d.shape[-1])))
+        for reach, d in candidates.items()
     }
     agreements[full] = 1.0
     worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]

@@ -1,4 +1,4 @@
-"""Stores of finished tables of distances, and the forms in which tables are passed on."""
+"""Stores of finished tables of distances, and their means on a device."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

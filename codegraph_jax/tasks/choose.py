@@ -29,7 +29,7 @@ from codegraph_jax.config import (
     PhotosConfig,
 )
 from codegraph_jax.core.arrays import GIB
-from codegraph_jax.core.comparison import ImageScores, correlation, not_significantly_worse
+from codegraph_jax.core.bootstrap import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json

@@ -8,7 +8,7 @@ section 2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). E
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.core.comparison import DRAWS, Interval
+from codegraph_jax.core.bootstrap import DRAWS, Interval
 
 METRICS = {"auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out", "fpr95": "FPR95"}
 """Metrics and their names in tables. For FPR95, smaller is better."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.comparison import COVERAGE
+from codegraph_jax.core.bootstrap import COVERAGE
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.tables import text_table
 from contrastive_jax.data.protocols import TestSet

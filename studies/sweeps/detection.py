@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import Config
-from codegraph_jax.core.comparison import ImageScores
+from codegraph_jax.core.bootstrap import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import photos_identity

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from codegraph_jax.core.comparison import DRAWS, ImageScores, Interval, auroc_difference
+from codegraph_jax.core.bootstrap import DRAWS, ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text

@@ -124,7 +124,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
     run = detector.detect(images[:OWN], added=added, bank_references=OWN)
     plain, _ = saved
     assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must matter"
-    assert run.consistency.flagged.shape == run.patch_scores.shape
+    assert run.consistency.defect_patches.shape == run.patch_scores.shape
     np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[OWN:], atol=SAME)
 
 

@@ -53,7 +53,7 @@ def test_rough_repeats_are_defects_and_exact_ones_are_not():
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
     assert community.evidence.repeat_distance_ratio < MIN_REPEAT_RATIO
-    assert not found.flagged.any() and not found.defect_members(48).any()
+    assert not found.defect_patches.any() and not found.defect_members(48).any()
     np.testing.assert_array_equal(full, mutual)
 
 
@@ -93,7 +93,7 @@ def test_a_person_can_say_that_it_is_a_defect():
     found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
     (community,) = found.groups
     assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
-    assert found.defect_members(48).sum() == 10 and found.flagged.any()
+    assert found.defect_members(48).sum() == 10 and found.defect_patches.any()
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > 1.2 * mutual[region]).all()
 
@@ -104,7 +104,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
     (community,) = found.groups
     assert (community.verdict, community.reviewed) == ("variant", True)
-    assert not found.defect_members(48).any() and not found.flagged.any()
+    assert not found.defect_members(48).any() and not found.defect_patches.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
     shown = found.pattern_ids.reshape(48, -1)[region] == 1

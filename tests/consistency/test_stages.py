@@ -6,7 +6,7 @@ import pytest
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.consistency.pattern_patches import members_patches, pattern_tests
+from codegraph_jax.consistency.pattern_patches import member_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
@@ -22,7 +22,7 @@ def find(tokens, config=None, references=None):
 
 def shown_patches(distances, references, communities, k):
     tests = pattern_tests(distances, references, communities, k)
-    return members_patches(distances, communities, tests, k)
+    return member_patches(distances, communities, tests, k)
 
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
@@ -32,7 +32,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     assert community.verdict == "defect"
     assert sorted(community.members) == list(range(10))
     assert community.chance_p_value <= 0.01 and community.mean_links > 1
-    flagged = found.flagged.reshape(48, -1)
+    flagged = found.defect_patches.reshape(48, -1)
     assert flagged[:10][:, planted.REGION].mean() > 0.9
     assert flagged.sum() <= 45, "hardly anything else"
     assert {box.image for box in community.boxes} == set(range(10))
@@ -53,7 +53,7 @@ def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images)
 
     def flagged_and_left():
         comparison, subset, found, exclusions = find(tokens)
-        return found.flagged, filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
+        return found.defect_patches, filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
 
     want = flagged_and_left()
     assert want[0].any()
@@ -68,7 +68,7 @@ def test_nothing_is_found_where_nothing_recurs(seed):
     tokens = planted.draw(group=0, one_off=8, seed=seed)
     _, _, found, _ = find(tokens)
     assert found.groups == () and found.duplicates == () and found.views == ()
-    assert not found.flagged.any()
+    assert not found.defect_patches.any()
 
 
 def test_the_order_of_the_images_changes_nothing():
@@ -76,7 +76,7 @@ def test_the_order_of_the_images_changes_nothing():
     _, _, straight, _ = find(tokens)
     order = np.random.default_rng(0).permutation(len(tokens))
     _, _, shuffled, _ = find(tokens[order])
-    np.testing.assert_array_equal(shuffled.flagged, straight.flagged[order])
+    np.testing.assert_array_equal(shuffled.defect_patches, straight.defect_patches[order])
     assert [tuple(order[list(c.members)]) for c in shuffled.groups] == [c.members for c in straight.groups]
     assert [c.chance_p_value for c in shuffled.groups] == [c.chance_p_value for c in straight.groups]
 
@@ -116,7 +116,7 @@ def test_images_that_share_a_view_are_told_from_a_defect():
     _, _, found, _ = find(tokens)
     assert found.groups == ()
     assert found.views == (tuple(range(10)),)
-    assert not found.flagged.any()
+    assert not found.defect_patches.any()
 
 
 def test_a_defect_in_nearly_all_images_is_normality():
@@ -130,7 +130,7 @@ def test_flagged_patches_are_judged_from_outside_their_community():
     (community,) = found.groups
     ((columns, patches),) = exclusions.masks
     assert sorted(columns.tolist()) == sorted(community.members)
-    np.testing.assert_array_equal(patches, found.flagged.reshape(48, -1))
+    np.testing.assert_array_equal(patches, found.defect_patches.reshape(48, -1))
 
 
 def test_duplicates_take_memory_for_images_and_references_only():

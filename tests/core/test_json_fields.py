@@ -58,7 +58,17 @@ EXAMPLES: list[Any] = [
         marks=(PATTERN,),
     ),
 ]
-MAY_BE_NONE = ("product", "threshold", "patch_threshold", "answer", "mark", "evidence", "signature", "value_range")
+MAY_BE_NONE = (
+    "product",
+    "spacing_law",
+    "threshold",
+    "patch_threshold",
+    "answer",
+    "mark",
+    "evidence",
+    "signature",
+    "value_range",
+)
 HOSTILE = ([], {}, "", "name", ["name"], None, True, 10**400, -1, float("nan"), [[[]]], {"name": 1})
 
 

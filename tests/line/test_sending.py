@@ -15,10 +15,10 @@ import pytest
 
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
-from codegraph_jax.line.answers import Message
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.line.targets import DeliveryError, open_target
 from codegraph_jax.tasks.watch import opened_line

@@ -10,8 +10,8 @@ import pytest
 
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line import sending, targets
-from codegraph_jax.line.answers import Message
 from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import ServeConfig
 from codegraph_jax.line.targets import DeliveryError, open_target
 from tests.line.receiver import record, rows_of, until_empty

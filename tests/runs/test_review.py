@@ -84,7 +84,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
     before, (entry,) = run(config, tmp_path / "run")
     assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("undecided", "", False)
     assert "group 1 (defect or variant?): 5 of 20" in capsys.readouterr().out
-    assert not before.consistency.flagged.any()
+    assert not before.consistency.defect_patches.any()
 
     browser = Browser(program)
     try:
@@ -112,7 +112,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] is None
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
-        assert after.consistency.flagged.any() and (after.patch_scores != before.patch_scores).any()
+        assert after.consistency.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
 
         browser.open(tmp_path / "run" / "report.html")
         assert browser.problems == []
@@ -177,7 +177,7 @@ def test_the_library_judges_again(config, photographs):
     variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
     assert [community.verdict for community in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
-    assert variant.consistency.pattern_ids.any() and not variant.consistency.flagged.any()
+    assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
     # a verdict that is not changed stays, and takes the counts of this lot
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import Config
-from codegraph_jax.core.comparison import ImageScores, auroc_difference, not_significantly_worse
+from codegraph_jax.core.bootstrap import ImageScores, auroc_difference, not_significantly_worse
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from studies.sweeps.sweep import Cell, CellStore, Sweep, halves, mean_difference, read_points

@@ -9,7 +9,7 @@ import pytest
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import PhotosConfig, to_config_dict
-from codegraph_jax.core.comparison import ImageScores, not_significantly_worse
+from codegraph_jax.core.bootstrap import ImageScores, not_significantly_worse
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set

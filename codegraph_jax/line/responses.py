@@ -80,7 +80,7 @@ class PartOut(_Read):
         description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score this high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
-    bank: str = Field(description="name of the bank that scored the part")
+    bank: str = Field(description="digest of the bank that scored the part")
     score: float | None
     p_value: float | None = Field(description="share of good parts that score this high")
     threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
