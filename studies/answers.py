@@ -206,12 +206,12 @@ def thin(
     for _ in range(max(config.resampled, 1)):
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
-        while (photo := calibrator.suggest()) is not None and calibrator.answers < PATIENCE:
+        while (photo := calibrator.suggest()) is not None and calibrator.answer_count < PATIENCE:
             calibrator.label(photo, bool(labels[chosen][photo]))
         flagged = calibrator.flagged
         alarms.append(float(flagged[~labels[chosen]].mean()))
         found += [float(flagged[labels[chosen]].mean())] if count else []
-        answers.append(calibrator.answers)
+        answers.append(calibrator.answer_count)
     recall = float(np.mean(found)) if found else None
     return Thinned(name, share, float(np.mean(alarms)), max(alarms), recall, float(np.mean(answers)))
 

@@ -168,7 +168,7 @@ def decide_photos(
     calibrator = calibrator_of(scores, set_size, keys, defect_members, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
         name, threshold = answers.score, answers.threshold
-    elif calibrator.answers:
+    elif calibrator.answer_count:
         name, threshold = calibrator.chosen, calibrator.threshold
     elif answers.marks:
         name, threshold = chosen.name, calibration.threshold

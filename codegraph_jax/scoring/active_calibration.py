@@ -156,14 +156,14 @@ class ActiveCalibrator:
             raise ValueError("scores: give one number for each photo, and the same photos for every score")
         if not all(np.isfinite(values).all() for values in self.scores.values()):
             raise ValueError("scores: some are infinite or not numbers")
-        self.photos = next(iter(lengths))[0]
-        self.set_size = self.photos if set_size is None else set_size
-        if not 1 <= self.set_size <= self.photos:
-            raise ValueError(f"set_size: must be from 1 to {self.photos}")
-        self._same_part = np.arange(self.photos) if same_part is None else np.asarray(same_part)
-        self._always = np.zeros(self.photos, bool) if always_flagged is None else np.asarray(always_flagged, bool)
-        if self._same_part.shape != (self.photos,) or self._always.shape != (self.photos,):
-            raise ValueError(f"same_part and always_flagged: give one value for each of the {self.photos} photos")
+        self.photo_count = next(iter(lengths))[0]
+        self.set_size = self.photo_count if set_size is None else set_size
+        if not 1 <= self.set_size <= self.photo_count:
+            raise ValueError(f"set_size: must be from 1 to {self.photo_count}")
+        self._same_part = np.arange(self.photo_count) if same_part is None else np.asarray(same_part)
+        self._always = np.zeros(self.photo_count, bool) if always_flagged is None else np.asarray(always_flagged, bool)
+        if self._same_part.shape != (self.photo_count,) or self._always.shape != (self.photo_count,):
+            raise ValueError(f"same_part and always_flagged: give one value for each of the {self.photo_count} photos")
         self._threshold = float(threshold)
         self.max_defective = float(max_defective)
         self.grid = ParameterGrid.of(self.set_size, self.max_defective)
@@ -183,8 +183,8 @@ class ActiveCalibrator:
             photo: index in [0, n); another one raises an IndexError.
             defective: True, False for a good part, None for unsure: the photo is neither suggested again nor used.
         """
-        if not 0 <= photo < self.photos:
-            raise IndexError(f"there is no photo {photo}; there are {self.photos}")
+        if not 0 <= photo < self.photo_count:
+            raise IndexError(f"there is no photo {photo}; there are {self.photo_count}")
         self._labels[int(photo)] = None if defective is None else bool(defective)
         self._posteriors = None
 
@@ -194,14 +194,14 @@ class ActiveCalibrator:
         self._posteriors = None
 
     @property
-    def answers(self) -> int:
+    def answer_count(self) -> int:
         """Number of photos that were called good or defective."""
         return sum(label is not None for label in self._labels.values())
 
     @property
     def decided(self) -> bool:
         """Whether there are enough answers to set the threshold."""
-        return self.answers >= MIN_ANSWERS
+        return self.answer_count >= MIN_ANSWERS
 
     def suggest(self) -> int | None:
         """Index of the photo to ask about next; None if more answers would change little or no photo is left."""
@@ -213,7 +213,7 @@ class ActiveCalibrator:
     def information(self) -> Float[np.ndarray, " n"]:
         """Expected information of an answer to each photo, in nats; -1 for photos that should not be asked about."""
         posteriors = self._all_posteriors()
-        mean, within = np.zeros(self.photos), np.zeros(self.photos)
+        mean, within = np.zeros(self.photo_count), np.zeros(self.photo_count)
         for name, posterior in posteriors.items():
             level = self._levels[name]
             mean += posterior.share * (posterior.weights @ self.grid.defective)[level]
@@ -288,7 +288,7 @@ class ActiveCalibrator:
         """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
         chosen = self.chosen
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
-        flagged, answered = self.flagged, np.zeros(self.photos, bool)
+        flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[[photo for photo, label in self._labels.items() if label is not None]] = True
         open_ = ~answered & ~self._always
         counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]

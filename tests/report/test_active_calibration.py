@@ -48,7 +48,7 @@ def random_calibrator(seed: int, **settings: object) -> ActiveCalibrator:
 
 
 def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> None:
-    for photo in rng.permutation(calibrator.photos)[: rng.integers(0, 12)]:
+    for photo in rng.permutation(calibrator.photo_count)[: rng.integers(0, 12)]:
         calibrator.label(int(photo), [True, False, None][rng.integers(3)])
 
 

@@ -46,7 +46,7 @@ def test_a_set_without_defects_ends_without_false_alarms_and_soon():
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
             calibrator.label(photo, defective=False)
-        assert calibrator.answers <= 12 and not calibrator.flagged.any()
+        assert calibrator.answer_count <= 12 and not calibrator.flagged.any()
         # a new photo that is higher than all of them is flagged
         assert scores.max() < calibrator.threshold < scores.max() + 1e-6
 
@@ -71,7 +71,7 @@ def test_answers_can_be_replaced_and_taken_back():
         calibrator.label(photo, bool(labels[photo]))
     calibrator.label(3, not labels[3])
     calibrator.label(50, None)
-    assert calibrator.labels[50] is None and calibrator.answers == 3
+    assert calibrator.labels[50] is None and calibrator.answer_count == 3
     assert calibrator.information()[50] == -1
     calibrator.label(3, bool(labels[3]))
     calibrator.unlabel(50)
@@ -199,7 +199,7 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         np.testing.assert_array_equal(
             calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
         )
-    if calibrator.answers < MIN_ANSWERS and len(calibrator.labels) < photos:
+    if calibrator.answer_count < MIN_ANSWERS and len(calibrator.labels) < photos:
         assert photo is not None
 
 
