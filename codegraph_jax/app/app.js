@@ -183,7 +183,7 @@
     const text = before ? t("recurs_before", { now: said(last), before: said(before), date: day(before.begun) }) : t("recurs_now", { now: said(last) });
     const label = (x, run, anchor) => svg("text", { class: "tick", x, y: HEIGHT + 18, "text-anchor": anchor }, day(run.begun));
     return h("figure", {}, h("figcaption", {}, h("b", {}, h("bdi", {}, name)), " ", h("span", { className: `badge ${verdict}` }, t(`group_${verdict}`)), h("br"), text),
-      svg("svg", { class: "chart", viewBox: `-64 -14 ${WIDTH + 68} ${HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
+      svg("svg", { class: "chart", viewBox: `-88 -14 ${WIDTH + 92} ${HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
         ...[0, 1].map((level) => svg("line", { class: level ? "grid" : "axis", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - level), y2: HEIGHT * (1 - level) })),
         ...[0, 1].map((level) => svg("text", { class: "tick", x: -6, y: HEIGHT * (1 - level) + 4, "text-anchor": "end" }, percent(level * most))),
         ...runs.map((run, i) => {

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from codegraph_jax.app.runs import RunError
@@ -28,6 +28,8 @@ def add_line_pages(app: FastAPI, service: Service) -> None:
     async def line(name: str, path: str, request: Request) -> Response:
         if request.method == "GET" and path in ("summary", "parts.csv") and (file := service.ledger_of_stopped(name)):
             return await run_in_threadpool(_recorded, file, path)
+        if not path and service.ledger_of_stopped(name):
+            return RedirectResponse("/#/lines")
         address = service.line_address(name)
         body = await request.body() if request.method == "POST" else b""  # the size of a POST is limited
         query = request.scope["query_string"].decode("ascii")

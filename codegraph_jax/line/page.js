@@ -82,7 +82,7 @@
     opened = part;
     $("#large-title").textContent = `${part.id}: ${part.name}`;
     $("#large-photo").alt = t("photo_of_part", { number: String(part.id) });
-    $("#large figure").style.width = part.status === "failed" ? "" : `min(100%, ${60 * part.width / part.height}vh)`;
+    $("#large figure").style.width = part.status === "failed" ? "" : `min(100%, ${50 * part.width / part.height}vh)`;
     for (const kind of ["photo", "heatmap"]) {
       const image = $(`#large-${kind}`);
       image.removeAttribute("src");
@@ -126,6 +126,7 @@
   for (const button of $$("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
   $("#large").addEventListener("keydown", (event) => {
     const answer = { d: "defective", g: "good" }[event.key];
+    if (event.key === "h") $("#map").click();
     if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
   });
   $("#map").addEventListener("change", () => { $("#large-heatmap").hidden = !$("#map").checked; });

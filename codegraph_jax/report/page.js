@@ -535,7 +535,7 @@
     const columns = {
       name_column: ({ name }) => name,
       verdict_column: (_, number) => t(`verdict_${verdictOf(number)}`),
-      recurring_column: ({ pattern }, number) => $(".recurring bdi", rows.get(number))?.textContent || texts.say(pattern),
+      recurring_column: ({ pattern }) => texts.say(pattern),
       your_answer: (_, number) => answerOf(number).answer && t(answerOf(number).answer),
       note_field: (_, number) => answerOf(number).note,
       probability_column: (_, number) => rarityText(number),
@@ -690,6 +690,14 @@
     const heading = $("h4 bdi", form.closest("article")), name = form.elements.name.value.trim();
     heading.given ??= [...heading.childNodes];
     heading.replaceChildren(...(name ? [name] : heading.given));
+    const shown = $("[data-group]", form.closest("article")).dataset;
+    for (const [number, row] of rows) {
+      const image = images[number];
+      if (image.group !== Number(shown.group) || image.set !== Number(shown.set)) continue;
+      image.given ??= image.pattern;
+      image.pattern = name || image.given;
+      $(".recurring bdi", row).textContent = texts.say(image.pattern);
+    }
   }
 
   function reviewText() {

@@ -214,14 +214,16 @@ def test_a_killed_server_and_its_run_go_on(start, home, photos):
         return with_key.get(f"{base}api/runs/{run}").json()
 
     wait_until(lambda: about().get("progress"), 60)
+    with sqlite3.connect(home / HOME / "app.sqlite") as state:
+        ((pid,),) = state.execute("SELECT pid FROM jobs")
+    # a fast machine would finish it before the next server looks
+    os.kill(pid, signal.SIGSTOP)
     child.kill()
     child.wait()
     child, again = start()
     base = again.partition("?")[0]
     with_key.get(again)
     assert about()["state"] == "running", "the run outlives the server"
-    with sqlite3.connect(home / HOME / "app.sqlite") as state:
-        ((pid,),) = state.execute("SELECT pid FROM jobs")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: about()["state"] == "interrupted", 20)
     assert with_key.post(f"{base}api/runs/{run}/resume").status_code == 200
