@@ -452,6 +452,19 @@ def test_the_spreadsheet_says_what_the_page_says(browser, many, page):
     assert browser.problems == []
 
 
+def test_the_name_of_a_recurring_defect_is_in_table_and_spreadsheet_at_once(browser, page):
+    opened(browser, page)
+    browser.evaluate(
+        "(form => { form.elements.name.value = '=tool mark'; form.dispatchEvent(new Event('input')); })"
+        "(document.querySelector('form[data-pattern]'))"
+    )
+    listed = browser.evaluate("[...document.querySelectorAll('#table td.recurring')].map((cell) => cell.textContent)")
+    assert listed.count("=tool mark") >= 3
+    heading, *rows = spreadsheet(browser)
+    cells = [row[heading.index("recurring")] for row in rows]
+    assert cells.count("'=tool mark") == listed.count("=tool mark"), "not read as a formula"
+
+
 def test_how_unusual_photos_are_follows_the_answers(browser, many):
     opened(browser, many)
     assert all(shown.endswith("good parts") for shown in column(browser, "rarity"))
