@@ -489,7 +489,7 @@
         h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: pageOf(line) }, t("line_page")) : null,
           line.summary ? h("a", { href: `${pageOf(line)}parts.csv`, download: `${line.name}.csv` }, t("all_as_csv")) : null,
           on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),
-        line.message ? h("p", { className: "note wide" }, line.message) : null);
+        line.message || line.problem ? h("p", { className: "note wide" }, line.message || line.problem) : null);
     }))];
   }
 
@@ -519,7 +519,7 @@
   async function refresh() {
     try {
       const now = await call("/api/state"), shown = location.hash === "#/lines" ? now.lines.filter((line) => line.address || !UNDER_WAY.includes(line.state)) : [];
-      await Promise.all(shown.map(async (line) => { line.summary = await call(`${pageOf(line)}summary`).catch(() => null); }));
+      await Promise.all(shown.map(async (line) => { line.summary = await call(`${pageOf(line)}summary`).catch((error) => { line.problem = error.message; }); }));
       state = now;
       lost = false;
     } catch {

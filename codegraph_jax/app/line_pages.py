@@ -39,9 +39,15 @@ def add_line_pages(app: FastAPI, service: Service) -> None:
 
 def _recorded(file: Path, what: str) -> Response:
     """Counts or table of a line, from its ledger."""
-    with closing(Ledger(file)) as ledger:
-        if what == "parts.csv":
-            return Response("".join(ledger.csv()), media_type="text/csv")
+    ledger = Ledger(file)
+    if what == "parts.csv":
+
+        def rows() -> Iterator[str]:
+            with closing(ledger):
+                yield from ledger.csv()
+
+        return StreamingResponse(rows(), media_type="text/csv")
+    with closing(ledger):
         undelivered = [asdict(one) for one in ledger.outbox.undelivered()]
         return JSONResponse(ledger.count() | {"alarms": ledger.last_alarm(), "undelivered": undelivered})
 

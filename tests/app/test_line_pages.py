@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -9,6 +10,8 @@ from fastapi.testclient import TestClient
 
 from codegraph_jax.app.jobs import LINE
 from codegraph_jax.app.server import create_app
+from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.part import blank_part
 from tests.app.conftest import ADDRESS, KEY
 
 
@@ -81,3 +84,20 @@ def test_lines_that_do_not_run_have_no_page(line):
     line.stop()
     answer = line.get("/lines/parts-1/summary")
     assert answer.status_code == 404 and "the line does not answer" in answer.json()["detail"]
+
+
+def test_a_stopped_line_keeps_its_counts_and_table(client, home):
+    (home / "lines" / "parts-1").mkdir(parents=True)
+    with closing(Ledger(home / "lines" / "parts-1" / FILE)) as ledger:
+        ledger.record(blank_part("a", "a.png", "a.png").failed("cannot be decoded"))
+    service = client.app.state.service
+    service._last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
+    summary = client.get("/lines/parts-1/summary").json()
+    assert (summary["failed"], summary["inspected"], summary["undelivered"]) == (1, 0, [])
+    heading, row = client.get("/lines/parts-1/parts.csv").text.splitlines()
+    assert heading.startswith("id,") and "cannot be decoded" in row
+    assert client.get("/lines/parts-1/", follow_redirects=False).headers["location"] == "/#/lines"
+    assert client.get("/lines/parts-1/parts").status_code == 404, "the rest needs the process of the line"
+    (home / "lines" / "parts-1" / FILE).write_bytes(b"no database, but long enough to be read as one" * 40)
+    answer = client.get("/lines/parts-1/summary")
+    assert 400 <= answer.status_code < 500 and answer.json()["detail"]
