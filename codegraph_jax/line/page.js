@@ -126,8 +126,9 @@
   for (const button of $$("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
   $("#large").addEventListener("keydown", (event) => {
     const answer = { d: "defective", g: "good" }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "h") $("#map").click();
-    if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
+    if (answer) say(answer);
   });
   $("#map").addEventListener("change", () => { $("#large-heatmap").hidden = !$("#map").checked; });
 
