@@ -2,7 +2,7 @@
 // The report in the app: answers are kept and applied on the server, and other windows see them.
 (async () => {
   const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
-  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000, USUAL = 8;  // answers (page.js)
+  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000;
   const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
   // ---- the bar ----
@@ -173,7 +173,7 @@
   call(api).then(({ name }) => $(".run").prepend(h("b", {}, h("bdi", {}, name)))).catch(() => null);
   const next = h("p", { className: "next" }, texts.mark(h("span"), "enough"), plain("print", printSummary), plain("inspect_new", saveBank));
   $("#progress").parentElement.after(next);
-  const showNext = () => { next.hidden = Object.keys(report.entries().photo).length < USUAL; };
+  const showNext = () => { next.hidden = Object.values(report.entries().photo).filter(({ answer }) => ["good", "defective"].includes(answer)).length < report.USUAL; };
   showNext();
   const atStart = flat();
   known = new Map(atStart);

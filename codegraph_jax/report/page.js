@@ -83,6 +83,9 @@
     return typeof label === "boolean" ? 1 - Number(label) : marked(set, index) ? 0 : 1 - set.likely[index];
   }
 
+  // one heading for all categories, from the first one with enough answers on
+  const rarityColumn = () => (sets.some((set) => set.likely) ? "probability_column" : "how_unusual");
+
   // the same in words (wording.py)
   function rarityText(number) {
     const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index), p = set.p_values[index];
@@ -354,7 +357,7 @@
     const undone = set.undo.at(-1);
     $("#undo").disabled = !undone;
     $("#undo").title = undone ? images[undone.number].name : "";
-    texts.mark($("th[data-sort=rarity] button"), set.likely ? "probability_column" : "how_unusual");
+    texts.mark($("th[data-sort=rarity] button"), rarityColumn());
     const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(indexOf(set.current));
     if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
     const none = set.current === null;
@@ -538,13 +541,13 @@
       recurring_column: ({ pattern }) => texts.say(pattern),
       your_answer: (_, number) => answerOf(number).answer && t(answerOf(number).answer),
       note_field: (_, number) => answerOf(number).note,
-      probability_column: (_, number) => rarityText(number),
+      [rarityColumn()]: (_, number) => rarityText(number),
       score: (_, number) => score(scoreOf(number)),
       largest_region: ({ largest }) => largest && sizeOf(largest),
       ...(sets.length > 1 && { category: (_, number) => setOf(number).category }),
       file: ({ path }) => path,
     };
-    const lines = [Object.keys(columns).map((key) => t(key === "probability_column" && !sets[0].likely ? "how_unusual" : key)),
+    const lines = [Object.keys(columns).map((key) => t(key)),
       ...[...body.rows].map((row) => Number(row.dataset.number)).map((number) => Object.values(columns).map((of) => of(images[number], number)))];
     return `\ufeff${lines.map((line) => line.map(cell).join(between)).join("\r\n")}\r\n`;
   }
@@ -613,7 +616,7 @@
       category: sets.length > 1 ? set.category : null,
       score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: score(set.threshold) }) : value,
       rescored: image.rescored && score(image.rescored),
-      [set.likely ? "probability_column" : "how_unusual"]: rarityText(current),
+      [rarityColumn()]: rarityText(current),
       label: image.label === null ? null : t(word(image.label)),
       recurring_column: texts.say(image.pattern),
       largest_region: image.largest && sizeOf(image.largest),
@@ -805,7 +808,7 @@
     paintAll();
   }
 
-  if (served && review) window.report = { entries, merge, text: reviewText, keep: (callback) => { keep = callback; } };
+  if (served && review) window.report = { USUAL, entries, merge, text: reviewText, keep: (callback) => { keep = callback; } };
 
   // ---- a link to one image: report.html#image-12 ----
 
