@@ -141,7 +141,7 @@ class DetectionResult:
 
     @property
     def tolerated(self) -> Bool[np.ndarray, " n"]:
-        """Whether a photo reaches the threshold, but has only defects below `threshold.smallest_defect` [n]."""
+        """Photos that reach the threshold, but show only defects shorter than `threshold.smallest_defect` [n]."""
         if not self.calibration.smallest_defect:
             return np.zeros(len(self.scores), bool)
         answered = self.answers.labels(self.keys)

@@ -69,7 +69,7 @@ def _largest(sizes: Sequence[Size]) -> int:
 
 def _page_sizes(sample: Sample) -> list[Size]:
     """(width, height) of each page of a file; empty if it cannot be opened, which decoding will report."""
-    # the path of a single page is no file
+    # a path with the number of a page, such as x.tif#2, names a single page
     if sample.read or not Path(sample.path).is_file():
         return []
     return from_header(sample.path, _sizes_in, [])

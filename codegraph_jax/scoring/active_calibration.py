@@ -184,7 +184,7 @@ class ActiveCalibrator:
             defective: True, False for a good part, None for unsure: the photo is neither suggested again nor used.
         """
         if not 0 <= photo < self.photo_count:
-            raise IndexError(f"there is no photo {photo}; there are {self.photo_count}")
+            raise IndexError(f"photo {photo} does not exist: the set has the photos 0 to {self.photo_count - 1}")
         self._labels[int(photo)] = None if defective is None else bool(defective)
         self._posteriors = None
 

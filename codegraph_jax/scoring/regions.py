@@ -76,7 +76,7 @@ def flagged_regions(
 def tolerated(
     patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
 ) -> Bool[np.ndarray, " n"]:
-    """Whether a photo is flagged, but each of its regions is shorter than `calibration.smallest_defect` pixels [n]."""
+    """Flagged photos whose regions are all shorter than `calibration.smallest_defect` pixels [n]."""
     found = np.zeros(len(patch_scores), bool)
     for image in np.flatnonzero(calibration.flagged).tolist() if calibration.smallest_defect else ():
         background = background_of(patch_scores, placement, image)

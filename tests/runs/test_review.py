@@ -108,7 +108,9 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         after, (entry,) = run(again, tmp_path / "run")
         printed = capsys.readouterr().out
         assert "features of 20 of 20 photos, distances of 2 of 2 layers" in printed
-        assert f"{NAME} (defect): {len(entry['members'])} of 20\n" in printed, "the same photos are no previous batch"
+        assert f"{NAME} (defect): {len(entry['members'])} of 20\n" in printed, (
+            "a run on the same photos has no previous batch"
+        )
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] is None
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"

@@ -219,7 +219,7 @@ def test_what_makes_no_sense_is_refused(scores, given):
 
 
 def test_there_is_no_such_photo():
-    with pytest.raises(IndexError, match="there are 3"):
+    with pytest.raises(IndexError, match="photo 3 does not exist: the set has the photos 0 to 2"):
         ActiveCalibrator([1.0, 2.0, 3.0]).label(3, True)
 
 
