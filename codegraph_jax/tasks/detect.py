@@ -83,7 +83,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     state = None if by_category else _state(workdir, inputs)
     if config.state == "keep" and not state and processes.is_first():
         logger.warning("config.state: keep has no effect with several processes, or with one category per device")
-    results = _results(detectors, sets, ahead, state, inputs.review)
+    # review.json keeps the counts, which the next batch shows as those of the previous one
+    review = inputs.review and inputs.review.for_batch(inputs.batch(workdir))
+    results = _results(detectors, sets, ahead, state, review)
     outcomes = _outcomes(inputs, sets, results, clock)
     if processes.is_first():
         _write(workdir, inputs, outcomes, clock)

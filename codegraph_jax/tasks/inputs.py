@@ -85,8 +85,6 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         require_one_product(config, categories)
         added = {category: read_added(config.data, category) for category in categories}
     inputs = Inputs(config, detector, categories, added, skipped, review, roi)
-    if review:
-        inputs = replace(inputs, review=review.for_batch(inputs.batch(workdir)))
     if first:
         for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
             print(line, flush=True)

@@ -113,6 +113,8 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         )
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] is None
+        (pattern,) = Review.load(str(tmp_path / "run" / "review.json")).patterns
+        assert (pattern.name, pattern.members, pattern.images) == (NAME, 5, 20), "for the next batch"
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
         assert after.consistency.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
 
