@@ -19,6 +19,7 @@ from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.settings import read_config
 from contrastive_jax.config import read_oecl_config
 from studies.sweeps.sweep import read_points
+from tests.support.commands import fresh_process
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
@@ -61,7 +62,8 @@ def commands(text):
 def flags_of(name, words):
     """What absl gets to read of the words after a command, `--exit-code` and the flags of JAX left out."""
     words = [word for word in words if not word.startswith(("--exit", "--jax_"))]
-    return parse_command_line(words, COMMANDS[name]).flags
+    with fresh_process():
+        return parse_command_line(words, COMMANDS[name]).flags
 
 
 def check(arguments):

@@ -1,5 +1,6 @@
 """The command `codegraph`: dispatch to the commands of the registry, and their help."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -7,7 +8,7 @@ from textwrap import fill
 from typing import NoReturn
 
 import codegraph_jax
-from codegraph_jax.commands.config_files import NEEDS_A_CLONE, config_names
+from codegraph_jax.commands.config_files import NEEDS_A_CLONE, add_clone_root, config_names
 from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
@@ -33,9 +34,8 @@ def main() -> NoReturn:
         print(usage_of(name))
         sys.exit(0)
     if name == "reproduce":
-        from codegraph_jax.commands import reproduce
-
-        sys.exit(reproduce.main(rest))
+        add_clone_root()
+        sys.exit(importlib.import_module("studies.papers.command").main(rest))
     if not command.module:
         if len(rest) > len(command.arguments):
             _refuse(f"codegraph {name} takes {'one word' if command.arguments else 'no arguments'}")

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
-from codegraph_jax.commands.config_files import load_config, shipped_config
+from codegraph_jax.commands.config_files import add_clone_root, load_config, shipped_config
 from codegraph_jax.commands.registry import DEFAULT_CONFIG, TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
@@ -36,22 +36,6 @@ flags.DEFINE_alias("out", "workdir")
 EXIT_CODE = flags.DEFINE_boolean(
     "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
 )
-VARY = flags.DEFINE_multi_string("vary", [], "codegraph sweep: a setting and its values, FIELD=VALUE,VALUE.")
-GROUPS = flags.DEFINE_list(
-    "categories", [], "codegraph sweep and reproduce: the categories, or classes of a trainer (--classes)."
-)
-flags.DEFINE_alias("classes", "categories")
-SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep and reproduce: number of random halves.", lower_bound=0)
-SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep and reproduce: the seeds of a trainer.")
-WEIGHTS = flags.DEFINE_multi_string("weights", [], "codegraph reproduce: weights of a network, PRESET=FILE.")
-COMMANDS_OF = {
-    "vary": ("sweep",),
-    "categories": ("sweep", "reproduce"),
-    "subsets": ("sweep", "reproduce"),
-    "seeds": ("sweep", "reproduce"),
-    "weights": ("reproduce",),
-}
-"""The only commands that take these flags."""
 
 
 def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
@@ -99,6 +83,9 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     named = config_of(words) or (command.config if command else "")
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
+    if command and command.sweeps:
+        add_clone_root()
+        importlib.import_module("studies.flags").define_vary()
     task = str(load_config(named).get("task"))
     _check_task(task, named, command)
     places = [setting for _, setting in command.arguments] if command else []
@@ -139,9 +126,6 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
     config = CONFIG.value
     try:
         sweeps = command.sweeps if command else {}
-        for name, commands in COMMANDS_OF.items():
-            if flags.FLAGS[name].value and not (sweeps and "sweep" in commands):
-                raise UserError(f"--{name}: can be used with codegraph {' and codegraph '.join(commands)} only")
         if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
             raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
@@ -166,14 +150,8 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
 def _sweep(config: Any, module: str) -> None:
     """Runs the config with every combination of `--vary`."""
     directory = workdir(config) + ("" if WORKDIR.value else "-sweep")
-    importlib.import_module(module).run(config, directory, VARY.value, GROUPS.value, SUBSETS.value, given_seeds())
-
-
-def given_seeds() -> list[int]:
-    """The values of `--seeds`."""
-    if wrong := [seed for seed in SEEDS.value if not seed.isdecimal()]:
-        raise UserError(f"--seeds: {wrong[0]!r} is not a whole number from 0")
-    return [int(seed) for seed in SEEDS.value]
+    arguments = importlib.import_module("studies.flags").values()
+    importlib.import_module(module).run(config, directory, flags.FLAGS.vary, **arguments)
 
 
 def status_of(outcomes: Sequence[Any]) -> int:

@@ -9,7 +9,6 @@ import pytest
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.commands.reproduce import PAPERS
 from codegraph_jax.config import Config
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -19,6 +18,7 @@ from studies.papers import detection as task
 from studies.papers import detection_tables as published
 from studies.papers import training
 from studies.papers import training_tables as oecl
+from studies.papers.command import PAPERS
 from studies.papers.reproduction import MEAN, Published
 from studies.sweeps import training as trainer_sweep
 from tests.backbones.tiny import GOLDEN

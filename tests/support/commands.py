@@ -21,7 +21,7 @@ from codegraph_jax.core import environment
 def fresh_process() -> Iterator[None]:
     """Undoes what a command leaves behind: flags, log handlers, `sys.argv`, `sys.path` and the remembered command."""
     root, level, values = logging.getLogger(), logging.getLogger().level, flagsaver.save_flag_values()
-    parsed = flags.FLAGS.is_parsed()
+    parsed, defined = flags.FLAGS.is_parsed(), set(flags.FLAGS)
     try:
         with (
             patch.object(root, "handlers", []),
@@ -34,6 +34,8 @@ def fresh_process() -> Iterator[None]:
             yield
     finally:
         root.setLevel(level)
+        for name in set(flags.FLAGS) - defined:
+            delattr(flags.FLAGS, name)  # defined by the command
         flagsaver.restore_flag_values(values)
         if not parsed:
             flags.FLAGS.unparse_flags()

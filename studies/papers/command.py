@@ -1,6 +1,5 @@
 """The command `codegraph reproduce`: published results beside measured ones, as a page to hand in."""
 
-import importlib
 import logging
 import shlex
 import sys
@@ -9,16 +8,23 @@ from pathlib import Path
 
 from absl import flags
 
-from codegraph_jax.commands.config_files import add_clone_root, load_config
-from codegraph_jax.commands.launch import GROUPS, SUBSETS, WEIGHTS, WORKDIR, given_seeds
+from codegraph_jax.commands.config_files import load_config
+from codegraph_jax.commands.launch import WORKDIR
+from codegraph_jax.core.environment import device_summary, package_versions, remember_command, require_devices
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import note_written
+from codegraph_jax.core.files import write_text
+from codegraph_jax.core.programs import enable_compilation_cache
+from studies.flags import define, values
+from studies.papers import detection, detection_tables, training, training_tables
+from studies.papers.reproduction import page, text
 
 PAPERS = {
-    "musc": ("studies.papers.detection_tables", "studies.papers.detection"),
-    "codegraph": ("studies.papers.detection_tables", "studies.papers.detection"),
-    "oecl": ("studies.papers.training_tables", "studies.papers.training"),
+    "musc": (detection_tables, detection),
+    "codegraph": (detection_tables, detection),
+    "oecl": (training_tables, training),
 }
-"""Modules with the published tables and with the task, by paper."""
+"""The published tables and the task, by paper."""
 PAGE = "reproduce.md"
 FLAGS = ("workdir", "out", "categories", "classes", "subsets", "seeds", "weights")
 
@@ -38,11 +44,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _reproduce(words: Sequence[str]) -> None:
-    from codegraph_jax.core.environment import device_summary, package_versions, remember_command, require_devices
-    from codegraph_jax.core.file_ownership import note_written
-    from codegraph_jax.core.files import write_text
-    from codegraph_jax.core.programs import enable_compilation_cache
-
+    define()
+    weights_given = flags.DEFINE_multi_string("weights", [], "Weights of a network, PRESET=FILE.")
     command = ["codegraph", "reproduce", *words]
     paper, *data = flags.FLAGS(command[1:])[1:] or [""]
     for name in sorted(flags.FLAGS):
@@ -51,17 +54,16 @@ def _reproduce(words: Sequence[str]) -> None:
     if paper not in PAPERS:
         given = f"there is no paper {paper!r}; " if paper else ""
         raise UserError(f"codegraph reproduce: {given}name one of {', '.join(PAPERS)}, then directories of its data")
-    if wrong := [entry for entry in WEIGHTS.value if not all(entry.partition("="))]:
+    if wrong := [entry for entry in weights_given.value if not all(entry.partition("="))]:
         raise UserError(f"--weights: {wrong[0]!r} is not PRESET=FILE")
-    weights, seeds = dict(entry.split("=", 1) for entry in WEIGHTS.value), given_seeds()
+    weights = dict(entry.split("=", 1) for entry in weights_given.value)
     enable_compilation_cache()
     require_devices()
     remember_command(command)
-    add_clone_root()
-    reproduction, numbers, task = map(importlib.import_module, ("studies.papers.reproduction", *PAPERS[paper]))
+    numbers, task = PAPERS[paper]
     tables = [(table, load_config(table.config).to_dict()) for table in numbers.PAPERS[paper]]
     out = Path(WORKDIR.value or f"runs/reproduce-{paper}").expanduser()
-    found = task.run(tables, out, data, GROUPS.value, SUBSETS.value, seeds, weights)
+    found = task.run(tables, out, data, weights=weights, **values())
     facts = {
         "command": f"`{shlex.join(command)}`",
         "device": str(device_summary()),
@@ -69,5 +71,5 @@ def _reproduce(words: Sequence[str]) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     note_written(out, [PAGE])
-    write_text(out / PAGE, reproduction.page(paper, found, facts))
-    print(f"{reproduction.text(found)}\n\npage: {out / PAGE}")
+    write_text(out / PAGE, page(paper, found, facts))
+    print(f"{text(found)}\n\npage: {out / PAGE}")
