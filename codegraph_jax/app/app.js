@@ -102,9 +102,10 @@
     if (name !== null) await changeRun(run, "/name", { name });
   }
 
-  async function remove(run) {
-    if (!await ask(t("delete_title", { name: run.name }), t("delete_about"), t("delete"), { danger: true })) return;
-    if (await attempt(() => call(runPath(run.run), undefined, "DELETE")) && location.hash !== "#/") location.hash = "#/";
+  // deletes a run, a bank or a line, and shows the list of the others
+  async function remove(name, about, path, list) {
+    if (!await ask(t("delete_title", { name }), t(about), t("delete"), { danger: true })) return;
+    if (await attempt(() => call(path, undefined, "DELETE")) && location.hash !== list) location.hash = list;
     await refresh();
   }
 
@@ -145,7 +146,7 @@
         finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
         finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
-        active(run) ? null : button(t("delete"), () => remove(run), "plain")),
+        active(run) ? null : button(t("delete"), () => remove(run.name, "delete_about", runPath(run.run), "#/"), "plain")),
       active(run) ? h("div", { className: "wide" }, progress(run)) : null,
       run.message ? h("p", { className: "note wide" }, run.message, " ", run.own && button(t("log"), () => showLog(run), "plain")) :
         ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.own ? "interrupted" : "interrupted_terminal")) : null);
@@ -461,7 +462,8 @@
     return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), now, h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
       h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),
         h("div", { className: "actions" }, h("a", { className: "button quiet", href: `#/new/bank/${encodeURIComponent(bank.bank)}` }, t("inspect_more")),
-          h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line"))))))];
+          h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line")),
+          button(t("delete"), () => remove(bank.name, "delete_bank", `/api/banks/${encodeURIComponent(bank.bank)}`, "#/banks"), "plain")))))];
   }
 
   const pageOf = (line) => `/lines/${encodeURIComponent(line.name)}/`;
@@ -488,7 +490,8 @@
           h("p", {}, on ? line.address ? t("line_on", { address: line.address }) : t("line_starting") : t(line.state === "failed" ? "line_failed" : "line_off"))),
         h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: pageOf(line) }, t("line_page")) : null,
           line.summary ? h("a", { href: `${pageOf(line)}parts.csv`, download: `${line.name}.csv` }, t("all_as_csv")) : null,
-          on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),
+          on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start")),
+          on ? null : button(t("delete"), () => remove(line.name, "delete_line", `/api/lines/${encodeURIComponent(line.name)}`, "#/lines"), "plain")),
         line.message || line.problem ? h("p", { className: "note wide" }, line.message || line.problem) : null);
     }))];
   }

@@ -177,7 +177,9 @@ def _add_interface(app: FastAPI, service: Service) -> None:
         ("POST", "/api/runs/{run}/bank", service.save_bank),
         ("GET", "/api/runs/{run}/answers", service.answers),
         ("POST", "/api/runs/{run}/answers", service.answer),
+        ("DELETE", "/api/banks/{bank}", service.delete_bank),
         ("POST", "/api/lines", service.add_line),
+        ("DELETE", "/api/lines/{name}", service.delete_line),
         ("POST", "/api/lines/{name}/{action}", service.change_line),
     ):
         app.add_api_route(path, action, methods=[method], response_model=None)

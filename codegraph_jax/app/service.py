@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.core.workdir import locked
 from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.targets import require_targets, shown
 
@@ -205,9 +207,11 @@ class Service:
         self._repeat(run, "review", f"--review={path}")
 
     def save_bank(self, run: str, name: Name) -> None:
-        """Saves a reference bank of a run."""
+        """Saves a reference bank of a run, which may replace a bank of this run only."""
         self._require_idle(run)
         path = self.home / BANKS / f"{_without_spaces(name.strip() or run)}.safetensors"
+        if path.exists() and not self.state.has_job(run, "bank", f"--save-bank={path}"):
+            raise UserError(f"the reference bank {path.stem!r} is of another inspection; choose another name")
         path.parent.mkdir(exist_ok=True)
         self._repeat(run, "bank", f"--save-bank={path}")
 
@@ -271,6 +275,14 @@ class Service:
                 found.append({"bank": path.name, "name": path.stem, "date": status.st_mtime, "bytes": status.st_size})
         return sorted(found, key=lambda bank: bank["date"], reverse=True)
 
+    def delete_bank(self, bank: str) -> None:
+        """Deletes a reference bank that no line uses now."""
+        path = self._bank(bank)
+        for line, job in self._last_jobs().items():
+            if job["kind"] == LINE and job["state"] in UNDER_WAY and str(path) in job["words"]:
+                raise UserError(f"the line {line.rpartition('/')[2]!r} uses this reference bank; stop the line first")
+        path.unlink()
+
     def lines(self) -> list[dict[str, Any]]:
         """Lines that the app has started, newest first."""
         found = []
@@ -313,32 +325,43 @@ class Service:
         """The address of a line that is ready.
 
         Raises:
-            RunError: there is none of that name.
+            RunError: there is none of that name, or it does not run.
         """
-        job = self._last_jobs().get(f"{LINES}/{name}")
-        address = self.jobs.address(job["id"]) if job and job["kind"] == LINE and job["state"] == "running" else ""
+        job = self._line(name)
+        address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
         if not address:
             raise RunError(f"no running line has the name {printable(name)!r}")
         return address
 
     def ledger_of_stopped(self, name: str) -> Path | None:
         """The ledger of a line that does not run; None if it runs, or has none."""
-        job = self._last_jobs().get(f"{LINES}/{name}")
-        if not job or job["kind"] != LINE or job["state"] in UNDER_WAY:
-            return None
         path = self.home / LINES / name / LEDGER
-        return path if path.is_file() else None
+        return path if self._line(name)["state"] not in UNDER_WAY and path.is_file() else None
 
     def change_line(self, name: str, action: Literal["start", "stop"]) -> None:
         """Starts or stops a line."""
-        line = f"{LINES}/{name}"
-        job = self._last_jobs().get(line)
+        job = self._line(name)
+        if action == "stop":
+            self.jobs.cancel(job["run"])
+        elif job["state"] not in UNDER_WAY:
+            self.jobs.add(LINE, job["run"], job["words"])
+
+    def delete_line(self, name: str) -> None:
+        """Deletes what a line has recorded, with its photos; the folder that it watches stays."""
+        job = self._line(name)
+        if job["state"] in UNDER_WAY:
+            raise UserError(f"the line {printable(name)!r} is running; stop it first")
+        with locked(self.home / job["run"]):
+            pass  # its process has ended
+        shutil.rmtree(self.home / job["run"], ignore_errors=True)
+        self.state.forget(job["run"])
+
+    def _line(self, name: str) -> dict[str, Any]:
+        """The last job of a line."""
+        job = self._last_jobs().get(f"{LINES}/{name}")
         if job is None or job["kind"] != LINE:
             raise RunError(f"no line has the name {printable(name)!r}")
-        if action == "stop":
-            self.jobs.cancel(line)
-        elif job["state"] not in UNDER_WAY:
-            self.jobs.add(LINE, line, job["words"])
+        return job
 
     def _bank(self, name: str) -> Path:
         """The file of a bank."""

@@ -122,6 +122,11 @@ class State:
             self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
             return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
 
+    def has_job(self, run: str, kind: str, word: str) -> bool:
+        """Whether a run has had a job of a kind with this word in its command."""
+        rows = self._all("SELECT words FROM jobs WHERE run = ? AND kind = ?", run, kind)
+        return any(word in json.loads(row["words"]) for row in rows)
+
     def change_job(self, job: int, **columns: Any) -> None:
         """Changes columns of a job."""
         assigned = ", ".join(f"{column} = ?" for column in columns)

@@ -143,9 +143,10 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
             workdir, config, outcomes, clock, skipped=inputs.skipped, drawn=drawn, photos=photos, review=review
         )
     if bank := outcomes[0].result.bank:
+        replaced = Path(config.bank.save).exists()
         with written_to(config.bank.save):
             bank.save(config.bank.save, config.bank.dtype)
-        print(f"reference bank: {config.bank.save}")
+        print(f"reference bank: {config.bank.save}{', which replaces an earlier one' if replaced else ''}")
     if review:
         kept = workdir / REVIEW
         _with_marks(outcomes, review).save(str(kept))

@@ -340,8 +340,32 @@ def test_lines(no_processes, home, tmp_path):
     for send, said in (("ftp://host/x", "https://"), ("results.csv", "give the whole path")):
         refused = client.post("/api/lines", json=sent | {"send": send})
         assert refused.status_code == 400 and said in refused.json()["detail"]
-    assert client.post("/api/lines/parts-1/stop", json={}).status_code == 200
+    for path, said in (("banks/parts.safetensors", "uses this reference bank"), ("lines/parts-1", "stop it first")):
+        refused = client.request("DELETE", f"/api/{path}")
+        assert refused.status_code == 400 and said in refused.json()["detail"]
+    for name in ("parts-1", "parts-2"):
+        assert client.post(f"/api/lines/{name}/stop", json={}).status_code == 200
     assert client.get("/api/state").json()["lines"][-1]["state"] == "cancelled"
+    (home / "lines" / "parts-1" / "photos").mkdir(parents=True)
+    for path in ("lines/parts-1", "banks/parts.safetensors"):
+        assert client.request("DELETE", f"/api/{path}").status_code == 200
+        assert client.request("DELETE", f"/api/{path}").status_code == 404
+    state = client.get("/api/state").json()
+    assert state["banks"] == [] and [line["line"] for line in state["lines"]] == ["lines/parts-2"]
+    assert not (home / "lines" / "parts-1").exists() and (home / "lines").is_dir()
+
+
+def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, home):
+    client = no_processes
+    for run in ("one", "two"):
+        write_run(home, run, command="codegraph detect /photos")
+    saved = client.post("/api/runs/one/bank", json={"name": "Parts of May"})
+    assert saved.status_code == 200 and words_of(client)[-2] == f"--save-bank={home}/banks/Parts_of_May.safetensors"
+    (home / "banks" / "Parts_of_May.safetensors").write_bytes(b"")
+    client.app.state.service.jobs.cancel("one")
+    refused = client.post("/api/runs/two/bank", json={"name": "Parts of May"})
+    assert refused.status_code == 400 and "'Parts_of_May' is of another inspection" in refused.json()["detail"]
+    assert client.post("/api/runs/one/bank", json={"name": "Parts of May"}).status_code == 200
 
 
 def test_flags_are_removed_with_their_values():
