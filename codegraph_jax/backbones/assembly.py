@@ -3,7 +3,7 @@
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, ParameterSlice, Target, strip_wrappers
+from codegraph_jax.backbones.naming import KEY, QUERY, VALUE, ParameterSlice, Target, strip_wrappers, targets_of
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
@@ -24,6 +24,9 @@ DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe":
 """Dimensions of parameters that checkpoints may store with leading axes of length 1."""
 ABSENT_BIAS = Target("projection/bias")
 """A bias that no model here has; it must be zero if a file has it."""
+
+Targets = Mapping[str, Target | None]
+"""The parameter that each tensor of a checkpoint fills, see `targets_of`."""
 
 
 @functools.cache
@@ -46,7 +49,12 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         WeightsError: a parameter is missing or filled twice, a shape differs, or `preset.ignored` does not name an
             unused tensor.
     """
-    naming, targets = match_naming(preset, checkpoint)
+    targets = targets_of(checkpoint.readers)
+    if not any(targets.values()):
+        raise WeightsError(
+            f"{checkpoint.origin}: holds {_list(targets)}; none is the name of a tensor of CLIP, SigLIP, DINOv2 or "
+            "DINOv3 in a file of Hugging Face, timm, open_clip or the original repositories"
+        )
     shapes = parameter_shapes(architecture)
     leftover = [
         key
@@ -56,11 +64,11 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         # timm's heads have a bias, which CLIP does not have
         and (target != ABSENT_BIAS or np.any(checkpoint.readers[key]()))
     ]
-    filled = _filled(preset, architecture, checkpoint, naming, targets)
+    filled = _filled(preset, shapes, checkpoint, targets)
     flat, missing = {}, []
     for path, shape in shapes.items():
         parts = filled.get(path, [])
-        zero = _may_be_absent(path, architecture, naming)
+        zero = _may_be_absent(path, architecture, targets)
         of = parts[0].part.of if parts else KEY.of if zero else 1
         columns = {tensor.part.number: tensor.values for tensor in parts}
         for number in set(range(of)) - {number for tensor in parts for number in tensor.part.numbers}:
@@ -79,7 +87,7 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     if leftover:
         problems.append(f"unused tensors: {_list(leftover)}")
     if problems:
-        hint = _looks_like(preset, checkpoint, naming)
+        hint = _looks_like(preset, checkpoint, targets)
         raise WeightsError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{hint}")
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -93,14 +101,9 @@ class _Tensor(NamedTuple):
 
 
 def _filled(
-    preset: Preset,
-    architecture: Architecture,
-    checkpoint: Checkpoint,
-    naming: Naming,
-    targets: Mapping[str, Target | None],
+    preset: Preset, shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, targets: Targets
 ) -> dict[str, list[_Tensor]]:
     """The tensors of each parameter; checks shapes and duplicates."""
-    shapes = parameter_shapes(architecture)
     filled: dict[str, list[_Tensor]] = {}
     for key, target in targets.items():
         if target is None or target.path not in shapes:
@@ -116,52 +119,34 @@ def _filled(
         if tensor.shape != shape:
             raise WeightsError(
                 f"{checkpoint.origin}: {key!r} has shape {tensor.shape} (as inputs by outputs), {preset.name} needs "
-                f"{shape}{_looks_like(preset, checkpoint, naming)}"
+                f"{shape}{_looks_like(preset, checkpoint, targets)}"
             )
         parts.append(_Tensor(target.part, key, tensor))
     return filled
 
 
-def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tuple[ParameterSlice, ...]:
+def _may_be_absent(path: str, architecture: Architecture, targets: Targets) -> tuple[ParameterSlice, ...]:
     """The parts of a parameter that are zero if a checkpoint lacks them."""
-    if naming.without and re.fullmatch(naming.without, path):
-        return QUERY, KEY, VALUE
-    return (KEY,) if not architecture.key_bias and path.endswith("attention/qkv/bias") else ()
+    if architecture.key_bias or not path.endswith("attention/qkv/bias"):
+        return ()
+    # timm leaves out the other biases too if they are zero
+    return (QUERY, KEY, VALUE) if _has_registers_of_timm(targets) else (KEY,)
 
 
-def _lacks_class_position(target: Target, targets: Mapping[str, Target | None]) -> bool:
+def _lacks_class_position(target: Target, targets: Targets) -> bool:
     """True for timm's models with registers: they add the position of the class token to the token itself."""
-    return target.path == "positions" and any(strip_wrappers(key) == "reg_token" for key in targets)
+    return target.path == "positions" and _has_registers_of_timm(targets)
 
 
-def match_naming(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
-    """The naming convention that matches most keys of a checkpoint, and the parameter of each key.
-
-    Raises:
-        WeightsError: no convention matches any key.
-    """
-    keys = list(checkpoint.readers)
-
-    def fit(naming: Naming) -> tuple[int, bool]:
-        return sum(naming.target(strip_wrappers(key)) is not None for key in keys), naming.family == preset.family
-
-    naming = max(NAMINGS, key=fit)
-    targets = {key: naming.target(strip_wrappers(key)) for key in keys}
-    if not any(targets.values()):
-        known = ", ".join(n.name for n in NAMINGS)
-        raise WeightsError(f"{checkpoint.origin}: holds {_list(keys)}; no name belongs to {known}")
-    return naming, targets
+def _has_registers_of_timm(targets: Targets) -> bool:
+    return any(strip_wrappers(key) == "reg_token" for key in targets)
 
 
-def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpoint) -> Architecture:
-    """The architecture with the grid of the checkpoint's learned positions, which depends on its training image size.
-
-    Raises:
-        WeightsError: no convention matches any key.
-    """
-    naming, targets = match_naming(preset, checkpoint)
-    if architecture.rotary or naming.family != preset.family:
+def with_grid_of(architecture: Architecture, checkpoint: Checkpoint) -> Architecture:
+    """The architecture with the grid of a checkpoint's learned positions, which depends on the training image size."""
+    if architecture.rotary:
         return architecture
+    targets = targets_of(checkpoint.readers)
     for key, target in targets.items():
         if target == Target("positions"):
             tensor = _oriented(target.path, key, checkpoint.readers[key]())
@@ -204,25 +189,36 @@ def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]
     return (*shape[:-1], shape[-1] // part.of * part.taken)
 
 
-def _looks_like(preset: Preset, checkpoint: Checkpoint, naming: Naming) -> str:
+def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Targets) -> str:
     """`; it looks like ...` if the tensors match another preset or family."""
-    found = {}
-    for key, reader in checkpoint.readers.items():
-        target = naming.target(strip_wrappers(key))
-        if target is not None and target != ABSENT_BIAS:
-            found[target] = _oriented(target.path, key, reader()).shape
+    found = {
+        target: _oriented(target.path, key, checkpoint.readers[key]()).shape
+        for key, target in targets.items()
+        if target is not None and target != ABSENT_BIAS
+    }
+    paths = {target.path for target in found}
     for other in PRESETS.values():
-        if other.family != naming.family or other.name == preset.name:
-            continue
         a = other.architecture
         if not a.rotary and (rows := found.get(Target("positions"), (0,))[0] - a.class_token) > 0:
             a = replace(a, grid=math.isqrt(rows))
         shapes = parameter_shapes(a)
-        if {t.path for t in found} == set(shapes) and all(
-            _part_shape(shapes[t.path], t.part) == s for t, s in found.items()
+        if (
+            other.name != preset.name
+            and paths == set(shapes)
+            and all(_part_shape(shapes[t.path], t.part) == s for t, s in found.items())
         ):
             return f"; it looks like {other.name}"
-    return f"; its names are those of {naming.name}" if naming.family != preset.family else ""
+    family, needed = _family(paths), _family(parameter_shapes(preset.architecture))
+    return f"; its tensors are those of {family}, not of {needed}" if family != needed else ""
+
+
+def _family(paths: Collection[str]) -> str:
+    """The family of a network with these parameters."""
+    if "pooling/probe" in paths:
+        return "SigLIP"
+    if "pre_norm/scale" in paths:
+        return "CLIP"
+    return "DINOv2" if "positions" in paths else "DINOv3"
 
 
 def _list(names: Iterable[str]) -> str:

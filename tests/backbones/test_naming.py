@@ -239,17 +239,17 @@ def test_the_grid_of_positions_is_the_checkpoints(name: str) -> None:
     grown = np.concatenate([positions[:first], np.repeat(positions[first:], 2, axis=0)[:49]])
     tensors[key] = grown.reshape(*tensors[key].shape[:-2], -1, 32)
     checkpoint = Checkpoint({key: (lambda t=tensor: t) for key, tensor in tensors.items()}, "here")
-    architecture = with_grid_of(preset, preset.architecture, checkpoint)
+    architecture = with_grid_of(preset.architecture, checkpoint)
     assert architecture.grid == 7
     assert assemble(preset, architecture, checkpoint)["positions"].shape[0] == 49 + preset.architecture.class_token
 
 
 def test_weights_of_another_family_are_named() -> None:
     for name, other, called in (
-        ("dinov3", "dinov2", "its names are those of Hugging Face DINOv2"),
-        ("dinov2", "timm_siglip", "its names are those of timm SigLIP"),
-        ("siglip", "clip_gelu", "its names are those of Hugging Face CLIP"),
-        ("clip_gelu", "timm_dinov3", "its names are those of timm DINOv3"),
+        ("dinov3", "dinov2", "its tensors are those of DINOv2, not of DINOv3"),
+        ("dinov2", "timm_siglip", "its tensors are those of SigLIP, not of DINOv2"),
+        ("siglip", "clip_gelu", "its tensors are those of CLIP, not of SigLIP"),
+        ("clip_gelu", "timm_dinov3", "its tensors are those of DINOv3, not of CLIP"),
     ):
         with pytest.raises(WeightsError, match=called):
             _assemble(name, _golden(other))
@@ -306,5 +306,5 @@ def test_another_model_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_something_else_shows_its_names() -> None:
-    with pytest.raises(WeightsError, match=r"'conv1\.bias'.*no name belongs to"):
+    with pytest.raises(WeightsError, match=r"'conv1\.bias'.*none is the name of a tensor of CLIP"):
         _assemble("dinov2", {"conv1.bias": np.ones(3)})
