@@ -92,7 +92,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
     try:
         if isinstance(source, HubSource):
             return open_hub(source, retry_hub)
-        return open_package(source) if isinstance(source, PackageSource) else open_directory(Path(source.path))
+        return open_package(source) if isinstance(source, PackageSource) else open_directory(source)
     except UnreachableError as error:
         raise NoWeightsError(f"no weights for {preset.name}: {error}", error.reason) from None
 
@@ -102,7 +102,7 @@ def at_hand(preset: Preset) -> bool:
     source = preset.source
     if isinstance(source, HubSource):
         return is_cached(source)
-    return _package_file(source) is not None if isinstance(source, PackageSource) else Path(source.path).is_dir()
+    return _package_file(source) is not None if isinstance(source, PackageSource) else source.is_dir()
 
 
 def is_cached(source: HubSource) -> bool:

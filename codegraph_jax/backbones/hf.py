@@ -21,7 +21,6 @@ from codegraph_jax.backbones.presets import (
     HF,
     SIGLIP_PARTS,
     Colours,
-    DirectorySource,
     HubSource,
     Preset,
     Source,
@@ -49,7 +48,7 @@ def hf_preset(name: str) -> Preset:
     folder, match = Path(identifier).expanduser(), HUB_ID.fullmatch(identifier)
     source: Source
     if identifier and folder.is_dir():
-        name, source = f"{HF}{folder.resolve()}", DirectorySource(str(folder.resolve()))
+        name, source = f"{HF}{folder.resolve()}", folder.resolve()
     elif match:
         repository = match["repository"]
         folder, commit = hub_settings(repository, match["revision"] or "main")

