@@ -38,11 +38,6 @@ class DeviceLayer:
         """Type of the tokens."""
         return self.rows.dtype
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the first n rows."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
     def __len__(self) -> int:
         return self.count
 
@@ -60,28 +55,12 @@ class DeviceLayer:
         chosen[: len(images)] = images
         return _images(self.rows, to_device(chosen, device))
 
-    def weighted(
-        self, images: Int[np.ndarray, " b"], weights: Float[np.ndarray, "b q p"]
-    ) -> Float[np.ndarray, "b q c"]:
-        """Weighted sums of the tokens of some images, on the host."""
-        (device,) = self.rows.devices()
-        given = np.zeros((padded(len(images)), *weights.shape[1:]), np.float32)
-        given[: len(images)] = weights
-        return to_host(_weighted(self.of(images), to_device(given, device)))[: len(images)]
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = to_host(self.rows)[: self.count]
         return values if dtype is None else values.astype(dtype)
 
     def __jax_array__(self) -> Array:
         return self.rows[: self.count]
-
-    def zero_outside(self, inspected: Bool[np.ndarray, "n p"]) -> "DeviceLayer":
-        """The layer with the tokens of all other patches set to 0; the array of this layer is donated."""
-        padded_mask = np.zeros(self.rows.shape[:2], bool)
-        padded_mask[: self.count] = inspected
-        (device,) = self.rows.devices()
-        return DeviceLayer(_where(self.rows, to_device(padded_mask, device)), self.count)
 
 
 class DeviceLayers:
@@ -122,9 +101,11 @@ class DeviceLayers:
 
 
 def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
-    """A layer [n, p, c] with the tokens of all other patches set to 0; host arrays are changed in place."""
+    """A layer [n, p, c] with the tokens of all other patches set to 0, in place except for plain arrays on a device."""
     if isinstance(layer, DeviceLayer):
-        return layer.zero_outside(inspected)
+        (device,) = layer.rows.devices()
+        mask = to_device(filled_up(inspected, len(layer.rows)), device)
+        return DeviceLayer(_where(layer.rows, mask), layer.count)
     if not isinstance(layer, np.ndarray):
         return jnp.where(inspected[..., None], layer, 0)
     # image by image: a layer may be a memory-mapped file
@@ -141,9 +122,11 @@ def tokens_of(layer: Any, images: Int[np.ndarray, " b"]) -> Array | np.ndarray:
 def weighted_tokens(
     layer: Any, images: Int[np.ndarray, " b"], weights: Float[np.ndarray, "b q p"]
 ) -> Float[np.ndarray, "b q c"]:
-    """Weighted sums of the tokens of some images of a layer [n, p, c]."""
+    """Weighted sums of the tokens of some images of a layer [n, p, c], on the host."""
     if isinstance(layer, DeviceLayer):
-        return layer.weighted(images, weights)
+        (device,) = layer.rows.devices()
+        given = filled_up(weights.astype(np.float32), padded(len(images)))
+        return to_host(_weighted(layer.of(images), to_device(given, device)))[: len(images)]
     sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
     return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])
 
