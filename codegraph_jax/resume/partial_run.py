@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -74,29 +73,21 @@ class PartialRun:
             with self._budget.spend("features"):
                 self._features.keep(places, keys, features)
 
-    def find_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
-    ) -> Float[np.ndarray, "r n m p"] | None:
+    def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The saved distances of one layer, see `stores.ResumeStore`; None unless the layer is complete."""
-        table = self._read_table(layer, _identity(keys, references, radius), allocate) if self._resumed else None
+        table = self._read_table(layer, identity, allocate) if self._resumed else None
         self.found_layers += table is not None
         return table
 
     def keep_table(
-        self,
-        layer: int,
-        keys: Sequence[bytes],
-        references: Int[np.ndarray, " m"],
-        radius: int,
-        table: Iterable[Float[np.ndarray, "n m p"]],
-        shape: tuple[int, ...],
+        self, layer: int, identity: str, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]
     ) -> None:
-        """Saves the distances of one layer if the budget allows it; arguments as for `find_table`."""
+        """Saves the distances of one layer if the budget allows it; arguments as for `stores.ResumeStore`."""
         if self._budget.allows("table", math.prod(shape) * np.dtype(np.float32).itemsize):
             with self._budget.spend("table"):
                 # one file per degree, since writing copies the content of a file in memory
                 for degree, part in enumerate(table):
-                    about = _about(_identity(keys, references, radius), layer, degree, shape[0])
+                    about = _about(identity, layer, degree, shape[0])
                     write_tensors(self._file(layer, degree), {"distances": part}, about)
 
     def _file(self, layer: int, degree: int) -> Path:
@@ -126,8 +117,3 @@ class PartialRun:
 
 def _about(identity: str, layer: int, degree: int, degrees: int) -> dict[str, str | int]:
     return {"images": identity, "layer": layer, "degree": degree, "degrees": degrees}
-
-
-def _identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int) -> str:
-    compared = np.array([radius, *references], np.int64)
-    return blake2b(b"".join([*keys, compared.tobytes()]), digest_size=16).hexdigest()

@@ -16,7 +16,7 @@ from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.host_block import Columns, HostBlock
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.stores import DeviceMean
+from codegraph_jax.similarity.device_tables import DeviceMeanDistances
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ def as_distances(distances: Distances | Float[np.ndarray, "n m p"]) -> Distances
     return Distances([_block(distances)])
 
 
-def _block(mean: DeviceMean | Float[np.ndarray, "n m p"]) -> Block:
-    if isinstance(mean, DeviceMean):
+def _block(mean: DeviceMeanDistances | Float[np.ndarray, "n m p"]) -> Block:
+    if isinstance(mean, DeviceMeanDistances):
         return DeviceBlock(mean.values, mean.references, np.arange(mean.images))
     return HostBlock(mean, np.arange(len(mean)))

@@ -20,7 +20,7 @@ from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
 from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.stores import ResumeStore, StoredLayers
+from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
 from codegraph_jax.similarity.tiles import TileOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
@@ -46,7 +46,8 @@ def compare_images(
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
     references = choose_references(features.keys[:set_size], config.similarity.references)
     allocate = plan.memory.allocate_tables
-    store = StoredLayers(resume_store, features.keys, references, options.radius, allocate) if resume_store else None
+    identity = comparison_identity(features.keys, references, options.radius)
+    store = StoredLayers(resume_store, identity, allocate) if resume_store else None
 
     def on_devices(device: DevicePlan, advance: Progress) -> DeviceTables | None:
         """Tables on devices; None if a device runs out of memory."""

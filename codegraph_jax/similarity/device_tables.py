@@ -39,7 +39,7 @@ from codegraph_jax.similarity.programs import (
 from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.ring import ring_of
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
-from codegraph_jax.similarity.stores import DeviceMean, StoredLayers
+from codegraph_jax.similarity.stores import StoredLayers
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
 CALLS = 32
@@ -65,6 +65,14 @@ class RowShard(NamedTuple):
     def images(self) -> int:
         """Number of images."""
         return self.stop - self.start
+
+
+class DeviceMeanDistances(NamedTuple):
+    """Mean distances over layers and degrees, of the images of one device; infinite in padded rows and columns."""
+
+    values: Float[Array, "s t p"]
+    images: int
+    references: int
 
 
 class DeviceTables:
@@ -121,7 +129,7 @@ class DeviceTables:
             del table
         count = self._each(np.float32(len(layers) * len(options.degrees)))
         self._means = [
-            DeviceMean(divide(part, divisor), row_shard.images, len(references))
+            DeviceMeanDistances(divide(part, divisor), row_shard.images, len(references))
             for part, divisor, row_shard in zip(total, count, self._row_shards)
         ]
         self._k, self._first_scores = k, list(map(self._to_host, scores))
@@ -129,7 +137,7 @@ class DeviceTables:
     def __len__(self) -> int:
         return len(self._layers)
 
-    def means(self) -> Sequence[DeviceMean]:
+    def means(self) -> Sequence[DeviceMeanDistances]:
         """Mean over layers and degrees; each device has those of its images."""
         return self._means
 

@@ -1,11 +1,12 @@
-"""Stores of finished tables of distances, and their means on a device."""
+"""Stores of finished tables of distances."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.features.stores import FeatureStore
@@ -14,49 +15,36 @@ from codegraph_jax.features.stores import FeatureStore
 class ResumeStore(FeatureStore, Protocol):
     """Features and distances that are kept so that an interrupted run can be resumed.
 
-    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`), the references
-    and the radius.
+    A table is found by the number of its layer and the identity of the comparison (`comparison_identity`).
     """
 
-    def find_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
-    ) -> Float[np.ndarray, "r n m p"] | None:
+    def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
     def keep_table(
-        self,
-        layer: int,
-        keys: Sequence[bytes],
-        references: Int[np.ndarray, " m"],
-        radius: int,
-        table: Iterable[Float[np.ndarray, "n m p"]],
-        shape: tuple[int, ...],
+        self, layer: int, identity: str, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]
     ) -> None:
         """Stores the distances of a layer, one degree after the other; `shape` is that of the table [r, n, m, p]."""
 
 
+def comparison_identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int) -> str:
+    """A digest of the images, given by their keys (`data.batches.image_key`), and of what they are compared with."""
+    compared = np.array([radius, *references], np.int64)
+    return blake2b(b"".join([*keys, compared.tobytes()]), digest_size=16).hexdigest()
+
+
 @dataclass(frozen=True)
 class StoredLayers:
-    """The stored tables of one set of images."""
+    """The stored tables of one comparison."""
 
     store: ResumeStore
-    keys: Sequence[bytes]
-    references: Int[np.ndarray, " m"]
-    radius: int
+    identity: str
     allocate: Allocate
 
     def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer; None if they are not stored."""
-        return self.store.find_table(layer, self.keys, self.references, self.radius, self.allocate)
+        return self.store.find_table(layer, self.identity, self.allocate)
 
     def keep(self, layer: int, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]) -> None:
         """Stores the distances of a layer, see `ResumeStore.keep_table`."""
-        self.store.keep_table(layer, self.keys, self.references, self.radius, table, shape)
-
-
-class DeviceMean(NamedTuple):
-    """Mean distances over layers and degrees, of some images on a device; infinite in padded rows and columns."""
-
-    values: Float[Array, "s t p"]
-    images: int
-    references: int
+        self.store.keep_table(layer, self.identity, table, shape)
