@@ -60,37 +60,6 @@ class Comparison:
         """(images n, references m, patches p)."""
         return self.tables.shape
 
-    def of_images(self, images: Int[np.ndarray, " k"]) -> "Comparison":
-        """The comparison of some images of the set with those of them that are references, with tables on the host.
-
-        Its scores are those of a comparison of these images alone, except if only some images are references. The
-        indices are in ascending order, and the run has a single process.
-        """
-        host, features = self.tables.host(), self.features
-        columns = np.flatnonzero(np.isin(self.references, images))
-        references = np.searchsorted(images, self.references[columns])
-        place = {int(i): k for k, i in enumerate(images)}
-        features = replace(
-            features,
-            layers=[np.asarray(layer[images]) for layer in features.layers],
-            counts=(len(images),),
-            image_features=features.image_features[images],
-            keys=[features.keys[i] for i in images],
-            kept=features.kept[images],
-            placement=features.placement.of(images),
-            copies=tuple((source, place[i]) for source, i in features.copies if i in place),
-        )
-        tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]
-        return replace(
-            self,
-            features=features,
-            tables=HostTables(tables, features.layers, features.counts, references, host.options),
-            references=references,
-            added=0,
-            excluded=None if self.excluded is None else self.excluded[np.ix_(images, columns)],
-            products=None if self.products is None else self.products[images],
-        )
-
     def of_degree(self, place: int) -> "Comparison":
         """The comparison with only one of its degrees and with tables on the host."""
         tables = self.tables.host().of_degree(place)

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from codegraph_jax.config import Config
 from codegraph_jax.core.bootstrap import ImageScores
@@ -35,6 +36,7 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
@@ -220,7 +222,7 @@ class _RunningSweep:
             slow = time.perf_counter() - began
             images = halves(comparison.set_size, self.subsets, category)
             for repeat, missing in unfinished.items():
-                some = comparison if repeat == WHOLE else comparison.of_images(images[repeat])
+                some = comparison if repeat == WHOLE else _among(comparison, images[repeat])
                 for point, config in missing:
                     started = time.perf_counter()
                     result = detector.with_scoring(config).score(some)
@@ -261,3 +263,35 @@ def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
     plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), inspected)
     plan.check(config.storage.check)
     return detector.compare_set(plan)
+
+
+def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
+    """The comparison of some images of the set with those of them that are references, with tables on the host.
+
+    Its scores are those of a comparison of these images alone, except if only some images are references. The indices
+    are in ascending order, and the run has a single process.
+    """
+    host, features = comparison.tables.host(), comparison.features
+    columns = np.flatnonzero(np.isin(comparison.references, images))
+    references = np.searchsorted(images, comparison.references[columns])
+    place = {int(i): k for k, i in enumerate(images)}
+    features = replace(
+        features,
+        layers=[np.asarray(layer[images]) for layer in features.layers],
+        counts=(len(images),),
+        image_features=features.image_features[images],
+        keys=[features.keys[i] for i in images],
+        kept=features.kept[images],
+        placement=features.placement.of(images),
+        copies=tuple((source, place[i]) for source, i in features.copies if i in place),
+    )
+    tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]
+    return replace(
+        comparison,
+        features=features,
+        tables=HostTables(tables, features.layers, features.counts, references, host.options),
+        references=references,
+        added=0,
+        excluded=None if comparison.excluded is None else comparison.excluded[np.ix_(images, columns)],
+        products=None if comparison.products is None else comparison.products[images],
+    )
