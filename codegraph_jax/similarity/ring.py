@@ -108,10 +108,11 @@ class Ring:
             parts, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
             cut = [part_of(shards, parts, part) for part in range(parts)]
             size = rows if rows and parts == 1 else max(1, max(int((part[:, 1] - part[:, 0]).max()) for part in cut))
+            place = partial(self._place, tokens, first, size)
+            compare = partial(self._compare_shards, references, keep, advance, calls, rows > 0)
             try:
                 # in a separate function, so that the memory of a failed attempt is freed
-                place = partial(self._place, tokens, first, size)
-                self._compare(cut, place, references, keep, advance, calls, rows > 0)
+                self._compare(cut, place, compare)
                 return
             except jax.errors.JaxRuntimeError as error:
                 # other processes would wait for this one
@@ -155,36 +156,27 @@ class Ring:
             return prepare_shards(rows_on(local[0], tokens, own[0], rows))
         return prepare_shards(self.mesh.put_shards([host_rows(tokens, images, rows) for images in own]))
 
-    def _compare(
-        self,
-        cut: list[Shards],
-        place: Callable[[Shards], PatchSet],
-        references: Int[np.ndarray, " m"],
-        keep: Keep,
-        progress: Progress,
-        pairs: int,
-        same_size: bool,
-    ) -> None:
-        """Compares all pairs of parts of the shards, given in `cut`; `place` copies a part to the devices."""
+    def _compare(self, cut: list[Shards], place: Callable[[Shards], PatchSet], compare: Callable[..., None]) -> None:
+        """Compares all pairs of the parts in `cut` of the shards; `place` copies a part to the devices."""
         for a, mine in enumerate(cut):
             self._last_pairs = 0
             own = place(mine)
             for theirs in cut[a:]:
                 self._last_pairs = 0
                 remote = own if theirs is mine else place(theirs)
-                self._compare_shards((mine, own), (theirs, remote), references, keep, progress, pairs, same_size)
+                compare((mine, own), (theirs, remote))
                 del remote
             del own
 
     def _compare_shards(
         self,
-        staying: tuple[Shards, PatchSet],
-        moving: tuple[Shards, PatchSet],
         references: Int[np.ndarray, " m"],
         keep: Keep,
         progress: Progress,
         pairs: int,
         same_size: bool,
+        staying: tuple[Shards, PatchSet],
+        moving: tuple[Shards, PatchSet],
     ) -> None:
         """Compares the shards that stay on their devices with those that move around the ring, in both directions."""
         (mine, own), (theirs, remote) = staying, moving
