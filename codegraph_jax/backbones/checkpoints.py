@@ -98,16 +98,11 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
 
 
 def at_hand(preset: Preset) -> bool:
-    """True if a preset's weights are installed, or in the hub's cache at the preset's revision."""
+    """True if a preset's weights are installed, or in the hub's cache at the preset's revision; needs no network."""
     source = preset.source
     if isinstance(source, HubSource):
-        return is_cached(source)
+        return any(_in_cache(source, name) for name in (source.file, f"{source.file}.index.json"))
     return _package_file(source) is not None if isinstance(source, PackageSource) else source.is_dir()
-
-
-def is_cached(source: HubSource) -> bool:
-    """True if the hub's cache holds a file, or the index of a sharded file; needs no network."""
-    return _in_cache(source, source.file) or _in_cache(source, f"{source.file}.index.json")
 
 
 def _in_cache(source: HubSource, name: str) -> bool:
