@@ -44,18 +44,11 @@ def attention(
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
     query = query * query.shape[-1] ** -0.5
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+    by_head, batched = (partial(products, precision=precision) for products in (_by_head, _softmax_products))
     if route == "portable":
-        mixed = lax.platform_dependent(
-            query,
-            key,
-            value,
-            cpu=partial(_by_head, precision=precision),
-            default=partial(_softmax_products, precision=precision),
-        )
-    elif route == "by_head":
-        mixed = _by_head(query, key, value, precision)
+        mixed = lax.platform_dependent(query, key, value, cpu=by_head, default=batched)
     else:
-        mixed = _softmax_products(query, key, value, precision)
+        mixed = (by_head if route == "by_head" else batched)(query, key, value)
     return jnp.swapaxes(mixed, 1, 2)
 
 

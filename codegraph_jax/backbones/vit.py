@@ -7,6 +7,7 @@ Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -283,13 +284,9 @@ def _quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-def _gelu_tanh(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    return jax.nn.gelu(x, approximate=True)
-
-
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": _gelu,
-    "gelu_pytorch_tanh": _gelu_tanh,
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
     "quick_gelu": _quick_gelu,
 }
 """MLP activations by their names in the config.json of checkpoints."""
