@@ -117,8 +117,7 @@ class Extractor:
         """
         mine = processes.share(len(sources))
         frame, batches = self.frame, self._batches(sources[mine], value_range)
-        on_device = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
-        collected = _Collected(buffer, once, on_device)
+        collected = _Collected(DeviceLayers(rows, self.mesh.devices[0]) if rows else buffer, once)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
@@ -151,7 +150,7 @@ class Extractor:
     ) -> ImageBatches | TokenBatches:
         size = (self.batch_size or default_batch_size()) * len(self.mesh.local)
         if isinstance(sources, TokenSet):
-            return sources.batches(size)
+            return TokenBatches(sources, size)
         backbone = self.backbone
         prepare = partial(self.frame.preprocess, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
         return ImageBatches(sources, prepare, size, self.workers or decoding_threads(), self.unreadable, value_range)
@@ -232,11 +231,10 @@ class Extractor:
 
 @dataclass
 class _Collected:
-    """The features so far; without a buffer or `DeviceLayers`, batches must come in the order of the sources."""
+    """The features so far; without a buffer, batches must come in the order of the sources."""
 
-    buffer: FeatureBuffer | None
+    buffer: FeatureBuffer | DeviceLayers | None
     once: bool
-    on_device: DeviceLayers | None = None
     indices: list[np.ndarray] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     batches: list[BatchFeatures] = field(default_factory=list)
@@ -255,9 +253,6 @@ class _Collected:
         """Adds the features of some images."""
         if self.buffer:
             self.buffer.keep(indices, features.layers)
-            features = features._replace(layers=[])
-        elif self.on_device:
-            self.on_device.keep(indices, features.layers)
             features = features._replace(layers=[])
         self.indices.append(indices)
         self.keys += keys
@@ -329,8 +324,6 @@ class _Collected:
     def _layers(self, indices: Int[np.ndarray, " k"]) -> list[Any]:
         if self.buffer:
             return list(self.buffer.joined(indices))
-        if self.on_device:
-            return list(self.on_device.joined(indices))
         order = np.argsort([part[0] for part in self.indices])
         batches = [self.batches[i].layers for i in order]
         layers = []

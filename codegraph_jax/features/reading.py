@@ -113,9 +113,9 @@ def read_features(
     if not isinstance(images, TokenSet):
         value_range, incomplete = measure_range(config, images, added)
         sources = [*images, *added]
-    with together():
-        if config.cache and not isinstance(images, TokenSet):
-            cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
+        with together():
+            if config.cache:
+                cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
     stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
 
     def read(once: bool) -> Features:

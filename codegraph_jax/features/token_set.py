@@ -68,10 +68,6 @@ class TokenSet(Sequence[Any]):
             return some
         return self._rows(self._range[index : index + 1] if index >= 0 else self._range[index:][:1])[0]
 
-    def batches(self, size: int) -> "TokenBatches":
-        """The images in batches of this size, as the extractor reads them."""
-        return TokenBatches(self, size)
-
     def _rows(self, images: range) -> Float[np.ndarray, "b k"]:
         parts = [*self._layers, *([] if self._image is None else [self._image])]
         read = [np.asarray(part[images.start : images.stop]).astype(np.float32) for part in parts]

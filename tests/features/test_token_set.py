@@ -14,7 +14,7 @@ from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.features.extraction import NotFiniteError
-from codegraph_jax.features.token_set import TokensError, TokenSet
+from codegraph_jax.features.token_set import TokenBatches, TokensError, TokenSet
 from tests.backbones.test_user_backbone import PATCH, SIZE, Numpy, Traced, detector, placed
 from tests.support.photographs import drawn_parts
 
@@ -61,7 +61,7 @@ def test_without_image_features_nothing_is_rescored(photographs):
 def packed(*arguments, **named):
     tokens = TokenSet(*arguments, **named)
     assert tokens.grid == (H, W)
-    return np.concatenate([images[:valid] for _, images, valid in tokens.batches(4)])
+    return np.concatenate([images[:valid] for _, images, valid in TokenBatches(tokens, 4)])
 
 
 def test_files_are_read_like_arrays(tmp_path):
@@ -96,7 +96,7 @@ def test_a_large_file_is_not_read_at_once(tmp_path):
     del stored
     tracemalloc.start()
     tokens = TokenSet(tmp_path / "large.npy")
-    read = sum(valid for _, _, valid in tokens[10:390].batches(8))
+    read = sum(valid for _, _, valid in TokenBatches(tokens[10:390], 8))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert read == 380 and peak < 0.1 * 4 * np.prod(shape)
