@@ -94,11 +94,7 @@ class MemoryPlan:
         Raises:
             ConfigError: the run does not fit, and `action` is `refuse`.
         """
-        problem = self._problem()
-        if problem and action == "refuse":
-            raise ConfigError(f"{problem}. To start it anyway: --config.storage.check=warn")
-        if problem:
-            logger.warning("%s", problem)
+        refuse_or_warn(self._problem(), action)
 
     def _problem(self) -> str:
         """The reason why the run does not fit, with advice; empty if it fits."""
@@ -131,6 +127,18 @@ class MemoryPlan:
         parts = [("features", self.features, self.features_on_disk), ("distances", self.tables, self.tables_on_disk)]
         texts = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
         return f"estimate of memory: {', '.join(texts)}, work {self.working / GIB:.1f} GiB"
+
+
+def refuse_or_warn(problem: str, action: str) -> None:
+    """Refuses a run that has a problem (none if empty), or warns about it; `action` as for `MemoryPlan.check`.
+
+    Raises:
+        ConfigError: there is a problem, and `action` is `refuse`.
+    """
+    if problem and action == "refuse":
+        raise ConfigError(f"{problem}. To start it anyway: --config.storage.check=warn")
+    if problem:
+        logger.warning("%s", problem)
 
 
 def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> MemoryPlan:

@@ -3,7 +3,6 @@
 The estimate is rough: all other work is a measured share of the products (benchmarks/log/speed.md, "Estimates").
 """
 
-import logging
 from dataclasses import dataclass, replace
 
 import jax
@@ -11,12 +10,10 @@ import jax
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.matmul import speed
-from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.features.memory import refuse_or_warn
 from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
-
-logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
@@ -47,8 +44,8 @@ class TimeEstimate:
         """Seconds of both stages."""
         return (self.features or 0.0) + self.distances
 
-    def check(self, hours: float, radius: str) -> str:
-        """An error message with settings that help, if the run takes more than `hours`; otherwise empty."""
+    def _problem(self, hours: float, radius: str) -> str:
+        """The reason why the run takes more than `hours`, with settings that help; empty if it does not."""
         if self.seconds <= hours * HOUR:
             return ""
         spare = hours * HOUR - (self.features or 0.0)
@@ -69,11 +66,7 @@ class TimeEstimate:
         Raises:
             ConfigError: it takes longer than `config.storage.hours`, and `config.storage.check` is `refuse`.
         """
-        problem = self.check(config.storage.hours, config.similarity.radius)
-        if problem and config.storage.check == "refuse":
-            raise ConfigError(f"{problem}. To start it anyway: --config.storage.check=warn")
-        if problem:
-            logger.warning("%s", problem)
+        refuse_or_warn(self._problem(config.storage.hours, config.similarity.radius), config.storage.check)
 
     def __str__(self) -> str:
         features = "not known" if self.features is None else format_duration(self.features)
