@@ -39,11 +39,6 @@ class DeviceMesh:
         return DeviceMesh(tuple(d for d in self.devices if d.process_index == jax.process_index()), self.backend)
 
     @property
-    def first(self) -> "DeviceMesh":
-        """The first device only."""
-        return DeviceMesh(self.devices[:1], self.backend)
-
-    @property
     def spans_processes(self) -> bool:
         """Whether the devices belong to several processes."""
         return len(self.local) < len(self)

@@ -186,7 +186,12 @@ def together() -> Iterator[None]:
         yield
     except UserError as error:
         problem = error
-    fail_together(problem)
+    problems = gather(str(problem) if problem else None)
+    if problem:
+        raise problem
+    for process, text in enumerate(problems):
+        if text is not None:
+            raise UserError(f"process {process}: {text}")
 
 
 @contextmanager
@@ -216,13 +221,3 @@ def agree(what: dict[str, Any]) -> None:
             if name not in first or name not in values or first[name] != values[name]:
                 problem = f"process {process} differs from process 0 in {name}"
                 raise UserError(f"{problem}; all need the same command and data")
-
-
-def fail_together(problem: UserError | None) -> None:
-    """Raises the problem of any process in all processes, so that none waits for it."""
-    problems = gather(str(problem) if problem else None)
-    if problem:
-        raise problem
-    for process, text in enumerate(problems):
-        if text is not None:
-            raise UserError(f"process {process}: {text}")
