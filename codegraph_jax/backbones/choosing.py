@@ -8,7 +8,7 @@ from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
 from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
-from codegraph_jax.backbones.user_backbone import UserBackbone, default_size, imported_backbone
+from codegraph_jax.backbones.user_backbone import UserBackbone, imported_backbone
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import is_user_code
@@ -22,7 +22,7 @@ def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
     """
     if isinstance(backbone, LoadedBackbone):
         return backbone
-    return UserBackbone.of(backbone, image_size or default_size(backbone))
+    return UserBackbone.of(backbone, image_size)
 
 
 def backbone_named(config: BackboneConfig) -> LoadedBackbone:

@@ -34,18 +34,21 @@ class UserBackbone(LoadedBackbone):
     def of(cls, network: Backbone, image_size: int) -> "UserBackbone":
         """Checks a network, and calls it once on an image of this side in pixels (without computing, if JAX can).
 
+        0 stands for the network's default size.
+
         Raises:
             ConfigError: an attribute is missing or invalid.
             BackboneError: the output has a wrong form.
         """
         weights, patch, mean, std, resample = _attributes(network)
         on_host = jax.tree_util.all_leaves([network])
-        if image_size % patch:
-            # the caller reports it, with sizes that would do
-            image_size = max(1, image_size // patch) * patch
+        stated = getattr(network, "image_size", 0)
+        default_size = stated if isinstance(stated, int) and stated > 0 else max(LARGEST // patch, 1) * patch
+        # the caller reports a size that is no multiple, with sizes that would do
+        image_size = max(1, (image_size or default_size) // patch) * patch
         found = cls(
             name=weights, weights=weights, patch_size=patch, mean=mean, std=std, resample=resample,
-            image_size=default_size(network), discriminative=True, blocks=(), widths=(), on_host=on_host,
+            image_size=default_size, discriminative=True, blocks=(), widths=(), on_host=on_host,
             network=network,
         )  # fmt: skip
         if on_host:
@@ -115,13 +118,6 @@ def _unflatten(about: tuple[Any, ...], children: tuple[Any, ...]) -> UserBackbon
 
 
 jax.tree_util.register_pytree_node(UserBackbone, _flatten, _unflatten)
-
-
-def default_size(network: Backbone) -> int:
-    """The default side of a network's input in pixels."""
-    patch = _attributes(network)[1]
-    size = getattr(network, "image_size", 0)
-    return size if isinstance(size, int) and size > 0 else max(LARGEST // patch, 1) * patch
 
 
 def imported_backbone(name: str) -> Backbone:
