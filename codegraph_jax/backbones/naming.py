@@ -1,8 +1,8 @@
 """The parameter of `VisionTransformer` that each tensor of a checkpoint fills.
 
-The tables have the names of Hugging Face, timm, OpenAI, open_clip and the original repositories of DINOv2 and DINOv3
-for each parameter; `.*` stands for weight and bias. Prefixes of larger models and training wrappers are removed before
-(`strip_wrappers`).
+The tables list, for each parameter, its names in files of Hugging Face, timm, OpenAI, open_clip and the original
+repositories of DINOv2 and DINOv3; `.*` stands for weight and bias. Prefixes of larger models and training wrappers are
+removed before (`strip_wrappers`).
 """
 
 import re
@@ -41,9 +41,9 @@ class Target(NamedTuple):
     part: ParameterSlice = WHOLE
 
 
-WRAPPERS = re.compile(r"((_orig_mod|module|model|backbone|teacher|dinov2|dinov2_with_registers|dinov3|dinov3_vit)\.)+")
+WRAPPERS = re.compile(r"^((_orig_mod|module|model|backbone|teacher|dinov2|dinov2_with_registers|dinov3|dinov3_vit)\.)+")
 TOWER = re.compile(r"^(vision_model|visual\.trunk)\.")
-"""The image encoder within CLIP or SigLIP; transformers 5 saves CLIPVisionModel without it."""
+"""Prefix of the image encoder of a CLIP or SigLIP; transformers 5 saves CLIPVisionModel without it."""
 # models that were split into chunks for training have the number of the chunk before that of the block
 BLOCK = re.compile(r"(?:encoder\.layers?|layer|blocks(?:\.\d+)?|visual\.transformer\.resblocks)\.(\d+)\.(.+)")
 
@@ -118,7 +118,7 @@ def strip_wrappers(key: str) -> str:
         >>> strip_wrappers("module.teacher.backbone.cls_token")
         'cls_token'
     """
-    return WRAPPERS.sub("", key, count=1) if WRAPPERS.match(key) else key
+    return WRAPPERS.sub("", key)
 
 
 def targets_of(keys: Iterable[str]) -> dict[str, Target | None]:
@@ -138,7 +138,7 @@ def targets_of(keys: Iterable[str]) -> dict[str, Target | None]:
 
 
 def _target(key: str) -> Target | None:
-    key = TOWER.sub("", key, count=1)
+    key = TOWER.sub("", key)
     match = BLOCK.fullmatch(key)
     if not match:
         return _OUTSIDE_BLOCKS.get(key)
