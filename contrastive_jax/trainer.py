@@ -59,7 +59,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
             the rest.
 
     Raises:
-        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: the input is invalid.
+        ConfigError, LayoutError, ProtocolError, WorkdirError, CheckpointError: the input is invalid.
         UserError: the processes have different settings or images.
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """

@@ -1,4 +1,4 @@
-"""Image sets in memory: decoding of files to arrays of one size."""
+"""Image sets in memory: images that were listed are decoded to arrays of one size."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,20 +8,30 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
-from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.images import Source, UnreadableImageError, load_image
 from codegraph_jax.data.measured_range import measured_range
+from codegraph_jax.data.search import LayoutError, natural_key
 from codegraph_jax.data.value_range import ValueRange
 
 Labels = Int32[np.ndarray, " n"]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 RowSelector = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
 """A function that selects rows of a set, given the number of rows, the labels and the class names; other rows are not
 decoded. Its exceptions are passed on."""
 
 
-class CatalogError(UserError):
-    """An image set cannot be read; the message names the source and what to do."""
+@dataclass(frozen=True)
+class ImageList:
+    """The images of a set before they are decoded."""
+
+    sources: Sequence[Source]
+    labels: Labels | None
+    """Index into `class_names`; None if the set has no labels."""
+    class_names: tuple[str, ...]
+    boxes: Sequence[Box] | None = None
+    """The part of each image that is cut out; None: the whole image."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +49,54 @@ class ImageSet:
         return len(self.images)
 
 
-def decoded(
-    load: Callable[[int, ValueRange | None], Image.Image],
-    files: Sequence[str],
-    names: Sequence[str],
-    labels: Labels | None,
-    class_names: tuple[str, ...],
-    size: int | None,
-    choose: RowSelector | None,
-    value_range: ValueRange | None = None,
-) -> ImageSet:
-    """The chosen images of a set, decoded in several threads; for `size`, `choose` and `value_range` see `catalog`.
+def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """The label of each image, and the class names in natural order."""
+    names = tuple(sorted(set(classes), key=natural_key))
+    index = {name: i for i, name in enumerate(names)}
+    return np.array([index[name] for name in classes], np.int32), names
 
-    `load` returns the image of a row, converted with a value range; `names` are those of the rows in messages.
+
+def decoded(listed: ImageList, size: int, choose: RowSelector | None, value_range: ValueRange | None) -> ImageSet:
+    """The chosen images of a list, decoded in several threads; for the other arguments see `catalog.load_image_set`.
 
     Raises:
-        CatalogError: an image cannot be decoded, or sizes differ without `size`.
+        LayoutError: an image cannot be decoded, or a box lies outside of its image.
     """
-    rows = np.arange(len(names)) if choose is None else choose(len(names), labels, class_names)
-    measured = measured_range(list(dict.fromkeys(files[row] for row in rows.tolist())), decoding_threads())
+    count = len(listed.sources)
+    rows = np.arange(count) if choose is None else choose(count, listed.labels, listed.class_names)
+    chosen = [listed.sources[row] for row in rows.tolist()]
+    # arrays and stored images always have 8 bits
+    files = dict.fromkeys(source for source in chosen if isinstance(source, str))
+    measured = measured_range(list(files), decoding_threads())
     if measured:
         value_range = value_range or measured
 
     def read(row: int) -> np.ndarray:
-        image = load(row, value_range)
-        return np.asarray(image) if size is None else square(image, size)
+        image = load_image(listed.sources[row], value_range)
+        if listed.boxes:
+            image = _cut(image, listed.boxes[row], str(listed.sources[row]))
+        return square(image, size)
 
-    images: np.ndarray | None = None
+    images = np.empty((len(rows), size, size, 3), np.uint8)
     with ThreadPoolExecutor(decoding_threads()) as pool:
         try:
             for i, image in enumerate(pool.map(read, rows.tolist())):
-                if images is None:
-                    images = np.empty((len(rows), *image.shape), np.uint8)
-                require_same_size(images.shape[1:3], image.shape[:2], names[rows[0]], names[rows[i]])
                 images[i] = image
         except UnreadableImageError as error:
-            raise CatalogError(f"{error}; remove or replace the file") from None
+            raise LayoutError(f"{error}; remove or replace the file") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    if images is None:
-        images = np.zeros((0, size or 1, size or 1, 3), np.uint8)
-    return ImageSet(images, None if labels is None else labels[rows], class_names, value_range if measured else None)
+    labels = None if listed.labels is None else listed.labels[rows]
+    return ImageSet(images, labels, listed.class_names, value_range if measured else None)
 
 
-def decoded_files(
-    files: Sequence[str],
-    labels: Labels | None,
-    class_names: tuple[str, ...],
-    size: int | None,
-    choose: RowSelector | None,
-    value_range: ValueRange | None = None,
-) -> ImageSet:
-    """`decoded` of image files."""
-    return decoded(
-        lambda row, shown: load_image(files[row], shown), files, files, labels, class_names, size, choose, value_range
-    )
+def _cut(image: Image.Image, box: Box, file: str) -> Image.Image:
+    """The part of a box that lies in the image."""
+    left, top, right, bottom = box
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    if left >= right or top >= bottom:
+        raise LayoutError(f"{file!r}: the box {box} lies outside of the image, {image.width} x {image.height}")
+    return image.crop((left, top, right, bottom))
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -106,16 +109,3 @@ def square(image: Image.Image, size: int) -> np.ndarray:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:
-    """Checks that two images have the same size.
-
-    Raises:
-        CatalogError: names both images.
-    """
-    if tuple(first) != tuple(other):
-        raise CatalogError(
-            f"images of several sizes: {first_name!r} is {first[1]} x {first[0]}, {other_name!r} is "
-            f"{other[1]} x {other[0]}; give a size to resize and crop them to"
-        )

@@ -22,6 +22,8 @@ from codegraph_jax.data.search import LayoutError, find_images, natural_key
 
 logger = logging.getLogger(__name__)
 
+is_file = os.path.isfile  # noqa: PTH113  Path.is_file raises for names that are not valid on this system
+
 
 def read_btad(root: str, good: Sequence[str] = ()) -> Categories:
     """BTAD (Mishra et al., 2021): MVTec's form with types `ok` and `ko`; masks have the images' stems."""
@@ -182,10 +184,15 @@ MAX_BYTES = 256 * 2**20
 def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line number, {column: value}) of each row of a csv file whose header names `columns`, in any order.
 
+    Cells are separated by tabs if the header has one, otherwise by commas.
+
     Raises:
         LayoutError: the file cannot be read, or is not such a csv; the message names the line.
     """
-    rows = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    text = read_list(file)
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows = (row for row in reader if row)
     try:
         header = next(rows, [])
         if missing := [column for column in columns if column not in header]:
@@ -193,15 +200,13 @@ def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
                 f"{str(file)!r} line 1: no column {', '.join(missing)}; it has {', '.join(header)[:200]!r}"
             )
         for row in rows:
-            if not row:
-                continue
             if len(row) != len(header):
                 raise LayoutError(
-                    f"{str(file)!r} line {rows.line_num}: {len(row)} values for the {len(header)} columns of the header"
+                    f"{str(file)!r} line {reader.line_num}: {len(row)} values, but the header has {len(header)} columns"
                 )
-            yield rows.line_num, dict(zip(header, row, strict=True))
+            yield reader.line_num, dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise LayoutError(f"{str(file)!r} line {rows.line_num}: {error}") from None
+        raise LayoutError(f"{str(file)!r} line {reader.line_num}: {error}") from None
 
 
 def read_json(file: Path) -> Any:
@@ -210,7 +215,7 @@ def read_json(file: Path) -> Any:
     Raises:
         LayoutError: the file cannot be read, or is not json; the message names the line.
     """
-    text = _text(file)
+    text = read_list(file)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -252,15 +257,12 @@ def _names_in(directory: str) -> dict[str, str]:
         return {}
 
 
-def is_file(path: Path) -> bool:
-    """Whether the file exists; False for names that are not valid on this system."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+def read_list(file: Path) -> str:
+    """The content of a text file.
 
-
-def _text(file: Path) -> str:
+    Raises:
+        LayoutError: the file is missing, too large for a list of images, or not UTF-8.
+    """
     try:
         if (size := file.stat().st_size) > MAX_BYTES:
             raise LayoutError(f"{str(file)!r}: is too large for a list of images ({size} bytes)")

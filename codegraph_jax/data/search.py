@@ -23,7 +23,7 @@ STORES = frozenset(
 
 
 class LayoutError(UserError):
-    """The files below a root do not match the layout, or there are none."""
+    """The images of a set are missing, or do not have the expected form; the message names the place and what to do."""
 
 
 @dataclass

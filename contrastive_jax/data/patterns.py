@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from codegraph_jax.data.image_set import CatalogError, ImageSet, RowSelector
+from codegraph_jax.data.image_set import ImageSet, RowSelector
+from codegraph_jax.data.search import LayoutError
 
 Coordinates = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]
@@ -127,10 +128,10 @@ def draw_patterns(split: str, size: int, choose: RowSelector | None = None) -> I
     size give the same bytes.
 
     Raises:
-        CatalogError: there is no such split.
+        LayoutError: there is no such split.
     """
     if split not in COUNTS:
-        raise CatalogError(f"patterns: there is no split {split!r}; splits: {', '.join(COUNTS)}")
+        raise LayoutError(f"patterns: there is no split {split!r}; splits: {', '.join(COUNTS)}")
     generators = EXPOSURE if split == "oe" else CLASSES
     rng = np.random.default_rng([2312, 15288, list(COUNTS).index(split)])
     axis = (np.arange(size) + 0.5) / size

@@ -65,7 +65,7 @@ def read_run_data(config: OeclConfig) -> RunData:
     """Reads and checks the training, OE and test images of a run; unused images are not decoded.
 
     Raises:
-        CatalogError: a source cannot be read.
+        LayoutError: a source cannot be read.
         ProtocolError: the data do not fit the protocol, or all OE images are normal images.
     """
     data, size = config.data, config.data.stored_size

@@ -103,7 +103,7 @@ def class_names(config: OeclConfig) -> list[str]:
     """The classes of the training set that `data.target` can name; no image is decoded.
 
     Raises:
-        CatalogError: the source cannot be read.
+        LayoutError: the source cannot be read.
         ProtocolError: a class of `data.classes` is missing.
     """
     data = config.data

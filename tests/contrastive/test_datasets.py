@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.data.image_set import CatalogError
+from codegraph_jax.data.search import LayoutError
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import read_run_data
@@ -103,7 +103,7 @@ def test_raabin_wbc(tmp_path):
     data = read_run_data(config)
     assert len(data.normal) == 3 and data.test.normal.sum() == 2 and len(data.test.images) == 10
     assert config.oe.alpha == 0.1 and config.augment.crop_scale == (0.5, 1.0)
-    with pytest.raises(CatalogError, match="not an .npz file, an .npy file, or a readable directory"):
+    with pytest.raises(LayoutError, match="not an .npz file, an .npy file, or a readable directory"):
         read_run_data(shipped("raabin_wbc_oecl", tmp_path, test_split="test_A"))
 
 
@@ -128,7 +128,7 @@ def test_ham10000(tmp_path):
         assert len(data.normal) == 3
         assert data.test.class_names[data.test.labels[data.test.normal][0]] == "NV" and data.test.normal.sum() == 1
     (tmp_path / "ham10000" / "HAM10000_images_part_1" / "ISIC_0.jpg").unlink()
-    with pytest.raises(CatalogError, match="1 of 21 images are not below"):
+    with pytest.raises(LayoutError, match="1 of 21 images are not below"):
         read_run_data(shipped("ham10000_oecl", tmp_path))
 
 

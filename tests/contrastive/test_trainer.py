@@ -183,7 +183,7 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
 def test_scoring_prepares_images_as_training_did(tmp_path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8))
     image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(square(image, 16), load_image_set(str(tmp_path), size=16).images[0])
+    np.testing.assert_array_equal(square(image, 16), load_image_set(str(tmp_path), "", 16).images[0])
 
 
 def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codegraph_jax.data.catalog import load_image_set
-from codegraph_jax.data.image_set import CatalogError
+from codegraph_jax.data.search import LayoutError
 
 
 def grey(path, value, size=(12, 10)):
@@ -37,32 +37,36 @@ def lesions(tmp_path):
 
 
 def test_a_table_gives_the_classes(lesions):
-    read = load_image_set(f"csv:{lesions}/HAM10000_metadata.csv", size=8)
+    read = load_image_set(f"csv:{lesions}/HAM10000_metadata.csv", "", 8)
     assert read.class_names == ("mel", "nv") and read.labels.tolist() == [1, 0, 1]
     assert np.allclose(values_of(read), [20, 10, 30], atol=2)
-    assert load_image_set(f"csv:{lesions}/HAM10000_metadata.csv#lesion_id", size=8).class_names == ("H1", "H2", "H3")
+    assert load_image_set(f"csv:{lesions}/HAM10000_metadata.csv#lesion_id", "", 8).class_names == (
+        "H1",
+        "H2",
+        "H3",
+    )
 
 
 def test_columns_of_marks_are_classes(lesions):
-    read = load_image_set(f"csv:{lesions}/test/GroundTruth.csv", size=8)
+    read = load_image_set(f"csv:{lesions}/test/GroundTruth.csv", "", 8)
     assert [read.class_names[label] for label in read.labels] == ["NV"]
 
 
 def test_what_is_not_chosen_is_not_decoded(lesions):
     (lesions / "HAM10000_images_part_1" / "ISIC_1.jpg").write_bytes(b"no image")
     source = f"csv:{lesions}/HAM10000_metadata.csv"
-    read = load_image_set(source, size=8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
+    read = load_image_set(source, "", 8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
     assert len(read) == 2 and read.labels.tolist() == [1, 1]
-    with pytest.raises(CatalogError, match="ISIC_1.jpg.*remove or replace"):
-        load_image_set(source, size=8)
+    with pytest.raises(LayoutError, match="ISIC_1.jpg.*remove or replace"):
+        load_image_set(source, "", 8)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty"),
+        ("", "holds no rows"),
         ("image,label\n", "holds no rows"),
-        ("image,label\nISIC_1,a,b\n", "line 2 has 3 cells, but the header has 2"),
+        ("image,label\nISIC_1,a,b\n", "line 2: 3 values, but the header has 2 columns"),
         ("image,label\nISIC_1,a\nISIC_7,b\n", "1 of 2 images are not below .*'ISIC_7'"),
         ("image,A,B\nISIC_1,1,1\n", "found no class column among image, A, B"),
         ("image,note\nISIC_1,blue\n", "found no class column"),
@@ -70,27 +74,25 @@ def test_what_is_not_chosen_is_not_decoded(lesions):
 )
 def test_tables_that_cannot_serve(lesions, text, message):
     (lesions / "a.csv").write_text(text)
-    with pytest.raises(CatalogError, match=message):
-        load_image_set(f"csv:{lesions}/a.csv", size=8)
+    with pytest.raises(LayoutError, match=message):
+        load_image_set(f"csv:{lesions}/a.csv", "", 8)
 
 
 def test_a_table_may_name_splits_paths_and_columns(tmp_path):
     grey(tmp_path / "a" / "1.png", 10)
     grey(tmp_path / "b" / "1.png", 20)
     (tmp_path / "names.csv").write_text("file,label\n1,x\n")
-    with pytest.raises(
-        CatalogError, match=r"'1' is ambiguous \('.*a/1.png', '.*b/1.png'\); write paths into the table"
-    ):
-        load_image_set(f"csv:{tmp_path}/names.csv")
+    with pytest.raises(LayoutError, match=r"'1' is ambiguous \('.*a/1.png', '.*b/1.png'\); write paths into the table"):
+        load_image_set(f"csv:{tmp_path}/names.csv", "", 8)
     (tmp_path / "t.tsv").write_text("file\tkind\tsplit\na/1.png\tx\ttrain\nb/1.png\ty\ttest\n")
-    read = load_image_set(f"csv:{tmp_path}/t.tsv#kind", "test")
+    read = load_image_set(f"csv:{tmp_path}/t.tsv#kind", "test", 8)
     assert values_of(read) == [20] and read.class_names == ("y",)
-    with pytest.raises(CatalogError, match="has no column 'sort'; it has file, kind, split"):
-        load_image_set(f"csv:{tmp_path}/t.tsv#sort")
-    with pytest.raises(CatalogError, match="holds no rows of split 'val'"):
-        load_image_set(f"csv:{tmp_path}/t.tsv#kind", "val")
-    with pytest.raises(CatalogError, match="cannot be read as a table"):
-        load_image_set(f"csv:{tmp_path}/absent.csv")
+    with pytest.raises(LayoutError, match="has no column 'sort'; it has file, kind, split"):
+        load_image_set(f"csv:{tmp_path}/t.tsv#sort", "", 8)
+    with pytest.raises(LayoutError, match="holds no rows of split 'val'"):
+        load_image_set(f"csv:{tmp_path}/t.tsv#kind", "val", 8)
+    with pytest.raises(LayoutError, match="absent.csv.*No such file"):
+        load_image_set(f"csv:{tmp_path}/absent.csv", "", 8)
 
 
 def annotation(*objects):
@@ -132,33 +134,33 @@ def test_objects_are_cut_along_their_boxes(aerial):
     assert (read.images[0] == 200).all() and (read.images[1] == 0).all()
     # as VOC has masks
     grey(aerial / "SegmentationClass" / "00001.png", 50)
-    whole = load_image_set(f"voc:{aerial}", size=4)
+    whole = load_image_set(f"voc:{aerial}", "", 4)
     assert whole.class_names == ("airplane", "ship", "vehicle") and len(whole) == 4
 
 
 def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
     for split, message in (("val", "val.txt.*no such file"), ("train", "no object with sides of 50 pixels")):
-        with pytest.raises(CatalogError, match=message):
+        with pytest.raises(LayoutError, match=message):
             load_image_set(f"voc:{aerial}", split, size=8, least_side=50)
-    with pytest.raises(CatalogError, match="has no folder Annotations"):
-        load_image_set(f"voc:{tmp_path}", size=8)
+    with pytest.raises(LayoutError, match="has no folder Annotations"):
+        load_image_set(f"voc:{tmp_path}", "", 8)
     broken = aerial / "Annotations" / "Horizontal Bounding Boxes" / "00001.xml"
     for text in ("<annotation>", annotation(("ship", ("a", 1, 2, 3))), "<annotation><object/></annotation>"):
         broken.write_text(text)
-        with pytest.raises(CatalogError, match="00001.xml.*is not a Pascal VOC annotation"):
+        with pytest.raises(LayoutError, match="00001.xml.*is not a Pascal VOC annotation"):
             load_image_set(f"voc:{aerial}", "train", size=8)
     broken.write_text(annotation(("ship", (100, 100, 120, 120))))
-    with pytest.raises(CatalogError, match="lies outside of the image, 30 x 20"):
+    with pytest.raises(LayoutError, match="lies outside of the image, 30 x 20"):
         load_image_set(f"voc:{aerial}", "train", size=8)
     (aerial / "ImageSets" / "Main" / "train.txt").write_text("00003\n")
-    with pytest.raises(CatalogError, match="'00003' of split 'train' have no file below Annotations"):
+    with pytest.raises(LayoutError, match="'00003' of split 'train' have no file below Annotations"):
         load_image_set(f"voc:{aerial}", "train", size=8)
     grey(aerial / "JPEGImages-trainval" / "00002.png", 50)
-    with pytest.raises(CatalogError, match="found 2 images named '00002'"):
+    with pytest.raises(LayoutError, match="found 2 images named '00002'"):
         load_image_set(f"voc:{aerial}", "test", size=8)
     (aerial / "JPEGImages-trainval" / "00002.png").unlink()
     (aerial / "JPEGImages-test" / "00002.png").unlink()
-    with pytest.raises(CatalogError, match="found no image named '00002'"):
+    with pytest.raises(LayoutError, match="found no image named '00002'"):
         load_image_set(f"voc:{aerial}", "test", size=8)
 
 
@@ -171,5 +173,5 @@ def test_any_text_is_a_set_or_an_error(tmp_path_factory, text):
     (home / "Annotations" / "1.xml").write_text(text, encoding="utf-8", errors="replace")
     (home / "t.csv").write_text(text, encoding="utf-8", errors="replace")
     for source in (f"csv:{home}/t.csv", f"voc:{home}"):
-        with contextlib.suppress(CatalogError):
-            assert len(load_image_set(source, size=4)) > 0
+        with contextlib.suppress(LayoutError):
+            assert len(load_image_set(source, "", 4)) > 0

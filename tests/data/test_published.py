@@ -107,7 +107,7 @@ def test_visa_in_its_one_class_copy(tmp_path):
     [
         ("", "line 1: no column object"),
         ("object,split,label\n", "line 1: no column image, mask"),
-        ("object,split,label,image,mask\ncandle,test,normal\n", "line 2: 3 values for the 5"),
+        ("object,split,label,image,mask\ncandle,test,normal\n", "line 2: 3 values, but the header has 5"),
         ("object,split,label,image,mask\ncandle,test,odd,candle/a.png,\n", "line 2: label 'odd'"),
         ("object,split,label,image,mask\n\ncandle,test,normal,../a.png,\n", "line 3: '../a.png' is not a path below"),
         ("object,split,label,image,mask\ncandle,test,normal,/etc/a.png,\n", "line 2: '/etc/a.png' is not a path"),
