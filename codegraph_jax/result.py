@@ -115,8 +115,8 @@ class DetectionResult:
 
         calibrator = result.calibrator()
         while (photo := calibrator.suggest()) is not None:
-            calibrator.label(photo, defective=ask(photo))
-        review = result.review(photos=calibrator.labels)
+            calibrator.answer(photo, defective=ask(photo))
+        review = result.review(photos=calibrator.answers)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
         set_size, defect_members = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
@@ -129,12 +129,12 @@ class DetectionResult:
     @property
     def verdicts(self) -> list[PhotoVerdict]:
         """The verdict on each image: flagged, look, passed or undecided (`scoring.photo_verdicts`) [n]."""
-        calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
+        calibrator, answers = self.calibrator(), self.answers.by_index(self.keys)
         return verdicts_of(
             self.calibration.flagged,
             self.scores,
             self.calibration.p_values,
-            good=self.tolerated | np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
+            good=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defective if calibrator.decided else None,
             enough=self.enough_photos,
         )
@@ -144,9 +144,9 @@ class DetectionResult:
         """Photos that reach the threshold, but show only defects shorter than `threshold.smallest_defect` [n]."""
         if not self.calibration.smallest_defect:
             return np.zeros(len(self.scores), bool)
-        answered = self.answers.labels(self.keys)
+        answers = self.answers.by_index(self.keys)
         reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
-        reached[[i for i, label in answered.items() if label is not None]] = False
+        reached[[i for i, defective in answers.items() if defective is not None]] = False
         return reached
 
     @property

@@ -186,7 +186,7 @@ def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], count: 
         if gain.max() < 0:
             return
         photo = int(gain.argmax())
-        calibrator.label(photo, bool(labels[photo]))
+        calibrator.answer(photo, bool(labels[photo]))
 
 
 def thin(
@@ -207,7 +207,7 @@ def thin(
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
         while (photo := calibrator.suggest()) is not None and calibrator.answer_count < PATIENCE:
-            calibrator.label(photo, bool(labels[chosen][photo]))
+            calibrator.answer(photo, bool(labels[chosen][photo]))
         flagged = calibrator.flagged
         alarms.append(float(flagged[~labels[chosen]].mean()))
         found += [float(flagged[labels[chosen]].mean())] if count else []

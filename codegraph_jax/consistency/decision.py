@@ -58,7 +58,7 @@ class Answers:
             return cls(review.photos, max_defective=max_defective)
         return cls(review.photos, decision.threshold, decision.score, max_defective)
 
-    def labels(self, keys: Sequence[str]) -> dict[int, bool | None]:
+    def by_index(self, keys: Sequence[str]) -> dict[int, bool | None]:
         """Answers by the index of the photo among these keys."""
         return {
             index: self.photos[key].defective
@@ -135,8 +135,8 @@ def calibrator_of(
         threshold=threshold,
         max_defective=answers.max_defective,
     )
-    for index, label in answers.labels(keys).items():
-        calibrator.label(index, label)
+    for index, defective in answers.by_index(keys).items():
+        calibrator.answer(index, defective)
     return calibrator
 
 
@@ -179,15 +179,15 @@ def decide_photos(
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
     if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
-    labels = answers.labels(keys)
-    answers = _with_marks(answers, labels, keys, every_map[name], scores[name], calibration, features)
+    by_index = answers.by_index(keys)
+    answers = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
     lowered = image_scores(maps, size, rects, of_map.get(name))
     calibration = calibration.apply(lowered, defect_members | known)
     decided = _within_limit(PhotoDecisions(name, maps, lowered, scores, calibration, answers), placement)
-    for index, label in labels.items():
-        if label is not None:
-            decided.calibration.flagged[index] = label
+    for index, defective in by_index.items():
+        if defective is not None:
+            decided.calibration.flagged[index] = defective
     return decided
 
 
@@ -200,7 +200,7 @@ def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisio
 
 def _with_marks(
     answers: Answers,
-    labels: Mapping[int, bool | None],
+    answers_by_index: Mapping[int, bool | None],
     keys: Sequence[str],
     patch_scores: Float[np.ndarray, "n h w"],
     scores: Float[np.ndarray, " n"],
@@ -209,14 +209,16 @@ def _with_marks(
 ) -> Answers:
     """The answers with marks for the photos that have none yet."""
     photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
-    for index, label in labels.items():
+    for index, defective in answers_by_index.items():
         photo = photos[keys[index]]
         # a good part that passes needs no mark
-        if label is None or photo.mark or (not label and scores[index] < calibration.threshold):
+        if defective is None or photo.mark or (not defective and scores[index] < calibration.threshold):
             continue
         photo_scores = patch_scores[index].ravel()
         stands_out = photo_scores >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
-        mark = photo_mark(index, stands_out, photo_scores, features, grid, "defect" if label else "variant", photo.name)
+        mark = photo_mark(
+            index, stands_out, photo_scores, features, grid, "defect" if defective else "variant", photo.name
+        )
         photos[keys[index]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)
 

@@ -63,7 +63,7 @@ class PhotoReview(JsonFields):
 
     @property
     def defective(self) -> bool | None:
-        """The answer for `ActiveCalibrator.label`; None if the person is unsure."""
+        """The answer for `ActiveCalibrator.answer`; None if the person is unsure."""
         return None if self.answer == "unsure" else self.answer == "defective"
 
 

@@ -2,12 +2,12 @@
 // The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All
 // constants are in the JSON of `ActiveCalibrator.as_json`. Change both: tests/report/test_active_calibration.py compares them.
 class ActiveCalibrator {
-  constructor({ scores, set_size, same_part, always_flagged, threshold, labels, grid, max_defective, constants }) {
+  constructor({ scores, set_size, same_part, always_flagged, threshold, answers, grid, max_defective, constants }) {
     Object.assign(this, { scores, same_part, always_flagged, grid, constants, setSize: set_size });
     this.names = Object.keys(scores);
     this.photos = same_part.length;
     this.automatic = threshold ?? Infinity;
-    this.labels = new Map(Object.entries(labels).map(([photo, label]) => [Number(photo), label]));
+    this.answers = new Map(Object.entries(answers).map(([photo, defective]) => [Number(photo), defective]));
     this.levels = Object.fromEntries(this.names.map((name) => [name, this.levelsOf(scores[name])]));
     this.maxDefective = max_defective;
   }
@@ -49,13 +49,13 @@ class ActiveCalibrator {
 
   // ---- answers ----
 
-  label(photo, defective) {
-    this.labels.set(photo, defective);
+  answer(photo, defective) {
+    this.answers.set(photo, defective);
     this.changed();
   }
 
-  unlabel(photo) {
-    this.labels.delete(photo);
+  removeAnswer(photo) {
+    this.answers.delete(photo);
     this.changed();
   }
 
@@ -64,7 +64,7 @@ class ActiveCalibrator {
   }
 
   get answered() {
-    return [...this.labels].filter(([, label]) => label !== null);
+    return [...this.answers].filter(([, defective]) => defective !== null);
   }
 
   // whether there are enough answers to set the threshold
@@ -78,13 +78,13 @@ class ActiveCalibrator {
     const { curves, ends } = this.tables, answers = this.answered;
     const logs = this.names.map((name) => {
       const log = this.logPrior.slice();
-      for (const [photo, label] of answers) {
+      for (const [photo, defective] of answers) {
         const same = answers.filter(([other]) => this.same_part[other] === this.same_part[photo]).length;
         const level = this.levels[name][photo];
         let g = 0;
         for (const curve of curves) for (const { low, rise } of ends) {
           const p = low + rise * curve[level];
-          log[g++] += Math.log(label ? p : 1 - p) / same;
+          log[g++] += Math.log(defective ? p : 1 - p) / same;
         }
       }
       return log;
@@ -117,7 +117,7 @@ class ActiveCalibrator {
         within[i] += share * uncertain[level[i]];
       }
     }
-    const asked = new Set([...this.labels.keys()].map((photo) => this.same_part[photo]));
+    const asked = new Set([...this.answers.keys()].map((photo) => this.same_part[photo]));
     return mean.map((p, i) =>
       asked.has(this.same_part[i]) || this.always_flagged[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
   }
@@ -145,7 +145,7 @@ class ActiveCalibrator {
 
   defective(name = this.chosen) {
     const { likely } = this.posteriors[name], found = Float64Array.from(this.levels[name], (level) => likely[level]);
-    for (const [photo, label] of this.answered) found[photo] = Number(label);
+    for (const [photo, defective] of this.answered) found[photo] = Number(defective);
     return found;
   }
 
@@ -173,7 +173,7 @@ class ActiveCalibrator {
 
   flagged(name = this.chosen, threshold = this.threshold) {
     const found = this.scores[name].map((score, i) => score >= threshold || this.always_flagged[i]);
-    for (const [photo, label] of this.answered) found[photo] = label;
+    for (const [photo, defective] of this.answered) found[photo] = defective;
     return found;
   }
 

@@ -30,8 +30,8 @@
     const identical = numbersOf.get(key) ?? [];
     for (const number of identical) {
       const { model } = setOf(number);
-      if (answer.answer) model.label(indexOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
-      else model.unlabel(indexOf(number));
+      if (answer.answer) model.answer(indexOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
+      else model.removeAnswer(indexOf(number));
     }
     return new Set(identical.map(setOf));
   }
@@ -62,7 +62,7 @@
 
   function restore() {
     const photos = stored(review.store.photos), rest = stored(review.store.rest);
-    for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
+    for (const set of sets) for (const photo of [...set.model.answers.keys()]) set.model.removeAnswer(photo);
     for (const [key, answer] of photos.answers ?? review.photos.map(({ key, answer, note }) => [key, { answer, note }])) {
       if (numbersOf.has(key)) setAnswer(key, answer);
     }
@@ -78,9 +78,9 @@
 
   // how unusual a photo is: its p-value or, with enough answers, the probability that it is good
   function rarityOf(number) {
-    const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index);
+    const set = setOf(number), index = indexOf(number), answer = set.model.answers.get(index);
     if (!set.likely) return set.p_values[index];
-    return typeof label === "boolean" ? 1 - Number(label) : marked(set, index) ? 0 : 1 - set.likely[index];
+    return typeof answer === "boolean" ? 1 - Number(answer) : marked(set, index) ? 0 : 1 - set.likely[index];
   }
 
   // one heading for all categories, from the first one with enough answers on
@@ -88,9 +88,9 @@
 
   // the same in words (wording.py)
   function rarityText(number) {
-    const set = setOf(number), index = indexOf(number), label = set.model.labels.get(index), p = set.p_values[index];
+    const set = setOf(number), index = indexOf(number), answer = set.model.answers.get(index), p = set.p_values[index];
     if (!set.likely) return p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) });
-    if (typeof label === "boolean") return youSaid(word(label));
+    if (typeof answer === "boolean") return youSaid(word(answer));
     if (marked(set, index)) return t("by_mark");
     const percent = Math.round(100 * set.likely[index]);
     return t("probability", { percent: percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent }) });
@@ -112,11 +112,11 @@
     set.score = decision?.score ?? model.chosen;
     set.threshold = decision?.threshold ?? model.threshold;
     const found = decision || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
-    set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
+    set.now = found.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.likely = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.now.map((flag, i) => model.labels.get(i) === false || (!flag && set.tolerated[i])), defective: set.likely,
+      good: set.now.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])), defective: set.likely,
     }, limits);
   }
 
@@ -358,8 +358,8 @@
     $("#undo").disabled = !undone;
     $("#undo").title = undone ? images[undone.number].name : "";
     texts.mark($("th[data-sort=rarity] button"), rarityColumn());
-    const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(indexOf(set.current));
-    if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
+    const { photo, enough } = set.model.suggest(), answered = set.current !== null && set.model.answers.has(indexOf(set.current));
+    if (set.current === null || (answered && !set.revised)) set.current = photo === null ? null : set.first + photo;
     const none = set.current === null;
     $(".question").classList.toggle("done", none);
     $("#look-name").textContent = none ? "" : images[set.current].name;
@@ -379,7 +379,7 @@
   function paintUsual(set) {
     const scores = set.model.scores[set.score], size = set.model.setSize, figure = $("#usual");
     const ranked = [...Array(size).keys()].sort((a, b) => scores[a] - scores[b]).slice(Math.floor(size / 4), Math.ceil(size / 2));
-    const index = ranked.find((i) => set.first + i !== set.current && set.model.labels.get(i) !== true);
+    const index = ranked.find((i) => set.first + i !== set.current && set.model.answers.get(i) !== true);
     figure.hidden = index === undefined || set.current === null;
     if (figure.hidden) return;
     const number = set.first + index, source = photograph(number), button = $(".frame", figure);

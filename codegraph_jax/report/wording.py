@@ -48,12 +48,12 @@ def how_unusual(result: DetectionResult) -> list[str]:
     calibrator = result.calibrator()
     if not calibrator.decided:
         return [str(rarity(p)) for p in result.calibration.p_values]
-    calibration, labels = result.calibration, calibrator.labels
+    calibration, answers = result.calibration, calibrator.answers
     marked = calibration.flagged & (result.scores < calibration.threshold)
     found = []
     for photo, likely in enumerate(calibrator.defective):
-        if (label := labels.get(photo)) is not None:
-            found.append(text("you_said", answer=text("defective" if label else "good")))
+        if (defective := answers.get(photo)) is not None:
+            found.append(text("you_said", answer=text("defective" if defective else "good")))
         else:
             found.append(text("by_mark") if marked[photo] else text("probability", percent=_percent(likely)))
     return list(map(str, found))

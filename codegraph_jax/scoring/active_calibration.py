@@ -122,7 +122,7 @@ class ActiveCalibrator:
 
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
-            calibrator.label(photo, defective=ask(photo))
+            calibrator.answer(photo, defective=ask(photo))
         calibrator.chosen, calibrator.threshold, calibrator.flagged, calibrator.estimate
 
     Args:
@@ -168,15 +168,15 @@ class ActiveCalibrator:
         self.max_defective = float(max_defective)
         self.grid = ParameterGrid.of(self.set_size, self.max_defective)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
-        self._labels: dict[int, bool | None] = {}
+        self._answers: dict[int, bool | None] = {}
         self._posteriors: dict[str, _Posterior] | None = None
 
     @property
-    def labels(self) -> dict[int, bool | None]:
+    def answers(self) -> dict[int, bool | None]:
         """The answers so far by photo: defective, good (False) or unsure (None)."""
-        return dict(self._labels)
+        return dict(self._answers)
 
-    def label(self, photo: int, defective: bool | None) -> None:
+    def answer(self, photo: int, defective: bool | None) -> None:
         """Adds an answer; it replaces an earlier answer to the same photo.
 
         Args:
@@ -185,18 +185,18 @@ class ActiveCalibrator:
         """
         if not 0 <= photo < self.photo_count:
             raise IndexError(f"photo {photo} does not exist: the set has the photos 0 to {self.photo_count - 1}")
-        self._labels[int(photo)] = None if defective is None else bool(defective)
+        self._answers[int(photo)] = None if defective is None else bool(defective)
         self._posteriors = None
 
-    def unlabel(self, photo: int) -> None:
+    def remove_answer(self, photo: int) -> None:
         """Removes an answer, if there is one."""
-        self._labels.pop(photo, None)
+        self._answers.pop(photo, None)
         self._posteriors = None
 
     @property
     def answer_count(self) -> int:
         """Number of photos that were called good or defective."""
-        return sum(label is not None for label in self._labels.values())
+        return len(self._decisive)
 
     @property
     def decided(self) -> bool:
@@ -219,7 +219,7 @@ class ActiveCalibrator:
             mean += posterior.share * (posterior.weights @ self.grid.defective)[level]
             within += posterior.share * (posterior.weights @ self.grid.entropy)[level]
         gain = np.maximum(_entropy(mean) - within, 0)
-        asked = np.isin(self._same_part, self._same_part[list(self._labels)])
+        asked = np.isin(self._same_part, self._same_part[list(self._answers)])
         gain[asked | self._always] = -1
         gain[self.set_size :] = -1
         return gain
@@ -238,11 +238,8 @@ class ActiveCalibrator:
     @property
     def defective(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
-        chosen = self.chosen
-        found = self._by_score(chosen)
-        for photo, label in self._labels.items():
-            if label is not None:
-                found[photo] = float(label)
+        found = self._by_score(self.chosen)
+        found[list(self._decisive)] = list(self._decisive.values())
         return found
 
     @property
@@ -278,9 +275,7 @@ class ActiveCalibrator:
     def flagged(self) -> Bool[np.ndarray, " n"]:
         """Which photos are flagged: by their answer, otherwise by their score or because they always are [n]."""
         found = (self.scores[self.chosen] >= self.threshold) | self._always
-        for photo, label in self._labels.items():
-            if label is not None:
-                found[photo] = label
+        found[list(self._decisive)] = list(self._decisive.values())
         return found
 
     @property
@@ -289,7 +284,7 @@ class ActiveCalibrator:
         chosen = self.chosen
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
-        answered[[photo for photo, label in self._labels.items() if label is not None]] = True
+        answered[list(self._decisive)] = True
         open_ = ~answered & ~self._always
         counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
         defective = weights @ table
@@ -309,7 +304,7 @@ class ActiveCalibrator:
             "same_part": self._same_part.tolist(),
             "always_flagged": self._always.tolist(),
             "threshold": None if np.isinf(self._threshold) else self._threshold,
-            "labels": {str(photo): label for photo, label in self._labels.items()},
+            "answers": {str(photo): defective for photo, defective in self._answers.items()},
             "grid": {"levels": grid.levels, "axes": grid.axes},
             "max_defective": self.max_defective,
             "constants": {
@@ -319,6 +314,11 @@ class ActiveCalibrator:
                 "neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
+
+    @property
+    def _decisive(self) -> dict[int, bool]:
+        """Whether each photo with an answer is defective, without those for which the person is unsure."""
+        return {photo: defective for photo, defective in self._answers.items() if defective is not None}
 
     def _ranks(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Share of the set that scores less than each photo; ties and the photo itself count half."""
@@ -333,21 +333,20 @@ class ActiveCalibrator:
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:
-            answers = [(photo, label) for photo, label in self._labels.items() if label is not None]
-            parts = [self._same_part[photo] for photo, _ in answers]
-            same = {photo: parts.count(self._same_part[photo]) for photo, _ in answers}
+            parts = self._same_part[list(self._decisive)].tolist()
             logs = {}
-            for place, name in enumerate(self.scores):
-                log_posterior = self.grid.log_prior.copy()
-                for photo, label in answers:
+            for name in self.scores:
+                logs[name] = self.grid.log_prior.copy()
+                for photo, answer in self._decisive.items():
                     defective = self.grid.defective[:, self._levels[name][photo]]
-                    log_posterior += np.log(defective if label else 1 - defective) / same[photo]
-                logs[name] = (log_posterior, DEFAULT_BONUS if place == 0 else 0.0)
-            evidence = {name: scipy.special.logsumexp(log) + bonus for name, (log, bonus) in logs.items()}
-            total = scipy.special.logsumexp(list(evidence.values()))
+                    same = parts.count(self._same_part[photo])
+                    logs[name] += np.log(defective if answer else 1 - defective) / same
+            totals = {name: scipy.special.logsumexp(log) for name, log in logs.items()}
+            evidence = np.array(list(totals.values()))
+            evidence[0] += DEFAULT_BONUS
             self._posteriors = {
-                name: _Posterior(np.exp(log - scipy.special.logsumexp(log)), float(np.exp(evidence[name] - total)))
-                for name, (log, _) in logs.items()
+                name: _Posterior(np.exp(log - totals[name]), float(share))
+                for (name, log), share in zip(logs.items(), scipy.special.softmax(evidence))
             }
         return self._posteriors
 

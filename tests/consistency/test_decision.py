@@ -49,11 +49,11 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     # nothing is learnt from good photos that pass
     low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
-        calibrator.label(int(photo), False)
-    after = detector.score(comparison, review=result.review(photos=calibrator.labels))
+        calibrator.answer(int(photo), False)
+    after = detector.score(comparison, review=result.review(photos=calibrator.answers))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
     assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
-    assert after.score_name == calibrator.chosen and after.calibrator().labels == calibrator.labels
+    assert after.score_name == calibrator.chosen and after.calibrator().answers == calibrator.answers
     assert after.calibrator().threshold == calibrator.threshold
     for name, scores in result.scores_by_name.items():
         np.testing.assert_array_equal(after.scores_by_name[name], scores)

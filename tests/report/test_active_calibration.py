@@ -49,7 +49,7 @@ def random_calibrator(seed: int, **settings: object) -> ActiveCalibrator:
 
 def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> None:
     for photo in rng.permutation(calibrator.photo_count)[: rng.integers(0, 12)]:
-        calibrator.label(int(photo), [True, False, None][rng.integers(3)])
+        calibrator.answer(int(photo), [True, False, None][rng.integers(3)])
 
 
 def same(found: dict, calibrator: ActiveCalibrator) -> None:
@@ -87,14 +87,14 @@ def test_answers_in_the_browser_do_what_they_do_in_python(browser):
     calibrator = random_calibrator(5)
     given = calibrator.as_json()
     answer_at_random(calibrator, np.random.default_rng(1))
-    calibrator.label(0, True)
-    calibrator.label(1, True)
-    answers = list(calibrator.labels.items())
-    calibrator.unlabel(0)
+    calibrator.answer(0, True)
+    calibrator.answer(1, True)
+    answers = list(calibrator.answers.items())
+    calibrator.remove_answer(0)
     found = in_browser(
         browser,
-        "const model = new ActiveCalibrator(set); for (const [photo, label] of answers) model.label(photo, label);"
-        "model.suggest(); model.unlabel(0); return outcome(model);",
+        "const model = new ActiveCalibrator(set); for (const [photo, label] of answers) model.answer(photo, label);"
+        "model.suggest(); model.removeAnswer(0); return outcome(model);",
         set=given,
         answers=answers,
     )
@@ -105,11 +105,11 @@ def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(brow
     given = random_calibrator(7).as_json()
     calibrator = random_calibrator(7, max_defective=0.2)
     for photo in (0, 1, 2):
-        calibrator.label(photo, photo == 1)
+        calibrator.answer(photo, photo == 1)
     found = in_browser(
         browser,
-        "const model = new ActiveCalibrator(set); model.maxDefective = 0.05; model.label(0, false);"
-        "model.label(1, true); model.label(2, false); model.suggest();"
+        "const model = new ActiveCalibrator(set); model.maxDefective = 0.05; model.answer(0, false);"
+        "model.answer(1, true); model.answer(2, false); model.suggest();"
         "model.maxDefective = 0.2; return outcome(model);",
         set=given,
     )
@@ -145,6 +145,6 @@ def test_a_large_set_is_answered_fast(browser):
     bad = rng.random(5000) < 0.3
     given = ActiveCalibrator({f"s{k}": rng.normal(2 * bad, 1) for k in range(6)}).as_json()
     browser.evaluate(f"{SOURCE}; var model = new ActiveCalibrator({json.dumps(given)}); model.suggest().enough")
-    answer = "model.label(model.suggest().photo, {}); model.suggest(); model.flagged(); model.estimate().misses.high"
+    answer = "model.answer(model.suggest().photo, {}); model.suggest(); model.flagged(); model.estimate().misses.high"
     times = [browser.busy(answer.format(label)) for label in ("true", "false") * 3]
     assert sorted(times)[3] < 0.1

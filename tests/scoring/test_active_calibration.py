@@ -45,7 +45,7 @@ def test_a_set_without_defects_ends_without_false_alarms_and_soon():
         scores, labels = drawn(200, 0.0, 0.0, seed)
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
-            calibrator.label(photo, defective=False)
+            calibrator.answer(photo, defective=False)
         assert calibrator.answer_count <= 12 and not calibrator.flagged.any()
         # a new photo that is higher than all of them is flagged
         assert scores.max() < calibrator.threshold < scores.max() + 1e-6
@@ -68,16 +68,16 @@ def test_answers_can_be_replaced_and_taken_back():
     scores, labels = drawn(60, 0.3, 2.0)
     calibrator, other = ActiveCalibrator(scores), ActiveCalibrator(scores)
     for photo in (3, 17, 40):
-        calibrator.label(photo, bool(labels[photo]))
-    calibrator.label(3, not labels[3])
-    calibrator.label(50, None)
-    assert calibrator.labels[50] is None and calibrator.answer_count == 3
+        calibrator.answer(photo, bool(labels[photo]))
+    calibrator.answer(3, not labels[3])
+    calibrator.answer(50, None)
+    assert calibrator.answers[50] is None and calibrator.answer_count == 3
     assert calibrator.information()[50] == -1
-    calibrator.label(3, bool(labels[3]))
-    calibrator.unlabel(50)
-    calibrator.unlabel(51)
+    calibrator.answer(3, bool(labels[3]))
+    calibrator.remove_answer(50)
+    calibrator.remove_answer(51)
     for photo in (40, 3, 17):  # in another order
-        other.label(photo, bool(labels[photo]))
+        other.answer(photo, bool(labels[photo]))
     assert calibrator.threshold == other.threshold
     np.testing.assert_allclose(calibrator.information(), other.information(), atol=1e-12)
 
@@ -88,8 +88,8 @@ def test_an_answer_decides_its_own_photo_and_contradictions_do_no_harm():
     answer(calibrator, labels, 10)
     before = calibrator.flagged
     lowest, highest = int(scores.argmin()), int(scores.argmax())
-    calibrator.label(lowest, True)
-    calibrator.label(highest, False)
+    calibrator.answer(lowest, True)
+    calibrator.answer(highest, False)
     after = calibrator.flagged
     assert after[lowest] and not after[highest]
     others = np.setdiff1d(np.arange(80), [lowest, highest])
@@ -102,9 +102,9 @@ def test_copies_are_one_answer_and_are_asked_for_once():
     copies = np.arange(60)
     copies[1] = 0
     once, twice = ActiveCalibrator(scores, same_part=copies), ActiveCalibrator(scores, same_part=copies)
-    once.label(0, True)
-    twice.label(0, True)
-    twice.label(1, True)
+    once.answer(0, True)
+    twice.answer(0, True)
+    twice.answer(1, True)
     assert once.information()[1] == -1
     np.testing.assert_allclose(once.defective[2:], twice.defective[2:])
 
@@ -117,14 +117,14 @@ def test_known_defects_and_added_photos():
     assert calibrator.flagged.sum() == 1 and (calibrator.information()[40:] == -1).all()
     answer(calibrator, labels, 6)
     assert calibrator.flagged[known].all()
-    calibrator.label(int(scores.argmin()), False)
+    calibrator.answer(int(scores.argmin()), False)
     assert not calibrator.flagged[known].any()
     # the set decides what the ranks are
     alone = ActiveCalibrator(scores[:40], always_flagged=known[:40])
-    for photo, label in calibrator.labels.items():
+    for photo, label in calibrator.answers.items():
         if photo < 40:
-            alone.label(photo, label)
-    if not any(photo >= 40 for photo in calibrator.labels):
+            alone.answer(photo, label)
+    if not any(photo >= 40 for photo in calibrator.answers):
         assert alone.threshold == calibrator.threshold
 
 
@@ -140,8 +140,8 @@ def test_two_answers_decide_on_their_photos_alone():
     calibrator = ActiveCalibrator({"a": scores, "b": -scores}, threshold=2.5)
     before = calibrator.flagged
     middle, low = int(np.argsort(scores)[30]), int(np.argsort(scores)[10])
-    calibrator.label(middle, True)
-    calibrator.label(low, False)
+    calibrator.answer(middle, True)
+    calibrator.answer(low, False)
     changed = np.flatnonzero(calibrator.flagged != before)
     assert changed.tolist() == [middle] and calibrator.threshold == 2.5 and calibrator.chosen == "a"
 
@@ -151,7 +151,7 @@ def test_no_more_than_so_many_can_be_defective():
     calibrator = ActiveCalibrator(scores, max_defective=0.05)
     middle = int(np.argsort(scores)[50])
     for photo in np.argsort(scores)[-3:]:
-        calibrator.label(int(photo), True)
+        calibrator.answer(int(photo), True)
     assert calibrator.defective[middle] < 0.2 < ActiveCalibrator(scores).defective[middle]
 
 
@@ -174,7 +174,7 @@ def test_a_suggestion_for_thousands_of_photos_takes_no_time():
     calibrator.suggest()
     seconds = []
     for photo in range(20):
-        calibrator.label(photo, False)
+        calibrator.answer(photo, False)
         # of this thread: other tests run beside it, and threads of earlier ones may still be at work
         began = time.thread_time()
         calibrator.suggest()
@@ -189,17 +189,17 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
     scores = np.round(rng.normal(size=photos), rng.integers(0, 3))  # with ties
     calibrator = ActiveCalibrator({"a": scores, "b": -scores})
     for _ in range(answers):
-        calibrator.label(int(rng.integers(photos)), [True, False, None][rng.integers(3)])
+        calibrator.answer(int(rng.integers(photos)), [True, False, None][rng.integers(3)])
     photo = calibrator.suggest()
-    assert photo is None or photo not in calibrator.labels
+    assert photo is None or photo not in calibrator.answers
     assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defective).all()
     if calibrator.decided:
         assert np.isfinite(calibrator.threshold)
-        free = [i for i in range(photos) if calibrator.labels.get(i) is None]
+        free = [i for i in range(photos) if calibrator.answers.get(i) is None]
         np.testing.assert_array_equal(
             calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
         )
-    if calibrator.answer_count < MIN_ANSWERS and len(calibrator.labels) < photos:
+    if calibrator.answer_count < MIN_ANSWERS and len(calibrator.answers) < photos:
         assert photo is not None
 
 
@@ -220,7 +220,7 @@ def test_what_makes_no_sense_is_refused(scores, given):
 
 def test_there_is_no_such_photo():
     with pytest.raises(IndexError, match="photo 3 does not exist: the set has the photos 0 to 2"):
-        ActiveCalibrator([1.0, 2.0, 3.0]).label(3, True)
+        ActiveCalibrator([1.0, 2.0, 3.0]).answer(3, True)
 
 
 def test_the_prior_adds_up_to_one():
