@@ -60,6 +60,16 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def flattened(tree: Any, path: str = "") -> dict[str, Any]:
+    """The values of nested dicts by their path, such as `data.root`."""
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flattened(value, f"{path}.{key}" if path else key)
+    return found
+
+
 def _annotations(cls: Any) -> dict[str, Any]:
     """The annotations of the saved fields."""
     hints = typing.get_type_hints(cls)

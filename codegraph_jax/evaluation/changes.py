@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +19,7 @@ import scipy
 from codegraph_jax.core.bootstrap import ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES
+from codegraph_jax.core.json_fields import JsonFields, flattened
 from codegraph_jax.core.tables import METRIC_NAMES, text_table
 from codegraph_jax.data.samples import LABELS
 from codegraph_jax.evaluation.evaluate import evaluate
@@ -36,7 +37,7 @@ class RunError(UserError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class Scored(JsonFields):
     """One photo of a result or run.
 
     Attributes:
@@ -52,6 +53,11 @@ class Scored:
     flagged: bool
     verdict: str
     group: int | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Scored":
+        """The photo of a row of scores.csv; a malformed one raises KeyError, TypeError or ValueError."""
+        return cls.from_json({field.name: row[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -112,16 +118,14 @@ class ResultChanges:
     @property
     def newly_flagged(self) -> list[Change]:
         """Photos that only the second flags, the highest score first."""
-        return sorted(
-            (p for p in self.photos if p.after.flagged and not p.before.flagged), key=lambda p: -p.after.score
-        )
+        found = [photo for photo in self.photos if photo.after.flagged and not photo.before.flagged]
+        return sorted(found, key=lambda photo: -photo.after.score)
 
     @property
     def no_longer_flagged(self) -> list[Change]:
         """Photos that only the first flags, the highest score first."""
-        return sorted(
-            (p for p in self.photos if p.before.flagged and not p.after.flagged), key=lambda p: -p.before.score
-        )
+        found = [photo for photo in self.photos if photo.before.flagged and not photo.after.flagged]
+        return sorted(found, key=lambda photo: -photo.before.score)
 
     @property
     def moved(self) -> list[Change]:
@@ -268,12 +272,10 @@ def _ranks(photos: Mapping[Key, Scored]) -> dict[Key, int]:
 def _side(run: Run, name: str) -> _Side:
     if not isinstance(run, DetectionResult):
         return _of_directory(Path(run))
-    photos = {}
-    for row, name_of_photo in zip(run.rows(), _unique_names(run)):
-        photos[row["category"], name_of_photo] = Scored(**{key: row[key] for key in Scored.__dataclass_fields__})
+    photos = {(row["category"], own): Scored.of(row) for row, own in zip(run.rows(), _unique_names(run))}
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
-    return _Side(name, photos, metrics, _flat(dict(run.feature_identity)))
+    return _Side(name, photos, metrics, flattened(run.feature_identity))
 
 
 def _unique_names(result: DetectionResult) -> list[str]:
@@ -295,13 +297,10 @@ def _of_directory(workdir: Path) -> _Side:
     try:
         config, weights = manifest["config"], manifest["weights"]
         root = str(config["data"]["root"])
-        photos = {}
-        for row in rows:
-            category, path = str(row["category"]), str(row["path"])
-            facts = {key: row[key] for key in Scored.__dataclass_fields__}
-            photos[category, _name(path, root, workdir)] = _checked(Scored(**facts | {"path": path}))
+        scores = [(str(row["category"]), Scored.of(row)) for row in rows]
+        photos = {(category, _name(photo.path, root, workdir)): photo for category, photo in scores}
         metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
-        return _Side(str(workdir), photos, metrics, _flat({**config, "weights": weights}))
+        return _Side(str(workdir), photos, metrics, flattened({**config, "weights": weights}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"{str(workdir)!r}: its files are damaged ({type(error).__name__}: {error}); run the command again"
@@ -330,23 +329,8 @@ def _name(path: str, root: str, workdir: Path) -> str:
     return path
 
 
-def _checked(photo: Scored) -> Scored:
-    numbers = (photo.score, photo.score_rescored, photo.rank)
-    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(photo.flagged, bool):
-        raise TypeError(f"scores of {photo.path[:80]!r}")
-    return photo
-
-
 def _checked_metrics(values: Mapping[str, Any]) -> Metrics:
     return {name: None if values.get(name) is None else float(values[name]) for name in METRIC_NAMES}
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested settings by their path."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def shortened(value: Any) -> str:

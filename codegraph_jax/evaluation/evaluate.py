@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
+from codegraph_jax.core.tables import METRIC_NAMES
 from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
@@ -19,10 +20,6 @@ FULL = 0.5
 """If the median defect mask covers a larger share of its image, the masks are probably inverted."""
 
 DEFAULT = MetricsConfig()
-
-UNDEFINED: Metrics = dict.fromkeys(
-    ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
-)
 
 
 def evaluate(
@@ -40,7 +37,7 @@ def evaluate(
         config: the resolution of the pixel metrics, and the rules for masks and PRO.
     """
     samples = result.samples if samples is None else samples
-    metrics = dict(UNDEFINED)
+    metrics: Metrics = dict.fromkeys(METRIC_NAMES)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:
         labels = np.array([samples[i].label for i in labelled])

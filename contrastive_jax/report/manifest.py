@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.core.environment import device_summary, package_versions
+from codegraph_jax.core.json_fields import flattened
 from codegraph_jax.core.workdir import WorkdirError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -41,18 +42,8 @@ def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir") from None
-    old, new = _flat({key: stored.get(key) for key in identity}), _flat(json.loads(json.dumps(identity)))
+    old, new = flattened({key: stored.get(key) for key in identity}), flattened(json.loads(json.dumps(identity)))
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if differing:
         listed = ", ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in differing[:4])
         raise WorkdirError(f"{workdir}: holds a run with other settings or data ({listed}); choose another --workdir")
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {
-        name: value
-        for key, child in tree.items()
-        for name, value in _flat(child, f"{prefix}.{key}" if prefix else key).items()
-    }
