@@ -1,11 +1,11 @@
 """Reads image sets of several layouts into one list of samples per category."""
 
-import difflib
 import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
@@ -52,8 +52,7 @@ def read_layout(
         LayoutError: the layout is unknown, the directory or images are missing, or a list file is malformed.
     """
     if layout not in LAYOUTS:
-        close = difflib.get_close_matches(layout, LAYOUTS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(LAYOUTS))
+        hint = did_you_mean(layout, LAYOUTS, f"known: {', '.join(sorted(LAYOUTS))}")
         raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source, UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
@@ -34,7 +35,6 @@ Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
 
 WHERE = "config.data.roi"
-KEYS = ("polygons", "excluded", "size")
 LARGEST_ROI = 2048
 """Longest side in pixels of the region that is stored in a bank."""
 MIN_INSPECTED = 127
@@ -42,49 +42,36 @@ MIN_INSPECTED = 127
 
 
 @dataclass(frozen=True)
-class Polygons:
+class Polygons(JsonFields):
     """Polygons of (x, y) in pixels of a photo of `size` (width, height); without a size, of each photo.
 
     Attributes:
-        rings: polygons that are inspected; empty: everything is.
+        polygons: polygons that are inspected; empty: everything is.
         excluded: polygons that are not inspected.
         size: width and height.
     """
 
-    rings: tuple[Ring, ...]
+    polygons: tuple[Ring, ...]
     excluded: tuple[Ring, ...]
     size: tuple[float, float] | None
 
-    @classmethod
-    def from_json(cls, values: Any) -> "Polygons":
-        """Polygons from JSON values.
-
-        Raises:
-            ValueError, TypeError, IndexError: the values are invalid.
-        """
-        if not isinstance(values, dict):
-            raise TypeError(f"expected an object with {', '.join(KEYS)}, got {values!r:.80}")
-        if unknown := sorted(values.keys() - KEYS):
-            raise ValueError(f"unknown: {', '.join(unknown)}; expected {', '.join(KEYS)}")
-        rings, excluded = (
-            tuple(tuple((float(x), float(y)) for x, y in ring) for ring in values.get(kind, ()))
-            for kind in ("polygons", "excluded")
-        )
-        every = rings + excluded
+    def __post_init__(self) -> None:
+        every = self.polygons + self.excluded
         if not every or any(len(ring) < 3 for ring in every) or not np.isfinite(np.concatenate(every)).all():
             raise ValueError("a polygon needs at least three corners")
-        size = values.get("size")
-        if size is not None:
-            size = float(size[0]), float(size[1])
-            if min(size) <= 0:
-                raise ValueError("a size must be positive")
-        return cls(rings, excluded, size)
+        if self.size and min(self.size) <= 0:
+            raise ValueError("a size must be positive")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Polygons":
+        """Reads polygons, of which each of the three entries may be missing."""
+        return super().from_json({"polygons": (), "excluded": (), "size": None} | dict(values), **others)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
         """The inspected pixels of a photo of this size."""
         across, down = (width / self.size[0], height / self.size[1]) if self.size else (1.0, 1.0)
-        inspected = np.full((height, width), not self.rings)
-        for rings, value in ((self.rings, True), (self.excluded, False)):
+        inspected = np.full((height, width), not self.polygons)
+        for rings, value in ((self.polygons, True), (self.excluded, False)):
             for ring in rings:
                 _fill(inspected, np.array(ring) * (across, down), value)
         return inspected
@@ -265,7 +252,7 @@ def _polygons(place: str) -> Roi:
         own = {stem(name): Polygons.from_json(one) for name, one in values.items()}
         if not own:
             raise ValueError("it is empty")
-    except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as e:
+    except (OSError, RecursionError, *MALFORMED) as e:
         raise ConfigError(
             f'{WHERE}: {place!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
             f"({type(e).__name__}: {e})"
