@@ -146,11 +146,12 @@ def _network(config: OeclConfig) -> Callable[[], Any]:
     rng, size = np.random.default_rng(2), config.data.image_size
     shape = (2, config.train.batch_size, size, size, 3)
     normal, oe = (list(jnp.asarray(rng.normal(size=shape), jnp.float32)) for _ in range(2))
+    valid = jnp.ones(config.train.batch_size, bool)
 
     @jax.jit
     def gradient(params: Any, normal: list[jax.Array], oe: list[jax.Array]) -> Any:
         def loss(params: Any) -> Any:
-            return loss_of_views(config, network, params, state.batch_stats, normal, oe, jnp.float32(1))
+            return loss_of_views(config, network, params, state.batch_stats, normal, oe, jnp.float32(1), valid)
 
         return jax.grad(loss, has_aux=True)(params)
 

@@ -21,8 +21,8 @@ def safe_norm(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
 
 def global_mean(rows: Float[Array, "n"], valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
     """Mean of `rows` over the valid rows of all devices of the mesh axis `axis_name`."""
-    total = rows.sum() if valid is None else jnp.where(valid, rows, 0).sum()
-    count = jnp.asarray(rows.size, rows.dtype) if valid is None else valid.sum().astype(rows.dtype)
+    valid = jnp.ones(rows.shape, bool) if valid is None else valid
+    total, count = jnp.where(valid, rows, 0).sum(), valid.sum().astype(rows.dtype)
     if axis_name is not None:
         total, count = jax.lax.psum(total, axis_name), jax.lax.psum(count, axis_name)
     return total / count
@@ -44,10 +44,11 @@ def nt_xent(
         axis_name: mesh axis whose devices share their negatives, or None.
     """
     unit = [view / jnp.maximum(safe_norm(view), 1e-12)[:, None] for view in (first, second)]
+    valid = jnp.ones(len(first), bool) if valid is None else valid
     others, column_valid, offset = unit, valid, jnp.int32(0)
     if axis_name is not None:
         others = [jax.lax.all_gather(view, axis_name, tiled=True) for view in unit]
-        column_valid = None if valid is None else jax.lax.all_gather(valid, axis_name, tiled=True)
+        column_valid = jax.lax.all_gather(valid, axis_name, tiled=True)
         offset = jax.lax.axis_index(axis_name) * first.shape[0]
     columns = jnp.concatenate(others)
     total = others[0].shape[0]
@@ -56,13 +57,12 @@ def nt_xent(
     for view, (anchors, positives) in enumerate((unit, unit[::-1])):
         logits = jnp.matmul(anchors, columns.T, precision=jax.lax.Precision.HIGHEST) / temperature
         excluded = jnp.arange(2 * total) == (anchor_columns + view * total)[:, None]
-        if column_valid is not None:
-            excluded |= ~jnp.concatenate([column_valid, column_valid])
+        excluded |= ~jnp.concatenate([column_valid, column_valid])
         logits = jnp.where(excluded, -jnp.inf, logits)
         positive = (anchors * positives).sum(-1) / temperature
         row = jax.nn.logsumexp(logits, -1) - positive
         # a padded anchor may have no valid column: mask its row, or its gradient is NaN
-        losses.append(row if valid is None else jnp.where(valid, row, 0))
+        losses.append(jnp.where(valid, row, 0))
     return (global_mean(losses[0], valid, axis_name) + global_mean(losses[1], valid, axis_name)) / 2
 
 

@@ -49,15 +49,14 @@ class BatchNorm(nn.Module):
     ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
         """Mean, biased variance and number of entries per channel, over all devices."""
         axes = tuple(range(values.ndim - 1))
-        weights = jnp.ones(values.shape[:1], bool) if valid is None else valid
-        rows = weights.reshape(-1, *(1 for _ in axes[1:]), 1)
+        valid = jnp.ones(values.shape[:1], bool) if valid is None else valid
+        rows = valid.reshape(-1, *(1 for _ in axes[1:]), 1)
         entries_per_row = values.size // (values.shape[0] * values.shape[-1])
 
         def total(x: Array) -> Array:
-            x = x if valid is None else jnp.where(rows, x, 0)
-            return self._over_devices(x.sum(axes))
+            return self._over_devices(jnp.where(rows, x, 0).sum(axes))
 
-        count = self._over_devices(weights.sum().astype(values.dtype) * entries_per_row)
+        count = self._over_devices(valid.sum().astype(values.dtype) * entries_per_row)
         mean = total(values) / count
         # computed in a second pass, since E[x^2] - E[x]^2 loses a digit of the gradient
         return mean, total(jnp.square(values - mean)) / count, count

@@ -9,8 +9,10 @@ import optax
 from jaxtyping import Array, Int
 
 from contrastive_jax.config import TrainConfig
-from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.network.resnet import ContrastiveResNet
+
+MOMENTUM = 0.9
+"""Momentum of SGD [arXiv:2312.15288]."""
 
 
 @flax.struct.dataclass
@@ -30,9 +32,7 @@ class TrainState:
     opt_state: Any
 
 
-def build_optimizer(
-    config: TrainConfig, total_steps: int, momentum: float = CONSTANTS.momentum
-) -> optax.GradientTransformation:
+def build_optimizer(config: TrainConfig, total_steps: int, momentum: float = MOMENTUM) -> optax.GradientTransformation:
     """SGD with momentum; weight decay is added to the gradient, and the learning rate falls to 0 along a cosine.
 
     As in the released code, weight decay applies to all parameters, including biases and BatchNorm, and there is no
@@ -41,7 +41,7 @@ def build_optimizer(
     schedule = optax.cosine_decay_schedule(config.learning_rate, total_steps)
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay),
-        optax.sgd(schedule, momentum=momentum or None),
+        optax.sgd(schedule, momentum=momentum),
     )
 
 

@@ -18,7 +18,6 @@ from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.training.state import TrainState
@@ -26,6 +25,9 @@ from contrastive_jax.views.augment import augment_batch, rotate
 
 AXIS = "data"
 """Name of the mesh axis over which the batch is split."""
+NORMAL_ROTATIONS, OE_ROTATIONS = (0, 90), (180, 270)
+"""Degrees by which the mode `self_oecl` rotates normal views, each an instance of its own, and by which it rotates them
+to make OE views [arXiv:2312.15288]."""
 
 
 def run_mesh() -> Mesh:
@@ -83,7 +85,7 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
         def rotated(angles: tuple[int, ...]) -> list[Array]:
             return [jnp.concatenate([rotate(view, angle) for angle in angles]) for view in normal]
 
-        return rotated(CONSTANTS.normal_rotations), rotated(CONSTANTS.oe_rotations)
+        return rotated(NORMAL_ROTATIONS), rotated(OE_ROTATIONS)
     return normal, two_views(batch["oe"], for_oe) if exposure else []
 
 
@@ -95,36 +97,33 @@ def loss_of_views(
     normal: list[Float[Array, "n s s 3"]],
     oe: list[Float[Array, "m s s 3"]],
     alpha: Float[Array, ""],
-    valid: Bool[Array, "n"] | None = None,
-    oe_valid: Bool[Array, "m"] | None = None,
+    valid: Bool[Array, "b"],
 ) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
     """The loss of a batch of views; one call of the network, so that BatchNorm averages over normal and OE views.
+
+    `valid` is False for images that are padding.
 
     Returns:
         The loss, and (the new running statistics, the logged values of the step).
     """
-    masks = None
-    if valid is not None:
-        masks = jnp.concatenate([valid] * len(normal) + ([oe_valid] * len(oe) if oe_valid is not None else []))
+    normal_valid, oe_valid = (jnp.tile(valid, sum(map(len, views)) // len(valid)) for views in (normal, oe))
     heads, updated = network.apply(
         {"params": params, "batch_stats": batch_stats},
         jnp.concatenate(normal + oe),
         train=True,
-        valid=masks,
+        valid=jnp.concatenate([normal_valid, oe_valid]),
         mutable=["batch_stats"],
     )
     axis, objective = network.axis_name, OBJECTIVES[config.train.mode]
-    first, second = jnp.split(heads[: 2 * len(normal[0])], 2)
-    both_valid = None if valid is None else jnp.concatenate([valid, valid])
-    logged = {"normal_norm": losses.exposure_norm(jnp.concatenate([first, second]), both_valid, axis)}
-    outlying, both_oe_valid = heads[2 * len(normal[0]) :], None
+    normal_heads, oe_heads = heads[: len(normal_valid)], heads[len(normal_valid) :]
+    logged = {"normal_norm": losses.exposure_norm(normal_heads, normal_valid, axis)}
     if oe:
-        both_oe_valid = None if oe_valid is None else jnp.concatenate([oe_valid, oe_valid])
-        logged["oe_norm"] = losses.exposure_norm(outlying, both_oe_valid, axis)
+        logged["oe_norm"] = losses.exposure_norm(oe_heads, oe_valid, axis)
     if objective.baseline:
-        loss = objective.baseline(jnp.concatenate([first, second]), outlying, both_valid, both_oe_valid, axis)
+        loss = objective.baseline(normal_heads, oe_heads, normal_valid, oe_valid, axis)
     else:
-        loss = losses.nt_xent(first, second, config.train.temperature, valid, axis)
+        first, second = jnp.split(normal_heads, 2)
+        loss = losses.nt_xent(first, second, config.train.temperature, normal_valid[: len(first)], axis)
         logged["contrastive"] = loss
         if oe:
             logged["alpha"] = alpha
@@ -141,21 +140,15 @@ def train_step(
     seed: UInt32[Array, ""],
     state: TrainState,
     batch: Batch,
-    valid: Bool[Array, "b"] | None = None,
+    valid: Bool[Array, "b"],
 ) -> tuple[TrainState, Metrics]:
     """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     normal, oe = draw_views(config, key, batch)
     alpha = exposure_weight(config, total_steps, state.step)
-    instance_valid = oe_valid = None
-    if valid is not None:
-        rotations, oe_rotations = 1, 1
-        if OBJECTIVES[config.train.mode].exposure == "rotated":
-            rotations, oe_rotations = len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations)
-        instance_valid, oe_valid = jnp.tile(valid, rotations), jnp.tile(valid, oe_rotations)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
-        return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, instance_valid, oe_valid)
+        return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, valid)
 
     grads, (batch_stats, logged) = jax.grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -181,14 +174,11 @@ def build_train_call(
     """
     batch_size = config.train.batch_size
     per_device = -(-batch_size // mesh.size)
-    padded = per_device * mesh.size != batch_size
 
     def shard(
         state: TrainState, images: Batch, rows: Batch, count: Int[Array, ""], seed: UInt32[Array, ""]
     ) -> tuple[TrainState, Metrics]:
-        valid = None
-        if padded:
-            valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
+        valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
 
         def take(carry: tuple[TrainState, Metrics], i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
             state, history = carry

@@ -9,13 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from contrastive_jax.config import AugmentConfig
-from contrastive_jax.constants import CONSTANTS, OeclConstants
 from contrastive_jax.views.color import random_grayscale, random_jitter
 
 RATIO = (3 / 4, 4 / 3)
 """Range of width / height in RandomResizedCrop, which draws uniformly on a log scale."""
 ATTEMPTS = 10
 """Boxes that RandomResizedCrop tries before it uses the centre of the image."""
+
+FLIP, GRAYSCALE = 0.5, 0.2
+"""Probabilities of a horizontal flip and of a view in grey [SimCLR, Chen et al. 2020]."""
+JITTER, JITTER_PROBABILITY = (0.4, 0.4, 0.4, 0.1), 0.8
+"""Strengths of ColorJitter (brightness, contrast, saturation, hue) and its probability [SimCLR on CIFAR-10: strength
+0.5]."""
 
 
 def resize_matrix(start: Array, length: Array, stored: int, size: int) -> Float[Array, "{size} {stored}"]:
@@ -65,19 +70,15 @@ def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) ->
 
 
 def augment(
-    key: Array,
-    image: UInt8[Array, "h w 3"],
-    config: AugmentConfig,
-    size: int,
-    constants: OeclConstants = CONSTANTS,
+    key: Array, image: UInt8[Array, "h w 3"], config: AugmentConfig, size: int
 ) -> Float[Array, "{size} {size} 3"]:
     """One random view of a stored image, in [0, 1]."""
     for_box, for_flip, for_jitter, for_gray = jax.random.split(key, 4)
     view = image.astype(jnp.float32) / 255
     view = crop_resize(view, random_box(for_box, image.shape[0], image.shape[1], config.crop_scale), size)
-    view = jnp.where(jax.random.bernoulli(for_flip, constants.flip), view[:, ::-1], view)
-    view = random_jitter(for_jitter, view, constants.jitter, constants.jitter_probability)
-    return random_grayscale(for_gray, view, constants.grayscale)
+    view = jnp.where(jax.random.bernoulli(for_flip, FLIP), view[:, ::-1], view)
+    view = random_jitter(for_jitter, view, JITTER, JITTER_PROBABILITY)
+    return random_grayscale(for_gray, view, GRAYSCALE)
 
 
 def normalise(images: Float[Array, "*n 3"], config: AugmentConfig) -> Float[Array, "*n 3"]:

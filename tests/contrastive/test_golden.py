@@ -49,7 +49,8 @@ def test_step(case):
     views = jnp.split(jnp.asarray(arrays["views"]), 4)
 
     def loss(p):
-        return loss_of_views(config, network, p, stats, views[:2], views[2:], jnp.asarray(arrays["alpha"]))
+        alpha, valid = jnp.asarray(arrays["alpha"]), jnp.ones(len(views[0]), bool)
+        return loss_of_views(config, network, p, stats, views[:2], views[2:], alpha, valid)
 
     with jax.default_matmul_precision("highest"):
         (value, (new_stats, logged)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
