@@ -191,9 +191,7 @@ class OECL:
         identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
         require_same_run(workdir, identity)
         write_json(workdir / "manifest.json", finite_or_none({**identity, **environment()}))
-        network = build_network(self.config.model, self.config.train.mode, AXIS)
-        with closing(Checkpoints(workdir)) as checkpoints:
-            return train_network(self.config, data, network, run_mesh(), checkpoints, workdir, progress)[0]
+        return train_network(self.config, data, workdir, progress)[0]
 
     def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:
         """The images at the stored size."""

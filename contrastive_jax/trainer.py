@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from codegraph_jax.core.errors import UserError
@@ -24,7 +23,7 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
-from contrastive_jax.network.resnet import ContrastiveResNet, build_network
+from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
@@ -104,11 +103,8 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     if finished is not None:
         return finished
 
-    mesh = run_mesh()
-    network = build_network(config.model, config.train.mode, AXIS)
-    with closing(Checkpoints(workdir)) as checkpoints:
-        state, training = train_network(config, data, network, mesh, checkpoints, workdir)
-    results = {**_test(config, data, network, mesh, state, workdir), **training}
+    state, training = train_network(config, data, workdir)
+    results = {**_test(config, data, state, workdir), **training}
     if is_first():
         # results.json is written last: it marks a finished run
         write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
@@ -152,21 +148,23 @@ def _require_shared(workdir: Path) -> None:
 
 
 def train_network(
-    config: OeclConfig,
-    data: RunData,
-    network: ContrastiveResNet,
-    mesh: Mesh,
-    checkpoints: Checkpoints,
-    workdir: Path,
-    verbose: bool = True,
+    config: OeclConfig, data: RunData, workdir: Path, verbose: bool = True
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining epochs; returns the last state and the speed.
 
-    Resumes from the newest of the `checkpoints`; writes metrics.jsonl into the workdir.
+    Resumes from the newest checkpoint in the workdir; writes checkpoints and metrics.jsonl.
 
     Raises:
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
+    with closing(Checkpoints(workdir)) as checkpoints:
+        return _remaining_epochs(config, data, checkpoints, workdir, verbose and is_first())
+
+
+def _remaining_epochs(
+    config: OeclConfig, data: RunData, checkpoints: Checkpoints, workdir: Path, verbose: bool
+) -> tuple[TrainState, dict[str, Any]]:
+    mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
     feeder = Feeder(config, data.normal, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
@@ -175,7 +173,7 @@ def train_network(
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
     agree({"the checkpoint from which it resumes": int(state.step)})
-    first, verbose = int(state.step) // steps, verbose and is_first()
+    first = int(state.step) // steps
     if first and verbose:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
@@ -184,86 +182,61 @@ def train_network(
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(workdir / "metrics.jsonl" if is_first() else None, first)
     progress = Progress(epochs, first, shown=verbose)
-    history = _History(config, steps, log, progress, checkpoints)
-    seed = np.uint32(config.seed)
+    images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
         if data.test is not None and config.evaluation.every and not first:
             untrained = _clean_test(clean_scorer, state, data)
             log.add("test", 0, 0, untrained)
             progress.show(0, {"auroc": untrained["auroc"]})
         for epoch in range(first + 1, epochs + 1):
-            logged = []
+            began, parts = time.monotonic(), []
             for images, rows, count in feeder.epoch(epoch - 1):
                 state, values = call(state, images, rows, count, seed)
-                logged.append((int(count), values))
-            test_now = data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0
-            save_now = epoch % checkpoint_every == 0 or epoch == epochs
-            tested = _clean_test(clean_scorer, state, data) if test_now else {}
-            # read the values of an epoch while the device computes the next one, unless a test or checkpoint needs them
-            history.add(epoch, logged, tested, wait=bool(test_now or save_now))
-            if save_now:
-                history.require_finite(state, epoch)
+                parts.append((int(count), values))
+            logged = {
+                name: np.concatenate([np.asarray(part[name])[:count] for count, part in parts]) for name in values
+            }
+            _require_finite_steps(logged, epoch, checkpoints)
+            seconds.append(time.monotonic() - began)
+            means: dict[str, float | None] = {name: float(numbers.mean()) for name, numbers in logged.items()}
+            log.add("train", epoch, epoch * steps, {**means, "normal_images_per_s": images_per_epoch / seconds[-1]})
+            if data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0:
+                tested = _clean_test(clean_scorer, state, data)
+                log.add("test", epoch, epoch * steps, tested)
+                means["auroc"] = tested["auroc"]
+            progress.show(epoch, means)
+            if epoch % checkpoint_every == 0 or epoch == epochs:
+                _require_finite_state(state, epoch, checkpoints)
                 checkpoints.save(state, {"config": dataclasses.asdict(config)})
     finally:
         log.close()
-    return state, history.speed()
+    if len(seconds) < 2:
+        return state, {}
+    # the first epoch includes the compilation
+    usual = float(np.median(seconds[1:]))
+    return state, {"speed": {"seconds_per_epoch": usual, "normal_images_per_s": images_per_epoch / usual}}
 
 
-class _History:
-    """Reads the values that the steps log, one epoch late, so that the device does not wait for the host."""
+def _require_finite_steps(logged: dict[str, Float[np.ndarray, "s"]], epoch: int, checkpoints: Checkpoints) -> None:
+    """Checks the values that the steps of an epoch (from 1) have logged."""
+    values = np.stack(list(logged.values()))
+    if (broken := np.flatnonzero(~np.isfinite(values).all(0))).size:
+        _diverged((epoch - 1) * values.shape[1] + int(broken[0]) + 1, epoch, "the loss is not finite", checkpoints)
 
-    def __init__(self, config: OeclConfig, steps: int, log: MetricsLog, progress: Progress, checkpoints: Checkpoints):
-        self._config, self._steps = config, steps
-        self._log, self._progress, self._checkpoints = log, progress, checkpoints
-        self._waiting: list[tuple[int, list[tuple[int, Any]], dict[str, Any]]] = []
-        self._clock = time.monotonic()
-        self._seconds: list[float] = []
 
-    def add(self, epoch: int, logged: list[tuple[int, Any]], tested: dict[str, Any], wait: bool) -> None:
-        """Adds the values of an epoch, still on the device, and reads those of earlier epochs; all if `wait`."""
-        self._waiting.append((epoch, logged, tested))
-        while len(self._waiting) > (0 if wait else 1):
-            self._read(*self._waiting.pop(0))
+def _require_finite_state(state: TrainState, epoch: int, checkpoints: Checkpoints) -> None:
+    """Checks a state before it is saved."""
+    if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((state.params, state.batch_stats))):
+        _diverged(int(state.step), epoch, "a parameter is not finite", checkpoints)
 
-    def _read(self, epoch: int, logged: list[tuple[int, Any]], tested: dict[str, Any]) -> None:
-        values = {
-            name: np.concatenate([np.asarray(part[name])[:count] for count, part in logged]) for name in logged[0][1]
-        }
-        broken = np.flatnonzero(~np.isfinite(np.stack(list(values.values()))).all(0))
-        if len(broken):
-            self._diverged(epoch, (epoch - 1) * self._steps + int(broken[0]) + 1, "the loss is not finite")
-        means = {name: float(numbers.mean()) for name, numbers in values.items()}
-        now = time.monotonic()
-        self._seconds.append(now - self._clock)
-        self._clock = now
-        speed = self._steps * self._config.train.batch_size / self._seconds[-1]
-        self._log.add("train", epoch, epoch * self._steps, {**means, "normal_images_per_s": speed})
-        if tested:
-            self._log.add("test", epoch, epoch * self._steps, tested)
-        self._progress.show(epoch, {**means, **({"auroc": tested["auroc"]} if tested else {})})
 
-    def require_finite(self, state: TrainState, epoch: int) -> None:
-        """Checks that the state is finite before it is saved."""
-        finite = jax.tree.map(lambda x: jnp.isfinite(x).all(), (state.params, state.batch_stats))
-        if not all(bool(x) for x in jax.tree.leaves(finite)):
-            self._diverged(epoch, int(state.step), "a parameter is not finite")
-
-    def speed(self) -> dict[str, Any]:
-        """Seconds of the median epoch, and normal images per second in it."""
-        if len(self._seconds) < 2:
-            return {}
-        # the first epoch includes the compilation
-        seconds = float(np.median(self._seconds[1:]))
-        images = self._steps * self._config.train.batch_size
-        return {"speed": {"seconds_per_epoch": seconds, "normal_images_per_s": images / seconds}}
-
-    def _diverged(self, epoch: int, step: int, what: str) -> None:
-        good = self._checkpoints.newest()
-        where = f"the last good checkpoint is step {good} in {self._checkpoints.directory}"
-        raise TrainingDivergedError(
-            f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
-            "Lower config.train.learning_rate, or try config.model.dtype=float32"
-        )
+def _diverged(step: int, epoch: int, what: str, checkpoints: Checkpoints) -> None:
+    good = checkpoints.newest()
+    where = f"the last good checkpoint is step {good} in {checkpoints.directory}"
+    raise TrainingDivergedError(
+        f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
+        "Lower config.train.learning_rate, or try config.model.dtype=float32"
+    )
 
 
 def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, float | None]:
@@ -298,14 +271,13 @@ def variables_of(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def _test(
-    config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, workdir: Path
-) -> dict[str, Any]:
+def _test(config: OeclConfig, data: RunData, state: TrainState, workdir: Path) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures, and returns AUROC and mean norms."""
     if is_first():
         save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
     if data.test is None:
         return {}
+    mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     scorer = build_scorer(network, config, mesh, config.evaluation.views) if config.evaluation.views else clean_scorer
     scores = scorer(variables_of(state), data.test.images)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,77 +17,58 @@ VERSION = "brain.Event:2"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class EventFile:
-    """An event file, which is overwritten when it is opened.
-
-    `SummaryWriter` of tensorboardX names files by time and host, so that a resumed run would have several files, and
-    equal runs would differ.
-    """
-
-    def __init__(self, path: Path):
-        """Opens the file and writes the version."""
-        self._records = RecordWriter(str(path))
-        self._write(Event(file_version=VERSION))
-
-    def add(self, step: int, scalars: dict[str, float]) -> None:
-        """Appends one event with all `scalars`."""
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._write(Event(step=step, summary=Summary(value=values)))
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._records.close()
-
-    def _write(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-        self._records.flush()
+    """Seconds as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 class MetricsLog:
-    """Writes metrics.jsonl of a workdir, and the same values for TensorBoard."""
+    """Writes metrics.jsonl of a workdir, and the same values for TensorBoard.
+
+    `SummaryWriter` of tensorboardX names files by time and host, so that a resumed run would have several files, and
+    equal runs would differ. Here the file of events is written anew when a run resumes.
+    """
 
     def __init__(self, path: Path | None, last_epoch: int):
         """Opens the file without lines of epochs after `last_epoch` and without an incomplete last line.
 
         Without a path nothing is written. With `last_epoch` 0 the run starts again, and all old lines are removed.
         """
-        self._events: EventFile | None = None
+        self._stream: TextIO | None = None
         if path is None:
             return
         kept = [line for line in read_log(path) if line["epoch"] <= last_epoch] if last_epoch else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._stream: TextIO = path.open("a", encoding="utf-8")
-        self._events = EventFile(path.with_name("events.out.tfevents.0"))
+        self._stream = path.open("a", encoding="utf-8")
+        self._events = RecordWriter(str(path.with_name("events.out.tfevents.0")))
+        self._write_event(Event(file_version=VERSION))
         for line in kept:
-            self._show(line)
+            self._add_event(line)
 
     def add(self, kind: str, epoch: int, step: int, values: dict[str, Any]) -> None:
         """Appends one line and flushes it."""
-        if self._events is None:
+        if self._stream is None:
             return
         rounded = {k: float(f"{v:.8g}") if isinstance(v, float) else v for k, v in values.items()}
         line = {"kind": kind, "epoch": epoch, "step": step, **rounded}
         self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
-        self._show(line)
+        self._add_event(line)
 
     def close(self) -> None:
         """Closes the files."""
-        if self._events is not None:
+        if self._stream is not None:
             self._stream.close()
             self._events.close()
 
-    def _show(self, line: dict[str, Any]) -> None:
-        assert self._events is not None
+    def _add_event(self, line: dict[str, Any]) -> None:
         numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
-        self._events.add(line["step"], numbers)
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        self._write_event(Event(step=line["step"], summary=Summary(value=values)))
+
+    def _write_event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._events.write(event.SerializeToString())
+        self._events.flush()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.model import OECL
 from contrastive_jax.objectives import SCORES
-from contrastive_jax.training.checkpoints import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +36,12 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         ConfigError, LayoutError, CheckpointError, UnreadableImageError: the input is invalid; nothing is written.
     """
     config = read_config(ScoreConfig, values)
-    files = _files(config)
+    for field, value in (("run", config.run), ("images", config.images)):
+        if not value:
+            raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
+    files = find_images(config.images)
+    if not files:
+        raise ConfigError(f"config.images: no image below {config.images!r}")
     model = OECL.load(config.run)
     batch_size = min(config.batch_size, len(files))
     names: list[str] = []
@@ -53,19 +57,6 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     if skipped := len(files) - len(names):
         logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
     _write(Path(workdir), names, {name: np.concatenate([part[name] for part in parts]) for name in SCORES})
-
-
-def _files(config: ScoreConfig) -> dict[str, str]:
-    """The images to score by name; checks the settings before the network is loaded."""
-    for field, value in (("run", config.run), ("images", config.images)):
-        if not value:
-            raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
-    if not (Path(config.run) / "checkpoints").is_dir():
-        raise CheckpointError(f"config.run: {config.run!r} holds no checkpoints; give the workdir of a training run")
-    files = find_images(config.images)
-    if not files:
-        raise ConfigError(f"config.images: no image below {config.images!r}")
-    return files
 
 
 def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ import struct
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from contrastive_jax.report.metrics_log import EventFile, MetricsLog
+from contrastive_jax.report.metrics_log import MetricsLog
 
 
 def events(path):
@@ -19,13 +19,13 @@ def events(path):
 
 
 def test_events(tmp_path):
-    file = EventFile(tmp_path / "events")
-    file.add(300, {"train/loss": 1.5, "é": -2.0})
-    version, event = events(tmp_path / "events")  # on the disk before the file is closed
-    file.close()
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    log.add("train", 100, 300, {"loss": 1.5, "é": -2.0})
+    version, event = events(tmp_path / "events.out.tfevents.0")  # on the disk before the file is closed
+    log.close()
     assert version.file_version == "brain.Event:2" and version.wall_time > 0
     assert event.step == 300
-    assert {value.tag: value.simple_value for value in event.summary.value} == {"train/loss": 1.5, "é": -2.0}
+    assert {value.tag: value.simple_value for value in event.summary.value} == {"train/loss": 1.5, "train/é": -2.0}
 
 
 @pytest.mark.parametrize("kept", [1, 2])

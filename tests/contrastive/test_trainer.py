@@ -23,7 +23,7 @@ from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import SCORES
-from contrastive_jax.report.metrics_log import MetricsLog, Progress, read_log
+from contrastive_jax.report.metrics_log import MetricsLog, read_log
 from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import build_optimizer, initial_state
@@ -132,23 +132,21 @@ def test_broken_checkpoint_is_skipped(tmp_path, caplog):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    """The message names the step and the last good checkpoint; nothing that is not finite is kept."""
+    """The message names the step and the last good checkpoint."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(fresh_state(CONFIG).replace(step=np.int32(3)), {"config": {}})
-    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
-    history = trainer._History(CONFIG, 3, log, Progress(2, 0), checkpoints)
     good = {name: np.ones(3, np.float32) for name in ("loss", "normal_norm")}
-    history.add(1, [(3, good)], {}, wait=True)
+    trainer._require_finite_steps(good, 1, checkpoints)
     bad = {**good, "loss": np.array([1, np.nan, 1], np.float32)}
     with pytest.raises(
         trainer.TrainingDivergedError, match=r"step 5 \(epoch 2\).*last good checkpoint is step 3.*learning"
     ):
-        history.add(2, [(3, bad)], {}, wait=True)
+        trainer._require_finite_steps(bad, 2, checkpoints)
     state = fresh_state(CONFIG)
+    trainer._require_finite_state(state, 2, checkpoints)
     state = state.replace(params=jax.tree.map(lambda x: x * np.inf, state.params), step=np.int32(6))
     with pytest.raises(trainer.TrainingDivergedError, match="step 6.*parameter"):
-        history.require_finite(state, 2)
-    assert len(read_log(tmp_path / "metrics.jsonl")) == 1
+        trainer._require_finite_state(state, 2, checkpoints)
     checkpoints.close()
 
 
