@@ -39,10 +39,10 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     for field, value in (("run", config.run), ("images", config.images)):
         if not value:
             raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
+    model = OECL.load(config.run)
     files = find_images(config.images)
     if not files:
         raise ConfigError(f"config.images: no image below {config.images!r}")
-    model = OECL.load(config.run)
     batch_size = min(config.batch_size, len(files))
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
