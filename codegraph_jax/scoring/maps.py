@@ -59,10 +59,16 @@ def photo_maps(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], rects: Sequence[PhotoRect]
 ) -> Float[np.ndarray, "n a b"]:
     """Anomaly maps of the part of each grid that its photo covers."""
-    grid = patch_scores.shape[1:]
-    if all((rect.height, rect.width) == grid for rect in rects):
-        return interpolated(patch_scores, size)
-    return np.concatenate([interpolated(rect.cut(own)[None], size) for own, rect in zip(patch_scores, rects)])
+    return np.concatenate([interpolated(part, size) for part in _photo_parts(patch_scores, rects)])
+
+
+def _photo_parts(
+    patch_scores: Float[np.ndarray, "n h w"], rects: Sequence[PhotoRect]
+) -> list[Float[np.ndarray, "k a b"]]:
+    """The part of each grid that its photo covers; a single array if all photos cover their grids."""
+    if all((rect.height, rect.width) == patch_scores.shape[1:] for rect in rects):
+        return [patch_scores]
+    return [rect.cut(own)[None] for own, rect in zip(patch_scores, rects)]
 
 
 def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
@@ -83,11 +89,7 @@ def image_scores(
     if score is not None:
         maps = (interpolated(rect.cut(own)[None], size)[0] for own, rect in zip(patch_scores, rects))
         return np.array([score(anomaly_map) for anomaly_map in maps], np.float32)
-    grid = patch_scores.shape[1:]
-    if all((rect.height, rect.width) == grid for rect in rects):
-        return _greatest_values(patch_scores, size)
-    parts = [_greatest_values(rect.cut(own)[None], size) for own, rect in zip(patch_scores, rects)]
-    return np.concatenate(parts)
+    return np.concatenate([_greatest_values(part, size) for part in _photo_parts(patch_scores, rects)])
 
 
 def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, " n"]:

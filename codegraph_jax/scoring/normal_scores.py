@@ -69,8 +69,10 @@ class NormalScores(JsonFields):
 
     def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Share of normal images with at least these scores; never 0."""
-        z = self._standard(scores)
-        known = np.exp(np.minimum(self._log_survival(z), 0.0))
+        z = (np.asarray(scores, np.float64) - self.location) / self.scale
+        beyond = np.maximum(z - TABLE[-1], 0)
+        log_known = self._interpolated(np.clip(z, TABLE[0], TABLE[-1])) + self._last_slope * beyond
+        known = np.exp(np.minimum(log_known, 0.0))
         return (1 - self.unknown) * known + self.unknown / (1 + np.maximum(z, 0))
 
     def quantile(self, p_value: float) -> float:
@@ -86,23 +88,16 @@ class NormalScores(JsonFields):
             high *= 2
         return self.location + self.scale * float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
 
-    def _standard(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        return (np.asarray(scores, np.float64) - self.location) / self.scale
-
     @cached_property
-    def _log_survival(self) -> Any:
-        return _MonotoneLogarithm(np.array(self.log_survival))
+    def _interpolated(self) -> Any:
+        """The table of logarithms, with a monotone interpolation."""
+        return scipy.interpolate.PchipInterpolator(TABLE, np.array(self.log_survival))
 
-
-class _MonotoneLogarithm:
-    """Monotone interpolation of a table of logarithms; linear beyond its end."""
-
-    def __init__(self, values: Float[np.ndarray, " t"]):
-        self._inside = scipy.interpolate.PchipInterpolator(TABLE, values)
-        self._slope = min((values[-1] - values[-2]) / (TABLE[-1] - TABLE[-2]), -SMALLEST)
-
-    def __call__(self, z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        return self._inside(np.clip(z, TABLE[0], TABLE[-1])) + self._slope * np.maximum(z - TABLE[-1], 0)
+    @property
+    def _last_slope(self) -> float:
+        """Slope of the logarithms at the end of the table, beyond which they are linear."""
+        before, last = self.log_survival[-2:]
+        return min((last - before) / float(TABLE[-1] - TABLE[-2]), -SMALLEST)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def verdicts(
     probabilities of a defect from a person's answers (`ActiveCalibrator.defective`), which replace the p-values. The
     threshold rests on `enough` photos if they are at least `threshold.MIN_PHOTOS` (of the set, or of a bank).
     """
-    open_ = ~np.asarray(flagged, bool)
+    flagged = np.asarray(flagged, bool)
+    open_ = ~flagged
     if good is not None:
         open_ &= ~np.asarray(good, bool)
     suspicious = np.asarray(p_values) < LOOK_P_VALUE if defective is None else np.asarray(defective) >= LOOK_PROBABILITY
@@ -46,13 +47,5 @@ def verdicts(
     look = suspicious.copy()
     look[order[open_[order]][:PHOTOS_TO_LOOK_AT]] = True
 
-    def verdict(i: int) -> PhotoVerdict:
-        if flagged[i]:
-            return "flagged"
-        if not open_[i]:
-            return "passed"
-        if not enough:
-            return "undecided"
-        return "look" if look[i] else "passed"
-
-    return [verdict(i) for i in range(len(open_))]
+    too_few = np.full(len(open_), not enough)
+    return np.select([flagged, ~open_, too_few, look], ["flagged", "passed", "undecided", "look"], "passed").tolist()

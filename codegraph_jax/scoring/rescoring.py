@@ -12,8 +12,8 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.comparison import Comparison
 
-PEAK_NEIGHBOURS = (1, 7)
-"""Neighbourhood sizes of `rescore_by_peaks`, as in MuSc-V2's released code."""
+PEAK_NEIGHBOUR_COUNTS = (1, 7)
+"""Numbers of nearest images over which `rescore_by_peaks` averages, as in MuSc-V2's released code."""
 
 
 def rescore(
@@ -65,7 +65,7 @@ def rescore_by_peaks(
         own.append(np.asarray(aggregate(tokens, degree, options.grid))[0, peaks[i]])
     width = layer.shape[-1]
     vectors = processes.gather_rows(np.array(own, np.float32).reshape(len(own), width))
-    return rescore(scores, vectors, PEAK_NEIGHBOURS, comparison.added)
+    return rescore(scores, vectors, PEAK_NEIGHBOUR_COUNTS, comparison.added)
 
 
 def _weighted_means(
