@@ -1,12 +1,12 @@
 """Reads and checks the image sets of a run (host code)."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from codegraph_jax.data.batches import image_key
 from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.image_set import ImageSet, Labels, RowSelector
 from codegraph_jax.data.value_range import ValueRange, given_range
@@ -130,25 +130,21 @@ def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
     Raises:
         ProtocolError: every OE image is a normal training image.
     """
-    keys = [_digest(image) for image in oe]
-    trained = {_digest(image) for image in normal}
+    # digests, since the bytes of whole sets would take their memory a second time
+    keys = [image_key(image) for image in oe]
+    trained = {image_key(image) for image in normal}
     shared = sum(key in trained for key in keys)
     if shared == len(keys):
         raise ProtocolError("config.oe.source: every OE image is also a normal training image; choose another source")
     if shared:
         logger.warning("%d of %d OE images are also normal training images (config.oe.source)", shared, len(keys))
     if test is not None:
-        tested = {_digest(image) for image in test.images[~test.normal]}
+        tested = {image_key(image) for image in test.images[~test.normal]}
         leaked = sum(key in tested for key in keys)
         if leaked:
             logger.warning(
                 "%d of %d OE images are also anomalous test images: the AUROC is too high", leaked, len(keys)
             )
-
-
-def _digest(image: np.ndarray) -> bytes:
-    """A digest of an image, since the bytes of whole sets would take their memory a second time."""
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def describe(data: RunData) -> dict[str, int]:

@@ -1,15 +1,12 @@
 """Figures of a run: the distribution of norms, and the learning curves."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.core.files import whole_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
 """Keys of the mean scores of a test, and the groups of images they belong to."""
@@ -56,7 +53,15 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
     if with_means:
-        draw_clean(axes["clean"], with_means)
+        means = {name: [record[key] for record in with_means] for key, name in CLEAN.items()}
+        means = {name: values for name, values in means.items() if values[0] is not None}
+        for name, values in means.items():
+            at = [record["epoch"] for record in with_means]
+            axes["clean"].plot(at, values, marker=".", label=name, color=COLOURS[name])
+        if min(map(min, means.values())) > 0:
+            # norms change by orders of magnitude, and their ratio matters
+            axes["clean"].set_yscale("log")
+        axes["clean"].legend()
         axes["clean"].set_title("mean score of clean test views")
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
@@ -65,17 +70,3 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
         panel.set_xlabel("epoch")
     with whole_file(path) as part:
         figure.savefig(part, dpi=DPI)
-
-
-def draw_clean(axes: "Axes", tested: list[dict[str, Any]]) -> None:
-    """Draws the mean scores of clean views against the epoch."""
-    least = 1.0
-    for key, name in CLEAN.items():
-        if tested[0][key] is not None:
-            values = [record[key] for record in tested]
-            axes.plot([record["epoch"] for record in tested], values, marker=".", label=name, color=COLOURS[name])
-            least = min(least, *values)
-    if least > 0:
-        # norms change by orders of magnitude, and their ratio matters
-        axes.set_yscale("log")
-    axes.legend()
