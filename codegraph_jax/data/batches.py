@@ -35,9 +35,6 @@ class ImageBatches:
         sizes: (width, height) in pixels of each image, by index.
         keys: `image_key` of each image, by index.
         grey_levels: number of grey levels of each image from a file that has few, by index.
-
-    Raises:
-        ValueError: a batch size or number of workers below 1, or an unknown value of `unreadable`.
     """
 
     def __init__(
@@ -49,10 +46,6 @@ class ImageBatches:
         unreadable: str = "skip",
         value_range: ValueRange | None = None,
     ):
-        if batch_size < 1 or workers < 1:
-            raise ValueError(f"batch_size and workers must be 1 or more, got {batch_size} and {workers}")
-        if unreadable not in ("skip", "error"):
-            raise ValueError(f"unreadable must be skip or error, got {unreadable!r}")
         self._sources, self._preprocess = sources, preprocess
         self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
         self._value_range = value_range

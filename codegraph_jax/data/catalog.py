@@ -87,10 +87,9 @@ def _read_arrays(file: str, image_key: str) -> dict[str, np.ndarray]:
             return {key: loaded[key] for key in wanted if key in loaded}
     except LayoutError:
         raise
-    except OSError as error:
-        raise LayoutError(f"{file!r}: {error.strerror or error}") from None
     except Exception as error:  # numpy and zipfile raise many kinds of exceptions for damaged files
-        raise LayoutError(f"{file!r}: cannot be read as {Path(file).suffix}: {error or type(error).__name__}") from None
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise LayoutError(f"{file!r}: cannot be read: {reason}") from None
 
 
 def _array_labels(

@@ -66,25 +66,13 @@ class ValueRange(JsonFields):
     seen: tuple[float, ...] = ()
     gaps: int = 0
 
-    @classmethod
-    def given(cls, values: Sequence[float]) -> "ValueRange":
-        """The range from a setting: black, white, and any number of no-data values.
-
-        Raises:
-            ValueError: the values do not begin with two increasing finite numbers.
-        """
-        if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
-            raise ValueError("give the sample for black, then the greater sample for white")
-        low, high, *no_data = map(float, values)
-        return cls(low, high, tuple(no_data))
-
     def __post_init__(self) -> None:
         if not np.isfinite((self.low, self.high)).all() or not self.low < self.high or len(self.seen) not in (0, 2):
             raise ValueError(f"not a value range: {self.low} to {self.high}, seen {self.seen}")
 
     @property
     def stated(self) -> tuple[float, ...]:
-        """The values from which `given` makes this range."""
+        """The values from which `given_range` makes this range."""
         return self.low, self.high, *self.no_data
 
     def to_uint8(self, samples: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
@@ -154,15 +142,19 @@ class Summary:
 
 
 def given_range(values: Sequence[float]) -> ValueRange | None:
-    """The range of `config.data.range`; None if it is empty.
+    """The range of `config.data.range`: black, white, and any number of no-data values; None if it is empty.
 
     Raises:
-        ConfigError: the setting is not a range.
+        ConfigError: the setting does not begin with two increasing finite numbers.
     """
-    try:
-        return ValueRange.given(values) if values else None
-    except ValueError as error:
-        raise ConfigError(f"config.data.range: {error}, as in 0,4095") from None
+    if not values:
+        return None
+    if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
+        raise ConfigError(
+            "config.data.range: give the sample for black, then the greater sample for white, as in 0,4095"
+        )
+    low, high, *no_data = map(float, values)
+    return ValueRange(low, high, tuple(no_data))
 
 
 def range_of(summaries: Sequence[Summary]) -> ValueRange | None:

@@ -64,7 +64,9 @@ def _masks(
     for i, sample in samples.items():
         try:
             if sample.label == 0 or sample.mask:
-                masks[i] = _mask(sample, _size(i, result, config), config)
+                width, height = result.placement.sizes[i].tolist()
+                size = result.map_size if config.size == "score" else (height, width)
+                masks[i] = _mask(sample, size, config)
         except UnreadableImageError as error:
             problems.append(str(error))
     if problems:
@@ -78,14 +80,6 @@ def _masks(
 def where_measured(config: MetricsConfig) -> str:
     """The resolution of the pixel metrics, for messages."""
     return "each image's own size" if config.size == "image" else "the size of the score map"
-
-
-def _size(index: int, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
-    """Height and width of an image for the pixel metrics."""
-    if config.size == "score":
-        return result.map_size
-    width, height = map(int, result.placement.sizes[index])
-    return height, width
 
 
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:

@@ -84,13 +84,6 @@ def test_decoding_runs_ahead_but_not_far():
     assert threading.active_count() < before and started < 100
 
 
-def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="batch_size"):
-        ImageBatches([], tiny, 0)
-    with pytest.raises(ValueError, match="skip or error"):
-        ImageBatches([], tiny, 1, unreadable="ignore")
-
-
 def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
     """Digests of large images would hold the main thread, and with it the device, up."""
     seen = []
