@@ -208,14 +208,9 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
         ConfigError: a field is invalid; the message names it.
     """
     config = read_config(OeclConfig, values)
-    lengths = {
-        "augment.crop_scale": (config.augment.crop_scale, 2),
-        "augment.mean": (config.augment.mean, 3),
-        "augment.std": (config.augment.std, 3),
-    }
-    for name, (numbers, expected) in lengths.items():
-        if len(numbers) != expected:
-            raise ConfigError(f"config.{name}: expected {expected} numbers, got {numbers!r}")
+    for name, expected in (("crop_scale", 2), ("mean", 3), ("std", 3)):
+        if len(numbers := getattr(config.augment, name)) != expected:
+            raise ConfigError(f"config.augment.{name}: expected {expected} numbers, got {numbers!r}")
     low, high = config.augment.crop_scale
     if not 0 < low <= high:
         raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {config.augment.crop_scale!r}")

@@ -55,16 +55,11 @@ class Feeder:
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any, np.integer]]:
         """The (images, rows, count) of each call of an epoch; a thread prepares those of the next call."""
-        train, oe = self._config.train, self._config.oe
-        order = {
-            "normal": epoch_order(
-                len(self._sets["normal"]), self.steps_per_epoch, train.batch_size, self._config.seed, epoch
-            )
-        }
+        config, steps = self._config, self.steps_per_epoch
+        batch, seed = config.train.batch_size, config.seed
+        order = {"normal": epoch_order(len(self._sets["normal"]), steps, batch, seed, epoch)}
         if "oe" in self._sets:
-            order["oe"] = exposure_order(
-                len(self._sets["oe"]), self.steps_per_epoch, train.batch_size, self._config.seed, epoch, oe.resample
-            )
+            order["oe"] = exposure_order(len(self._sets["oe"]), steps, batch, seed, epoch, config.oe.resample)
         starts = range(0, self.steps_per_epoch, self.steps_per_call)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(self._call, order, 0)

@@ -35,15 +35,11 @@ def print_results(results: dict[str, Any]) -> None:
     by_score = results["auroc"]
     classes = list(by_score[SCORES[0]]["per_class"])
     print()
-    rows = [
-        [
-            name,
-            _percent(by_score[name]["pooled"]),
-            _percent(by_score[name]["class_mean"]),
-            *(_percent(by_score[name]["per_class"][c]) for c in classes),
-        ]
-        for name in SCORES
-    ]
+    rows = []
+    for name in SCORES:
+        found = by_score[name]
+        values = found["pooled"], found["class_mean"], *(found["per_class"][label] for label in classes)
+        rows.append([name, *map(_percent, values)])
     print(text_table(["AUROC %", "pooled", "class mean", *classes], rows))
     if metrics := results["metrics"]:
         rows = [[name, *(_with_interval(metrics[name], metric) for metric in METRICS)] for name in SCORES]

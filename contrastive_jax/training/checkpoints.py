@@ -36,12 +36,11 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self.directory = Path(workdir).absolute() / "checkpoints"
-        options = (
-            ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
-            if read_only
-            else ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
-            )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else KEPT,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=False,
         )
         # without handlers for both items, Orbax warns of an item that is not restored
         handlers = {"state": ocp.StandardCheckpointHandler(), "description": ocp.JsonCheckpointHandler()}
