@@ -3,6 +3,7 @@
 import difflib
 import logging
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -152,14 +153,10 @@ def _require_types(good: Sequence[str], present: set[str], root: str) -> None:
 
 
 def _warn_no_normal(category: str, kinds: set[str], good: frozenset[str]) -> None:
-    likely = [kind for kind in sorted(kinds) if _plain(kind) in OTHER_NAMES]
+    likely = [kind for kind in sorted(kinds) if re.sub("[_ ]", "-", kind.lower()) in OTHER_NAMES]
     example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
     logger.warning(
         "%s: there is no folder %s (there are %s), so only images with a mask have a label; name the folders of good "
         "parts with --config.data.good=%s",
         category, " or ".join(sorted(good)), ", ".join(sorted(kinds)), ",".join(example),
     )  # fmt: skip
-
-
-def _plain(kind: str) -> str:
-    return kind.lower().replace("_", "-").replace(" ", "-")

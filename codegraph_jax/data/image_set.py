@@ -45,9 +45,6 @@ class ImageSet:
     value_range: ValueRange | None = None
     """Conversion of samples that do not have 8 bits; None: there were none."""
 
-    def __len__(self) -> int:
-        return len(self.images)
-
 
 def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
     """The label of each image, and the class names in natural order."""

@@ -449,7 +449,5 @@ def _from_store(source: StoredImage) -> Image.Image:
 
 def _bits(image: Image.Image) -> int:
     """Bits of a sample; 16 if the file does not state it."""
-    bits = (
-        image.tag_v2.get(_BITS_PER_SAMPLE, DEEP_BITS) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP_BITS
-    )
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, DEEP_BITS)
     return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP_BITS, DEEP_BITS)

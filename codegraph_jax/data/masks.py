@@ -127,7 +127,9 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     suspects = _suspicious_directories(images, named, by_stem)
     masks, drawings = {}, []
     for name, key in named.items():
-        if key.stem in LABELME and (copy := _beside(name, "img", named, by_stem)):
+        # labelme writes a copy of the photo beside its masks
+        photos = (other for other in by_stem.get("img", ()) if named[other].directory == key.directory)
+        if key.stem in LABELME and (copy := next(photos, None)):
             if not LABELME[key.stem]:
                 drawings.append(name)
             elif looks_like_mask(images[name]):
@@ -194,12 +196,6 @@ def _suspicious_directories(
         ):
             found.add(directory)
     return found
-
-
-def _beside(name: str, wanted: str, named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]) -> str | None:
-    """The file with a given stem in the same directory."""
-    beside = (other for other in by_stem.get(wanted, ()) if named[other].directory == named[name].directory)
-    return next(beside, None)
 
 
 def looks_like_mask(path: str) -> bool:

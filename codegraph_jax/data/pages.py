@@ -1,6 +1,7 @@
 """Selects the pages (TIFF, MPO) or frames (GIF, PNG, WebP) of image files that are inspected."""
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -63,8 +64,7 @@ def _each(sample: Sample, count: int) -> list[Sample]:
 
 def _largest(sizes: Sequence[Size]) -> int:
     """Index of the first page with the most pixels."""
-    areas = [width * height for width, height in sizes]
-    return areas.index(max(areas)) if areas else 0
+    return max(range(len(sizes)), key=lambda page: math.prod(sizes[page]), default=0)
 
 
 def _page_sizes(sample: Sample) -> list[Size]:

@@ -141,15 +141,12 @@ def calibrate(
     fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
     fit = fit_scores(fitted, config.max_defective)
     normal = fit.normal_scores
-    rule = "rate"
-    kind, value = config.chosen
-    if kind == "score":
-        threshold, rule = value, "score"
-    elif kind == "share":
+    rule, value = config.chosen
+    if rule == "share":
         count = int(round(value * len(scores)))
-        threshold, rule = (float(np.sort(scores)[-count]) if count else np.inf), "share"
+        threshold = float(np.sort(scores)[-count]) if count else np.inf
     else:
-        threshold = normal.quantile(value)
+        threshold = value if rule == "score" else normal.quantile(value)
     calibration = Calibration(
         threshold=float(threshold),
         patch_threshold=float(min(normal.quantile(UNUSUAL_P_VALUE), threshold)),

@@ -56,7 +56,7 @@ def test_what_is_not_chosen_is_not_decoded(lesions):
     (lesions / "HAM10000_images_part_1" / "ISIC_1.jpg").write_bytes(b"no image")
     source = f"csv:{lesions}/HAM10000_metadata.csv"
     read = load_image_set(source, "", 8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
-    assert len(read) == 2 and read.labels.tolist() == [1, 1]
+    assert len(read.images) == 2 and read.labels.tolist() == [1, 1]
     with pytest.raises(LayoutError, match="ISIC_1.jpg.*remove or replace"):
         load_image_set(source, "", 8)
 
@@ -135,7 +135,7 @@ def test_objects_are_cut_along_their_boxes(aerial):
     # as VOC has masks
     grey(aerial / "SegmentationClass" / "00001.png", 50)
     whole = load_image_set(f"voc:{aerial}", "", 4)
-    assert whole.class_names == ("airplane", "ship", "vehicle") and len(whole) == 4
+    assert whole.class_names == ("airplane", "ship", "vehicle") and len(whole.images) == 4
 
 
 def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
@@ -174,4 +174,4 @@ def test_any_text_is_a_set_or_an_error(tmp_path_factory, text):
     (home / "t.csv").write_text(text, encoding="utf-8", errors="replace")
     for source in (f"csv:{home}/t.csv", f"voc:{home}"):
         with contextlib.suppress(LayoutError):
-            assert len(load_image_set(source, "", 4)) > 0
+            assert len(load_image_set(source, "", 4).images) > 0

@@ -24,7 +24,7 @@ def test_npz_gives_images_and_labels(tmp_path):
     read = load_image_set(str(tmp_path / "a.npz"), "", 6)
     np.testing.assert_array_equal(read.images, IMAGES)
     assert read.labels.dtype == np.int32 and read.labels.tolist() == [0, 2, 1, 0, 2]
-    assert read.class_names == ("0", "1", "2") and len(read) == 5
+    assert read.class_names == ("0", "1", "2") and len(read.images) == 5
 
 
 def test_all_splits_of_an_npz_have_the_same_classes(tmp_path):
