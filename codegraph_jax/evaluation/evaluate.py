@@ -64,8 +64,10 @@ def _masks(
     for i, sample in samples.items():
         try:
             if sample.label == 0 or sample.mask:
-                width, height = result.placement.sizes[i].tolist()
-                size = result.map_size if config.size == "score" else (height, width)
+                size = result.map_size
+                if config.size == "image":
+                    width, height = result.placement.sizes[i].tolist()
+                    size = height, width
                 masks[i] = _mask(sample, size, config)
         except UnreadableImageError as error:
             problems.append(str(error))
