@@ -34,8 +34,9 @@ def load_image_set(
                 behind the name says which of its features is the class (`tfds:cifar100#coarse_label`);
             "csv:<table>": images beside a table of their classes, see `annotated.list_table`;
             "voc:<directory>": objects cut out of images, see `annotated.list_boxes`;
-            a directory: one folder of images per class, in natural order, or images without classes; with a split, the
-                subfolder of that name.
+            a directory: one folder of images per class, or images without classes; with a split, the subfolder of that
+                name.
+            Classes of tables, boxes and folders are numbered in natural order without regard to case.
         split: the part to read, "" for all (tensorflow-datasets: for "train").
         size: the shorter side is resized to this many pixels (bilinear, antialiased), and the central square is
             cropped.

@@ -47,8 +47,8 @@ class ImageSet:
 
 
 def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
-    """The label of each image, and the class names in natural order."""
-    names = tuple(sorted(set(classes), key=natural_key))
+    """The label of each image, and the class names in natural order without regard to case."""
+    names = tuple(sorted(set(classes), key=lambda name: (natural_key(name.casefold()), name)))
     index = {name: i for i, name in enumerate(names)}
     return np.array([index[name] for name in classes], np.int32), names
 
