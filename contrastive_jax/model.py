@@ -33,9 +33,6 @@ from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, put_on_mesh, run_mesh
 
-SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
-"""Groups of settings in which a field is searched, in this order."""
-
 
 class OECL:
     """A network that is trained on normal images and scores how normal other images are.
@@ -213,11 +210,12 @@ def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
     groups: dict[str, dict[str, Any]] = dataclasses.asdict(config)
     if "image_size" in fields and "stored_size" not in fields:
         fields = {**fields, "stored_size": max(config.data.stored_size, fields["image_size"])}
+    # the settings of the training come before those of its test, which share some names
+    sections = [group for group in groups.values() if isinstance(group, dict)]
     for name, value in fields.items():
-        candidates = [groups, *(groups[section] for section in SECTIONS)]
-        group = next((group for group in candidates if name in group and not isinstance(group[name], dict)), None)
+        group = next((group for group in (groups, *sections) if not isinstance(group.get(name, {}), dict)), None)
         if group is None:
-            known = sorted({field for section in SECTIONS for field in groups[section]} | {"seed"})
+            known = sorted({"seed"}.union(*sections))
             hint = did_you_mean(name, known, f"known fields: {', '.join(known)}")
             raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
         group[name] = value
