@@ -46,7 +46,7 @@ class AnswersStudyConfig:
     """The number of answers after which the choice of a score is measured, and F1 after two more."""
     resampled: int = field(default=10, metadata=no_flag() | at_least(0))
     """The number of times that each set is resampled."""
-    shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05), metadata=within(0.0, 0.9))
+    shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05, 0.2), metadata=within(0.0, 0.9))
     """The shares of defective photos in the reduced sets."""
     seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """The seed of all random draws."""
@@ -93,6 +93,8 @@ class Thinned:
         false_alarms: mean share of flagged good photos.
         most: greatest share of flagged good photos over all draws.
         found: mean share of flagged defective photos; None if there are none.
+        missed, expected: mean number of defective photos that are not flagged, and as estimated.
+        within: share of the draws with at most as many as the upper limit of the estimate.
         answers: mean number of answers until the calibrator needs no more.
     """
 
@@ -101,6 +103,9 @@ class Thinned:
     false_alarms: float
     most: float
     found: float | None
+    missed: float
+    expected: float
+    within: float
     answers: float
 
 
@@ -127,7 +132,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
     print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
     if resampled:
         print(text_table(HEADINGS, [_mean("resampled", resampled)]))
-    headings = ["set", "defective", "false alarms", "most", "found", "answers"]
+    headings = ["set", "defective", "false alarms", "most", "found", "missed", "estimated", "within", "answers"]
     print(text_table(headings, [_thinned_cells(row) for row in thinned]))
     return rows
 
@@ -202,18 +207,24 @@ def thin(
     count = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
     alarms: list[float] = []
     found: list[float] = []
+    misses: list[tuple[int, float, bool]] = []
     answers: list[int] = []
     for _ in range(max(config.resampled, 1)):
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
         while (photo := calibrator.suggest()) is not None and calibrator.answer_count < PATIENCE:
             calibrator.answer(photo, bool(labels[chosen][photo]))
-        flagged = calibrator.flagged
+        flagged, estimate = calibrator.flagged, calibrator.estimate.misses
+        count_missed = int((~flagged & labels[chosen]).sum())
+        misses.append((count_missed, estimate.expected, count_missed <= estimate.high))
         alarms.append(float(flagged[~labels[chosen]].mean()))
         found += [float(flagged[labels[chosen]].mean())] if count else []
         answers.append(calibrator.answer_count)
     recall = float(np.mean(found)) if found else None
-    return Thinned(name, share, float(np.mean(alarms)), max(alarms), recall, float(np.mean(answers)))
+    missed, expected, within = np.mean(misses, axis=0).tolist()
+    return Thinned(
+        name, share, float(np.mean(alarms)), max(alarms), recall, missed, expected, within, float(np.mean(answers))
+    )
 
 
 def _percent(share: float | None) -> float:
@@ -279,4 +290,5 @@ def _mean(name: str, rows: list[Row]) -> list[str]:
 def _thinned_cells(row: Thinned) -> list[str]:
     found = "-" if row.found is None else f"{100 * row.found:.0f}"
     rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
-    return [row.name, *rates, found, f"{row.answers:.1f}"]
+    misses = [f"{value:.1f}" for value in (row.missed, row.expected)]
+    return [row.name, *rates, found, *misses, f"{row.within:.2f}", f"{row.answers:.1f}"]

@@ -27,14 +27,17 @@ class ActiveCalibrator {
   }
 
   // P(defective | level) = low + rise * curve, with a curve [levels] for each t and w, and `low` and `rise` for each floor
-  // and ceiling. Entropies of an answer: [combinations of all four parameters, levels]. All scores share these tables.
+  // and ceiling. In the estimate `low` is multiplied by the factor `hidden` of the curve. Entropies of an answer:
+  // [combinations of all four parameters, levels]. All scores share these tables.
   get tables() {
     const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
     const ends = floor.flatMap((low) => ceiling.map((high) => ({ low, rise: high - low })));
     const curves = t.flatMap((middle) => w.map((width) =>
       Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - middle) / width))));
     const entropies = curves.flatMap((curve) => ends.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));
-    Object.defineProperty(this, "tables", { value: { curves, ends, entropies } });
+    const [fewest, most] = this.constants.hidden;
+    const hidden = t.flatMap((middle) => w.map(() => Math.min(Math.max((1 - middle) / Math.max(middle, 1e-9), fewest), most)));
+    Object.defineProperty(this, "tables", { value: { curves, ends, hidden, entropies } });
     return this.tables;
   }
 
@@ -98,10 +101,11 @@ class ActiveCalibrator {
     return this.cache;
   }
 
-  // P(defective) at each level
-  likely(weights) {
+  // P(defective) at each level; `factors` of `low` for each curve
+  likely(weights, factors = null) {
     const { curves, ends } = this.tables;
-    const part = (of) => curves.map((_, row) => sum(ends.map((end, i) => of(end) * weights[row * ends.length + i])));
+    const part = (of) => curves.map((_, row) =>
+      sum(ends.map((end, i) => of(scaled(end, factors?.[row] ?? 1)) * weights[row * ends.length + i])));
     const low = sum(part((end) => end.low));
     return weighted(part((end) => end.rise), curves).map((value) => low + value);
   }
@@ -178,7 +182,7 @@ class ActiveCalibrator {
   }
 
   estimate(flagged = this.flagged(), name = this.chosen) {
-    const { weights, likely } = this.posteriors[name], level = this.levels[name];
+    const { weights } = this.posteriors[name], level = this.levels[name], likely = this.likely(weights, this.tables.hidden);
     const answered = new Set(this.answered.map(([photo]) => photo));
     const counts = [true, false].map(() => new Float64Array(this.grid.levels));
     let good = 0, bad = 0;
@@ -200,11 +204,12 @@ class ActiveCalibrator {
 
   // the number of defective (or good) photos among photos at these levels, with an interval
   count(weights, counts, defective, total) {
-    const { curves, ends } = this.tables, most = sum(counts);
+    const { curves, ends, hidden } = this.tables, most = sum(counts);
     const mean = [], deviation = [];
-    for (const curve of curves) {
+    for (const [row, curve] of curves.entries()) {
       const [first, second] = moments(counts, curve);
-      for (const { low, rise } of ends) {
+      for (const end of ends) {
+        const { low, rise } = scaled(end, hidden[row]);
         const expected = low * most + rise * first, squares = low * low * most + 2 * low * rise * first + rise * rise * second;
         mean.push(defective ? expected : most - expected);
         deviation.push(Math.sqrt(Math.max(expected - squares, 0) + 1e-12));
@@ -240,6 +245,10 @@ class ActiveCalibrator {
       return suspicious || next.has(i) ? "look" : "passed";
     });
   }
+}
+
+function scaled({ low, rise }, factor) {
+  return { low: factor * low, rise: low + rise - factor * low };
 }
 
 function expit(x) {

@@ -5,11 +5,12 @@ z is the rank of a photo's score within the set, scaled to (0, 1), and
 
     P(defective | z) = floor + (ceiling - floor) / (1 + exp(-(z - t) / w))
 
-`floor` is the share of defects with ordinary scores, 1 - `ceiling` the share of good parts that score as high as
-defects; both allow for a wrong answer. The parameters lie on a `ParameterGrid`, so the posterior is a sum. Each score
-has its own posterior, and its evidence, the probability of the answers, gives the probability that this score is the
-right one. The next photo to ask about has the greatest mutual information between its answer and the score and
-parameters (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
+`floor` is the share of photos with ordinary scores that are called defective, 1 - `ceiling` the share of those with
+high scores that are called good; both allow for wrong answers. The parameters lie on a `ParameterGrid`, so the
+posterior is a sum. Each score has its own posterior, and its evidence, the probability of the answers, gives the
+probability that this score is the right one. The next photo to ask about has the greatest mutual information between
+its answer and the score and parameters (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which
+the scores disagree.
 
 report/active_calibration.js computes the same in the browser: change both. tests/report/test_active_calibration.py
 compares them. For reasons see docs/method.md, section 5.1; the study `answers` measures the method on labelled sets.
@@ -31,6 +32,8 @@ WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
 CEILINGS = ((0.98,), (1.0,))
+HIDDEN = (0.4, 2.0)
+"""Limits of the factor (1 - t) / t of `floor` in the estimate: where defects are rare, fewer have ordinary scores."""
 POSITIONS, TAIL = 101, 8
 """Number of values of t, evenly over the ranks, and of further values for sets with few defective photos."""
 PRIOR_NO_DEFECT, POSITION_NO_DEFECT = 0.1, 2.0
@@ -82,12 +85,24 @@ class ParameterGrid:
 
     @cached_property
     def defective(self) -> Float[np.ndarray, "g levels"]:
-        """P(defective) at every level, for every combination of the parameters."""
+        """Probability of the answer "defective" at every level, for every combination of the parameters."""
+        return self._probability(1.0)
+
+    @cached_property
+    def estimated(self) -> Float[np.ndarray, "g levels"]:
+        """P(defective) in the estimate of errors: `defective` with another `floor`.
+
+        `floor` stands for wrong answers too, and in a set with few defects only a few can have ordinary scores.
+        """
+        t = np.repeat(self.axes[0][0], len(self.log_prior) // len(self.axes[0][0]))[:, None]
+        return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *HIDDEN))
+
+    def _probability(self, factor: float | Float[np.ndarray, "g 1"]) -> Float[np.ndarray, "g levels"]:
         t, w, floor, ceiling = (
             part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
         )
-        z = (np.arange(self.levels) + 0.5) / self.levels
-        return floor + (ceiling - floor) * scipy.special.expit((z - t) / w)
+        z, low = (np.arange(self.levels) + 0.5) / self.levels, factor * floor
+        return low + (ceiling - low) * scipy.special.expit((z - t) / w)
 
     @cached_property
     def entropy(self) -> Float[np.ndarray, "g levels"]:
@@ -282,7 +297,7 @@ class ActiveCalibrator:
     def estimate(self) -> Estimate:
         """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
         chosen = self.chosen
-        weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
+        weights, table, level = self._all_posteriors()[chosen].weights, self.grid.estimated, self._levels[chosen]
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[list(self._decisive)] = True
         open_ = ~answered & ~self._always
@@ -309,9 +324,7 @@ class ActiveCalibrator:
             "max_defective": self.max_defective,
             "constants": {
                 "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS, "interval": INTERVAL,
-                "gap_window": GAP_WINDOW,
-                "gap_ratio": MIN_GAP_RATIO,
-                "neighbours": GAP_NEIGHBOURS,
+                "hidden": HIDDEN, "gap_window": GAP_WINDOW, "gap_ratio": MIN_GAP_RATIO, "neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
 

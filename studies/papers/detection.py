@@ -71,10 +71,12 @@ def _inputs(
     """The settings, the categories that can be measured, and what is missing."""
     config = read_config(Config, published.settings(values))
     name, missing = config.backbone.name, []
+    source = PRESETS[name].source
+    assert not isinstance(source, Path)  # a directory is only the source of a preset for a path
     config = replace(config, backbone=replace(config.backbone, weights=weights.get(name, config.backbone.weights)))
     runs = bool(config.backbone.weights) or at_hand(PRESETS[name])
     if not runs:
-        missing.append(f"the weights of {name}: {PRESETS[name].source.command}; or --weights={name}=FILE")
+        missing.append(f"the weights of {name}: {source.command}; or --weights={name}=FILE")
     found = [(root, _categories(config.data.layout, wanted, root)) for root in roots]
     root, present = max(found, key=lambda pair: len(pair[1]), default=("", []))
     if not present:
