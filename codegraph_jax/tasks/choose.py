@@ -6,28 +6,18 @@ which does not show which ranking is right.
 
 import gc
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import psutil
 
 from codegraph_jax.backbones import PRESETS, is_preset
 from codegraph_jax.backbones.checkpoints import at_hand
-from codegraph_jax.config import (
-    BackboneConfig,
-    Config,
-    DataConfig,
-    InputConfig,
-    MetricsConfig,
-    PhotosConfig,
-)
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, InputConfig, MetricsConfig, PhotosConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.bootstrap import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.core.environment import device_summary, peak_memory
@@ -51,7 +41,6 @@ TABLE_METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_au
 """Metrics in the printed table; choose.json has all of them."""
 WARM_UP = 3
 """Images that are compared before timing starts, so that compilation is not timed."""
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,11 +62,7 @@ class ChooseConfig:
         size = input_size(self.backbone, PRESETS[name]) if name in PRESETS else self.backbone.image_size
         return Config(
             data=DataConfig(**asdict(self.data)),
-            backbone=BackboneConfig(
-                **asdict(replace(self.backbone, image_size=size)),
-                name=name,
-                weights=weights,
-            ),
+            backbone=BackboneConfig(**asdict(self.backbone) | {"image_size": size}, name=name, weights=weights),
             precision="auto",
             metrics=self.metrics,
         )
@@ -95,9 +80,8 @@ class Trial:
         agreement: mean Spearman correlation of its image scores with the scores of each other backbone.
         as_good: whether its image AUROC is not significantly worse than the best one.
         backbone_seconds, seconds: wall time per image, of the backbone and in total, without compilation.
-        memory: peak resident memory in bytes.
-        device_memory: peak memory of a device in bytes, if the device reports it. The peak includes earlier trials,
-            which had smaller backbones.
+        memory, device_memory: peak memory of the process, and of a device that reports it, in bytes. The peak includes
+            earlier trials, which had smaller backbones.
         problem: why the backbone could not be run; the other fields are then unset.
     """
 
@@ -146,7 +130,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
 
 
 def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, weights) pairs, smallest preset first: the peak memory of a device cannot be reset between trials."""
+    """(name, weights) pairs, smallest preset first, since peak memory cannot be reset between trials."""
     pairs = [(name, weights) for name, _, weights in (entry.partition("=") for entry in names)]
     pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
     if not pairs:
@@ -181,8 +165,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
     name = f"{config.backbone.name}={given}" if given else config.backbone.name
     trial = Trial(name, image_size=config.backbone.image_size)
     try:
-        with _peak_memory() as memory:
-            return _measured(trial, config, categories, memory)
+        return _measured(trial, config, categories)
     except (UserError, MemoryError) as error:
         return replace(trial, problem=str(error) or "not enough memory"), {}
     except jax.errors.JaxRuntimeError as error:
@@ -196,7 +179,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
 
 
 def _measured(
-    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: Callable[[], int]
+    trial: Trial, config: Config, categories: Mapping[str, list[Sample]]
 ) -> tuple[Trial, dict[str, ImageScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
@@ -212,15 +195,16 @@ def _measured(
         kept = [samples[i] for i in result.kept]
         metrics.append(evaluate(result, kept, config.metrics))
         scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores_rescored))
-    on_devices = [size for device, size in peak_memory().items() if device != "host"]
+    peaks = peak_memory()
+    memory = peaks.pop("host")
     done = replace(
         trial,
         weights=detector.backbone.weights,
         metrics=mean_metrics(metrics),
         backbone_seconds=backbone_seconds / images,
         seconds=seconds / images,
-        memory=memory(),
-        device_memory=max(on_devices, default=None),
+        memory=memory,
+        device_memory=max(peaks.values(), default=None),
     )
     return done, scores
 
@@ -243,15 +227,8 @@ def _table(trials: Sequence[Trial]) -> str:
     ran = [trial for trial in trials if not trial.problem]
     known = [key for key in TABLE_METRICS if any(trial.metrics.get(key) is not None for trial in ran)]
     on_device = any(trial.device_memory for trial in ran)
-    headings = [
-        "backbone",
-        "S",
-        *(TABLE_METRICS[key] for key in known),
-        "agreement",
-        "s/image",
-        "backbone s/image",
-        "GiB",
-    ]
+    metric_names = [TABLE_METRICS[key] for key in known]
+    headings = ["backbone", "S", *metric_names, "agreement", "s/image", "backbone s/image", "GiB"]
     rows = []
     for trial in ran:
         metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
@@ -281,26 +258,3 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
             "no labels: agreement shows which backbones rank the images alike, not which ranking is right; "
             "if some folders hold good parts, name them with --good"
         )
-
-
-@contextmanager
-def _peak_memory() -> Iterator[Callable[[], int]]:
-    """Yields the peak resident memory so far, in bytes; polled, since the system's peak includes earlier backbones."""
-    process, over, peak = psutil.Process(), threading.Event(), 0
-
-    def current() -> int:
-        nonlocal peak
-        peak = max(peak, process.memory_info().rss)
-        return peak
-
-    def watch() -> None:
-        while not over.wait(POLL_SECONDS):
-            current()
-
-    thread = threading.Thread(target=watch, name="memory", daemon=True)
-    thread.start()
-    try:
-        yield current
-    finally:
-        over.set()
-        thread.join()
