@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.history import BankRevision, in_use
-from codegraph_jax.consistency.duplicates import duplicates_of_new
+from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.pattern_patches import PatternTest, recognise
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
@@ -117,7 +117,7 @@ class ReferenceImages:
                 table[..., ~valid] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
-        same = duplicates_of_new(mean)[0]
+        same = duplicate_pairs(mean)[0]
         mean[0, same] = np.inf
         masks = [
             ReferenceMask(np.setdiff1d(np.arange(len(self.removed)), test.outside), patches)

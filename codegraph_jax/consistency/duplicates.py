@@ -18,9 +18,12 @@ hundreds of pairs of screws would be duplicates."""
 
 
 def duplicate_pairs(
-    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"]
+    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"] | None = None
 ) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as each image, without the image itself; `references` are image indices."""
+    """Which references show the same part as each image, without the image itself.
+
+    `references` has the image of each column; None: the references are other images.
+    """
     held = as_distances(distances)
     n, m, _ = held.shape
     if m <= RANK:
@@ -28,25 +31,9 @@ def duplicate_pairs(
     ratios = held.relative_distances(RANK, QUANTILE)
     # both directions must agree; for an image that is not a reference only one direction is known
     reverse = ratios.copy()
-    reverse[references] = ratios[references].T
+    if references is not None:
+        reverse[references] = ratios[references].T
     return np.maximum(ratios, reverse) < RATIO
-
-
-def duplicates_of_new(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
-    """Which references show the same part as each image that is not in the set; only one direction is known."""
-    held = as_distances(distances)
-    if held.shape[1] <= RANK:
-        return np.zeros(held.shape[:2], bool)
-    return held.relative_distances(RANK, QUANTILE) < RATIO
-
-
-def all_duplicate_pairs(
-    distances: Distances, references: Int[np.ndarray, " m"], added: int = 0
-) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as each image; the last `added` images do not belong to the set."""
-    set_size = len(distances) - added
-    of_set = duplicate_pairs(distances.select(slice(set_size)), references)
-    return np.concatenate([of_set, duplicates_of_new(distances.select(slice(set_size, None)))]) if added else of_set
 
 
 def duplicate_groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:

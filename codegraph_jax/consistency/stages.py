@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
-from codegraph_jax.consistency.duplicates import all_duplicate_pairs, duplicate_groups
+from codegraph_jax.consistency.duplicates import duplicate_groups, duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.consistency.graph import (
     Members,
@@ -61,7 +61,7 @@ def find_consistent(
     distances = distances_of(comparison)
     if comparison.excluded is not None:
         distances = distances.without(comparison.excluded)
-    duplicates = all_duplicate_pairs(distances, references, comparison.added)
+    duplicates = duplicate_pairs(distances, references)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:set_size]
     found, tests = find_communities(
