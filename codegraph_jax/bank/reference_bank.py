@@ -31,7 +31,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
-from codegraph_jax.consistency.marks import mark_signature, strongest
+from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
@@ -408,7 +408,12 @@ class ReferenceBank(StoredBank):
         patches = strongest(scores >= least, scores)
         if not len(patches):
             return None
-        signature = mark_signature(vectors[patches], active.depth, active.patch_vectors())
+        others = active.patch_vectors()
+        own = vectors[patches].reshape(len(patches), active.depth, -1)
+        signature = mark_signature(own, lambda measure: np.array([measure(one) for one in others]))
+        if isinstance(active, Pool):
+            # a pool is not divided into photos, so there is no gap between them
+            signature = replace(signature, limit=MAX_LIMIT)
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
 
     @cached_property

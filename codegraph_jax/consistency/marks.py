@@ -7,8 +7,9 @@ defect are at 0.1 to 0.5 of the usual distance, good parts at 0.6 or more. Withi
 if a gap separates them from the other photos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -63,39 +64,31 @@ def photo_mark(
     chosen = np.zeros((len(features.kept), len(scores)), bool)
     chosen[photo, patches] = True
     (own,) = patches_of(features, grid, [photo], chosen)
-    directions = unit_directions(prototypes_of([own], PROTOTYPES))
-    compared = evenly(others, MOST_OUTSIDE)
-
-    def nearest(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " q"]:
-        return prototype_distances(vectors, directions).min(axis=0)
-
-    usual = np.median(measure_images(features, grid, compared, nearest), axis=0)
-    signature = _signature(own, usual, MAX_LIMIT)
-
-    def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
-        return np.array([kth_smallest(signature.nearness(vectors), signature.patches)])
-
-    signature = _signature(own, usual, _limit(measure_images(features, grid, compared, reached).ravel()))
+    signature = mark_signature(own, partial(measure_images, features, grid, evenly(others, MOST_OUTSIDE)))
     product = Product.of(features.image_features)
     return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), source="photo")
 
 
 def mark_signature(
-    patches: Float[np.ndarray, "k d"], layers: int, others: Sequence[Float[np.ndarray, "p d"]]
+    own: Float[np.ndarray, "k l c"],
+    measure_others: Callable[[Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]]], Float[np.ndarray, "o x"]],
 ) -> Signature:
-    """The signature of some patches of a photo that is not in a set.
+    """The signature of some patches of a photo.
 
-    `patches` are unit vectors of so many layers (`signature.patch_vectors`), and `others` those of photos of the set,
-    or of the whole set as one item; then the limit is `MAX_LIMIT`.
+    Args:
+        own: unit vectors of the patches (`signature.patch_vectors`), divided by layer.
+        measure_others: results of a function for the vectors of each of o other photos.
     """
-    own = patches.reshape(len(patches), layers, -1)
-    directions = unit_directions(prototypes_of([own], PROTOTYPES))
-    nearest = [prototype_distances(vectors, directions).min(axis=0) for vectors in others]
-    signature = _signature(own, np.median(nearest, axis=0), MAX_LIMIT)
-    if len(others) == 1:
-        return signature
-    reached = [kth_smallest(signature.nearness(vectors), signature.patches) for vectors in others]
-    return replace(signature, limit=_limit(np.array(reached)))
+    prototypes = prototypes_of([own], PROTOTYPES)
+    directions = unit_directions(prototypes)
+    usual = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
+    usual = np.maximum(usual, SMALLEST).astype(np.float32)
+    signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(own))))
+
+    def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
+        return np.array([kth_smallest(signature.nearness(vectors), signature.patches)])
+
+    return replace(signature, limit=_limit(measure_others(reached).ravel()))
 
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
@@ -105,10 +98,3 @@ def _limit(reached: Float[np.ndarray, " o"]) -> float:
     if not len(gaps):
         return MIN_LIMIT
     return float(min(MAX_LIMIT, np.sqrt(places[gaps[-1]] * places[gaps[-1] + 1])))
-
-
-def _signature(own: Float[np.ndarray, "k l c"], usual: Float[np.ndarray, " q"], limit: float) -> Signature:
-    prototypes = prototypes_of([own], PROTOTYPES)
-    return Signature(
-        prototypes, np.maximum(usual, SMALLEST).astype(np.float32), limit, max(1, int(MIN_PATCH_SHARE * len(own)))
-    )

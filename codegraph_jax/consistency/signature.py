@@ -135,74 +135,45 @@ def make_signatures(
     taken = {i for members in communities for i in members}
     outside = evenly([i for i in ordered if i not in taken], MOST_OUTSIDE)
     showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
-    drafts = [
-        _Draft.of(patches_of(features, grid, members, shown)) if outside and len(members) > 1 else None
+    return [
+        _signature_of(features, grid, patches_of(features, grid, members, shown), outside)
+        if outside and len(members) > 1
+        else None
         for members in showing
     ]
-    _finish([draft for draft in drafts if draft], features, grid, outside)
-    return [draft.signature if draft else None for draft in drafts]
 
 
-@dataclass
-class _Draft:
-    """An unfinished signature.
+def _signature_of(
+    features: Features, grid: tuple[int, int], members: Sequence[Float[np.ndarray, "k l c"]], outside: Sequence[int]
+) -> Signature:
+    """The signature of a community, from the patches by which each member shows the pattern.
 
     The distance of prototypes to new images is measured by cross-validation: prototypes of one half of the members are
     compared with the other half.
     """
-
-    prototypes: Int8[np.ndarray, "q l c"]
-    halves: tuple[Int8[np.ndarray, "q l c"], Int8[np.ndarray, "q l c"]]
-    held_out: tuple[list[np.ndarray], list[np.ndarray]]
-    patches: int
-    signature: Signature | None = None
-
-    @classmethod
-    def of(cls, members: Sequence[Float[np.ndarray, "k l c"]]) -> "_Draft":
-        first, second = list(members[::2]), list(members[1::2])
-        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
-        # no more prototypes than images, so that none represents a single patch
-        found = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
-        return cls(next(found), (next(found), next(found)), (second, first), patches)
-
-    def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
-        """Distance of members to the prototypes of the other half, as a share of `usual`, given for both halves."""
-        values = [
-            kth_smallest(
-                (prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1),
-                self.patches,
-            )
-            for half, own, members in zip(self.halves, usual, self.held_out)
-            for patches in members
-        ]
-        return max(float(np.quantile(values, NEAR)), SMALLEST)
-
-
-def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
-    """Adds signatures to the drafts; passes over the images outside twice, for usual distances and for limits."""
-    if not drafts:
-        return
-    every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
-    directions = np.concatenate([unit_directions(part) for part in every])
-    least = measure_images(
-        features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0)
-    )
+    first, second = members[::2], members[1::2]
+    # no more prototypes than images, so that none represents a single patch
+    prototypes, *of_halves = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
+    directions = [unit_directions(part) for part in (prototypes, *of_halves)]
+    every = np.concatenate(directions)
+    least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, every).min(axis=0))
     usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
-    parts = iter(np.split(usual, np.cumsum([len(part) for part in every])[:-1]))
-    near = []
-    for draft in drafts:
-        draft.signature = Signature(draft.prototypes, next(parts), 1.0, draft.patches)
-        near.append(draft.near((next(parts), next(parts))))
+    usual, *usual_of_halves = np.split(usual, np.cumsum([len(part) for part in directions])[:-1])
 
-    def nearness(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array(
-            [kth_smallest(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature]
-        )
+    patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
+    reached = [
+        kth_smallest((prototype_distances(member.reshape(len(member), -1), half) / own).min(axis=1), patches)
+        for half, own, held_out in zip(directions[1:], usual_of_halves, (second, first))
+        for member in held_out
+    ]
+    near = max(float(np.quantile(reached, NEAR)), SMALLEST)
+    signature = Signature(prototypes, usual, 1.0, patches)
 
-    far = np.maximum(np.quantile(measure_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
-    for draft, nearer, farther in zip(drafts, near, far):
-        assert draft.signature
-        draft.signature = replace(draft.signature, limit=float(min(farther, np.sqrt(nearer * farther))))
+    def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
+        return np.array([kth_smallest(signature.nearness(vectors), patches)])
+
+    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), FAR), SMALLEST)
+    return replace(signature, limit=float(min(far, np.sqrt(near * far))))
 
 
 def kth_smallest(values: Float[np.ndarray, " p"], k: int) -> float:
