@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,8 +12,7 @@ import jax
 
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.arrays import CPU_THREADS, GIB
-from codegraph_jax.core.environment import usable_cores
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
@@ -102,11 +100,14 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 def _outcomes(
     inputs: Inputs, sets: "Mapping[str, _Set]", results: Iterable[DetectionResult], clock: Clock
 ) -> list[Outcome]:
-    """Measures each category while the next ones are detected."""
-    config = inputs.config
-
-    def measured(category: str, result: DetectionResult) -> Outcome:
-        kept = [inputs.all_samples[category][i] for i in result.kept]
+    """Measures each category once it is detected."""
+    outcomes, config = [], inputs.config
+    for (category, samples), result in zip(inputs.all_samples.items(), results):
+        if processes.is_first():
+            _print_notes(category, result, config, inputs.review)
+        warn_skipped(category, len(samples), result.skipped)
+        clock.add(result.seconds)
+        kept = [samples[i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
         fit = result.consistency.spacing_law
@@ -114,21 +115,9 @@ def _outcomes(
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
-        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, diagnostics, inspected)
-
-    with ThreadPoolExecutor(_measured_at_once(inputs.detector), thread_name_prefix="metrics") as pool:
-        waiting: list[Future[Outcome]] = []
-        for (category, samples), result in zip(inputs.all_samples.items(), results):
-            if processes.is_first():
-                _print_notes(category, result, config, inputs.review)
-            warn_skipped(category, len(samples), result.skipped)
-            clock.add(result.seconds)
-            waiting.append(pool.submit(measured, category, result))
-            for future in waiting:
-                # raise an error at once, not at the end of the run
-                if future.done():
-                    future.result()
-        return [future.result() for future in waiting]
+        result = replace(result, samples=tuple(kept))
+        outcomes.append(Outcome(category, kept, result, metrics, diagnostics, inspected))
+    return outcomes
 
 
 def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Clock) -> None:
@@ -159,14 +148,6 @@ def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
     for outcome in outcomes:
         photos |= {key: photo for key, photo in outcome.result.answers.photos.items() if photo.mark}
     return replace(review, photos=photos)
-
-
-def _measured_at_once(detector: CoDeGraph) -> int:
-    """Number of categories whose metrics are computed at once.
-
-    One thread keeps up with detection on a CPU; an accelerator is faster than one thread.
-    """
-    return max(1, min(CPU_THREADS, usable_cores() // 4)) if _accelerated(detector) else 1
 
 
 @dataclass(frozen=True)
