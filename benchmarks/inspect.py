@@ -45,12 +45,12 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                             blocks=sizes.blocks,
                         ),
                         precision=precision,
-                        bank=BankConfig(kind=kind),
                         parallel=ParallelConfig(config.parallel.backend, 1),
                     )
                 )
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
-                bank = detector.score(comparison, bank_references=sizes.bank_references).bank
+                size = sizes.bank_references if kind == "exact" else 0
+                bank = detector.score(comparison, bank=BankConfig(kind=kind, size=size)).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"
                 found.append(_measure_bank(name, bank, files, Path(place) / f"{kind}-{precision}"))

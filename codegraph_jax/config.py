@@ -348,14 +348,9 @@ class BankConfig:
     that of the network, are proportional to it."""
 
     @property
-    def references(self) -> int:
-        """Number of images in an exact bank."""
-        return (self.size if self.kind == "exact" else 0) or 32
-
-    @property
-    def patches(self) -> int:
-        """Number of patches in a compact bank."""
-        return (self.size if self.kind == "compact" else 0) or 1024
+    def count(self) -> int:
+        """Number of images in an exact bank, or of patches in a compact one."""
+        return self.size or (32 if self.kind == "exact" else 1024)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from codegraph_jax.backbones import (
 from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
-from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.config import BankConfig, Config, ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered_scores import Exclusions, patch_scores_by_name
@@ -104,7 +104,7 @@ class CoDeGraph:
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
-            check_bank(settings, settings.bank.references, self.chosen_score)
+            check_bank(settings, self.chosen_score)
         mesh = device_mesh(settings.parallel)
         if isinstance(loaded, PrecomputedBackbone):
             # kernel and precision are chosen when the tokens are known
@@ -134,7 +134,7 @@ class CoDeGraph:
         images: Sequence[Source] | Samples,
         progress: bool = False,
         added: Sequence[Source] | Samples = (),
-        bank_references: int = 0,
+        bank: BankConfig | None = None,
         *,
         review: Review | None = None,
         roi: str | np.ndarray | None = None,
@@ -147,14 +147,13 @@ class CoDeGraph:
                 photos are read in natural order. Labels change no score.
             progress: whether to show progress bars on standard error.
             added: further images, which are scored against `images` without being references; last in the result.
-            bank_references: number of images in an exact `result.bank`, which scores new images; for a compact bank any
-                number from 2, since `config.bank.size` has its size. 0: no bank.
+            bank: kind and size of the bank to make, `result.bank`, which scores new images; None: no bank.
             review: a person's verdicts on patterns and photos, see `DetectionResult.review`.
             roi: the inspected area: an array [h, w] that is stretched over each photo, 0 outside; or a path as in
                 `config.data.roi`. None: everything.
 
         Raises:
-            ConfigError: these settings do not allow a bank of so many references.
+            ConfigError: these settings do not allow such a bank.
             ReviewError: `review` was made with other features.
             TooFewImagesError: fewer than two images can be read.
             NothingToCompareError: the photos of files are blank or all the same.
@@ -163,9 +162,9 @@ class CoDeGraph:
                 `config.data.unreadable` is `error`, the default without `config`. With `skip`, `result.kept` lists the
                 images that were scored.
         """
-        self._check(bank_references, review, self.chosen_score)
+        self._check(bank, review, self.chosen_score)
         comparison = self.compare(images, progress, added, roi)
-        return self.score(comparison, bank_references=bank_references, review=review)
+        return self.score(comparison, bank=bank, review=review)
 
     def compare(
         self,
@@ -220,7 +219,7 @@ class CoDeGraph:
             >>> CoDeGraph(backbone="precomputed").detect_features(tokens).patch_scores.shape
             (6, 4, 5)
         """
-        self._check(0, review, self.chosen_score)
+        self._check(None, review, self.chosen_score)
         comparison = self.compare_features(layers, grid, image_features, progress, patch_size=patch_size)
         return self.score(comparison, review=review)
 
@@ -292,7 +291,7 @@ class CoDeGraph:
         self,
         comparison: Comparison,
         consistency: ConsistencyConfig | None = None,
-        bank_references: int = 0,
+        bank: BankConfig | None = None,
         *,
         review: Review | None = None,
         category: str = "",
@@ -304,7 +303,7 @@ class CoDeGraph:
         Args:
             comparison: result of `compare`; it is not changed and can be used again with other settings.
             consistency: replaces `config.consistency`.
-            bank_references: see `detect`.
+            bank: see `detect`.
             review: see `detect`.
             category: category whose threshold is used from a review with several.
             constants: constants of the search for recurring patterns.
@@ -312,7 +311,7 @@ class CoDeGraph:
         """
         consistency = consistency or self.config.consistency
         chosen = self.chosen_score if score is None else score_of(score)
-        self._check(bank_references, review, chosen)
+        self._check(bank, review, chosen)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
@@ -332,7 +331,7 @@ class CoDeGraph:
             elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, exclusions, decided)
-        made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
+        made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         about = {
             "weights": self.backbone.weights,
             "feature_identity": self.feature_identity,
@@ -341,12 +340,12 @@ class CoDeGraph:
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
-    def _check(self, bank_references: int, review: Review | None, chosen: Score) -> None:
+    def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:
         """Checks the arguments of `score` before the slow half."""
-        if bank_references and isinstance(self.backbone, PrecomputedBackbone):
+        if bank and isinstance(self.backbone, PrecomputedBackbone):
             raise UserError("a bank scores new photos and needs a backbone; this detector has precomputed features")
-        if bank_references:
-            check_bank(self.config, bank_references, chosen)
+        if bank:
+            check_bank(replace(self.config, bank=bank), chosen)
         if review is not None:
             review.check(self.feature_identity)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codegraph_jax import CoDeGraph, ReferenceBank
+from codegraph_jax.config import BankConfig
 from codegraph_jax.data.synthetic import draw_set
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size, blocks=(5, 8))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "parts.safetensors"
-        detector.detect(night, bank_references=16).bank.save(str(path))
+        detector.detect(night, bank=BankConfig(size=16)).bank.save(str(path))
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         bank = ReferenceBank.load(str(path), weights=options.weights)
 

@@ -154,7 +154,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("references", [1, True, -3, 2.5, "all"])
 def test_a_bank_is_refused_before_any_work(no_work, references):
     with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
-        CoDeGraph(tiny()).detect(drawn_parts(4), bank_references=references)
+        CoDeGraph(tiny()).detect(drawn_parts(4), bank=BankConfig(size=references))
     with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
         CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", size=references)))
 
@@ -162,7 +162,7 @@ def test_a_bank_is_refused_before_any_work(no_work, references):
 def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_work):
     within = tiny(bank=BankConfig(kind="compact"), similarity=SimilarityConfig(radius=2))
     with pytest.raises(ConfigError, match=r"config\.bank\.kind: a compact bank"):
-        CoDeGraph(within).detect(drawn_parts(4), bank_references=4)
+        CoDeGraph(within).detect(drawn_parts(4), bank=within.bank)
     detector = CoDeGraph(tiny())
     with pytest.raises(ReviewError, match="was made with other features"):
         detector.detect(drawn_parts(4), review=Review({**detector.feature_identity, "image_size": 40}, (), {}))
@@ -182,7 +182,7 @@ def test_a_loaded_backbone_can_be_handed_in():
 def test_what_a_notebook_shows_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
-    result = detector.score(comparison, bank_references=4)
+    result = detector.score(comparison, bank=BankConfig(size=4))
     groups = len(result.consistency.groups)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
@@ -230,7 +230,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     )
     flagged = strict.detect(images).calibration.flagged
     assert flagged.sum() == 3, "no defect is shorter than half a pixel"
-    result = lenient.detect(images, bank_references=8)
+    result = lenient.detect(images, bank=BankConfig(size=8))
     assert not result.calibration.flagged.any() and result.tolerated.tolist() == flagged.tolist()
     assert [result.verdicts[i] for i in np.flatnonzero(flagged)] == ["passed"] * 3
     np.testing.assert_array_equal(result.scores, plain.scores)

@@ -12,6 +12,7 @@ import pytest
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import (
     BackboneConfig,
+    BankConfig,
     Config,
     DataConfig,
     ParallelConfig,
@@ -65,7 +66,9 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
     roi = np.ones((8, 8), bool)
     roi[:2] = False
     *there, here = (
-        CoDeGraph(tiny(where, devices=devices)).detect(images, added=photographs(5, seed=1), roi=roi, bank_references=6)
+        CoDeGraph(tiny(where, devices=devices)).detect(
+            images, added=photographs(5, seed=1), roi=roi, bank=BankConfig(size=6)
+        )
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )
     for result in there:

@@ -44,8 +44,8 @@ class BankInputs(NamedTuple):
     decided: PhotoDecisions
 
 
-def check_bank(config: Config, references: int, chosen: Score) -> None:
-    """Checks that a bank with so many references, and the score `chosen` of the run, can be made.
+def check_bank(config: Config, chosen: Score) -> None:
+    """Checks that the bank of `config.bank` can be made in a run with the score `chosen`.
 
     Raises:
         ConfigError: names the invalid setting.
@@ -59,7 +59,7 @@ def check_bank(config: Config, references: int, chosen: Score) -> None:
             f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
             f"{', '.join(one.name for one in ANSWER_SCORES)}, or save no bank"
         )
-    require_several("bank.size", references)
+    require_several("bank.size", config.bank.count)
     if config.similarity.cells and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
@@ -67,12 +67,11 @@ def check_bank(config: Config, references: int, chosen: Score) -> None:
         )
 
 
-def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, wanted: int) -> ReferenceBank:
-    """A bank of a set; the same in every process.
+def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> ReferenceBank:
+    """The bank of `config.bank` for a set; the same in every process.
 
     The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses
-    its references only (`wanted` of them, chosen by their content), a compact bank scores each image by a pool from
-    other images.
+    its references only (chosen by their content), a compact bank scores each image by a pool from other images.
     """
     config, inputs = _as_decided(config, inputs)
     comparison, set_size, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
@@ -81,7 +80,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, want
     if config.bank.kind == "compact":
         references, patch_scores = _pool(config, inputs)
     else:
-        references, patch_scores = _images(config, inputs, wanted)
+        references, patch_scores = _images(config, inputs)
     maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
     defect_members = inputs.found.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
@@ -172,10 +171,10 @@ def _calibrated(
     return calibration
 
 
-def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
+def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
-    subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
+    subset = ReferenceSubset.of(comparison, config.scoring.fraction, config.bank.count)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)[
         : comparison.set_size
@@ -208,8 +207,8 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = query_options(comparison.options)._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
-    pool = candidates.pool(config.bank.patches)
-    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), exclusions.clipped[:set_size])
+    pool = candidates.pool(config.bank.count)
+    return pool, clip_to_median(candidates.held_out_scores(config.bank.count), exclusions.clipped[:set_size])
 
 
 def _own_scores(

@@ -1,6 +1,6 @@
 """A reference bank: the references and the threshold of a set in one file, to score single new images.
 
-    result = CoDeGraph(backbone="dinov2-base").detect(paths, bank_references=32)
+    result = CoDeGraph(backbone="dinov2-base").detect(paths, bank=BankConfig())
     result.bank.save("parts.safetensors")
     bank = ReferenceBank.load("parts.safetensors")
     bank.score_samples(new_paths)
@@ -108,10 +108,11 @@ class ReferenceBank(StoredBank):
 
     Examples:
         >>> from codegraph_jax import CoDeGraph
+        >>> from codegraph_jax.config import BankConfig
         >>> from codegraph_jax.data.synthetic import draw_set
         >>> photographs = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files
         >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-        >>> bank = detector.detect(photographs[:6], bank_references=4).bank
+        >>> bank = detector.detect(photographs[:6], bank=BankConfig(size=4)).bank
         >>> bank.score_samples(photographs[6:]).shape
         (2,)
 

@@ -260,8 +260,8 @@ def _results(
     def score(detector: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
-        bank_references = config.bank.references if config.bank.save else 0
-        result = detector.score(made.comparison, bank_references=bank_references, review=review, category=item[0])
+        bank = config.bank if config.bank.save else None
+        result = detector.score(made.comparison, bank=bank, review=review, category=item[0])
         if state and made.partial_run:
             _print_resumed(made.partial_run, result, len(detector.backbone.blocks))
             state.finish(item[0], result)

@@ -172,7 +172,7 @@ def test_without_an_image_feature_images_are_not_rescored(images):
 
 
 def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
-    made = detector(Numpy()).detect(images, bank_references=4)
+    made = detector(Numpy()).detect(images, bank=BankConfig(size=4))
     path = str(tmp_path / "bank.safetensors")
     made.bank.save(path, dtype="float32")
     # a file must not choose code that is imported
@@ -190,7 +190,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
 @pytest.mark.slow
 def test_only_a_network_that_jax_traces_can_be_exported(images, tmp_path):
     pytest.importorskip("flatbuffers")
-    bank = detector(Traced(), bank=BankConfig(kind="compact")).detect(images, bank_references=4).bank
+    bank = detector(Traced()).detect(images, bank=BankConfig(kind="compact")).bank
     assert export_bank(bank, str(tmp_path / "parts.stablehlo")).exists()
     bank = dataclasses.replace(bank, backbone=as_loaded(Numpy()))
     with pytest.raises(ConfigError, match="is not a JAX pytree, so that its program cannot be exported"):

@@ -46,7 +46,7 @@ def images():
 def made(images):
     """A run, and the detector that made it."""
     detector = CoDeGraph(configured())
-    return detector.detect(images[:OWN], bank_references=2), detector
+    return detector.detect(images[:OWN], bank=detector.config.bank), detector
 
 
 def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
@@ -123,18 +123,18 @@ def test_thinning_leaves_what_stands_out_by_itself():
 
 
 def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
-    result, _ = made
+    result, detector = made
     pool = result.bank.references
     assert str(pool) == "64 patches"
     assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.vectors} == {(3, 64, 384)}
     np.testing.assert_allclose(np.linalg.norm(pool.vectors[0], axis=-1), 1, atol=1e-5)
-    everything = CoDeGraph(configured(10_000)).detect(images[:OWN], bank_references=2).bank
+    everything = detector.detect(images[:OWN], bank=BankConfig(kind="compact", size=10_000)).bank
     assert everything.references.own_scores.shape[2] < OWN * 16
 
 
 def test_the_order_of_the_images_changes_nothing(made, images):
     result, detector = made
-    other = detector.detect(images[OWN - 1 :: -1], bank_references=2).bank
+    other = detector.detect(images[OWN - 1 :: -1], bank=detector.config.bank).bank
     assert other.calibration.threshold == pytest.approx(result.bank.calibration.threshold, abs=1e-5)
     np.testing.assert_allclose(other.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]), atol=1e-5)
 
@@ -162,7 +162,7 @@ def test_new_images_of_the_product_score_as_the_set_has_taught(made):
 def test_recurring_defects_are_no_references(images):
     detector = CoDeGraph(configured(10_000))
     comparison = detector.compare(images[:OWN])
-    result = detector.score(comparison, bank_references=2)
+    result = detector.score(comparison, bank=detector.config.bank)
     standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.score_of_1_in_10
     assert standing_out.any()
     assert result.bank.references.own_scores.shape[2] == (~standing_out).sum()
@@ -189,7 +189,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
 def test_a_compact_bank_knows_no_places(images):
     detector = CoDeGraph(configured(similarity=SimilarityConfig(radius=2)))
     with pytest.raises(ConfigError, match="does not store the positions"):
-        detector.detect(images[:4], bank_references=2)
+        detector.detect(images[:4], bank=detector.config.bank)
 
 
 @pytest.mark.parametrize("change", ["own", "layer", "scores", "missing"])
@@ -214,6 +214,6 @@ def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
 def test_products_in_bfloat16_come_close(images):
     near = CoDeGraph(configured(precision="bfloat16"))
     exact = CoDeGraph(configured())
-    banks = [detector.detect(images[:6], bank_references=2).bank for detector in (near, exact)]
+    banks = [detector.detect(images[:6], bank=detector.config.bank).bank for detector in (near, exact)]
     first, second = (bank.score_samples(images[OWN:]) for bank in banks)
     np.testing.assert_allclose(first, second, rtol=0.05)

@@ -35,7 +35,7 @@ def bank(images):
         parallel=ParallelConfig(devices=1),
         bank=BankConfig(kind="compact", size=64),
     )
-    return CoDeGraph(config).detect(images[:9], bank_references=2).bank
+    return CoDeGraph(config).detect(images[:9], bank=config.bank).bank
 
 
 def with_variant(bank, image):
@@ -97,7 +97,7 @@ def test_what_cannot_be_exported_is_said(bank, images):
             backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
             parallel=ParallelConfig(devices=1),
         )
-    ).detect(images[:4], bank_references=2)
+    ).detect(images[:4], bank=BankConfig())
     with pytest.raises(BankError, match="compact"):
         scorer(exact.bank)
     wide = Frame("pad", (4, 4), 14, 56, 0, 0)

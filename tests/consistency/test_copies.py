@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
 from codegraph_jax.core.settings import ConfigError
@@ -87,7 +87,7 @@ def test_a_single_reference_is_refused(photographs):
     with pytest.raises(ConfigError, match="config.similarity.references: a reference cannot be scored against itself"):
         detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
     with pytest.raises(ConfigError, match="config.bank.size: a reference cannot be scored against itself"):
-        detector().detect(photographs[:4], bank_references=1)
+        detector().detect(photographs[:4], bank=BankConfig(size=1))
 
 
 def test_the_place_in_the_listing_decides_nothing(photographs):

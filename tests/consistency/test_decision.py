@@ -91,7 +91,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     result = detector.score(both, review=review)
     assert result.score_name == name and result.calibration.rule == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
-    bank = detector.score(comparison, review=review, bank_references=OWN).bank
+    bank = detector.score(comparison, review=review, bank=BankConfig(size=OWN)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.score_name == name and again.digest == bank.digest
@@ -107,7 +107,7 @@ def test_bank_stores_answers(made, kind):
     own = CoDeGraph(config)
     first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())
-    result = own.score(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
+    result = own.score(comparison, review=first.review(photos={high: False, low: True}), bank=BankConfig(size=OWN))
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
     assert [chapter.defective for chapter in result.bank.history] == [False, False, True]

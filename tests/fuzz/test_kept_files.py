@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig
+from codegraph_jax.config import BackboneConfig, BankConfig
 from codegraph_jax.core import tensors as tensor_files
 from codegraph_jax.core.tensors import read_tensors
 from codegraph_jax.data.frame import Frame
@@ -33,7 +33,7 @@ def saved(tmp_path_factory):
     """A bank: its directory, its bytes, what it says, and its tensors."""
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1,))
-    detector.detect(list(draw_set(6, 56, 0, 0.2, ()).images), bank_references=3).bank.save(str(path))
+    detector.detect(list(draw_set(6, 56, 0, 0.2, ()).images), bank=BankConfig(size=3)).bank.save(str(path))
     tensors, about = read_tensors(path)
     return path.parent, path.read_bytes(), about, tensors, detector.backbone
 

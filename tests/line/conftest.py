@@ -31,7 +31,7 @@ def bank(shallow) -> ReferenceBank:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
     config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", size=64))
     images = list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images)
-    made = CoDeGraph(config).detect(images, bank_references=2).bank
+    made = CoDeGraph(config).detect(images, bank=config.bank).bank
     assert made
     return made
 

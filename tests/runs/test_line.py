@@ -34,7 +34,7 @@ def bank(tmp_path_factory) -> Path:
         parallel=ParallelConfig(devices=1),
         bank=BankConfig(kind="compact", size=32),
     )
-    made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank_references=2).bank
+    made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank=config.bank).bank
     assert made
     made.save(str(path))
     return path

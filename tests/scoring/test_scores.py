@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import SCORES, Config
+from codegraph_jax.config import SCORES, BankConfig, Config
 from codegraph_jax.consistency.filtered_scores import filtered_scores, layer_scores_without
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.user_code import user_code_digest
@@ -179,6 +179,6 @@ def test_peaks_that_look_alike_are_averaged(comparison, detector):
 
 
 def test_a_bank_refuses_scores_that_it_cannot_compute(detector, comparison):
-    assert detector.score(comparison, score="few", bank_references=4).bank.score_name == "few"
+    assert detector.score(comparison, score="few", bank=BankConfig(size=4)).bank.score_name == "few"
     with pytest.raises(ConfigError, match="a bank cannot score photos by 'nearest'; use one of standard, few"):
-        detector.score(comparison, score="nearest", bank_references=4)
+        detector.score(comparison, score="nearest", bank=BankConfig(size=4))
