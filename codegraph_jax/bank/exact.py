@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.pattern_patches import PatternTest, recognise
 from codegraph_jax.consistency.signature import patch_vectors
+from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
@@ -30,7 +30,7 @@ class ReferenceImages:
         fraction: share of the references that a score averages.
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and are not used [R, p].
-        tests: tests that detect a recurring defect on a new image, by the references of the set.
+        tests: tests that detect a recurring defect on a new image; their `outside` has references of the set only.
         parts: number of the good part of each reference; 0 for images of the set, which come first [R].
     """
 
@@ -44,27 +44,8 @@ class ReferenceImages:
     def __str__(self) -> str:
         return f"{len(self.removed)} references"
 
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.layers)
-
-    def at(self, history: Sequence[BankRevision]) -> "ReferenceImages":
-        """The references in use after the last revision of a history."""
-        kept = in_use(self.parts, history)
-        own, count = int((self.parts == 0).sum()), int(kept.sum())
-        good = np.arange(own, count)
-        return replace(
-            self,
-            layers=[layer[kept] for layer in self.layers],
-            removed=self.removed[kept],
-            tests=[replace(test, outside=np.concatenate([test.outside, good])) for test in self.tests],
-            parts=self.parts[kept],
-        )
-
-    def until(self, last: int, kept: int) -> "ReferenceImages":
-        """The references with the last `kept` good parts up to number `last`."""
-        chosen = (self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept))
+    def only(self, chosen: Bool[np.ndarray, " R"]) -> "ReferenceImages":
+        """The chosen references, with all images of the set."""
         layers = [layer[chosen] for layer in self.layers]
         return replace(self, layers=layers, removed=self.removed[chosen], parts=self.parts[chosen])
 
@@ -92,10 +73,9 @@ class ReferenceImages:
         outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])
         if self.removed.ndim != 2 or not ((outside >= 0) & (outside < (self.parts == 0).sum())).all():
             return "its settings do not fit its tensors"
-        if not self.layers or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
+        fitting = self.layers and self.parts.shape == self.removed.shape[:1]
+        if not fitting or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
             return "its tensors do not fit together"
-        if self.parts.shape != self.removed.shape[:1] or not (np.diff(self.parts) >= 0).all() or self.parts.min() < 0:
-            return "its history does not fit its tensors"
         height, width = self.options.grid
         return "" if self.removed.shape[1] == height * width else "its tensors do not fit its settings"
 
@@ -117,11 +97,13 @@ class ReferenceImages:
                 table[..., ~valid] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
-        same = duplicate_pairs(mean)[0]
+        same = duplicate_pairs(as_distances(mean))[0]
         mean[0, same] = np.inf
+        good = np.flatnonzero(self.parts)
+        tests = [replace(test, outside=np.concatenate([test.outside, good])) for test in self.tests]
         masks = [
             ReferenceMask(np.setdiff1d(np.arange(len(self.removed)), test.outside), patches)
-            for test, patches in zip(self.tests, recognise(mean, self.tests, k))
+            for test, patches in zip(tests, recognise(as_distances(mean), tests, k))
         ]
         excluded = ExcludedReferences(same[None], masks, mean.shape[2])
         for table in left:

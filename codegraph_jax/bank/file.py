@@ -94,18 +94,14 @@ class StoredBank(JsonFields):
         Raises:
             OSError: the file cannot be written.
         """
-        references = self.references
-        of_kind: dict[str, Any]
+        references, layers = self.references, self.references.layers
+        of_kind: dict[str, Any] = {"kind": "compact"}
         if isinstance(references, Pool):
-            layers, tensors = references.vectors, {"own_scores": references.own_scores}
-            of_kind = {"kind": "compact"}
+            tensors = {"own_scores": references.own_scores}
         else:
-            layers, tensors = references.layers, {"removed": references.removed}
-            of_kind = {
-                "kind": "exact",
-                "fraction": references.fraction,
-                "tests": [test.as_json() for test in references.tests],
-            }
+            tensors = {"removed": references.removed}
+            tests = [test.as_json() for test in references.tests]
+            of_kind = {"kind": "exact", "fraction": references.fraction, "tests": tests}
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors["parts"] = references.parts
@@ -137,25 +133,28 @@ class StoredBank(JsonFields):
         """
         about, tensors = _contents(path)
         try:
-            reason = _passes_everything(about, tensors)
             bank = _bank(about, tensors)
+            reason = _passes_everything(about, tensors) or _too_large(bank)
+            reason = reason or bank.references.damage() or _inconsistency(bank)
         except (*MALFORMED, RecursionError) as error:
             _refuse(path, f"{type(error).__name__}: {error}")
         if reason:
             _refuse(path, reason)
-        if reason := _too_large(bank):
-            _refuse(path, reason)
-        if reason := bank.references.damage():
-            _refuse(path, reason)
-        lasts = [revision.last for revision in bank.history]
-        if not lasts or lasts != sorted(lasts) or lasts[0] != 0 or bank.references.parts.max() > lasts[-1]:
-            _refuse(path, "its history does not fit its tensors")
-        known = [*bank.patterns, *bank.marks]
-        if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in known):
-            _refuse(path, "its patterns do not fit its tensors")
-        if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.marks):
-            _refuse(path, "its history does not fit its marks")
         return bank
+
+
+def _inconsistency(bank: StoredBank) -> str:
+    """The part of a bank that does not fit the references or the history; empty if there is none."""
+    lasts, parts = [revision.last for revision in bank.history], bank.references.parts.tolist()
+    ascending = lasts == sorted(lasts) and parts == sorted(parts)
+    if not ascending or lasts[:1] != [0] or parts[:1] != [0] or parts[-1] > lasts[-1]:
+        return "its history does not fit its tensors"
+    known = [*bank.patterns, *bank.marks]
+    if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):
+        return "its patterns do not fit its tensors"
+    if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.marks):
+        return "its history does not fit its marks"
+    return ""
 
 
 def _passes_everything(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:

@@ -50,10 +50,15 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     return found
 
 
+def newest(parts: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
+    """Mask of the entries of a bank that belong to the set or to the `count` newest good parts up to number `last`.
+
+    `parts` as in `Pool` and `ReferenceImages`.
+    """
+    mask: Bool[np.ndarray, " k"] = (parts == 0) | ((parts <= last) & (parts > last - count))
+    return mask
+
+
 def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Mask of the entries of a bank that the last revision uses; `parts` as in `Pool` and `ReferenceImages`."""
-    last = history[-1].last
-    chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MAX_PARTS)
-    chosen &= ~np.isin(parts, list(withdrawn(history)))
-    chosen |= parts == 0
-    return chosen
+    """Mask of the entries of a bank that the last revision uses."""
+    return newest(parts, history[-1].last, MAX_PARTS) & ~np.isin(parts, list(withdrawn(history)))

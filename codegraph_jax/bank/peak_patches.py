@@ -102,7 +102,7 @@ class CalibrationSet:
         """Restores a set from `tensors`.
 
         Raises:
-            ValueError: the shapes do not match, or values are not finite.
+            ValueError: the shapes do not match.
         """
         scores, defect_members = tensors["set_scores"].astype(np.float64), tensors["set_defect_members"].astype(bool)
         vectors = tensors["set_peak_patches"].astype(np.float32)
@@ -114,6 +114,4 @@ class CalibrationSet:
             or vectors.ndim != 2
         ):
             raise ValueError("the shapes of the arrays of its set do not match")
-        if not all(np.isfinite(x).all() for x in (scores, vectors, distances)):
-            raise ValueError("the arrays of its set hold values that are not finite")
         return cls(scores, defect_members, PeakPatches(vectors, distances))

@@ -24,7 +24,6 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
@@ -46,31 +45,23 @@ class Pool:
 
     Attributes:
         options: degrees, grid and precision of the distances.
-        vectors: unit vectors of k patches in each layer and degree; l arrays [r, k, c].
+        layers: unit vectors of k patches in each degree, for l layers [r, k, c].
         own_scores: score of each patch in the set, a distance [l, r, k].
         parts: number of the good part of each patch; 0 for patches of the set, which come first [k].
     """
 
     options: TileOptions
-    vectors: list[np.ndarray]
+    layers: list[np.ndarray]
     own_scores: Float[np.ndarray, "l r k"]
     parts: Int[np.ndarray, " k"]
 
     def __str__(self) -> str:
         return f"{self.own_scores.shape[2]:,} patches"
 
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return len(self.vectors)
-
-    def at(self, history: Sequence[BankRevision]) -> "Pool":
-        """The patches in use after the last revision of a history."""
-        return self._only(in_use(self.parts, history))
-
-    def until(self, last: int, kept: int) -> "Pool":
-        """The pool with the last `kept` good parts up to number `last`."""
-        return self._only((self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept)))
+    def only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
+        """The chosen patches."""
+        layers = [layer[:, chosen] for layer in self.layers]
+        return Pool(self.options, layers, self.own_scores[:, :, chosen], self.parts[chosen])
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
         """The pool extended by patches of n good parts, numbered from `first`.
@@ -95,51 +86,40 @@ class Pool:
         counts = [vectors.shape[2] for vectors in added]
         return Pool(
             self.options,
-            list(np.concatenate([np.stack(self.vectors), *added], axis=2)),
+            list(np.concatenate([np.stack(self.layers), *added], axis=2)),
             np.concatenate(
                 [self.own_scores, np.repeat(ordinary[:, :, None], sum(counts), axis=2)], axis=2, dtype=np.float32
             ),
             np.concatenate([self.parts, np.repeat(np.arange(first, first + len(counts)), counts)]),
         )
 
-    def _only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
-        vectors = [layer[:, chosen] for layer in self.vectors]
-        return Pool(self.options, vectors, self.own_scores[:, :, chosen], self.parts[chosen])
-
     def patch_vectors(self) -> list[np.ndarray]:
         """Approximate unit vectors of all patches of the set for signatures, in one array [k, d]."""
         degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
-        own = [np.asarray(layer[degree][self.parts == 0], np.float32) for layer in self.vectors]
+        own = [np.asarray(layer[degree][self.parts == 0], np.float32) for layer in self.layers]
         return [np.concatenate(own, axis=-1) / np.float32(np.sqrt(len(own)))]
 
     def arrays(self) -> list[np.ndarray]:
         """All arrays that scores depend on."""
-        return [*self.vectors, self.own_scores]
+        return [*self.layers, self.own_scores]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
-        fitting = self.own_scores.ndim == 3 and self.own_scores.shape[:2] == (
-            len(self.vectors),
-            len(self.options.degrees),
-        )
-        if not self.vectors or not self.own_scores.size or not fitting:
+        expected = (len(self.layers), len(self.options.degrees))
+        if not self.own_scores.size or self.own_scores.shape[:-1] != expected or self.options.radius:
             return "its settings do not fit its tensors"
-        if any(x.ndim != 3 or x.shape != (*self.own_scores.shape[1:], self.vectors[0].shape[-1]) for x in self.vectors):
+        shapes = {layer.shape for layer in self.layers}
+        fitting = len(shapes) == 1 and shapes.pop()[:-1] == self.own_scores.shape[1:]
+        if not fitting or self.parts.shape != self.own_scores.shape[2:]:
             return "its tensors do not fit together"
-        if (
-            self.parts.shape != self.own_scores.shape[2:]
-            or not (np.diff(self.parts) >= 0).all()
-            or self.parts.min() != 0
-        ):
-            return "its history does not fit its tensors"
-        return "" if np.isfinite(self.own_scores).all() and not self.options.radius else "its scores are not finite"
+        return ""
 
     @cached_property
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Arguments of `pool_scores`, on the device."""
         dtype, squares = _product_type(self.options), np.square(self.own_scores)
         sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), SMALLEST)
-        vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.vectors)
+        vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.layers)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
     def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:

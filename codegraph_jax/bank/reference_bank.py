@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
-from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision
+from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision, in_use, newest
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
@@ -262,10 +262,9 @@ class ReferenceBank(StoredBank):
                 f"{path}: was made with weights {stored.weights!r}, but these are {loaded.weights!r}; give the "
                 "former as config.backbone.weights, or make the bank again"
             )
-        if len(loaded.blocks) != stored.references.depth:
-            raise BankError(
-                f"{path}: holds {stored.references.depth} layers, but its settings name {len(loaded.blocks)}"
-            )
+        layers = len(stored.references.layers)
+        if len(loaded.blocks) != layers:
+            raise BankError(f"{path}: holds {layers} layers, but its settings name {len(loaded.blocks)}")
         if stored.frame.patch != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
         known = {one.name: getattr(stored, one.name) for one in fields(StoredBank)}
@@ -304,13 +303,14 @@ class ReferenceBank(StoredBank):
         layers = [np.asarray(layer)[new] for layer in features.layers]
         references, last = self.references, self.history[-1].last
         if not defective:
-            references = references.extended(layers, last + 1).until(last + len(new), KEPT_PARTS)
+            references = references.extended(layers, last + 1)
             last += len(new)
+            references = references.only(newest(references.parts, last, KEPT_PARTS))
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
         revision = BankRevision(when, called, keys, last, (), defective)
         # a part that was called good before must not be compared with itself
-        active = self.references.at((*self.history, revision)) if defective else self.active_references
+        active = self._references_after((*self.history, revision)) if defective else self.active_references
         marks = {index: self.marks[index] for index in self.history[-1].marks}
         found = list(self.marks)
         for i, name in zip(new, called):
@@ -351,9 +351,8 @@ class ReferenceBank(StoredBank):
             raise BankError(
                 f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
             )
-        return replace(
-            self, references=self.references.until(then.last, KEPT_PARTS), history=self.history[: revision + 1]
-        )
+        references = self.references.only(newest(self.references.parts, then.last, KEPT_PARTS))
+        return replace(self, references=references, history=self.history[: revision + 1])
 
     def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
         """The bank with another threshold, a score or a rate of false alarms, or another least size of a defect.
@@ -387,7 +386,11 @@ class ReferenceBank(StoredBank):
     @cached_property
     def active_references(self) -> ReferenceImages | Pool:
         """The references in use after the last revision."""
-        return self.references.at(self.history) if self.history[-1].last else self.references
+        return self._references_after(self.history) if self.history[-1].last else self.references
+
+    def _references_after(self, history: Sequence[BankRevision]) -> ReferenceImages | Pool:
+        """The references in use after the last revision of a history."""
+        return self.references.only(in_use(self.references.parts, history))
 
     def _of_score(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
@@ -410,7 +413,7 @@ class ReferenceBank(StoredBank):
         if not len(patches):
             return None
         others = active.patch_vectors()
-        own = vectors[patches].reshape(len(patches), active.depth, -1)
+        own = vectors[patches].reshape(len(patches), len(active.layers), -1)
         signature = mark_signature(own, lambda measure: np.array([measure(one) for one in others]))
         if isinstance(active, Pool):
             # a pool is not divided into photos, so there is no gap between them

@@ -62,7 +62,7 @@ def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
 def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores():
     pool, image = drawn_pool(0)
     want = np.zeros(16)
-    for tokens, layer, own in zip(image, pool.vectors, pool.own_scores):
+    for tokens, layer, own in zip(image, pool.layers, pool.own_scores):
         for x, y, s in zip(degree_vectors(jnp.asarray(tokens, jnp.float32), OPTIONS), layer, own):
             squared = np.square(np.asarray(x)[:, None].astype(np.float64) - y[None]).sum(axis=-1)
             b = SHARPNESS / np.median(s**2)
@@ -126,8 +126,8 @@ def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
     result, detector = made
     pool = result.bank.references
     assert str(pool) == "64 patches"
-    assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.vectors} == {(3, 64, 384)}
-    np.testing.assert_allclose(np.linalg.norm(pool.vectors[0], axis=-1), 1, atol=1e-5)
+    assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.layers} == {(3, 64, 384)}
+    np.testing.assert_allclose(np.linalg.norm(pool.layers[0], axis=-1), 1, atol=1e-5)
     everything = detector.detect(images[:OWN], bank=BankConfig(kind="compact", size=10_000)).bank
     assert everything.references.own_scores.shape[2] < OWN * 16
 

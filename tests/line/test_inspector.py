@@ -116,7 +116,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
 
 def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, tmp_path, monkeypatch):
     """No comparison with it is true, so that the part would pass."""
-    broken = replace(bank, references=replace(bank.references, vectors=[x * np.nan for x in bank.references.vectors]))
+    broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
     part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
     assert part.status == "failed" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
