@@ -25,6 +25,7 @@ from codegraph_jax.core.arrays import at_once
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
+from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, neighbour_count, subset_scores
 from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, NAMED_SCORES, Score
@@ -259,7 +260,7 @@ def _tests(
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
     distances[duplicates[: comparison.set_size][:, subset.columns]] = np.inf
-    return pattern_tests(distances, comparison.references[subset.columns], members, subset.k)
+    return pattern_tests(as_distances(distances), comparison.references[subset.columns], members, subset.k)
 
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:

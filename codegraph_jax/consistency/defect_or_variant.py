@@ -27,7 +27,7 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.pattern_patches import PatternTest
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
@@ -46,7 +46,7 @@ FAR_QUANTILE = 0.75
 
 
 def measure_evidence(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     shown: Bool[np.ndarray, "n p"],
@@ -58,16 +58,15 @@ def measure_evidence(
     `shown` has the patches of members that show the pattern; the other arguments are those of `pattern_tests`, and its
     result.
     """
-    table = as_distances(distances)
-    outside = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
-    highest = np.array([max(finite_values(scores), default=0.0) for scores in table.scores(k, images=outside)])
+    outside = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    highest = np.array([max(finite_values(scores), default=0.0) for scores in distances.scores(k, images=outside)])
     normal = fit_scores(highest).normal_scores
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))
         evidence = [
             _member_evidence(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
-            for i, to_references in zip(members, table.images(members))
+            for i, to_references in zip(members, distances.images(members))
         ]
         measured = np.array([values for values in evidence if values])
         found.append(Evidence(*np.median(measured, axis=0).tolist()) if len(measured) else None)

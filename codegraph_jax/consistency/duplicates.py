@@ -5,9 +5,9 @@ the densest community and hide each other's defects.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 
 RANK, QUANTILE, RATIO = 5, 0.9, 0.5
 """Two images are duplicates if 90 % of the patches of each are at most half as far from the other image as from their
@@ -17,18 +17,15 @@ different parts must stay references for each other. Relative to the mutual scor
 hundreds of pairs of screws would be duplicates."""
 
 
-def duplicate_pairs(
-    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"] | None = None
-) -> Bool[np.ndarray, "n m"]:
+def duplicate_pairs(distances: Distances, references: Int[np.ndarray, " m"] | None = None) -> Bool[np.ndarray, "n m"]:
     """Which references show the same part as each image, without the image itself.
 
     `references` has the image of each column; None: the references are other images.
     """
-    held = as_distances(distances)
-    n, m, _ = held.shape
+    n, m, _ = distances.shape
     if m <= RANK:
         return np.zeros((n, m), bool)
-    ratios = held.relative_distances(RANK, QUANTILE)
+    ratios = distances.relative_distances(RANK, QUANTILE)
     # both directions must agree; for an image that is not a reference only one direction is known
     reverse = ratios.copy()
     if references is not None:

@@ -17,7 +17,7 @@ from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.groups import empty_graph
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -57,18 +57,17 @@ def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarr
     return weights
 
 
-def background_distances(distances: Distances | Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
+def background_distances(distances: Distances, links: Links) -> Float[np.ndarray, "n m"]:
     """Distance of each image to each reference: the median over the patches of the image without links.
 
     Linked patches are left out, since a shared defect alone would make images similar.
     """
-    table = as_distances(distances)
-    valid = table.valid()
+    valid = distances.valid()
     unlinked = valid.copy()
     unlinked[links.image, links.patch] = False
     # images without unlinked patches use all inspected ones, or else all
     fallback = valid | ~valid.any(axis=1, keepdims=True)
-    return table.medians(np.where(unlinked.any(axis=1, keepdims=True), unlinked, fallback))
+    return distances.medians(np.where(unlinked.any(axis=1, keepdims=True), unlinked, fallback))
 
 
 def nearest_first(

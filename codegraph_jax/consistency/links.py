@@ -18,7 +18,7 @@ import scipy
 from jaxtyping import Float, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
 
@@ -83,7 +83,7 @@ def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
 
 
 def find_links(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     constants: MethodConstants = CONSTANTS,
 ) -> Links:
@@ -91,12 +91,11 @@ def find_links(
 
     Arguments as for `pattern_tests`; `constants.find` replaces the test.
     """
-    table = as_distances(distances)
-    windows = window_sizes(int(table.usable().sum(axis=1).min()), constants.windows)
+    windows = window_sizes(int(distances.usable().sum(axis=1).min()), constants.windows)
     if not windows:
         return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     find = constants.find or _burnout_links
-    found: Links = find(table, references, windows, constants)
+    found: Links = find(distances, references, windows, constants)
     return found
 
 

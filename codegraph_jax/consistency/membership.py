@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.pattern_patches import pattern_tests
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 
 MAX_AFFINITY = 0.8
 """Greatest affinity ratio of an image that joins. Measured (benchmarks/log/recurring.md): images that show the defect
@@ -26,7 +26,7 @@ undiscovered members outside."""
 
 
 def affinities(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     images: Sequence[int],
     inside: Int[np.ndarray, " a"],
     outside: Int[np.ndarray, " b"],
@@ -37,8 +37,7 @@ def affinities(
     `inside` are the columns of members, `outside` those of references in no community. A patch counts if its distance
     to the images outside exceeds `standout`; the ratio is infinite if none does.
     """
-    table = as_distances(distances)
-    near, far = table.quantile(MEMBER_QUANTILE, inside, images), table.kth(OUTSIDE_RANK, outside, images)
+    near, far = distances.quantile(MEMBER_QUANTILE, inside, images), distances.kth(OUTSIDE_RANK, outside, images)
     # with a radius, distances to images without any patch in reach are infinite
     counts = np.isfinite(near) & np.isfinite(far) & (far > standout)
     ratios = np.full(near.shape, np.inf)
@@ -48,7 +47,7 @@ def affinities(
 
 def with_missed_members(
     communities: Sequence[Sequence[int]],
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     k: int,
     constants: MethodConstants = CONSTANTS,
@@ -59,16 +58,16 @@ def with_missed_members(
     which a true member exceeds with probability `significance`. Arguments as for `pattern_tests`.
     """
     grown = [list(members) for members in communities]
-    table = as_distances(distances)
-    tests = pattern_tests(table, references, communities, k)
+    tests = pattern_tests(distances, references, communities, k)
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
-    others = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
+    others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
     found = np.full((len(tests), len(others)), np.inf)
     for c, (members, test) in enumerate(zip(communities, tests)):
         inside = np.flatnonzero(np.isin(references, members))
         own, values = (
-            affinities(table, images, inside, outside, test.min_outside_score) for images in (members, others.tolist())
+            affinities(distances, images, inside, outside, test.min_outside_score)
+            for images in (members, others.tolist())
         )
         limit = min(MAX_AFFINITY, _prediction_bound(own[np.isfinite(own)], constants.significance))
         found[c] = np.where(values < limit, values, np.inf)

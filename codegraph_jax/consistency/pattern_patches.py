@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.groups import PatchBox
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import finite_values
 
 DEPENDENCY_QUANTILE = 0.99
@@ -48,7 +48,7 @@ class PatternTest:
 
 
 def pattern_tests(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     k: int,
@@ -61,11 +61,10 @@ def pattern_tests(
         communities: image indices of each community.
         k: number of nearest references that a score averages.
     """
-    table = as_distances(distances)
-    outside = np.setdiff1d(np.arange(len(table)), [i for community in communities for i in community])
+    outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
     if len(outside) < MIN_OUTSIDE:
         return []
-    scores = table.scores(k, images=outside)
+    scores = distances.scores(k, images=outside)
     standout = float(np.quantile(finite_values(scores), CONSTANTS.standout))
     tests = []
     for community in communities:
@@ -73,7 +72,7 @@ def pattern_tests(
         if len(rest) < MIN_OUTSIDE:
             tests.append(PatternTest(rest, 0.0, standout))
             continue
-        without = table.scores(min(k, len(rest)), rest, outside)
+        without = distances.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
         tests.append(PatternTest(rest, float(limit), standout))
     return tests
@@ -90,26 +89,22 @@ def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest
 
 
 def member_patches(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     communities: Sequence[Sequence[int]],
     tests: Sequence[PatternTest],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
     """Patches of members that show the pattern of their community, by the tests of `pattern_tests`; False elsewhere."""
-    table = as_distances(distances)
-    shown = np.zeros(table.shape[::2], bool)
+    shown = np.zeros(distances.shape[::2], bool)
     for community, test in zip(communities, tests):
         members = list(community)
-        shown[members] = shows_pattern(table, members, test, k)
+        shown[members] = shows_pattern(distances, members, test, k)
     return shown
 
 
-def recognise(
-    distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[PatternTest], k: int
-) -> list[Bool[np.ndarray, "b p"]]:
+def recognise(distances: Distances, tests: Sequence[PatternTest], k: int) -> list[Bool[np.ndarray, "b p"]]:
     """For each community, the patches of images outside the set that show its pattern, by its test."""
-    table = as_distances(distances)
-    return [shows_pattern(table, range(len(table)), test, k) for test in tests]
+    return [shows_pattern(distances, range(len(distances)), test, k) for test in tests]
 
 
 def community_boxes(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.links import burnout_test, log_spacings
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 
 WINDOW = 0.5
 """Size of the window, as a share of the references."""
@@ -50,7 +50,7 @@ class SpacingLaw(JsonFields):
 
 
 def measure_spacing_law(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     scores: Float[np.ndarray, "n p"],
     recurring: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
@@ -58,15 +58,14 @@ def measure_spacing_law(
 
     `scores` are the mutual scores of the patches, and `recurring` ones show a recurring pattern.
     """
-    table = as_distances(distances)
-    window = int(WINDOW * int(table.usable().sum(axis=1).min()))
+    window = int(WINDOW * int(distances.usable().sum(axis=1).min()))
     if window < CONSTANTS.smallest_window:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[valid], STANDOUT)
     normal_patches, one_off = ~recurring & ~outstanding & valid, ~recurring & outstanding & valid
     masks = {"normal": normal_patches, "one-off": one_off, "recurring": recurring}
-    spacings = {kind: _spacings(table, mask, window) for kind, mask in masks.items() if mask.any()}
+    spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
     steps = np.arange(1, len(p_values) + 1) / len(p_values)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from codegraph_jax.core.auroc import auroc
-from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import valid_patches
 
 MIN_VIEW_AGREEMENT = 0.92
@@ -23,7 +23,7 @@ MARGIN = 2
 
 
 def agreement_elsewhere(
-    distances: Distances | Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     members: Sequence[int],
     linked: Bool[np.ndarray, "n p"],
@@ -36,7 +36,7 @@ def agreement_elsewhere(
     """
     inside = np.isin(references, members)
     areas = []
-    for i, to_references in zip(members, as_distances(distances).images(members)):
+    for i, to_references in zip(members, distances.images(members)):
         covered = scipy.ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
         usable = np.isfinite(to_references).any(axis=1)
         covered |= ~valid_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)

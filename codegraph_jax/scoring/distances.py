@@ -175,11 +175,9 @@ def distances_of(comparison: Comparison) -> Distances:
     return Distances(list(map(_block, comparison.tables.means())))
 
 
-def as_distances(distances: Distances | Float[np.ndarray, "n m p"]) -> Distances:
-    """Wraps an array on the host."""
-    if isinstance(distances, Distances):
-        return distances
-    return Distances([_block(distances)])
+def as_distances(array: Float[np.ndarray, "n m p"]) -> Distances:
+    """The distances in an array on the host."""
+    return Distances([_block(array)])
 
 
 def _block(mean: DeviceMeanDistances | Float[np.ndarray, "n m p"]) -> Block:

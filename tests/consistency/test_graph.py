@@ -15,6 +15,7 @@ from codegraph_jax.consistency.graph import (
     strength,
 )
 from codegraph_jax.consistency.links import Links
+from codegraph_jax.scoring.distances import as_distances
 
 
 def planted_counts(n=40, group=8, seed=0, noise=0.03):
@@ -72,9 +73,9 @@ def test_likeness_is_that_of_the_patches_without_links():
     distances[0, 1, :3] = 0.2
     links = Links(np.array([0, 0]), np.array([0, 1]), np.array([1, 1]), np.zeros(2))
     # of the first image's patches without links one of three is near the second image
-    np.testing.assert_allclose(background_distances(distances, links), np.ones((3, 3)))
+    np.testing.assert_allclose(background_distances(as_distances(distances), links), np.ones((3, 3)))
     nothing = Links(*(np.zeros(0, int) for _ in range(3)), np.zeros(0))
-    assert background_distances(distances, nothing)[0, 1] == pytest.approx(0.2)
+    assert background_distances(as_distances(distances), nothing)[0, 1] == pytest.approx(0.2)
 
 
 def test_the_planted_group_is_the_only_significant_community():

@@ -12,6 +12,7 @@ from codegraph_jax.consistency.links import (
     select_by_coverage,
     window_sizes,
 )
+from codegraph_jax.scoring.distances import as_distances
 from tests.consistency import planted
 
 
@@ -64,7 +65,7 @@ def test_windows_that_are_too_small_or_repeat_are_left_out(references, fractions
 def test_links_tie_the_planted_group_and_nobody_else():
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(distances[0], np.arange(len(tokens)))
+    links = find_links(as_distances(distances[0]), np.arange(len(tokens)))
     assert len(links) > 100
     assert (np.diff(links.value) >= 0).all()
     assert (links.image != links.target).all()
@@ -77,7 +78,7 @@ def test_links_only_lead_to_references():
     tokens = planted.draw(60)
     references = np.arange(0, 60, 2)
     _, distances = planted.table(tokens, references)
-    links = find_links(distances[0], references)
+    links = find_links(as_distances(distances[0]), references)
     assert len(links)
     assert np.isin(links.target, references).all()
 
@@ -86,7 +87,7 @@ def test_links_only_lead_to_references():
 def test_small_sets_have_no_links(n):
     tokens = planted.draw(n, group=2, one_off=0)
     _, distances = planted.table(tokens)
-    assert len(find_links(distances[0], np.arange(n))) == 0
+    assert len(find_links(as_distances(distances[0]), np.arange(n))) == 0
 
 
 @settings(max_examples=50, deadline=None)

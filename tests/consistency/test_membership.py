@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.consistency.membership import MAX_AFFINITY, affinities, with_missed_members
+from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.mutual import neighbour_count
 from tests.consistency.planted import REGION, draw, table
 
@@ -10,7 +11,7 @@ def grown(tokens, communities):
     distances = table(tokens)[1][0]
     references = np.arange(len(tokens))
     k = neighbour_count(len(tokens), 0.3)
-    return with_missed_members(communities, distances, references, k)
+    return with_missed_members(communities, as_distances(distances), references, k)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -38,7 +39,7 @@ def test_of_two_communities_the_nearer_one_is_joined():
 def test_affinity_is_the_least_ratio_at_patches_that_stand_out():
     distances = np.array([[0.4, 0.1], [0.4, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]], np.float32)
     inside, outside = np.arange(2), np.arange(2, 6)
-    assert affinities(distances[None], [0], inside, outside, 0.5) == pytest.approx([0.5])
-    assert affinities(distances[None], [0], inside, outside, 0.9) == [np.inf]
-    assert affinities(distances[None], [0], inside, outside[:3], 0.5) == [np.inf]
+    assert affinities(as_distances(distances[None]), [0], inside, outside, 0.5) == pytest.approx([0.5])
+    assert affinities(as_distances(distances[None]), [0], inside, outside, 0.9) == [np.inf]
+    assert affinities(as_distances(distances[None]), [0], inside, outside[:3], 0.5) == [np.inf]
     assert 0 < MAX_AFFINITY < 1

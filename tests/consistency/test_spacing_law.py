@@ -3,6 +3,7 @@ import pytest
 
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
+from codegraph_jax.scoring.distances import as_distances
 
 
 def table(alpha=6.0, n=60, p=40, seed=0):
@@ -15,7 +16,9 @@ def table(alpha=6.0, n=60, p=40, seed=0):
 
 def measure(distances, flagged=None):
     scores = np.sort(distances, axis=1)[:, :10].mean(axis=1)
-    return measure_spacing_law(distances, scores, np.zeros(scores.shape, bool) if flagged is None else flagged)
+    return measure_spacing_law(
+        as_distances(distances), scores, np.zeros(scores.shape, bool) if flagged is None else flagged
+    )
 
 
 def test_a_set_that_obeys_the_law_is_seen_to():
