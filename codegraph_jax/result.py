@@ -348,29 +348,11 @@ class DetectionResult:
             raise SavedResultError(f"{str(path)!r}: cannot be read ({error}); save the result again") from None
 
     def write(self, path: Path) -> None:
-        """Writes the result without its bank; values are restored bit for bit.
+        """Writes the result without its bank; `read` restores it bit for bit.
 
         Raises:
             OSError: the file cannot be written.
         """
-        write_tensors(path, *self.to_tensors())
-
-    @classmethod
-    def read(cls, path: Path) -> "DetectionResult":
-        """The result from a file of `write`.
-
-        Raises:
-            FileNotFoundError: the file does not exist.
-            DamagedTensorsError: the file is damaged or has another format.
-        """
-        arrays, about = read_tensors(path)
-        try:
-            return cls.from_tensors(arrays, about)
-        except MALFORMED as error:
-            raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
-
-    def to_tensors(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """The result without its bank as arrays and JSON values, from which `from_tensors` restores it bit for bit."""
         calibration, placement = self.calibration, self.placement
         arrays = {name: getattr(self, name) for name in ARRAYS} | {
             "p_values": calibration.p_values,
@@ -391,30 +373,39 @@ class DetectionResult:
             "answers": self.answers.as_json(),
             "samples": [sample.as_json() for sample in self.samples],
         }
-        return {name: np.asarray(array) for name, array in arrays.items()}, plain(about)
+        write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, plain(about))
 
     @classmethod
-    def from_tensors(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
-        """Reads the values of `to_tensors`; malformed ones raise KeyError, TypeError or ValueError."""
-        if about["format"] != FORMAT:
-            raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
-        inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
-        values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
-        return cls(
-            **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
-            calibration=Calibration.from_json(
-                about["calibration"], p_values=arrays["p_values"], flagged=arrays["flagged"]
-            ),
-            placement=Placement(
-                Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
-            ),
-            consistency=Consistency.from_json(about["consistency"], pattern_ids=arrays["pattern_ids"]),
-            value_range=ValueRange.from_json(value_range) if value_range else None,
-            products=products if len(products) else None,
-            scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
-            answers=Answers.from_json(about["answers"]),
-            samples=tuple(map(Sample.from_json, about["samples"])),
-        )
+    def read(cls, path: Path) -> "DetectionResult":
+        """The result from a file of `write`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            DamagedTensorsError: the file is damaged or has another format.
+        """
+        arrays, about = read_tensors(path)
+        try:
+            if about["format"] != FORMAT:
+                raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
+            inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
+            values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
+            return cls(
+                **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
+                calibration=Calibration.from_json(
+                    about["calibration"], p_values=arrays["p_values"], flagged=arrays["flagged"]
+                ),
+                placement=Placement(
+                    Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
+                ),
+                consistency=Consistency.from_json(about["consistency"], pattern_ids=arrays["pattern_ids"]),
+                value_range=ValueRange.from_json(value_range) if value_range else None,
+                products=products if len(products) else None,
+                scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
+                answers=Answers.from_json(about["answers"]),
+                samples=tuple(map(Sample.from_json, about["samples"])),
+            )
+        except MALFORMED as error:
+            raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
     @classmethod
     def of(
