@@ -44,6 +44,9 @@ from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
 
 logger = logging.getLogger(__name__)
 
+_Compared = tuple[Comparison, PartialRun | None]
+"""A category after comparison, before scoring."""
+
 REVIEW = "review.json"
 """File in the workdir of a run with a review."""
 
@@ -205,14 +208,6 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
             yield
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """A category after comparison, before scoring."""
-
-    comparison: Comparison
-    partial_run: PartialRun | None
-
-
 def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
@@ -253,17 +248,16 @@ def _results(
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
-        return _Compared(
-            detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
-        )
+        return detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
 
     def score(detector: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
+        comparison, partial_run = made
         bank = config.bank if config.bank.save else None
-        result = detector.score(made.comparison, bank=bank, review=review, category=item[0])
-        if state and made.partial_run:
-            _print_resumed(made.partial_run, result, len(detector.backbone.blocks))
+        result = detector.score(comparison, bank=bank, review=review, category=item[0])
+        if state and partial_run:
+            _print_resumed(partial_run, result, len(detector.backbone.blocks))
             state.finish(item[0], result)
         return result
 

@@ -27,8 +27,12 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
         missing = error.__cause__
         if not fallback or not isinstance(missing, NoWeightsError):
             raise
+        size = input_size(config.backbone, PRESETS[fallback])
+        network = replace(
+            config.backbone, name=fallback, fallback="", image_size=size, blocks=(), activation="checkpoint"
+        )
         try:
-            detector = CoDeGraph(with_backbone(config, fallback, config.backbone.weights))
+            detector = CoDeGraph(replace(config, backbone=network))
         except ConfigError as other:
             if isinstance(other.__cause__, NoWeightsError):
                 raise error from None
@@ -43,16 +47,6 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
             flush=True,
         )
     return detector
-
-
-def with_backbone(config: Config, name: str, weights: str) -> Config:
-    """The settings with another preset and its default blocks; the image size is rounded down to whole patches."""
-    preset = PRESETS[name]
-    size = input_size(config.backbone, preset)
-    backbone = replace(
-        config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
-    )
-    return replace(config, backbone=backbone)
 
 
 def input_size(settings: InputConfig, preset: Preset) -> int:
