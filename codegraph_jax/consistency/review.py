@@ -14,7 +14,7 @@ from typing import Any, Literal
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.json_fields import MALFORMED, JsonFields
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 
 FORMAT = "codegraph-review-3"
 FILES = "review*.json"
@@ -81,7 +81,7 @@ class ManualThreshold(JsonFields):
 
 
 @dataclass(frozen=True)
-class Review:
+class Review(JsonFields):
     """Verdicts on patterns, and answers to photos by their digests.
 
     Signatures cannot be used without the weights and settings behind the features (`backbones.feature_identity`).
@@ -91,10 +91,14 @@ class Review:
 
     feature_identity: Mapping[str, Any]
     patterns: tuple[Pattern, ...] = ()
-    photos: Mapping[str, PhotoReview] = field(default_factory=dict)
-    thresholds: Mapping[str, ManualThreshold] = field(default_factory=dict)
-    max_defective: Mapping[str, float] = field(default_factory=dict)
+    photos: Mapping[str, PhotoReview] = field(default_factory=dict, metadata=not_in_json())
+    thresholds: dict[str, ManualThreshold] = field(default_factory=dict)
+    max_defective: dict[str, float] = field(default_factory=dict)
     batch: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(0 < share <= 1 for share in self.max_defective.values()):
+            raise ValueError("max_defective: a share must be above 0 and at most 1")
 
     def save(self, path: str) -> None:
         """Writes the review as JSON.
@@ -106,15 +110,8 @@ class Review:
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `load` reads them."""
-        return {
-            "format": FORMAT,
-            "feature_identity": dict(self.feature_identity),
-            "patterns": [pattern.as_json() for pattern in self.patterns],
-            "photos": [photo.as_json() for photo in self.photos.values()],
-            "thresholds": {category: given.as_json() for category, given in self.thresholds.items()},
-            "max_defective": dict(self.max_defective),
-            "batch": self.batch,
-        }
+        photos = [photo.as_json() for photo in self.photos.values()]
+        return {"format": FORMAT, "photos": photos} | super().as_json()
 
     @classmethod
     def load(cls, path: str) -> "Review":
@@ -133,17 +130,9 @@ class Review:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']!r}")
             photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
-            max_defective = {str(category): float(share) for category, share in values.get("max_defective", {}).items()}
-            if not all(0 < share <= 1 for share in max_defective.values()):
-                raise ValueError("max_defective: a share must be above 0 and at most 1")
-            return cls(
-                dict(values["feature_identity"]),
-                tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
-                {photo.key: photo for photo in photos},
-                {name: ManualThreshold.from_json(given) for name, given in values.get("thresholds", {}).items()},
-                max_defective,
-                str(values.get("batch", "")),
-            )
+            optional = {"thresholds": {}, "max_defective": {}, "batch": ""}
+            rest = {name: value for name, value in values.items() if name not in ("format", "photos")}
+            return cls.from_json(optional | rest, photos={photo.key: photo for photo in photos})
         except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}"
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
