@@ -1,7 +1,7 @@
 """The task `serve`: inspects photos that are sent over HTTP, until the command is interrupted."""
 
-import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,25 +67,15 @@ def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
     if watcher is None:
         yield
         return
-    errors: list[BaseException] = []
-
-    def watch() -> None:
+    with ThreadPoolExecutor(1, "watcher") as pool:
+        watching = pool.submit(watcher.run)
+        # a server that runs on would hide that the folder is no longer watched
+        watching.add_done_callback(lambda _: setattr(server, "should_exit", True))
         try:
-            watcher.run()
-        except BaseException as error:
-            errors.append(error)
-            # a server that runs on would hide that the folder is no longer watched
-            server.should_exit = True
-
-    thread = threading.Thread(target=watch, name="watcher")
-    thread.start()
-    try:
-        yield
-    finally:
-        watcher.stop()
-        thread.join()
-    if errors:
-        raise errors[0]
+            yield
+        finally:
+            watcher.stop()
+        watching.result()
 
 
 def read_token(settings: WebSettings) -> str:
