@@ -150,8 +150,7 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
 
 def strength(weights: Float[np.ndarray, "n n"], community: Members) -> float:
     """Mean weight between two members."""
-    inside = weights[np.ix_(community, community)]
-    return float(inside.sum(dtype=np.float64) / (len(community) * (len(community) - 1)))
+    return 2 * internal_weight(weights, community) / (len(community) * (len(community) - 1))
 
 
 def internal_weight(weights: Float[np.ndarray, "n n"], community: Members) -> float:

@@ -14,6 +14,8 @@ import numpy as np
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
+from codegraph_jax.core.json_fields import plain
+from codegraph_jax.core.settings import setting_at, settings_of
 from codegraph_jax.data.images import page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
@@ -59,16 +61,12 @@ def _some(samples: Sequence[Sample]) -> list[Sample]:
     return [samples[i] for i in chosen]
 
 
-def _settings(group: Any, where: str = "config") -> dict[str, Any]:
+def _settings(config: Config) -> dict[str, Any]:
     """Settings that must be the same on all hosts, by path."""
-    settings: dict[str, Any] = {}
-    for name, value in ((f.name, getattr(group, f.name)) for f in dataclasses.fields(group)):
-        path = f"{where}.{name}"
-        if dataclasses.is_dataclass(value):
-            settings |= _settings(value, path) if path != "config.storage" else {}
-        elif path not in MAY_DIFFER:
-            settings[path] = list(value) if isinstance(value, tuple) else value
-    return settings
+    values = dataclasses.asdict(config)
+    paths = [f"config.{setting.path}" for setting in settings_of(Config, without_flag=True)]
+    same = [path for path in paths if path not in MAY_DIFFER and not path.startswith("config.storage.")]
+    return {path: plain(setting_at({"config": values}, path)) for path in same}
 
 
 def _size(path: str) -> str:

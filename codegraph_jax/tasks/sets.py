@@ -15,7 +15,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import DrawnSet, draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.paths import require_exists
@@ -127,26 +127,21 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
 
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
-    """Draws the demo set and reads it back like any other data set."""
+    """Draws the demo set, prints what is drawn, and reads it back like any other data set."""
     if processes.is_first():
-        drawn = _drawn(draw)
+        groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
+        print(
+            f"Drawing {draw.count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "
+            f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
+            "were found; report.html shows where they are.",
+            flush=True,
+        )
+        drawn = draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring)
         with written_to(root):
             write_set(drawn, str(root / "drawn"))
             note_written(root.parent, drawn_files(root.parent))
     processes.wait("set drawn")
     return read_layout("mvtec", str(root), ("drawn",))
-
-
-def _drawn(draw: DrawConfig) -> DrawnSet:
-    """The demo set; prints what is drawn."""
-    groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
-    print(
-        f"Drawing {draw.count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "
-        f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
-        "were found; report.html shows where they are.",
-        flush=True,
-    )
-    return draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring)
 
 
 def drawn_by(data: DataConfig, workdir: Path) -> list[str]:
