@@ -81,7 +81,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         for one in sets.values():
             one.plan.check(config.storage.check)
             one.time_estimate.require(config)
-    state = None if by_category else _state(workdir, inputs)
+    state = None
+    if not by_category and jax.process_count() == 1 and config.state != "off":
+        state = RunState(workdir, config, detector.backbone, inputs.all_samples, inputs.review, inputs.roi)
     if config.state == "keep" and not state and processes.is_first():
         logger.warning("config.state: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
@@ -184,14 +186,6 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
     two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}
     fit = all(one.plan.device and one.plan.device.scored_alone for one in two.values())
     return (two, True) if fit else (sets, False)
-
-
-def _state(workdir: Path, inputs: Inputs) -> RunState | None:
-    """The saved state of the run; None if the run cannot be resumed, as with several processes."""
-    if jax.process_count() == 1 and inputs.config.state != "off":
-        backbone = inputs.detector.backbone
-        return RunState(workdir, inputs.config, backbone, inputs.all_samples, inputs.review, inputs.roi)
-    return None
 
 
 @contextmanager
