@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.pattern_patches import PatternTest, recognise
+from codegraph_jax.consistency.pattern_patches import PatternTest, shows_pattern
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
@@ -64,14 +64,10 @@ class ReferenceImages:
         own = np.flatnonzero(self.parts == 0)
         return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in own]
 
-    def arrays(self) -> list[np.ndarray]:
-        """All arrays that scores depend on."""
-        return [*(np.asarray(layer) for layer in self.layers), self.removed]
-
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
-        outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])
-        if self.removed.ndim != 2 or not ((outside >= 0) & (outside < (self.parts == 0).sum())).all():
+        outside, of_set = [i for test in self.tests for i in test.outside], int((self.parts == 0).sum())
+        if self.removed.ndim != 2 or not all(0 <= i < of_set for i in outside):
             return "its settings do not fit its tensors"
         fitting = self.layers and self.parts.shape == self.removed.shape[:1]
         if not fitting or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
@@ -99,15 +95,14 @@ class ReferenceImages:
         k = neighbour_count(len(self.removed), self.fraction)
         same = duplicate_pairs(as_distances(mean))[0]
         mean[0, same] = np.inf
-        good = np.flatnonzero(self.parts)
-        tests = [replace(test, outside=np.concatenate([test.outside, good])) for test in self.tests]
-        masks = [
-            ReferenceMask(np.setdiff1d(np.arange(len(self.removed)), test.outside), patches)
-            for test, patches in zip(tests, recognise(as_distances(mean), tests, k))
-        ]
+        distances, masks = as_distances(mean), []
+        for test in self.tests:
+            test = replace(test, outside=[*test.outside, *np.flatnonzero(self.parts).tolist()])
+            inside = np.setdiff1d(np.arange(len(self.removed)), test.outside)
+            masks.append(ReferenceMask(inside, shows_pattern(distances, [0], test, k)))
         excluded = ExcludedReferences(same[None], masks, mean.shape[2])
         for table in left:
-            for distances in table:
-                excluded.apply(0, distances)
+            for of_degree in table:
+                excluded.apply(0, of_degree)
         scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
         return np.asarray(scores[0])

@@ -42,16 +42,13 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     pool = bank.active_references
     if not isinstance(pool, Pool):
         raise BankError("an exact bank cannot be exported; make a compact one, --config.bank.kind=compact")
-    if bank.frame.fit != "squeeze":
-        raise BankError(
-            "a bank whose photos keep their aspect cannot be exported; make it with config.backbone.fit=squeeze"
-        )
-    if bank.roi is not None:
-        raise BankError("a bank with an inspected area (config.data.roi) cannot be exported; make it without")
-    if bank.calibration.smallest_defect:
-        raise BankError(
-            "a bank that tolerates short defects cannot be exported; make it without threshold.smallest_defect"
-        )
+    for kind, found, remedy in (
+        ("whose photos keep their aspect", bank.frame.fit != "squeeze", "with config.backbone.fit=squeeze"),
+        ("with an inspected area (config.data.roi)", bank.roi is not None, "without"),
+        ("that tolerates short defects", bank.calibration.smallest_defect, "without threshold.smallest_defect"),
+    ):
+        if found:
+            raise BankError(f"a bank {kind} cannot be exported; make it {remedy}")
     backbone = bank.backbone.portable()
     prepared, grid = pool.prepared, bank.frame.grid
     known = bank.known_patterns

@@ -131,13 +131,19 @@ class StoredBank(JsonFields):
         Raises:
             BankError: the file does not exist, or is not a bank.
         """
-        about, tensors = _contents(path)
+        if not Path(path).is_file():
+            raise BankError(f"{path!r}: does not exist; make it with --config.bank.save={path or 'FILE.safetensors'}")
         try:
+            tensors, about = read_tensors(path)
+            if about["format"] != FORMAT:
+                raise DamagedTensorsError(f"this version reads format {FORMAT} only")
             bank = _bank(about, tensors)
             reason = _passes_everything(about, tensors) or _too_large(bank)
             reason = reason or bank.references.damage() or _inconsistency(bank)
-        except (*MALFORMED, RecursionError) as error:
+        except (*MALFORMED, *READ_ERRORS, RecursionError) as error:
             _refuse(path, f"{type(error).__name__}: {error}")
+        except DamagedTensorsError as error:
+            _refuse(path, str(error))
         if reason:
             _refuse(path, reason)
         return bank
@@ -242,16 +248,3 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
 
 def _refuse(path: str, reason: str) -> NoReturn:
     raise BankError(f"{path}: is not a reference bank ({reason}); make one with --config.bank.save={path}")
-
-
-def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The metadata and the tensors of a file."""
-    if not Path(path).is_file():
-        raise BankError(f"{path!r}: does not exist; make it with --config.bank.save={path or 'FILE.safetensors'}")
-    try:
-        tensors, about = read_tensors(path)
-    except (*READ_ERRORS, DamagedTensorsError, RecursionError) as error:
-        _refuse(path, str(error))
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        _refuse(path, f"this version reads format {FORMAT} only")
-    return about, tensors

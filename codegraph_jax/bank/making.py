@@ -177,9 +177,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
     comparison, exclusions = inputs.comparison, inputs.exclusions
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, config.bank.count)
     references, features = comparison.references[subset.columns], comparison.features
-    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)[
-        : comparison.set_size
-    ]
+    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
     mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
     images = ReferenceImages(
         options=query_options(comparison.options),
@@ -189,7 +187,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
         tests=_tests(comparison, subset, inputs.found, exclusions.pairs),
         parts=np.zeros(len(references), int),
     )
-    return images, patch_scores
+    return images, patch_scores[: comparison.set_size]
 
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:

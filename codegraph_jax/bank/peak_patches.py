@@ -107,11 +107,7 @@ class CalibrationSet:
         scores, defect_members = tensors["set_scores"].astype(np.float64), tensors["set_defect_members"].astype(bool)
         vectors = tensors["set_peak_patches"].astype(np.float32)
         distances = tensors["set_peak_patch_scores"].astype(np.float32)
-        if (
-            scores.ndim != 1
-            or defect_members.shape != scores.shape
-            or distances.shape != vectors.shape[:1]
-            or vectors.ndim != 2
-        ):
+        fitting = defect_members.shape == scores.shape and distances.shape == vectors.shape[:1]
+        if not fitting or scores.ndim != 1 or vectors.ndim != 2:
             raise ValueError("the shapes of the arrays of its set do not match")
         return cls(scores, defect_members, PeakPatches(vectors, distances))

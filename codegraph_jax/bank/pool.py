@@ -79,17 +79,15 @@ class Pool:
             width = ordinary.size * vectors.shape[-1]
             rows = vectors[:, :, unusual].transpose(2, 0, 1, 3).reshape(len(unusual), width)
             near = rows @ projection(width) / np.float32(np.sqrt(ordinary.size))
-            chosen = unusual[
-                thin(near, np.full(len(near), np.square(ordinary).mean(), np.float32), MAX_PATCHES_PER_PART)
-            ]
+            squares = np.full(len(near), np.square(ordinary).mean(), np.float32)
+            chosen = unusual[thin(near, squares, MAX_PATCHES_PER_PART)]
             added.append(vectors[:, :, chosen])
         counts = [vectors.shape[2] for vectors in added]
+        own_scores = np.repeat(ordinary[:, :, None], sum(counts), axis=2)
         return Pool(
             self.options,
             list(np.concatenate([np.stack(self.layers), *added], axis=2)),
-            np.concatenate(
-                [self.own_scores, np.repeat(ordinary[:, :, None], sum(counts), axis=2)], axis=2, dtype=np.float32
-            ),
+            np.concatenate([self.own_scores, own_scores], axis=2, dtype=np.float32),
             np.concatenate([self.parts, np.repeat(np.arange(first, first + len(counts)), counts)]),
         )
 
@@ -98,10 +96,6 @@ class Pool:
         degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
         own = [np.asarray(layer[degree][self.parts == 0], np.float32) for layer in self.layers]
         return [np.concatenate(own, axis=-1) / np.float32(np.sqrt(len(own)))]
-
-    def arrays(self) -> list[np.ndarray]:
-        """All arrays that scores depend on."""
-        return [*self.layers, self.own_scores]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""

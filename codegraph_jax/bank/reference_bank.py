@@ -15,8 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import scipy
@@ -39,7 +38,6 @@ from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images
-from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
@@ -147,35 +145,30 @@ class ReferenceBank(StoredBank):
         """
         data, images = data or PhotosConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
-        placements = [Placement(self.frame, np.zeros((0, 2), int))]
-        extractor = self.extractor(0, data.unreadable)
-        grid = self.frame.grid
-        patches = grid[0] * grid[1]
-        kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
-        patterns = self.known_patterns
-        recognised = [np.zeros((len(patterns), 0, patches), bool)]
-        keys: list[str] = []
+        extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
+        kept, skipped, keys, scores, image_features = [], [], [], [], []
+        placements, recognised = [], []
         found: list[PeakPatches] = []
-        features_of = [np.zeros((0, len(self.product.mean)), np.float32)]
-        for start in range(0, len(images), CHUNK):
+        # at least one chunk, so that no images give empty arrays
+        for start in range(0, max(len(images), 1), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, value_range=self.value_range)
             if inspected:
                 features = features.where_inspected(inspected[start : start + CHUNK], chunk)
-            placements.append(features.placement)
-            kept.append(features.kept + start)
-            keys += [key.hex() for key in features.keys]
-            skipped += [(i + start, reason) for i, reason in features.skipped]
+            own = []
             for i in range(len(features.kept)):
                 valid = None if features.placement.inspected is None else features.placement.inspected[i]
-                scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid)[None])
+                own.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
                 progress(1)
             progress(len(features.skipped))
+            kept += (features.kept + start).tolist()
+            keys += [key.hex() for key in features.keys]
+            skipped += [(i + start, reason) for i, reason in features.skipped]
+            scores += own
+            image_features += list(np.asarray(features.image_features, np.float32))
+            placements.append(features.placement)
             recognised.append(self._recognise(features))
-            if len(features.kept):
-                features_of.append(np.asarray(features.image_features, np.float32))
             if peaks_from is not None:
-                own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
                 found += self._peak_patches(features, own, recognised[-1], peaks_from)
         shown = np.concatenate(recognised, axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
@@ -183,7 +176,7 @@ class ReferenceBank(StoredBank):
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = self._of_score(np.concatenate(scores), clipped)
+        patch_scores = self._of_score(np.array(scores).reshape(len(scores), grid[0] * grid[1]), clipped)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.rects())
         single = np.array([pattern.source == "photo" for pattern in patterns], bool)
@@ -197,11 +190,11 @@ class ReferenceBank(StoredBank):
         finite = np.isfinite(raw) & np.isfinite(p_values)
         if not finite.all():
             # comparisons with NaN are false, so the image would pass
-            number = int(np.concatenate(kept)[~finite][0])
+            number = kept[int(np.flatnonzero(~finite)[0])]
             name = images[number] if isinstance(images[number], str | os.PathLike) else f"image {number}"
             raise BankError(f"{name}: its score is not a finite number; the bank or the weights are damaged")
         return Inspection(
-            kept=np.concatenate(kept),
+            kept=np.array(kept, int),
             skipped=skipped,
             patch_scores=patch_scores,
             scores=raw,
@@ -213,9 +206,9 @@ class ReferenceBank(StoredBank):
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
-            inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
+            inspected=[inspected[i] for i in kept] if inspected else (),
             peak_patches=found,
-            other_product=len(keys) > 0 and not self.product.fits(np.concatenate(features_of)),
+            other_product=len(kept) > 0 and not self.product.fits(np.array(image_features)),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -424,9 +417,11 @@ class ReferenceBank(StoredBank):
     def digest(self) -> str:
         """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
-        for array in self.active_references.arrays():
+        references = self.active_references
+        own = references.own_scores if isinstance(references, Pool) else references.removed
+        for array in (*references.layers, own):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        calibration, options = self.calibration, self.active_references.options
+        calibration, options = self.calibration, references.options
         settings = (
             self.weights, self.score_name, calibration.threshold, calibration.smallest_defect,
             self.frame, self.value_range,
@@ -442,10 +437,10 @@ class ReferenceBank(StoredBank):
             digest.update(signature.prototypes.tobytes() + signature.usual.tobytes())
         return digest.hexdigest()
 
-    def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:
+    def extractor(self, unreadable: str = "error") -> Extractor:
         """The feature extractor of the bank."""
-        settings = (self.frame, self.settings.batch_size, workers, unreadable, self.tokens)
-        return _extractor(self.backbone, *settings)
+        mesh, batch_size = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
+        return Extractor(self.backbone, mesh, self.frame, batch_size, unreadable=unreadable, dtype=self.tokens)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Patches on which each pattern is found."""
@@ -480,11 +475,3 @@ class ReferenceBank(StoredBank):
         inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
         return where_data(images, self.value_range, inspected, incomplete) if incomplete else inspected
-
-
-@lru_cache(maxsize=4)
-def _extractor(
-    backbone: LoadedBackbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
-) -> Extractor:
-    """A cached extractor, so that all banks of a backbone share one compiled program."""
-    return Extractor(backbone, device_mesh(DevicesConfig(devices=1)), frame, batch_size, workers, unreadable, tokens)
