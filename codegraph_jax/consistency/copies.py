@@ -3,13 +3,13 @@
 Identical images are one observation: all decisions use distinct images, and copies then get the same results.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.consistency.groups import Consistency, empty_graph
+from codegraph_jax.consistency.groups import Consistency, connected_groups, empty_graph
 
 
 def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
@@ -42,20 +42,8 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
         found,
         groups=groups,
         matches=matches,
-        duplicates=_groups(found.duplicates, listed),
+        duplicates=connected_groups([*listed.values(), *([listed[i][0] for i in group] for group in found.duplicates)]),
         views=tuple(tuple(sorted(with_own_copies(view))) for view in found.views),
         graph=graph,
         pattern_ids=found.pattern_ids[place] if len(found.pattern_ids) else found.pattern_ids,
     )
-
-
-def _groups(duplicates: Sequence[Sequence[int]], listed: Mapping[int, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Groups of photos of the same part, two or more each: near-duplicates joined with all their copies."""
-    import networkx as nx
-
-    graph = nx.Graph()
-    for images in listed.values():
-        nx.add_path(graph, images)
-    for group in duplicates:
-        nx.add_path(graph, [listed[distinct][0] for distinct in group])
-    return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph) if len(part) > 1))

@@ -63,9 +63,9 @@ def measure_evidence(
     normal = fit_scores(highest).normal_scores
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
-        inside = np.flatnonzero(np.isin(references, members))
+        inside, rest = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
         evidence = [
-            _member_evidence(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
+            _member_evidence(to_references, inside[references[inside] != i], rest, shown[i], normal, k)
             for i, to_references in zip(members, distances.images(members))
         ]
         measured = np.array([values for values in evidence if values])

@@ -31,11 +31,3 @@ def duplicate_pairs(distances: Distances, references: Int[np.ndarray, " m"] | No
     if references is not None:
         reverse[references] = ratios[references].T
     return np.maximum(ratios, reverse) < RATIO
-
-
-def duplicate_groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:
-    """Groups of photos of the same part, two or more each, in ascending order."""
-    import networkx as nx
-
-    graph = nx.Graph((int(i), int(references[c])) for i, c in zip(*np.nonzero(pairs)))
-    return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph)))

@@ -1,7 +1,7 @@
 """Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,16 @@ def empty_graph() -> "nx.Graph":
     import networkx as nx
 
     return nx.Graph()
+
+
+def connected_groups(chains: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], ...]:
+    """Groups of two or more images that are connected by chains of images, in ascending order."""
+    import networkx as nx
+
+    graph = nx.Graph()
+    for chain in chains:
+        nx.add_path(graph, chain)
+    return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph) if len(part) > 1))
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,8 @@ def products_of(
 ) -> Int[np.ndarray, " n"]:
     """The product of each image, from small copies of the images; 0 for images that cannot be read."""
     patch = extractor.backbone.patch_size
-    look, (value_range, _) = (
-        extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch)),
-        measure_range(config, images),
-    )
+    look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch))
+    value_range, _ = measure_range(config, images)
     with bar(len(images), "first look", "image", progress) as advance:
         features = look.extract(images, progress=advance, value_range=value_range)
     found = np.zeros(len(images), int)
@@ -165,9 +163,8 @@ def _split(
         return None
     # outliers in small clusters are ignored here and assigned to the nearer group below
     first, second = (np.flatnonzero(labels == k) for k in large[np.argsort(-sizes[large], kind="stable")][:2])
-    if between[np.ix_(first, second)].min() <= MIN_GAP_RATIO * max(
-        _isolation(between, group) for group in (first, second)
-    ):
+    isolation = max(_isolation(between, group) for group in (first, second))
+    if between[np.ix_(first, second)].min() <= MIN_GAP_RATIO * isolation:
         return None
     nearer = between[:, first].mean(axis=1) <= between[:, second].mean(axis=1)
     return np.flatnonzero(nearer), np.flatnonzero(~nearer)

@@ -3,9 +3,8 @@
 [paper, by name] Only patches that depend on a community are filtered. [ours] The test of dependence.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy
@@ -13,6 +12,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.groups import PatchBox
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import finite_values
 
@@ -23,7 +23,7 @@ MIN_OUTSIDE = 5
 
 
 @dataclass(frozen=True)
-class PatternTest:
+class PatternTest(JsonFields):
     """Limits that a patch must exceed to show the pattern of a community.
 
     Its score must grow without the community: the ratio of its score by the references outside (at these columns) to
@@ -32,19 +32,9 @@ class PatternTest:
     each other.
     """
 
-    outside: Int[np.ndarray, " o"]
+    outside: list[int]
     min_ratio: float
     min_outside_score: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        limits = {"min_ratio": self.min_ratio, "min_outside_score": self.min_outside_score}
-        return {"outside": self.outside.tolist()} | limits
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "PatternTest":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        return cls(np.array(values["outside"], int), float(values["min_ratio"]), float(values["min_outside_score"]))
 
 
 def pattern_tests(
@@ -70,11 +60,11 @@ def pattern_tests(
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
         if len(rest) < MIN_OUTSIDE:
-            tests.append(PatternTest(rest, 0.0, standout))
+            tests.append(PatternTest(rest.tolist(), 0.0, standout))
             continue
         without = distances.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
-        tests.append(PatternTest(rest, float(limit), standout))
+        tests.append(PatternTest(rest.tolist(), float(limit), standout))
     return tests
 
 
@@ -83,7 +73,7 @@ def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest
     if len(test.outside) < MIN_OUTSIDE:
         return np.zeros((len(images), distances.shape[2]), bool)
     scores = distances.scores(k, images=images)
-    without = distances.scores(min(k, len(test.outside)), test.outside, images)
+    without = distances.scores(min(k, len(test.outside)), np.array(test.outside), images)
     dependent = without / np.maximum(scores, 1e-12) > test.min_ratio
     return dependent & (without > test.min_outside_score) & np.isfinite(without)
 
@@ -100,11 +90,6 @@ def member_patches(
         members = list(community)
         shown[members] = shows_pattern(distances, members, test, k)
     return shown
-
-
-def recognise(distances: Distances, tests: Sequence[PatternTest], k: int) -> list[Bool[np.ndarray, "b p"]]:
-    """For each community, the patches of images outside the set that show its pattern, by its test."""
-    return [shows_pattern(distances, range(len(distances)), test, k) for test in tests]
 
 
 def community_boxes(

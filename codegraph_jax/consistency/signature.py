@@ -87,12 +87,8 @@ class Signature:
         numbers = np.frombuffer(base64.b64decode(values["prototypes"], validate=True), np.int8)
         usual, limit = np.asarray(values["usual"], np.float32), float(values["limit"])
         patches = int(values["patches"])
-        if (
-            min(q, layers, channels, patches) < 1
-            or usual.shape != (q,)
-            or not (usual > 0).all()
-            or not 0 < limit < np.inf
-        ):
+        positive = min(q, layers, channels, patches) > 0 and (usual > 0).all() and 0 < limit < np.inf
+        if not positive or usual.shape != (q,):
             raise ValueError("inconsistent values of a signature")
         return cls(numbers.reshape(q, layers, channels), usual, limit, patches)
 

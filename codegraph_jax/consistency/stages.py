@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
-from codegraph_jax.consistency.duplicates import duplicate_groups, duplicate_pairs
+from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.consistency.graph import (
     Members,
@@ -23,7 +23,7 @@ from codegraph_jax.consistency.graph import (
     significant_communities,
     strength,
 )
-from codegraph_jax.consistency.groups import Consistency, Group
+from codegraph_jax.consistency.groups import Consistency, Group, connected_groups
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
@@ -33,7 +33,7 @@ from codegraph_jax.consistency.pattern_patches import (
     community_boxes,
     member_patches,
     pattern_tests,
-    recognise,
+    shows_pattern,
 )
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
@@ -70,11 +70,13 @@ def find_consistent(
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
     # patches come from the community on members, from its test on added images, and from signatures on others
-    added = recognise(distances.select(slice(set_size, None)), tests, k) if comparison.added else []
+    added = range(set_size, len(distances))
     members = found.pattern_ids.reshape(set_size, -1)
     pattern_patches = dict(elsewhere)
     for number in range(1, len(found.groups) + 1):
-        further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
+        further = np.zeros((len(added), distances.shape[2]), bool)
+        if added and tests:
+            further = shows_pattern(distances, added, tests[number - 1], k)
         patches = np.concatenate([members == number, further])
         pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
     nothing = np.zeros(distances.shape[::2], bool)
@@ -122,7 +124,7 @@ def find_communities(
         pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),
-        duplicate_groups(duplicates, references),
+        connected_groups((int(i), int(references[c])) for i, c in zip(*np.nonzero(duplicates))),
         views,
         image_graph(weights, links),
         pattern_ids.reshape(images, *grid),
