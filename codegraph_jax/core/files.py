@@ -1,6 +1,7 @@
 """Atomic writes of text, CSV and JSON; equal content gives equal bytes."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -12,6 +13,8 @@ from typing import Any
 
 PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
+PIECE = 2**16
+"""Characters of a CSV table that are written at once."""
 
 
 def user_cache() -> Path:
@@ -53,20 +56,30 @@ def write_csv(
     columns: Sequence[str],
     form: str = "plain",
 ) -> None:
-    """Writes a CSV file with a header; None is an empty cell, and file names that are not UTF-8 keep their bytes.
+    """Writes `csv_pieces` to a file; file names that are not UTF-8 keep their bytes."""
+    with (
+        whole_file(path) as name,
+        Path(name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        stream.writelines(csv_pieces(rows, columns, form))
+
+
+def csv_pieces(rows: Iterable[Mapping[str, object]], columns: Sequence[str], form: str = "plain") -> Iterator[str]:
+    """A CSV table with a header, in pieces of about `PIECE` characters; None is an empty cell.
 
     `form` is one of `CSV_FORMS`.
     """
-    encoding = "utf-8" if form == "plain" else "utf-8-sig"
-    if form == "excel":
-        rows = (with_commas(row) for row in rows)
-    with (
-        whole_file(path) as name,
-        Path(name).open("w", newline="", encoding=encoding, errors="surrogateescape") as stream,
-    ):
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", delimiter=delimiter(form))
-        writer.writeheader()
-        writer.writerows(rows)
+    stream = io.StringIO()
+    stream.write("" if form == "plain" else "\ufeff")
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", delimiter=";" if form == "excel" else ",")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(_with_commas(row) if form == "excel" else row)
+        if stream.tell() > PIECE:
+            yield stream.getvalue()
+            stream.seek(0)
+            stream.truncate()
+    yield stream.getvalue()
 
 
 class Rounded(str):
@@ -79,12 +92,7 @@ for Excel in countries that use them. Both forms for Excel begin with a byte ord
 UTF-8."""
 
 
-def delimiter(form: str) -> str:
-    """The character between cells."""
-    return ";" if form == "excel" else ","
-
-
-def with_commas(row: Mapping[str, object]) -> dict[str, object]:
+def _with_commas(row: Mapping[str, object]) -> dict[str, object]:
     """The cells with decimal commas in floats and `Rounded` texts; other texts are unchanged."""
     return {
         column: str(value).replace(".", ",") if isinstance(value, float | Rounded) else value

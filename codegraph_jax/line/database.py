@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from codegraph_jax.core.errors import UserError
@@ -17,8 +17,6 @@ APPLICATION, VERSION = 0x436F4447, 4
 """Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
 """Seconds that a write waits for the lock of another program before it fails."""
-MOST_IDLE = 4
-"""Greatest number of connections that stay open between operations."""
 
 
 class LedgerError(UserError):
@@ -30,9 +28,7 @@ class LedgerUnavailableError(UserError):
 
 
 class Database:
-    """The file of one line; thread-safe.
-
-    Operations share a pool of connections, whose size depends on how many operations run at once.
+    """The file of one line; thread-safe: each operation opens a connection of its own, which takes 0.2 ms.
 
     Args:
         path: path of the file, which is created if it is missing.
@@ -46,7 +42,6 @@ class Database:
         self.path = Path(path)
         self._paths = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
         # stays open and unused: SQLite deletes the -wal file when the last connection is closed
         self._anchor: sqlite3.Connection | None = None
         try:
@@ -71,13 +66,9 @@ class Database:
         with self._writing, self._connection("written") as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.rollback()
-                raise
+            yield cursor
+            # after an error, the connection is closed instead, which rolls back
+            cursor.execute("COMMIT")
 
     def read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """The rows of a query.
@@ -89,9 +80,7 @@ class Database:
             return connection.execute(query, values).fetchall()
 
     def close(self) -> None:
-        """Closes all connections; SQLite then merges the -wal file into the ledger."""
-        while self._idle:
-            self._idle.pop().close()
+        """Closes the file; SQLite then merges the -wal file into the ledger."""
         if self._anchor is not None:
             self._anchor.close()
             self._anchor = None
@@ -141,12 +130,11 @@ class Database:
 
     @contextmanager
     def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
-        """A connection for one operation. It is closed after an error, since it may have been opened read-only.
+        """A connection for one operation.
 
         Raises:
             LedgerUnavailableError: the file cannot be opened or was replaced, or the operation failed.
         """
-        connection = None
         try:
             if self._anchor is None:
                 self._open()
@@ -155,20 +143,7 @@ class Database:
                     f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
                     "again to use the file that is there now"
                 )
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connected()
-            yield connection
+            with closing(self._connected()) as connection:
+                yield connection
         except (sqlite3.Error, OSError) as error:
-            if connection is not None:
-                with suppress(sqlite3.Error):
-                    connection.close()
-                connection = None
             raise LedgerUnavailableError(f"{self.path}: cannot be {purpose} now ({error})") from None
-        finally:
-            if connection is not None:
-                if len(self._idle) < MOST_IDLE:
-                    self._idle.append(connection)
-                else:
-                    connection.close()

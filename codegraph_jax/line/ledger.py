@@ -4,8 +4,6 @@ A part's row, its alarms and the state of the monitors are written in one transa
 either recorded completely or inspected again.
 """
 
-import csv
-import io
 import json
 import os
 import sqlite3
@@ -14,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.files import delimiter, whole_file, with_commas
+from codegraph_jax.core.files import csv_pieces, write_csv
 from codegraph_jax.core.names import table_cell
 from codegraph_jax.line import outbox
 from codegraph_jax.line.database import Database, LedgerUnavailableError
@@ -202,9 +200,9 @@ class Ledger(Database):
             cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(ended),))
             for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
-            known = cursor.execute("SELECT * FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
+            known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
-                return self._with_alarms(_part(known))
+                return self._recorded(known["id"])
             number = _insert(cursor, _values(part))
             for alarm in part.alarms:
                 cursor.execute(
@@ -220,10 +218,9 @@ class Ledger(Database):
                     (forget, json.dumps(list(keep))),
                 )
             _save_states(cursor, monitors or {})
-            row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
             self.outbox.add(cursor, "part", number, replaces)
         self.outbox.wake(False)
-        return self._with_alarms(_part(row))
+        return self._recorded(number)
 
     def acknowledge(self, alarm: int, reason: str, monitors: Mapping[str, Any]) -> None:
         """Writes the reason for acknowledging an alarm, and the state of the monitors; errors as for `record`.
@@ -321,34 +318,22 @@ class Ledger(Database):
         return int(rows[0][0]) + 1 if rows else 1
 
     def csv(self, form: str = "plain") -> Iterator[str]:
-        """All parts as CSV, in pieces.
+        """All parts as CSV, in pieces; `form` is one of `core.files.CSV_FORMS`."""
+        return csv_pieces(self._cells(), COLUMNS, form)
 
-        Args:
-            form: one of `core.files.CSV_FORMS`.
-        """
-        last = 0
-        stream = io.StringIO()
-        stream.write("" if form == "plain" else "\ufeff")
-        writer = csv.DictWriter(stream, COLUMNS, delimiter=delimiter(form))
-        writer.writeheader()
-        while True:
-            rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
+    def export(self, path: str | Path, form: str = "plain") -> None:
+        """Writes all parts to a CSV file; `form` as for `csv`."""
+        write_csv(path, self._cells(), COLUMNS, form)
+
+    def _cells(self) -> Iterator[dict[str, object]]:
+        """The columns of parts.csv for each part."""
+        query, last = f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
+        while rows := self.read(query, (last,)):
             for row in rows:
                 texts = {name: _text(row[name]) for name in ("key", "name", "path", "failure")}
                 texts["patterns"] = "; ".join(_json(row["patterns"]))
-                cells = dict(row) | {name: table_cell(text) for name, text in texts.items()}
-                writer.writerow(with_commas(cells) if form == "excel" else cells)
-            yield stream.getvalue()
-            stream.seek(0)
-            stream.truncate()
-            if not rows:
-                return
+                yield dict(row) | {name: table_cell(text) for name, text in texts.items()}
             last = rows[-1]["id"]
-
-    def export(self, path: str | Path, form: str = "plain") -> None:
-        """Writes `csv` to a file; `form` as there."""
-        with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
-            stream.writelines(self.csv(form))
 
     def check(self) -> None:
         """Tests whether the ledger can be written; errors as for `record`."""
@@ -356,14 +341,20 @@ class Ledger(Database):
             _save_states(cursor, {"checked": now()})
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
-        return [self._with_alarms(_part(row)) for row in self.read(query, values)]
+        """The parts of a query, with their alarms."""
+        parts = [_part(row) for row in self.read(query, values)]
+        numbers = json.dumps([part.id for part in parts])
+        alarms: dict[int, list[Alarm]] = {}
+        query = "SELECT * FROM alarms WHERE part IN (SELECT value FROM json_each(?)) ORDER BY id"
+        for row in self.read(query, (numbers,)):
+            alarms.setdefault(row["part"], []).append(_alarm(row))
+        return [replace(part, alarms=tuple(alarms.get(part.id, ()))) for part in parts]
 
     def _first(self, query: str, value: object) -> Part | None:
         return next(iter(self._select(query, (value,))), None)
 
-    def _with_alarms(self, part: Part) -> Part:
-        rows = self.read("SELECT * FROM alarms WHERE part = ? ORDER BY id", (part.id,))
-        return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
+    def _recorded(self, number: int) -> Part:
+        return self._select("SELECT * FROM parts WHERE id = ?", (number,))[0]
 
 
 def _stored(text: str) -> str | bytes:
@@ -397,14 +388,10 @@ def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
 
 def _values(part: Part) -> dict[str, Any]:
     """The columns of a part."""
-    plain = (
-        "received_at", "inspected_at", "status", "failure", "bank", "score", "p_value", "threshold", "width", "height",
-        "seconds", "heatmap", "content", "stamp",
-    )  # fmt: skip
-    values = {name: getattr(part, name) for name in plain}
-    values |= {name: _stored(getattr(part, name)) for name in TEXTS}
-    values |= {name: json.dumps(getattr(part, name)) for name in (*LISTS, "statistics")}
-    return values | {"flagged": None if part.flagged is None else int(part.flagged)}
+    # a row that is replaced keeps its number and its answer
+    values = {name: value for name, value in vars(part).items() if name not in ("id", "answer", "alarms")}
+    values |= {name: _stored(values[name]) for name in TEXTS}
+    return values | {name: json.dumps(values[name]) for name in (*LISTS, "statistics")}
 
 
 def _json(text: str) -> Any:

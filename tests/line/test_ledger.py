@@ -149,12 +149,18 @@ def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
     impatient.close()
 
 
-def test_full_disk_records_nothing(ledger):
+def test_full_disk_records_nothing(ledger, monkeypatch):
     ledger.record(part())
-    with ledger._connection("read") as connection:
+    connected = ledger._connected
+
+    def full() -> sqlite3.Connection:
+        connection = connected()
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(LedgerUnavailableError, match="full"):
+        return connection
+
+    with monkeypatch.context() as disk, pytest.raises(LedgerUnavailableError, match="full"):
+        disk.setattr(ledger, "_connected", full)
         ledger.record(part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
@@ -184,7 +190,7 @@ def descriptors() -> int:
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="descriptors are counted in Linux's process table")
 def test_ended_threads_leave_no_connection(ledger):
-    """A server drops idle threads after seconds: with one connection a thread it runs out of descriptors in an hour."""
+    """A server ends idle threads after seconds: connections that they left open would use up all descriptors."""
 
     def work(number: int) -> None:
         ledger.record(part(str(number)))
@@ -201,16 +207,13 @@ def test_ended_threads_leave_no_connection(ledger):
     before = descriptors()
     for first in range(8, 48, 8):
         generation(first)
-    assert descriptors() <= before + 2 * database.MOST_IDLE
+    assert descriptors() == before
     assert ledger.count()["inspected"] == 48
-    ledger.close()
-    assert not ledger._idle
 
 
 def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
     """Whatever keeps a connection from being opened, the answer is 503 and not a traceback."""
     with monkeypatch.context() as without:
-        ledger._idle.clear()
         without.setattr(database.sqlite3, "connect", _refused)
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.count()
@@ -275,9 +278,7 @@ def test_damaged_page_is_reported_at_start(tmp_path):
 
 
 def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
-    """A connection that was opened meanwhile stays read-only for ever."""
     connect = sqlite3.connect
-    ledger._idle.clear()
     with monkeypatch.context() as locked:
         locked.setattr(
             database.sqlite3,
@@ -290,13 +291,6 @@ def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
         with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
     ledger.check()
-
-
-def test_the_check_writes(ledger):
-    with ledger._connection("read") as connection:
-        connection.execute("PRAGMA query_only = ON")
-    with pytest.raises(LedgerUnavailableError):
-        ledger.check()
 
 
 WRITER = """
