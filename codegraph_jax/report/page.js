@@ -284,7 +284,7 @@
   for (const item of $$("li[data-member]")) {
     const number = Number(item.dataset.member), image = images[number], source = photograph(number);
     const boxes = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none" });
-    drawBoxes(boxes, image.shared, "shared");
+    drawBoxes(boxes, image.pattern_boxes, "pattern");
     const button = h("button", { type: "button", className: "frame", "data-open": number },
       h("span", { className: source.parentElement.className }, source.cloneNode(), boxes));
     item.append(texts.attribute(button, "aria-label", "open_photo", { name: image.name }), h("bdi", {}, image.name));
@@ -402,7 +402,7 @@
   function effect(set) {
     if (!set.model.decided) {
       if (set.decision) return t("answer_to_learn");
-      return typeof set.explanation === "string" ? texts.translated(set.explanation) : texts.say(set.explanation);
+      return texts.say(set.explanation);
     }
     const estimate = set.model.estimate(set.now, set.score);
     let limited = false;
@@ -589,7 +589,7 @@
     boxes.replaceChildren();
     if (boxSwitch.checked) {
       drawBoxes(boxes, image.boxes, "found");
-      drawBoxes(boxes, image.shared, "shared");
+      drawBoxes(boxes, image.pattern_boxes, "pattern");
     }
     $("#viewer-name bdi").textContent = image.name;
     $("#position").textContent = t("of", { some: position + 1, all: sequence.length });

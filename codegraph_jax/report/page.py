@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 from codegraph_jax.consistency.pattern import LONGEST_NAME
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
+from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Outcome
@@ -30,11 +31,12 @@ from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
-from codegraph_jax.report.texts import Text, Value, package_text, plain, script_json, text
+from codegraph_jax.report.texts import Text, Value, package_text, script_json, text
 from codegraph_jax.report.wording import (
     chance,
     describe_evidence,
     describe_threshold,
+    describe_warning,
     rarity,
     several_products,
     tolerated,
@@ -225,7 +227,8 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
     result = section.outcome.result
     calibration, answers, model = result.calibration, result.answers, result.calibrator().as_json()
     photos = len(section.outcome.samples) if result.keys else None  # an inspection has no keys
-    explanation = calibration.warning or plain(describe_threshold(calibration, photos))
+    warning = calibration.warning
+    explanation = describe_warning(warning) if warning else describe_threshold(calibration, photos)
     return {
         "category": printable(section.outcome.category),
         "first": section.first,
@@ -238,7 +241,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
         "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
         "p_values": calibration.p_values.tolist(),
         "enough": result.enough_photos,
-        "explanation": explanation,
+        "explanation": explanation.as_json(),
     }
 
 
@@ -268,11 +271,6 @@ def hue(number: int) -> int:
     return (number - 1) % HUES + 1
 
 
-def _label(pattern: RecurringPattern) -> Value:
-    """The name of a recurring pattern, or a text with its verdict and number."""
-    return printable(pattern.name) or text(f"named_{pattern.verdict}", number=pattern.number)
-
-
 def _frequency(pattern: RecurringPattern) -> Text:
     """Number of photos in this and the previous batch, and significance."""
     counts = {"members": len(pattern.members), "photos": len(pattern.outcome.samples)}
@@ -296,12 +294,12 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "label": record.label,
         "rescored": round(record.score_rescored, 6) if row.rescored else None,
         "group": record.group,
-        "pattern": plain(_label(row.pattern)) if row.pattern else None,
+        "pattern": plain(row.pattern.label) if row.pattern else None,
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_shares(region.box, picture) for region in picture.regions],
         "largest": max(([round(r.length), round(r.width)] for r in picture.regions), default=None),
-        "shared": [[round(edge, 4) for edge in asdict(box).values()] for box in record.shared],
+        "pattern_boxes": [[round(edge, 4) for edge in asdict(box).values()] for box in record.pattern_boxes],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,
     }
@@ -360,7 +358,6 @@ def _environment() -> jinja2.Environment:
         "text": text,
         "attributes": _attributes,
         "number": _number,
-        "label": _label,
         "hue": hue,
         "frequency": _frequency,
         "evidence": describe_evidence,

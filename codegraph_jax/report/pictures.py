@@ -150,7 +150,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         height=height,
         image_width=own_width,
         image_height=own_height,
-        tile=crop(image, record.shared, TILE) if record.group else None,
+        tile=crop(image, record.pattern_boxes, TILE) if record.group else None,
         regions=regions,
     )
 

@@ -32,7 +32,7 @@ class Record:
         verdict: flagged, look, passed or undecided.
         group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
-        shared: boxes around the recurring pattern.
+        pattern_boxes: boxes around the recurring pattern.
     """
 
     outcome: Outcome
@@ -50,7 +50,7 @@ class Record:
     group: int | None
     heatmap: Path | None
     mask: Path | None
-    shared: list[Box]
+    pattern_boxes: list[Box]
 
     def values(self) -> dict[str, Any]:
         """The columns of scores.json."""
@@ -96,10 +96,10 @@ def boxes_of_pattern(found: Consistency, number: int) -> list[PatchBox]:
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     calibration, ranks, groups = result.calibration, result.ranks, result.consistency.numbers_by_image()
-    shared: dict[int, list[Box]] = {}
+    boxes: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.group_count + 1):
         for box in boxes_of_pattern(result.consistency, number):
-            shared.setdefault(box.image, []).append(box_on_photo(box, result.placement))
+            boxes.setdefault(box.image, []).append(box_on_photo(box, result.placement))
     records = []
 
     def path_in(folder: str, sample: Sample) -> Path | None:
@@ -124,7 +124,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 group=groups.get(i),
                 heatmap=path_in("heatmaps", sample),
                 mask=path_in("masks", sample) if flagged else None,
-                shared=shared.get(i, []),
+                pattern_boxes=boxes.get(i, []),
             )
         )
     return records

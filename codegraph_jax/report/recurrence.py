@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.groups import Group, PatternMatch
+from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
@@ -16,6 +16,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record, boxes_of_pattern
 from codegraph_jax.report.serialise import write_graph
+from codegraph_jax.report.texts import Text, text
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class RecurringPattern:
         outcome: the category.
         number: number in the category, from 1.
         members: image indices: members of the group, the most typical first, then others that show the pattern.
-        group: the group; None if the pattern was recognised by its signature only.
-        match: the known pattern; None for a new pattern.
+        group: the group; None if the pattern is known from an earlier batch and its photos form no group.
         pattern: the pattern for recognition in other sets; None if too few patches show it.
+        previous: the pattern with the counts of the previous batch; None if there was none.
         sheet: path of the contact sheet below the workdir.
     """
 
@@ -36,48 +37,47 @@ class RecurringPattern:
     number: int
     members: tuple[int, ...]
     group: Group | None
-    match: PatternMatch | None
     pattern: Pattern | None
+    previous: Pattern | None
     sheet: Path
+
+    @property
+    def decision(self) -> Group | Pattern:
+        """The group or known pattern, which has the verdict and the name."""
+        decision = self.group or self.pattern
+        assert decision is not None, "a pattern without a group is a known one"
+        return decision
 
     @property
     def verdict(self) -> PatternVerdict:
         """The verdict on the pattern."""
-        if self.group:
-            return self.group.verdict
-        return self.match.pattern.verdict if self.match else "undecided"
-
-    @property
-    def previous(self) -> Pattern | None:
-        """The pattern with the counts of the previous batch; None if there was none."""
-        return self.match.pattern if self.match and self.match.pattern.images else None
+        return self.decision.verdict
 
     @property
     def name(self) -> str:
         """The name given by a person; may be empty."""
-        if self.group:
-            return self.group.name
-        return self.match.pattern.name if self.match else ""
+        return self.decision.name
 
     @property
     def reviewed(self) -> bool:
         """Whether a person gave the verdict."""
-        return self.group.reviewed if self.group else self.match is not None
+        return self.group is None or self.group.reviewed
 
     @property
-    def label(self) -> str:
-        """The name, or the verdict and the number."""
-        return self.name or f"{'group' if self.verdict == 'undecided' else self.verdict} {self.number}"
+    def label(self) -> str | Text:
+        """The name, or a text with the verdict and the number."""
+        return printable(self.name) or text(f"named_{self.verdict}", number=self.number)
 
 
 def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
     """Recurring patterns of all categories, the strongest of each first; without patterns that are on no image."""
-    return [recurrence for outcome in outcomes for recurrence in _of_category(outcome)]
+    return [recurrence for outcome in outcomes for recurrence in _of_category(outcome) if recurrence.members]
 
 
 def _of_category(outcome: Outcome) -> list[RecurringPattern]:
+    """Recurring patterns of a category, the strongest first; known patterns that are on no image come last."""
     found = outcome.result.consistency
-    matches = {match.number: match for match in found.matches}
+    known = {match.number: match.pattern for match in found.matches if match.pattern.images}
     listed = []
     for number in range(1, found.group_count + 1):
         group = found.groups[number - 1] if number <= len(found.groups) else None
@@ -85,35 +85,24 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
         members = (*typical, *(image for image in found.images(number) if image not in typical))
         pattern = found.pattern(number, len(outcome.samples))
         sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
-        if members:
-            listed.append(RecurringPattern(outcome, number, members, group, matches.get(number), pattern, sheet))
-    return listed
+        listed.append(RecurringPattern(outcome, number, members, group, pattern, known.get(number), sheet))
+    return sorted(listed, key=lambda recurrence: not recurrence.members)
 
 
 def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """A line on each recurring pattern, and on each known pattern that was not found."""
-    several = len(outcomes) > 1
     lines = []
     for outcome in outcomes:
-        prefix, images = f"{printable(outcome.category)}: " if several else "", len(outcome.samples)
+        prefix = f"{printable(outcome.category)}: " if len(outcomes) > 1 else ""
         for recurrence in _of_category(outcome):
             doubt = recurrence.verdict == "undecided"
             # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
-            count = f"{len(recurrence.members)} of {images}{_previous_batch(recurrence.match)}"
-            lines.append(f"{prefix}{printable(recurrence.label)}{verdict}: {count}")
-        for match in outcome.result.consistency.matches:
-            if not match.images:
-                name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
-                lines.append(
-                    f"{prefix}{printable(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}"
-                )
+            count = f"{len(recurrence.members)} of {len(outcome.samples)}"
+            if last := recurrence.previous:
+                count += f", previous batch {last.members} of {last.images}"
+            lines.append(f"{prefix}{recurrence.label}{verdict}: {count}")
     return lines
-
-
-def _previous_batch(match: PatternMatch | None) -> str:
-    last = match.pattern if match else None
-    return f", previous batch {last.members} of {last.images}" if last and last.images else ""
 
 
 def review_draft(
@@ -156,43 +145,35 @@ def review_draft(
 
 
 def write_recurrences(
-    workdir: Path,
-    outcomes: Sequence[Outcome],
-    found: Sequence[RecurringPattern],
-    records: Sequence[Record],
-    pictures: Sequence[Picture],
+    workdir: Path, outcomes: Sequence[Outcome], records: Sequence[Record], pictures: Sequence[Picture]
 ) -> None:
     """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
     Args:
         workdir: directory of the results.
         outcomes: all categories.
-        found: see `recurrences`.
         records: all images of the run.
         pictures: pictures of all images, in the same order.
     """
     picture_of = {(id(record.outcome), record.index): picture for record, picture in zip(records, pictures)}
-    listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
-    for recurrence in found:
-        outcome, members = recurrence.outcome, recurrence.members
-        of_image = {image: picture_of[id(outcome), image] for image in members}
-        listing[outcome.category].append(_entry(recurrence, of_image))
-        heading = f"{outcome.category}: {len(members)} photos share {recurrence.label}"
-        tiles = [tile for image in members if (tile := of_image[image].tile)]
-        names = [outcome.samples[image].name for image in members]
-        with whole_file(workdir / recurrence.sheet) as name:
-            contact_sheet(printable(heading), tiles, names).save(name, "PNG")
+    listing: dict[str, list[dict[str, Any]]] = {}
     for outcome in outcomes:
-        for match in outcome.result.consistency.matches:
-            if not match.images:  # known, looked for, and on no photo
-                absent = RecurringPattern(outcome, match.number, (), None, match, None, Path())
-                listing[outcome.category].append(_entry(absent, {}))
-    write_json(workdir / "groups.json", listing)
-    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
-    for outcome in outcomes:
+        entries = listing[outcome.category] = []
+        for recurrence in _of_category(outcome):
+            members = recurrence.members
+            of_image = {image: picture_of[id(outcome), image] for image in members}
+            entries.append(_entry(recurrence, of_image))
+            heading = f"{outcome.category}: {len(members)} photos share {recurrence.label}"
+            tiles = [tile for image in members if (tile := of_image[image].tile)]
+            names = [outcome.samples[image].name for image in members]
+            if members:
+                with whole_file(workdir / recurrence.sheet) as name:
+                    contact_sheet(printable(heading), tiles, names).save(name, "PNG")
         paths = [sample.path for sample in outcome.samples]
         consistency = outcome.result.consistency
         write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
+    write_json(workdir / "groups.json", listing)
+    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
 
 
 def graph_file(outcome: Outcome) -> Path:

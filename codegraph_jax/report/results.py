@@ -32,7 +32,7 @@ from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
-from codegraph_jax.report.wording import tolerated
+from codegraph_jax.report.wording import describe_warning, tolerated
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
@@ -94,7 +94,7 @@ def write_results(
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, records, pictures)
-        write_recurrences(workdir, outcomes, found, records, pictures)
+        write_recurrences(workdir, outcomes, records, pictures)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": now(), "command": command_line(), "photos": photos}
         if "page" in config.report.files:
@@ -136,7 +136,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
                 "them with a bank: codegraph inspect BANK PHOTOS"
             )
         elif result.calibration.warning:
-            lines.append(f"{name}: {result.calibration.warning}")
+            lines.append(f"{name}: {describe_warning(result.calibration.warning)}")
         elif result.calibration.rule == "rate" and result.keys:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
@@ -223,4 +223,5 @@ def _manifest(
 
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
-    return calibration.as_json() | {"flagged": int(calibration.flagged.sum())}
+    warning = str(describe_warning(calibration.warning)) if calibration.warning else ""
+    return calibration.as_json() | {"warning": warning, "flagged": int(calibration.flagged.sum())}

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Union
 
+from codegraph_jax.core.json_fields import plain
+
 LANGUAGES = ("en", "de")
 
 Value = Union[str, int, float, "Text", Sequence["Value"]]
@@ -32,19 +34,12 @@ class Text:
 
     def as_json(self) -> dict[str, Any]:
         """The text as shared.js reads it."""
-        return {"t": self.key} | {name: plain(value) for name, value in self.values.items()}
+        return {"t": self.key} | plain(self.values)
 
 
 def text(key: str, **values: Value) -> Text:
     """The text with this key."""
     return Text(key, values)
-
-
-def plain(value: Value) -> Any:
-    """A value for JSON."""
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return value.as_json() if isinstance(value, Text) else value
 
 
 @cache

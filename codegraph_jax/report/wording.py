@@ -14,7 +14,7 @@ from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.core.names import printable
 from codegraph_jax.report.texts import Text, text
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
 RAREST = 1_000_000
 
@@ -64,6 +64,12 @@ def _percent(share: float) -> Text:
     if 1 <= rounded <= 99:
         return text("percent", number=rounded)
     return text("percent_low" if rounded < 1 else "percent_high")
+
+
+def describe_warning(warning: ThresholdWarning) -> Text:
+    """Why a person should check the flags, and what to do."""
+    values = {"flagged": warning.flagged, "photos": warning.images, "missed": warning.missed}
+    return text("warning", reason=text(f"warning_{warning.kind}", **values))
 
 
 def describe_threshold(calibration: Calibration, photos: int | None) -> Text:

@@ -8,7 +8,7 @@ that treats them as normal would be too wide.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -44,6 +44,24 @@ MAYBE_INFINITE = ("threshold", "patch_threshold")
 
 
 @dataclass(frozen=True)
+class ThresholdWarning(JsonFields):
+    """Why a person should check the flags; `report.wording` has the sentences.
+
+    Attributes:
+        kind: `not_separate`: the scores do not separate good from defective images; `even`: they are spread evenly, and
+            all images may be good, or half of them defective; `many`: good images may be among the flagged ones.
+        flagged: number of flagged images.
+        images: number of images.
+        missed: expected number of defective images that are not flagged.
+    """
+
+    kind: Literal["not_separate", "even", "many"]
+    flagged: int
+    images: int
+    missed: int
+
+
+@dataclass(frozen=True)
 class Calibration(JsonFields):
     """Thresholds, p-values and flags of n images.
 
@@ -60,7 +78,7 @@ class Calibration(JsonFields):
         normal_scores: distribution of the scores of normal images.
         max_defective: largest possible share of defective images.
         smallest_defect: images whose regions are all shorter, in pixels, are not flagged (`scoring.regions.tolerated`).
-        warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
+        warning: why a person should check the verdicts; None without a reason.
     """
 
     threshold: float
@@ -73,7 +91,7 @@ class Calibration(JsonFields):
     normal_scores: NormalScores
     max_defective: float = 1.0
     smallest_defect: float = 0.0
-    warning: str = ""
+    warning: ThresholdWarning | None = None
 
     @property
     def too_few_photos(self) -> bool:
@@ -112,7 +130,7 @@ class Calibration(JsonFields):
             patch_threshold=float(min(self.score_of_1_in_10, threshold)),
             rule=rule,
             expected_rate=rate,
-            warning="",
+            warning=None,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -165,26 +183,22 @@ def calibrate(
     return calibration.apply(image_scores, defect_members)
 
 
-def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, max_defective: float) -> str:
-    """Why a person should check the flags of the images in the fit, and what to do; empty without a reason.
+def _warning(
+    fit: ScoreFit, flagged: Bool[np.ndarray, " n"], members: int, max_defective: float
+) -> ThresholdWarning | None:
+    """Why a person should check the flags of the images in the fit; None without a reason.
 
     Members of recurring defects, which are flagged anyway, do not decide on the warning, and are counted in it.
     """
     count, some = len(flagged), int(flagged.sum())
-    flags = f"{some + members} of {count + members}"
     missed = float(fit.anomalous[~flagged].sum())
+    kind: Literal["not_separate", "even", "many"]
     if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
-        reason = (
-            f"The scores do not separate good from defective photos: {flags} are flagged, and about "
-            f"{round(missed)} of the others may be defective."
-        )
+        kind = "not_separate"
     elif fit.even >= MIN_EVEN_PROBABILITY and max_defective >= MIN_SHARE_FOR_EVEN:
-        reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
+        kind, members = "even", 0
     elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and max_defective >= NO_LIMIT:
-        reason = f"{flags} photos are flagged; if so many cannot be defective, good ones are among them."
+        kind = "many"
     else:
-        return ""
-    return (
-        f"{reason} Look at a few photos near the threshold, or say how many can be defective (in the report, or with "
-        "threshold.max_defective)."
-    )
+        return None
+    return ThresholdWarning(kind, some + members, count + members, round(missed))

@@ -125,7 +125,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         scores=inspection.scores,
         scores_rescored=inspection.scores,
         # the warning counts the photos of the bank, not these
-        calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged, warning=""),
+        calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged, warning=None),
         placement=inspection.placement,
         weights=bank.weights,
         feature_identity=feature_identity(bank.backbone, bank.settings),

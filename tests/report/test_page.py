@@ -214,9 +214,9 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
 def test_map_and_boxes_can_be_switched_by_keys(browser, page):
     opened(browser, page, "#image-1")
     assert browser.evaluate("document.querySelectorAll('#viewer rect.found').length") == 1
-    assert browser.evaluate("document.querySelectorAll('#viewer rect.shared').length") == 1
+    assert browser.evaluate("document.querySelectorAll('#viewer rect.pattern').length") == 1
     box = browser.evaluate("(({x, y, width, height}) => [x, y, width, height].map(v => v.baseVal.value))"
-                           "(document.querySelector('#viewer rect.shared'))")  # fmt: skip
+                           "(document.querySelector('#viewer rect.pattern'))")  # fmt: skip
     np.testing.assert_allclose(box, [0.625, 0.25, 0.25, 0.25], atol=1e-4)
     browser.press("b")
     assert browser.evaluate("document.querySelectorAll('#viewer rect').length") == 0

@@ -18,7 +18,7 @@ from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.recurrence import recurrence_lines, write_recurrences
+from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import how_unusual
@@ -233,10 +233,11 @@ def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path)
     known = replace(found.pattern(1, len(NAMES)), name="tool mark", members=9, images=150)
     consistency = replace(found, matches=(PatternMatch(known, 2, ()),))
     outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
-    write_recurrences(tmp_path, [outcome], [], [], [])
-    (entry,) = json.loads((tmp_path / "groups.json").read_text())["part"]
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    *_, entry = json.loads((tmp_path / "out" / "groups.json").read_text())["part"]
     assert (entry["name"], entry["members"], entry["patches"]) == ("tool mark", [], [])
     assert entry["previous_batch"] == {"members": 9, "images": 150}
+    assert recurrence_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
 
 
 def test_metrics_say_how_the_threshold_did(run):
