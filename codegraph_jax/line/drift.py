@@ -243,7 +243,7 @@ class Drift:
         parts_per_false_alarm: average number of parts between two false alarms of all charts together.
         set_values: values of the bank's set, by statistic; other statistics start with the first parts of the line.
         state: result of `state` from an earlier start.
-        passed: statistics of the parts that have passed since.
+        passed: returns the recorded parts after a number.
     """
 
     def __init__(
@@ -252,8 +252,9 @@ class Drift:
         parts_per_false_alarm: float,
         set_values: Mapping[str, Iterable[float]],
         state: Mapping[str, Any] | None = None,
-        passed: Passed = (),
+        passed: Callable[[int], Passed] = lambda after: (),
     ):
+        self._passed = passed
         self._set_values = {name: [float(value) for value in values] for name, values in set_values.items()}
         self.charts = {name: Chart.from_state((state or {}).get(name, {})) for name in statistics}
         self._chance = 1 / (SAFETY * parts_per_false_alarm * max(len(self.charts), 1))
@@ -263,28 +264,27 @@ class Drift:
                 for value in self._set_values.get(name, ()):
                     chart.add(value)
                 chart.seen = max(before, chart.seen)
-        for part, values in passed:
+        for part, values in passed(min((chart.start for chart in self.charts.values()), default=0)):
             for name, chart in self.charts.items():
                 if part > chart.start and name in values and len(chart.values) < MAX_STORED:
                     bisect.insort(chart.values, values[name])
 
     def update(self, part: int, values: Mapping[str, float]) -> list[Alarm]:
-        """Adds the statistics of a part that passed; returns the alarms."""
-        return [
-            _alarm(name, chart)
+        """Adds the statistics of a part that passed and is not recorded yet; returns the alarms.
+
+        Charts that raise an alarm are restarted with the parts since the change.
+        """
+        changed = [
+            (name, chart)
             for name, chart in self.charts.items()
             if name in values and chart.test(chart.add(values[name]), part, self._chance)
         ]
+        for name, chart in changed:
+            since = [recorded[name] for _, recorded in self._passed(chart.after) if name in recorded]
+            self.charts[name] = chart.restarted([*since, values[name]], [*chart.starts, chart.after])
+        return [_alarm(name, chart) for name, chart in changed]
 
-    def restart(self, subjects: Iterable[str], passed: Passed) -> None:
-        """Restarts charts that have raised an alarm, with the parts since the change."""
-        parts = list(passed)
-        for name in subjects:
-            chart = self.charts[name]
-            since = [values[name] for part, values in parts if part > chart.after and name in values]
-            self.charts[name] = chart.restarted(since, [*chart.starts, chart.after])
-
-    def accept(self, subject: str, part: int, passed: Callable[[int], Passed]) -> None:
+    def accept(self, subject: str, part: int) -> None:
         """Accepts the change of an acknowledged alarm as usual, so that it raises no alarm again.
 
         The parts before the change are used again, and window means up to the size of the change are accepted.
@@ -292,7 +292,6 @@ class Drift:
         Args:
             subject: the statistic.
             part: the part that raised the alarm.
-            passed: returns the parts after a number.
         """
         chart = self.charts.get(subject)
         if chart is None:
@@ -301,7 +300,7 @@ class Drift:
         if not changes:
             return
         starts = [start for start in chart.starts if start != changes[-1]]
-        parts = [(number, values[subject]) for number, values in passed(starts[-1]) if subject in values]
+        parts = [(number, values[subject]) for number, values in self._passed(starts[-1]) if subject in values]
         used = [value for _, value in parts]
         if len(starts) == 1:
             used += self._set_values.get(subject, [])
@@ -310,10 +309,6 @@ class Drift:
         if changed:
             new.accepted = max(new.accepted, abs(float(np.mean(changed))))
         self.charts[subject] = new
-
-    def changed_after(self, subject: str) -> int:
-        """The last part before the last change of a statistic."""
-        return self.charts[subject].after
 
     def state(self) -> dict[str, Any]:
         """State of all charts, for the ledger."""

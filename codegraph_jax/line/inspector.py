@@ -226,10 +226,6 @@ class Inspector:
             alarms: list[Alarm] = []
             if not part.flagged:
                 alarms += drift.update(number, part.statistics)
-                if alarms:
-                    after = min(drift.changed_after(alarm.subject) for alarm in alarms)
-                    recent = [*self.ledger.passed(after, MAX_STORED), (number, part.statistics)]
-                    drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
             in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
             if in_a_row == OTHER_PRODUCT:
@@ -276,9 +272,10 @@ class Inspector:
                 # scores of another bank are not comparable
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
-            starts = [Chart.from_state(chart).start for chart in state.values()]
-            passed = ledger.passed(min(starts, default=0), MAX_STORED)
-            drift = Drift(STATISTICS, self.parts_per_false_alarm, {"score": scores}, state, passed)
+            drift = Drift(
+                STATISTICS, self.parts_per_false_alarm, {"score": scores}, state,
+                lambda after: ledger.passed(after, MAX_STORED),
+            )  # fmt: skip
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.width
             known = ledger.monitor("recurrence")
@@ -351,7 +348,7 @@ class Inspector:
             drift, recurrence = self._restored()
             try:
                 if alarm.kind == "drift":
-                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MAX_STORED))
+                    drift.accept(alarm.subject, alarm.part)
                 elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}

@@ -11,16 +11,20 @@ from codegraph_jax.line.statistics import PICTURE, picture_statistics
 FIGURES = ("score", *PICTURE)
 
 
-def run(drift: Drift, values: list[dict[str, float]], first: int = 1) -> list[tuple[int, str]]:
+class Charts(Drift):
+    """The charts of a line that records its parts in memory."""
+
+    def __init__(self, *arguments, parts=()):
+        self.parts = list(parts)
+        super().__init__(*arguments, passed=lambda after: [one for one in self.parts if one[0] > after])
+
+
+def run(drift: Charts, values: list[dict[str, float]], first: int = 1) -> list[tuple[int, str]]:
     """(part, subject) of all alarms."""
     raised = []
     for part, own in enumerate(values, first):
-        alarms = drift.update(part, own)
-        raised += [(part, alarm.subject) for alarm in alarms]
-        if alarms:
-            after = min(drift.changed_after(alarm.subject) for alarm in alarms)
-            recent = [(p, v) for p, v in enumerate(values, first) if after < p <= part]
-            drift.restart([alarm.subject for alarm in alarms], recent)
+        raised += [(part, alarm.subject) for alarm in drift.update(part, own)]
+        drift.parts.append((part, own))
     return raised
 
 
@@ -30,7 +34,7 @@ def test_ranks_are_standard_normal_for_any_distribution(law):
     drawn = {
         "normal": rng.normal(size=3000), "heavy": rng.standard_cauchy(3000), "few values": rng.integers(0, 3, 3000),
     }[law]  # fmt: skip
-    chart = Drift(["score"], 10_000, {}).charts["score"]
+    chart = Charts(["score"], 10_000, {}).charts["score"]
     numbers = np.array([chart.add(float(value)) for value in drawn])
     assert abs(numbers.mean()) < 0.06 and numbers.std() == pytest.approx(1, abs=0.05)
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.06
@@ -41,7 +45,7 @@ def test_twenty_weeks_without_change_raise_no_more_alarms_than_stated():
     raised = 0
     for week in range(20):
         rng = np.random.default_rng(week)
-        drift = Drift(FIGURES, 10_000, {"score": rng.gumbel(size=60)})
+        drift = Charts(FIGURES, 10_000, {"score": rng.gumbel(size=60)})
         values = [{f: float(rng.gumbel() if f == "score" else rng.standard_t(4)) for f in FIGURES} for _ in range(5000)]
         raised += len(run(drift, values))
     assert raised <= 10  # 20 * 5,000 parts, one alarm in 10,000
@@ -66,7 +70,7 @@ def test_neighbours_and_daily_cycles_raise_no_more_alarms_than_stated(kind):
     raised = 0
     for seed in range(2):
         values = series(np.random.default_rng(seed), 3000, **kind)
-        raised += len(run(Drift(FIGURES, 10_000, {}), [{"score": float(value)} for value in values]))
+        raised += len(run(Charts(FIGURES, 10_000, {}), [{"score": float(value)} for value in values]))
     assert raised <= 1
 
 
@@ -81,7 +85,7 @@ def test_changes_are_noticed_all_the_same(kind, shift, within):
         values = series(np.random.default_rng(50 + seed), 1000 + within, **kind) + shift * (
             np.arange(1000 + within) >= 1000
         )
-        raised = run(Drift(["score"], 10_000, {}), [{"score": float(value)} for value in values])
+        raised = run(Charts(["score"], 10_000, {}), [{"score": float(value)} for value in values])
         late += not any(part > 1000 for part, _ in raised)
     assert late <= 1
 
@@ -90,13 +94,13 @@ def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     rng = np.random.default_rng(8)
     lots = np.repeat([0.0, 3.0] * 6, 150)[:1500]
     values = [{"brightness": float(value)} for value in lots + rng.normal(size=1500)]
-    first = [part for part, _ in run(Drift(["brightness"], 1000, {}), values)]
+    first = [part for part, _ in run(Charts(["brightness"], 1000, {}), values)]
     assert len(first) >= 2 and 150 < first[0] < 180
-    drift = Drift(["brightness"], 1000, {})
+    drift = Charts(["brightness"], 1000, {})
     run(drift, values[: first[0]])
-    drift.accept("brightness", first[0], lambda after: list(enumerate(values[: first[0]], 1))[after:])
+    drift.accept("brightness", first[0])
     assert drift.charts["brightness"].start == 0
-    again = Drift(["brightness"], 1000, {}, drift.state(), list(enumerate(values[: first[0]], 1)))
+    again = Charts(["brightness"], 1000, {}, drift.state(), parts=drift.parts)
     assert not run(drift, values[first[0] :], first[0] + 1)
     assert not run(again, values[first[0] :], first[0] + 1), "after a restart too"
     # what goes beyond is told
@@ -123,7 +127,7 @@ def test_darker_light_and_a_shifted_camera_are_noticed_within_fifty_parts(parts)
         "score": parts,
     }
     for subject, changed in changes.items():
-        drift = Drift(FIGURES, 10_000, {"score": rng.normal(size=60)})
+        drift = Charts(FIGURES, 10_000, {"score": rng.normal(size=60)})
         assert not run(drift, before)
         new = figures(changed)
         shift = 1.5 if subject == "score" else 0.0  # a harmless variant scores higher than the usual part
@@ -135,36 +139,36 @@ def test_darker_light_and_a_shifted_camera_are_noticed_within_fifty_parts(parts)
 
 def test_one_change_is_one_alarm_and_its_message_says_what_and_since_when():
     rng = np.random.default_rng(3)
-    drift = Drift(["brightness"], 10_000, {})
+    drift = Charts(["brightness"], 10_000, {})
     values = [{"brightness": float(rng.normal() - 2 * (part > 200))} for part in range(1, 1200)]
     raised = run(drift, values)
     assert len(raised) == 1 and 200 < raised[0][0] < 230
-    alarm = Drift(["brightness"], 10_000, {})
+    alarm = Charts(["brightness"], 10_000, {})
     for part, value in enumerate(values, 1):
         if alarms := alarm.update(part, value):
             break
     assert alarms[0].kind == "drift" and "darker" in alarms[0].message
-    assert 190 <= alarm.changed_after("brightness") <= 210
+    assert 190 <= alarm.charts["brightness"].after <= 210
 
 
 def test_the_set_teaches_what_scores_are_usual():
     rng = np.random.default_rng(4)
     values = [{"score": float(rng.normal() + 3)} for _ in range(25)]
-    assert run(Drift(["score"], 10_000, {"score": rng.normal(size=80)}), values)
-    assert not run(Drift(["score"], 10_000, {}), values)
+    assert run(Charts(["score"], 10_000, {"score": rng.normal(size=80)}), values)
+    assert not run(Charts(["score"], 10_000, {}), values)
 
 
 def test_restart_continues():
     rng = np.random.default_rng(5)
     values = [{"score": float(rng.normal() + (part > 150))} for part in range(1, 190)]
     taught = {"score": rng.normal(size=40)}
-    whole = Drift(["score"], 1000, taught)
+    whole = Charts(["score"], 1000, taught)
     first = run(whole, values)
     assert first
-    cut = Drift(["score"], 1000, taught)
+    cut = Charts(["score"], 1000, taught)
     raised = run(cut, values[:100])
     state = cut.state()
-    again = Drift(["score"], 1000, taught, state, list(enumerate(values[:100], 1)))
+    again = Charts(["score"], 1000, taught, state, parts=cut.parts)
     raised += run(again, values[100:], 101)
     assert raised[:1] == first[:1]
     assert again.charts["score"].state() == whole.charts["score"].state()
