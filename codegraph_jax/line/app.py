@@ -78,16 +78,15 @@ class _LedgerCounters:
         with suppress(LedgerUnavailableError):
             counts = self.ledger.count()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
-            parts.add_metric(["passed"], counts["inspected"] - counts["flagged"])
-            parts.add_metric(["flagged"], counts["flagged"])
-            parts.add_metric(["failed"], counts["failed"])
+            counts["passed"] = counts["inspected"] - counts["flagged"]
+            for verdict in ("passed", "flagged", "failed"):
+                parts.add_metric([verdict], counts[verdict])
             yield parts
-            alarms = CounterMetricFamily("codegraph_alarms", "Alarms.")
-            alarms.add_metric([], self.ledger.last_alarm())
-            yield alarms
-            undelivered = GaugeMetricFamily("codegraph_undelivered", "Results that a target has not accepted.")
-            undelivered.add_metric([], sum(one.waiting + one.refused for one in self.ledger.outbox.undelivered()))
-            yield undelivered
+            yield CounterMetricFamily("codegraph_alarms", "Alarms.", value=self.ledger.last_alarm())
+            undelivered = sum(one.waiting + one.refused for one in self.ledger.outbox.undelivered())
+            yield GaugeMetricFamily(
+                "codegraph_undelivered", "Results that a target has not accepted.", value=undelivered
+            )
 
 
 def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv: str = "plain") -> FastAPI:
@@ -172,6 +171,7 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
     )
     async def inspect_part(
         request: Request,
+        response: Response,
         name: Annotated[str, Query(max_length=500, description="name of the part")] = "",
         fields: Fields = "all",
         idempotency_key: Annotated[
@@ -186,7 +186,8 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
         part = await line.receive(_unicode(idempotency_key), name, await line.read(request))
         if part.seconds is not None:
             seconds.observe(part.seconds)
-        return _response(part, fields)
+        response.status_code = 200 if part.status == "inspected" else 422
+        return _out(part, fields)
 
     @app.get("/parts", response_model=list[PartOut | DecisionOut], responses=REFUSALS)
     def parts(
@@ -339,11 +340,6 @@ def _content(kind: str) -> Responses:
 
 def _out(part: Part, fields: str) -> PartOut | DecisionOut:
     return (DecisionOut if fields == "decision" else PartOut).model_validate(part)
-
-
-def _response(part: Part, fields: str) -> Response:
-    status = 200 if part.status == "inspected" else 422
-    return Response(_out(part, fields).model_dump_json(), status, media_type="application/json")
 
 
 def _answered(inspector: Inspector, number: int, defective: bool | None) -> Part:

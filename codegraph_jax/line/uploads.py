@@ -90,11 +90,10 @@ class Reception:
         try:
             key = f"request:{key or uuid.uuid4().hex}"
             content = await loop.run_in_executor(None, content_of, io.BytesIO(sent.data))
-            found = await loop.run_in_executor(None, self._save, key, name or sent.file, sent, content)
-            if isinstance(found, Part):
-                return found
+            name = name or sent.file
+            path = await loop.run_in_executor(None, self._save, key, name, sent, content)
             return await loop.run_in_executor(
-                self.inspecting, self.inspect, key, name or sent.file or Path(found).name, found, content
+                self.inspecting, self.inspect, key, name or Path(path).name, path, content
             )
         finally:
             self.waiting -= 1
@@ -104,33 +103,22 @@ class Reception:
         if self.waiting >= self.settings.queue:
             raise RequestError(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
 
-    def keep(self, data: bytes, kind: str) -> Path:
-        """Writes a photo that was sent, and synchronises it to disk."""
+    def _save(self, key: str, name: str, sent: Sent, content: str) -> str:
+        """Saves a photo and adds it to the inbox; returns its path, or that of an earlier copy in the inbox."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
-        with whole_file(path) as name, Path(name).open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return path
-
-    def _save(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
-        """Saves a photo and adds it to the inbox; returns its path, or the part if it was inspected before."""
-        known = self.ledger.find(key)
-        if known and known.status == "inspected":
-            if known.content != content:
-                raise _key_used_before()
-            return known
-        path = None
+        suffix = SUFFIXES.get(sent.kind, ".image")
+        path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{suffix}"
         try:
-            path = self.keep(sent.data, sent.kind)
+            with whole_file(path) as partial, Path(partial).open("wb") as stream:
+                stream.write(sent.data)
+                stream.flush()
+                os.fsync(stream.fileno())
             saved, saved_content = self.ledger.receive(key, name or path.name, str(path), content)
         except OSError as error:
             raise LedgerUnavailableError(f"the photo cannot be saved ({error.strerror or error})") from None
         except LedgerUnavailableError:
             # the client sends the photo again, which saves another file
-            if path is not None:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         if saved != str(path):
             path.unlink(missing_ok=True)
