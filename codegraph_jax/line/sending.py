@@ -85,7 +85,7 @@ class Sender(threading.Thread):
                 tries = delivery.tries + self._accepts
                 refused = error.refused or tries >= MOST_TRIES
                 outbox.failed(delivery, str(error), tries, refused)
-                return self._failed(error, error.retry_after, refused)
+                return self._failed(error, refused)
             self._confirmed = delivery
             outbox.delivered(delivery)
             self._confirmed = None
@@ -106,14 +106,14 @@ class Sender(threading.Thread):
             logger.exception("%s: a result cannot be sent", shown(self.text))
             raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
-    def _failed(self, error: Exception, least: float = 0.0, refused: bool = False) -> float:
+    def _failed(self, error: Exception, refused: bool = False) -> float:
         """Returns the seconds until the next step."""
         if not self._warned:
             logger.warning("%s: results are not accepted: %s", shown(self.text), error)
             self._warned = True
         if refused:  # the target can be reached, and may accept the next message
             return 0.0
-        pause = max(least, min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE))
+        pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
         self._failures, self._accepts = self._failures + 1, False
         self._due = time.monotonic() + pause
         return pause
@@ -163,7 +163,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
 
 
 def message(ledger: Ledger, delivery: Delivery) -> str:
-    """`answers.Message` of a delivery as JSON; empty if the part was replaced before it was sent."""
+    """`responses.Message` of a delivery as JSON; empty if the part was replaced before it was sent."""
     from codegraph_jax.line.responses import Message
 
     is_alarm = delivery.event == "acknowledgement"
@@ -171,14 +171,8 @@ def message(ledger: Ledger, delivery: Delivery) -> str:
     alarm = ledger.alarm(delivery.subject) if is_alarm else None
     if part is None and alarm is None:
         return ""
-    values = {
-        "delivery": delivery.delivery,
-        "event": delivery.event,
-        "replaces": delivery.replaces or None,
-        "part": part,
-        "alarm": alarm,
-    }
-    return Message.model_validate(values).model_dump_json()
+    values = {"delivery": delivery.delivery, "event": delivery.event, "replaces": delivery.replaces or None}
+    return Message.model_validate(values | {"part": part, "alarm": alarm}).model_dump_json()
 
 
 def in_words(one: Undelivered) -> str:

@@ -13,11 +13,11 @@ import json
 import os
 import re
 import ssl
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -31,8 +31,6 @@ SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 REFUSED = (400, 409, 410, 413, 415, 422)
 """Statuses that refuse the message itself; others concern the address, the login or the moment and are tried again."""
-LONGEST_RETRY_AFTER = 3600.0
-"""The most seconds for which the Retry-After header of a receiver is obeyed."""
 COLUMNS = (
     "delivery", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
     "failure", "inspected_at", "path",
@@ -48,12 +46,11 @@ class DeliveryError(Exception):
 
     Attributes:
         refused: whether it would refuse the same message again.
-        retry_after: seconds that the receiver has asked to wait.
     """
 
-    def __init__(self, reason: str, refused: bool = False, retry_after: float = 0.0):
+    def __init__(self, reason: str, refused: bool = False):
         super().__init__(reason)
-        self.refused, self.retry_after = refused, retry_after
+        self.refused = refused
 
 
 class Target(ABC):
@@ -65,7 +62,7 @@ class Target(ABC):
 
         Args:
             delivery: identifies the message; the same for each attempt.
-            body: `answers.Message` as JSON.
+            body: `responses.Message` as JSON.
 
         Raises:
             DeliveryError: the receiver does not have it, or has not confirmed it.
@@ -178,12 +175,8 @@ class Webhook(Target):
             connection.close()
         if 300 <= answer.status < 400:
             raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address")
-        wanted = answer.headers.get("Retry-After", "")
-        raise DeliveryError(
-            f"status {answer.status}: {printable(said)}".removesuffix(": "),
-            refused=answer.status in REFUSED,
-            retry_after=min(float(wanted), LONGEST_RETRY_AFTER) if re.fullmatch(r"\d{1,9}", wanted) else 0.0,
-        )
+        reason = f"status {answer.status}: {printable(said)}".removesuffix(": ")
+        raise DeliveryError(reason, refused=answer.status in REFUSED)
 
 
 class MqttTopic(Target):
@@ -227,21 +220,20 @@ class MqttTopic(Target):
             client.username_pw_set(user, os.environ.get(MQTT_PASSWORD))
         if self.tls:
             client.tls_set_context(self.tls)
-        answered, answers = threading.Event(), []
-
-        def connected(client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-            answers.append(reason)
-            answered.set()
-
-        client.on_connect = connected
+        answers: Queue[Any] = Queue()
+        client.on_connect = lambda client, data, flags, reason, properties: answers.put(reason)
         client.connect(self.host, self.port)
         client.loop_start()
-        if not answered.wait(SECONDS) or answers[0].is_failure:
-            client.disconnect()
-            client.loop_stop()
-            said = f"the broker refuses the login ({answers[0]})" if answers else "the broker does not answer"
-            raise DeliveryError(said)
-        return client
+        try:
+            answer = answers.get(timeout=SECONDS)
+            if not answer.is_failure:
+                return client
+            said = f"the broker refuses the login ({answer})"
+        except Empty:
+            said = "the broker does not answer"
+        client.disconnect()
+        client.loop_stop()
+        raise DeliveryError(said)
 
     def close(self) -> None:
         """Disconnects; a message that was not confirmed is not sent again by this connection."""

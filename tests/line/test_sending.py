@@ -20,7 +20,6 @@ from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
-from codegraph_jax.line.targets import DeliveryError, open_target
 from codegraph_jax.tasks.watch import opened_line
 from tests.line.receiver import DOWN, Receiver, record, rows_of, until_empty
 from tests.line.test_ledger import part
@@ -98,13 +97,6 @@ def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receive
     assert len(receiver.messages) == 9 and len({message["delivery"] for message in receiver.messages}) == 1
     assert len([r for r in caplog.records if "not accepted" in r.message]) == 1, "not once for each attempt"
     assert "accepts results again" in caplog.text
-
-
-def test_the_receiver_can_ask_for_a_pause(receiver):
-    receiver.status, receiver.headers = lambda message: 429, {"Retry-After": "7"}
-    with pytest.raises(DeliveryError, match="429") as raised:
-        open_target(receiver.url).deliver("a", "{}")
-    assert (raised.value.refused, raised.value.retry_after) == (False, 7.0)
 
 
 @pytest.mark.parametrize("status", [400, 409, 410, 413, 415, 422])
