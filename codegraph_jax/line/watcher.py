@@ -34,8 +34,6 @@ except ImportError:  # Windows
 
 RESCAN_SECONDS = 30.0
 """Seconds between two scans with file events, since events may be lost."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before the next attempt to write the ledger: the first pause, doubled each time up to the longest."""
 LONGEST_OPEN = 60.0
 """Seconds without a change after which a file is inspected even if a program still has it open for writing."""
 COARSE_SECONDS = 2.5
@@ -269,13 +267,13 @@ class Watcher:
                 try:
                     files = self.folder.ready()
                     took = time.monotonic() - began
-                    if lost:
-                        logger.warning("%s: can be listed again", settings.root)
-                    lost = False
                     for file in files:
                         if self._stopped.is_set():
                             return
                         self._inspect(file)
+                    if lost:
+                        logger.warning("%s: photos are inspected again", settings.root)
+                    lost = False
                 except (LayoutError, LedgerUnavailableError) as error:
                     if not lost:
                         logger.warning("%s; trying again", error)
@@ -291,18 +289,11 @@ class Watcher:
                 observer.join()
 
     def _inspect(self, file: File) -> None:
-        """Inspects one file; tries again while the ledger is unavailable."""
-        pause = FIRST_PAUSE
-        while not self._stopped.is_set():
-            try:
-                self._inspect_once(file)
-                return
-            except LedgerUnavailableError as error:
-                logger.warning("%s; trying again in %g s", error, pause)
-                self._stopped.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+        """Inspects one file.
 
-    def _inspect_once(self, file: File) -> None:
+        Raises:
+            LedgerUnavailableError: nothing was recorded, and the next scan finds the file again.
+        """
         stamp = stamp_of(file.status)
         if self.folder.links_outside(file):
             # without a path, the server does not show files outside the folder
@@ -313,7 +304,9 @@ class Watcher:
                 self.folder.mark_done(file)
                 return
             recorded = self.inspector.inspect(
-                found.key, file.name, file.path, lambda failed: self._is_unfinished(file, failed),
+                found.key, file.name, file.path,
+                # the file has changed since, or may still be incomplete
+                lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)),
                 content=found.content, stamp=stamp, replaces=found.replaces,
             )  # fmt: skip
             if recorded is None:
@@ -321,10 +314,6 @@ class Watcher:
             part = recorded
         self.folder.mark_done(file)
         self.on_part(part)
-
-    def _is_unfinished(self, file: File, failed: bool) -> bool:
-        """Whether a file must be inspected again: it has changed since, or may still be incomplete."""
-        return self.folder.has_changed(file) or (failed and self.folder.is_young(file))
 
     def _observed(self) -> Any:
         """A running observer of file events; None if the folder is polled."""
