@@ -42,8 +42,6 @@ class Database:
         self.path = Path(path)
         self._paths = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
-        # stays open and unused: SQLite deletes the -wal file when the last connection is closed
-        self._anchor: sqlite3.Connection | None = None
         try:
             with closing(self._connected()) as connection:
                 self._require_ledger(connection)
@@ -52,7 +50,10 @@ class Database:
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.executescript(schema)
-            self._open()
+            # stays open and unused: SQLite deletes the -wal file when the last connection is closed
+            self._anchor = self._connected()
+            self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            self._files = self._identity()
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
 
@@ -81,9 +82,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the file; SQLite then merges the -wal file into the ledger."""
-        if self._anchor is not None:
-            self._anchor.close()
-            self._anchor = None
+        self._anchor.close()
 
     def _require_ledger(self, connection: sqlite3.Connection) -> None:
         """Checks that the file is a ledger and undamaged."""
@@ -108,12 +107,6 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
-    def _open(self) -> None:
-        """Opens the connection that keeps the -wal file, and saves the identity of the files."""
-        self._anchor = self._connected()
-        self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        self._files = self._identity()
-
     def _identity(self) -> list[tuple[int, int] | None]:
         """(device, inode) of the file and of its -wal file; None for a missing file.
 
@@ -136,8 +129,6 @@ class Database:
             LedgerUnavailableError: the file cannot be opened or was replaced, or the operation failed.
         """
         try:
-            if self._anchor is None:
-                self._open()
             if self._identity() != self._files:
                 raise LedgerUnavailableError(
                     f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
