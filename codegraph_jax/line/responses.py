@@ -9,9 +9,6 @@ from codegraph_jax.line.targets import shown
 
 Text = Annotated[str, BeforeValidator(printable)]
 """A file name, which need not be Unicode."""
-KEY = "identifies the part: a photo that is sent again with this key is the same part"
-FAILURE = "why the inspection failed"
-DECISION = "NOK: the part is flagged, or could not be inspected"
 
 
 class RegionOut(BaseModel):
@@ -56,32 +53,27 @@ class DecisionOut(_Read):
     model_config = ConfigDict(extra="forbid")  # a `PartOut` is no decision
 
     id: int
-    key: Text = Field(description=KEY)
+    key: Text = Field(description="identifies the part: a photo that is sent again with this key is the same part")
     name: Text
     status: Literal["inspected", "failed"]
-    failure: str = Field(description=FAILURE)
-    decision: Literal["OK", "NOK"] = Field(description=DECISION)
+    failure: str = Field(description="why the inspection failed")
+    decision: Literal["OK", "NOK"] = Field(description="NOK: the part is flagged, or could not be inspected")
     score: float | None
 
 
-class PartOut(_Read):
+class PartOut(DecisionOut):
     """One part and its verdict; fields that scores.json also has mean the same."""
 
-    id: int
-    key: Text = Field(description=KEY)
-    name: Text
-    decision: Literal["OK", "NOK"] = Field(description=DECISION)
+    model_config = ConfigDict(extra="ignore")
+
     path: Text = Field(description="file of the photo on the server")
     received_at: str = Field(description="ISO 8601, UTC")
     inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
-    status: Literal["inspected", "failed"]
-    failure: str = Field(description=FAILURE)
     verdict: Literal["flagged", "look", "passed", "failed"] = Field(
         description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score this high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
     bank: str = Field(description="digest of the bank that scored the part")
-    score: float | None
     p_value: float | None = Field(description="share of good parts that score this high")
     threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
     flagged: bool | None
