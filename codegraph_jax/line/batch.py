@@ -33,16 +33,12 @@ def unreadable_part(path: str, name: str, reason: str) -> Part:
     return _blank(path, name).failed(reason)
 
 
-def _absolute(path: str) -> str:
-    """The absolute path of a photo; of an image without a file its name."""
-    return os.path.abspath(path) if os.path.isfile(page_of(path)[0]) else path  # noqa: PTH100, PTH113
-
-
 def _blank(path: str, name: str) -> Part:
-    """The row of an image before it is scored."""
+    """The row of an image before it is scored, with the absolute path of its file."""
+    file = page_of(path)[0]
     try:
-        status, content = Path(page_of(path)[0]).stat(), content_of_file(page_of(path)[0])
-        key, stamp = file_key(name, status, content), stamp_of(status)
+        status, content = Path(file).stat(), content_of_file(file)
     except (OSError, ValueError):  # the image has no file, or the file was removed
-        key, content, stamp = name, "", ""
-    return replace(blank_part(key, name, _absolute(path)), content=content, stamp=stamp)
+        return blank_part(name, name, path)
+    part = blank_part(file_key(name, status, content), name, os.path.abspath(path))  # noqa: PTH100
+    return replace(part, content=content, stamp=stamp_of(status))

@@ -55,14 +55,20 @@ exceed all but one in eighty earlier parts. If a larger mean was accepted, the l
 MAX_STORED = 50_000
 """Values that are stored for the ranks; later values are ranked but not stored."""
 WORDS = {
-    "score": ("Anomaly scores of passed parts have risen{}.", "Anomaly scores of passed parts have fallen{}."),
-    "brightness": ("Photos have been brighter{}.", "Photos have been darker{}."),
-    "sharpness": (
-        "Photos have been sharper{}.",
-        "Photos have been less sharp{}: the lens may be out of focus or dirty.",
+    "score": (
+        "Anomaly scores of passed parts have risen since part {part}.",
+        "Anomaly scores of passed parts have fallen since part {part}.",
     ),
-    "left": ("The position has moved to the right{}.", "The position has moved to the left{}."),
-    "top": ("The position has moved down{}.", "The position has moved up{}."),
+    "brightness": ("Photos have been brighter since part {part}.", "Photos have been darker since part {part}."),
+    "sharpness": (
+        "Photos have been sharper since part {part}.",
+        "Photos have been less sharp since part {part}: the lens may be out of focus or dirty.",
+    ),
+    "left": (
+        "The position has moved to the right since part {part}.",
+        "The position has moved to the left since part {part}.",
+    ),
+    "top": ("The position has moved down since part {part}.", "The position has moved up since part {part}."),
 }
 """The text of an alarm about each statistic, if it has risen and if it has fallen."""
 
@@ -330,5 +336,5 @@ def _variance_of_mean(length: int, correlation: float) -> float:
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
-    risen, fallen = WORDS.get(name, (f"{name} has risen{{}}.", f"{name} has fallen{{}}."))
-    return Alarm("drift", name, (risen if chart.rising else fallen).format(f" since part {chart.after + 1}"))
+    risen, fallen = WORDS[name]
+    return Alarm("drift", name, (risen if chart.rising else fallen).format(part=chart.after + 1))

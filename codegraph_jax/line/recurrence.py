@@ -70,6 +70,9 @@ class RecurrenceMonitor:
     Args:
         state: result of `state` from an earlier start.
         parts: (part, peak patches) of the window, in order.
+
+    Attributes:
+        usual: parts of acknowledged alarms, whose peak patches must be kept.
     """
 
     def __init__(
@@ -81,11 +84,11 @@ class RecurrenceMonitor:
         self._links = nx.Graph()
         self._announced: set[int] = set((state or {}).get("announced", ()))
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
-        self._usual: set[int] = set((state or {}).get("usual", ()))
+        self.usual: set[int] = set((state or {}).get("usual", ()))
         self._quiet: set[str] = set((state or {}).get("quiet", ()))
         kept = list(parts)
-        self._known = [peaks for part, peaks in kept if part in self._usual]
-        self._add_all((part, peaks) for part, peaks in kept if part not in self._usual)
+        self._known = [peaks for part, peaks in kept if part in self.usual]
+        self._add_all((part, peaks) for part, peaks in kept if part not in self.usual)
 
     def update(self, part: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
         """Adds a part; returns the alarms.
@@ -130,24 +133,19 @@ class RecurrenceMonitor:
             self._quiet.add(subject)
             return
         accepted = set(parts)
-        former, self._usual = list(self._parts), self._usual | accepted
+        former, self.usual = list(self._parts), self.usual | accepted
         self._announced -= accepted
         self._parts.clear()
         self._links.clear()
         self._known += [peaks for part, peaks in former if part in accepted]
         self._add_all((part, peaks) for part, peaks in former if part not in accepted)
 
-    @property
-    def usual(self) -> set[int]:
-        """Parts of acknowledged alarms, whose peak patches must be kept."""
-        return set(self._usual)
-
     def state(self) -> dict[str, Any]:
         """State for the ledger, which stores the peak patches separately."""
         return {
             "announced": sorted(self._announced),
             "named": self._named,
-            "usual": sorted(self._usual),
+            "usual": sorted(self.usual),
             "quiet": sorted(self._quiet),
         }
 

@@ -122,7 +122,7 @@ def known_sentence(sentence: str) -> bool:
 def test_warnings_and_alarms_are_known():
     said = [str(describe_warning(ThresholdWarning(kind, 5, 20, 3))) for kind in ("not_separate", "even", "many")]
     assert all("threshold.max_defective" in sentence and "{" not in sentence for sentence in said)
-    assert all(known_sentence(words.format(" since part 1024")) for pair in WORDS.values() for words in pair)
+    assert all(known_sentence(words.format(part=1024)) for pair in WORDS.values() for words in pair)
 
 
 def test_the_report_speaks_german(browser, tmp_path):
