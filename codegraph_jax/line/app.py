@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -16,7 +16,6 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.line.access_control import LOOPBACK, add_text, refusal, with_headers
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import AnswerError, Inspector
-from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.responses import (
     AlarmOut,
@@ -68,22 +67,30 @@ Fields = Annotated[
 logger = logging.getLogger(__name__)
 
 
-class _LedgerCounters:
-    """Prometheus metrics read from the ledger, so that they continue after a restart."""
+class _LineMetrics:
+    """Prometheus metrics of a line; those from the ledger continue after a restart.
 
-    def __init__(self, ledger: Ledger):
-        self.ledger = ledger
+    Args:
+        line: the line.
+    """
+
+    def __init__(self, line: Reception):
+        self.line = line
 
     def collect(self) -> Any:
+        threshold = self.line.inspector.bank.calibration.threshold
+        yield GaugeMetricFamily("codegraph_waiting", "Photos that wait for inspection.", value=self.line.waiting)
+        yield GaugeMetricFamily("codegraph_threshold", "Least score that is flagged.", value=threshold)
         with suppress(LedgerUnavailableError):
-            counts = self.ledger.count()
+            ledger = self.line.ledger
+            counts = ledger.count()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
             counts["passed"] = counts["inspected"] - counts["flagged"]
             for verdict in ("passed", "flagged", "failed"):
                 parts.add_metric([verdict], counts[verdict])
             yield parts
-            yield CounterMetricFamily("codegraph_alarms", "Alarms.", value=self.ledger.last_alarm())
-            undelivered = sum(one.waiting + one.refused for one in self.ledger.outbox.undelivered())
+            yield CounterMetricFamily("codegraph_alarms", "Alarms.", value=ledger.last_alarm())
+            undelivered = sum(one.waiting + one.refused for one in ledger.outbox.undelivered())
             yield GaugeMetricFamily(
                 "codegraph_undelivered", "Results that a target has not accepted.", value=undelivered
             )
@@ -200,10 +207,9 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
         return [_out(part, fields) for part in ledger.latest(limit, before, flagged)]
 
     @app.get("/scores", response_model=list[ScoreOut], responses=REFUSALS)
-    def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> list[ScoreOut]:
+    def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> Any:
         """The scores of the last parts, oldest first, for charts."""
-        names = ("id", "score", "threshold", "flagged")
-        return [ScoreOut.model_validate(dict(zip(names, row))) for row in ledger.scores(limit)]
+        return ledger.scores(limit)
 
     @app.get("/parts.csv", responses=REFUSALS | {200: {"content": {"text/csv": {}}}}, response_class=StreamingResponse)
     def table() -> Response:
@@ -276,11 +282,7 @@ def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
 
 def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistry) -> None:
     inspector, ledger = line.inspector, line.ledger
-    registry.register(_LedgerCounters(ledger))
-    waiting = Gauge("codegraph_waiting", "Photos that wait for inspection.", registry=registry)
-    waiting.set_function(lambda: line.waiting)
-    threshold = Gauge("codegraph_threshold", "Least score that is flagged.", registry=registry)
-    threshold.set(inspector.bank.calibration.threshold)
+    registry.register(_LineMetrics(line))
 
     @app.get("/summary", response_model=Summary, responses=REFUSALS)
     def summary() -> Summary:

@@ -141,10 +141,10 @@ class Ledger(Database):
         """The number of the last alarm; 0 if there is none."""
         return int(self.read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
 
-    def scores(self, count: int) -> list[tuple[int, float | None, float | None, bool | None]]:
-        """Number, score, threshold and flag of the last parts, oldest first."""
+    def scores(self, count: int) -> list[dict[str, Any]]:
+        """`id`, `score`, `threshold` and `flagged` of the last parts, oldest first."""
         rows = self.read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
-        return [(row[0], row[1], row[2], None if row[3] is None else bool(row[3])) for row in reversed(rows)]
+        return [dict(row) for row in reversed(rows)]
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number, or None."""

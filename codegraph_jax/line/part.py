@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
-from codegraph_jax.report.region_data import Region, rows_of
+from codegraph_jax.report.region_data import Region, region_fields
 from codegraph_jax.scoring.photo_verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
@@ -145,8 +145,6 @@ def scored_part(
     threshold = float(bank.calibration.threshold)
     score, p_value, flagged = verdict
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    left_out = ("path", "category", "width", "height", "area_mm2", "region_length_mm", "region_width_mm")
-    rows = [{key: row[key] for key in row if key not in left_out} for row in rows_of("", "", (0, 0), regions)]
     return replace(
         part,
         status="inspected",
@@ -162,7 +160,7 @@ def scored_part(
             f"like {pattern.name}" if pattern.source == "photo" else pattern.name or pattern.verdict
             for pattern in patterns
         ),
-        regions=tuple(rows),
+        regions=tuple(region_fields(number, region) for number, region in enumerate(regions, 1)),
     )
 
 

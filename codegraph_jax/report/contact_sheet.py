@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from codegraph_jax.core.names import printable, trimmed
 from codegraph_jax.report.boxes import Box
@@ -32,11 +32,7 @@ def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
     """
     width, height = image.size
     if not boxes:
-        square = image.copy()
-        square.thumbnail((side, side), Image.Resampling.BILINEAR)
-        sheet = Image.new("RGB", (side, side), BACKGROUND)
-        sheet.paste(square, ((side - square.width) // 2, (side - square.height) // 2))
-        return sheet
+        return ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, BACKGROUND)
     main = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
     left, top, right, bottom = main.pixels(width, height)
     window = max(CONTEXT * max(right - left, bottom - top), LEAST * min(width, height))

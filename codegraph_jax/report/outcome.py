@@ -1,5 +1,6 @@
 """The outcome of one category of a run, from which the results are written."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,16 +28,6 @@ class Diagnostic:
 
 
 @dataclass(frozen=True)
-class LabelCounts:
-    """Numbers of images by label: good ones, flagged ones among them, defective ones, flagged ones among them."""
-
-    good: int
-    false_alarms: int
-    defective: int
-    found: int
-
-
-@dataclass(frozen=True)
 class Outcome:
     """One category: its n readable samples, their scores, and the metrics.
 
@@ -56,12 +47,11 @@ class Outcome:
     diagnostics: tuple[Diagnostic, ...] = ()
     inspected: Sequence[Inspected] = ()
 
-    def label_counts(self) -> LabelCounts:
-        """Counts of flags by label."""
-        pairs = [(sample.label, bool(flag)) for sample, flag in zip(self.samples, self.result.calibration.flagged)]
-        return LabelCounts(
-            good=sum(label == 0 for label, _ in pairs),
-            false_alarms=sum(label == 0 and flag for label, flag in pairs),
-            defective=sum(label == 1 for label, _ in pairs),
-            found=sum(label == 1 and flag for label, flag in pairs),
-        )
+    def label_counts(self) -> Counter[str]:
+        """Numbers of images by label: `good`, `false_alarms` among them, `defective`, and `found` among them."""
+        counts = Counter(good=0, false_alarms=0, defective=0, found=0)
+        for sample, flagged in zip(self.samples, self.result.calibration.flagged):
+            if sample.label is not None:
+                counts["defective" if sample.label else "good"] += 1
+                counts["found" if sample.label else "false_alarms"] += int(flagged)
+        return counts

@@ -213,12 +213,10 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
     """Lines on the metrics and diagnostics for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
-        counts = [asdict(outcome.label_counts()) for outcome in outcomes]
-        good, false, bad, found = (
-            sum(one[name] for one in counts) for name in ("good", "false_alarms", "defective", "found")
-        )
-        values = {"auroc": round(100 * auroc, 1), "false": false, "good": good, "found": found, "defective": bad}
-        lines.append(text("against_labels", **values))
+        counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
+        names = ("false_alarms", "good", "found", "defective")
+        values = {name: counts[name] for name in names}
+        lines.append(text("against_labels", auroc=round(100 * auroc, 1), **values))
     return lines + [diagnostic.finding for outcome in outcomes for diagnostic in outcome.diagnostics]
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +102,10 @@ def make_pictures(
         workers: number of threads.
         advance: called with the number of images just done.
     """
-    side = picture_side(len(records))
-
-    def work(record: Record) -> Picture:
-        return _make_picture(record, workdir, scale, side)
-
+    make = partial(_make_picture, workdir=workdir, scale=scale, side=picture_side(len(records)))
     pictures = []
     with ThreadPoolExecutor(workers) as pool:
-        for picture in pool.map(work, records):
+        for picture in pool.map(make, records):
             pictures.append(picture)
             advance(1)
     return pictures

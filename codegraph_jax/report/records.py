@@ -54,17 +54,11 @@ class Record:
 
     def values(self) -> dict[str, Any]:
         """The columns of scores.json."""
-        return {
-            "path": self.path,
-            "category": self.category,
+        return {name: getattr(self, name) for name in COLUMNS} | {
             "label": LABELS[self.label],
             "score": round(self.score, 6),
             "score_rescored": round(self.score_rescored, 6),
-            "rank": self.rank,
             "p_value": float(f"{self.p_value:.4g}"),
-            "flagged": self.flagged,
-            "verdict": self.verdict,
-            "group": self.group,
         }
 
     def cells(self) -> dict[str, Any]:

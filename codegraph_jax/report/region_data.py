@@ -133,28 +133,32 @@ def rows_of(
         return float(f"{pixels * factor:.4g}") if factor else None
 
     return [
-        {
-            "path": path,
-            "category": category,
-            "width": size[0],
-            "height": size[1],
-            "region": number,
-            "box": list(region.box),
-            "polygon": region.polygon,
-            "area": region.area,
-            "share": float(f"{region.share:.6g}"),
-            "region_length": round(region.length, 1),
-            "region_width": round(region.width, 1),
+        {"path": path, "category": category, "width": size[0], "height": size[1]}
+        | region_fields(number, region)
+        | {
             "area_mm2": millimetres(region.area, mm_per_pixel**2),
             "region_length_mm": millimetres(region.length, mm_per_pixel),
             "region_width_mm": millimetres(region.width, mm_per_pixel),
-            "peak_score": round(region.peak_score, 6),
-            "mean_score": round(region.mean_score, 6),
-            "p_value": float(f"{region.p_value:.4g}"),
-            "group": region.group,
         }
         for number, region in enumerate(regions, 1)
     ]
+
+
+def region_fields(number: int, region: Region) -> dict[str, Any]:
+    """The fields of a region in regions.json that the server of a line has too; `number` is that of the region."""
+    return {
+        "region": number,
+        "box": list(region.box),
+        "polygon": region.polygon,
+        "area": region.area,
+        "share": float(f"{region.share:.6g}"),
+        "region_length": round(region.length, 1),
+        "region_width": round(region.width, 1),
+        "peak_score": round(region.peak_score, 6),
+        "mean_score": round(region.mean_score, 6),
+        "p_value": float(f"{region.p_value:.4g}"),
+        "group": region.group,
+    }
 
 
 def write_regions(workdir: Path, rows: Sequence[dict[str, Any]], form: str = "plain") -> None:

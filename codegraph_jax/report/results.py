@@ -5,6 +5,7 @@ flagged images is in the last line that is printed and in `manifest.json` (`thre
 have the flag of each image. `manifest.json` is written last: if it exists, all files belong to one run.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -78,7 +79,7 @@ def write_results(
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
-        counts = {outcome.category: asdict(outcome.label_counts()) for outcome in outcomes}
+        counts = {outcome.category: outcome.label_counts() for outcome in outcomes}
         fits = {
             o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
         }
@@ -160,12 +161,11 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     """Numbers of flagged photos and of photos to look at, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
     flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "undecided"))
-    counts = [outcome.label_counts() for outcome in outcomes]
-    good, defective = sum(c.good for c in counts), sum(c.defective for c in counts)
+    counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
+    good, defective = counts["good"], counts["defective"]
     known = f", {look} to look at" * bool(look) + f", {unknown} undecided" * bool(unknown)
     if good or defective:
-        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
-        known += f" ({false} of {good} good, {found} of {defective} defective by label)"
+        known += f" ({counts['false_alarms']} of {good} good, {counts['found']} of {defective} defective by label)"
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 

@@ -60,7 +60,7 @@ def test_pages_and_scores(ledger):
     assert [p.id for p in ledger.latest(3)] == [7, 6, 5]
     assert [p.id for p in ledger.latest(3, before=5)] == [4, 3, 2]
     assert [p.id for p in ledger.latest(9, flagged=True)] == [7, 4, 1]
-    assert ledger.scores(2) == [(6, 0.5, 0.4, False), (7, 0.6, 0.4, True)]
+    assert [tuple(row.values()) for row in ledger.scores(2)] == [(6, 0.5, 0.4, False), (7, 0.6, 0.4, True)]
     assert [number for number, _ in ledger.passed(2, 2)] == [3, 5]
 
 
