@@ -25,11 +25,10 @@ def picture_statistics(image: Image.Image) -> dict[str, float]:
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32) / 255
     weights = np.abs(grey - np.median(grey)) + 1e-6
-    total = float(weights.sum())
-    columns, rows = (np.arange(n) + 0.5 for n in (grey.shape[1], grey.shape[0]))
+    top, left = ((centre + 0.5) / side for centre, side in zip(ndimage.center_of_mass(weights), grey.shape))
     return {
         "brightness": float(grey.mean()),
         "sharpness": float(np.log(np.square(ndimage.laplace(grey, mode="nearest")).mean() + 1e-9)),
-        "left": float(weights.sum(axis=0) @ columns / total / grey.shape[1]),
-        "top": float(weights.sum(axis=1) @ rows / total / grey.shape[0]),
+        "left": float(left),
+        "top": float(top),
     }

@@ -6,25 +6,7 @@ from dataclasses import dataclass
 
 from codegraph_jax.data.roi import Inspected
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.report.texts import Text
 from codegraph_jax.result import DetectionResult
-
-
-@dataclass(frozen=True)
-class Diagnostic:
-    """A figure that shows how well the model assumptions fit the set.
-
-    Attributes:
-        title: heading.
-        figure: a PNG file.
-        caption: one or two sentences on the figure.
-        finding: the result in one line.
-    """
-
-    title: Text
-    figure: bytes
-    caption: Text
-    finding: Text
 
 
 @dataclass(frozen=True)
@@ -36,7 +18,6 @@ class Outcome:
         samples: the n images of the result, in its order.
         result: scores, calibration and recurring defects.
         metrics: metrics from `evaluation.evaluate`; None where undefined.
-        diagnostics: figures for the report.
         inspected: inspected area of each image; empty: everything.
     """
 
@@ -44,7 +25,6 @@ class Outcome:
     samples: list[Sample]
     result: DetectionResult
     metrics: dict[str, float | None]
-    diagnostics: tuple[Diagnostic, ...] = ()
     inspected: Sequence[Inspected] = ()
 
     def label_counts(self) -> Counter[str]:

@@ -30,6 +30,7 @@ from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
+from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.texts import Text, Value, package_text, script_json, text
 from codegraph_jax.report.wording import (
@@ -210,14 +211,15 @@ def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern
 
 
 def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[Text]:
-    """Lines on the metrics and diagnostics for specialists."""
+    """Lines on the metrics and the spacing law for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
         counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
         names = ("false_alarms", "good", "found", "defective")
         values = {name: counts[name] for name in names}
         lines.append(text("against_labels", auroc=round(100 * auroc, 1), **values))
-    return lines + [diagnostic.finding for outcome in outcomes for diagnostic in outcome.diagnostics]
+    laws = [outcome.result.consistency.spacing_law for outcome in outcomes]
+    return lines + [spacing_finding(law) for law in laws if law]
 
 
 def _set_data(section: CategorySection) -> dict[str, Any]:
@@ -360,6 +362,8 @@ def _environment() -> jinja2.Environment:
         "frequency": _frequency,
         "evidence": describe_evidence,
         "rarity": rarity,
+        "spacing_figure": spacing_figure,
+        "spacing_caption": spacing_caption,
     }
     environment.filters |= {"printable": printable, "relative_url": relative_url}
     environment.filters["key"] = lambda heading: heading.removesuffix(" (%)").lower().replace(" ", "_")

@@ -6,14 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
-from codegraph_jax.report.outcome import Diagnostic
-from codegraph_jax.report.texts import text
+from codegraph_jax.report.texts import Text, text
 
 COLOURS = dict(zip(KINDS, ("#3b7dd8", "#e0912f", "#c8323c")))
 
 
-def spacing_diagnostic(fit: SpacingLaw) -> Diagnostic:
-    """Growth tau(i) of each kind of patch beside 1 / (alpha i), and the histogram that should be flat."""
+def spacing_figure(fit: SpacingLaw) -> bytes:
+    """A PNG: growth tau(i) of each kind of patch beside 1 / (alpha i), and the histogram that should be flat."""
     # an Agg figure of its own: no global state, no display
     figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")
     growth, histogram = figure.subplots(1, 2)
@@ -34,9 +33,17 @@ def spacing_diagnostic(fit: SpacingLaw) -> Diagnostic:
     )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def spacing_caption(fit: SpacingLaw) -> Text:
+    """Two sentences on the figure."""
     low, alpha, high = (round(index, 1) for index in fit.tail_index)
     rare, usual = (round(100 * fit.below[p], 1) for p in ("0.01", "0.2"))
-    caption = text("spacing_about", alpha=alpha, low=low, high=high, departure=round(fit.departure, 2), rare=rare,
-                   usual=usual)  # fmt: skip
-    finding = text("spacing_finding", percent=rare)
-    return Diagnostic(text("spacing_title"), picture.getvalue(), caption, finding)
+    return text("spacing_about", alpha=alpha, low=low, high=high, departure=round(fit.departure, 2), rare=rare,
+                usual=usual)  # fmt: skip
+
+
+def spacing_finding(fit: SpacingLaw) -> Text:
+    """The result in one line."""
+    return text("spacing_finding", percent=round(100 * fit.below["0.01"], 1))

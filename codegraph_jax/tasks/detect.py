@@ -28,7 +28,6 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
-from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table, photos_table
 from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
@@ -115,13 +114,11 @@ def _outcomes(
         kept = [samples[i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        fit = result.consistency.spacing_law
-        diagnostics = (spacing_diagnostic(fit),) if fit else ()
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         result = replace(result, samples=tuple(kept))
-        outcomes.append(Outcome(category, kept, result, metrics, diagnostics, inspected))
+        outcomes.append(Outcome(category, kept, result, metrics, inspected))
     return outcomes
 
 

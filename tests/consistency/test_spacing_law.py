@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
-from codegraph_jax.report.spacing_figure import spacing_diagnostic
+from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure
 from codegraph_jax.scoring.distances import as_distances
 
 
@@ -46,6 +46,6 @@ def test_a_small_set_has_no_window():
 
 def test_the_figure_is_a_picture_and_the_same_one_each_time():
     law = measure(table())
-    first, second = spacing_diagnostic(law), spacing_diagnostic(law)
-    assert first.figure[:4] == b"\x89PNG" and first.figure == second.figure
-    assert "Tail index" in str(first.caption)
+    first, second = spacing_figure(law), spacing_figure(law)
+    assert first[:4] == b"\x89PNG" and first == second
+    assert "Tail index" in str(spacing_caption(law))

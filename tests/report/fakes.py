@@ -16,8 +16,7 @@ from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.report.outcome import Diagnostic, Outcome
-from codegraph_jax.report.texts import text
+from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
@@ -139,9 +138,7 @@ def make_outcome(
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    mixed = text("mixed", category="Tail <index>", count=2, sizes=[1, 2])
-    diagnostics = (Diagnostic(mixed, b"\x89PNG", text("spacing_title"), text("spacing_finding", percent=1.5)),)
-    return Outcome(category, samples, result, metrics, diagnostics)  # type: ignore[arg-type]
+    return Outcome(category, samples, result, metrics)  # type: ignore[arg-type]
 
 
 def colour(i: int) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.review import PhotoReview
+from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
@@ -165,6 +166,16 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
     assert first == second
     pages = [(place / "report.html").read_text(encoding="utf-8") for place in (workdir, tmp_path)]
     assert len({re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\S\d\d:\d\d)?", "", page) for page in pages}) == 1
+
+
+def test_the_report_shows_how_closely_the_patches_follow_the_spacing_law(tmp_path):
+    outcome = make_outcome(tmp_path, NAMES)
+    law = SpacingLaw((8.0, 9.5, 11.0), dict.fromkeys(KINDS, [0.1, 0.05]), [0.05] * 20, 0.1, {"0.01": 0.02, "0.2": 0.2})
+    consistency = replace(outcome.result.consistency, spacing_law=law)
+    outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Tail index α 9.5" in page and "2 % of the normal patches look suspicious" in page
 
 
 def test_closing_line_counts_the_flagged(run):
