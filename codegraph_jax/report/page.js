@@ -45,7 +45,7 @@
     }
   }
 
-  const decisions = () => sets.filter((set) => set.decision).map((set) => [set.category, set.decision]);
+  const manualThresholds = () => sets.filter((set) => set.manual).map((set) => [set.category, set.manual]);
   const shares = () => sets.filter((set) => set.maxDefective < 1).map((set) => [set.category, set.maxDefective]);
 
   function store() {
@@ -53,7 +53,7 @@
     const groups = reviewedForms().map((form) => [form.dataset.pattern, form.elements.verdict.value, form.elements.name.value]);
     try {
       localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], maxDefective: Object.fromEntries(shares()) }));
-      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds: Object.fromEntries(decisions()), groups }));
+      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds: Object.fromEntries(manualThresholds()), groups }));
     } catch {
       // without storage, answers are lost when the page is closed
     }
@@ -67,8 +67,8 @@
       if (numbersOf.has(key)) setAnswer(key, answer);
     }
     for (const set of sets) {
-      set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.by_hand;
-      if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
+      set.manual = rest.thresholds ? rest.thresholds[set.category] ?? null : set.by_hand;
+      if (set.manual && !(set.manual.score in set.model.scores)) set.manual = null;
       set.model.maxDefective = set.maxDefective = photos.maxDefective ? photos.maxDefective[set.category] ?? 1 : set.state.max_defective;
     }
     for (const [pattern, verdict, name] of rest.groups ?? []) fill(forms.find((form) => form.dataset.pattern === pattern), verdict, name);
@@ -104,14 +104,14 @@
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
     const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
-    Object.assign(set, { model, fixed, tallest, decision: null, maxDefective: 1, undo: [], current: null });
+    Object.assign(set, { model, fixed, tallest, manual: null, maxDefective: 1, undo: [], current: null });
   }
 
   function updateVerdicts(set) {
-    const { model, decision } = set;
-    set.score = decision?.score ?? model.chosen;
-    set.threshold = decision?.threshold ?? model.threshold;
-    const found = decision || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
+    const { model, manual } = set;
+    set.score = manual?.score ?? model.chosen;
+    set.threshold = manual?.threshold ?? model.threshold;
+    const found = manual || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
     set.now = found.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.likely = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
@@ -368,7 +368,7 @@
     if (!none) look.show(set.current, lookMap.checked);
     paintUsual(set);
     $("#progress").textContent = progress(set, enough);
-    $("#use-answers").hidden = !set.decision;
+    $("#use-answers").hidden = !set.manual;
     $("#use-answers").textContent = t(set.model.answered.length ? "use_answers" : "use_automatic");
     const other = set.score !== set.model.names[0];
     $("#score-choice").hidden = !other;
@@ -392,7 +392,7 @@
 
   function progress(set, enough) {
     const count = set.model.answered.length, so_far = t("so_far", { count });
-    if (set.decision) return t("by_hand");
+    if (set.manual) return t("by_hand");
     if (!count) return t("provisional");
     if (!set.model.decided) return t("too_few_answers", { so_far });
     if (enough) return t("enough_answers", { so_far });
@@ -401,7 +401,7 @@
 
   function effect(set) {
     if (!set.model.decided) {
-      if (set.decision) return t("answer_to_learn");
+      if (set.manual) return t("answer_to_learn");
       return texts.say(set.explanation);
     }
     const estimate = set.model.estimate(set.now, set.score);
@@ -510,17 +510,17 @@
   }
 
   if (review) {
-    const decide = (decision) => {
+    const setByHand = (manual) => {
       const set = chosenSet();
-      set.decision = decision(set);
+      set.manual = manual;
       changed(set);
     };
     for (const button of $$("[data-answer]")) button.addEventListener("click", () => answerCard(button.dataset.answer));
     $("#undo").addEventListener("click", undo);
     $("#look .canvas").addEventListener("click", () => openViewer(chosenSet().current));
     lookMap.addEventListener("change", paintCard);
-    slider.addEventListener("input", () => decide((set) => ({ score: set.score, threshold: Number(slider.value) })));
-    $("#use-answers").addEventListener("click", () => decide(() => null));
+    slider.addEventListener("input", () => setByHand({ score: chosenSet().score, threshold: Number(slider.value) }));
+    $("#use-answers").addEventListener("click", () => setByHand(null));
     maxDefective.addEventListener("change", () => {
       const set = chosenSet();
       set.model.maxDefective = set.maxDefective = Number(maxDefective.value);
@@ -723,7 +723,7 @@
       feature_identity: review.feature_identity,
       patterns: [...review.other_patterns, ...patterns],
       photos: [...others, ...photos],
-      thresholds: merged(review.thresholds, decisions()),
+      thresholds: merged(review.thresholds, manualThresholds()),
       max_defective: merged(review.max_defective, shares()),
       batch: review.batch,
     };
@@ -735,7 +735,7 @@
       photos: [...answers.values()].filter(({ answer }) => answer).length,
       notes: [...answers.values()].filter(({ note }) => note).length,
       applied_groups: reviewedForms().length,
-      applied_thresholds: decisions().length,
+      applied_thresholds: manualThresholds().length,
     };
     const parts = Object.entries(counts).filter(([, count]) => count).map(([key, count]) => t(key, { count }));
     $("#answer-count").textContent = parts.length ? t("answers_so_far", { parts }) : t("no_answer_yet");
@@ -791,7 +791,7 @@
     return {
       photo: Object.fromEntries(answers),
       group: of(reviewedForms(), ({ elements }) => ({ verdict: elements.verdict.value, name: elements.name.value })),
-      decision: of(sets, (set) => set.decision),
+      threshold: of(sets, (set) => set.manual),
       share: of(sets, (set) => set.maxDefective),
     };
   }
@@ -800,7 +800,7 @@
     for (const { kind, key, value } of list) {
       const set = sets.find((other) => other.category === key);
       if (kind === "photo" && numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" });
-      if (kind === "decision" && set) set.decision = value && value.score in set.model.scores ? value : null;
+      if (kind === "threshold" && set) set.manual = value && value.score in set.model.scores ? value : null;
       if (kind === "share" && set) set.model.maxDefective = set.maxDefective = value;
       if (kind === "group") fill(forms.find((form) => formKey(form) === key), value.verdict, value.name);
     }

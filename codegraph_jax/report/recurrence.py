@@ -42,21 +42,21 @@ class RecurringPattern:
     sheet: Path
 
     @property
-    def decision(self) -> Group | Pattern:
-        """The group or known pattern, which has the verdict and the name."""
-        decision = self.group or self.pattern
-        assert decision is not None, "a pattern without a group is a known one"
-        return decision
+    def group_or_pattern(self) -> Group | Pattern:
+        """The group or the known pattern, which has the verdict and the name."""
+        found = self.group or self.pattern
+        assert found is not None, "a pattern without a group is a known one"
+        return found
 
     @property
     def verdict(self) -> PatternVerdict:
         """The verdict on the pattern."""
-        return self.decision.verdict
+        return self.group_or_pattern.verdict
 
     @property
     def name(self) -> str:
         """The name given by a person; may be empty."""
-        return self.decision.name
+        return self.group_or_pattern.name
 
     @property
     def reviewed(self) -> bool:
