@@ -127,7 +127,6 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv
     _add_checks(app, token, settings.host in LOOPBACK)
     _add_part_routes(app, line, registry, csv)
     _add_single_part_routes(app, line)
-    _add_answer_routes(app, inspector)
     _add_alarm_routes(app, inspector)
     _add_status_routes(app, line, registry)
     _add_pages(app)
@@ -243,17 +242,15 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
             raise RequestError(404, f"part {part} has no anomaly map")
         return Response(found.heatmap, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
-
-def _add_answer_routes(app: FastAPI, inspector: Inspector) -> None:
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def answer(part: int, defective: bool) -> Any:
         """Sets the operator's answer. The bank stores it and applies it to similar parts."""
-        return _answered(inspector, part, defective)
+        return _answered(line.inspector, part, defective)
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def take_back(part: int) -> Any:
         """Takes back the last answer."""
-        return _answered(inspector, part, None)
+        return _answered(line.inspector, part, None)
 
 
 def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:

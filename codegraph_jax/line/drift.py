@@ -137,11 +137,6 @@ class Chart:
         """Parts up to this one are ignored."""
         return self.starts[-1]
 
-    @property
-    def uses_set(self) -> bool:
-        """Whether values of the bank's set are included: until the first change."""
-        return len(self.starts) == 1
-
     def add(self, value: float) -> float:
         """Adds a value; returns the normal score of its rank among the earlier values."""
         z = self.rank(value)
@@ -202,7 +197,7 @@ class Chart:
         for length, windows in zip(LENGTHS, self.windows):
             level = _variance_of_mean(length, correlation)
             independent = [level, level + _variance_of_mean(2 * length, correlation)]
-            prior = prior_windows(length)
+            prior = float(np.clip(PRIOR_PARTS / length, *PRIOR_WINDOWS))
             # excess variance of shorter windows carries over to longer ones
             factors = [known / expected for known, expected in zip(variances, expected_before)] or [1.0, 1.0]
             variances = [
@@ -265,7 +260,8 @@ class Drift:
         self.charts = {name: Chart.from_state((state or {}).get(name, {})) for name in statistics}
         self._chance = 1 / (SAFETY * parts_per_false_alarm * max(len(self.charts), 1))
         for name, chart in self.charts.items():
-            if chart.uses_set:
+            # the values of the set count until the first change
+            if len(chart.starts) == 1:
                 before, chart.seen = chart.seen, 0
                 for value in self._set_values.get(name, ()):
                     chart.add(value)
@@ -319,12 +315,6 @@ class Drift:
     def state(self) -> dict[str, Any]:
         """State of all charts, for the ledger."""
         return {name: chart.state() for name, chart in self.charts.items()}
-
-
-def prior_windows(length: int) -> float:
-    """Weight of the prior variance for this length, in windows."""
-    least, most = PRIOR_WINDOWS
-    return min(max(PRIOR_PARTS / length, least), most)
 
 
 def _variance_of_mean(length: int, correlation: float) -> float:

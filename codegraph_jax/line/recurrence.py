@@ -167,10 +167,8 @@ class RecurrenceMonitor:
             group = self._connected(part, limit)
             if len(group) < MIN_GROUP or len(group) <= len(best):
                 continue
-            if group & self._announced:
-                best = group
-                continue
-            if len(LIMITS) * self._by_chance(limit, group) <= CHANCE / 2 ** (len(group) - MIN_GROUP + 1):
+            share = CHANCE / 2 ** (len(group) - MIN_GROUP + 1)
+            if group & self._announced or len(LIMITS) * self._by_chance(limit, group) <= share:
                 best = group
         return best
 

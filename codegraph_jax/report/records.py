@@ -75,11 +75,8 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
 
 def boxes_of_pattern(found: Consistency, number: int) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
-    if number <= len(found.groups):
-        group = found.groups[number - 1]
-        boxes, members = list(group.boxes), set(group.members)
-    else:
-        boxes, members = [], set()
+    group = found.groups[number - 1] if number <= len(found.groups) else None
+    boxes, members = (list(group.boxes), group.members) if group else ([], ())
     others = [image for image in found.images(number) if image not in members]
     if others and len(found.pattern_ids):
         shown = found.pattern_ids.reshape(len(found.pattern_ids), -1) == number
