@@ -1,13 +1,13 @@
 """Writes recurring patterns: groups.json, the image graph, and a contact sheet for each pattern."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
-from codegraph_jax.consistency.review import FORMAT, Review
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import box_on_photo
@@ -116,12 +116,13 @@ def review_draft(
         applied: the review that the run has applied.
         batch: digest of the photos (`Review.batch`).
     """
-    earlier = applied.as_json() if applied else {"photos": [], "thresholds": {}, "max_defective": {}}
+    identity = dict(outcomes[0].result.feature_identity)
+    photos = dict(applied.photos) if applied else {}
     # the run has added marks to photos with answers
-    photos = {photo["key"]: photo for photo in earlier["photos"]}
-    for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
-        if photo.mark or name not in photos:
-            photos[name] = photo.as_json()
+    for digest, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
+        if photo.mark or digest not in photos:
+            photos[digest] = photo
+    review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
     others: dict[bytes, dict[str, Any]] = {}
@@ -132,15 +133,9 @@ def review_draft(
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
                 others.setdefault(key, pattern.as_json())
-    return {
-        "format": FORMAT,
-        "feature_identity": dict(outcomes[0].result.feature_identity),
-        "other_patterns": list(others.values()),
+    return review.as_json() | {
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
-        "photos": list(photos.values()),
-        "thresholds": earlier["thresholds"],
-        "max_defective": earlier["max_defective"],
-        "batch": batch,
+        "other_patterns": list(others.values()),
     }
 
 
