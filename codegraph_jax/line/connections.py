@@ -38,7 +38,8 @@ class BoundedProtocol(H11Protocol):
         """Starts the deadline, and closes a connection if there are too many."""
         super().connection_made(transport)
         self._start_deadline()
-        others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other._is_open]
+        protocols = (other for other in self.connections if isinstance(other, BoundedProtocol))
+        others = [other for other in protocols if not other.transport.is_closing()]
         if len(others) > self.most:
             idle = [other for other in others if other is not self and other.is_idle]
             min(idle, key=lambda other: other.idle_since, default=self).transport.abort()
@@ -55,10 +56,6 @@ class BoundedProtocol(H11Protocol):
         """Stops the deadline."""
         self._stop_deadline()
         super().connection_lost(error)
-
-    @property
-    def _is_open(self) -> bool:
-        return not self.transport.is_closing()
 
     def _start_deadline(self) -> None:
         self.idle_since = self.loop.time()

@@ -158,11 +158,8 @@ class Webhook(Target):
         headers = {"Content-Type": "application/json", "User-Agent": "codegraph", "Idempotency-Key": delivery}
         if self.secret:
             headers["X-Codegraph-Signature"] = f"sha256={hmac.digest(self.secret, data, 'sha256').hex()}"
-        connection = (
-            http.client.HTTPSConnection(self.host, self.port, timeout=SECONDS, context=self.tls)
-            if self.tls
-            else http.client.HTTPConnection(self.host, self.port, timeout=SECONDS)
-        )
+        secure = partial(http.client.HTTPSConnection, context=self.tls)
+        connection = (secure if self.tls else http.client.HTTPConnection)(self.host, self.port, timeout=SECONDS)
         try:
             connection.request("POST", self.path, data, headers)
             answer = connection.getresponse()
