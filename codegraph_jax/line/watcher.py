@@ -56,13 +56,11 @@ class FileIdentity(NamedTuple):
 
     Attributes:
         key, content: see `Part`.
-        part: the recorded part; None if the file must be inspected.
         replaces: number of the part that was recorded for the incomplete file; 0: none.
     """
 
     key: str
     content: str
-    part: Part | None
     replaces: int = 0
 
 
@@ -148,8 +146,8 @@ class Folder:
         """Whether some files are not inspected yet, or must be checked again soon."""
         return bool(self._waiting or self._again)
 
-    def identify(self, file: File) -> FileIdentity:
-        """The identity of a file; updates the ledger if the file was renamed.
+    def identify(self, file: File) -> FileIdentity | None:
+        """The identity of a file; None if it is recorded already. Updates the ledger if the file was renamed.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be read or written.
@@ -162,14 +160,13 @@ class Folder:
         known = self.ledger.find(key) or self._renamed(file, content)
         if known:
             if (known.key, known.stamp) != (key, stamp):
-                known = replace(known, key=key, name=file.name, path=file.path, stamp=stamp)
-                self.ledger.move(known)
-            return FileIdentity(key, content, known)
+                self.ledger.move(replace(known, key=key, name=file.name, path=file.path, stamp=stamp))
+            return None
         former = self.ledger.of_file(file.name)
         with suppress(OSError):
             if former and _is_one_file(former.stamp, stamp) and is_continuation(former.content, content, file.path):
-                return FileIdentity(key, content, None, former.id)
-        return FileIdentity(key, content, None)
+                return FileIdentity(key, content, former.id)
+        return FileIdentity(key, content)
 
     def links_outside(self, file: File) -> bool:
         """Whether a file is a link to a file outside the folder."""
@@ -300,7 +297,7 @@ class Watcher:
             part = self.inspector.fail(file_key(file.name, file.status, ""), file.name, "", OUTSIDE, stamp)
         else:
             found = self.folder.identify(file)
-            if found.part:
+            if found is None:
                 self.folder.mark_done(file)
                 return
             recorded = self.inspector.inspect(

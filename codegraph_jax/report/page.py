@@ -96,7 +96,6 @@ def write_page(
     recurrences: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
-    reviewable: bool,
     review: Review | None = None,
 ) -> None:
     """Writes the report.
@@ -109,10 +108,10 @@ def write_page(
         recurrences: recurring patterns of all categories.
         mean: mean metrics of all categories.
         manifest: the manifest, with `date` and `command` if they are known.
-        reviewable: whether answers can be applied in another run.
         review: answers that the run has applied.
     """
-    reviewable = reviewable and all(outcome.result.keys for outcome in outcomes)
+    # an inspection has no keys, and answers cannot be applied to it in another run
+    reviewable = all(outcome.result.keys for outcome in outcomes)
     patterns = {(id(found.outcome), found.number): found for found in recurrences}
     rows = [
         Row(number, record, picture, patterns[id(record.outcome), record.group] if record.group else None)
@@ -226,7 +225,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
     """Data of a category for the script: scores, answers, and the verdicts of the run."""
     result = section.outcome.result
     calibration, answers, model = result.calibration, result.answers, result.calibrator().as_json()
-    photos = len(section.outcome.samples) if result.keys else None  # an inspection has no keys
+    photos = len(section.outcome.samples) if result.keys else None
     warning = calibration.warning
     explanation = describe_warning(warning) if warning else describe_threshold(calibration, photos)
     return {

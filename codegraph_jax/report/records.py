@@ -63,8 +63,7 @@ class Record:
 
     def cells(self) -> dict[str, Any]:
         """The columns of scores.csv."""
-        names = ("score", "score_rescored")
-        scores = {name: Rounded(f"{getattr(self, name):.6f}") for name in names}
+        scores = {name: Rounded(f"{getattr(self, name):.6f}") for name in ("score", "score_rescored")}
         return self.values() | scores | {"flagged": int(self.flagged)}
 
 

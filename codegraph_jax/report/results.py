@@ -99,8 +99,7 @@ def write_results(
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": now(), "command": command_line(), "photos": photos}
         if "page" in config.report.files:
-            reviewable = isinstance(config, Config)
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, reviewable, review)
+            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, review)
     run = about | {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),

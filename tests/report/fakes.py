@@ -64,8 +64,9 @@ class FakeResult:
         """Two ways to score, the second of which ranks the photos the other way round."""
         scores = {"standard": self.scores, "contrast": -self.scores}
         defect_members = np.zeros(len(self.scores), bool)
+        keys = self.keys or tuple(map(str, range(len(self.scores))))
         return calibrator_of(
-            scores, len(self.scores), self.keys, defect_members, (), self.calibration.threshold, self.answers
+            scores, len(self.scores), keys, defect_members, (), self.calibration.threshold, self.answers
         )
 
     verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos

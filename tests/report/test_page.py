@@ -715,7 +715,8 @@ def test_few_photos_are_not_judged(browser, tmp_path):
 
 def test_a_run_that_cannot_be_reviewed_shows_its_scores_alone(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    write_results(tmp_path / "out", InspectConfig(), [outcome], Clock())
+    inspected = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, keys=()))
+    write_results(tmp_path / "out", InspectConfig(), [inspected], Clock())
     opened(browser, tmp_path / "out" / "report.html")
     assert browser.evaluate("document.querySelectorAll('#histogram rect').length") > 1
     assert browser.evaluate("document.querySelectorAll('#slider, #review, #answer, [data-answer]').length") == 0
@@ -749,7 +750,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None
     )
     records = make_records([outcome], config)
-    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST, True)
+    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST)
     return root / "report.html"
 
 
