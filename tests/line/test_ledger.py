@@ -190,7 +190,10 @@ def descriptors() -> int:
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="descriptors are counted in Linux's process table")
 def test_ended_threads_leave_no_connection(ledger):
-    """A server ends idle threads after seconds: connections that they left open would use up all descriptors."""
+    """A server ends idle threads after seconds: connections that they left open would use up all descriptors.
+
+    SQLite keeps the descriptor of a closed connection for the next one, so there are as many as connections at once.
+    """
 
     def work(number: int) -> None:
         ledger.record(part(str(number)))
@@ -205,10 +208,10 @@ def test_ended_threads_leave_no_connection(ledger):
 
     generation(0)
     before = descriptors()
-    for first in range(8, 48, 8):
+    for first in range(8, 88, 8):
         generation(first)
-    assert descriptors() == before
-    assert ledger.count()["inspected"] == 48
+    assert descriptors() <= before + 8
+    assert ledger.count()["inspected"] == 88
 
 
 def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
