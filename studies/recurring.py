@@ -21,7 +21,6 @@ from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.placement import Placement
@@ -89,7 +88,7 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
     rows: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
-        comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+        comparison = detector.compare(samples, progress=True)
         for method, result in _results(detector, comparison, samples, config):
             kept = [samples[i] for i in result.kept]
             row = {"set": name, "method": method} | _measure(result, kept, config)

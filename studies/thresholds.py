@@ -19,7 +19,6 @@ from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import image_scores
@@ -167,7 +166,7 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
     detector = CoDeGraph(config.detect)
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
-            comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+            comparison = detector.compare(samples, progress=True)
             comparison = replace(comparison, tables=comparison.tables.host())
             labels = np.array([samples[i].label for i in comparison.features.kept])
             good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)

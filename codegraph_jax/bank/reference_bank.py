@@ -42,6 +42,7 @@ from codegraph_jax.data.images import Source
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, where_data
+from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
@@ -125,7 +126,7 @@ class ReferenceBank(StoredBank):
 
     def inspect(
         self,
-        images: Sequence[Source],
+        images: Sequence[Source] | Samples,
         data: PhotosConfig | None = None,
         progress: Progress = lambda images: None,
         peaks_from: float | None = None,

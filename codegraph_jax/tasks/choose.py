@@ -28,7 +28,6 @@ from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import is_out_of_memory
@@ -183,12 +182,12 @@ def _measured(
 ) -> tuple[Trial, dict[str, ImageScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
-    detector.compare([source_of(sample) for sample in first[:WARM_UP]])
+    detector.compare(first[:WARM_UP])
     scores, metrics, images = {}, [], 0
     seconds = backbone_seconds = 0.0
     for category, samples in categories.items():
         began = time.perf_counter()
-        result = detector.detect([source_of(sample) for sample in samples], progress=True)
+        result = detector.detect(samples, progress=True)
         seconds += time.perf_counter() - began
         backbone_seconds += result.seconds.get("backbone", 0.0)
         images += len(result.kept)

@@ -13,7 +13,6 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.report_archive import photos_identity
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import SkippedFiles, skipped_below
@@ -111,7 +110,7 @@ def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], fir
     """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
-        found = detector.products([source_of(sample) for sample in samples], first)
+        found = detector.products(samples, first)
         if not found.any():
             parted[category] = samples
             continue

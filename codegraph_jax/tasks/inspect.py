@@ -17,7 +17,7 @@ from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import allow_megapixels, source_of
+from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
@@ -69,7 +69,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     for category, samples in categories.items():
         print(f"{printable(category)}: {len(samples)} photos against {bank.active_references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "photo") as advance:
-            inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
+            inspection = bank.inspect(samples, config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
