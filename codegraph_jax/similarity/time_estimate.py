@@ -44,7 +44,7 @@ class TimeEstimate:
         """Seconds of both stages."""
         return (self.features or 0.0) + self.distances
 
-    def _problem(self, hours: float, radius: str) -> str:
+    def problem(self, hours: float, radius: str) -> str:
         """The reason why the run takes more than `hours`, with settings that help; empty if it does not."""
         if self.seconds <= hours * HOUR:
             return ""
@@ -66,7 +66,7 @@ class TimeEstimate:
         Raises:
             ConfigError: it takes longer than `config.storage.hours`, and `config.storage.check` is `refuse`.
         """
-        refuse_or_warn(self._problem(config.storage.hours, config.similarity.radius), config.storage.check)
+        refuse_or_warn(self.problem(config.storage.hours, config.similarity.radius), config.storage.check)
 
     def __str__(self) -> str:
         features = "not known" if self.features is None else format_duration(self.features)

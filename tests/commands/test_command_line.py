@@ -13,6 +13,7 @@ from codegraph_jax.commands.listing import settings_text
 from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
+from tests.support.commands import fresh_process
 from tests.test_docs import checked
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 def read(words, name="detect"):
     """The checked settings that a command ends up with."""
-    line = parse_command_line(words, COMMANDS[name])
+    with fresh_process():
+        line = parse_command_line(words, COMMANDS[name])
     values = flags.FlagValues()
     known = [word for word in line.flags if word.startswith("--config")]
     holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["codegraph", *known])

@@ -39,7 +39,8 @@ def started(*arguments, **options):
 
 def flags_of(name, words):
     """What absl gets to read of the words after a command."""
-    return parse_command_line(words, COMMANDS[name]).flags
+    with commands.fresh_process():
+        return parse_command_line(words, COMMANDS[name]).flags
 
 
 def test_words_stand_for_flags():

@@ -11,14 +11,17 @@ from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
-from codegraph_jax.consistency.review import ManualThreshold, PhotoReview
+from codegraph_jax.consistency.pattern_patches import PatternTest
+from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, plain
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.roi import Polygons
 from codegraph_jax.data.value_range import ValueRange
+from codegraph_jax.evaluation.changes import Scored
 from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
-from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
 NO_ARRAYS: dict[str, Any] = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)}
 NO_TENSORS: Any = dict.fromkeys(("settings", "weights", "references", "tokens", "calibration_set", "roi"))
@@ -42,6 +45,10 @@ EXAMPLES: list[Any] = [
     PatternMatch(PATTERN, 2, (0, 5)),
     PhotoReview("ab12", "a.png", "plate", "good", "looked twice", PATTERN),
     ManualThreshold("standard", 0.5),
+    PatternTest([1, 3], 1.5, 0.4),
+    ThresholdWarning("many", 3, 40, 2),
+    Scored("a.png", None, 0.5, 0.4, 1, True, "flagged", None),
+    Polygons((((0.0, 0.0), (4.0, 0.0), (4.0, 4.0)),), (), (8.0, 8.0)),
     SpacingLaw((1.0, 2.0, 3.0), {"normal": [1.0, 2.0]}, [0.05] * 20, 0.1, {"0.01": 0.02}),
     REVISION,
     FRAME,
@@ -68,7 +75,11 @@ MAY_BE_NONE = (
     "evidence",
     "signature",
     "value_range",
+    "label",
+    "group",
+    "size",
 )
+OPTIONAL = {PhotoReview: {"name", "category", "note", "mark"}, Polygons: {"polygons", "excluded", "size"}}
 HOSTILE = ([], {}, "", "name", ["name"], None, True, 10**400, -1, float("nan"), [[[]]], {"name": 1})
 
 
@@ -82,7 +93,8 @@ def kind(example: object) -> str:
 
 
 def test_every_class_has_an_example():
-    assert {type(example) for example in EXAMPLES} == set(JsonFields.__subclasses__())
+    # a review is a file with a format of its own: tests/consistency/test_review.py
+    assert {*map(type, EXAMPLES), Review} == set(JsonFields.__subclasses__())
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind)
@@ -102,7 +114,7 @@ def test_other_values_than_an_object_are_refused(example, values):
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind)
 def test_missing_and_unknown_names_are_refused(example):
     values = example.as_json()
-    optional = {"name", "category", "note", "mark"} if isinstance(example, PhotoReview) else set()
+    optional = OPTIONAL.get(type(example), set())
     for name in values.keys() - optional:
         with pytest.raises(KeyError, match=name):
             from_text(type(example), {key: value for key, value in values.items() if key != name})

@@ -173,11 +173,11 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
 
 def test_advised_references_fit(plates, monkeypatch):
     found = time_estimate.TimeEstimate(features=600.0, distances=7200.0, references=60)
-    problem = found.check(1.0, radius="4")
+    problem = found.problem(1.0, radius="4")
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))
     assert 2 <= advised < 60 and 600 + 7200 * advised / 60 <= 3600
-    assert found.check(3.0, "all") == ""
-    assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).check(1.0, "all")
+    assert found.problem(3.0, "all") == ""
+    assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).problem(1.0, "all")
 
 
 def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkeypatch, caplog):

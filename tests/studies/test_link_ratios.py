@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.consistency.links import find_links
+from codegraph_jax.scoring.distances import as_distances
 from studies.link_ratios import STATISTICS
 from tests.consistency import planted
 
@@ -10,5 +11,5 @@ from tests.consistency import planted
 def test_the_ratio_statistics_rank_planted_links_first(statistic):
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(distances[0], np.arange(len(tokens)), STATISTICS[statistic]).take(slice(0, 200))
+    links = find_links(as_distances(distances[0]), np.arange(len(tokens)), STATISTICS[statistic]).take(slice(0, 200))
     assert ((links.image < 10) & (links.target < 10)).mean() > 0.9
