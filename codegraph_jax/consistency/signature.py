@@ -131,45 +131,56 @@ def make_signatures(
     taken = {i for members in communities for i in members}
     outside = evenly([i for i in ordered if i not in taken], MOST_OUTSIDE)
     showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
-    return [
-        _signature_of(features, grid, patches_of(features, grid, members, shown), outside)
-        if outside and len(members) > 1
-        else None
-        for members in showing
-    ]
+    patches = [patches_of(features, grid, each, shown) if outside and len(each) > 1 else None for each in showing]
+    signatures = iter(_signatures([each for each in patches if each], features, grid, outside))
+    return [next(signatures) if each else None for each in patches]
 
 
-def _signature_of(
-    features: Features, grid: tuple[int, int], members: Sequence[Float[np.ndarray, "k l c"]], outside: Sequence[int]
-) -> Signature:
-    """The signature of a community, from the patches by which each member shows the pattern.
+def _signatures(
+    communities: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
+    features: Features,
+    grid: tuple[int, int],
+    outside: Sequence[int],
+) -> list[Signature]:
+    """The signatures of communities, from the patches by which each member shows the pattern.
 
     The distance of prototypes to new images is measured by cross-validation: prototypes of one half of the members are
-    compared with the other half.
+    compared with the other half. All communities share two passes over the images outside, for usual distances and for
+    limits.
     """
-    first, second = members[::2], members[1::2]
+    if not communities:
+        return []
+    halves = [(members[::2], members[1::2]) for members in communities]
+    parts = [part for members, both in zip(communities, halves) for part in (members, *both)]
     # no more prototypes than images, so that none represents a single patch
-    prototypes, *of_halves = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
-    directions = [unit_directions(part) for part in (prototypes, *of_halves)]
+    prototypes = [prototypes_of(part, min(PROTOTYPES, len(part))) for part in parts]
+    directions = [unit_directions(one) for one in prototypes]
     every = np.concatenate(directions)
     least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, every).min(axis=0))
-    usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
-    usual, *usual_of_halves = np.split(usual, np.cumsum([len(part) for part in directions])[:-1])
+    medians = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
+    usual = np.split(medians, np.cumsum([len(one) for one in directions])[:-1])
+    drafts, near = [], []
+    for number, (members, (first, second)) in enumerate(zip(communities, halves)):
+        whole = 3 * number
+        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
+        drafts.append(Signature(prototypes[whole], usual[whole], 1.0, patches))
+        reached = [
+            kth_smallest(
+                (prototype_distances(member.reshape(len(member), -1), directions[k]) / usual[k]).min(1), patches
+            )
+            for k, held_out in ((whole + 1, second), (whole + 2, first))
+            for member in held_out
+        ]
+        near.append(max(float(np.quantile(reached, NEAR)), SMALLEST))
 
-    patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
-    reached = [
-        kth_smallest((prototype_distances(member.reshape(len(member), -1), half) / own).min(axis=1), patches)
-        for half, own, held_out in zip(directions[1:], usual_of_halves, (second, first))
-        for member in held_out
+    def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
+        return np.array([kth_smallest(draft.nearness(vectors), draft.patches) for draft in drafts])
+
+    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), FAR, axis=0), SMALLEST)
+    return [
+        replace(draft, limit=float(min(farther, np.sqrt(nearer * farther))))
+        for draft, nearer, farther in zip(drafts, near, far)
     ]
-    near = max(float(np.quantile(reached, NEAR)), SMALLEST)
-    signature = Signature(prototypes, usual, 1.0, patches)
-
-    def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
-        return np.array([kth_smallest(signature.nearness(vectors), patches)])
-
-    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), FAR), SMALLEST)
-    return replace(signature, limit=float(min(far, np.sqrt(near * far))))
 
 
 def kth_smallest(values: Float[np.ndarray, " p"], k: int) -> float:
