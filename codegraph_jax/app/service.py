@@ -23,7 +23,7 @@ from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
-from codegraph_jax.core.workdir import locked
+from codegraph_jax.core.workdir import LOCK, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.targets import require_targets, shown
 
@@ -31,6 +31,8 @@ BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
 COMPARED, REVIEWS, AREAS = "compared", "reviews", "areas"
 """Directories of the state: the page of the last comparison, the answers of a run, and the areas that it excludes."""
+RECORDED = ("alarms", "received")
+"""Directories of a line besides its ledger (`line.inspector.WRITTEN`)."""
 SET_BY_APP = ("review", "data.root", "data.add", "bank.")
 """Settings that the page does not change."""
 
@@ -207,13 +209,22 @@ class Service:
         self._repeat(run, "review", f"--review={path}")
 
     def save_bank(self, run: str, name: Name) -> None:
-        """Saves a reference bank of a run, which may replace a bank of this run only."""
+        """Saves a reference bank of a run; it replaces a bank of this run only. Without a name a free one is taken."""
         self._require_idle(run)
-        path = self.home / BANKS / f"{_without_spaces(name.strip() or run)}.safetensors"
-        if path.exists() and not self.state.has_job(run, "bank", f"--save-bank={path}"):
-            raise UserError(f"the reference bank {path.stem!r} is of another inspection; choose another name")
+        number, stem = 1, _without_spaces(name.strip() or run)
+        while not self._may_save(path := self.home / BANKS / f"{stem}.safetensors", run):
+            if name.strip():
+                raise UserError(f"the reference bank {stem!r} is of another inspection; choose another name")
+            number += 1
+            stem = _without_spaces(f"{run}-{number}")
         path.parent.mkdir(exist_ok=True)
         self._repeat(run, "bank", f"--save-bank={path}")
+
+    def _may_save(self, bank: Path, run: str) -> bool:
+        """Whether a bank is not there, or was last saved by this run, and no other run is saving it."""
+        last = self.state.last_job("bank", f"--save-bank={bank}")
+        free = not bank.exists() and (last is None or last["state"] not in UNDER_WAY)
+        return free or (last is not None and last["run"] == run)
 
     def compare(self, runs: Annotated[tuple[str, str], Body(embed=True)]) -> None:
         """Writes the page on what changed between two runs."""
@@ -276,11 +287,11 @@ class Service:
         return sorted(found, key=lambda bank: bank["date"], reverse=True)
 
     def delete_bank(self, bank: str) -> None:
-        """Deletes a reference bank that no line uses now."""
+        """Deletes a reference bank that no line or inspection uses now."""
         path = self._bank(bank)
-        for line, job in self._last_jobs().items():
-            if job["kind"] == LINE and job["state"] in UNDER_WAY and str(path) in job["words"]:
-                raise UserError(f"the line {line.rpartition('/')[2]!r} uses this reference bank; stop the line first")
+        for run, job in self._last_jobs().items():
+            if job["state"] in UNDER_WAY and str(path) in job["words"]:
+                raise UserError(f"{self.state.names().get(run, run)!r} uses this reference bank; stop it first")
         path.unlink()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -351,10 +362,22 @@ class Service:
         job = self._line(name)
         if job["state"] in UNDER_WAY:
             raise UserError(f"the line {printable(name)!r} is running; stop it first")
-        with locked(self.home / job["run"]):
-            pass  # its process has ended
-        shutil.rmtree(self.home / job["run"], ignore_errors=True)
-        self.state.forget(job["run"])
+        directory = self.home / job["run"]
+        try:
+            with locked(directory):
+                for part in RECORDED:
+                    if (directory / part).is_dir():
+                        shutil.rmtree(directory / part)
+                for file in directory.glob(f"{LEDGER}*"):
+                    file.unlink()
+                self.state.forget(job["run"])
+            (directory / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                directory.rmdir()
+        except WorkdirError:
+            raise UserError(f"the line {printable(name)!r} is still ending; try again in a moment") from None
+        except OSError as error:
+            raise UserError(f"{printable(str(directory))}: cannot be deleted ({error.strerror or error})") from None
 
     def _line(self, name: str) -> dict[str, Any]:
         """The last job of a line."""

@@ -122,10 +122,14 @@ class State:
             self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
             return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
 
-    def has_job(self, run: str, kind: str, word: str) -> bool:
-        """Whether a run has had a job of a kind with this word in its command."""
-        rows = self._all("SELECT words FROM jobs WHERE run = ? AND kind = ?", run, kind)
-        return any(word in json.loads(row["words"]) for row in rows)
+    def last_job(self, kind: str, word: str) -> dict[str, Any] | None:
+        """The last job of a kind with this word in its command that has not failed; None if there is none."""
+        rows = self._all(
+            "SELECT * FROM jobs WHERE kind = ? AND state NOT IN ('failed', 'cancelled', 'interrupted') "
+            "ORDER BY id DESC",
+            kind,
+        )
+        return next((row for row in rows if word in json.loads(row["words"])), None)
 
     def change_job(self, job: int, **columns: Any) -> None:
         """Changes columns of a job."""

@@ -65,7 +65,10 @@ class Polygons(JsonFields):
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Polygons":
         """Reads polygons, of which each of the three entries may be missing."""
-        return super().from_json({"polygons": (), "excluded": (), "size": None} | dict(values), **others)
+        optional = {"polygons": (), "excluded": (), "size": None}
+        if not isinstance(values, Mapping) or values.keys() - optional:
+            raise TypeError(f"expected an object with {', '.join(optional)}")
+        return super().from_json({**optional, **values}, **others)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
         """The inspected pixels of a photo of this size."""

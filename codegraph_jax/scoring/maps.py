@@ -59,7 +59,8 @@ def photo_maps(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], rects: Sequence[PhotoRect]
 ) -> Float[np.ndarray, "n a b"]:
     """Anomaly maps of the part of each grid that its photo covers."""
-    return np.concatenate([interpolated(part, size) for part in _photo_parts(patch_scores, rects)])
+    maps = [interpolated(part, size) for part in _photo_parts(patch_scores, rects)]
+    return maps[0] if len(maps) == 1 else np.concatenate(maps)  # without a copy of all maps
 
 
 def _photo_parts(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,8 @@ import jax
 
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.arrays import GIB
+from codegraph_jax.core.arrays import CPU_THREADS, GIB
+from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
@@ -104,22 +106,32 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 def _outcomes(
     inputs: Inputs, sets: "Mapping[str, _Set]", results: Iterable[DetectionResult], clock: Clock
 ) -> list[Outcome]:
-    """Measures each category once it is detected."""
-    outcomes, config = [], inputs.config
-    for (category, samples), result in zip(inputs.all_samples.items(), results):
-        if processes.is_first():
-            _print_notes(category, result, config, inputs.review)
-        warn_skipped(category, len(samples), result.skipped)
-        clock.add(result.seconds)
-        kept = [samples[i] for i in result.kept]
+    """Measures each category while the next ones are detected."""
+    config = inputs.config
+
+    def measured(category: str, result: DetectionResult) -> Outcome:
+        kept = [inputs.all_samples[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
-        result = replace(result, samples=tuple(kept))
-        outcomes.append(Outcome(category, kept, result, metrics, inspected))
-    return outcomes
+        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, inspected)
+
+    # an accelerator detects faster than one thread measures
+    with ThreadPoolExecutor(max(1, min(CPU_THREADS, usable_cores() // 4)), "metrics") as pool:
+        waiting: list[Future[Outcome]] = []
+        for (category, samples), result in zip(inputs.all_samples.items(), results):
+            if processes.is_first():
+                _print_notes(category, result, config, inputs.review)
+            warn_skipped(category, len(samples), result.skipped)
+            clock.add(result.seconds)
+            waiting.append(pool.submit(measured, category, result))
+            for future in waiting:
+                # raise an error at once, not at the end of the run
+                if future.done():
+                    future.result()
+        return [future.result() for future in waiting]
 
 
 def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Clock) -> None:

@@ -346,7 +346,8 @@ def test_lines(no_processes, home, tmp_path):
     for name in ("parts-1", "parts-2"):
         assert client.post(f"/api/lines/{name}/stop", json={}).status_code == 200
     assert client.get("/api/state").json()["lines"][-1]["state"] == "cancelled"
-    (home / "lines" / "parts-1" / "photos").mkdir(parents=True)
+    (home / "lines" / "parts-1" / "received").mkdir(parents=True)
+    (home / "lines" / "parts-1" / "line.sqlite-wal").touch()
     for path in ("lines/parts-1", "banks/parts.safetensors"):
         assert client.request("DELETE", f"/api/{path}").status_code == 200
         assert client.request("DELETE", f"/api/{path}").status_code == 404
@@ -362,10 +363,14 @@ def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, home):
     saved = client.post("/api/runs/one/bank", json={"name": "Parts of May"})
     assert saved.status_code == 200 and words_of(client)[-2] == f"--save-bank={home}/banks/Parts_of_May.safetensors"
     (home / "banks" / "Parts_of_May.safetensors").write_bytes(b"")
-    client.app.state.service.jobs.cancel("one")
+    state = client.app.state.service.state
+    state.change_job(state.jobs("waiting")[0]["id"], state="done")
     refused = client.post("/api/runs/two/bank", json={"name": "Parts of May"})
     assert refused.status_code == 400 and "'Parts_of_May' is of another inspection" in refused.json()["detail"]
     assert client.post("/api/runs/one/bank", json={"name": "Parts of May"}).status_code == 200
+    (home / "banks" / "two.safetensors").write_bytes(b"")
+    assert client.post("/api/runs/two/bank", json={"name": ""}).status_code == 200
+    assert words_of(client)[-2] == f"--save-bank={home}/banks/two-2.safetensors", "without a name a free one is taken"
 
 
 def test_flags_are_removed_with_their_values():

@@ -96,6 +96,29 @@ def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
         run(root, tmp_path / "run", split="categories")
 
 
+def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
+    """The first one's metrics wait for the second one's detection to begin: in one thread they would wait in vain."""
+    second, compared, threads = threading.Event(), [], []
+    measure, compare = job.evaluate, CoDeGraph.compare_set
+
+    def watched(*arguments):
+        assert second.wait(60)
+        threads.append(threading.current_thread().name)
+        return measure(*arguments)
+
+    def noted(self, *arguments):
+        compared.append(1)
+        if len(compared) == 2:
+            second.set()
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(job, "evaluate", watched)
+    monkeypatch.setattr(CoDeGraph, "compare_set", noted)
+    outcomes = run(root, tmp_path / "run", devices=1)
+    assert [outcome.category for outcome in outcomes] == NAMES
+    assert len(threads) == 3 and all(name.startswith("metrics") for name in threads)
+
+
 def test_the_next_category_is_compared_while_one_is_judged():
     begun, compared = [threading.Event() for _ in range(4)], []
 
