@@ -150,6 +150,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     checkpoints.close()
 
 
+def test_an_epoch_that_is_not_finite_is_not_logged(tmp_path, quick_training, monkeypatch):
+    def built(*arguments):
+        call, epochs = build_train_call(*arguments), []
+
+        def broken(*given):
+            state, values = call(*given)
+            epochs.append(1)
+            return state, {name: value if len(epochs) < 2 else value * np.nan for name, value in values.items()}
+
+        return broken
+
+    build_train_call = trainer.build_train_call
+    monkeypatch.setattr(trainer, "build_train_call", built)
+    with pytest.raises(trainer.TrainingDivergedError, match=r"the loss is not finite"):
+        oecl.run(to_config_dict(CONFIG), str(tmp_path / "run"))
+    assert all(
+        np.isfinite(record["loss"]) for record in read_log(tmp_path / "run" / "metrics.jsonl") if "loss" in record
+    )
+
+
 def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
     images = tmp_path / "images" / 'odd "name", ü'
     images.mkdir(parents=True)

@@ -129,6 +129,15 @@ def test_scores_that_do_not_separate_are_said_to():
         assert found.warning.kind in ("even", "not_separate") and found.flagged.mean() < 0.4, found.warning
 
 
+def test_each_kind_of_warning_has_its_sets():
+    rng = np.random.default_rng(0)
+    sets = [np.r_[rng.normal(0, 1, 60), rng.normal(shift, spread, bad)] + 9
+            for shift in (1.5, 2, 3, 6) for spread in (0.5, 1, 3) for bad in (20, 30, 60)]  # fmt: skip
+    warnings = [calibrate(scores, ThresholdConfig()).warning for scores in sets]
+    assert {warning.kind for warning in warnings if warning} == {"not_separate", "even", "many"}
+    assert calibrate(np.linspace(0.2, 0.5, 60), ThresholdConfig()).warning.kind == "even"
+
+
 def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     rng = np.random.default_rng(12)
     normal, members, alone = rng.normal(0.30, 0.02, 60), rng.normal(0.36, 0.02, 16), rng.normal(0.44, 0.03, 8)
