@@ -1,7 +1,6 @@
 """A training run: reads the data, trains with checkpoints, and tests the network (OECL, arXiv:2312.15288)."""
 
 import dataclasses
-import json
 import logging
 import math
 import time
@@ -16,7 +15,7 @@ from jaxtyping import Float
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
-from codegraph_jax.core.files import finite_or_none, write_json
+from codegraph_jax.core.files import finite_or_none, read_json, write_json
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
@@ -122,7 +121,7 @@ def _start_or_finished(workdir: Path, identity: dict[str, Any], manifest: dict[s
     """
     require_same_run(workdir, identity)
     if (workdir / "results.json").exists():
-        results: dict[str, Any] = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
+        results: dict[str, Any] = read_json(workdir / "results.json")
         print(f"{workdir}: this run is finished; its results:", flush=True)
         print_results(results)
         return results

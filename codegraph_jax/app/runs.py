@@ -1,6 +1,5 @@
 """Runs on disk: those of the app and those of commands in a terminal, in one list."""
 
-import json
 import os
 import shlex
 import shutil
@@ -15,7 +14,8 @@ import psutil
 
 from codegraph_jax.app.jobs import UNDER_WAY
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import MAX_BYTES, heatmap_of, remove_written, written_files
+from codegraph_jax.core.file_ownership import heatmap_of, remove_written, written_files
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
@@ -251,10 +251,8 @@ class Runs:
             stamp, known = (status.st_mtime_ns, status.st_size), self._cache.get((run, name))
             if known and known[0] == stamp:
                 return known[1]
-            if status.st_size > MAX_BYTES:
-                return None
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            found = read_json(path)
+        except (OSError, ValueError):
             return None
         self._cache[run, name] = stamp, found
         return found

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,11 +16,10 @@ from safetensors import safe_open
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
 from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
 
-MAX_JSON_BYTES = 64 * 2**20
-"""Far above the size of any index of shards."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 CONVERT = (
     "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) on a "
@@ -341,21 +339,10 @@ def _damaged(file: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{file}: cannot be read ({error}); it is damaged or incomplete; download it again")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError, RecursionError, OSError: the file is not JSON, or is larger than `MAX_JSON_BYTES`.
-    """
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise ValueError(f"it is too large, {size} bytes")
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _shards(index: Path, check: bool = True) -> list[Path]:
     try:
         names = sorted(set(read_json(index)["weight_map"].values()), key=str)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
         raise WeightsError(f"{index}: is not an index of safetensors shards ({error})") from None
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
@@ -373,7 +360,7 @@ def _settings(folder: Path) -> dict[str, Any]:
             continue
         try:
             settings = read_json(path)
-        except (ValueError, RecursionError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise WeightsError(f"{path}: is not JSON ({error})") from None
         if not isinstance(settings, dict):
             return {}

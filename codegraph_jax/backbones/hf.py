@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from codegraph_jax.backbones.checkpoints import HUB_ID, SETTINGS_FILES, hub_settings, read_json
+from codegraph_jax.backbones.checkpoints import HUB_ID, SETTINGS_FILES, hub_settings
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import (
     CLIP_PARTS,
@@ -28,6 +28,7 @@ from codegraph_jax.backbones.presets import (
     preset_with_weights,
 )
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture
+from codegraph_jax.core.files import read_json
 
 RESAMPLE = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
 """Supported filters, by their numbers in the settings of an image processor."""
@@ -229,7 +230,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         raise WeightsError(f"{name}: has no {path.name}, so it is not a checkpoint of transformers")
     try:
         values = read_json(path)
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise WeightsError(f"{name}: {path.name} is not JSON ({error})") from None
     if not isinstance(values, dict):
         raise WeightsError(f"{name}: {path.name} is not a JSON object")

@@ -4,14 +4,13 @@ huggingface_hub itself tries six times and warns each time. A failure is stored 
 that have other weights do not try again for a day.
 """
 
-import json
 import os
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from codegraph_jax.core.files import user_cache, write_json
+from codegraph_jax.core.files import read_json, user_cache, write_json
 
 SECONDS = 3.0
 """Timeout of a request to the hub."""
@@ -48,11 +47,11 @@ def failure_file() -> Path:
 
 def _stored_failure(file: Path, network: str) -> str | None:
     try:
-        found = json.loads(file.read_text(encoding="ascii"))
+        found = read_json(file)
         if found["network"] == network and 0 <= time.time() - float(found["at"]) < RETRY_SECONDS:
             clock = time.strftime("%H:%M", time.localtime(float(found["at"])))
             return f"{str(found['reason'])[:200]} at {clock}; the next attempt is a day later"
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         pass
     return None
 

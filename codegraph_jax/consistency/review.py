@@ -5,7 +5,6 @@ defective parts begin. Verdicts on groups belong to the appearance of their patt
 content of the photos, so they do not depend on file names.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import write_json
+from codegraph_jax.core.files import read_json, write_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 
 FORMAT = "codegraph-review-3"
@@ -121,10 +120,10 @@ class Review(JsonFields):
             ReviewError: the file cannot be read or is not a review.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_json(path)
         except OSError as error:
             raise ReviewError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ReviewError(f"{path}: is not a review ({error}); save one from the report") from None
         try:
             if values["format"] != FORMAT:

@@ -4,19 +4,16 @@ The list is stored beside the files. A file is listed before it is written, so t
 unlisted.
 """
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import PARTIAL, write_json
+from codegraph_jax.core.files import PARTIAL, read_json, write_json
 from codegraph_jax.core.names import output_path
 
 LISTING = ".written.json"
-MAX_BYTES = 256 * 2**20
-"""Far above the size of the list of any run."""
 
 RESULTS = (
     "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "groups.json",
@@ -125,13 +122,10 @@ def _write(workdir: Path, names: Iterable[str]) -> None:
 
 def _written(directory: Path) -> set[str]:
     """The listed POSIX paths, without those that lead out of the directory."""
-    path = directory / LISTING
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return set()
-        files = json.loads(path.read_text(encoding="ascii"))["files"]
+        files = read_json(directory / LISTING)["files"]
         return {PurePosixPath(name).as_posix() for name in files if isinstance(name, str) and _stays_below(name)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return set()
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
+MAX_JSON_BYTES = 256 * 2**20
+"""Far above the size of any file of a run."""
 PIECE = 2**16
 """Characters of a CSV table that are written at once."""
 
@@ -104,6 +106,21 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes strict JSON in ASCII; NaN and infinities raise a ValueError, since most readers reject them."""
     with whole_file(path) as name:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
+
+
+def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is larger than `max_bytes`, is not JSON, or is nested too deeply.
+    """
+    if (size := Path(path).stat().st_size) > max_bytes:
+        raise ValueError(f"it is too large, {size} bytes")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def finite_or_none(tree: Any) -> Any:

@@ -5,7 +5,6 @@ names, sizes and modification times of their files are.
 """
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Collection, Iterable
@@ -14,7 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.file_ownership import MAX_BYTES, move_written, remove_written, written_files
+from codegraph_jax.core.file_ownership import move_written, remove_written, written_files
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.names import printable
 
 EARLIER = "earlier"
@@ -60,10 +60,10 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     """
     file = workdir / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= MAX_BYTES else None
+        manifest = read_json(file)
         if not isinstance(manifest, dict) or manifest.get("photos") == photos:
             return ""
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return ""
     stated = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
     date = stated.group() if stated else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(file.stat().st_mtime))

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source, UnreadableImageError, load_image
@@ -66,8 +67,10 @@ class Polygons(JsonFields):
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Polygons":
         """Reads polygons, of which each of the three entries may be missing."""
         optional = {"polygons": (), "excluded": (), "size": None}
-        if not isinstance(values, Mapping) or values.keys() - optional:
+        if not isinstance(values, Mapping):
             raise TypeError(f"expected an object with {', '.join(optional)}")
+        if unknown := values.keys() - optional:
+            raise KeyError(f"unknown: {', '.join(map(str, unknown))}; known: {', '.join(optional)}")
         return super().from_json({**optional, **values}, **others)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
@@ -249,13 +252,13 @@ def _keys(name: str) -> list[str]:
 
 def _polygons(place: str) -> Roi:
     try:
-        values = json.loads(Path(place).read_text(encoding="utf-8"))
+        values = read_json(place)
         if {"polygons", "excluded"} & values.keys():
             return Roi(place, Polygons.from_json(values))
         own = {stem(name): Polygons.from_json(one) for name, one in values.items()}
         if not own:
             raise ValueError("it is empty")
-    except (OSError, RecursionError, *MALFORMED) as e:
+    except (OSError, *MALFORMED) as e:
         raise ConfigError(
             f'{WHERE}: {place!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
             f"({type(e).__name__}: {e})"

@@ -4,7 +4,6 @@ Photos are matched by category and name. The name of a photo in a run is its pat
 runs on copies of a folder can be compared.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import scipy
 
 from codegraph_jax.core.bootstrap import ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import MAX_BYTES
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import JsonFields, flattened
 from codegraph_jax.core.tables import METRIC_NAMES, text_table
 from codegraph_jax.data.samples import LABELS
@@ -311,14 +310,12 @@ def _read(workdir: Path, name: str) -> Any:
     """The content of a file that a run has written."""
     path = workdir / name
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("it is too large")
-        return json.loads(path.read_text(encoding="ascii"))
+        return read_json(path)
     except FileNotFoundError:
         raise RunError(
             f"{str(workdir)!r}: holds no {name}; give the directory of a finished run of codegraph detect or inspect"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{str(path)!r}: cannot be read ({error}); run the command again") from None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.core.environment import device_summary, package_versions
+from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import flattened
 from codegraph_jax.core.workdir import WorkdirError
 
@@ -39,7 +40,7 @@ def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir") from None
     old, new = flattened({key: stored.get(key) for key in identity}), flattened(json.loads(json.dumps(identity)))
