@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from codegraph_jax.core.errors import UserError
 
@@ -43,7 +44,8 @@ class Database:
         self._paths = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
         try:
-            with closing(self._connected()) as connection:
+            with closing(self._connected("rwc")) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 # before the tables, so that a file of a killed start is recognised as a ledger
@@ -64,12 +66,10 @@ class Database:
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
         """
-        with self._writing, self._connection("written") as connection:
-            cursor = connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            yield cursor
-            # after an error, the connection is closed instead, which rolls back
-            cursor.execute("COMMIT")
+        # `connection` as a context commits or rolls back; closing alone would not while a cursor still has rows to read
+        with self._writing, self._connection("written") as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection.cursor()
 
     def read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """The rows of a query.
@@ -82,6 +82,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the file; SQLite then merges the -wal file into the ledger."""
+        self._files = []
         self._anchor.close()
 
     def _require_ledger(self, connection: sqlite3.Connection) -> None:
@@ -101,10 +102,10 @@ class Database:
                 "a backup"
             )
 
-    def _connected(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    def _connected(self, mode: str = "rw") -> sqlite3.Connection:
+        uri = f"file:{quote(os.fsencode(self.path), safe='')}?mode={mode}"
+        connection = sqlite3.connect(uri, WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _identity(self) -> list[tuple[int, int] | None]:
@@ -121,6 +122,15 @@ class Database:
                 found.append(None)
         return found
 
+    def _require_same_files(self) -> None:
+        if not self._files:
+            raise LedgerUnavailableError(f"{self.path}: is closed, since the line has ended")
+        if self._identity() != self._files:
+            raise LedgerUnavailableError(
+                f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
+                "again to use the file that is there now"
+            )
+
     @contextmanager
     def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
         """A connection for one operation.
@@ -129,12 +139,11 @@ class Database:
             LedgerUnavailableError: the file cannot be opened or was replaced, or the operation failed.
         """
         try:
-            if self._identity() != self._files:
-                raise LedgerUnavailableError(
-                    f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
-                    "again to use the file that is there now"
-                )
+            self._require_same_files()
             with closing(self._connected()) as connection:
+                # again, since the file may have been replaced before it was opened; SQLite reads it from here on
+                self._require_same_files()
+                connection.execute("PRAGMA synchronous = FULL")
                 yield connection
         except (sqlite3.Error, OSError) as error:
             raise LedgerUnavailableError(f"{self.path}: cannot be {purpose} now ({error})") from None

@@ -249,6 +249,56 @@ def test_removed_ledger_records_nothing(tmp_path, what):
     ledger.close()
 
 
+@pytest.mark.parametrize("what", ["removed", "replaced"])
+def test_ledger_that_goes_while_it_is_opened_is_not_made_anew(ledger, tmp_path, monkeypatch, what):
+    connect, other = sqlite3.connect, tmp_path / "other.sqlite"
+    Ledger(other).close()
+
+    def late(*arguments, **fields):
+        ledger.path.rename(tmp_path / "away")
+        if what == "replaced":
+            other.rename(ledger.path)
+        return connect(*arguments, **fields)
+
+    with monkeypatch.context() as going:
+        going.setattr(database.sqlite3, "connect", late)
+        with pytest.raises(LedgerUnavailableError, match="unable to open" if what == "removed" else "replaced"):
+            ledger.record(part())
+    assert ledger.path.exists() == (what == "replaced")
+    (tmp_path / "away").rename(ledger.path)
+    assert ledger.record(part()).id == 1
+
+
+def test_names_with_signs_of_addresses_are_names_of_ledgers(tmp_path):
+    place = tmp_path / "a?mode=ro#b%20c"
+    place.mkdir()
+    with closing(Ledger(place / "line.sqlite")) as ledger:
+        assert ledger.record(part()).id == 1
+    assert (place / "line.sqlite").exists()
+
+
+def test_closed_ledger_is_called_closed(tmp_path):
+    ledger = Ledger(tmp_path / "line.sqlite")
+    ledger.close()
+    with pytest.raises(LedgerUnavailableError, match="is closed"):
+        ledger.count()
+
+
+def test_an_error_releases_the_lock_while_rows_are_left_to_read(ledger):
+    ledger.record_all([part(str(number)) for number in range(3)])
+    rows = None
+    with pytest.raises(KeyError) as kept, ledger.transaction() as cursor:
+        cursor.execute("DELETE FROM parts WHERE id = 1")
+        rows = cursor.execute("SELECT id FROM parts")
+        rows.fetchone()
+        raise KeyError
+    assert kept and rows
+    holder = sqlite3.connect(ledger.path, 0.0, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    holder.close()
+    assert ledger.count()["inspected"] == 3
+
+
 def test_corrupt_ledger_is_unavailable_then_rejected(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     for number in range(40):
@@ -286,7 +336,7 @@ def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
         locked.setattr(
             database.sqlite3,
             "connect",
-            lambda path, *args, **fields: connect(f"file:{path}?mode=ro", *args, uri=True, **fields),
+            lambda place, *args, **fields: connect(place.replace("mode=rw", "mode=ro"), *args, **fields),
         )
         with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
