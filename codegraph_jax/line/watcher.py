@@ -34,6 +34,8 @@ except ImportError:  # Windows
 
 RESCAN_SECONDS = 30.0
 """Seconds between two scans with file events, since events may be lost."""
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
+"""Seconds before the next attempt after an error: the first pause, doubled each time up to the greatest."""
 LONGEST_OPEN = 60.0
 """Seconds without a change after which a file is inspected even if a program still has it open for writing."""
 COARSE_SECONDS = 2.5
@@ -256,26 +258,32 @@ class Watcher:
     def run(self) -> None:
         """Watches until `stop`; continues after errors of files, the folder or the ledger."""
         observer = self._observed()
-        settings, lost = self.folder.settings, False
+        settings, problem, pause = self.folder.settings, "", 0.0
         try:
             while not self._stopped.is_set():
                 self._wake.clear()
                 began = time.monotonic()
                 try:
-                    files = self.folder.ready()
-                    took = time.monotonic() - began
+                    try:
+                        files = self.folder.ready()
+                    finally:
+                        took = time.monotonic() - began
                     for file in files:
                         if self._stopped.is_set():
                             return
                         self._inspect(file)
-                    if lost:
+                        pause = 0.0
+                    if problem:
                         logger.warning("%s: photos are inspected again", settings.root)
-                    lost = False
+                    problem, pause = "", 0.0
                 except (LayoutError, LedgerUnavailableError) as error:
-                    if not lost:
+                    if problem != str(error):
                         logger.warning("%s; trying again", error)
-                    lost, took = True, 0.0
-                idle = settings.interval if observer is None or lost else RESCAN_SECONDS
+                    problem, pause = str(error), min(max(2 * pause, FIRST_PAUSE), MAX_PAUSE)
+                    # a file event does not end this pause
+                    self._stopped.wait(max(pause, 2 * took))
+                    continue
+                idle = settings.interval if observer is None else RESCAN_SECONDS
                 if self.folder.unsettled:
                     idle = min(idle, max(settings.settle, 0.05))
                 # do not scan a large folder all the time

@@ -191,27 +191,52 @@ def test_what_the_line_itself_writes_is_no_part(place, quick):
 
 
 def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, caplog):
+    """The pauses grow up to a limit; a further photo does not shorten them, and the log has one line."""
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(module, "MAX_PAUSE", 0.4)
+    inspect, moments = quick.inspect, []
+
+    def noted(*arguments, **fields):
+        moments.append(time.monotonic())
+        if len(moments) == 3:
+            (place / "b.png").write_bytes(b"END")
+        return inspect(*arguments, **fields)
+
+    quick.inspect = noted
     holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     (place / "a.png").write_bytes(b"END")
-    with watching(place, quick):
-        wait_until(lambda: "trying again" in caplog.text)
+    with watching(place, quick) as watcher:
+        wait_until(lambda: len(moments) == 5)
         assert total(quick) == 0
         holder.execute("ROLLBACK")
-        wait_until(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 2)
+        wait_for_scans(watcher)
     holder.close()
+    assert all(after - before >= pause for before, after, pause in zip(moments, moments[1:], (0.1, 0.2, 0.4, 0.4)))
+    assert [caplog.text.count(words) for words in ("trying again", "inspected again")] == [1, 1]
 
 
-def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path, caplog):
+def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
+    holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     (place / "a.png").write_bytes(b"END")
     with watching(place, quick, events="poll"):
         wait_until(lambda: total(quick) == 1)
         place.rename(tmp_path / "away")
         wait_until(lambda: "trying again" in caplog.text)
         (tmp_path / "away" / "b.png").write_bytes(b"END")
+        assert "locked" not in caplog.text
+        holder.execute("BEGIN IMMEDIATE")
         (tmp_path / "away").rename(place)
+        wait_until(lambda: "locked" in caplog.text)
+        holder.execute("ROLLBACK")
         wait_until(lambda: total(quick) == 2)
+        wait_until(lambda: "inspected again" in caplog.text)
+    holder.close()
+    assert caplog.text.count("trying again") == 2, "each problem once"
 
 
 def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
