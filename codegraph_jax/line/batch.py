@@ -36,9 +36,10 @@ def unreadable_part(path: str, name: str, reason: str) -> Part:
 def _blank(path: str, name: str) -> Part:
     """The row of an image before it is scored, with the absolute path of its file."""
     file = page_of(path)[0]
+    place = os.path.abspath(path) if os.path.isfile(file) else path  # noqa: PTH100, PTH113
     try:
         status, content = Path(file).stat(), content_of_file(file)
-    except (OSError, ValueError):  # the image has no file, or the file was removed
-        return blank_part(name, name, path)
-    part = blank_part(file_key(name, status, content), name, os.path.abspath(path))  # noqa: PTH100
+    except (OSError, ValueError):  # the image has no file, or the file was removed or cannot be read
+        return blank_part(name, name, place)
+    part = blank_part(file_key(name, status, content), name, place)
     return replace(part, content=content, stamp=stamp_of(status))

@@ -12,6 +12,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.line import batch
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
@@ -108,6 +109,16 @@ def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder
     paths = {file.path for file in watcher.folder.ready()}
     assert paths == {part.path for part in ledger.latest(9)} == {str(path) for path in folder.iterdir()}
     ledger.close()
+
+
+def test_file_that_cannot_be_read_is_named_by_its_absolute_path(folder, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(batch, "content_of_file", denied)
+    assert batch.unreadable_part("00.png", "00.png", "denied").path == str(folder / "00.png")
+    assert batch.unreadable_part("absent.png", "absent.png", "no file").path == "absent.png"
 
 
 def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tmp_path, capsys):
