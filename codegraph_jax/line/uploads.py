@@ -91,9 +91,11 @@ class Reception:
             key = f"request:{key or uuid.uuid4().hex}"
             content = await loop.run_in_executor(None, content_of, io.BytesIO(sent.data))
             name = name or sent.file
-            path = await loop.run_in_executor(None, self._save, key, name, sent, content)
+            found = await loop.run_in_executor(None, self._save, key, name, sent, content)
+            if isinstance(found, Part):
+                return found
             return await loop.run_in_executor(
-                self.inspecting, self.inspect, key, name or Path(path).name, path, content
+                self.inspecting, self.inspect, key, name or Path(found).name, found, content
             )
         finally:
             self.waiting -= 1
@@ -103,8 +105,17 @@ class Reception:
         if self.waiting >= self.settings.queue:
             raise RequestError(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
 
-    def _save(self, key: str, name: str, sent: Sent, content: str) -> str:
-        """Saves a photo and adds it to the inbox; returns its path, or that of an earlier copy in the inbox."""
+    def _save(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
+        """Saves a photo and adds it to the inbox.
+
+        Returns:
+            Its path, or that of an earlier copy in the inbox; the part if it was inspected before.
+        """
+        known = self.ledger.find(key)
+        if known and known.status == "inspected":
+            if known.content != content:
+                raise _key_used_before()
+            return known
         day = datetime.now(UTC).strftime("%Y-%m-%d")
         suffix = SUFFIXES.get(sent.kind, ".image")
         path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{suffix}"

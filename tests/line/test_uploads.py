@@ -166,6 +166,20 @@ def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, pho
     assert kept(inspector) == []
 
 
+def test_a_known_verdict_is_returned_while_nothing_can_be_saved(client, photographs, monkeypatch):
+    first, second = (path.read_bytes() for path in photographs[:2])
+    part = client.post("/parts", content=first, headers={"Idempotency-Key": "k"}).json()
+
+    def full(path):
+        raise OSError("full")
+
+    monkeypatch.setattr(module, "whole_file", full)
+    again = client.post("/parts", content=first, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.json()) == (200, part)
+    assert client.post("/parts", content=second, headers={"Idempotency-Key": "k"}).status_code == 422
+    assert client.post("/parts", content=second).status_code == 503
+
+
 def test_a_full_disk_is_not_healthy(client, monkeypatch):
     assert client.get("/health").status_code == 200
     usage = inspector_module.shutil.disk_usage(".")
