@@ -85,7 +85,7 @@ class Sender(threading.Thread):
                 tries = delivery.tries + self._accepts
                 refused = error.refused or tries >= MOST_TRIES
                 outbox.failed(delivery, str(error), tries, refused)
-                return self._failed(error, refused)
+                return self._failed(error, refused, error.retry_after)
             self._confirmed = delivery
             outbox.delivered(delivery)
             self._confirmed = None
@@ -106,14 +106,14 @@ class Sender(threading.Thread):
             logger.exception("%s: a result cannot be sent", shown(self.text))
             raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
-    def _failed(self, error: Exception, refused: bool = False) -> float:
+    def _failed(self, error: Exception, refused: bool = False, retry_after: float = 0.0) -> float:
         """Returns the seconds until the next step."""
         if not self._warned:
             logger.warning("%s: results are not accepted: %s", shown(self.text), error)
             self._warned = True
         if refused:  # the target can be reached, and may accept the next message
             return 0.0
-        pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE)
+        pause = max(min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE), retry_after)
         self._failures, self._accepts = self._failures + 1, False
         self._due = time.monotonic() + pause
         return pause

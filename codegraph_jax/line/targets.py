@@ -31,6 +31,8 @@ SECONDS = 10.0
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 REFUSED = (400, 409, 410, 413, 415, 422)
 """Statuses that refuse the message itself; others concern the address, the login or the moment and are tried again."""
+MAX_RETRY_AFTER = 3600
+"""Greatest number of seconds for which the Retry-After header of a receiver is followed."""
 COLUMNS = (
     "delivery", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
     "failure", "inspected_at", "path",
@@ -46,11 +48,12 @@ class DeliveryError(Exception):
 
     Attributes:
         refused: whether it would refuse the same message again.
+        retry_after: seconds until the next attempt that the receiver has asked for.
     """
 
-    def __init__(self, reason: str, refused: bool = False):
+    def __init__(self, reason: str, refused: bool = False, retry_after: int = 0):
         super().__init__(reason)
-        self.refused = refused
+        self.refused, self.retry_after = refused, retry_after
 
 
 class Target(ABC):
@@ -173,7 +176,8 @@ class Webhook(Target):
         if 300 <= answer.status < 400:
             raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address")
         reason = f"status {answer.status}: {printable(said)}".removesuffix(": ")
-        raise DeliveryError(reason, refused=answer.status in REFUSED)
+        wanted = re.fullmatch("[0-9]{1,9}", answer.headers.get("Retry-After", ""))
+        raise DeliveryError(reason, answer.status in REFUSED, min(int(wanted[0]), MAX_RETRY_AFTER) if wanted else 0)
 
 
 class MqttTopic(Target):

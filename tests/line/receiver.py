@@ -20,6 +20,7 @@ class Receiver:
     def __init__(self, port: int = 0):
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.status = lambda message: 200
+        self.headers: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,6 +31,8 @@ class Receiver:
                 if status == DOWN:
                     return
                 handler.send_response(status)
+                for name, value in outer.headers.items():
+                    handler.send_header(name, value)
                 handler.end_headers()
                 handler.wfile.write(b'{"detail": "so it is"}')
 

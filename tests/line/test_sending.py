@@ -99,6 +99,18 @@ def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receive
     assert "accepts results again" in caplog.text
 
 
+@pytest.mark.parametrize(("wanted", "pause"), [("3600", 0.3), ("soon", 0.0)])
+def test_a_receiver_can_ask_for_a_pause_up_to_a_limit(ledger, receiver, monkeypatch, wanted, pause):
+    monkeypatch.setattr(targets, "MAX_RETRY_AFTER", 0.3)
+    statuses, moments = iter([429, 503]), []
+    receiver.headers = {"Retry-After": wanted}
+    receiver.status = lambda message: (moments.append(time.monotonic()), next(statuses, 200))[1]
+    with sending.sending(ledger, [receiver.url]):
+        record(ledger, "a")
+        until_empty(ledger)
+    assert len(moments) == 3 and all(later - earlier >= pause for earlier, later in zip(moments, moments[1:]))
+
+
 @pytest.mark.parametrize("status", [400, 409, 410, 413, 415, 422])
 def test_refused_results_are_set_aside_until_the_user_asks(ledger, receiver, status):
     receiver.status = lambda message: status if message["part"]["id"] == 1 else 200
