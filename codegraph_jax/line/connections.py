@@ -9,7 +9,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from codegraph_jax.core.errors import UserError
 
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 """Well below the 1,024 descriptors that a process may have by default."""
 
 
@@ -20,12 +20,12 @@ class BoundedProtocol(H11Protocol):
 
     Attributes:
         seconds: deadline for complete headers, from the connection or from the first byte of a further request.
-        most: number of open connections. A further connection replaces the one that has been idle longest; if all are
-            busy, it is closed.
+        max_connections: greatest number of open connections. A further connection replaces the one that has been idle
+            longest; if all are busy, it is closed.
     """
 
     seconds: float
-    most: int
+    max_connections: int
     deadline: asyncio.TimerHandle | None = None
     idle_since = 0.0
 
@@ -40,7 +40,7 @@ class BoundedProtocol(H11Protocol):
         self._start_deadline()
         protocols = (other for other in self.connections if isinstance(other, BoundedProtocol))
         others = [other for other in protocols if not other.transport.is_closing()]
-        if len(others) > self.most:
+        if len(others) > self.max_connections:
             idle = [other for other in others if other is not self and other.is_idle]
             min(idle, key=lambda other: other.idle_since, default=self).transport.abort()
 
@@ -72,9 +72,9 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
 
 
-def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[BoundedProtocol]:
+def bounded_protocol(seconds: float, max_connections: int = MAX_CONNECTIONS) -> type[BoundedProtocol]:
     """A `BoundedProtocol` with these limits, as a class for uvicorn."""
-    return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "most": most})
+    return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "max_connections": max_connections})
 
 
 def server_of(app: Any, seconds: float, ending: int) -> uvicorn.Server:

@@ -44,7 +44,7 @@ ATTEMPTS = 2
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
 REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
 """Greatest resolution at which flagged regions are computed: total pixels, and pixels along the longer side."""
-LEAST_FREE = 50_000_000
+MIN_FREE = 50_000_000
 """The disk counts as full below this number of free bytes."""
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class Inspector:
         """
         self.ledger.check()
         free = shutil.disk_usage(self.workdir).free
-        if free < LEAST_FREE:
+        if free < MIN_FREE:
             raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:

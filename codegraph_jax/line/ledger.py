@@ -156,19 +156,19 @@ class Ledger(Database):
         rows = self.read("SELECT state FROM monitors WHERE name = ?", (name,))
         return _json(rows[0][0]) if rows else None
 
-    def passed(self, after: int, most: int) -> list[tuple[int, Mapping[str, float]]]:
+    def passed(self, after: int, max_parts: int) -> list[tuple[int, Mapping[str, float]]]:
         """(part, statistics) of parts that passed, in order.
 
         Args:
             after: only parts above this number.
-            most: greatest number of parts.
+            max_parts: greatest number of parts.
         """
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
-        return [(row[0], _json(row[1])) for row in self.read(query, (after, most))]
+        return [(row[0], _json(row[1])) for row in self.read(query, (after, max_parts))]
 
-    def peak_patches(self, most: int) -> list[tuple[int, bytes]]:
+    def peak_patches(self, max_parts: int) -> list[tuple[int, bytes]]:
         """(part, bytes) of the last parts with peak patches, in order."""
-        rows = self.read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (most,))
+        rows = self.read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (max_parts,))
         return [(row[0], row[1]) for row in reversed(rows)]
 
     def record(

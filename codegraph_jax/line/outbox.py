@@ -30,9 +30,9 @@ CREATE INDEX IF NOT EXISTS targets ON outbox (target, number);
 CREATE INDEX IF NOT EXISTS unsent ON outbox (target, number) WHERE NOT refused;
 CREATE TABLE IF NOT EXISTS dropped (target TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-MOST_WAITING = 100_000
+MAX_WAITING = 100_000
 """Messages that are kept for a target; the oldest ones are dropped, and counted."""
-MOST_PARTS = 11
+MAX_PARTS = 11
 """Numbers of refused parts in a summary; the page shows one less, so that it knows whether there are more."""
 TRIMMED_EVERY = 1000
 """Messages between two looks at the number that waits, which takes as long as the number is large."""
@@ -69,7 +69,7 @@ class Undelivered:
         waiting: number of messages that will be sent.
         refused: number of messages that are not sent again until the user asks for it.
         dropped: number of messages that were dropped, since too many were waiting.
-        parts: numbers of the first parts whose messages were refused, at most `MOST_PARTS`.
+        parts: numbers of the first parts whose messages were refused, at most `MAX_PARTS`.
         error: the last error; empty if nothing has failed.
     """
 
@@ -127,7 +127,7 @@ class Outbox:
             cursor.execute(
                 "DELETE FROM outbox WHERE target = ? AND number <= "
                 "(SELECT number FROM outbox WHERE target = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",
-                (target, target, MOST_WAITING),
+                (target, target, MAX_WAITING),
             )
             if cursor.rowcount > 0:
                 cursor.execute(
@@ -174,7 +174,7 @@ class Outbox:
             waiting, refused, dropped = (sum(row[i] for row in counts if row[0] == target) for i in (1, 2, 3))
             parts = self.database.read(
                 "SELECT DISTINCT subject FROM outbox WHERE target = ? AND refused AND event != 'acknowledgement' "
-                "ORDER BY subject LIMIT ?", (target, MOST_PARTS),
+                "ORDER BY subject LIMIT ?", (target, MAX_PARTS),
             )  # fmt: skip
             errors = self.database.read(
                 "SELECT error FROM outbox WHERE target = ? AND error != '' ORDER BY failed_at DESC, number LIMIT 1",

@@ -189,7 +189,7 @@ def stamp_of(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino}"
 
 
-def content_of_file(path: str | os.PathLike[str], most: int | None = None) -> str:
+def content_of_file(path: str | os.PathLike[str], max_bytes: int | None = None) -> str:
     """`content_of` a file; empty for pipes and devices, which may never end.
 
     Raises:
@@ -198,7 +198,7 @@ def content_of_file(path: str | os.PathLike[str], most: int | None = None) -> st
     with open(path, "rb", opener=_open_at_once) as stream:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             return ""
-        return content_of(stream, most)
+        return content_of(stream, max_bytes)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -206,7 +206,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def content_of(stream: BinaryIO, most: int | None = None) -> str:
+def content_of(stream: BinaryIO, max_bytes: int | None = None) -> str:
     """Length, digest of the beginning and digest of the rest of a stream, without zeros at the end.
 
     A preallocated file ends in zeros until it is complete, and some writers update the beginning last: see
@@ -214,11 +214,11 @@ def content_of(stream: BinaryIO, most: int | None = None) -> str:
 
     Args:
         stream: a stream at its beginning.
-        most: greatest number of bytes to read; None: all.
+        max_bytes: greatest number of bytes to read; None: all.
     """
-    head = stream.read(HEAD if most is None else min(HEAD, most))
+    head = stream.read(HEAD if max_bytes is None else min(HEAD, max_bytes))
     length, read, rest = len(head.rstrip(b"\0")), len(head), blake2b(digest_size=16)
-    while piece := stream.read(PIECE if most is None else min(PIECE, most - read)):
+    while piece := stream.read(PIECE if max_bytes is None else min(PIECE, max_bytes - read)):
         used = piece.rstrip(b"\0")
         if used:
             # the offset accounts for skipped pieces of zeros before this one

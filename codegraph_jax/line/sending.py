@@ -2,7 +2,7 @@
 
 Messages go out in order, one at a time. After an error the target is tried again after a pause, which is doubled each
 time. After three failures in a row, every second attempt takes a random waiting message, so that a bad one does not
-block the rest; a message that fails `MOST_TRIES` times while others are accepted is set aside.
+block the rest; a message that fails `MAX_TRIES` times while others are accepted is set aside.
 """
 
 import logging
@@ -18,9 +18,9 @@ from codegraph_jax.line.outbox import Delivery, Undelivered
 from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
 from codegraph_jax.report.wording import counted
 
-MOST_TRIES = 5
+MAX_TRIES = 5
 """Attempts at a message, not counting those during which the target accepts no message at all."""
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
 """Seconds before the next attempt: the first pause, doubled each time up to the longest."""
 LAST_SECONDS = 3.0
 """Seconds after the end of the inspection in which remaining messages are sent; the others follow at the next start."""
@@ -83,7 +83,7 @@ class Sender(threading.Thread):
                 self._deliver(delivery)
             except DeliveryError as error:
                 tries = delivery.tries + self._accepts
-                refused = error.refused or tries >= MOST_TRIES
+                refused = error.refused or tries >= MAX_TRIES
                 outbox.failed(delivery, str(error), tries, refused)
                 return self._failed(error, refused, error.retry_after)
             self._confirmed = delivery
@@ -113,7 +113,7 @@ class Sender(threading.Thread):
             self._warned = True
         if refused:  # the target can be reached, and may accept the next message
             return 0.0
-        pause = max(min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), LONGEST_PAUSE), retry_after)
+        pause = max(min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), MAX_PAUSE), retry_after)
         self._failures, self._accepts = self._failures + 1, False
         self._due = time.monotonic() + pause
         return pause

@@ -195,10 +195,10 @@ class Reception:
         return Sent(data, kind)
 
     async def _body(self, request: Request) -> bytes:
-        settings, most = self.settings, int(self.settings.max_megabytes * 1e6)
+        settings, max_bytes = self.settings, int(self.settings.max_megabytes * 1e6)
         reason = f"the photo is larger than {settings.max_megabytes:g} MB"
         with suppress(ValueError):
-            if int(request.headers.get("content-length", 0)) > most:
+            if int(request.headers.get("content-length", 0)) > max_bytes:
                 raise RequestError(413, reason)
         data = bytearray()
 
@@ -206,9 +206,9 @@ class Reception:
             async for piece in request.stream():
                 data.extend(piece)
                 self.arriving += len(piece)
-                if len(data) > most:
+                if len(data) > max_bytes:
                     raise RequestError(413, reason)
-                if self.arriving > ARRIVING * most:
+                if self.arriving > ARRIVING * max_bytes:
                     raise RequestError(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:

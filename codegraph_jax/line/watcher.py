@@ -36,7 +36,7 @@ RESCAN_SECONDS = 30.0
 """Seconds between two scans with file events, since events may be lost."""
 FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds before the next attempt after an error: the first pause, doubled each time up to the greatest."""
-LONGEST_OPEN = 60.0
+MAX_OPEN_SECONDS = 60.0
 """Seconds without a change after which a file is inspected even if a program still has it open for writing."""
 COARSE_SECONDS = 2.5
 """Seconds within which two changes may have the same modification time; FAT stores times in steps of two seconds."""
@@ -137,7 +137,7 @@ class Folder:
         age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, now - waiting.changed
         if age < max(settle, 0.01) and unchanged < settle:
             return False
-        return unchanged >= LONGEST_OPEN or not is_being_written(file.path)
+        return unchanged >= MAX_OPEN_SECONDS or not is_being_written(file.path)
 
     def touch(self, paths: Iterable[str]) -> None:
         """Marks files of events for the next scan; called by another thread."""

@@ -153,7 +153,7 @@ def test_a_long_failure_of_the_receiver_refuses_nothing(ledger, receiver):
     receiver.status = lambda message: 500
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a", "b")
-        wait_until(lambda: len(receiver.got) > 4 * sending.MOST_TRIES)
+        wait_until(lambda: len(receiver.got) > 4 * sending.MAX_TRIES)
         assert ledger.outbox.undelivered()[0].waiting == 2
         receiver.status = lambda message: 200
         until_empty(ledger)
@@ -215,7 +215,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_pat
 
 
 def test_the_backlog_is_bounded_and_the_loss_is_counted(ledger, monkeypatch):
-    monkeypatch.setattr(outbox, "MOST_WAITING", 3)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
     monkeypatch.setattr(outbox, "TRIMMED_EVERY", 1)
     ledger.outbox.open(["x.csv", "y.csv"])
     record(ledger, *map(str, range(5)))
