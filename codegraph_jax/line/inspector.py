@@ -24,7 +24,7 @@ from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Alarm, Part, blank_part, now, scored_part
+from codegraph_jax.line.part import Alarm, Part, blank_part, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
@@ -181,7 +181,7 @@ class Inspector:
             logger.exception("%s: cannot be inspected", part.name)
             return _Scored(part.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
         return replace(
-            scored, part=replace(scored.part, inspected_at=now(), seconds=round(time.perf_counter() - began, 4))
+            scored, part=replace(scored.part, inspected_at=utc_now(), seconds=round(time.perf_counter() - began, 4))
         )
 
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
@@ -326,7 +326,7 @@ class Inspector:
         if defective is not None:
             if part.status == "failed":
                 raise AnswerError(f"part {part.id} could not be inspected")
-            return bank.extend([part.path], [name], now(), defective)
+            return bank.extend([part.path], [name], utc_now(), defective)
         if name not in bank.history[-1].names:
             raise AnswerError(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
         return bank.back_to(len(bank.history) - 2)

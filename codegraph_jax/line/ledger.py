@@ -17,7 +17,7 @@ from codegraph_jax.core.names import table_cell
 from codegraph_jax.line import outbox
 from codegraph_jax.line.database import Database, LedgerUnavailableError
 from codegraph_jax.line.outbox import Outbox
-from codegraph_jax.line.part import Alarm, Part, now
+from codegraph_jax.line.part import Alarm, Part, utc_now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -338,7 +338,7 @@ class Ledger(Database):
     def check(self) -> None:
         """Tests whether the ledger can be written; errors as for `record`."""
         with self.transaction() as cursor:
-            _save_states(cursor, {"checked": now()})
+            _save_states(cursor, {"checked": utc_now()})
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
         """The parts of a query, with their alarms."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codegraph_jax.line.database import Database
-from codegraph_jax.line.part import now
+from codegraph_jax.line.part import utc_now
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -160,7 +160,7 @@ class Outbox:
         with self.database.transaction() as cursor:
             cursor.execute(
                 "UPDATE outbox SET error = ?, failed_at = ?, tries = ?, refused = ? WHERE number = ?",
-                (error, now(), tries, int(refused), delivery.number),
+                (error, utc_now(), tries, int(refused), delivery.number),
             )
 
     def undelivered(self) -> list[Undelivered]:

@@ -114,7 +114,7 @@ class Part:
 
     def failed(self, reason: str) -> "Part":
         """The part with the reason why it could not be inspected."""
-        return replace(self, inspected_at=now(), status="failed", failure=reason)
+        return replace(self, inspected_at=utc_now(), status="failed", failure=reason)
 
     @property
     def decision(self) -> str:
@@ -166,11 +166,11 @@ def scored_part(
 
 def blank_part(key: str, name: str, path: str) -> Part:
     """A part before it is scored, with the current time."""
-    moment = now()
+    moment = utc_now()
     return Part(key=key, name=name, path=path, received_at=moment, inspected_at=moment, status="inspected")
 
 
-def now() -> str:
+def utc_now() -> str:
     """The current time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
