@@ -20,11 +20,13 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     return scored_part(
         part,
         bank,
-        (record.score, record.p_value, record.flagged),
-        (picture.image_width, picture.image_height),
-        rect.cut(result.patch_scores[record.index]),
-        patterns,
-        picture.regions,
+        score=record.score,
+        p_value=record.p_value,
+        flagged=record.flagged,
+        size=(picture.image_width, picture.image_height),
+        scores=rect.cut(result.patch_scores[record.index]),
+        patterns=patterns,
+        regions=picture.regions,
     )
 
 

@@ -201,12 +201,12 @@ class Inspector:
             _, regions = find_regions(scores, background, calibration, pattern_ids, size, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
         patterns = [match.pattern for match in inspection.matches if match.images]
-        verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
-            scored_part(part, bank, verdict, (width, height), scores, patterns, regions),
+            scored_part(part, bank, score=score, p_value=float(inspection.p_values[0]), flagged=flagged,
+                        size=(width, height), scores=scores, patterns=patterns, regions=regions),
             statistics={"score": score, **picture_statistics(picture)},
             heatmap=layer_png(Scale(*bank.scale).strength(scores)),
-        )
+        )  # fmt: skip
         defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more
         grouped = tuple(pattern.name or "A known defect" for pattern in defects if pattern.source == "group")

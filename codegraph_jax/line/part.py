@@ -125,7 +125,10 @@ class Part:
 def scored_part(
     part: Part,
     bank: ReferenceBank,
-    verdict: tuple[float, float, bool],
+    *,
+    score: float,
+    p_value: float,
+    flagged: bool,
     size: tuple[int, int],
     scores: Float[np.ndarray, "h w"],
     patterns: Iterable[Pattern],
@@ -136,14 +139,15 @@ def scored_part(
     Args:
         part: the part before the inspection.
         bank: the bank that scored it.
-        verdict: score, p-value, and whether the part is flagged.
+        score: score of the photo.
+        p_value: p-value of the score.
+        flagged: whether the part is flagged.
         size: width and height of the photo in pixels.
         scores: patch scores of the photo.
         patterns: the bank's patterns found on the part.
         regions: flagged regions.
     """
     threshold = float(bank.calibration.threshold)
-    score, p_value, flagged = verdict
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
     return replace(
         part,
