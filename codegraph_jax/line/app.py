@@ -20,11 +20,11 @@ from codegraph_jax.line.part import Part
 from codegraph_jax.line.responses import (
     AlarmOut,
     DecisionOut,
+    LineSummary,
     Message,
     PartOut,
     Problem,
     ScoreOut,
-    Summary,
     UndeliveredOut,
 )
 from codegraph_jax.line.settings import WebSettings
@@ -281,11 +281,11 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
     inspector, ledger = line.inspector, line.ledger
     registry.register(_LineMetrics(line))
 
-    @app.get("/summary", response_model=Summary, responses=REFUSALS)
-    def summary() -> Summary:
+    @app.get("/summary", response_model=LineSummary, responses=REFUSALS)
+    def summary() -> LineSummary:
         """Counts of parts, waiting photos and alarms."""
         counts = {"waiting": line.waiting, "alarms": ledger.last_alarm(), "last": ledger.next_number() - 1}
-        return Summary.model_validate(ledger.count() | counts | {"undelivered": ledger.outbox.undelivered()})
+        return LineSummary.model_validate(ledger.count() | counts | {"undelivered": ledger.outbox.undelivered()})
 
     @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
     def send_again() -> Any:

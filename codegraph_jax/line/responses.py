@@ -124,7 +124,7 @@ class UndeliveredOut(_Read):
     error: str = Field(description="the last error; empty if nothing has failed")
 
 
-class Summary(BaseModel):
+class LineSummary(BaseModel):
     """Counts of the line."""
 
     inspected: int
