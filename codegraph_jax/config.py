@@ -226,7 +226,7 @@ class MetricsConfig:
     masks: str = field(default="nearest", metadata=no_flag() | choice("nearest", "full", "any"))
     """Resizing of masks: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
     (`full`, as MuSc does for MVTec AD and BTAD) or partly (`any`, as MuSc does for VisA)."""
-    size: str = field(default="score", metadata=choice("score", "image"))
+    resolution: str = field(default="score", metadata=choice("score", "image"))
     """Resolution of the pixel metrics. `score`: as in published tables. `image`: each photo's own size; small defects
     keep their shape, and large photos count more."""
     inverted: bool = False
@@ -368,7 +368,7 @@ class DevicesConfig:
 class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
-    split: str = field(default="images", metadata=choice("images", "categories"))
+    by: str = field(default="images", metadata=choice("images", "categories"))
     """Work of several devices: share the `images` of one category after the other, or take one category each."""
 
 
@@ -386,7 +386,7 @@ class StorageConfig:
     tables: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
-    hours: float = field(default=24.0, metadata=no_flag() | at_least(0.01))
+    max_hours: float = field(default=24.0, metadata=no_flag() | at_least(0.01))
     """Limit for the estimated time of a run, in hours."""
 
 

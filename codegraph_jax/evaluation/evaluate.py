@@ -65,7 +65,7 @@ def _masks(
         try:
             if sample.label == 0 or sample.mask:
                 size = result.map_size
-                if config.size == "image":
+                if config.resolution == "image":
                     width, height = result.placement.sizes[i].tolist()
                     size = height, width
                 masks[i] = _mask(sample, size, config)
@@ -81,7 +81,7 @@ def _masks(
 
 def where_measured(config: MetricsConfig) -> str:
     """The resolution of the pixel metrics, for messages."""
-    return "each image's own size" if config.size == "image" else "the size of the score map"
+    return "each image's own size" if config.resolution == "image" else "the size of the score map"
 
 
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:

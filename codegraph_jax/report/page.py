@@ -168,7 +168,7 @@ def write_page(
         metrics=metrics_rows(metrics, mean) if measured else [],
         # date and command are at the top of the page
         manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
-        pixels_of=manifest["config"]["metrics"]["size"],
+        pixels_of=manifest["config"]["metrics"]["resolution"],
     )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))

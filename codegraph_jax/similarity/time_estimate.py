@@ -64,9 +64,9 @@ class TimeEstimate:
         """Refuses a run that takes too long, or warns about it, as set by `config.storage.check`.
 
         Raises:
-            ConfigError: it takes longer than `config.storage.hours`, and `config.storage.check` is `refuse`.
+            ConfigError: it takes longer than `config.storage.max_hours`, and `config.storage.check` is `refuse`.
         """
-        refuse_or_warn(self.problem(config.storage.hours, config.similarity.radius), config.storage.check)
+        refuse_or_warn(self.problem(config.storage.max_hours, config.similarity.radius), config.storage.check)
 
     def __str__(self) -> str:
         features = "not known" if self.features is None else format_duration(self.features)

@@ -60,9 +60,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)
-    if config.parallel.split == "categories" and jax.process_count() > 1:
+    if config.parallel.by == "categories" and jax.process_count() > 1:
         raise ConfigError(
-            "config.parallel.split: categories needs a single process; start a separate run on every host, with its "
+            "config.parallel.by: categories needs a single process; start a separate run on every host, with its "
             "own --config.data.categories and --workdir"
         )
     with _claimed(Path(workdir), config.bank.save):
@@ -74,7 +74,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     clock = Clock()
     inputs = read_inputs(workdir, config, clock)
     config, detector = inputs.config, inputs.detector
-    by_category = config.parallel.split == "categories" and len(inputs.categories) > 1
+    by_category = config.parallel.by == "categories" and len(inputs.categories) > 1
     detectors = one_for_each_device(detector, len(inputs.categories)) if by_category else [detector]
     with clock("data"), processes.together():
         sets, ahead = _planned(detectors[0], len(detector.mesh), inputs, by_category)

@@ -114,5 +114,5 @@ def test_an_unknown_part_is_named(tmp_path):
 
 
 def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark(tmp_path):
-    with pytest.raises(ConfigError, match=r"config\.parallel\.split: unknown field"):
-        task.run({"parallel": {"split": "categories"}}, str(tmp_path))
+    with pytest.raises(ConfigError, match=r"config\.parallel\.by: unknown field"):
+        task.run({"parallel": {"by": "categories"}}, str(tmp_path))

@@ -135,7 +135,7 @@ def test_files_of_the_report_are_a_list():
 
 
 def test_fields_of_config_files_have_no_flag():
-    for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "storage.hours=1"):
+    for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "storage.max_hours=1"):
         with pytest.raises(UserError, match="has no flag; set it in a config file"):
             read(["/photos", f"--config.{field}"])
 
@@ -147,7 +147,7 @@ def test_fields_of_config_files_have_no_flag():
         (["--image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.data.rooot=x"], "--config.data.rooot: no such setting; did you mean --config.data.root?"),
-        (["--config.metrics=1"], "set one of --config.metrics.size, --config.metrics.inverted"),
+        (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.inverted"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
         (["--size=big"], "--size: 'big' is not a whole number"),

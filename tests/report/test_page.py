@@ -755,7 +755,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MANIFEST = {
-    "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}, "metrics": {"size": "score"}},
+    "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}, "metrics": {"resolution": "score"}},
     "command": "codegraph detect 'a b' --review=~/x --size 448",
 }
 

@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def detector():
-    return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=3, split="categories")))
+    return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=3, by="categories")))
 
 
 def run(root, workdir, tables="auto", **parallel):
@@ -43,7 +43,7 @@ def run(root, workdir, tables="auto", **parallel):
 
 def test_a_run_gives_the_results_of_one_device(root, tmp_path):
     ones = run(root, tmp_path / "one", devices=1)
-    each = run(root, tmp_path / "each", devices=2, split="categories")
+    each = run(root, tmp_path / "each", devices=2, by="categories")
     assert [outcome.category for outcome in each] == NAMES
     for want, got in zip(ones, each):
         np.testing.assert_array_equal(got.result.patch_scores, want.result.patch_scores)
@@ -92,8 +92,8 @@ def test_the_first_failure_ends_the_run(detector):
 
 def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match=r"config\.parallel\.split"):
-        run(root, tmp_path / "run", split="categories")
+    with pytest.raises(ConfigError, match=r"config\.parallel\.by"):
+        run(root, tmp_path / "run", by="categories")
 
 
 def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
