@@ -1,4 +1,4 @@
-"""Entry point: `python main.py --config=configs/mvtec.py --workdir=runs/mvtec --config.data.root=DIR`."""
+"""Entry point: `python main.py --config=configs/mvtec.py --out=runs/mvtec --config.data.root=DIR`."""
 
 import sys
 

@@ -77,7 +77,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
             return results
     except OSError as error:
         raise WorkdirError(
-            f"{workdir}: reading or writing failed ({error}); fix this and start again with the same --workdir: the "
+            f"{workdir}: reading or writing failed ({error}); fix this and start again with the same --out: the "
             "run resumes from its newest checkpoint"
         ) from error
 
@@ -140,7 +140,7 @@ def _require_shared(workdir: Path) -> None:
     while not (workdir / "manifest.json").exists():
         if time.monotonic() > deadline:
             raise WorkdirError(
-                f"{workdir}: does not hold what process 0 has written there; all processes need the same --workdir, on "
+                f"{workdir}: does not hold what process 0 has written there; all processes need the same --out, on "
                 "a shared disk"
             )
         time.sleep(1)

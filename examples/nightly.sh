@@ -12,7 +12,7 @@ photos=${1:?usage: nightly.sh PHOTOS [BANK] [RESULTS]}
 bank=${2:-$HOME/inspection/parts.safetensors}
 results=${3:-$HOME/inspection/$(date +%F)}
 
-codegraph inspect "$bank" "$photos" --workdir="$results" --exit-code
+codegraph inspect "$bank" "$photos" --out="$results" --exit-code
 status=$?
 case $status in
   0) echo "nothing flagged" ;;

@@ -14,6 +14,6 @@ if [ -f "$home/review.json" ]; then
   review=(--config.review="$home/review.json")
 fi
 mkdir -p "$home"
-codegraph detect "$photos" --workdir="$home/week" --config.data.cache="$home/cache" \
+codegraph detect "$photos" --out="$home/week" --config.data.cache="$home/cache" \
   --config.bank.save="$home/parts.safetensors" "${review[@]}" "$@"
 echo "say what recurs in $home/week/report.html, and save review.json into $home"

@@ -74,7 +74,7 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
     for name in names:
         if name not in written and os.path.lexists(workdir / name):
             raise ForeignFileError(
-                f"{workdir / name}: would be replaced, but this program did not write it; choose another --workdir"
+                f"{workdir / name}: would be replaced, but this program did not write it; choose another --out"
             )
 
 

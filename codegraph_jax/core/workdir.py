@@ -38,7 +38,7 @@ def locked(workdir: Path) -> Iterator[None]:
             pass
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
-        raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
+        raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --out") from None
     lock = FileLock(workdir / LOCK, timeout=0, mode=0o666)
     directory = None
     try:
@@ -46,7 +46,7 @@ def locked(workdir: Path) -> Iterator[None]:
         directory = _lock_directory(workdir)
     except (Timeout, BlockingIOError):
         lock.release()
-        raise WorkdirError(f"{workdir}: another run is using it; choose another --workdir") from None
+        raise WorkdirError(f"{workdir}: another run is using it; choose another --out") from None
     except (OSError, NotImplementedError) as error:  # NotImplementedError: filelock on a system without flock
         logger.warning("%s: cannot be locked (%s); make sure that no other run writes there", workdir, error)
     try:

@@ -63,7 +63,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if config.parallel.by == "categories" and jax.process_count() > 1:
         raise ConfigError(
             "config.parallel.by: categories needs a single process; start a separate run on every host, with its "
-            "own --config.data.categories and --workdir"
+            "own --config.data.categories and --out"
         )
     with _claimed(Path(workdir), config.bank.save):
         return _run_in(Path(workdir), config)

@@ -42,9 +42,9 @@ def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
     try:
         stored = read_json(path)
     except (OSError, ValueError) as error:
-        raise WorkdirError(f"{path}: cannot be read ({error}); choose another --workdir") from None
+        raise WorkdirError(f"{path}: cannot be read ({error}); choose another --out") from None
     old, new = flattened({key: stored.get(key) for key in identity}), flattened(json.loads(json.dumps(identity)))
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if differing:
         listed = ", ".join(f"{name} was {old.get(name)!r}, is {new.get(name)!r}" for name in differing[:4])
-        raise WorkdirError(f"{workdir}: holds a run with other settings or data ({listed}); choose another --workdir")
+        raise WorkdirError(f"{workdir}: holds a run with other settings or data ({listed}); choose another --out")

@@ -70,7 +70,7 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     )
     with locked(workdir):
         if (workdir / "checkpoints").is_dir():
-            raise WorkdirError(f"{workdir}: holds a training run, with scores of its own; choose another --workdir")
+            raise WorkdirError(f"{workdir}: holds a training run, with scores of its own; choose another --out")
         replace_written(workdir, ["scores.csv"])
         write_csv(workdir / "scores.csv", rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")

@@ -32,7 +32,7 @@ def read_only():
 def test_one_run_at_a_time(tmp_path):
     with locked(tmp_path):
         for _ in range(2):
-            with pytest.raises(WorkdirError, match="another run is using it; choose another --workdir"):
+            with pytest.raises(WorkdirError, match="another run is using it; choose another --out"):
                 locked(tmp_path).__enter__()
         assert (tmp_path / ".lock").exists(), "the refused run has removed nothing"
     with locked(tmp_path):
@@ -95,7 +95,7 @@ def test_no_module_of_unix_alone_is_needed():
 
 @pytest.mark.parametrize("below", ["", "new", "new/deeper"])
 def test_a_read_only_workdir_is_refused(read_only, below):
-    with pytest.raises(WorkdirError, match=r"cannot be written \(Permission denied\); choose another --workdir"):
+    with pytest.raises(WorkdirError, match=r"cannot be written \(Permission denied\); choose another --out"):
         locked(read_only / below).__enter__()
     assert "Permission denied" in str(obstacle(read_only / below / "bank.safetensors"))
 
