@@ -69,7 +69,8 @@ class DataConfig(PhotosConfig):
     add: tuple[str, ...] = field(default=(), metadata=path_like())
     """Extra photos, as folders or files. They are scored against the set but not used as references."""
     split: str = field(default="none", metadata=choice("none", "auto"))
-    """Split a category with several products into one category for each product, or (`none`) do not."""
+    """Photos of several products in one category: `auto` inspects each product as a category of its own; `none`, all
+    together, with a warning."""
     range: tuple[float, ...] = ()
     """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
     data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
@@ -369,7 +370,7 @@ class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
     by: str = field(default="images", metadata=choice("images", "categories"))
-    """Work of several devices: share the `images` of one category after the other, or take one category each."""
+    """What several devices divide: the `images` of one category after the other, or the `categories`, one each."""
 
 
 @dataclass(frozen=True)
@@ -381,8 +382,8 @@ class StorageConfig:
     directory: str = field(default="", metadata=no_flag() | path_like())
     """Directory of those files; empty: the system's directory for temporary files, which TMPDIR sets."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
-    """A run that by its estimate fits neither memory nor disk, or takes longer than a day: refuse it, or warn and
-    start."""
+    """A run that by its estimate fits neither memory nor disk, or takes longer than a day: `refuse` does not start
+    it, `warn` starts it with a warning."""
     tables: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
@@ -401,8 +402,7 @@ class Config(TablesConfig):
     run; `keep` them, so that scoring again is quick; `off`: save none (docs/results.md)."""
     precision: str = field(default="float32", metadata=choice("auto", "float32", "tf32", "bfloat16"))
     """Precision of the network and of the products behind the distances; sums, maxima and stored distances are always
-    float32. `auto`: bfloat16 if
-    a short timing finds it clearly faster, which the run prints."""
+    float32. `auto`: bfloat16 if a short timing finds it clearly faster, which the run prints."""
     review: str = field(default="", metadata=path_like())
     """The review.json of a report, with a person's answers on photos and groups, or the directory where the browser
     saved it; empty: none."""
@@ -478,7 +478,7 @@ class ExtendConfig:
     defective: bool = False
     """The parts are defective: flag them, and parts with the same defect, from now on."""
     back_to: int = field(default=-1, metadata=at_least(-1))
-    """Revision to which the bank returns, from 0 for the set alone; -1: none."""
+    """Revision to which the bank returns; 0: as it was first saved; -1: none."""
 
 
 @dataclass(frozen=True)

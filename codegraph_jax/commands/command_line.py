@@ -36,6 +36,8 @@ class ShortFlag:
 
 
 RULE = "threshold.rule"
+BANK_BACKBONE = "your own network, if the bank was made with one (FILE.py:NAME)"
+"""Help of `--backbone` of commands that read a bank."""
 SHORT = {
     "false-alarms": ShortFlag(
         RULE, "high", "low, normal or high: 1, 10 or 50 in 1,000 good parts; or 5%", FALSE_ALARMS, "rate"
@@ -55,14 +57,14 @@ SHORT = {
     "token-file": ShortFlag("serve.token_file", "FILE", "a file with the token that other computers must send"),
     "watch": ShortFlag("watch.root", "FOLDER", "also inspect photos that arrive in a folder"),
     "send": ShortFlag(
-        "send", "TARGETS", "send each result: https://..., mqtt://HOST/TOPIC, or append it to a FILE.csv"
+        "send", "TARGETS", "send each result: https://..., mqtt://HOST/TOPIC or mqtts://..., or append it to a FILE.csv"
     ),
     "defective": ShortFlag("defective", "", "the photos are of defective parts"),
     "line": ShortFlag("line", "DIR", "the directory of a line, whose parts are added by number"),
     "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
-    "back-to": ShortFlag("back_to", "0", "restore a revision of the bank; 0: the set alone"),
+    "back-to": ShortFlag("back_to", "0", "return to an earlier revision of the bank; 0: as it was first saved"),
     "mode": ShortFlag("train.mode", "simclr", "the loss and the score"),
-    "target": ShortFlag("data.target", "NAME", "the class that is normal"),
+    "target": ShortFlag("data.target", "NAME", "the class that the protocol is about (normal, or left out)"),
     "epochs": ShortFlag("train.epochs", "36", "passes over the normal images"),
     "views": ShortFlag("views", "8", "augmented views of each photo, in addition to the photo itself"),
 }

@@ -63,7 +63,7 @@ def main() -> int:
         if finding.fix:
             print(f"    {'':<{width}}  -> {finding.fix}")
     missing = [finding.item for finding in findings if finding.state == "missing"]
-    print()
+    print("\nok  present   --  optional   !!  missing\n")
     if missing:
         print(f"missing: {', '.join(missing)}")
         return 2
@@ -82,7 +82,7 @@ def examine() -> Iterator[Finding]:
     if "missing" in (python.state, packages.state):
         return  # the other checks need them
     yield _packages("for training", TRAINING, "optional", ("train", "score"))
-    yield _packages("for a line", LINE, "optional", ("app", "watch", "serve", "export"))
+    yield _packages("for the app and lines", LINE, "optional", ("app", "watch", "serve", "export"))
     yield from _devices()
     yield _memory()
     yield _disk()
@@ -128,8 +128,9 @@ def _devices() -> Iterator[Finding]:
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     yield Finding("devices", "fine", f"{len(devices)} x {kinds} ({devices[0].platform})")
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
-        yield Finding("GPU", "optional", "this computer has a GPU, but JAX does not use it",
-                      install_command(["jax[cuda13]"]))  # fmt: skip
+        # the plugin must fit the installed version of JAX
+        fix = install_command([f"jax[cuda13]=={version('jax')}"])
+        yield Finding("GPU", "optional", "this computer has a GPU, but JAX does not use it", fix)
 
 
 def _memory() -> Finding:

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
-from codegraph_jax.commands.command_line import OUT, OUT_HELP, SHORT, ShortFlag
+from codegraph_jax.commands.command_line import BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.launch import task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
+from codegraph_jax.config import SavedBackboneConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting, setting_at
 
 WIDTH = 100
-WITHOUT_JAX = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
-"""Settings that are read without loading JAX."""
 NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 """Short flags without effect on the tables of a sweep."""
 
@@ -26,7 +25,9 @@ def flags_text(command: Command) -> str:
     for name, short in SHORT.items():
         useless = command.sweeps and name in NOT_IN_SWEEPS
         if short.path in settings and not useless and short.path not in dict(command.arguments).values():
-            rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, short)}"))
+            of_a_bank = name == "backbone" and settings[short.path].owner is SavedBackboneConfig
+            help_text = BANK_BACKBONE if of_a_bank else short.help
+            rows.append((f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, short)}"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)
@@ -44,7 +45,7 @@ def _default(values: Any, short: ShortFlag) -> str:
 
 
 def settings_text(word: str) -> str:
-    """All settings with their defaults and meanings, by command.
+    """All settings with their defaults and meanings, by command; a setting of several commands is listed once.
 
     `word` is a command, or text in the name or meaning of settings.
 
@@ -52,49 +53,61 @@ def settings_text(word: str) -> str:
         UserError: no setting contains the word.
     """
     if word in COMMANDS and COMMANDS[word].module:
-        return _block(COMMANDS[word], "", set())
-    listed: set[tuple[type, str]] = set()
-    blocks: list[str] = []
-    # commands that take seconds to load come last, and are skipped if the others contain the word
-    for quick in (True, False):
-        commands = [command for command in TASKS.values() if command.settings.startswith(WITHOUT_JAX) == quick]
-        if not word or not blocks:
-            blocks += [text for command in commands if (text := _block(command, word, listed))]
+        return _block(COMMANDS[word], "", {})
+    listed: dict[tuple[type, str], str] = {}
+    blocks = [text for command in TASKS.values() if (text := _block(command, word, listed))]
     if not blocks:
         raise UserError(f"no setting contains {word!r} in its name or meaning; codegraph settings lists all")
     return "\n\n".join(blocks)
 
 
-def _block(command: Command, word: str, listed: set[tuple[type, str]]) -> str:
-    """The settings of a command that contain a word and are not listed yet."""
+def _block(command: Command, word: str, listed: dict[tuple[type, str], str]) -> str:
+    """The settings of a command that contain a word; of those in `listed` only the names, with the command there."""
     values = load_config(command.config)
-    entries = []
+    entries: list[str] = []
+    others: dict[str, dict[str, None]] = {}
     for setting in task_settings(str(values.task)).values():
-        known = (setting.owner, setting.path.rpartition(".")[2])
-        if known not in listed and setting.path != "task" and _is_about(setting, word):
-            entries.append(_entry(setting, values))
-        listed.add(known)
+        name = setting.path.rpartition(".")[2]
+        if name != "task" and _is_about(setting, word):
+            place = listed.setdefault((setting.owner, name), command.name)
+            if place == command.name:
+                entries.append(_entry(setting, values))
+            else:
+                # studies have all settings of a detection in one group
+                others.setdefault(place, {})["detect.*" if setting.path.startswith("detect.") else setting.path] = None
+    if others:
+        names = "; ".join(f"{', '.join(paths)} (see codegraph {place})" for place, paths in others.items())
+        entries.append(_filled(f"Also accepts: {names}.", 2))
     return "\n".join([f"codegraph {command.name}", *entries]) if entries else ""
 
 
 def _is_about(setting: Setting, word: str) -> bool:
-    text = f"--config.{setting.path} {' '.join(_short(setting))} {setting.meaning}".lower()
+    text = f"--config.{setting.path} {' '.join(_short_forms(setting))} {setting.meaning}".lower()
     return word.lower() in text
 
 
-def _short(setting: Setting) -> Iterator[str]:
+def _short_forms(setting: Setting) -> Iterator[str]:
+    """The short flags of a setting, each with an example of its value."""
     for name, short in SHORT.items():
         if setting.path == short.path:
-            yield f"--{name}"
+            value = short.words.get(short.value, short.value)
+            yield f"--{name} {value}".rstrip() + (f" (= {short.rule}:{value})" if short.rule else "")
 
 
 def _entry(setting: Setting, values: Any) -> str:
     """A setting: a line with its flags and default, and its meaning below."""
     value = setting_at(values, setting.path)
     default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
-    names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
+    names = ", ".join([f"--config.{setting.path}{default}", *_short_forms(setting)])
     choices = setting.limits.get("choices")
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
-    meaning += f" One of: {', '.join(map(str, choices))}." if choices else ""
-    return f"  {names}\n{fill(meaning, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
+    if choices:
+        kind, note = ("Any of", " (comma-separated)") if setting.several else ("One of", "")
+        meaning += f" {kind}: {', '.join(map(str, choices))}{note}."
+    return f"  {names}\n{_filled(meaning, 6)}"
+
+
+def _filled(text: str, indent: int) -> str:
+    """The text in lines of at most `WIDTH` characters, indented."""
+    return fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False)

@@ -130,7 +130,8 @@ ALL = (
              "studies.plates:PlatesStudyConfig", module="studies.plates", config="plates"),
     _command("benchmark", MEASUREMENTS, "measures the speed of this machine",
              "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark"),
-    Command("settings", HELP, "lists all settings, or those that contain a word", arguments=(("[WORD]", ""),)),
+    Command("settings", HELP, "lists all settings, those that mention WORD, or all of the command WORD",
+            arguments=(("[WORD]", ""),)),
     Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it"),
 )
 # fmt: on

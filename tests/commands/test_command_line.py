@@ -211,6 +211,23 @@ def test_all_settings_are_listed_and_found_by_any_word():
         settings_text("xyzzy")
 
 
+def test_a_word_finds_settings_of_all_commands_and_shared_ones_are_named():
+    text = settings_text("scale")
+    assert "--config.backbone.scale" in text and "--config.augment.crop_scale" in text
+    assert "codegraph choose\n  Also accepts: backbone.scale (see codegraph detect)." in text
+    text = " ".join(settings_text("").split())
+    serve = text[text.index("codegraph serve --config") : text.index("codegraph parts --config")]
+    assert all(path.rpartition(".")[2] in serve for path in task_settings("serve") if path != "task")
+    assert "--false-alarms 5% (= rate:5%), --threshold 0.45 (= score:0.45)" in text
+    assert "Any of: page, heatmaps, masks, coco, maps (comma-separated)." in text
+
+
+def test_a_command_with_a_bank_asks_for_no_other_network():
+    assert "such as dinov2-large" in usage_of("detect")
+    for name in ("inspect", "watch", "serve", "extend", "export"):
+        assert "if the bank was made with one" in usage_of(name) and "dinov2-large" not in usage_of(name)
+
+
 def test_the_help_of_a_command_fits_on_a_screen():
     text = usage_of("detect")
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
