@@ -4,7 +4,9 @@ Nothing is run and no weights are needed: a command counts as good where its fla
 settings that come out pass the check that a run begins with.
 """
 
+import ast
 import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
@@ -219,3 +221,45 @@ def test_modules_that_a_page_names_exist(page):
     files = [str(p.relative_to(ROOT)) for p in SOURCES] + ["main.py"]
     for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
         assert any(file == name or file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"
+
+
+def words(text):
+    return [word.strip(";:,.") for word in text.split()]
+
+
+def texts_of_the_source():
+    """The texts in the code as lists of words, with `*` for each value that is filled in."""
+    for source in SOURCES:
+        if source.is_relative_to(ROOT / "codegraph_jax") or source.is_relative_to(ROOT / "contrastive_jax"):
+            for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    yield words("".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield words(re.sub(r"%[.,\d]*[dsrgf]", "*", node.value).replace("%%", "%"))
+    for page in (ROOT / "codegraph_jax").glob("*/texts.en.json"):
+        yield from (words(re.sub(r"\{\w+\}", "*", text)) for text in json.loads(page.read_text()).values())
+
+
+def holds(text, part):
+    """Whether words follow each other in a text, most of them literally; a value at its end may be several words."""
+    for start in range(len(text)):
+        there = text[start : start + len(part)]
+        literal = sum(a == b for a, b in zip(there, part))
+        if literal * 2 < len(there) or (len(there) < len(part) and not (literal > 2 and there[-1].endswith("*"))):
+            continue
+        if all(a == b or re.fullmatch(re.escape(a).replace(r"\*", ".*"), b) for a, b in zip(there, part)):
+            return True
+    return False
+
+
+def test_messages_that_troubleshooting_quotes_are_those_of_the_program():
+    texts = [text for text in texts_of_the_source() if text]
+    rows = re.findall(
+        r"^\| (`.*?`) \|", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    messages = [message for row in rows for message in re.findall(r"`(.*?)`", row)]
+    assert len(messages) > 60
+    for message in messages:
+        # words with an ellipsis stand for any text, and a message may be put together of several texts
+        for part in re.split(r"\S*\.\.\.\S*|[;:] ", message):
+            assert len(part.split()) < 2 or any(holds(text, words(part)) for text in texts), f"{message}: {part}"
