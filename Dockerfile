@@ -1,4 +1,4 @@
-# An image that judges a folder of photographs. By default for CPUs:
+# A container image that inspects folders of photographs. By default for CPUs:
 #
 #   docker build -t codegraph .
 #   docker run --rm --user "$(id -u)" -v /my/photos:/photos:ro -v "$PWD/runs:/inspection/runs" codegraph detect /photos
@@ -8,8 +8,8 @@
 #   docker build -t codegraph:cuda --build-arg JAX='jax[cuda13]' .
 #   docker run --rm --gpus all ... codegraph:cuda detect /photos
 #
-# Neither image has been built where this file was written, since there was no container engine; its commands, one by one,
-# are those of the README, which are run in environments of their own (tests/installs). Nothing listens at a port.
+# Neither image has been built, since no container engine was available; its commands are those of the README, which
+# tests/installs runs in fresh environments. No port is opened.
 
 ARG PYTHON=3.13
 FROM python:${PYTHON}-slim

@@ -31,7 +31,7 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what is asked for: the command line must not wait for JAX before it knows what to do."""
+    """A public name, whose module is imported at first use, so that the command line starts without loading JAX."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

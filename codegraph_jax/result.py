@@ -243,7 +243,7 @@ class DetectionResult:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each image, in the order of the result: its columns of scores.csv (docs/results.md)."""
+        """One dict for each image, in the order of the result, with the columns of scores.csv (docs/results.md)."""
         samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
         ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
         return [

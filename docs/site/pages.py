@@ -43,7 +43,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if not path.is_relative_to(ROOT):
             return match[0]
         name = path.relative_to(ROOT).as_posix()
-        # what is no page of the site is shown as the name that it has
+        # a link to a file outside the site becomes plain text
         inside = HOMES.get(name, name.removeprefix("docs/") if name.startswith(("docs/", "examples/")) else None)
         if path.is_dir() and name == "examples":
             inside = "examples.md"
