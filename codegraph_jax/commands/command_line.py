@@ -56,9 +56,7 @@ SHORT = {
     "port": ShortFlag("serve.port", "8000", "the port to listen on"),
     "token-file": ShortFlag("serve.token_file", "FILE", "a file with the token that other computers must send"),
     "watch": ShortFlag("watch.root", "FOLDER", "also inspect photos that arrive in a folder"),
-    "send": ShortFlag(
-        "send", "TARGETS", "send each result: https://..., mqtt://HOST/TOPIC or mqtts://..., or append it to a FILE.csv"
-    ),
+    "send": ShortFlag("send", "TARGETS", "send each result: https://..., mqtt(s)://HOST/TOPIC, or a FILE.csv"),
     "defective": ShortFlag("defective", "", "the photos are of defective parts"),
     "line": ShortFlag("line", "DIR", "the directory of a line, whose parts are added by number"),
     "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
