@@ -102,9 +102,10 @@ def _entry(setting: Setting, values: Any) -> str:
     choices = setting.limits.get("choices")
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
-    if choices:
-        kind, note = ("Any of", " (comma-separated)") if setting.several else ("One of", "")
-        meaning += f" {kind}: {', '.join(map(str, choices))}{note}."
+    if choices and setting.several:
+        meaning += f" Any of: {', '.join(map(str, choices))} (comma-separated)."
+    elif choices and not all(f"`{choice}`" in meaning for choice in choices):
+        meaning += f" One of: {', '.join(map(str, choices))}."
     return f"  {names}\n{_filled(meaning, 6)}"
 
 
