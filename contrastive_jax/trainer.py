@@ -26,7 +26,7 @@ from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
-from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read_log
+from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, clock, read_log
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -180,7 +180,7 @@ def _remaining_epochs(
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(workdir / "metrics.jsonl" if is_first() else None, first)
-    progress = Progress(epochs, first, shown=verbose)
+    progress = EpochPrinter(epochs, first, shown=verbose)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
         if data.test is not None and config.evaluation.every and not first:

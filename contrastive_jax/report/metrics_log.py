@@ -84,7 +84,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-class Progress:
+class EpochPrinter:
     """Prints about fifty lines during a run."""
 
     def __init__(self, epochs: int, first: int, shown: bool = True):

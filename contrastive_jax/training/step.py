@@ -51,7 +51,7 @@ def put_on_mesh(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> A
 
 Batch = dict[str, Array]
 """Images of a step on a device: "normal", and "oe" if the mode uses OE images; uint8 [b, h, w, 3]."""
-Metrics = dict[str, Float[Array, ""]]
+StepMetrics = dict[str, Float[Array, ""]]
 
 
 def exposure_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) -> Float[Array, ""]:
@@ -98,7 +98,7 @@ def loss_of_views(
     oe: list[Float[Array, "m s s 3"]],
     alpha: Float[Array, ""],
     valid: Bool[Array, "b"],
-) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+) -> tuple[Float[Array, ""], tuple[Any, StepMetrics]]:
     """The loss of a batch of views; one call of the network, so that BatchNorm averages over normal and OE views.
 
     `valid` is False for images that are padding.
@@ -141,13 +141,13 @@ def train_step(
     state: TrainState,
     batch: Batch,
     valid: Bool[Array, "b"],
-) -> tuple[TrainState, Metrics]:
+) -> tuple[TrainState, StepMetrics]:
     """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     normal, oe = draw_views(config, key, batch)
     alpha = exposure_weight(config, total_steps, state.step)
 
-    def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+    def loss_of(params: Any) -> tuple[Array, tuple[Any, StepMetrics]]:
         return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, valid)
 
     grads, (batch_stats, logged) = jax.grad(loss_of, has_aux=True)(state.params)
@@ -163,7 +163,7 @@ def build_train_call(
     total_steps: int,
     mesh: Mesh,
     on_device: bool,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """Builds the jitted function that runs several steps in one call.
 
     Its arguments are (state, images, rows, count, seed). If `on_device`, `images` are the whole sets {"normal": uint8
@@ -177,10 +177,10 @@ def build_train_call(
 
     def shard(
         state: TrainState, images: Batch, rows: Batch, count: Int[Array, ""], seed: UInt32[Array, ""]
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, StepMetrics]:
         valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
 
-        def take(carry: tuple[TrainState, Metrics], i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
+        def take(carry: tuple[TrainState, StepMetrics], i: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
             state, history = carry
             if on_device:
                 batch = {name: images[name][rows[name][i]] for name in images}
