@@ -132,7 +132,7 @@ class FeatureConfig:
     kernels round them to it anyway, and float32 otherwise."""
 
 
-def read_radius(text: str) -> None:
+def check_radius(text: str) -> None:
     """Checks a value of `similarity.radius`.
 
     Raises:
@@ -155,7 +155,7 @@ class SimilarityConfig:
     references: int = field(default=0, metadata=at_least(0))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; 0: all images, or fewer if `radius` is `auto`."""
-    radius: str = field(default="all", metadata={"reads": read_radius})
+    radius: str = field(default="all", metadata={"check": check_radius})
     """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
     `auto`: fewer patches or fewer photos if that takes much less time and gives the same ranking."""
@@ -164,12 +164,12 @@ class SimilarityConfig:
         # callers of the library may pass a number
         object.__setattr__(self, "radius", str(self.radius))
         try:
-            read_radius(self.radius)
+            check_radius(self.radius)
         except ValueError as error:
             raise ConfigError(f"config.similarity.radius: {error}") from None
 
     @property
-    def cells(self) -> int:
+    def radius_patches(self) -> int:
         """The radius in patches; 0 without one."""
         return int(self.radius) if self.radius.isdecimal() else 0
 
@@ -178,7 +178,7 @@ SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "rel
 """Names of scores, which `codegraph_jax.scoring.scores` defines."""
 
 
-def read_score(text: str) -> None:
+def check_score(text: str) -> None:
     """Checks the name of a score, or the import path of the user's own.
 
     Raises:
@@ -195,7 +195,7 @@ def read_score(text: str) -> None:
 class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
-    score: str = field(default="standard", metadata={"reads": read_score} | path_like())
+    score: str = field(default="standard", metadata={"check": check_score} | path_like())
     """The score (docs/research.md): `standard`, mutual scoring; `few`, `contrast`, `few_contrast`, `fine`, `nearest`,
     `relative`, `mean_peak` or `peak_neighbours`; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
@@ -259,7 +259,7 @@ def read_rule(text: str) -> tuple[str, float]:
     return kind, value
 
 
-def read_bank_rule(text: str) -> None:
+def check_bank_rule(text: str) -> None:
     """Checks a rule for single photos, or an empty text.
 
     Raises:
@@ -273,7 +273,7 @@ def read_bank_rule(text: str) -> None:
 class ThresholdConfig:
     """The threshold above which images are flagged; see `codegraph_jax.scoring.threshold`."""
 
-    rule: str = field(default="rate:1%", metadata={"reads": read_rule})
+    rule: str = field(default="rate:1%", metadata={"check": read_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
     flagged; `share:10%`: the tenth of the images with the highest scores is flagged."""
     max_defective: float = field(default=1.0, metadata=within(0.0, 1.0))
@@ -283,7 +283,7 @@ class ThresholdConfig:
     """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass."""
 
     @property
-    def chosen(self) -> tuple[str, float]:
+    def parsed_rule(self) -> tuple[str, float]:
         """The kind of the rule, `rate`, `score` or `share`, and its number.
 
         Raises:
@@ -299,7 +299,7 @@ class ThresholdConfig:
 class BankThresholdConfig:
     """A threshold that replaces the one stored in the bank."""
 
-    rule: str = field(default="", metadata={"reads": read_bank_rule})
+    rule: str = field(default="", metadata={"check": check_bank_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are flagged;
     empty: the threshold stored in the bank."""
     smallest_defect: float = field(default=0.0, metadata=at_least(0))

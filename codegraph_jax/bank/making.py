@@ -61,7 +61,7 @@ def check_bank(config: Config, chosen: Score) -> None:
             f"{', '.join(one.name for one in ANSWER_SCORES)}, or save no bank"
         )
     require_several("bank.size", config.bank.count)
-    if config.similarity.cells and config.bank.kind == "compact":
+    if config.similarity.radius_patches and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
             "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"

@@ -356,7 +356,7 @@ class ReferenceBank(StoredBank):
         """
         calibration = self.calibration
         if config.rule:
-            kind, value = ThresholdConfig(config.rule).chosen
+            kind, value = ThresholdConfig(config.rule).parsed_rule
             if kind == "share":
                 raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
             if kind == "rate":

@@ -173,7 +173,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
         else:
             if known[name].metadata.get("switch") and isinstance(value, bool | str):
                 value = SWITCH.get(value, value)
-            if known[name].metadata.get("reads") and type(value) is int:
+            if known[name].metadata.get("check") and type(value) is int:
                 value = str(value)
             built[name] = _typed(hints[name], value, path)
             if known[name].metadata.get("path"):
@@ -319,9 +319,9 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 
 def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
-    if "reads" in limits:
+    if "check" in limits:
         try:
-            limits["reads"](value)
+            limits["check"](value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
     if limits.get("some") and not value:

@@ -64,7 +64,7 @@ class WatchConfig:
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     watch: FolderSettings = field(default_factory=FolderSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    send: tuple[str, ...] = field(default=(), metadata={"reads": require_targets})
+    send: tuple[str, ...] = field(default=(), metadata={"check": require_targets})
     """Where each result is sent: webhooks (https://HOST/PATH), MQTT topics (mqtts://HOST/TOPIC), and tables to which a
     row is appended (PATH.csv). Results wait in the ledger until they are accepted."""
     data: LimitsConfig = field(default_factory=LimitsConfig)

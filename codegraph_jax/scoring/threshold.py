@@ -159,7 +159,7 @@ def calibrate(
     fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
     fit = fit_scores(fitted, config.max_defective)
     normal = fit.normal_scores
-    rule, value = config.chosen
+    rule, value = config.parsed_rule
     if rule == "share":
         count = int(round(value * len(scores)))
         threshold = float(np.sort(scores)[-count]) if count else np.inf

@@ -51,7 +51,7 @@ def autotune(
             reasons.append(f"{gain:.1f} times as fast as float32 on this machine")
         elif not alone:
             reasons.append(NOT_TIMED)
-    if config.kernel == "auto" and not config.cells and jax.default_backend() != "cpu":
+    if config.kernel == "auto" and not config.radius_patches and jax.default_backend() != "cpu":
         # on CPUs `reuse` is the fastest at every size
         kernels = [dataclasses.replace(config, kernel=kernel) for kernel in ("direct", "reuse")]
         config, reason = _fastest(kernels, degrees, grid, channels) if alone else (kernels[0], NOT_TIMED)

@@ -79,7 +79,9 @@ def pick_kernel(kernel: str, precision: str) -> str:
 def derives_degrees(config: SimilarityConfig) -> bool:
     """Whether all degrees are derived from one product of two images, so that only one set of vectors is stored."""
     # `fused` is tested first, since `pick_kernel` may warn about it
-    return not (config.cells or config.kernel == "fused") and pick_kernel(config.kernel, config.precision) == "reuse"
+    if config.radius_patches or config.kernel == "fused":
+        return False
+    return pick_kernel(config.kernel, config.precision) == "reuse"
 
 
 def tile_options(
@@ -87,9 +89,9 @@ def tile_options(
 ) -> TileOptions:
     """The options of the kernel for a configuration and this platform; `masked` if some patches are invalid."""
     on_cpu = jax.default_backend() == "cpu"
-    if config.cells:
+    if config.radius_patches:
         # a larger radius than the grid gives the same distances
-        radius = min(config.cells, max(grid))
+        radius = min(config.radius_patches, max(grid))
         batch = 1 if on_cpu else BLOCKS
         return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2

@@ -15,7 +15,7 @@ from codegraph_jax.features.memory import refuse_or_warn
 from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
 
-BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
+BACKBONE_EFFICIENCY, TILE_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
 ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
@@ -107,7 +107,7 @@ def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -
         # the choice needs the features (`similarity.reach`)
         usual = "all" if compares_everything(config, backbone, images, frame.grid) else USUAL_RADIUS
         config = replace(config, similarity=replace(config.similarity, radius=usual))
-    return features / BACKBONE, comparison_work(config, backbone, images, frame.grid)
+    return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, images, frame.grid)
 
 
 def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
@@ -119,13 +119,13 @@ def compares_everything(config: Config, backbone: LoadedBackbone, images: int, g
 def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
-    if similarity.cells:
-        radius = min(similarity.cells, max(grid))
-        products, share = float(degrees * products_of_a_pair(grid, radius)), WINDOWS
+    efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else TILE_EFFICIENCY
+    if similarity.radius_patches:
+        products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:
-        products, share = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2), TILES
+        products = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2)
     pairs = schedule_length(images, min(similarity.references or images, images)) * len(backbone.blocks)
-    return 2.0 * backbone.width * products * pairs / share
+    return 2.0 * backbone.width * products * pairs / efficiency
 
 
 def format_duration(seconds: float) -> str:

@@ -45,12 +45,12 @@ def test_short_flags_set_what_they_are_short_for(joined):
 
 @pytest.mark.parametrize("word,rate", [("low", 0.001), ("normal", 0.01), ("high", 0.05)])
 def test_false_alarms_have_words(word, rate):
-    assert read(["/photos", "--false-alarms", word]).threshold.chosen == ("rate", rate)
+    assert read(["/photos", "--false-alarms", word]).threshold.parsed_rule == ("rate", rate)
 
 
 @pytest.mark.parametrize("flag", ["--threshold=0.45", "--config.threshold.rule=score:0.45"])
 def test_a_threshold_is_set_by_all_its_names(flag):
-    assert read(["/photos", flag]).threshold.chosen == ("score", 0.45)
+    assert read(["/photos", flag]).threshold.parsed_rule == ("score", 0.45)
 
 
 def test_the_place_of_the_results_has_a_short_name():

@@ -100,7 +100,7 @@ def test_excluded_areas_are_not_sampled(costly):
 
 def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     """A run with the choice is the run with the radius set by hand, and the user sees the choice before it."""
-    monkeypatch.setattr(time_estimate, "WINDOWS", 1e3)
+    monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
     monkeypatch.setattr(reach, "AGREEMENT", 0.0)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
     images = [photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))]
