@@ -23,7 +23,7 @@ MAX_KEPT = 10
 MANIFEST = "manifest.json"
 
 
-def now() -> str:
+def local_time() -> str:
     """The local time for a manifest, as 2026-11-29T01:14:29+00:00."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.images import page_of
 from codegraph_jax.line.part import Part, blank_part, content_of_file, file_key, scored_part, stamp_of
-from codegraph_jax.report.pictures import Picture
+from codegraph_jax.report.pictures import ReportImage
 from codegraph_jax.report.records import Record
 
 
-def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: str) -> Part:
+def inspected_part(bank: ReferenceBank, record: Record, picture: ReportImage, name: str) -> Part:
     """The row of an image that was scored against the bank."""
     result = record.outcome.result
     part = replace(_blank(record.path, name), heatmap=picture.layer)

@@ -26,7 +26,7 @@ from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import Picture, picture_side
+from codegraph_jax.report.pictures import ReportImage, picture_side
 from codegraph_jax.report.policy import content_policy, digest, report_parts
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
@@ -58,7 +58,7 @@ class Row:
 
     number: int
     record: Record
-    picture: Picture
+    picture: ReportImage
     pattern: RecurringPattern | None
 
     @property
@@ -92,7 +92,7 @@ def write_page(
     path: Path,
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
-    pictures: Sequence[Picture],
+    pictures: Sequence[ReportImage],
     recurrences: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
@@ -304,7 +304,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _shares(box: tuple[int, int, int, int], picture: Picture) -> list[float]:
+def _shares(box: tuple[int, int, int, int], picture: ReportImage) -> list[float]:
     """Left, top, right and bottom as shares of the photo's width and height."""
     sides = (picture.image_width, picture.image_height) * 2
     return [round(edge / side, 4) for edge, side in zip(box, sides)]

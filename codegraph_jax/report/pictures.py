@@ -21,7 +21,7 @@ from codegraph_jax.report.region_data import Region, describe_regions
 from codegraph_jax.scoring.regions import background_of, flagged_regions, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
-LARGEST, USUAL, SMALLEST = 1024, 512, 128
+MAX_SIDE, USUAL_SIDE, MIN_SIDE = 1024, 512, 128
 """Sides in pixels of the pictures in a report; photos are not enlarged beyond the usual side."""
 PICTURE_BYTES = 32_000_000
 """Limit on the size of all pictures of a report, so that browsers open it quickly and it can be sent by mail."""
@@ -33,19 +33,19 @@ HEATMAP_SIDE = 1600
 
 
 @dataclass(frozen=True)
-class Picture:
+class ReportImage:
     """Pictures and regions of one image for the report.
 
     Attributes:
-        photograph: JPEG file.
+        photo: JPEG file.
         layer: PNG file of the anomaly map with transparency.
-        width, height: size of `photograph` in pixels.
+        width, height: size of `photo` in pixels.
         image_width, image_height: size of the image file, upright.
         tile: crop for the contact sheet; None if the image shows no recurring pattern.
         regions: flagged regions, the highest peak first.
     """
 
-    photograph: bytes
+    photo: bytes
     layer: bytes
     width: int
     height: int
@@ -58,7 +58,7 @@ class Picture:
 def picture_side(images: int) -> int:
     """Longest side of the pictures in a report of `images` images, limited by `PICTURE_BYTES`."""
     side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(images, 1)) ** 0.5
-    return int(np.clip(side, SMALLEST, LARGEST)) // 16 * 16
+    return int(np.clip(side, MIN_SIDE, MAX_SIDE)) // 16 * 16
 
 
 def fit(width: int, height: int, side: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def find_regions(
 
 def make_pictures(
     records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
-) -> list[Picture]:
+) -> list[ReportImage]:
     """Writes heat maps and masks, and returns the pictures for the report, in the order of `records`.
 
     Args:
@@ -111,7 +111,7 @@ def make_pictures(
     return pictures
 
 
-def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
+def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> ReportImage:
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(source_of(outcome.samples[i]), result.value_range)
     own_width, own_height = full_size(image)
@@ -136,12 +136,12 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         )
         if record.mask:
             _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
-    width, height = fit(own_width, own_height, min(side, max(longest, USUAL)))
-    photograph = io.BytesIO()
+    width, height = fit(own_width, own_height, min(side, max(longest, USUAL_SIDE)))
+    photo = io.BytesIO()
     small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    dimmed(small, inspected).save(photograph, "JPEG", quality=QUALITY)
-    return Picture(
-        photograph=photograph.getvalue(),
+    dimmed(small, inspected).save(photo, "JPEG", quality=QUALITY)
+    return ReportImage(
+        photo=photo.getvalue(),
         layer=layer_png(scale.strength(patch_scores)),
         width=width,
         height=height,

@@ -13,7 +13,7 @@ from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import box_on_photo
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import Picture
+from codegraph_jax.report.pictures import ReportImage
 from codegraph_jax.report.records import Record, boxes_of_pattern
 from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text
@@ -140,7 +140,7 @@ def review_draft(
 
 
 def write_recurrences(
-    workdir: Path, outcomes: Sequence[Outcome], records: Sequence[Record], pictures: Sequence[Picture]
+    workdir: Path, outcomes: Sequence[Outcome], records: Sequence[Record], pictures: Sequence[ReportImage]
 ) -> None:
     """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
@@ -176,7 +176,7 @@ def graph_file(outcome: Outcome) -> Path:
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
-def _entry(recurrence: RecurringPattern, pictures: Mapping[int, Picture]) -> dict[str, Any]:
+def _entry(recurrence: RecurringPattern, pictures: Mapping[int, ReportImage]) -> dict[str, Any]:
     """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, group = recurrence.outcome.samples, recurrence.group
     last = recurrence.previous

@@ -20,7 +20,7 @@ from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
-from codegraph_jax.core.report_archive import now
+from codegraph_jax.core.report_archive import local_time
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
@@ -28,7 +28,7 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
-from codegraph_jax.report.pictures import Picture, make_pictures
+from codegraph_jax.report.pictures import ReportImage, make_pictures
 from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
@@ -52,7 +52,7 @@ def write_results(
     drawn: Sequence[str] = (),
     photos: str = "",
     review: Review | None = None,
-) -> list[tuple[Record, Picture]]:
+) -> list[tuple[Record, ReportImage]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and finally the manifest.
 
     Args:
@@ -97,7 +97,7 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, records, pictures)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": now(), "command": command_line(), "photos": photos}
+        about = {"date": local_time(), "command": command_line(), "photos": photos}
         if "page" in config.report.files:
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, review)
     run = about | {
@@ -109,7 +109,7 @@ def write_results(
 
 
 def _write_regions(
-    workdir: Path, config: Config | InspectConfig, records: Sequence[Record], pictures: Sequence[Picture]
+    workdir: Path, config: Config | InspectConfig, records: Sequence[Record], pictures: Sequence[ReportImage]
 ) -> None:
     """Writes regions.json and regions.csv, and coco.json where it is asked for."""
     sizes = [(picture.image_width, picture.image_height) for picture in pictures]

@@ -25,7 +25,7 @@ from codegraph_jax.line.batch import inspected_part, unreadable_part
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import Picture
+from codegraph_jax.report.pictures import ReportImage
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
@@ -100,7 +100,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 def _write_parts(
     workdir: Path,
     bank: ReferenceBank,
-    written: Sequence[tuple[Record, Picture]],
+    written: Sequence[tuple[Record, ReportImage]],
     unread: Sequence[tuple[Sample, str]],
 ) -> None:
     """Writes a row for each image into the ledger of the workdir, as a line does for each part."""
