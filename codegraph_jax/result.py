@@ -48,7 +48,7 @@ BY_NAME = "scores_"
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
 VALUES = ("skipped", "weights", "feature_identity", "seconds", "added", "from_cache", "keys", "score_name", "compared")
 """Attributes that are saved as they are, as arrays and as JSON."""
-LARGEST_DRAWN = 640
+MAX_DRAWN_SIDE = 640
 """Longest side of a photo in a figure, in pixels."""
 
 
@@ -313,7 +313,7 @@ class DetectionResult:
         if not self.samples or self.samples[image].read is not_saved:
             return None
         photo = load_image(source_of(self.samples[image]), self.value_range)
-        photo.thumbnail((LARGEST_DRAWN, LARGEST_DRAWN))
+        photo.thumbnail((MAX_DRAWN_SIDE, MAX_DRAWN_SIDE))
         return np.asarray(photo)
 
     def save(self, directory: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
+from codegraph_jax.scoring.host_block import MIN_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
 
 LINKS_KEPT = 4000
@@ -28,8 +28,8 @@ def ratio_links(
 
     def links_of(i: int, columns: Float[np.ndarray, "p m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : window - 1]
-        near = np.maximum(np.take_along_axis(columns, order, axis=1), SMALLEST_DISTANCE)
-        end = np.maximum(ends[i], SMALLEST_DISTANCE)[:, None]
+        near = np.maximum(np.take_along_axis(columns, order, axis=1), MIN_DISTANCE)
+        end = np.maximum(ends[i], MIN_DISTANCE)[:, None]
         value = near / end
         if weighted:
             value *= np.sqrt(typical / end)

@@ -36,7 +36,7 @@ _DEPTH = np.float32(0.12)
 """Brightness of the background in a hole."""
 _PITCH = 0.22
 """Distance between holes as a share of the plate's shorter side."""
-LEAST_SIDE, TRIES = 64, 1000
+MIN_SIDE, TRIES = 64, 1000
 """Least side of a plate in pixels, and how often a random place for its defect is tried."""
 DRAWN = ".plates.json"
 """File of the settings with which the plates were drawn."""
@@ -54,9 +54,9 @@ class PlatesStudyConfig:
     """What is drawn: drilled plates, which all have the same position, or woven cloth, which has none."""
     count: int = field(default=60, metadata=at_least(2))
     """The number of photos."""
-    width: int = field(default=4000, metadata=at_least(LEAST_SIDE))
+    width: int = field(default=4000, metadata=at_least(MIN_SIDE))
     """The width of the photos in pixels."""
-    height: int = field(default=3000, metadata=at_least(LEAST_SIDE))
+    height: int = field(default=3000, metadata=at_least(MIN_SIDE))
     """The height of the photos in pixels."""
     defective_share: float = field(default=0.3, metadata=within(0.0, 1.0))
     """The share of photos with a defect."""
@@ -140,8 +140,8 @@ def draw_plates(
     Raises:
         DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
     """
-    if n < 1 or min(width, height) < LEAST_SIDE:
-        raise DrawnSetError(f"plates need 1 photo or more, of {LEAST_SIDE} px or more; got {n} of {width}x{height}")
+    if n < 1 or min(width, height) < MIN_SIDE:
+        raise DrawnSetError(f"plates need 1 photo or more, of {MIN_SIDE} px or more; got {n} of {width}x{height}")
     if len(sizes) != 2 or not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
         raise DrawnSetError(
             f"sizes: expected the smallest and the largest size of a defect, below a quarter of the plate; got {sizes}"

@@ -15,7 +15,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_object
 from codegraph_jax.data.images import RESAMPLE
 
-LARGEST = 518
+MAX_DEFAULT_SIZE = 518
 """Upper limit of the default image size in pixels, as for presets."""
 REQUIRED = ("weights", "patch_size", "mean", "std")
 
@@ -43,7 +43,7 @@ class UserBackbone(LoadedBackbone):
         weights, patch, mean, std, resample = _attributes(network)
         on_host = jax.tree_util.all_leaves([network])
         stated = getattr(network, "image_size", 0)
-        default_size = stated if isinstance(stated, int) and stated > 0 else max(LARGEST // patch, 1) * patch
+        default_size = stated if isinstance(stated, int) and stated > 0 else max(MAX_DEFAULT_SIZE // patch, 1) * patch
         # the caller reports a size that is no multiple, with sizes that would do
         image_size = max(1, (image_size or default_size) // patch) * patch
         found = cls(

@@ -23,10 +23,10 @@ class PeakPatches:
 
     @classmethod
     def of(
-        cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], least: float = 0.0
+        cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], min_score: float = 0.0
     ) -> "PeakPatches":
-        """The peak patches of an image with scores of `least` or more, from vectors and scores of all its patches."""
-        chosen = peaks(scores, least)
+        """The peak patches of an image with a score from `min_score` on, from vectors and scores of all its patches."""
+        chosen = peaks(scores, min_score)
         return cls(vectors[chosen], scores.ravel()[chosen])
 
     @classmethod
@@ -66,10 +66,10 @@ class PeakPatches:
         return PeakPatches(self.vectors[new], self.scores[new])
 
 
-def peaks(scores: Float[np.ndarray, "h w"], least: float) -> Int[np.ndarray, " m"]:
-    """Indices of the peak patches with scores of `least` or more, by descending score."""
+def peaks(scores: Float[np.ndarray, "h w"], min_score: float) -> Int[np.ndarray, " m"]:
+    """Indices of the peak patches with scores of `min_score` or more, by descending score."""
     greatest = scipy.ndimage.maximum_filter(scores, PEAK_NEIGHBOURHOOD, mode="nearest")
-    found = np.flatnonzero(((scores >= greatest) & (scores >= least)).ravel())
+    found = np.flatnonzero(((scores >= greatest) & (scores >= min_score)).ravel())
     return found[np.argsort(-scores.ravel()[found], kind="stable")][:PEAKS_PER_IMAGE]
 
 

@@ -35,7 +35,7 @@ SHARPNESS = 10.0
 """With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
 MAX_PATCHES_PER_PART = 64
 """Greatest number of patches that a good part adds."""
-SMALLEST = 1e-6
+EPSILON = 1e-6
 """Lower bound of squares before a division."""
 
 
@@ -112,7 +112,7 @@ class Pool:
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Arguments of `pool_scores`, on the device."""
         dtype, squares = _product_type(self.options), np.square(self.own_scores)
-        sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), SMALLEST)
+        sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), EPSILON)
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.layers)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 

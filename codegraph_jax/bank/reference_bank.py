@@ -31,7 +31,7 @@ from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfi
 from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
+from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.json_fields import not_in_json
@@ -402,8 +402,8 @@ class ReferenceBank(StoredBank):
         active: ReferenceImages | Pool,
     ) -> Pattern | None:
         """A pattern of the anomalous patches of a part; None if there are none."""
-        least = min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
-        patches = strongest(scores >= least, scores)
+        min_score = min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
+        patches = strongest(scores >= min_score, scores)
         if not len(patches):
             return None
         others = active.patch_vectors()
@@ -412,7 +412,7 @@ class ReferenceBank(StoredBank):
         if isinstance(active, Pool):
             # a pool is not divided into photos, so there is no gap between them
             signature = replace(signature, limit=MAX_LIMIT)
-        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
+        return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, self.product, 1, 1, source="photo")
 
     @cached_property
     def digest(self) -> str:
@@ -456,7 +456,7 @@ class ReferenceBank(StoredBank):
         features: Features,
         scores: Sequence[Float[np.ndarray, " p"]],
         recognised: Bool[np.ndarray, "s b p"],
-        least: float,
+        min_score: float,
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, own in enumerate(scores):
@@ -464,11 +464,11 @@ class ReferenceBank(StoredBank):
                 recognised[:, i].any(axis=0).reshape(self.frame.grid), PEAK_NEIGHBOURHOOD
             ).ravel()
             unknown = np.where(known, -1, own)
-            if unknown.max() < least:
+            if unknown.max() < min_score:
                 yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))
             else:
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
-                yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), least)
+                yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_score)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """Inspected region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""

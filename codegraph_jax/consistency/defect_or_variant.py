@@ -28,7 +28,7 @@ from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
+from codegraph_jax.scoring.host_block import MIN_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import finite_values, valid_patches
@@ -96,7 +96,7 @@ def _member_evidence(
 
     def median(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
         # distances of exact copies are 0
-        return max(float(np.median(values[patches])), SMALLEST_DISTANCE)
+        return max(float(np.median(values[patches])), MIN_DISTANCE)
 
     inequality = median(farther, pattern) / median(nearest, pattern)
     return (

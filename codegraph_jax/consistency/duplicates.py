@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.scoring.distances import Distances
 
-RANK, QUANTILE, RATIO = 5, 0.9, 0.5
+DUPLICATE_RANK, DUPLICATE_QUANTILE, MAX_DUPLICATE_RATIO = 5, 0.9, 0.5
 """Two images are duplicates if 90 % of the patches of each are at most half as far from the other image as from their
 fifth nearest image; so up to five photos of a part are recognised. Measured: magnetic tiles that were photographed
 twice, most at another exposure, reach a ratio of 0.11 to 0.72, but two different screws in the same position 0.67, and
@@ -23,11 +23,11 @@ def duplicate_pairs(distances: Distances, references: Int[np.ndarray, " m"] | No
     `references` has the image of each column; None: the references are other images.
     """
     n, m, _ = distances.shape
-    if m <= RANK:
+    if m <= DUPLICATE_RANK:
         return np.zeros((n, m), bool)
-    ratios = distances.relative_distances(RANK, QUANTILE)
+    ratios = distances.relative_distances(DUPLICATE_RANK, DUPLICATE_QUANTILE)
     # both directions must agree; for an image that is not a reference only one direction is known
     reverse = ratios.copy()
     if references is not None:
         reverse[references] = ratios[references].T
-    return np.maximum(ratios, reverse) < RATIO
+    return np.maximum(ratios, reverse) < MAX_DUPLICATE_RATIO

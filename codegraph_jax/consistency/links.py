@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
+from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
 
 SLACK = 0.99
@@ -55,7 +55,7 @@ class Links:
 
 def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"]:
     """E_i = i ln(d(i+1) / d(i)), i = 1 ... m-1, of distances in ascending order; exponential for normal patches."""
-    logarithms = np.log(np.maximum(ordered, SMALLEST_DISTANCE), dtype=np.float64)
+    logarithms = np.log(np.maximum(ordered, MIN_DISTANCE), dtype=np.float64)
     return np.diff(logarithms, axis=1) * np.arange(1, ordered.shape[1])
 
 
@@ -124,7 +124,7 @@ def _burnout_links(
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
         # with a radius some distances are infinite; windows that include them are excluded by `outstanding`
-        spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), FARTHEST))
+        spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), MAX_DISTANCE))
         best, place = np.ones(len(patches)), np.zeros(len(patches), int)
         for k, window in enumerate(windows):
             p_values = burnout_test(spacings, window)

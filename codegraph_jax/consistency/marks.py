@@ -14,11 +14,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict, Product
+from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import (
+    EPSILON,
+    MAX_OUTSIDE,
     MIN_PATCH_SHARE,
-    MOST_OUTSIDE,
-    SMALLEST,
     Signature,
     evenly,
     kth_smallest,
@@ -30,7 +30,7 @@ from codegraph_jax.consistency.signature import (
 )
 from codegraph_jax.features.features import Features
 
-MOST_PATCHES = 64
+MAX_PATCHES = 64
 """Most patches of a mark; those with the highest scores are used."""
 PROTOTYPES = 16
 """Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
@@ -41,9 +41,9 @@ MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
-    """The patches of a mark: those that stand out, at most `MOST_PATCHES`."""
+    """The patches of a mark: those that stand out, at most `MAX_PATCHES`."""
     patches = np.flatnonzero(stands_out)
-    return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MOST_PATCHES])
+    return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MAX_PATCHES])
 
 
 def photo_mark(
@@ -64,9 +64,9 @@ def photo_mark(
     chosen = np.zeros((len(features.kept), len(scores)), bool)
     chosen[photo, patches] = True
     (own,) = patches_of(features, grid, [photo], chosen)
-    signature = mark_signature(own, partial(measure_images, features, grid, evenly(others, MOST_OUTSIDE)))
+    signature = mark_signature(own, partial(measure_images, features, grid, evenly(others, MAX_OUTSIDE)))
     product = Product.of(features.image_features)
-    return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), source="photo")
+    return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), source="photo")
 
 
 def mark_signature(
@@ -82,7 +82,7 @@ def mark_signature(
     prototypes = prototypes_of([own], PROTOTYPES)
     directions = unit_directions(prototypes)
     usual = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
-    usual = np.maximum(usual, SMALLEST).astype(np.float32)
+    usual = np.maximum(usual, EPSILON).astype(np.float32)
     signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(own))))
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:

@@ -144,11 +144,11 @@ def _split_groups(distances: Float[np.ndarray, "m m"], images: Int[np.ndarray, "
 
 
 def _split(
-    distances: Float[np.ndarray, "k k"], least: int
+    distances: Float[np.ndarray, "k k"], min_images: int
 ) -> tuple[Int[np.ndarray, " g"], Int[np.ndarray, " g"]] | None:
     """Two groups of all images with a gap between them; None without a gap."""
     count = len(distances)
-    if count < 2 * least:
+    if count < 2 * min_images:
         return None
     between = (distances + distances.T) / 2
     np.fill_diagonal(between, 0)
@@ -156,7 +156,7 @@ def _split(
     for clusters in range(2, min(count, MAX_CLUSTERS)):
         labels = scipy.cluster.hierarchy.fcluster(tree, clusters, "maxclust")
         sizes = np.bincount(labels)
-        large = np.flatnonzero(sizes >= least)
+        large = np.flatnonzero(sizes >= min_images)
         if len(large) >= 2:
             break
     else:

@@ -14,7 +14,7 @@ from codegraph_jax.core.json_fields import JsonFields
 PatternVerdict = Literal["defect", "variant", "undecided"]
 """Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
 Origin = Literal["group", "photo"]
-LONGEST_NAME = 200
+MAX_NAME_LENGTH = 200
 LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
 """Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
 nine products, each against all others: no two are confused."""
@@ -80,8 +80,8 @@ class Pattern(JsonFields):
 
     def __post_init__(self) -> None:
         self.require("name", "verdict", "source")
-        if len(self.name) > LONGEST_NAME:
-            raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
+        if len(self.name) > MAX_NAME_LENGTH:
+            raise ValueError(f"name: is not a text of at most {MAX_NAME_LENGTH} characters")
 
 
 def _unit(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

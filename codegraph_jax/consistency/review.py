@@ -18,7 +18,7 @@ from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 FORMAT = "codegraph-review-3"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
-LONGEST_NOTE = 2000
+MAX_NOTE_LENGTH = 2000
 
 Answer = Literal["defective", "good", "unsure"]
 
@@ -51,8 +51,8 @@ class PhotoReview(JsonFields):
     def __post_init__(self) -> None:
         self.require("key", "name", "category", "answer", "note")
         texts = self.key, self.name, self.category, self.note
-        if any(len(text) > LONGEST_NOTE for text in texts):
-            raise ValueError(f"a photo has texts of at most {LONGEST_NOTE} characters")
+        if any(len(text) > MAX_NOTE_LENGTH for text in texts):
+            raise ValueError(f"a photo has texts of at most {MAX_NOTE_LENGTH} characters")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "PhotoReview":

@@ -30,18 +30,18 @@ DEGREE = 3
 """Side of the neighbourhoods that vectors average; single patches are recognised less reliably."""
 PROTOTYPES = 8
 """Number of prototypes; more overfit the members."""
-NEAR, FAR = 0.9, 0.03
+MEMBER_QUANTILE, OUTSIDE_QUANTILE = 0.9, 0.03
 """The limit lies between the first quantile of images that show the pattern and the second quantile of other images; if
 these overlap, at the second."""
 MIN_PATCH_SHARE = 0.25
 """Least number of patches of an image that shows the pattern, as a share of the median number in a member."""
-MOST_PATCHES, MOST_OUTSIDE = 4096, 100
+MAX_PATCHES, MAX_OUTSIDE = 4096, 100
 """Most patches behind the prototypes, and most images outside for comparison; more change nothing."""
 KMEANS_STEPS = 20
 """Iterations of k-means."""
 CHUNK = 16
 """Number of images whose vectors are in memory at once."""
-SMALLEST = 1e-6
+EPSILON = 1e-6
 """Lower bound of divisors."""
 
 
@@ -129,7 +129,7 @@ def make_signatures(
     # sorted by content, so that results do not depend on the listing
     ordered = sorted(range(len(shown)), key=lambda i: features.keys[i])
     taken = {i for members in communities for i in members}
-    outside = evenly([i for i in ordered if i not in taken], MOST_OUTSIDE)
+    outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
     showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
     patches = [patches_of(features, grid, each, shown) if outside and len(each) > 1 else None for each in showing]
     signatures = iter(_signatures([each for each in patches if each], features, grid, outside))
@@ -157,7 +157,7 @@ def _signatures(
     directions = [unit_directions(one) for one in prototypes]
     every = np.concatenate(directions)
     least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, every).min(axis=0))
-    medians = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
+    medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
     usual = np.split(medians, np.cumsum([len(one) for one in directions])[:-1])
     drafts, near = [], []
     for number, (members, (first, second)) in enumerate(zip(communities, halves)):
@@ -171,12 +171,12 @@ def _signatures(
             for k, held_out in ((whole + 1, second), (whole + 2, first))
             for member in held_out
         ]
-        near.append(max(float(np.quantile(reached, NEAR)), SMALLEST))
+        near.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
         return np.array([kth_smallest(draft.nearness(vectors), draft.patches) for draft in drafts])
 
-    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), FAR, axis=0), SMALLEST)
+    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON)
     return [
         replace(draft, limit=float(min(farther, np.sqrt(nearer * farther))))
         for draft, nearer, farther in zip(drafts, near, far)
@@ -189,23 +189,23 @@ def kth_smallest(values: Float[np.ndarray, " p"], k: int) -> float:
     return float(np.partition(values, k - 1)[k - 1])
 
 
-def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> Int8[np.ndarray, "q l c"]:
-    """Directions of the k-means centres of patches, at most `most`; q <= most."""
+def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], max_count: int) -> Int8[np.ndarray, "q l c"]:
+    """Directions of the k-means centres of patches, at most `max_count`; q <= max_count."""
     patches = np.concatenate(list(members))
     flat = patches.reshape(len(patches), -1)
     with warnings.catch_warnings():
         # identical patches leave some clusters empty, which is harmless
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        centres, _ = scipy.cluster.vq.kmeans2(flat, min(most, len(flat)), iter=KMEANS_STEPS, minit="++", seed=0)
+        centres, _ = scipy.cluster.vq.kmeans2(flat, min(max_count, len(flat)), iter=KMEANS_STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
-    largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
+    largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), EPSILON)
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)
 
 
 def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:
     """Prototypes as unit vectors, with the same weight for each layer."""
     layers = prototypes.astype(np.float32)
-    layers /= np.maximum(np.linalg.norm(layers, axis=-1, keepdims=True), SMALLEST)
+    layers /= np.maximum(np.linalg.norm(layers, axis=-1, keepdims=True), EPSILON)
     return layers.reshape(len(layers), -1) / np.float32(np.sqrt(layers.shape[1]))
 
 
@@ -231,7 +231,7 @@ def patches_of(
     features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
-    each = -(-MOST_PATCHES // len(members))
+    each = -(-MAX_PATCHES // len(members))
     chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
     layers = len(features.layers)
     own: dict[int, np.ndarray] = {}
@@ -257,8 +257,8 @@ def _in_chunks(
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 
-def evenly(items: list[int], most: int) -> list[int]:
-    """At most `most` of the items, evenly spaced."""
-    if len(items) <= most:
+def evenly(items: list[int], max_count: int) -> list[int]:
+    """At most `max_count` of the items, evenly spaced."""
+    if len(items) <= max_count:
         return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]
+    return [items[place] for place in np.linspace(0, len(items) - 1, max_count).astype(int)]

@@ -14,13 +14,13 @@ from codegraph_jax.consistency.links import burnout_test, log_spacings
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
 
-WINDOW = 0.5
+WINDOW_SHARE = 0.5
 """Size of the window, as a share of the references."""
 
-SAMPLE = 5000
+MAX_SAMPLED_PATCHES = 5000
 """Most patches of each kind in the sample, evenly spaced over the set."""
 
-STANDOUT = 0.95
+ANOMALY_QUANTILE = 0.95
 """Quantile of the patch scores above which an unflagged patch counts as a one-off anomaly."""
 
 BINS = 20
@@ -58,11 +58,11 @@ def measure_spacing_law(
 
     `scores` are the mutual scores of the patches, and `recurring` ones show a recurring pattern.
     """
-    window = int(WINDOW * int(distances.usable().sum(axis=1).min()))
+    window = int(WINDOW_SHARE * int(distances.usable().sum(axis=1).min()))
     if window < CONSTANTS.smallest_window:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
-    outstanding = scores > np.quantile(scores[valid], STANDOUT)
+    outstanding = scores > np.quantile(scores[valid], ANOMALY_QUANTILE)
     normal_patches, one_off = ~recurring & ~outstanding & valid, ~recurring & outstanding & valid
     masks = {"normal": normal_patches, "one-off": one_off, "recurring": recurring}
     spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
@@ -80,9 +80,9 @@ def measure_spacing_law(
 
 
 def _spacings(distances: Distances, mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
-    """Spacings i tau(i) of up to `SAMPLE` patches of a mask."""
+    """Spacings i tau(i) of up to `MAX_SAMPLED_PATCHES` patches of a mask."""
     image, patch = np.nonzero(mask)
-    chosen = np.linspace(0, len(image) - 1, min(len(image), SAMPLE)).astype(int)
+    chosen = np.linspace(0, len(image) - 1, min(len(image), MAX_SAMPLED_PATCHES)).astype(int)
     nearest = np.sort(distances.rows(image[chosen], patch[chosen]), axis=1)[:, :window]
     # with a radius, a patch may have fewer references than the window
     return log_spacings(nearest[np.isfinite(nearest[:, -1])])

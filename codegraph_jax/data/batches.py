@@ -15,7 +15,7 @@ from codegraph_jax.data.blank_photos import POOR_LEVELS, grey_levels
 from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
 from codegraph_jax.data.value_range import ValueRange
 
-MOST_THREADS = 8
+MAX_THREADS = 8
 """Upper limit of the number of decoding threads; each thread may hold a whole photo."""
 
 Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
@@ -108,5 +108,5 @@ def image_key(image: Shaped[np.ndarray, "..."]) -> bytes:
 
 
 def decoding_threads() -> int:
-    """The number of decoding threads: one per core, and at most `MOST_THREADS`."""
-    return min(usable_cores(), MOST_THREADS)
+    """The number of decoding threads: one per core, and at most `MAX_THREADS`."""
+    return min(usable_cores(), MAX_THREADS)

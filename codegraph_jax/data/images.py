@@ -56,7 +56,7 @@ MIN_OPACITY, MIN_VISIBLE = 0.5, 0.005
 """An alpha channel makes at least this share of the pixels fully opaque or fully transparent, and shows at least this
 share."""
 
-LARGEST_WHOLE = 178_956_970
+MAX_WHOLE_PIXELS = 178_956_970
 """Images with more pixels are reduced while they are decoded, if the format allows it; Pillow's own limit."""
 
 MAX_MEGAPIXELS = 179.0
@@ -357,7 +357,7 @@ def _orientation(image: Image.Image) -> int | None:
 def _reduced(image: Image.Image) -> Image.Image:
     """The undecoded image; a very large one is set to be decoded at 1/2, 1/4 or 1/8 of its size."""
     width, height = image.size
-    halvings = next((k for k in range(MAX_HALVINGS) if width * height <= LARGEST_WHOLE * 4**k), MAX_HALVINGS)
+    halvings = next((k for k in range(MAX_HALVINGS) if width * height <= MAX_WHOLE_PIXELS * 4**k), MAX_HALVINGS)
     if halvings and image.format in ("JPEG", "MPO"):
         image.draft("RGB", (width >> halvings, height >> halvings))
     elif halvings and image.format == "JPEG2000":

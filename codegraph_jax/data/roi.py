@@ -36,7 +36,7 @@ Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
 
 WHERE = "config.data.roi"
-LARGEST_ROI = 2048
+MAX_ROI_SIDE = 2048
 """Longest side in pixels of the region that is stored in a bank."""
 MIN_INSPECTED = 127
 """A patch is inspected if at least this share (of 255) of its pixels is."""
@@ -228,12 +228,12 @@ def inspected_patches(
 
 
 def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
-    """The common region of all photos at the size of the first, up to `LARGEST_ROI` pixels; None if regions differ."""
+    """The common region of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if regions differ."""
     if not inspected or any(one is not inspected[0] for one in inspected):
         return None
     width, height = placement.sizes[0].tolist()
     pixels = inspected[0](width, height)
-    step = -(-max(width, height) // LARGEST_ROI)
+    step = -(-max(width, height) // MAX_ROI_SIDE)
     return pixels[::step, ::step]
 
 

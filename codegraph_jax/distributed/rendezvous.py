@@ -15,7 +15,7 @@ from contextlib import suppress
 from codegraph_jax.core.settings import ConfigError
 
 GREETING = "codegraph-jax"
-LONGEST_LINE = 1000
+MAX_LINE_BYTES = 1000
 """Limit in bytes, so that no connection can fill the memory."""
 REPLY_SECONDS = 2.0
 """Timeout in seconds for a message that is due at once."""
@@ -133,7 +133,7 @@ def _line(connection: socket.socket) -> str:
     message = b""
     while not message.endswith(b"\n"):
         more = connection.recv(1)
-        if not more or len(message) > LONGEST_LINE:
+        if not more or len(message) > MAX_LINE_BYTES:
             raise ValueError("no line")
         message += more
     return message[:-1].decode()

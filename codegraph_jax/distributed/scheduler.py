@@ -70,9 +70,9 @@ def first_host(nodes: str) -> str:
     return _BRACKET.sub(r"\1", found[1])
 
 
-def _number(environment: Mapping[str, str], name: str, least: int = 0, most: int = 2**63) -> int:
+def _number(environment: Mapping[str, str], name: str, minimum: int = 0, maximum: int = 2**63) -> int:
     text = environment[name]
-    if not re.fullmatch("[0-9]{1,19}", text) or not least <= int(text) <= most:
-        bounds = f"a number from {least}" + (f" to {most}" if most < 2**63 else "")
+    if not re.fullmatch("[0-9]{1,19}", text) or not minimum <= int(text) <= maximum:
+        bounds = f"a number from {minimum}" + (f" to {maximum}" if maximum < 2**63 else "")
         raise ConfigError(f"{name}: {text!r} is not {bounds}")
     return int(text)

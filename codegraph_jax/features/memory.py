@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 SHARE_OF_FREE = 0.6
 """Share of the free memory that a run uses by default."""
 
-COPIES = 2
-"""Tables of one layer and degree in memory during the later stages: mean distances, twice if images are added."""
+MEAN_TABLES = 2
+"""Tables of mean distances in memory during the later stages, each of the size of a layer and degree; the second one is
+needed if images are added."""
 
 GRAPHS = 6
 """Matrices over pairs of images that exist at once: links, weights, a shuffled graph, and their copies."""
@@ -69,7 +70,7 @@ class MemoryPlan:
         return self.features + self.tables + self.working > self.limit
 
     @property
-    def kept(self) -> int:
+    def stored_bytes(self) -> int:
         """Bytes of features and distances that a resumable run stores in the workdir."""
         return self.features + self.tables
 
@@ -103,7 +104,7 @@ class MemoryPlan:
         free = free_memory()
         if in_memory > free:
             # everything that does not grow with the references has to fit first
-            growing = COPIES * self.table + (not self.tables_on_disk) * self.tables
+            growing = MEAN_TABLES * self.table + (not self.tables_on_disk) * self.tables
             fewer = self.references * (free - in_memory + growing) // growing if growing else 0
             fewer_fit = f"config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
             return (
@@ -155,7 +156,7 @@ def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame
     table = 4 * images * references * patches
     limit = memory_limit(config.storage)
     # the graph is built after the prepared layer is freed
-    working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + COPIES * table
+    working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + MEAN_TABLES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.storage.directory, references, table)

@@ -15,9 +15,9 @@ TILE = 224
 MARGIN, CAPTION, HEADING = 12, 20, 40
 CONTEXT = 2.5
 """Side of a crop relative to the longer side of the box."""
-LEAST = 0.25
+MIN_SHARE = 0.25
 """Least side of a crop relative to the shorter side of the image."""
-MOST_TILES = 60
+MAX_TILES = 60
 """Greatest number of crops on a sheet."""
 BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
@@ -35,7 +35,7 @@ def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
         return ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, BACKGROUND)
     main = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
     left, top, right, bottom = main.pixels(width, height)
-    window = max(CONTEXT * max(right - left, bottom - top), LEAST * min(width, height))
+    window = max(CONTEXT * max(right - left, bottom - top), MIN_SHARE * min(width, height))
     window = max(1, round(min(window, max(width, height))))
     # moved into the image if it fits; otherwise padded with the background
     x, y = _inside((left + right - window) // 2, window, width), _inside((top + bottom - window) // 2, window, height)
@@ -58,11 +58,11 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence
 
     Args:
         heading: one line.
-        tiles: squares of TILE pixels; the heading has the number of those beyond MOST_TILES.
+        tiles: squares of TILE pixels; the heading has the number of those beyond MAX_TILES.
         captions: a name for each tile; trimmed to its width.
     """
-    more = len(tiles) - MOST_TILES
-    tiles, captions = tiles[:MOST_TILES], captions[:MOST_TILES]
+    more = len(tiles) - MAX_TILES
+    tiles, captions = tiles[:MAX_TILES], captions[:MAX_TILES]
     columns = min(max(3, round(len(tiles) ** 0.5 * 1.2)), 8)
     rows = -(-len(tiles) // columns)
     width = columns * (TILE + MARGIN) + MARGIN

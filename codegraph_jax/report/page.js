@@ -416,7 +416,7 @@
     return `${text[0].toUpperCase()}${text.slice(1)}${limited ? ` ${t("at_most_holds")}` : ""}`;
   }
 
-  const WIDTH = 640, HEIGHT = 190, MOST_BINS = 48;
+  const WIDTH = 640, HEIGHT = 190, MAX_BINS = 48;
   const USUAL = 8;  // answers that are enough for most sets (docs/method.md, section 5.1)
 
   // draws the scores by verdict, the threshold and the answers; returns the range of the slider
@@ -426,7 +426,7 @@
     let low = ends.reduce((a, b) => Math.min(a, b)), high = ends.reduce((a, b) => Math.max(a, b));
     const margin = 0.03 * (high - low) || 0.01;
     [low, high] = [low - margin, high + margin];
-    const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MOST_BINS)), width = WIDTH / bins;
+    const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MAX_BINS)), width = WIDTH / bins;
     const kinds = ["passed", "undecided", "look", "flagged"];
     const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
     scores.forEach((value, i) => {

@@ -19,8 +19,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME
-from codegraph_jax.consistency.review import LONGEST_NOTE, Review
+from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH
+from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
@@ -44,7 +44,7 @@ from codegraph_jax.report.wording import (
 )
 from codegraph_jax.scoring import photo_verdicts
 
-MOST_MEMBERS = 60
+MAX_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view uses the embedded picture."""
@@ -349,9 +349,9 @@ def _environment() -> jinja2.Environment:
     t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
     environment.globals |= {
         "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
-        "LONGEST_NAME": LONGEST_NAME,
-        "LONGEST_NOTE": LONGEST_NOTE,
-        "MOST_MEMBERS": MOST_MEMBERS,
+        "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
+        "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
+        "MAX_MEMBERS": MAX_MEMBERS,
         "t": t,
         "say": _say,
         "text": text,

@@ -32,9 +32,9 @@ WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
 CEILINGS = ((0.98,), (1.0,))
-HIDDEN = (0.4, 2.0)
+HIDDEN_FACTORS = (0.4, 2.0)
 """Limits of the factor (1 - t) / t of `floor` in the estimate: where defects are rare, fewer have ordinary scores."""
-POSITIONS, TAIL = 101, 8
+GRID_POSITIONS, TAIL_POSITIONS = 101, 8
 """Number of values of t, evenly over the ranks, and of further values for sets with few defective photos."""
 PRIOR_NO_DEFECT, POSITION_NO_DEFECT = 0.1, 2.0
 """Prior probability that no photo is defective, and the value of t for it."""
@@ -63,8 +63,8 @@ class ParameterGrid:
     @lru_cache(maxsize=32)
     def of(cls, photos: int, max_defective: float = 1.0) -> "ParameterGrid":
         """The grid for a set of at least one photo, of which at most the share `max_defective` may be defective."""
-        tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
-        positions = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
+        tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL_POSITIONS)
+        positions = np.unique(np.concatenate([np.linspace(0, 1, GRID_POSITIONS), tail]).clip(0, 1))
         share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
         inside = positions >= 1 - max_defective
         positions, share = positions[inside], share[inside] / share[inside].sum()
@@ -95,7 +95,7 @@ class ParameterGrid:
         `floor` stands for wrong answers too, and in a set with few defects only a few can have ordinary scores.
         """
         t = np.repeat(self.axes[0][0], len(self.log_prior) // len(self.axes[0][0]))[:, None]
-        return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *HIDDEN))
+        return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *HIDDEN_FACTORS))
 
     def _probability(self, factor: float | Float[np.ndarray, "g 1"]) -> Float[np.ndarray, "g levels"]:
         t, w, floor, ceiling = (
@@ -323,8 +323,9 @@ class ActiveCalibrator:
             "grid": {"levels": grid.levels, "axes": grid.axes},
             "max_defective": self.max_defective,
             "constants": {
-                "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS, "interval": INTERVAL,
-                "hidden": HIDDEN, "gap_window": GAP_WINDOW, "gap_ratio": MIN_GAP_RATIO, "neighbours": GAP_NEIGHBOURS,
+                "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS,
+                "interval": INTERVAL, "hidden": HIDDEN_FACTORS,
+                "gap_window": GAP_WINDOW, "gap_ratio": MIN_GAP_RATIO, "neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
 

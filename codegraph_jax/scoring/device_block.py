@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import to_device, to_host
-from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE, Columns
+from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
 from codegraph_jax.similarity.programs import IMAGES_AT_ONCE
 
@@ -187,7 +187,7 @@ def _candidates(
     values: Float[Array, "s t p"], windows: Int[Array, " w"], least: Float[Array, "w t"]
 ) -> Bool[Array, "s w p"]:
     def of(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
-        ordered = jnp.sort(jnp.clip(distances, SMALLEST_DISTANCE, FARTHEST), axis=0)
+        ordered = jnp.sort(jnp.clip(distances, MIN_DISTANCE, MAX_DISTANCE), axis=0)
         rank = jnp.arange(1, len(ordered))[:, None]
         total = jnp.cumsum(jnp.diff(jnp.log(ordered), axis=0) * rank, axis=0)
         before = jnp.pad(total, ((1, 0), (0, 0)))

@@ -12,7 +12,7 @@ from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import valid_patches
 
-SMALLEST_DISTANCE, FARTHEST = 1e-4, 2.0
+MIN_DISTANCE, MAX_DISTANCE = 1e-4, 2.0
 """Distances are clamped to this range before taking logarithms: float32 products have no precision below it, and the
 distance of unit vectors is at most 2."""
 

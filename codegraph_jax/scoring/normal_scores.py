@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.scoring.importance import Sample, sample_posterior
-from codegraph_jax.scoring.score_models import ALONE, SMALLEST, Contaminated, Flat, share_rank
+from codegraph_jax.scoring.importance import PosteriorSample, sample_posterior
+from codegraph_jax.scoring.score_models import EPSILON, FLAT_WEIGHT, Contaminated, Flat, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
 """Least share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
@@ -33,7 +33,7 @@ TABLE = np.linspace(-4.0, 12.0, 129)
 """Positions of the table of log p-values, in standard deviations from the mean."""
 MIN_PRIOR_MASS = 1e-9
 """Least prior mass of the shares, so that a set without anomalies has a model."""
-LEAST_WEIGHT = 1e-7
+MIN_WEIGHT = 1e-7
 """Parameters of less weight are left out of the average."""
 USUAL_SPREAD = 0.1
 """Assumed ratio of standard deviation to score if all scores are equal: about that of a typical product."""
@@ -97,7 +97,7 @@ class NormalScores(JsonFields):
     def _last_slope(self) -> float:
         """Slope of the logarithms at the end of the table, beyond which they are linear."""
         before, last = self.log_survival[-2:]
-        return min((last - before) / float(TABLE[-1] - TABLE[-2]), -SMALLEST)
+        return min((last - before) / float(TABLE[-1] - TABLE[-2]), -EPSILON)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
 
     Args:
         scores: at least one; copies of an image should be left out.
-        max_defective: largest possible share of anomalous images; values from `score_models.MOST` on change nothing.
+        max_defective: largest possible share of anomalous images; values from `score_models.MAX_ANOMALY_SHARE` on
+            change nothing.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.
@@ -164,12 +165,12 @@ def _contaminated(
     scores: Float[np.ndarray, " n"], max_defective: float
 ) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
     """A model for each range of possible shares of anomalies, with location and scale of its first proposal."""
-    most = max(share_rank(max_defective), MIN_PRIOR_MASS)
-    ranks = [(share_rank(least), lowest) for least, lowest in STRATA]
-    possible = [(rank, lowest) for rank, lowest in ranks if rank < most]
-    ends = [*(rank for rank, _ in possible[1:]), most]
+    max_rank = max(share_rank(max_defective), MIN_PRIOR_MASS)
+    ranks = [(share_rank(min_share), lowest) for min_share, lowest in STRATA]
+    possible = [(rank, lowest) for rank, lowest in ranks if rank < max_rank]
+    ends = [*(rank for rank, _ in possible[1:]), max_rank]
     return [
-        (Contaminated(rank, end, (1 - ALONE) / most), _units(scores, lowest))
+        (Contaminated(rank, end, (1 - FLAT_WEIGHT) / max_rank), _units(scores, lowest))
         for (rank, lowest), end in zip(possible, ends)
     ]
 
@@ -181,7 +182,7 @@ def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]
 
 
 def _predict(
-    samples: list[tuple[Contaminated | Flat, Sample]], values: Float[np.ndarray, " v"]
+    samples: list[tuple[Contaminated | Flat, PosteriorSample]], values: Float[np.ndarray, " v"]
 ) -> tuple[float, float, float, tuple[float, ...], Float[np.ndarray, " v"], float]:
     """Averages over all models.
 
@@ -192,7 +193,7 @@ def _predict(
     evidence = scipy.special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
     for own, (model, sample) in zip(evidence, samples):
-        counting = own * sample.weights > LEAST_WEIGHT
+        counting = own * sample.weights > MIN_WEIGHT
         parts.append((model, sample.latent[counting], own * sample.weights[counting]))
     weights = np.concatenate([part for _, _, part in parts])
     weights /= weights.sum()
@@ -200,7 +201,7 @@ def _predict(
     location, scale = float(weights @ mean), float(weights @ deviation)
     places = location + scale * TABLE
     survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
-    table = np.minimum.accumulate(np.log(np.maximum(survival, SMALLEST)))
+    table = np.minimum.accumulate(np.log(np.maximum(survival, EPSILON)))
     chances = np.concatenate([model.anomalous(latent, values) for model, latent, _ in parts]).T @ weights
     even = float(np.concatenate([model.even(latent) for model, latent, _ in parts]) @ weights)
     return location, scale, float(weights @ share), tuple(table.tolist()), chances, even

@@ -25,23 +25,24 @@ SHAPE, SHAPE_SPREAD = 0.75, 0.5
 """Prior mean and standard deviation of the shape q: between a Gaussian and a Gumbel distribution."""
 SHAPES = (0.1, 4.0)
 """Range of the shape; smaller values change nothing, larger ones hardly differ from an exponential distribution."""
-MOST, TYPICAL, EVEN = 0.75, -1.3, 1.6
-"""Prior of the share of anomalies: MOST * Phi(TYPICAL + EVEN * N(0, 1)), a median of 7 %, a sixth above 45 %."""
-ALONE = 0.2
+MAX_ANOMALY_SHARE, SHARE_LOCATION, SHARE_SPREAD = 0.75, -1.3, 1.6
+"""Prior of the share of anomalies: MAX_ANOMALY_SHARE * Phi(SHARE_LOCATION + SHARE_SPREAD * N(0, 1)), a median of 7 %, a
+sixth above 45 %."""
+FLAT_WEIGHT = 0.2
 """Prior weight of `Flat`: low, since the scores of a half defective set can be spread evenly too, and `Flat` flags
 nothing."""
-ABOVE, ABOVE_SPREAD = 5.0, 0.6
+SEPARATION, SEPARATION_SPREAD = 5.0, 0.6
 """Lognormal prior of the distance of the anomalies' mean from that of normal scores, in standard deviations."""
-WIDE, WIDE_SPREAD = 0.5, 0.4
+ANOMALY_DEVIATION, ANOMALY_DEVIATION_SPREAD = 0.5, 0.4
 """Lognormal prior of the standard deviation of anomalies, as a share of that distance."""
-FLAT, FLAT_SPREAD = 4.0, 0.8
+FLAT_EXPONENT, FLAT_EXPONENT_SPREAD = 4.0, 0.8
 """Lognormal prior of the exponent of `Flat`; 2 is a Gaussian distribution, infinity a uniform one."""
-EVENLY = 3.0
+EVEN_EXPONENT = 3.0
 """Exponent of `Flat` above which scores count as evenly spread: as flat as two equal halves 2.5 standard deviations
 apart."""
-VAGUE = 3.0
+PRIOR_DEVIATION = 3.0
 """Prior standard deviation of location and log scale, in units of the lower scores."""
-SMALLEST, IMPOSSIBLE = 1e-300, -1e9
+EPSILON, IMPOSSIBLE = 1e-300, -1e9
 """Lower bound of probabilities before taking the logarithm, and the value for the logarithm of 0."""
 
 
@@ -60,29 +61,29 @@ class Contaminated:
     `within` is the prior weight of the model per unit of rank.
     """
 
-    least: float
-    most: float
-    within: float = 1 - ALONE
+    min_rank: float
+    max_rank: float
+    within: float = 1 - FLAT_WEIGHT
 
-    SCALES = np.array([VAGUE, VAGUE, 1.0, 1.0, 1.0, 1.0])
+    SCALES = np.array([PRIOR_DEVIATION, PRIOR_DEVIATION, 1.0, 1.0, 1.0, 1.0])
 
     @property
     def log_weight(self) -> float:
         """Log prior weight of the model."""
-        return float(np.log(self.within * (self.most - self.least)))
+        return float(np.log(self.within * (self.max_rank - self.min_rank)))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
     ) -> Float[np.ndarray, " b"]:
         """Log likelihood of groups of scores, given by their means and sizes."""
         normal, anomalous, valid = self._densities(latent, values)
-        return np.where(valid, np.log(normal + anomalous + SMALLEST) @ sizes, IMPOSSIBLE)
+        return np.where(valid, np.log(normal + anomalous + EPSILON) @ sizes, IMPOSSIBLE)
 
     def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
         """Probability that an image with each score is anomalous."""
         normal, anomalous, _ = self._densities(latent, values)
         # a wide distribution of anomalies also covers scores below the normal mean; those are normal
-        return np.where(values > latent[:, :1], anomalous / (normal + anomalous + SMALLEST), 0.0)
+        return np.where(values > latent[:, :1], anomalous / (normal + anomalous + EPSILON), 0.0)
 
     def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
         """Whether normal scores are spread evenly: never in this model."""
@@ -99,9 +100,9 @@ class Contaminated:
         reduced = stretch[:, None] * z - offset[:, None]
         factor = np.log(stretch / moments.deviation) - scipy.special.gammaln(k)
         normal = np.exp(factor[:, None] - k[:, None] * reduced - np.exp(np.minimum(-reduced, 700)))
-        above = ABOVE * np.exp(ABOVE_SPREAD * latent[:, 4])
+        above = SEPARATION * np.exp(SEPARATION_SPREAD * latent[:, 4])
         # anomalies vary at least as much as normal scores
-        width = np.sqrt(1 + (WIDE * np.exp(WIDE_SPREAD * latent[:, 5]) * above) ** 2)
+        width = np.sqrt(1 + (ANOMALY_DEVIATION * np.exp(ANOMALY_DEVIATION_SPREAD * latent[:, 5]) * above) ** 2)
         away = (z - above[:, None]) / width[:, None]
         anomalous = np.exp(-0.5 * away**2) / (width * moments.deviation * np.sqrt(2 * np.pi))[:, None]
         share = moments.share[:, None]
@@ -109,8 +110,8 @@ class Contaminated:
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         """Moments of the normal scores."""
-        rank = self.least + (self.most - self.least) * scipy.special.ndtr(latent[:, 3])
-        anomalous = MOST * scipy.special.ndtr(TYPICAL + EVEN * scipy.special.ndtri(rank))
+        rank = self.min_rank + (self.max_rank - self.min_rank) * scipy.special.ndtr(latent[:, 3])
+        anomalous = MAX_ANOMALY_SHARE * scipy.special.ndtr(SHARE_LOCATION + SHARE_SPREAD * scipy.special.ndtri(rank))
         return Moments(latent[:, 0], np.exp(latent[:, 1]), 1 - anomalous)
 
     def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
@@ -124,8 +125,8 @@ class Contaminated:
 class Flat:
     """Normal images only, with scores that may be spread evenly."""
 
-    SCALES = np.array([VAGUE, VAGUE, 1.0])
-    log_weight = float(np.log(ALONE))
+    SCALES = np.array([PRIOR_DEVIATION, PRIOR_DEVIATION, 1.0])
+    log_weight = float(np.log(FLAT_WEIGHT))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
@@ -149,7 +150,7 @@ class Flat:
 
     def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
         """Whether normal scores are spread evenly."""
-        return np.asarray(self._parameters(latent)[2] > EVENLY)
+        return np.asarray(self._parameters(latent)[2] > EVEN_EXPONENT)
 
     def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
         """Probability that a normal score exceeds each place."""
@@ -161,16 +162,15 @@ class Flat:
 
     @staticmethod
     def _parameters(latent: Float[np.ndarray, "b d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return latent[:, 0], np.exp(latent[:, 1]), FLAT * np.exp(FLAT_SPREAD * latent[:, 2])
+        return latent[:, 0], np.exp(latent[:, 1]), FLAT_EXPONENT * np.exp(FLAT_EXPONENT_SPREAD * latent[:, 2])
 
 
 def share_rank(share: float) -> float:
     """Prior probability that the share of anomalies is below `share`."""
-    if share >= MOST:
-        return 1.0
-    return (
-        float(scipy.special.ndtr((scipy.special.ndtri(max(share, SMALLEST) / MOST) - TYPICAL) / EVEN)) if share else 0.0
-    )
+    if share >= MAX_ANOMALY_SHARE or not share:
+        return float(share > 0)
+    normal = scipy.special.ndtri(max(share, EPSILON) / MAX_ANOMALY_SHARE)
+    return float(scipy.special.ndtr((normal - SHARE_LOCATION) / SHARE_SPREAD))
 
 
 def _shape(latent: Float[np.ndarray, "b d"]) -> Float[np.ndarray, " b"]:

@@ -29,7 +29,7 @@ from codegraph_jax.similarity.tiles import pair_distances, prepare
 
 MIN_SPEEDUP = 1.2
 """How many times faster than the first candidate another one must be."""
-IMAGES, ROUNDS = 4, 3
+TIMED_IMAGES, TIMED_ROUNDS = 4, 3
 """Number of random images, all pairs of which are timed, and of rounds after the first."""
 ACCELERATOR_PAIRS = 96
 """Pairs in one call on an accelerator; fewer do not keep it busy."""
@@ -118,9 +118,9 @@ def timed(
 
     The result is cached, so that all detectors of a process choose the same.
     """
-    tokens = np.random.default_rng(0).normal(size=(IMAGES, grid[0] * grid[1], channels)).astype(np.float32)
+    tokens = np.random.default_rng(0).normal(size=(TIMED_IMAGES, grid[0] * grid[1], channels)).astype(np.float32)
     normalised = normalise(jnp.asarray(tokens))
-    pairs = np.array([(i, j) for j in range(IMAGES) for i in range(j)])
+    pairs = np.array([(i, j) for j in range(TIMED_IMAGES) for i in range(j)])
     if jax.default_backend() != "cpu":
         pairs = np.resize(pairs, (ACCELERATOR_PAIRS, 2))
     first, second = pairs.T
@@ -140,4 +140,4 @@ def timed(
         exact = found if exact is None else exact
         if np.abs(found - exact).max() <= TOLERANCE[candidate.precision]:
             functions[candidate] = distances
-    return interleaved(functions, ROUNDS)
+    return interleaved(functions, TIMED_ROUNDS)

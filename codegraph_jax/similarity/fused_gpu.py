@@ -27,7 +27,7 @@ WARPGROUP_ROWS = 64
 
 ROWS = 2 * WARPGROUP_ROWS
 
-MOST_COLUMNS = 256
+MAX_COLUMNS = 256
 """The widest product; 64 x 256 sums take half of a warpgroup's registers."""
 
 DEPTH = 64
@@ -55,7 +55,7 @@ def padded(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
 
 def tile_columns(p: int) -> int:
     """Number of columns of a tile: as few tiles as possible, with little overlap."""
-    tiles = -(-p // MOST_COLUMNS)
+    tiles = -(-p // MAX_COLUMNS)
     return -(-p // (tiles * ALIGNMENT)) * ALIGNMENT
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-SMALLEST, LARGEST = -(2**31), 2**31 - 1
+MIN_KEY, MAX_KEY = -(2**31), 2**31 - 1
 
 
 def kth_smallest(
@@ -19,7 +19,7 @@ def kth_smallest(
 
     `values` are float32 without NaN; the rank k, from 1, broadcasts to the result, and `counted` to the values.
     """
-    keys = jnp.where(counted, _keys(values), LARGEST)
+    keys = jnp.where(counted, _keys(values), MAX_KEY)
 
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -29,8 +29,8 @@ def kth_smallest(
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
     shape = values.shape[:axis] + (1,) + values.shape[axis + 1 :]
-    _, found = lax.fori_loop(0, 32, halve, (jnp.full(shape, SMALLEST, jnp.int32), jnp.full(shape, LARGEST, jnp.int32)))
-    return jnp.where(found == LARGEST, jnp.inf, _values(found))
+    _, found = lax.fori_loop(0, 32, halve, (jnp.full(shape, MIN_KEY, jnp.int32), jnp.full(shape, MAX_KEY, jnp.int32)))
+    return jnp.where(found == MAX_KEY, jnp.inf, _values(found))
 
 
 def mean_of_smallest(
@@ -53,8 +53,8 @@ def mean_of_smallest(
 def _keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
     """Integers in the same order as the numbers."""
     bits = lax.bitcast_convert_type(values, jnp.int32)
-    return jnp.where(bits < 0, bits ^ LARGEST, bits)
+    return jnp.where(bits < 0, bits ^ MAX_KEY, bits)
 
 
 def _values(keys: Int[Array, "..."]) -> Float[Array, "..."]:
-    return lax.bitcast_convert_type(jnp.where(keys < 0, keys ^ LARGEST, keys), jnp.float32)
+    return lax.bitcast_convert_type(jnp.where(keys < 0, keys ^ MAX_KEY, keys), jnp.float32)

@@ -14,7 +14,7 @@ from codegraph_jax.similarity.tiles import TileOptions
 
 logger = logging.getLogger(__name__)
 
-MOST_TILES, TILE_BYTES = 8, 2**29
+MAX_TILES, TILE_BYTES = 8, 2**29
 """Limits of one product on accelerators: number of tiles, and their memory, which large images reach first."""
 
 BLOCKS = 64
@@ -95,7 +95,7 @@ def tile_options(
         batch = 1 if on_cpu else BLOCKS
         return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
-    batch = 1 if on_cpu else max(1, min(MOST_TILES, TILE_BYTES // tile))
+    batch = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
     kernel = pick_kernel(config.kernel, config.precision)
     if masked and kernel.startswith("fused"):
         # the hand-written kernels cannot mask patches

@@ -21,7 +21,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Inspected
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.memory import COPIES, MemoryPlan, plan_run
+from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan, plan_run
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.similarity.pairwise import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
@@ -96,7 +96,7 @@ class SetPlan:
         if self.device is None:
             memory.check(action)
         elif self.device.devices > 1:
-            replace(memory, tables=0, working=memory.working - COPIES * memory.table, table=0).check(action)
+            replace(memory, tables=0, working=memory.working - MEAN_TABLES * memory.table, table=0).check(action)
 
 
 def plan_set(
@@ -136,7 +136,7 @@ def plan_device(
     # a device that does not report its memory is used only on request
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
     # the working memory of the plan is a prepared layer, and the mean table, twice if images are added
-    means, prepared = COPIES * plan.table, plan.working - COPIES * plan.table
+    means, prepared = MEAN_TABLES * plan.table, plan.working - MEAN_TABLES * plan.table
     if not (derives_degrees(config.similarity) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
         prepared += (len(config.features.degrees) - 1) * plan.features // layers

@@ -29,7 +29,7 @@ AGREEMENT = 0.98
 """Least rank correlation with the full comparison, in both halves of the sample, of rankings that count as equal."""
 MIN_GAIN = 1.5
 """How many times less work a choice must take than the full comparison."""
-IMAGES, PATCHES = 16, 32
+SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 """Number of images in the sample, and of patches of each."""
 
 
@@ -120,23 +120,23 @@ def _sampled(
     The patches of a sampled image are spread evenly over its inspected area.
     """
     order = sorted(references, key=lambda i: features.keys[i])
-    images = [order[i] for i in np.linspace(0, len(order) - 1, min(IMAGES, len(order))).astype(int)]
+    images = [order[i] for i in np.linspace(0, len(order) - 1, min(SAMPLED_IMAGES, len(order))).astype(int)]
     inspected = features.placement.inspected
     patches = grid[0] * grid[1]
     places = []
     for image in images:
         possible = np.flatnonzero(inspected[image]) if inspected is not None else np.arange(patches)
-        places.append(possible[np.linspace(0, len(possible) - 1, PATCHES).astype(int)])
+        places.append(possible[np.linspace(0, len(possible) - 1, SAMPLED_PATCHES).astype(int)])
     cells = np.indices(grid).reshape(2, -1)
     apart = np.abs(cells[:, np.concatenate(places)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
-    distances = np.zeros((len(RADII) + 1, len(images), PATCHES, len(references)), np.float32)
+    distances = np.zeros((len(RADII) + 1, len(images), SAMPLED_PATCHES, len(references)), np.float32)
     for layer in features.layers:
         vectors = [_vectors(layer, i, degree, grid)[place] for i, place in zip(images, places)]
         queries = jnp.concatenate(vectors)
         for column, reference in enumerate(references):
             valid = np.ones(patches, bool) if inspected is None else inspected[reference]
             greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, valid)
-            found = np.asarray(cosine_to_distance(greatest)).reshape(len(RADII) + 1, len(images), PATCHES)
+            found = np.asarray(cosine_to_distance(greatest)).reshape(len(RADII) + 1, len(images), SAMPLED_PATCHES)
             distances[..., column] += found / len(features.layers)
     for number, image in enumerate(images):
         distances[:, number, :, np.searchsorted(references, image)] = np.inf

@@ -18,7 +18,7 @@ from codegraph_jax.core.matmul import inner_products
 
 COPY = 80
 """Cost of copying one patch of a window, in products of two patches; measured on two cores for 384 channels."""
-LARGEST_BLOCK = 32
+MAX_BLOCK = 32
 
 
 class Axis(NamedTuple):
@@ -58,7 +58,7 @@ def cut(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
         copies = COPY * rows.window * columns.window
         return rows.blocks * columns.blocks * (product + copies)
 
-    best = min(range(4, LARGEST_BLOCK + 1), key=cost)
+    best = min(range(4, MAX_BLOCK + 1), key=cost)
     return Axis.of(grid[0], best, radius), Axis.of(grid[1], best, radius)
 
 

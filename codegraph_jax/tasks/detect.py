@@ -244,8 +244,9 @@ def _results(
         category, one = item
         plan = one.plan
         if first:
-            kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
-            print(f"{printable(category)}: {len(plan.images)} photos; {plan}{kept}\n{one.time_estimate}", flush=True)
+            stored = f", {plan.memory.stored_bytes / GIB:.1f} GiB kept in the workdir"
+            about = f"{plan}{stored}" if state and config.state == "keep" else plan
+            print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{one.time_estimate}", flush=True)
             note_estimate(backbone=one.time_estimate.features or 0.0, distances=one.time_estimate.distances)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)

@@ -13,7 +13,7 @@ from codegraph_jax.line.watcher import Watcher
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 BACKLOG = 128
 """Connections that may wait to be accepted."""
 
@@ -91,9 +91,9 @@ def read_token(settings: WebSettings) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config.serve.token_file: {settings.token_file!r} cannot be read ({error})") from None
     token = lines[0].strip()
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+    if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"config.serve.token_file: the first line must be {SHORTEST_TOKEN} ASCII characters or more; "
+            f"config.serve.token_file: the first line must be {MIN_TOKEN_LENGTH} ASCII characters or more; "
             'python -c "import secrets; print(secrets.token_urlsafe())" makes one'
         )
     return token

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.rendezvous import LONGEST_LINE, rendezvous
+from codegraph_jax.distributed.rendezvous import MAX_LINE_BYTES, rendezvous
 from tests.runs.test_processes import free_port
 
 HOST = "127.0.0.1"
@@ -82,7 +82,9 @@ def test_a_name_that_leads_nowhere():
         rendezvous("no.such.host.invalid", 80, 2, 1, 1.0)
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\xff\xfe\n", b"x" * 3 * LONGEST_LINE, None])
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\xff\xfe\n", b"x" * 3 * MAX_LINE_BYTES, None]
+)
 def test_wrong_server_at_the_coordinator_port(port, other_server, answer):
     if answer:
         other_server.append(answer)
@@ -95,7 +97,7 @@ def test_a_port_that_is_taken(port, other_server):
 
 def test_other_servers_do_not_disturb(port):
     def intrude():
-        for words in (b"GET / HTTP/1.0\r\n\r\n", b"\n", b"[" * 900 + b"\n", b"x" * 3 * LONGEST_LINE, b'{"run": 1}\n'):
+        for words in (b"GET / HTTP/1.0\r\n\r\n", b"\n", b"[" * 900 + b"\n", b"x" * 3 * MAX_LINE_BYTES, b'{"run": 1}\n'):
             with socket.create_connection((HOST, port)) as connection:
                 connection.sendall(words)
                 connection.settimeout(3)

@@ -181,7 +181,7 @@ def test_advised_references_fit(plates, monkeypatch):
 
 
 def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(images, "LARGEST_WHOLE", 40_000)
+    monkeypatch.setattr(images, "MAX_WHOLE_PIXELS", 40_000)
     rng = np.random.default_rng(0)
     for i in range(4):
         small = Image.fromarray(rng.integers(100, 130, (50, 75, 3), np.uint8)).resize(

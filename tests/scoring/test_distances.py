@@ -11,7 +11,7 @@ from codegraph_jax.core import arrays
 from codegraph_jax.scoring import device_block
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.distances import Distances, as_distances
-from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE, HostBlock
+from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, HostBlock
 from codegraph_jax.similarity.valid import INVALID
 from tests.support.programs import compiled_programs
 
@@ -108,7 +108,7 @@ def numpy_relative_distances(values, rank, share):
 
 def numpy_candidates(values, windows, least):
     """By the definition of the Hill estimator of either side, in float64."""
-    ordered = np.log(np.sort(np.clip(values, SMALLEST_DISTANCE, FARTHEST), axis=1), dtype=np.float64)
+    ordered = np.log(np.sort(np.clip(values, MIN_DISTANCE, MAX_DISTANCE), axis=1), dtype=np.float64)
     spacings = np.diff(ordered, axis=1) * np.arange(1, values.shape[1])[:, None]
     found = np.zeros((len(values), len(windows), PATCHES), bool)
     for w, (window, limits) in enumerate(zip(windows, least)):
