@@ -104,7 +104,7 @@ class StoredBank(JsonFields):
             of_kind = {"kind": "exact", "fraction": references.fraction, "tests": tests}
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
-        tensors["parts"] = references.parts
+        tensors["parts"] = references.part_numbers
         tensors |= self.calibration_set.tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
@@ -151,9 +151,9 @@ class StoredBank(JsonFields):
 
 def _inconsistency(bank: StoredBank) -> str:
     """The part of a bank that does not fit the references or the history; empty if there is none."""
-    lasts, parts = [revision.last for revision in bank.history], bank.references.parts.tolist()
-    ascending = lasts == sorted(lasts) and parts == sorted(parts)
-    if not ascending or lasts[:1] != [0] or parts[:1] != [0] or parts[-1] > lasts[-1]:
+    lasts, part_numbers = [revision.last for revision in bank.history], bank.references.part_numbers.tolist()
+    ascending = lasts == sorted(lasts) and part_numbers == sorted(part_numbers)
+    if not ascending or lasts[:1] != [0] or part_numbers[:1] != [0] or part_numbers[-1] > lasts[-1]:
         return "its history does not fit its tensors"
     known = [*bank.patterns, *bank.marks]
     if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):
@@ -215,11 +215,11 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     grid = Frame.from_json(about["frame"]).grid
     options = query_options(tile_options(similarity, degrees, grid, bool(about["masked"])))
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
-    parts = tensors["parts"].astype(int)
+    part_numbers = tensors["parts"].astype(int)
     references: ReferenceImages | Pool
     if about["kind"] == "compact":
         own = tensors["own_scores"].astype(np.float32)
-        references = Pool(options, [layer.astype(np.float32) for layer in layers], own, parts)
+        references = Pool(options, [layer.astype(np.float32) for layer in layers], own, part_numbers)
     else:
         references = ReferenceImages(
             options=options,
@@ -227,7 +227,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[PatternTest.from_json(test) for test in about["tests"]],
-            parts=parts,
+            part_numbers=part_numbers,
         )
     roi, names = tensors.get("roi"), [one.name for one in fields(StoredBank) if "not_in_json" not in one.metadata]
     bank = StoredBank.from_json(

@@ -50,15 +50,15 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     return found
 
 
-def newest(parts: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
+def newest(part_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that belong to the set or to the `count` newest good parts up to number `last`.
 
-    `parts` as in `Pool` and `ReferenceImages`.
+    `part_numbers` as in `Pool` and `ReferenceImages`.
     """
-    mask: Bool[np.ndarray, " k"] = (parts == 0) | ((parts <= last) & (parts > last - count))
+    mask: Bool[np.ndarray, " k"] = (part_numbers == 0) | ((part_numbers <= last) & (part_numbers > last - count))
     return mask
 
 
-def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
+def in_use(part_numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that the last revision uses."""
-    return newest(parts, history[-1].last, MAX_PARTS) & ~np.isin(parts, list(withdrawn(history)))
+    return newest(part_numbers, history[-1].last, MAX_PARTS) & ~np.isin(part_numbers, list(withdrawn(history)))

@@ -185,7 +185,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=exclusions.removed[references],
         tests=_tests(comparison, subset, inputs.found, exclusions.pairs),
-        parts=np.zeros(len(references), int),
+        part_numbers=np.zeros(len(references), int),
     )
     return images, patch_scores[: comparison.set_size]
 

@@ -299,7 +299,7 @@ class ReferenceBank(StoredBank):
         if not defective:
             references = references.extended(layers, last + 1)
             last += len(new)
-            references = references.only(newest(references.parts, last, KEPT_PARTS))
+            references = references.only(newest(references.part_numbers, last, KEPT_PARTS))
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
         revision = BankRevision(when, called, keys, last, (), defective)
@@ -345,7 +345,7 @@ class ReferenceBank(StoredBank):
             raise BankError(
                 f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
             )
-        references = self.references.only(newest(self.references.parts, then.last, KEPT_PARTS))
+        references = self.references.only(newest(self.references.part_numbers, then.last, KEPT_PARTS))
         return replace(self, references=references, history=self.history[: revision + 1])
 
     def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
@@ -384,7 +384,7 @@ class ReferenceBank(StoredBank):
 
     def _references_after(self, history: Sequence[BankRevision]) -> ReferenceImages | Pool:
         """The references in use after the last revision of a history."""
-        return self.references.only(in_use(self.references.parts, history))
+        return self.references.only(in_use(self.references.part_numbers, history))
 
     def _of_score(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None

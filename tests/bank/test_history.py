@@ -72,7 +72,9 @@ def test_defective_part_and_similar_parts_are_flagged(made):
     assert not bank.inspect(parts).flagged.any()
     after = bank.extend([parts[0]], defective=True)
     assert after.inspect(parts[:1]).flagged.all() and not after.inspect(images).flagged.any()
-    assert after.history[-1].defective and len(after.active_references.parts) == len(bank.active_references.parts)
+    assert after.history[-1].defective and len(after.active_references.part_numbers) == len(
+        bank.active_references.part_numbers
+    )
     # the latest answer counts
     again = after.extend([parts[0]])
     assert not again.inspect(parts[:1]).flagged.any()
@@ -103,10 +105,10 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     grown = bank
     for image in images[:5]:
         grown = grown.extend([image])
-    served = set(grown.active_references.parts.tolist())
+    served = set(grown.active_references.part_numbers.tolist())
     assert 0 in served and served <= {0, 4, 5}
-    assert (grown.active_references.parts == 0).sum() == (bank.references.parts == 0).sum()
-    assert set(grown.references.parts.tolist()) <= {0, 2, 3, 4, 5}
+    assert (grown.active_references.part_numbers == 0).sum() == (bank.references.part_numbers == 0).sum()
+    assert set(grown.references.part_numbers.tolist()) <= {0, 2, 3, 4, 5}
     four = bank.extend(images[:2]).extend(images[2:4])
     np.testing.assert_allclose(grown.back_to(4).score_samples(images), four.score_samples(images), atol=1e-5)
     with pytest.raises(BankError, match="no longer stored"):
