@@ -233,7 +233,7 @@ class DetectionResult:
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in ARRAYS} | {"kept": kept},
-            placement=self.placement.of(rows),
+            placement=self.placement.select(rows),
             calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
             consistency=with_copies(self.consistency, rows),
             products=None if self.products is None else self.products[rows],

@@ -187,7 +187,7 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
     scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables.host()])
-    placement = comparison.features.placement.of(images)
+    placement = comparison.features.placement.select(images)
     maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
     return image_scores(maps, placement.frame.size, placement.rects())
 

@@ -76,7 +76,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     """
     config, inputs = _as_decided(config, inputs)
     comparison, set_size, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
-    placement, grid = comparison.features.placement.of(slice(set_size)), comparison.options.grid
+    placement, grid = comparison.features.placement.select(slice(set_size)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
         references, patch_scores = _pool(config, inputs)

@@ -318,7 +318,7 @@ class ReferenceBank(StoredBank):
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._of_score(active.scores([layer[0] for layer in own], valid)[None], None)
-            raw = image_scores(scores, self.frame.size, features.placement.of([i]).rects())[0]
+            raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
             # a good part below the threshold needs no mark
             verdict: PatternVerdict = "defect" if defective else "variant"
             needed = defective or raw >= self.calibration.threshold

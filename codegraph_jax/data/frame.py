@@ -185,32 +185,32 @@ def choose_frame(
 ) -> tuple[Frame, str]:
     """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
 
-    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
+    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.frame_by`.
     """
 
-    def of(fit: str, scale: float = scale) -> Frame:
+    def frame_by(fit: str, scale: float = scale) -> Frame:
         return Frame.of(fit, sizes, image_size, patch, scale, overlap)
 
     if not sizes:
-        return of("squeeze"), ""
+        return frame_by("squeeze"), ""
     longest = median_low([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
     large, costly = longest >= LARGE_SCALE * image_size, ""
     if large:
         reason = f"the photos are {longest / image_size:.1f} times as large as the network's input"
-        if scale and affordable(of("tile")):
-            return of("tile"), reason
+        if scale and affordable(frame_by("tile")):
+            return frame_by("tile"), reason
         side = float(min(longest, MAX_TILED_SIDE))
         while side >= MIN_TILED_SCALE * image_size and not scale:
-            frame = of("tile", side / longest)
+            frame = frame_by("tile", side / longest)
             if affordable(frame):
                 return frame, reason
             side *= SCALE_STEP
         costly = "tiles would show smaller defects but take long for so many photos: --fit tile"
-    if aspect >= LONG_ASPECT and affordable(of("pad")):
+    if aspect >= LONG_ASPECT and affordable(frame_by("pad")):
         reason = f"the photos are {aspect:.1f} times as long as they are wide"
-        return of("pad"), f"{reason}; {costly}" if costly else reason
-    return of("squeeze"), costly
+        return frame_by("pad"), f"{reason}; {costly}" if costly else reason
+    return frame_by("squeeze"), costly
 
 
 def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:

@@ -25,7 +25,7 @@ class Placement:
         """The rectangles of some photos (default: all)."""
         return [self.frame.rect(*size) for size in self.sizes[images].tolist()]
 
-    def of(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
+    def select(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
         """The placement of some of the photos."""
         inspected = None if self.inspected is None else self.inspected[images]
         return replace(self, sizes=self.sizes[images], inspected=inspected)

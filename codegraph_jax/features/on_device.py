@@ -44,11 +44,11 @@ class DeviceLayer:
     def __getitem__(self, images: Any) -> Array:
         """Tokens of one or several images."""
         if isinstance(images, int | np.integer):
-            return self.of(np.array([images]))[0]
+            return self.select(np.array([images]))[0]
         chosen = np.arange(self.count)[images]
-        return self.of(chosen)[: len(chosen)]
+        return self.select(chosen)[: len(chosen)]
 
-    def of(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
+    def select(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
         """Tokens of some images, padded with those of image 0 to one of a few lengths."""
         (device,) = self.rows.devices()
         chosen = np.zeros(padded(len(images)), np.int32)
@@ -115,8 +115,8 @@ def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
 
 
 def tokens_of(layer: Any, images: Int[np.ndarray, " b"]) -> Array | np.ndarray:
-    """Tokens of some images of a layer [n, p, c]; those of a `DeviceLayer` are padded as by `DeviceLayer.of`."""
-    return layer.of(images) if isinstance(layer, DeviceLayer) else np.asarray(layer[images])
+    """Tokens of some images of a layer [n, p, c]; those of a `DeviceLayer` are padded as by `DeviceLayer.select`."""
+    return layer.select(images) if isinstance(layer, DeviceLayer) else np.asarray(layer[images])
 
 
 def weighted_tokens(
@@ -126,7 +126,7 @@ def weighted_tokens(
     if isinstance(layer, DeviceLayer):
         (device,) = layer.rows.devices()
         given = filled_up(weights.astype(np.float32), padded(len(images)))
-        return to_host(_weighted(layer.of(images), to_device(given, device)))[: len(images)]
+        return to_host(_weighted(layer.select(images), to_device(given, device)))[: len(images)]
     sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
     return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])
 
@@ -174,11 +174,11 @@ def _images(rows: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Arra
 
 @jax.jit
 def _weighted(tokens: Float[Array, "b p c"], weights: Float[Array, "b q p"]) -> Float[Array, "b q c"]:
-    def of(given: tuple[Array, Array]) -> Array:
+    def weighted_sums(given: tuple[Array, Array]) -> Array:
         image, some = given
         return jnp.matmul(some, image.astype(jnp.float32), precision=lax.Precision.HIGHEST)
 
-    return lax.map(of, (tokens, weights))
+    return lax.map(weighted_sums, (tokens, weights))
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -186,7 +186,7 @@ def _rows(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Arr
 def _candidates(
     values: Float[Array, "s t p"], windows: Int[Array, " w"], least: Float[Array, "w t"]
 ) -> Bool[Array, "s w p"]:
-    def of(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
+    def candidates(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
         ordered = jnp.sort(jnp.clip(distances, MIN_DISTANCE, MAX_DISTANCE), axis=0)
         rank = jnp.arange(1, len(ordered))[:, None]
         total = jnp.cumsum(jnp.diff(jnp.log(ordered), axis=0) * rank, axis=0)
@@ -202,9 +202,9 @@ def _candidates(
 
         return lax.map(in_window, (windows, least))
 
-    return _by_image(of, values)
+    return _by_image(candidates, values)
 
 
-def _by_image(of: Callable[..., Array], *given: Array) -> Array:
-    """Applies `of` image by image, a few images at once: all at once would need the memory of a second table."""
-    return lax.map(lambda own: of(*own), given, batch_size=IMAGES_AT_ONCE)
+def _by_image(function: Callable[..., Array], *given: Array) -> Array:
+    """Applies a function image by image, a few images at once: all at once would need the memory of a second table."""
+    return lax.map(lambda own: function(*own), given, batch_size=IMAGES_AT_ONCE)

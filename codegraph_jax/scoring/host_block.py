@@ -68,12 +68,12 @@ class HostBlock:
         They are infinite beyond the last rank.
         """
 
-        def of(i: int, distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, "w m"]:
+        def ranked(i: int, distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, "w m"]:
             some = slice(None) if patches[i].all() else patches[i]
             distances = distances[:, some]
             return _at_ranks((distances if unit is None else distances / unit[i, some]).T, ranks[i])
 
-        return self._map_images((ranks.shape[1], self.shape[1]), of)
+        return self._map_images((ranks.shape[1], self.shape[1]), ranked)
 
     def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""

@@ -93,7 +93,7 @@ def tolerated(
 
 def background_of(patch_scores: Float[np.ndarray, "n h w"], placement: Placement, image: int) -> float:
     """Median score of the inspected patches of a photo."""
-    return float(np.median(placement.of([image]).inspected_scores(patch_scores[[image]])))
+    return float(np.median(placement.select([image]).inspected_scores(patch_scores[[image]])))
 
 
 def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:

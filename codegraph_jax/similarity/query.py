@@ -36,10 +36,10 @@ def distances_to_references(
     Returns:
         Distances to all patches, and to patches that were not removed; infinite if a reference has none left.
     """
-    query = prepare(normalised[None], options).of(jnp.asarray(0))
+    query = prepare(normalised[None], options).select(jnp.asarray(0))
 
     def one_reference(number: Array) -> Float[Array, "r 2 p"]:
-        return cosine_to_distance(tile_maxima(query, references.of(number), options._replace(masked=True))[0])
+        return cosine_to_distance(tile_maxima(query, references.select(number), options._replace(masked=True))[0])
 
     found = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.at_once)
     return found[:, :, 0].swapaxes(0, 1), found[:, :, 1].swapaxes(0, 1)

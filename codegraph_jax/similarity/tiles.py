@@ -38,7 +38,7 @@ class PatchSet(NamedTuple):
     scales: Float[Array, "r n p"]
     penalty: Float[Array, "q n p"]
 
-    def of(self, image: Int[Array, ""]) -> "PatchSet":
+    def select(self, image: Int[Array, ""]) -> "PatchSet":
         """The patches of one image: vectors [p, c] as numbers, scales [r, p], penalty [q, p]."""
         return PatchSet(
             tuple(from_bits(vectors[image]) for vectors in self.vectors), self.scales[:, image], self.penalty[:, image]
@@ -170,7 +170,7 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        rows, columns = tile_maxima(left.of(i), right.of(j), options)
+        rows, columns = tile_maxima(left.select(i), right.select(j), options)
         return cosine_to_distance(rows[:, 0]), cosine_to_distance(columns)
 
     return lax.map(one_pair, (first, second), batch_size=options.at_once)

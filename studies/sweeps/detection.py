@@ -282,7 +282,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         image_features=features.image_features[images],
         keys=[features.keys[i] for i in images],
         kept=features.kept[images],
-        placement=features.placement.of(images),
+        placement=features.placement.select(images),
         copies=tuple((source, place[i]) for source, i in features.copies if i in place),
     )
     tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]

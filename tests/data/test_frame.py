@@ -105,7 +105,7 @@ def test_placements_join_and_say_what_is_judged():
     assert joined.inspected is not None and joined.inspected.sum(axis=1).tolist() == [16, 64]
     scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
     assert len(joined.inspected_scores(scores)) == 80
-    assert joined.of([1]).inspected.all()
+    assert joined.select([1]).inspected.all()
 
 
 @pytest.mark.parametrize(

@@ -739,7 +739,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scores_rescored=scores,
         calibration=calibrate(scores, ThresholdConfig()),
         keys=tuple(f"{i:04x}" for i in range(count)),
-        placement=small.result.placement.of(place),
+        placement=small.result.placement.select(place),
     )
     ways = {"standard" if k == 0 else f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
     object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))

@@ -216,7 +216,7 @@ def test_memory_of_the_host_is_not_copied():
     pairs[3, 4] = True
     held = as_distances(values)
     assert all(np.shares_memory(found, values) for found in held.images([5, 2]))
-    held.select(slice(2, None)).without(pairs[2:])
+    held.select(slice(2, None)).exclude(pairs[2:])
     assert np.isinf(values[3, 4]).all()
 
 

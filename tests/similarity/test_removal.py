@@ -58,7 +58,7 @@ def by_the_kernel(normalised, removed, options):
     patches = prepare(normalised, options)
     lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
     masked = options._replace(masked=True)
-    rows = jax.jit(lambda i, j: cosine_to_distance(tile_maxima(patches.of(i), lost.of(j), masked)[0][:, 0]))
+    rows = jax.jit(lambda i, j: cosine_to_distance(tile_maxima(patches.select(i), lost.select(j), masked)[0][:, 0]))
     n = len(removed)
     out = np.full((len(options.degrees), n, n, removed.shape[1]), np.inf, np.float32)
     for i in range(n):
