@@ -83,6 +83,6 @@ def _spacings(distances: Distances, mask: Bool[np.ndarray, "n p"], window: int) 
     """Spacings i tau(i) of up to `MAX_SAMPLED_PATCHES` patches of a mask."""
     image, patch = np.nonzero(mask)
     chosen = np.linspace(0, len(image) - 1, min(len(image), MAX_SAMPLED_PATCHES)).astype(int)
-    nearest = np.sort(distances.rows(image[chosen], patch[chosen]), axis=1)[:, :window]
+    nearest = np.sort(distances.patch_distances(image[chosen], patch[chosen]), axis=1)[:, :window]
     # with a radius, a patch may have fewer references than the window
     return log_spacings(nearest[np.isfinite(nearest[:, -1])])

@@ -60,9 +60,9 @@ def find_consistent(
     references, set_size, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
     if comparison.excluded is not None:
-        distances = distances.without(comparison.excluded)
+        distances = distances.exclude(comparison.excluded)
     duplicates = duplicate_pairs(distances, references)
-    distances = distances.without(duplicates)
+    distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
     found, tests = find_communities(
         distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, constants

@@ -18,7 +18,7 @@ from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
 from codegraph_jax.similarity.programs import IMAGES_AT_ONCE
 
-ROWS = (1024, 16384, 131072)
+CALL_SIZES = (1024, 16384, 131072)
 """Padded numbers of patches whose distances are copied at once; few sizes need few compiled programs."""
 
 WINDOWS = 4
@@ -45,10 +45,10 @@ class DeviceBlock:
         """The block with some of its images."""
         return replace(self, chosen=self.chosen[images])
 
-    def without(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
-        """Sets pairs of image and reference to infinity."""
+    def exclude(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
+        """See `HostBlock.exclude`."""
         masked = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.references)))
-        return replace(self, values=_without(self.values, self._on_device(self._padded(masked))))
+        return replace(self, values=_exclude(self.values, self._on_device(self._padded(masked))))
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
         """Which of some references have a finite distance to any patch."""
@@ -81,32 +81,32 @@ class DeviceBlock:
         chosen = np.pad(self.chosen.astype(np.int32), (0, padded(count) - count))
         return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.references])
 
-    def rows(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
+    def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
         """The distances of one patch of each image."""
         parts = [np.zeros((0, self.references), np.float32)]
-        for start in range(0, len(patch), ROWS[-1]):
-            places = np.stack([self.chosen, patch])[:, start : start + ROWS[-1]].astype(np.int32)
+        for start in range(0, len(patch), CALL_SIZES[-1]):
+            places = np.stack([self.chosen, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
             count = places.shape[1]
-            length = next(length for length in ROWS if length >= count)
+            length = next(length for length in CALL_SIZES if length >= count)
             indices = self._on_device(np.pad(places, ((0, 0), (0, length - count))))
-            parts.append(to_host(_rows(self.values, indices))[:count, : self.references])
+            parts.append(to_host(_patch_distances(self.values, indices))[:count, : self.references])
         return np.concatenate(parts)
 
-    def rows_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
+    def distances_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
         """For each image a function that returns the distances of its chosen patches; threads may call it."""
         image, patch = np.nonzero(patches)
-        rows, ends = self.select(image).rows(patch), np.searchsorted(image, np.arange(len(patches) + 1))
+        rows, ends = self.select(image).patch_distances(patch), np.searchsorted(image, np.arange(len(patches) + 1))
         return [partial(rows.__getitem__, slice(*own)) for own in pairwise(ends)]
 
-    def candidates(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
+    def candidates(self, windows: list[int], limits: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
         """Patches whose ratio of spacings may reach a limit for any k, in each window."""
         # small sets have fewer windows; padding lets them use the same compiled program
         count = max(len(windows), WINDOWS)
-        sizes, limits = np.full(count, 2, np.int32), np.full((count, self.values.shape[1]), np.inf, np.float32)
+        sizes, padded_limits = np.full(count, 2, np.int32), np.full((count, self.values.shape[1]), np.inf, np.float32)
         sizes[: len(windows)] = windows
-        for row, values in zip(limits, least):
+        for row, values in zip(padded_limits, limits):
             row[: len(values)] = values
-        found = _candidates(self.values, self._on_device(sizes), self._on_device(limits))
+        found = _candidates(self.values, self._on_device(sizes), self._on_device(padded_limits))
         return self._chosen_rows(found)[:, : len(windows)]
 
     def _at_ranks(self, program: Callable[..., Array], ranks: Int[np.ndarray, "b w"], *given: Array) -> np.ndarray:
@@ -135,7 +135,7 @@ class DeviceBlock:
 
 
 @jax.jit
-def _without(values: Float[Array, "s t p"], masked: Bool[Array, "s t"]) -> Float[Array, "s t p"]:
+def _exclude(values: Float[Array, "s t p"], masked: Bool[Array, "s t"]) -> Float[Array, "s t p"]:
     return jnp.where(masked[..., None], jnp.inf, values)
 
 
@@ -178,13 +178,13 @@ def _images(values: Float[Array, "s t p"], chosen: Int[Array, " b"]) -> Float[Ar
 
 
 @jax.jit
-def _rows(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Array, "e t"]:
+def _patch_distances(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Array, "e t"]:
     return values[places[0], :, places[1]]
 
 
 @jax.jit
 def _candidates(
-    values: Float[Array, "s t p"], windows: Int[Array, " w"], least: Float[Array, "w t"]
+    values: Float[Array, "s t p"], windows: Int[Array, " w"], limits: Float[Array, "w t"]
 ) -> Bool[Array, "s w p"]:
     def candidates(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
         ordered = jnp.sort(jnp.clip(distances, MIN_DISTANCE, MAX_DISTANCE), axis=0)
@@ -200,7 +200,7 @@ def _candidates(
             upper = jnp.maximum((before[window - 1] - before[middle]) / (window - 1 - middle), 1e-12)
             return (lower >= limits[:, None] * upper).any(axis=0)
 
-        return lax.map(in_window, (windows, least))
+        return lax.map(in_window, (windows, limits))
 
     return _by_image(candidates, values)
 

@@ -45,9 +45,9 @@ class Distances:
         """Number of images."""
         return sum(block.shape[0] for block in self._blocks)
 
-    def without(self, pairs: Bool[np.ndarray, "n m"]) -> "Distances":
-        """Excludes references for some images; the old object must not be used any more."""
-        return Distances(self._by_block(lambda block, at: block.without(pairs[at])))
+    def exclude(self, pairs: Bool[np.ndarray, "n m"]) -> "Distances":
+        """The distances without some references for some images; this object must not be used afterwards."""
+        return Distances(self._by_block(lambda block, at: block.exclude(pairs[at])))
 
     def select(self, images: slice) -> "Distances":
         """The distances of a slice of the images."""
@@ -65,9 +65,9 @@ class Distances:
         """Mutual scores: the mean of the k smallest distances to some references."""
         return self._gather(lambda block, at: block.mean_of_smallest(k, columns), images)
 
-    def smallest(self, places: Sequence[int]) -> Float[np.ndarray, "n w p"]:
-        """The distances of each patch at these places in ascending order, from 0."""
-        return self._kth(np.tile(np.array(places, int) + 1, (len(self), 1)))
+    def smallest(self, ranks: Sequence[int]) -> Float[np.ndarray, "n w p"]:
+        """The distances of each patch at these ranks in ascending order, counted from 0."""
+        return self._kth(np.tile(np.array(ranks, int) + 1, (len(self), 1)))
 
     def kth(self, k: int, columns: Columns = slice(None), images: Images | None = None) -> Float[np.ndarray, "b p"]:
         """The k-th smallest distance to some references, k from 1; infinite if fewer are usable."""
@@ -121,9 +121,9 @@ class Distances:
             found = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.images()), some)))
             yield from (found[place] for place in range(len(some)))
 
-    def rows(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
+    def patch_distances(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
         """The distances of patches given by image and index."""
-        return self._gather(lambda block, at: block.rows(patch[at]), image)
+        return self._gather(lambda block, at: block.patch_distances(patch[at]), image)
 
     def each(
         self,
@@ -131,13 +131,13 @@ class Distances:
         work: Callable[[int, Int[np.ndarray, " e"], Float[np.ndarray, "e m"]], T],
     ) -> list[T]:
         """Calls `work`, in threads, with each image, the indices of its chosen patches and their distances."""
-        rows = list(chain(*self._by_block(lambda block, at: block.rows_by_image(chosen[at]))))
+        rows = list(chain(*self._by_block(lambda block, at: block.distances_by_image(chosen[at]))))
         with ThreadPoolExecutor(CPU_THREADS) as pool:
             return list(pool.map(lambda i: work(i, np.flatnonzero(chosen[i]), rows[i]()), range(len(self))))
 
-    def candidates(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "n w p"]:
+    def candidates(self, windows: list[int], limits: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "n w p"]:
         """Which patches may burn out (`consistency.links`), by window: their ratio of spacings may reach a limit."""
-        return self._gather(lambda block, at: block.candidates(windows, least))
+        return self._gather(lambda block, at: block.candidates(windows, limits))
 
     def _kth(
         self, ranks: Int[np.ndarray, "b w"], columns: Columns = slice(None), images: Images | None = None
@@ -155,19 +155,19 @@ class Distances:
     def _by_block(self, compute: Compute[T], images: Images | None = None) -> list[T]:
         """Results of `compute` for the images of each block; all blocks compute at the same time."""
         numbers = None if images is None else np.arange(len(self))[np.asarray(images, int)]
-        first, parts = 0, []
+        first, tasks = 0, []
         for block in self._blocks:
             own = slice(first, first + block.shape[0])
             if numbers is None:
-                parts.append(partial(compute, block, own))
+                tasks.append(partial(compute, block, own))
             else:
                 at = np.flatnonzero((numbers >= own.start) & (numbers < own.stop))
-                parts.append(partial(compute, block.select(numbers[at] - own.start), at))
+                tasks.append(partial(compute, block.select(numbers[at] - own.start), at))
             first = own.stop
-        if len(parts) == 1:
-            return [parts[0]()]
-        with ThreadPoolExecutor(len(parts)) as pool:
-            return list(pool.map(lambda part: part(), parts))
+        if len(tasks) == 1:
+            return [tasks[0]()]
+        with ThreadPoolExecutor(len(tasks)) as pool:
+            return list(pool.map(lambda task: task(), tasks))
 
 
 def distances_of(comparison: Comparison) -> Distances:

@@ -35,8 +35,11 @@ class HostBlock:
         """The block with some of its images."""
         return replace(self, chosen=self.chosen[images])
 
-    def without(self, pairs: Bool[np.ndarray, "b m"]) -> "HostBlock":
-        """Sets pairs of image and reference to infinity; the old block must not be used any more."""
+    def exclude(self, pairs: Bool[np.ndarray, "b m"]) -> "HostBlock":
+        """The block with infinite distances of some pairs of image and reference.
+
+        This block must not be used afterwards.
+        """
         row, column = np.nonzero(pairs)
         # in place, since there may be no memory for another table
         self.values[self.chosen[row], column] = np.inf
@@ -79,15 +82,15 @@ class HostBlock:
         """All distances of each image."""
         return [self.values[i] for i in self.chosen]
 
-    def rows(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
+    def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
         """The distances of one patch of each image."""
         return self.values[self.chosen, :, patch]
 
-    def rows_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
+    def distances_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
         """For each image a function that returns the distances of its chosen patches; threads may call it."""
         return [partial(lambda i, own: self.values[i][:, own].T, *given) for given in zip(self.chosen, patches)]
 
-    def candidates(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
+    def candidates(self, windows: list[int], limits: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
         """All patches: on the host the exact test costs no transfer, so no patch is ruled out before it."""
         return np.broadcast_to(np.True_, (len(self.chosen), len(windows), self.shape[2]))
 

@@ -136,7 +136,7 @@ def assert_statistics(layout, values, rng):
             (held.smallest([0, k - 1, 0]), np.stack([numpy_kth(values, rank) for rank in (1, k, 1)], axis=1)),
             (held.kth(k), numpy_kth(values, k)),
             (held.kth(k, columns, images), numpy_kth(values[images][:, columns], k)),
-            (held.rows(image, patch), values[image, :, patch]),
+            (held.patch_distances(image, patch), values[image, :, patch]),
         ):
             np.testing.assert_array_equal(found, expected)
         for found, expected in (
@@ -156,7 +156,7 @@ def assert_statistics(layout, values, rng):
             np.testing.assert_array_equal(own, np.flatnonzero(patches[i]))
             np.testing.assert_array_equal(rows, values[i][:, patches[i]].T)
         pairs = rng.uniform(size=(n, m)) < 0.2
-        held, values = held.without(pairs), np.where(pairs[..., None], np.inf, values)
+        held, values = held.exclude(pairs), np.where(pairs[..., None], np.inf, values)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -172,7 +172,7 @@ def test_nothing_chosen(layout):
     held = layout(values)
     assert held.scores(2, images=nobody).shape == held.kth(2, images=[]).shape == (0, PATCHES)
     assert held.quantile(0.5, images=nobody).shape == (0, PATCHES)
-    assert held.rows(nobody, nobody).shape == (0, 9)
+    assert held.patch_distances(nobody, nobody).shape == (0, 9)
     assert not list(held.images([]))
     for found in (held.kth(1, nobody), held.quantile(0.5, nobody), held.scores(1, nobody), held.medians(nothing)):
         assert np.isposinf(found).all() and len(found) == 11
@@ -244,9 +244,9 @@ def test_copies_of_several_devices_are_counted_and_few(monkeypatch):
         monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
         list(held.images([9, 0, 8, 1, 7, 2]))
         assert transfers.to_host == 11
-        monkeypatch.setattr(device_block, "ROWS", (2, 4))
+        monkeypatch.setattr(device_block, "CALL_SIZES", (2, 4))
         image = np.tile(np.arange(11), 2)
-        np.testing.assert_array_equal(held.rows(image, image % PATCHES), values[image, :, image % PATCHES])
+        np.testing.assert_array_equal(held.patch_distances(image, image % PATCHES), values[image, :, image % PATCHES])
         assert transfers.to_host == 11 + 2 + 4
 
 
