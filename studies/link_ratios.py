@@ -46,7 +46,7 @@ def ratio_links(
 
 STATISTICS = {
     "f_test": MethodConstants(),
-    "weighted": MethodConstants(find=partial(ratio_links, weighted=True)),
-    "endurance": MethodConstants(find=partial(ratio_links, weighted=False)),
+    "weighted": MethodConstants(link_finder=partial(ratio_links, weighted=True)),
+    "endurance": MethodConstants(link_finder=partial(ratio_links, weighted=False)),
 }
 """The constants of the method by the statistic that ranks links; `f_test` is the burnout test."""

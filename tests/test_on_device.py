@@ -98,7 +98,7 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
     detect(40)
     with compiled_programs() as programs:
         few, _ = (detect(n) for n in (9, 33))
-    by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_unit_vectors)"}
+    by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
     assert set(programs) <= by_selection
     assert_same(few, CoDeGraph(tiny("host")).detect(photographs(9, seed=9)))
 

@@ -40,7 +40,7 @@ class BankInputs(NamedTuple):
     """Results of a run from which a bank is made: comparison, patterns, what the references exclude, and decisions."""
 
     comparison: Comparison
-    found: Consistency
+    consistency: Consistency
     exclusions: Exclusions
     decided: PhotoDecisions
 
@@ -83,7 +83,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     else:
         references, patch_scores = _images(config, inputs)
     maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
-    defect_members = inputs.found.defect_members(set_size)
+    defect_members = inputs.consistency.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
     raw = image_scores(lowered, placement.frame.size, placement.rects())
@@ -96,7 +96,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     images = comparison.features.image_features[:set_size]
-    patterns = (inputs.found.pattern(number, set_size) for number in range(1, inputs.found.group_count + 1))
+    patterns = (inputs.consistency.pattern(number, set_size) for number in range(1, inputs.consistency.group_count + 1))
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
@@ -155,7 +155,7 @@ def _calibrated(
     rule = decided.calibration.rule
     if rule == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
-        duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
+        duplicates = [[i for i in group if i < len(scores)] for group in inputs.consistency.duplicates]
         named = {decided.score_name: scores}
         calibrator = calibrator_of(
             named, len(scores), keys, defect_members, duplicates, calibration.threshold, decided.answers
@@ -184,7 +184,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=exclusions.removed[references],
-        tests=_tests(comparison, subset, inputs.found, exclusions.pairs),
+        tests=_tests(comparison, subset, inputs.consistency, exclusions.pairs),
         part_numbers=np.zeros(len(references), int),
     )
     return images, patch_scores[: comparison.set_size]
@@ -193,7 +193,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
     comparison, exclusions, set_size = inputs.comparison, inputs.exclusions, inputs.comparison.set_size
-    layers = _own_scores(comparison, inputs.found, exclusions, config.scoring.fraction)
+    layers = _own_scores(comparison, inputs.consistency, exclusions, config.scoring.fraction)
     scores = [
         np.stack([clip_to_median(degree, exclusions.clipped) for degree in layer])[:, :set_size] for layer in layers
     ]
@@ -202,7 +202,7 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~exclusions.removed[:set_size] & ordinary
-    allowed &= ~inputs.found.defect_members(set_size)[:, None]
+    allowed &= ~inputs.consistency.defect_members(set_size)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = query_options(comparison.options)._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
@@ -211,7 +211,7 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
 
 
 def _own_scores(
-    comparison: Comparison, found: Consistency, exclusions: Exclusions, fraction: float
+    comparison: Comparison, consistency: Consistency, exclusions: Exclusions, fraction: float
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Patch scores for a pool: the greater of the scores with and without the members of recurring defects.
 
@@ -219,7 +219,7 @@ def _own_scores(
     patches of members, so they must not lower its scores either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
-    columns = np.flatnonzero(~found.defect_members(len(exclusions.removed))[comparison.references])
+    columns = np.flatnonzero(~consistency.defect_members(len(exclusions.removed))[comparison.references])
     subsets = [whole]
     if MIN_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
@@ -249,11 +249,12 @@ def _peak_patches(
 def _tests(
     comparison: Comparison,
     subset: ReferenceSubset,
-    found: Consistency,
+    consistency: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    members = [[i for i in found.images(number) if i < comparison.set_size] for number in found.numbers("defect")]
+    numbers, set_size = consistency.numbers("defect"), comparison.set_size
+    members = [[i for i in consistency.images(number) if i < set_size] for number in numbers]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))

@@ -12,13 +12,13 @@ from jaxtyping import Int
 from codegraph_jax.consistency.groups import Consistency, connected_groups, empty_graph
 
 
-def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
+def with_copies(consistency: Consistency, original: Int[np.ndarray, " n"]) -> Consistency:
     """Adds copies to the groups of their originals, and as near-duplicates of them.
 
-    `place` has, for each listed image, the index of its original among the distinct images; each of these occurs.
+    `original` has, for each listed image, the index of its original among the distinct images; each of these occurs.
     """
     listed: dict[int, list[int]] = {}
-    for image, distinct in enumerate(place.tolist()):
+    for image, distinct in enumerate(original.tolist()):
         listed.setdefault(distinct, []).append(image)
 
     def with_own_copies(images: Iterable[int]) -> tuple[int, ...]:
@@ -30,20 +30,21 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
             members=with_own_copies(group.members),
             boxes=tuple(replace(box, image=image) for box in group.boxes for image in listed[box.image]),
         )
-        for group in found.groups
+        for group in consistency.groups
     )
-    matches = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.matches)
+    matches = tuple(replace(m, images=tuple(sorted(with_own_copies(m.images)))) for m in consistency.matches)
+    duplicates = ([listed[i][0] for i in group] for group in consistency.duplicates)
     graph = empty_graph()
-    graph.add_nodes_from(range(len(place)))
-    for first, second, data in found.graph.edges(data=True):
+    graph.add_nodes_from(range(len(original)))
+    for first, second, data in consistency.graph.edges(data=True):
         links = [(listed[image][0], patch, listed[target][0]) for image, patch, target in data["links"]]
         graph.add_edge(listed[first][0], listed[second][0], weight=data["weight"], links=links)
     return replace(
-        found,
+        consistency,
         groups=groups,
         matches=matches,
-        duplicates=connected_groups([*listed.values(), *([listed[i][0] for i in group] for group in found.duplicates)]),
-        views=tuple(tuple(sorted(with_own_copies(view))) for view in found.views),
+        duplicates=connected_groups([*listed.values(), *duplicates]),
+        views=tuple(tuple(sorted(with_own_copies(view))) for view in consistency.views),
         graph=graph,
-        pattern_ids=found.pattern_ids[place] if len(found.pattern_ids) else found.pattern_ids,
+        pattern_ids=consistency.pattern_ids[original] if len(consistency.pattern_ids) else consistency.pattern_ids,
     )

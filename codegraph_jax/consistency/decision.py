@@ -143,7 +143,7 @@ def calibrator_of(
 def decide_photos(
     comparison: Comparison,
     patch_scores: Mapping[str, Float[np.ndarray, "n p"]],
-    found: Consistency,
+    consistency: Consistency,
     config: ThresholdConfig,
     answers: Answers,
     chosen: Score = STANDARD,
@@ -161,11 +161,11 @@ def decide_photos(
     own = scores[chosen.name]
     answers = replace(answers, max_defective=min(answers.max_defective, config.max_defective))
     config = replace(config, max_defective=answers.max_defective)
-    defect_members = found.defect_members(len(own))
+    defect_members = consistency.defect_members(len(own))
     calibration = calibrate(own[:set_size], config, defect_members[:set_size]).apply(own, defect_members)
     label_free = PhotoDecisions(chosen.name, every_map[chosen.name], own, scores, calibration, answers)
-    keys = [key.hex() for key in features.keys]
-    calibrator = calibrator_of(scores, set_size, keys, defect_members, found.duplicates, calibration.threshold, answers)
+    keys, duplicates = [key.hex() for key in features.keys], consistency.duplicates
+    calibrator = calibrator_of(scores, set_size, keys, defect_members, duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
         name, threshold = answers.score, answers.threshold
     elif calibrator.answer_count:

@@ -87,15 +87,15 @@ def find_links(
     references: Int[np.ndarray, " m"],
     constants: MethodConstants = CONSTANTS,
 ) -> Links:
-    """Links of patches with a p-value below `constants.level`, the most suspicious first.
+    """Links of patches with a p-value below `constants.max_link_p_value`, the most suspicious first.
 
-    Arguments as for `pattern_tests`; `constants.find` replaces the test.
+    Arguments as for `pattern_tests`; `constants.link_finder` replaces the test.
     """
     windows = window_sizes(int(distances.usable().sum(axis=1).min()), constants.windows)
     if not windows:
         return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    find = constants.find or _burnout_links
-    found: Links = find(distances, references, windows, constants)
+    link_finder = constants.link_finder or _burnout_links
+    found: Links = link_finder(distances, references, windows, constants)
     return found
 
 
@@ -114,12 +114,12 @@ def _burnout_links(
 ) -> Links:
     beyond = distances.smallest([window - 1 for window in windows])
     # one limit per window: the quantile of d(omega) over all patches of the set
-    limits = np.array([np.quantile(finite_values(beyond[:, k]), constants.standout) for k in range(len(windows))])
-    outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
+    limits = [np.quantile(finite_values(beyond[:, k]), constants.anomaly_quantile) for k in range(len(windows))]
+    outstanding = (beyond >= np.array(limits)[:, None]) & np.isfinite(beyond)
 
     # many patches stand out and few burn out; a device rules out most of them, which saves transfers to the host
-    least = [_least_ratios(window, constants.level / len(windows)) for window in windows]
-    chosen = outstanding & distances.candidates(windows, least)
+    min_ratios = [_min_ratios(window, constants.max_link_p_value / len(windows)) for window in windows]
+    chosen = outstanding & distances.candidates(windows, min_ratios)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
@@ -133,7 +133,7 @@ def _burnout_links(
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
-        found = np.flatnonzero(best < constants.level)
+        found = np.flatnonzero(best < constants.max_link_p_value)
         row = np.repeat(found, place[found])
         rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
@@ -141,7 +141,7 @@ def _burnout_links(
     return Links.join(distances.each(chosen.any(axis=1), links_of))
 
 
-def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
-    """Ratios of spacings whose p-value is the level, for k = 1 ... window // 2, reduced by `SLACK`."""
+def _min_ratios(window: int, p_value: float) -> Float[np.ndarray, " k"]:
+    """Ratios of spacings with this p-value, for k = 1 ... window // 2, reduced by `SLACK`."""
     middle = window // 2
-    return SLACK * scipy.special.fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
+    return SLACK * scipy.special.fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - p_value)

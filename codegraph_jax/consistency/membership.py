@@ -30,16 +30,16 @@ def affinities(
     images: Sequence[int],
     inside: Int[np.ndarray, " a"],
     outside: Int[np.ndarray, " b"],
-    standout: float,
+    distance_limit: float,
 ) -> Float[np.ndarray, " i"]:
     """Ratio of the distance to members and to images outside: the least over the patches of each image.
 
     `inside` are the columns of members, `outside` those of references in no community. A patch counts if its distance
-    to the images outside exceeds `standout`; the ratio is infinite if none does.
+    to the images outside exceeds `distance_limit`; the ratio is infinite if none does.
     """
     near, far = distances.quantile(MEMBER_QUANTILE, inside, images), distances.kth(OUTSIDE_RANK, outside, images)
     # with a radius, distances to images without any patch in reach are infinite
-    counts = np.isfinite(near) & np.isfinite(far) & (far > standout)
+    counts = np.isfinite(near) & np.isfinite(far) & (far > distance_limit)
     ratios = np.full(near.shape, np.inf)
     np.divide(near, np.maximum(far, 1e-12), out=ratios, where=counts)
     return np.where(ratios >= 0, ratios, np.inf).min(axis=1, initial=np.inf)

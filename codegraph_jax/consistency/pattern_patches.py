@@ -55,16 +55,16 @@ def pattern_tests(
     if len(outside) < MIN_OUTSIDE:
         return []
     scores = distances.scores(k, images=outside)
-    standout = float(np.quantile(finite_values(scores), CONSTANTS.standout))
+    score_limit = float(np.quantile(finite_values(scores), CONSTANTS.anomaly_quantile))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
         if len(rest) < MIN_OUTSIDE:
-            tests.append(PatternTest(rest.tolist(), 0.0, standout))
+            tests.append(PatternTest(rest.tolist(), 0.0, score_limit))
             continue
         without = distances.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
-        tests.append(PatternTest(rest.tolist(), float(limit), standout))
+        tests.append(PatternTest(rest.tolist(), float(limit), score_limit))
     return tests
 
 

@@ -15,20 +15,20 @@ MIN_MEMBER_SHARE = 0.5
 """Least share of the members of a community that must show a known pattern."""
 
 
-def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
+def with_signatures(consistency: Consistency, comparison: Comparison) -> Consistency:
     """Adds signatures to the communities, and the product."""
-    if not found.groups:
-        return found
-    members = [community.members for community in found.groups]
-    shown = found.pattern_ids.reshape(comparison.set_size, -1) > 0
+    if not consistency.groups:
+        return consistency
+    members = [community.members for community in consistency.groups]
+    shown = consistency.pattern_ids.reshape(comparison.set_size, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
-    communities = (replace(c, signature=signature) for c, signature in zip(found.groups, signatures))
+    communities = (replace(c, signature=signature) for c, signature in zip(consistency.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
-    return replace(found, groups=tuple(communities), product=product)
+    return replace(consistency, groups=tuple(communities), product=product)
 
 
 def with_verdicts(
-    found: Consistency, patterns: Sequence[Pattern], comparison: Comparison
+    consistency: Consistency, patterns: Sequence[Pattern], comparison: Comparison
 ) -> tuple[Consistency, dict[int, Bool[np.ndarray, "n p"]]]:
     """Applies the verdicts of known patterns to communities, and finds other images that show them.
 
@@ -41,12 +41,12 @@ def with_verdicts(
     others: list[Pattern] = []
     for pattern in patterns:
         (known if pattern.product.fits(own) else others).append(pattern)
-    found = replace(found, others=tuple(others))
+    consistency = replace(consistency, others=tuple(others))
     if not known:
-        return found, {}
+        return consistency, {}
     signatures = [pattern.signature for pattern in known]
     recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
-    communities = list(found.groups)
+    communities = list(consistency.groups)
     numbers: dict[int, list[int]] = {}
     for index, community in enumerate(communities):
         shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
@@ -68,7 +68,7 @@ def with_verdicts(
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
-    return replace(found, groups=tuple(communities), matches=tuple(matches)), elsewhere
+    return replace(consistency, groups=tuple(communities), matches=tuple(matches)), elsewhere
 
 
 def numbered(

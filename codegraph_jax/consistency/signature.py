@@ -61,13 +61,13 @@ class Signature:
     limit: float
     patches: int
 
-    def nearness(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
+    def prototype_ratios(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
         """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, as a share of the usual one."""
         return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
 
     def match_mask(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in images with too few of them."""
-        near = self.nearness(vectors) <= self.limit
+        near = self.prototype_ratios(vectors) <= self.limit
         return near & (near.sum(axis=1, keepdims=True) >= self.patches)
 
     def as_json(self) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndar
 
     Vectors of patches that are not inspected, whose tokens are 0, are 0.
     """
-    parts = [to_host(_unit_vectors(jnp.asarray(tokens), grid)) for tokens in layers]
+    parts = [to_host(_pattern_vectors(jnp.asarray(tokens), grid)) for tokens in layers]
     return np.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
 
 
 @partial(jax.jit, static_argnames="grid")
-def _unit_vectors(tokens: Float[Array, "b p c"], grid: tuple[int, int]) -> Float[Array, "b p c"]:
+def _pattern_vectors(tokens: Float[Array, "b p c"], grid: tuple[int, int]) -> Float[Array, "b p c"]:
     return aggregate(tokens, DEGREE, grid) * (tokens != 0).any(axis=-1, keepdims=True)
 
 
@@ -165,7 +165,7 @@ def _signatures(
         patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
         drafts.append(Signature(prototypes[whole], usual[whole], 1.0, patches))
         reached = [
-            kth_smallest(
+            kth_or_greatest(
                 (prototype_distances(member.reshape(len(member), -1), directions[k]) / usual[k]).min(1), patches
             )
             for k, held_out in ((whole + 1, second), (whole + 2, first))
@@ -174,7 +174,7 @@ def _signatures(
         near.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array([kth_smallest(draft.nearness(vectors), draft.patches) for draft in drafts])
+        return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.patches) for draft in drafts])
 
     far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON)
     return [
@@ -183,7 +183,7 @@ def _signatures(
     ]
 
 
-def kth_smallest(values: Float[np.ndarray, " p"], k: int) -> float:
+def kth_or_greatest(values: Float[np.ndarray, " p"], k: int) -> float:
     """The k-th smallest value, k from 1; the greatest if there are fewer."""
     k = min(k, len(values))
     return float(np.partition(values, k - 1)[k - 1])

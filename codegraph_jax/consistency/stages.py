@@ -134,7 +134,7 @@ def find_communities(
 
 
 def _filter(
-    found: Consistency,
+    consistency: Consistency,
     pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]],
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
@@ -142,13 +142,13 @@ def _filter(
 ) -> Exclusions:
     """The filter of the verdicts: defects are removed and scored from outside their community, variants are clipped."""
     masks = []
-    for number in found.numbers("defect"):
-        inside = np.isin(references, found.images(number))
+    for number in consistency.numbers("defect"):
+        inside = np.isin(references, consistency.images(number))
         # a defect on nearly all images leaves too few references, so it is not filtered
         if np.count_nonzero(~inside) >= MIN_OUTSIDE:
             masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
-    clipped = np.any([nothing, *(pattern_patches[number] for number in found.numbers("variant"))], axis=0)
+    clipped = np.any([nothing, *(pattern_patches[number] for number in consistency.numbers("variant"))], axis=0)
     return Exclusions(duplicates, removed, masks, clipped)
 
 

@@ -72,14 +72,14 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def boxes_of_pattern(found: Consistency, number: int) -> list[PatchBox]:
+def boxes_of_pattern(consistency: Consistency, number: int) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
-    group = found.groups[number - 1] if number <= len(found.groups) else None
+    group = consistency.groups[number - 1] if number <= len(consistency.groups) else None
     boxes, members = (list(group.boxes), group.members) if group else ([], ())
-    others = [image for image in found.images(number) if image not in members]
-    if others and len(found.pattern_ids):
-        shown = found.pattern_ids.reshape(len(found.pattern_ids), -1) == number
-        boxes += community_boxes(shown, others, found.pattern_ids.shape[1:])
+    others = [image for image in consistency.images(number) if image not in members]
+    if others and len(consistency.pattern_ids):
+        shown = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == number
+        boxes += community_boxes(shown, others, consistency.pattern_ids.shape[1:])
     return boxes
 
 
