@@ -328,7 +328,7 @@ class CoDeGraph:
             scores = decided.scores
             if chosen.rescoring:
                 scores = chosen.rescoring(scores, comparison, decided.patch_scores)
-            elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
+            elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.discriminative):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
@@ -337,7 +337,7 @@ class CoDeGraph:
             "feature_identity": self.feature_identity,
             "seconds": dict(clock.seconds),
         }
-        from_cache = features.found if config.data.cache else 0
+        from_cache = features.from_store if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:

@@ -142,8 +142,8 @@ class Extractor:
         features = collected.features(self._no_layers(), placement, skipped, mine.start)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
-        distinctive = self.backbone.discriminative
-        return replace(features, value_range=value_range, grey_levels=grey_levels, distinctive=distinctive)
+        discriminative = self.backbone.discriminative
+        return replace(features, value_range=value_range, grey_levels=grey_levels, discriminative=discriminative)
 
     def _batches(
         self, sources: Sequence[Source] | TokenSet, value_range: ValueRange | None
@@ -238,7 +238,7 @@ class _Collected:
     indices: list[np.ndarray] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     batches: list[BatchFeatures] = field(default_factory=list)
-    found: int = 0
+    from_store: int = 0
     first: dict[bytes, int] = field(default_factory=dict)
     copies: list[tuple[int, int]] = field(default_factory=list)
 
@@ -260,7 +260,7 @@ class _Collected:
 
     def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
         """Adds features from a store."""
-        self.found += len(entries)
+        self.from_store += len(entries)
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(indices, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
@@ -306,7 +306,7 @@ class _Collected:
             kept,
             placement,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
-            sum(processes.gather(self.found)),
+            sum(processes.gather(self.from_store)),
             # a copy of a copy: the original may belong to an earlier process
             tuple((i, row_of[to_first.get(first, first)]) for i, first in to_first.items()),
         )

@@ -31,12 +31,12 @@ class Features:
         kept: source index of each image.
         placement: positions of the photos in their grids; tokens of patches that are not inspected are 0.
         skipped: (source index, reason) of each source that could not be read.
-        found: number of images whose features came from a store.
+        from_store: number of images whose features came from a store.
         copies: (source index, index among the n images) of each source that was left out because it has the same
             pixels as one of the images, if `extract` looked for copies.
         value_range: conversion of samples that do not have 8 bits.
         grey_levels: number of grey levels of photos with few of them (`data.blank_photos`), by source index.
-        distinctive: whether image features distinguish images well enough for re-scoring.
+        discriminative: whether image features distinguish images well enough for re-scoring.
     """
 
     layers: list[Any]
@@ -46,11 +46,11 @@ class Features:
     kept: Int[np.ndarray, " n"]
     placement: Placement
     skipped: list[tuple[int, str]]
-    found: int = 0
+    from_store: int = 0
     copies: tuple[tuple[int, int], ...] = ()
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)
-    distinctive: bool = True
+    discriminative: bool = True
 
     @property
     def local(self) -> range:
