@@ -119,5 +119,5 @@ def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
     if not on_device:
         return tokens
     layers = DeviceLayers(padded(len(tokens)), jax.devices()[0])
-    layers.keep(np.arange(len(tokens)), [tokens])
+    layers.add(np.arange(len(tokens)), [tokens])
     return layers.joined(np.arange(len(tokens)))[0]

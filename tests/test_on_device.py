@@ -194,7 +194,7 @@ def test_layers_on_a_device_are_read_as_arrays_are():
     for places in ([8, 9, 10, 11], [0, 1, 2, 3], [4, 6, 7]):
         batch = np.full((4, 6, 3), np.nan, np.float32)
         batch[: len(places)] = values[[place - (place > 5) for place in places]]
-        layers.keep(np.array(places), [batch])
+        layers.add(np.array(places), [batch])
     (layer,) = layers.joined(np.setdiff1d(np.arange(12), [5]))
     assert isinstance(layer, DeviceLayer) and (len(layer), layer.shape) == (11, (11, 6, 3))
     np.testing.assert_array_equal(np.asarray(layer), values)

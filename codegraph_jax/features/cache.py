@@ -85,7 +85,7 @@ class FeatureCache:
             entries.append(entry)
         return ImageFeatures(entries[:-1], entries[-1])
 
-    def keep(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
+    def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Writes the entries of a batch."""
         arrays = [*(np.asarray(x, self._dtype) for x in features.layers)]
         arrays.append(np.asarray(features.image_features, np.float32))

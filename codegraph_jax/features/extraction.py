@@ -124,7 +124,7 @@ class Extractor:
             _require_finite(sources, batch.indices + mine.start, finite)
             features = self._on_host_if_spread(features, len(batch.indices))
             for store in stores:
-                store.keep(batch.indices, batch.keys, features)
+                store.save(batch.indices, batch.keys, features)
             collected.add(batch.indices, batch.keys, features)
             progress(len(batch.indices))
 
@@ -252,7 +252,7 @@ class _Collected:
     def add(self, indices: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
         """Adds the features of some images."""
         if self.buffer:
-            self.buffer.keep(indices, features.layers)
+            self.buffer.add(indices, features.layers)
             features = features._replace(layers=[])
         self.indices.append(indices)
         self.keys += keys

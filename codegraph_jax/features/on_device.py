@@ -75,8 +75,8 @@ class DeviceLayers:
         self._size, self._device = rows, device
         self._layers: list[Array] = []
 
-    def keep(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
-        """Stores the first v images of a batch [b, p, c] at `indices`."""
+    def add(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
+        """Adds the first v images of a batch [b, p, c] at `indices`."""
         if not self._layers:
             shapes = [(self._size, *layer.shape[1:]) for layer in layers]
             self._layers = [filled(s, 0, layer.dtype, self._device) for s, layer in zip(shapes, layers)]

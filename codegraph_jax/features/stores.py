@@ -39,7 +39,7 @@ class FeatureStore(Protocol):
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
         """The stored features of the images with these keys (`data.batches.image_key`), None for missing ones."""
 
-    def keep(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
+    def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Stores the features of images, given their indices in the run and their keys."""
 
 
@@ -55,8 +55,8 @@ class FeatureBuffer:
         self._allocate, self._images = allocate, images
         self._layers: list[np.ndarray] = []
 
-    def keep(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
-        """Stores the layers of some images."""
+    def add(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
+        """Adds the layers of some images."""
         if not self._layers:
             self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
         for stored, layer in zip(self._layers, layers):

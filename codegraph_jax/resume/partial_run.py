@@ -66,12 +66,12 @@ class PartialRun:
         self.found_images += len(found)
         return found
 
-    def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
+    def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Saves the features of a batch if the budget allows it."""
         size = sum(layer.nbytes for layer in (*features.layers, features.image_features))
         if self._features and self._budget.allows("features", size):
             with self._budget.spend("features"):
-                self._features.keep(places, keys, features)
+                self._features.save(indices, keys, features)
 
     def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The saved distances of one layer, see `stores.ResumeStore`; None unless the layer is complete."""
@@ -79,7 +79,7 @@ class PartialRun:
         self.found_layers += table is not None
         return table
 
-    def keep_table(
+    def save_table(
         self, layer: int, identity: str, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]
     ) -> None:
         """Saves the distances of one layer if the budget allows it; arguments as for `stores.ResumeStore`."""

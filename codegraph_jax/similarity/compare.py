@@ -99,6 +99,6 @@ def _on_host(
             if valid is not None:
                 mark_invalid(table, valid)
             if store:
-                store.keep(number, table, table.shape)
+                store.save(number, table, table.shape)
         tables.append(table)
     return HostTables(tables, features.layers, features.counts, references, options)

@@ -121,7 +121,7 @@ class DeviceTables:
             else:
                 table = self._compute(number, progress)
                 if store:
-                    store.keep(number, self._degrees(table), (len(options.degrees), *self.shape))
+                    store.save(number, self._degrees(table), (len(options.degrees), *self.shape))
             scores.append(list(map(table_scores, table, k_there, used)))
             total = list(map(add, total, table))
             if kept is None or number < kept:

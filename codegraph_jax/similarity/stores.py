@@ -21,7 +21,7 @@ class ResumeStore(FeatureStore, Protocol):
     def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
-    def keep_table(
+    def save_table(
         self, layer: int, identity: str, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]
     ) -> None:
         """Stores the distances of a layer, one degree after the other; `shape` is that of the table [r, n, m, p]."""
@@ -45,6 +45,6 @@ class StoredLayers:
         """The distances of a layer; None if they are not stored."""
         return self.store.find_table(layer, self.identity, self.allocate)
 
-    def keep(self, layer: int, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]) -> None:
-        """Stores the distances of a layer, see `ResumeStore.keep_table`."""
-        self.store.keep_table(layer, self.identity, table, shape)
+    def save(self, layer: int, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]) -> None:
+        """Stores the distances of a layer, see `ResumeStore.save_table`."""
+        self.store.save_table(layer, self.identity, table, shape)

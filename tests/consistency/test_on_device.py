@@ -41,7 +41,7 @@ def placed(features, batch):
     for start in range(0, len(features.kept), batch):
         places = np.arange(start, min(start + batch, len(features.kept)))
         filled = np.resize(places, batch)
-        layers.keep(places, [np.asarray(layer)[filled] for layer in features.layers])
+        layers.add(places, [np.asarray(layer)[filled] for layer in features.layers])
     return layers.joined(np.arange(len(features.kept)))
 
 

@@ -11,7 +11,7 @@ def test_the_buffer_gives_back_what_it_took(dtype):
     buffer = FeatureBuffer(in_memory, 6)
     layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
     for places in ([4, 5], [0], [2]):
-        buffer.keep(np.array(places), [layer[places], -layer[places]])
+        buffer.add(np.array(places), [layer[places], -layer[places]])
     joined = buffer.joined(np.array([0, 2, 4, 5]))
     assert joined[1].dtype == dtype
     np.testing.assert_array_equal(joined[1], -layer[[0, 2, 4, 5]])

@@ -95,7 +95,7 @@ def test_banks_whose_tensors_do_not_fit(saved, name, shape, drop):
 def cache(tmp_path_factory):
     made = FeatureCache(str(tmp_path_factory.mktemp("cache")), load_backbone(BACKBONE), Frame.squeezed(56, 14))
     tokens, feature = np.ones((1, 16, 384), np.float32), np.ones((1, 384), np.float32)
-    made.keep(np.array([0]), [b"k"], BatchFeatures([tokens], feature))
+    made.save(np.array([0]), [b"k"], BatchFeatures([tokens], feature))
     return made, made._path(b"k", "block1").read_bytes()
 
 
