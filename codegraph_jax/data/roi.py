@@ -30,7 +30,7 @@ from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 
-Ring = tuple[tuple[float, float], ...]
+Polygon = tuple[tuple[float, float], ...]
 """Corners of a polygon."""
 Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
@@ -52,8 +52,8 @@ class Polygons(JsonFields):
         size: width and height.
     """
 
-    polygons: tuple[Ring, ...]
-    excluded: tuple[Ring, ...]
+    polygons: tuple[Polygon, ...]
+    excluded: tuple[Polygon, ...]
     size: tuple[float, float] | None
 
     def __post_init__(self) -> None:
