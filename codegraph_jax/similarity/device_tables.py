@@ -30,7 +30,7 @@ from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
     add,
     divide,
-    mark_invalid,
+    marked_invalid,
     mask_references,
     pairs_per_iteration,
     refill_table,
@@ -195,7 +195,7 @@ class DeviceTables:
             rows=self._images, pairs=max(PAIRS, most), retry=False,
         )  # fmt: skip
         table = rows.shards()
-        return table if self._valid is None else list(map(mark_invalid, table, self._valid))
+        return table if self._valid is None else list(map(marked_invalid, table, self._valid))
 
     def _degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
         """A table on the host, one degree after the other."""

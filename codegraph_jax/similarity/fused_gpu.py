@@ -6,7 +6,7 @@ and of its columns, the latter across its warps in a few hundred bytes of shared
 the maxima over the tiles of an image (0.3 MB for a pair, where the cosines are 7.5 MB).
 
 If 128 does not divide the number of patches, the last tile ends with the image and repeats rows of the tile before it.
-Repeated rows change no maximum, so nothing is masked; `padded` repeats a patch for the same reason.
+Repeated rows change no maximum, so nothing is masked; `pad_vectors` repeats a patch for the same reason.
 
 The tests run the kernel in Mosaic GPU's interpreter, which also detects races, and lower it for Hopper; it has not run
 on hardware. The interpreter does not support the layout of the buffers or the product with a transposed buffer: it gets
@@ -46,7 +46,7 @@ def supported(precision: str) -> bool:
     return device.platform == "gpu" and float(device.compute_capability) >= 9.0 and precision == "bfloat16"
 
 
-def padded(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
+def pad_vectors(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
     """Pads the patches with copies of the last one, and the channels with zeros; neither changes a maximum."""
     p, c = vectors.shape[1:]
     vectors = jnp.pad(vectors, ((0, 0), (0, max(ROWS - p, -p % ALIGNMENT)), (0, 0)), mode="edge")
@@ -66,7 +66,7 @@ def pair_maxima(
     second: Int[Array, " b"],
     emulate: bool = False,
 ) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
-    """`fused.pair_maxima` for unit vectors from `padded`; `emulate` interprets the kernel, slowly but anywhere."""
+    """`fused.pair_maxima` for unit vectors from `pad_vectors`; `emulate` interprets the kernel, slowly but anywhere."""
     plgpu = _mosaic_gpu()
     pairs, (_, p, c) = len(first), left.shape
     columns = tile_columns(p)

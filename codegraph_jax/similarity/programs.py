@@ -94,6 +94,6 @@ def mask_references(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], 
 
 
 @partial(jax.jit, donate_argnums=0)
-def mark_invalid(table: Float[Array, "r s t p"], valid: Bool[Array, "s p"]) -> Array:
-    """Sets the distances of invalid patches to `INVALID`; the memory of `table` is reused."""
+def marked_invalid(table: Float[Array, "r s t p"], valid: Bool[Array, "s p"]) -> Array:
+    """The table with `INVALID` for invalid patches; the memory of `table` is reused."""
     return jnp.where(valid[:, None, :], table, INVALID)

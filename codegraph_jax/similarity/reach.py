@@ -73,7 +73,7 @@ def choose_reach(
         return replace(full, reason="all patches are compared: several processes do not choose a radius")
     references = choose_references(features.keys[:set_size], similarity.references)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
-    expected = _mean_of_smallest(distances[-1], neighbour_count(len(references)))
+    expected = _sample_scores(distances[-1], neighbour_count(len(references)))
     candidates = {
         Reach(str(radius), full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)
     }
@@ -83,8 +83,7 @@ def choose_reach(
                 columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
                 candidates[Reach("all", count)] = distances[-1][..., columns]
     agreements = {
-        reach: _agreement(expected, _mean_of_smallest(d, neighbour_count(d.shape[-1])))
-        for reach, d in candidates.items()
+        reach: _agreement(expected, _sample_scores(d, neighbour_count(d.shape[-1]))) for reach, d in candidates.items()
     }
     agreements[full] = 1.0
     worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]
@@ -161,7 +160,8 @@ def _greatest(
     return jnp.stack([*near, cosines.max(axis=1)])
 
 
-def _mean_of_smallest(distances: Float[np.ndarray, "s q m"], k: int) -> Float[np.ndarray, "s q"]:
+def _sample_scores(distances: Float[np.ndarray, "s q m"], k: int) -> Float[np.ndarray, "s q"]:
+    """Mean of the k smallest distances; infinite if one of them is."""
     return np.sort(distances, axis=-1)[..., :k].mean(axis=-1)
 
 

@@ -151,7 +151,7 @@ def _changes(
     reach = Neighbourhood(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
-        unit = partial(_unit_vectors, degree=degree, options=options)
+        unit = partial(_rounded_vectors, degree=degree, options=options)
         makers = [partial(_first, unit, tokens) for tokens in losing]
         references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
         centres = Centres.of([np.asarray(r.removed, np.float32)[: r.size] for r in references])
@@ -224,7 +224,7 @@ def _joined(parts: Sequence[Changes]) -> Changes:
     return Changes(*(np.concatenate(column).astype(column[0].dtype) for column in columns))
 
 
-def _unit_vectors(
+def _rounded_vectors(
     normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: TileOptions
 ) -> Float[Array, "b p c"]:
     """Unit vectors rounded as in the kernel: `reuse` rounds tokens, the others round unit vectors."""

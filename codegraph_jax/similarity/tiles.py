@@ -101,7 +101,7 @@ def _unit_vectors(
     """The unit vectors of one degree; one program, since those of all degrees are the largest arrays in memory."""
     vectors = aggregate(normalised, degree, grid, dtype)
     if kernel == "fused_gpu":
-        return fused_gpu.padded(vectors)
+        return fused_gpu.pad_vectors(vectors)
     return vectors if kernel.startswith("fused") else as_bits(vectors)
 
 

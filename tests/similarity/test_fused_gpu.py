@@ -25,7 +25,7 @@ def test_maxima_where_tiles_overlap_and_buffers_go_round(p, c):
 def test_padding_never_wins():
     # all true cosines are negative, so that a zero from the padding would be the greatest
     left = -jnp.broadcast_to(jnp.eye(8)[0], (1, 35, 8)).astype(jnp.bfloat16)
-    vectors, others = fused_gpu.padded(left), fused_gpu.padded(-left)
+    vectors, others = fused_gpu.pad_vectors(left), fused_gpu.pad_vectors(-left)
     assert vectors.shape == (1, 128, 64)
     rows, columns = fused_gpu.pair_maxima(vectors, others, jnp.array([0]), jnp.array([0]), emulate=True)
     np.testing.assert_array_equal(rows, -1.0)
