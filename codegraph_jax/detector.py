@@ -249,7 +249,7 @@ class CoDeGraph:
         plan: SetPlan,
         progress: bool = False,
         resume_store: ResumeStore | None = None,
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> Comparison:
         """`compare` for a plan.
 
@@ -257,14 +257,14 @@ class CoDeGraph:
             plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
             resume_store: store of features and distances from an earlier start of the run.
-            say: called with the choice of what is compared, in words, before the comparison.
+            log: called with the choice of what is compared, in words, before the comparison.
         """
         config, clock = self.config, Clock()
         with together():
             plan.check(config.storage.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            inputs = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
+            inputs = plan.images, plan.added, plan.inspected, plan.memory, plan.device_length
             features = read_features(self.extractor, config.data, *inputs, resume_store, progress)
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
@@ -282,7 +282,7 @@ class CoDeGraph:
             config = replace(config, similarity=similarity)
             if reach.reason:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
-                say(f"{reach.reason}; distances {format_duration(left)}")
+                log(f"{reach.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))

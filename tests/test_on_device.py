@@ -140,7 +140,7 @@ def test_what_stays_follows_from_the_room(monkeypatch):
         room = share * (plan.features + plan.working + plan.tables) / planning.DEVICE_SHARE
         monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
         found.append(plan_device(tiny(), plan, detector.mesh, 1000, 2))
-    kept = [device_plan.kept for device_plan in found]
+    kept = [device_plan.kept_layers for device_plan in found]
     assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
     assert "distances of 0 of 2 layers stay" in str(found[0]) and "distances stay" in str(found[-1])
     few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
@@ -150,28 +150,28 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     assert plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000).size == (128, 128), "there is no room for more"
     monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
     halved = plan_device(tiny(), plan, detector.mesh, 1000, 2, sets=8)
-    assert halved.kept < 2 and halved.bytes < found[-1].bytes
+    assert halved.kept_layers < 2 and halved.bytes < found[-1].bytes
     # an accelerator without room leaves it to the host, of itself
     accelerator = types.SimpleNamespace(platform="gpu")
     monkeypatch.setattr(planning, "device_bytes", lambda devices: plan.features)
     assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
     monkeypatch.setattr(planning, "device_bytes", lambda devices: 10**12)
-    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2).kept == 2
+    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2).kept_layers == 2
     monkeypatch.setattr(planning, "device_bytes", lambda devices: 0)
     assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
-    assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept == 2
+    assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept_layers == 2
 
 
 def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkeypatch):
     detector = CoDeGraph(tiny())
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     one, four = (plan_device(tiny(), plan, DeviceMesh(tuple(jax.devices()[:d])), 1000, 2) for d in (1, 4))
-    assert (one.size, one.rows) == ((1024, 1024), 1024)
-    assert (four.size, four.rows, four.kept) == ((256, 1024), 0, 2)
+    assert (one.size, one.device_length) == ((1024, 1024), 1024)
+    assert (four.size, four.device_length, four.kept_layers) == ((256, 1024), 0, 2)
     assert four.bytes < one.bytes / 2 and "on 4 devices" in str(four)
     assert one.scored_alone and four.scored_alone
-    few = dataclasses.replace(four, kept=1)
-    assert not few.scored_alone and dataclasses.replace(one, kept=1).scored_alone
+    few = dataclasses.replace(four, kept_layers=1)
+    assert not few.scored_alone and dataclasses.replace(one, kept_layers=1).scored_alone
     direct = dataclasses.replace(tiny(), similarity=SimilarityConfig(kernel="direct"))
     by_degree, by_one = (plan_device(config, plan, detector.mesh, 1000, 2) for config in (direct, tiny()))
     assert by_degree.bytes - by_one.bytes == pytest.approx(2 * plan.features / 2 * 1.024, rel=1e-3), "of two degrees"

@@ -74,7 +74,7 @@ def products_of(
     look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch))
     value_range, _ = measure_range(config, images)
     with bar(len(images), "first look", "image", progress) as advance:
-        features = look.extract(images, progress=advance, value_range=value_range)
+        features = look.extract(images, advance=advance, value_range=value_range)
     found = np.zeros(len(images), int)
     if len(features.kept):
         found[features.kept] = find_products(features, (LOOK_SIDE, LOOK_SIDE), len(features.kept))

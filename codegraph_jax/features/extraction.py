@@ -91,10 +91,10 @@ class Extractor:
         sources: Sequence[Source] | TokenSet,
         stores: Sequence[FeatureStore] = (),
         buffer: FeatureBuffer | None = None,
-        progress: Progress = lambda images: None,
+        advance: Progress = lambda images: None,
         once: bool = False,
         value_range: ValueRange | None = None,
-        rows: int = 0,
+        device_length: int = 0,
     ) -> Features:
         """The features of a set of images.
 
@@ -105,11 +105,11 @@ class Extractor:
             stores: features come from the first store that has an image; new features are stored in all of them. A
                 store that may have only some images of a batch needs a buffer.
             buffer: collects the layers; None: batches are concatenated at the end, if possible on the device.
-            progress: called with the number of images just finished.
+            advance: called with the number of images just finished.
             once: keep only the first of several images with the same pixels.
             value_range: see `load_image`.
-            rows: keep the layers on the single device as `DeviceLayer`s with arrays of this length, at least the
-                number of images, for runs without a buffer; 0: do not.
+            device_length: keep the layers on the single device as `DeviceLayer`s with arrays of this length, at least
+                the number of images, for runs without a buffer; 0: do not.
 
         Raises:
             UnreadableImageError: an image cannot be decoded and `unreadable` is `error`.
@@ -117,7 +117,7 @@ class Extractor:
         """
         mine = processes.share(len(sources))
         frame, batches = self.frame, self._batches(sources[mine], value_range)
-        collected = _Collected(DeviceLayers(rows, self.mesh.devices[0]) if rows else buffer, once)
+        collected = _Collected(DeviceLayers(device_length, self.mesh.devices[0]) if device_length else buffer, once)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
@@ -126,11 +126,11 @@ class Extractor:
             for store in stores:
                 store.save(batch.indices, batch.keys, features)
             collected.add(batch.indices, batch.keys, features)
-            progress(len(batch.indices))
+            advance(len(batch.indices))
 
         with processes.together():
-            for batch in _missing(batches, stores, collected, progress):
-                started = self._start(batch, batches.sizes, keep_padding=bool(rows))
+            for batch in _missing(batches, stores, collected, advance):
+                started = self._start(batch, batches.sizes, keep_padding=bool(device_length))
                 # wait for the previous batch only after this one has started, so that the device is never idle
                 if running:
                     finish(*running)
@@ -339,7 +339,7 @@ class _Collected:
 
 
 def _missing(
-    batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, progress: Progress
+    batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, advance: Progress
 ) -> Iterator[_Batch]:
     """Full batches of the images that no store has; features from stores are added to `collected`."""
     indices: list[int] = []
@@ -353,7 +353,7 @@ def _missing(
         if known:
             found = [entry for entry in entries.values() if entry is not None]
             collected.add_found(rows[known], [batch_keys[i] for i in known], found)
-        progress(valid - len(new) + len(known))
+        advance(valid - len(new) + len(known))
         if not known and not indices and len(new) == valid:
             yield _Batch(rows, batch_keys, images)
             continue

@@ -64,7 +64,7 @@ class Features:
 
         def weighted(layer: Any) -> Any:
             if isinstance(layer, DeviceLayer):
-                return DeviceLayer(similarity_weighted(layer.rows, degrees, grid), layer.count)
+                return DeviceLayer(similarity_weighted(layer.values, degrees, grid), layer.count)
             if isinstance(layer, jax.Array):
                 return similarity_weighted(layer, degrees, grid)
             out = np.empty(layer.shape, layer.dtype)

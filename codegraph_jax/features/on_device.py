@@ -15,28 +15,28 @@ from codegraph_jax.core.transfers import filled, to_device, to_host
 
 
 class DeviceLayer:
-    """Patch tokens of one layer [n, p, c]: the first n rows of a longer array on a device, indexed like an array.
+    """Patch tokens of one layer [n, p, c]: the first n images of a longer array on a device, indexed like an array.
 
     The array length depends on n in coarse steps, so that few programs are compiled.
 
     Attributes:
-        rows: the whole array.
+        values: the whole array.
         count: n.
     """
 
-    def __init__(self, rows: Float[Array, "s p c"], count: int):
-        self.rows, self.count = rows, count
+    def __init__(self, values: Float[Array, "s p c"], count: int):
+        self.values, self.count = values, count
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(n, p, c)."""
-        _, patches, channels = self.rows.shape
+        _, patches, channels = self.values.shape
         return self.count, patches, channels
 
     @property
     def dtype(self) -> Any:
         """Type of the tokens."""
-        return self.rows.dtype
+        return self.values.dtype
 
     def __len__(self) -> int:
         return self.count
@@ -50,29 +50,29 @@ class DeviceLayer:
 
     def select(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
         """Tokens of some images, padded with those of image 0 to one of a few lengths."""
-        (device,) = self.rows.devices()
+        (device,) = self.values.devices()
         chosen = np.zeros(padded(len(images)), np.int32)
         chosen[: len(images)] = images
-        return _images(self.rows, to_device(chosen, device))
+        return _images(self.values, to_device(chosen, device))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = to_host(self.rows)[: self.count]
+        values = to_host(self.values)[: self.count]
         return values if dtype is None else values.astype(dtype)
 
     def __jax_array__(self) -> Array:
-        return self.rows[: self.count]
+        return self.values[: self.count]
 
 
 class DeviceLayers:
     """Collects the layers of batches, in any order, in one array per layer.
 
     Args:
-        rows: length of the arrays, at least the number of images.
+        length: length of the arrays, at least the number of images.
         device: device of the arrays.
     """
 
-    def __init__(self, rows: int, device: jax.Device):
-        self._size, self._device = rows, device
+    def __init__(self, length: int, device: jax.Device):
+        self._size, self._device = length, device
         self._layers: list[Array] = []
 
     def add(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
@@ -95,17 +95,17 @@ class DeviceLayers:
             padded_indices = np.zeros(self._size, np.int32)
             padded_indices[: len(indices)] = indices
             where = to_device(padded_indices, self._device)
-            for number, rows in enumerate(self._layers):
-                self._layers[number] = _images(rows, where)
-        return [DeviceLayer(rows, len(indices)) for rows in self._layers]
+            for number, values in enumerate(self._layers):
+                self._layers[number] = _images(values, where)
+        return [DeviceLayer(values, len(indices)) for values in self._layers]
 
 
 def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
     """A layer [n, p, c] with the tokens of all other patches set to 0, in place except for plain arrays on a device."""
     if isinstance(layer, DeviceLayer):
-        (device,) = layer.rows.devices()
-        mask = to_device(filled_up(inspected, len(layer.rows)), device)
-        return DeviceLayer(_where(layer.rows, mask), layer.count)
+        (device,) = layer.values.devices()
+        mask = to_device(zero_padded(inspected, len(layer.values)), device)
+        return DeviceLayer(_where(layer.values, mask), layer.count)
     if not isinstance(layer, np.ndarray):
         return jnp.where(inspected[..., None], layer, 0)
     # image by image: a layer may be a memory-mapped file
@@ -124,52 +124,52 @@ def weighted_tokens(
 ) -> Float[np.ndarray, "b q c"]:
     """Weighted sums of the tokens of some images of a layer [n, p, c], on the host."""
     if isinstance(layer, DeviceLayer):
-        (device,) = layer.rows.devices()
-        given = filled_up(weights.astype(np.float32), padded(len(images)))
+        (device,) = layer.values.devices()
+        given = zero_padded(weights.astype(np.float32), padded(len(images)))
         return to_host(_weighted(layer.select(images), to_device(given, device)))[: len(images)]
     sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
     return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])
 
 
-def rows_on(device: jax.Device, layer: Any, images: slice, rows: int) -> Float[Array, "s p c"]:
-    """Tokens of some images of a layer on a device, padded to `rows` with undefined values.
+def tokens_on_device(device: jax.Device, layer: Any, images: slice, length: int) -> Float[Array, "s p c"]:
+    """Tokens of some images of a layer on a device, padded to `length` images with undefined values.
 
     Args:
         device: device of the result; no copy is made if the layer is there already.
         layer: layer [n, p, c]: an array on the host or on a device, or a `DeviceLayer`.
         images: range of images.
-        rows: number of rows s of the result.
+        length: number of images s of the result.
     """
-    source = layer.rows if isinstance(layer, DeviceLayer) else layer
+    source = layer.values if isinstance(layer, DeviceLayer) else layer
     if isinstance(source, jax.Array) and source.devices() == {device}:
-        if images.start == 0 and len(source) == rows:
+        if images.start == 0 and len(source) == length:
             return source
-        if images.stop - images.start == rows:
+        if images.stop - images.start == length:
             return source[images]
-    return to_device(host_rows(layer, images, rows), device)
+    return to_device(tokens_on_host(layer, images, length), device)
 
 
-def host_rows(layer: Any, images: slice, rows: int) -> Float[np.ndarray, "s p c"]:
-    """Tokens of some images of a layer on the host, padded to `rows` with zeros."""
+def tokens_on_host(layer: Any, images: slice, length: int) -> Float[np.ndarray, "s p c"]:
+    """Tokens of some images of a layer on the host, padded to `length` images with zeros."""
     values = np.asarray(layer if images == slice(0, len(layer)) else layer[images])
-    return values if len(values) == rows else filled_up(values, rows)
+    return values if len(values) == length else zero_padded(values, length)
 
 
-def filled_up(values: np.ndarray, rows: int) -> np.ndarray:
-    """The values, padded to `rows` with zeros."""
-    result = np.zeros((rows, *values.shape[1:]), values.dtype)
+def zero_padded(values: np.ndarray, length: int) -> np.ndarray:
+    """The values, padded to `length` with zeros."""
+    result = np.zeros((length, *values.shape[1:]), values.dtype)
     result[: len(values)] = values
     return result
 
 
 @partial(jax.jit, donate_argnums=0)
-def _put(rows: Float[Array, "s p c"], batch: Float[Array, "b p c"], indices: Int[Array, " b"]) -> Float[Array, "s p c"]:
-    return rows.at[indices].set(batch, mode="drop")
+def _put(into: Float[Array, "s p c"], batch: Float[Array, "b p c"], indices: Int[Array, " b"]) -> Float[Array, "s p c"]:
+    return into.at[indices].set(batch, mode="drop")
 
 
 @jax.jit
-def _images(rows: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Array, "b p c"]:
-    return rows[images]
+def _images(values: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Array, "b p c"]:
+    return values[images]
 
 
 @jax.jit
@@ -182,5 +182,5 @@ def _weighted(tokens: Float[Array, "b p c"], weights: Float[Array, "b q p"]) -> 
 
 
 @partial(jax.jit, donate_argnums=0)
-def _where(rows: Float[Array, "s p c"], inspected: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
-    return jnp.where(inspected[..., None], rows, 0)
+def _where(values: Float[Array, "s p c"], inspected: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
+    return jnp.where(inspected[..., None], values, 0)

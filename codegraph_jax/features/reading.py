@@ -84,7 +84,7 @@ def read_features(
     added: Sequence[Source],
     inspected: Sequence[Inspected],
     memory: MemoryPlan,
-    rows: int = 0,
+    device_length: int = 0,
     resume_store: FeatureStore | None = None,
     progress: bool = False,
 ) -> Features:
@@ -97,7 +97,7 @@ def read_features(
         added: further images; none with tokens.
         inspected: inspected area of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
-        rows: see `Extractor.extract`; ignored if a buffer is needed.
+        device_length: see `Extractor.extract`; ignored if a buffer is needed.
         resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.
         progress: show a progress bar on standard error.
 
@@ -123,8 +123,9 @@ def read_features(
         if cache or memory.features_on_disk:
             # features from the cache come before computed ones, so that a buffer must restore the order
             buffer = FeatureBuffer(memory.allocate_features, len(sources))
+        length = 0 if buffer else device_length
         with bar(len(sources), "backbone", "image", progress) as advance:
-            found = extractor.extract(sources, stores, buffer, advance, once, value_range, 0 if buffer else rows)
+            found = extractor.extract(sources, stores, buffer, advance, once, value_range, length)
         if cache:
             cache.warn_of_damage()
         return found

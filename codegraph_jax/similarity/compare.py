@@ -61,7 +61,7 @@ def compare_images(
         try:
             return DeviceTables(
                 features.layers, references, options, mesh, neighbour_count(len(references)), valid=valid,
-                kept=device.kept, progress=counted, store=store, size=device.size,
+                kept_layers=device.kept_layers, advance=counted, store=store, size=device.size,
             )  # fmt: skip
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):

@@ -60,7 +60,7 @@ class Comparison:
         """(images n, references m, patches p)."""
         return self.tables.shape
 
-    def of_degree(self, place: int) -> "Comparison":
+    def of_degree(self, degree_index: int) -> "Comparison":
         """The comparison with only one of its degrees and with tables on the host."""
-        tables = self.tables.host().of_degree(place)
+        tables = self.tables.host().of_degree(degree_index)
         return replace(self, tables=tables, options=tables.options)

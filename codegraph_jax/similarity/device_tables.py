@@ -24,7 +24,7 @@ from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.features.on_device import DeviceLayer, filled_up, rows_on
+from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device, zero_padded
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
@@ -48,7 +48,7 @@ CALLS = 32
 CALL_BYTES = 2**26
 """Largest size of the distances from one call; large tables take more calls."""
 
-ROWS = P(None, AXIS)
+TABLE_SPEC = P(None, AXIS)
 
 Table = list[Float[Array, "r s t p"]]
 """Distances of one layer: for each device an array of its images, infinite in padded rows and columns."""
@@ -90,23 +90,23 @@ class DeviceTables:
         mesh: DeviceMesh,
         k: int,
         valid: Bool[np.ndarray, "n p"] | None = None,
-        kept: int | None = None,
-        progress: Progress = lambda pairs: None,
+        kept_layers: int | None = None,
+        advance: Progress = lambda pairs: None,
         store: StoredLayers | None = None,
         size: tuple[int, int] = (0, 0),
     ):
         """Computes or reads all tables, and their scores.
 
         `layers` are normalised patch tokens, `references` in ascending order, and the devices of the mesh are of this
-        process. Tables of `kept` layers stay (None: of all), padded to at least `size` images of a device and
-        references; `progress` is called with the number of finished pairs.
+        process. Tables of `kept_layers` layers stay (None: of all), padded to at least `size` images of a device and
+        references; `advance` is called with the number of finished pairs.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)
         self._layers, self._references, self._options, self._mesh = layers, references, options, mesh
         self._shards = shards_of(mesh, (n,))
         self._row_shards = [RowShard(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
-        lengths = [len(layer.rows) for layer in layers if isinstance(layer, DeviceLayer)]
+        lengths = [len(layer.values) for layer in layers if isinstance(layer, DeviceLayer)]
         longest = max(row_shard.images for row_shard in self._row_shards)
         self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
         self._valid = None if valid is None else self._rows(valid)
@@ -117,14 +117,14 @@ class DeviceTables:
         for number in range(len(layers)):
             if store and (found := store.find(number)) is not None:
                 table = self._to_devices(found)
-                progress(schedule_length(n, len(references)))
+                advance(schedule_length(n, len(references)))
             else:
-                table = self._compute(number, progress)
+                table = self._compute(number, advance)
                 if store:
                     store.save(number, self._degrees(table), (len(options.degrees), *self.shape))
             scores.append(list(map(table_scores, table, k_there, used)))
             total = list(map(add, total, table))
-            if kept is None or number < kept:
+            if kept_layers is None or number < kept_layers:
                 self._kept[number] = table
             del table
         count = self._each(np.float32(len(layers) * len(options.degrees)))
@@ -185,14 +185,14 @@ class DeviceTables:
         """The table of a layer, which is computed if it was not kept."""
         return self._kept[number] if number in self._kept else self._compute(number)
 
-    def _compute(self, number: int, progress: Progress = lambda pairs: None) -> Table:
+    def _compute(self, number: int, advance: Progress = lambda pairs: None) -> Table:
         rows = _RowBuffer(self._mesh, self._shards, self._column, self._part)
         # distances of one call, 4 bytes each in both directions, are small beside the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
         # no retry: a device without memory for a call has none for the table, which is then stored on the host
         ring_of(self._mesh, self._options).run(
-            self._layers[number], self._shards, self._references, rows.keep, progress,
-            rows=self._images, pairs=max(PAIRS, most), retry=False,
+            self._layers[number], self._shards, self._references, rows.write_distances, advance,
+            device_length=self._images, pairs=max(PAIRS, most), retry=False,
         )  # fmt: skip
         table = rows.shards()
         return table if self._valid is None else list(map(marked_invalid, table, self._valid))
@@ -224,7 +224,7 @@ class DeviceTables:
         options = self._options._replace(kernel=kernel, masked=True)
         layer = self._layers[number]
         own = [
-            prepare(rows_on(shard.device, layer, slice(shard.start, shard.stop), self._images), options)
+            prepare(tokens_on_device(shard.device, layer, slice(shard.start, shard.stop), self._images), options)
             for shard in self._row_shards
         ]
         table = list(map(jnp.copy, table))
@@ -249,10 +249,10 @@ class DeviceTables:
             others, places, leaving = own, losing, self._rows(removed)
         else:
             size = padded(len(losing))
-            tokens = filled_up(np.asarray(self._layers[number][losing]), size)
+            tokens = zero_padded(np.asarray(self._layers[number][losing]), size)
             others = [prepare(there, options) for there in self._each(tokens)]
-            places, leaving = np.arange(len(losing)), self._each(filled_up(removed[losing], size))
-        listed = self._each(filled_up(np.stack([places, column], axis=1).astype(np.int32), self._columns))
+            places, leaving = np.arange(len(losing)), self._each(zero_padded(removed[losing], size))
+        listed = self._each(zero_padded(np.stack([places, column], axis=1).astype(np.int32), self._columns))
         waiting: list[Array] = []
         for start, stop in _spans(max(s.images for s in self._row_shards) * len(losing), pairs_per_iteration(options)):
             done = []
@@ -281,7 +281,7 @@ class DeviceTables:
     def _rows(self, values: Any) -> list[Array]:
         """On each device the values of its images, padded with zeros."""
         return [
-            to_device(filled_up(np.asarray(values[row_shard.start : row_shard.stop]), self._images), row_shard.device)
+            to_device(zero_padded(np.asarray(values[row_shard.start : row_shard.stop]), self._images), row_shard.device)
             for row_shard in self._row_shards
         ]
 
@@ -297,7 +297,7 @@ def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
 
 
 class _RowBuffer:
-    """A table while it is computed, with the rows of its images on each device; `keep` is a `ring.Keep`."""
+    """A table while it is computed, with the rows of its images on each device, and its `ring.Writer`."""
 
     def __init__(
         self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]
@@ -306,9 +306,10 @@ class _RowBuffer:
         self._mesh, self._shards, self._column = mesh, shards, column
         parts = [filled(shape, np.inf, np.float32, device) for device in mesh.devices]
         whole = (degrees, rows * len(mesh), self._columns, patches)
-        self._table = jax.make_array_from_single_device_arrays(whole, NamedSharding(mesh.sharding.mesh, ROWS), parts)
+        sharding = NamedSharding(mesh.sharding.mesh, TABLE_SPEC)
+        self._table = jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
-    def keep(
+    def write_distances(
         self,
         ring_step: RingStep,
         mine: Shards,
@@ -355,8 +356,8 @@ def _write(mesh: DeviceMesh, step: int) -> Any:
     spread = jax.shard_map(
         on_device,
         mesh=mesh.sharding.mesh,
-        in_specs=(ROWS, P(AXIS), P(AXIS), P(AXIS)),
-        out_specs=(ROWS, P(AXIS)),
+        in_specs=(TABLE_SPEC, P(AXIS), P(AXIS), P(AXIS)),
+        out_specs=(TABLE_SPEC, P(AXIS)),
         check_vma=False,
     )
     return jax.jit(spread, donate_argnums=0)

@@ -31,7 +31,7 @@ rule out more patches and cost more: benchmarks/log/recurring.md, "Scores withou
 MARGIN = 5e-3
 """Largest error of squared distances from the rounding of tokens and products (bfloat16, TF32)."""
 
-ROWS = (32, 256, 2048)
+CALL_SIZES = (32, 256, 2048)
 """Numbers of patches in one call; calls are padded to one of these, so that few programs are compiled."""
 
 REMOVED_MULTIPLE = 128
@@ -67,14 +67,14 @@ class Reference(NamedTuple):
         vectors: computes its unit vectors [p, c]; those of all references would take much memory.
         unusable: patches that are removed or invalid.
         removed: unit vectors of the removed patches, the last one repeated, which changes no maximum.
-        places: indices of these patches, padded in the same way.
+        patches: indices of these patches, padded in the same way.
         size: number of removed patches.
     """
 
     vectors: Callable[[], Float[Array, "p c"]]
     unusable: Bool[np.ndarray, " p"]
     removed: Float[Array, "f c"]
-    places: Int[np.ndarray, " f"]
+    patches: Int[np.ndarray, " f"]
     size: int
 
     @classmethod
@@ -82,9 +82,9 @@ class Reference(NamedTuple):
         cls, vectors: Callable[[], Float[Array, "p c"]], removed: Bool[np.ndarray, " p"], valid: Bool[np.ndarray, " p"]
     ) -> "Reference":
         """The reference without some of its valid patches."""
-        places = np.flatnonzero(removed & valid)
-        padded = np.pad(places, (0, -len(places) % REMOVED_MULTIPLE), mode="edge")
-        return cls(vectors, removed | ~valid, vectors()[padded], padded, len(places))
+        patches = np.flatnonzero(removed & valid)
+        padded = np.pad(patches, (0, -len(patches) % REMOVED_MULTIPLE), mode="edge")
+        return cls(vectors, removed | ~valid, vectors()[padded], padded, len(patches))
 
 
 class Centres(NamedTuple):
@@ -148,32 +148,33 @@ class DistanceUpdate:
 
     def update(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Updates some distances, which must be finite."""
-        places = np.flatnonzero(needed.any(axis=(0, 2)))
+        indices = np.flatnonzero(needed.any(axis=(0, 2)))
         with ThreadPoolExecutor(CPU_THREADS) as pool:
-            list(pool.map(lambda place: self._update_reference(place, needed[:, place]), places))
+            list(pool.map(lambda index: self._update_reference(index, needed[:, index]), indices))
 
-    def _update_reference(self, place: int, needed: Bool[np.ndarray, "b p"]) -> None:
-        reference = self._references[place]
+    def _update_reference(self, index: int, needed: Bool[np.ndarray, "b p"]) -> None:
+        reference = self._references[index]
         removed = np.zeros(len(reference.unusable), bool)
-        removed[reference.places] = True
-        bounds = self._centres.lower_bounds(place, self._to_centres).reshape(needed.shape)
+        removed[reference.patches] = True
+        bounds = self._centres.lower_bounds(index, self._to_centres).reshape(needed.shape)
         near = needed & self._reach.around(removed)
-        near &= np.square(bounds) <= np.square(self.old[:, place]) + MARGIN
+        near &= np.square(bounds) <= np.square(self.old[:, index]) + MARGIN
         image, patch = np.nonzero(near)
         rows = image * self.old.shape[2] + patch
-        nearest = self._in_parts(rows, partial(_greatest_cosine, vectors=reference.removed, places=reference.places))
+        to_removed = partial(_greatest_cosine, vectors=reference.removed, removed_patches=reference.patches)
+        nearest = self._in_chunks(rows, to_removed)
         # squared: the root would magnify the rounding near zero
-        hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, place, patch]) + TIE
+        hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, index, patch]) + TIE
         if hit.any():
             rest = partial(_distances_to_rest, reference=reference.vectors(), unusable=reference.unusable)
-            self.new[image[hit], place, patch[hit]] = self._in_parts(rows[hit], rest)
+            self.new[image[hit], index, patch[hit]] = self._in_chunks(rows[hit], rest)
 
-    def _in_parts(self, rows: Int[np.ndarray, " e"], function: Callable[..., Array]) -> Float[np.ndarray, " e"]:
-        """The values of a function for some patches, started for all parts before the first result is fetched."""
+    def _in_chunks(self, rows: Int[np.ndarray, " e"], function: Callable[..., Array]) -> Float[np.ndarray, " e"]:
+        """The values of a function for some patches, started for all chunks before the first result is fetched."""
         pending = []
-        for start in range(0, len(rows), ROWS[-1]):
-            some = rows[start : start + ROWS[-1]]
-            length = next(length for length in ROWS if length >= len(some))
+        for start in range(0, len(rows), CALL_SIZES[-1]):
+            some = rows[start : start + CALL_SIZES[-1]]
+            length = next(length for length in CALL_SIZES if length >= len(some))
             padded = np.pad(some, (0, length - len(some)), mode="edge")
             pending.append((len(some), function(self._flat, padded, precision=self._precision, reach=self._reach)))
         return np.concatenate([np.zeros(0, np.float32), *(np.asarray(values)[:count] for count, values in pending)])
@@ -184,12 +185,12 @@ def _greatest_cosine(
     flat: Float[Array, "q c"],
     rows: Int[Array, " e"],
     vectors: Float[Array, "f c"],
-    places: Int[Array, " f"],
+    removed_patches: Int[Array, " f"],
     precision: str,
     reach: Neighbourhood,
 ) -> Float[Array, " e"]:
     patches = rows % (reach.grid[0] * reach.grid[1])
-    return (inner_products(flat[rows], vectors, precision) + reach.penalty(patches, places)).max(axis=1)
+    return (inner_products(flat[rows], vectors, precision) + reach.penalty(patches, removed_patches)).max(axis=1)
 
 
 @partial(jax.jit, static_argnames=("precision", "reach"))

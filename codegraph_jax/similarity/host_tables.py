@@ -64,10 +64,10 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         """The tables themselves, which are on the host already."""
         return self
 
-    def of_degree(self, place: int) -> "HostTables":
+    def of_degree(self, degree_index: int) -> "HostTables":
         """The tables of one degree."""
-        options = self.options._replace(degrees=self.options.degrees[place : place + 1])
-        return replace(self, tables=[table[place : place + 1] for table in self.tables], options=options)
+        options = self.options._replace(degrees=self.options.degrees[degree_index : degree_index + 1])
+        return replace(self, tables=[table[degree_index : degree_index + 1] for table in self.tables], options=options)
 
     def scores(
         self,

@@ -30,30 +30,31 @@ from codegraph_jax.similarity.time_estimate import compares_everything
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """The distances that stay on devices, which share the images: those of `kept` of the layers.
+    """The distances that stay on devices, which share the images: those of `kept_layers` of the layers.
 
     Tables are padded to `size`, images of a device and references; everything on one device takes an estimated number
     of bytes.
     """
 
-    kept: int
+    kept_layers: int
     layers: int
     bytes: int
     size: tuple[int, int]
     devices: int = 1
 
     @property
-    def rows(self) -> int:
+    def device_length(self) -> int:
         """Number of images to which features on a device are padded; 0: features stay on the host."""
         return self.size[0] if self.devices == 1 else 0
 
     @property
     def scored_alone(self) -> bool:
         """Whether devices score independently: all devices together compute a table that was not kept."""
-        return self.devices == 1 or self.kept == self.layers
+        return self.devices == 1 or self.kept_layers == self.layers
 
     def __str__(self) -> str:
-        which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
+        some = f"distances of {self.kept_layers} of {self.layers} layers"
+        which = "distances" if self.kept_layers == self.layers else some
         size = f"{self.bytes / GIB:.1f} GiB"
         if self.devices == 1:
             return f"estimate of memory: {which} stay on the device, {size} with features and working memory"
@@ -82,9 +83,9 @@ class SetPlan:
         return str(self.device or self.memory)
 
     @property
-    def rows(self) -> int:
-        """See `DevicePlan.rows`."""
-        return self.device.rows if self.device else 0
+    def device_length(self) -> int:
+        """See `DevicePlan.device_length`."""
+        return self.device.device_length if self.device else 0
 
     def again(self, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
         """The plan of the same set for another number of sets at once; arguments as for `plan_set`."""
@@ -142,13 +143,13 @@ def plan_device(
         prepared += (len(config.features.degrees) - 1) * plan.features // layers
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
     for whole in sorted({max(images, largest), images}, reverse=True):
-        rows = padded(-(-whole // devices))
+        length = padded(-(-whole // devices))
         columns = padded(whole if plan.references == images else plan.references)
-        table = len(config.features.degrees) * plan.table * (rows / images) * (columns / plan.references)
-        needed = shared * rows / images + 2 * table
-        kept = max(0, min(layers, math.floor(min((room - needed) / table, layers))))
-        if kept == layers:
+        table = len(config.features.degrees) * plan.table * (length / images) * (columns / plan.references)
+        needed = shared * length / images + 2 * table
+        kept_layers = max(0, min(layers, math.floor(min((room - needed) / table, layers))))
+        if kept_layers == layers:
             break
     if room < needed and where == "auto":
         return None
-    return DevicePlan(kept, layers, int(needed + kept * table), (rows, columns), devices)
+    return DevicePlan(kept_layers, layers, int(needed + kept_layers * table), (length, columns), devices)

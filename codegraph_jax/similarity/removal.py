@@ -155,7 +155,7 @@ def _changes(
         makers = [partial(_first, unit, tokens) for tokens in losing]
         references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
         centres = Centres.of([np.asarray(r.removed, np.float32)[: r.size] for r in references])
-        parts = []
+        chunks = []
         starts = range(0, n, size)
         following = iter([*starts[1:], None])
         upcoming = unit(normalised[:size]).reshape(-1, c)
@@ -171,8 +171,8 @@ def _changes(
             else:
                 to_losing.update(np.isfinite(to_losing.old) & (to_losing.old >= 0))
             image, place, patch = np.nonzero(to_losing.new != to_losing.old)
-            parts.append(Changes(image + first + start, columns[place], patch, to_losing.new[image, place, patch]))
-        changes.append(_joined(parts))
+            chunks.append(Changes(image + first + start, columns[place], patch, to_losing.new[image, place, patch]))
+        changes.append(_joined(chunks))
     return changes
 
 
@@ -217,10 +217,10 @@ def _update_neighbours(
         bounds[image, position[columns[column]], patch] = to_losing.new[image, column, patch]
 
 
-def _joined(parts: Sequence[Changes]) -> Changes:
+def _joined(chunks: Sequence[Changes]) -> Changes:
     """All changes, with 32-bit indices, since there may be millions."""
     nothing = Changes(*(np.zeros(0, np.int32),) * 3, np.zeros(0, np.float32))
-    columns = zip(nothing, *parts)
+    columns = zip(nothing, *chunks)
     return Changes(*(np.concatenate(column).astype(column[0].dtype) for column in columns))
 
 

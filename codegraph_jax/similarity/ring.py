@@ -4,11 +4,11 @@ Each device holds a shard of the images, which it compares in step s with the sh
 After half a turn all pairs of shards are compared, since one product of two images gives both directions. If the number
 of devices is even, two devices have the same two shards in the last step, and each computes half of the pairs.
 
-If devices cannot hold the shards that they need at once, every shard is cut into parts: the first parts of all devices
-are compared with each other in half a turn, and with the second parts in a whole turn.
+If devices cannot hold the shards that they need at once, every shard is cut into pieces: the first pieces of all
+devices are compared with each other in half a turn, and with the second pieces in a whole turn.
 
 A pair is always computed by the same function, with the image of lower index on the left, so that the distances are
-bit-identical for any number of devices, processes and parts. Calls are padded to equal length.
+bit-identical for any number of devices, processes and pieces. Calls are padded to equal length.
 """
 
 import logging
@@ -27,9 +27,9 @@ from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.features.on_device import host_rows, rows_on
+from codegraph_jax.features.on_device import tokens_on_device, tokens_on_host
 from codegraph_jax.similarity.pairwise import reference_columns
-from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, part_of, ring_steps, shards_of, turn
+from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, piece_of, ring_steps, shards_of, turn
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ DEVICE_SHARE = 0.7
 
 ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
 
-Keep = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
+Writer = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Starts to store the distances of one call, in both directions; returns a function that waits until they are stored.
 After a device has run out of memory it may be called with the same pairs again."""
 
@@ -54,16 +54,16 @@ def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:
 
     The tokens are so many numbers of `itemsize` bytes.
     """
-    kept = (1 if options.kernel == "reuse" else len(options.degrees)) * (2 if options.precision == "bfloat16" else 4)
+    prepared = 1 if options.kernel == "reuse" else len(options.degrees)
     # a float32 copy exists beside input and result
-    return numbers * (itemsize + 4 + kept)
+    return numbers * (itemsize + 4 + prepared * (2 if options.precision == "bfloat16" else 4))
 
 
 class Ring:
     """The devices that compare all images, with limits that are lowered when a device runs out of memory.
 
     Attributes:
-        images: number of images in a part of a shard; 0: no limit.
+        images: number of images in a piece of a shard; 0: no limit.
         pairs: number of pairs of a device in one call; 0: no limit.
     """
 
@@ -76,20 +76,20 @@ class Ring:
         tokens: Any,
         shards: Shards,
         references: Int[np.ndarray, " m"],
-        keep: Keep,
-        progress: Progress,
+        write_distances: Writer,
+        advance: Progress,
         first: int = 0,
-        rows: int = 0,
+        device_length: int = 0,
         pairs: int = PAIRS,
         retry: bool = True,
     ) -> None:
-        """Compares all pairs of shards of one layer, in parts if devices cannot hold whole shards.
+        """Compares all pairs of shards of one layer, in pieces if devices cannot hold whole shards.
 
-        `tokens` are those of the images of this process, from image number `first`; `keep` stores the distances of a
-        call, and `progress` is called with the number of finished pairs. If `rows` is given, whole shards are padded to
-        so many images and calls to `pairs`, so that sets of different sizes share their programs; otherwise there is as
-        little padding as possible. With `retry`, a device that runs out of memory gets fewer pairs, then fewer images
-        at once.
+        `tokens` are those of the images of this process, from image number `first`; `write_distances` stores the
+        distances of a call, and `advance` is called with the number of finished pairs. If `device_length` is given,
+        whole shards are padded to so many images and calls to `pairs`, so that sets of different sizes share their
+        programs; otherwise there is as little padding as possible. With `retry`, a device that runs out of memory gets
+        fewer pairs, then fewer images at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
@@ -97,22 +97,23 @@ class Ring:
         _, p, c = tokens.shape
         longest, done = max(1, int((shards[:, 1] - shards[:, 0]).max())), 0
 
-        def advance(pairs: int) -> None:
+        def counted(pairs: int) -> None:
             nonlocal done
             done += pairs
-            progress(pairs)
+            advance(pairs)
 
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
             held = min(self.images or longest, fitting)
-            parts, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
-            cut = [part_of(shards, parts, part) for part in range(parts)]
-            size = rows if rows and parts == 1 else max(1, max(int((part[:, 1] - part[:, 0]).max()) for part in cut))
-            place = partial(self._place, tokens, first, size)
-            compare = partial(self._compare_shards, references, keep, advance, calls, rows > 0)
+            pieces, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
+            cut = [piece_of(shards, pieces, piece) for piece in range(pieces)]
+            lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in cut]
+            size = device_length if device_length and pieces == 1 else max(1, *lengths)
+            put = partial(self._put, tokens, first, size)
+            compare = partial(self._compare_shards, references, write_distances, counted, calls, device_length > 0)
             try:
                 # in a separate function, so that the memory of a failed attempt is freed
-                self._compare(cut, place, compare)
+                self._compare(cut, put, compare)
                 return
             except jax.errors.JaxRuntimeError as error:
                 # other processes would wait for this one
@@ -124,8 +125,8 @@ class Ring:
                         "a device is out of memory with %d pairs of images at once; trying fewer", self._last_pairs
                     )
                 else:
-                    self._hold_fewer(longest, parts, error)
-            progress(-done)
+                    self._hold_fewer(longest, pieces, error)
+            advance(-done)
 
     def _fitting_images(self, longest: int, image: int) -> int:
         """Number of images, of `image` bytes, of a shard that fit on a device; `longest` if its memory is unknown."""
@@ -136,34 +137,34 @@ class Ring:
             return longest
         return max(1, fitting // shards_at_once(devices))
 
-    def _hold_fewer(self, longest: int, parts: int, error: Exception) -> None:
-        """Halves the parts of the shards.
+    def _hold_fewer(self, longest: int, pieces: int, error: Exception) -> None:
+        """Halves the pieces of the shards.
 
         Raises:
-            OutOfMemoryError: the parts are single images.
+            OutOfMemoryError: the pieces are single images.
         """
-        if parts >= longest:
+        if pieces >= longest:
             raise OutOfMemoryError(f"a device has too little memory for the patches of two images; {ADVICE}") from error
         # with fewer images in memory, larger calls may fit again
-        held, self.images, self.pairs = -(-longest // parts), -(-longest // min(2 * parts, longest)), 0
+        held, self.images, self.pairs = -(-longest // pieces), -(-longest // min(2 * pieces, longest)), 0
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
 
-    def _place(self, tokens: Any, first: int, rows: int, shards: Shards) -> PatchSet:
-        """Copies the images of each device to it, padded to `rows` images, and prepares them for the kernel."""
+    def _put(self, tokens: Any, first: int, device_length: int, shards: Shards) -> PatchSet:
+        """Copies the images of each device to it, padded to so many images, and prepares them for the kernel."""
         local, prepare_shards = self.mesh.local.devices, _prepare(self.mesh, self.options)
         own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
         if len(self.mesh) == 1:
-            return prepare_shards(rows_on(local[0], tokens, own[0], rows))
-        return prepare_shards(self.mesh.put_shards([host_rows(tokens, images, rows) for images in own]))
+            return prepare_shards(tokens_on_device(local[0], tokens, own[0], device_length))
+        return prepare_shards(self.mesh.put_shards([tokens_on_host(tokens, images, device_length) for images in own]))
 
-    def _compare(self, cut: list[Shards], place: Callable[[Shards], PatchSet], compare: Callable[..., None]) -> None:
-        """Compares all pairs of the parts in `cut` of the shards; `place` copies a part to the devices."""
+    def _compare(self, cut: list[Shards], put: Callable[[Shards], PatchSet], compare: Callable[..., None]) -> None:
+        """Compares all pairs of the pieces in `cut` of the shards; `put` copies a piece to the devices."""
         for a, mine in enumerate(cut):
             self._last_pairs = 0
-            own = place(mine)
+            own = put(mine)
             for theirs in cut[a:]:
                 self._last_pairs = 0
-                remote = own if theirs is mine else place(theirs)
+                remote = own if theirs is mine else put(theirs)
                 compare((mine, own), (theirs, remote))
                 del remote
             del own
@@ -171,8 +172,8 @@ class Ring:
     def _compare_shards(
         self,
         references: Int[np.ndarray, " m"],
-        keep: Keep,
-        progress: Progress,
+        write_distances: Writer,
+        advance: Progress,
         pairs: int,
         same_size: bool,
         staying: tuple[Shards, PatchSet],
@@ -193,15 +194,15 @@ class Ring:
             call = self._on_devices(ring_step, mine[:, 0] <= np.roll(theirs[:, 0], -ring_step.step))
             rows, columns, passed = _step(self.mesh, fitting, pass_on)(own, remote, call)
             next_remote = passed if pass_on else next_remote
-            kept = keep(ring_step, mine, theirs, rows, columns)
+            wait = write_distances(ring_step, mine, theirs, rows, columns)
             # wait for the previous call while this one is computed
             if waiting:
                 waiting[0]()
-                progress(waiting[1])
-            waiting = kept, int(ring_step.valid.sum())
+                advance(waiting[1])
+            waiting = wait, int(ring_step.valid.sum())
         if waiting:
             waiting[0]()
-            progress(waiting[1])
+            advance(waiting[1])
 
     def _on_devices(self, ring_step: RingStep, own_first: Bool[np.ndarray, " d"]) -> Int[Array, "d 3 b"]:
         """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
@@ -223,7 +224,7 @@ def pairwise_distances(
     normalised: Float[Array | np.ndarray, "k p c"],
     options: TileOptions,
     references: Int[np.ndarray, " m"],
-    progress: Progress = lambda pairs: None,
+    advance: Progress = lambda pairs: None,
     allocate: Allocate = in_memory,
     mesh: DeviceMesh | None = None,
     counts: tuple[int, ...] = (),
@@ -231,7 +232,7 @@ def pairwise_distances(
     """Distance of every patch of every image to every reference image, for each degree, in one layer.
 
     `normalised` has the patch tokens (`aggregation.normalise`) of the images of this process; with several, each has
-    consecutive images, `counts` of them. Without a mesh, the first local device is used; `progress` is called with the
+    consecutive images, `counts` of them. Without a mesh, the first local device is used; `advance` is called with the
     number of finished pairs.
 
     Returns:
@@ -242,7 +243,7 @@ def pairwise_distances(
     distances = allocate((len(options.degrees), sum(counts), len(references), normalised.shape[1]))
     distances.fill(np.inf)
 
-    def keep(
+    def write_distances(
         ring_step: RingStep, mine: Shards, theirs: Shards, rows: Float[Array, "d b r p"], columns: Array
     ) -> Callable[[], None]:
         def copy() -> None:
@@ -254,7 +255,7 @@ def pairwise_distances(
         return copy
 
     first = sum(counts[: jax.process_index()])
-    ring_of(mesh, options).run(normalised, shards_of(mesh, counts), references, keep, progress, first)
+    ring_of(mesh, options).run(normalised, shards_of(mesh, counts), references, write_distances, advance, first)
     return distances
 
 

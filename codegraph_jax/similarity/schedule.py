@@ -15,9 +15,9 @@ Shards = Int[np.ndarray, "d 2"]
 """Consecutive ranges (start, stop) of the images that each device holds."""
 
 
-def split(n: int, parts: int) -> Int[np.ndarray, " ends"]:
-    """Bounds of `parts` contiguous shards of n images; their sizes differ by at most one."""
-    return np.arange(parts + 1) * n // parts
+def split(n: int, pieces: int) -> Int[np.ndarray, " ends"]:
+    """Bounds of `pieces` contiguous shards of n images; their sizes differ by at most one."""
+    return np.arange(pieces + 1) * n // pieces
 
 
 def pairs_of_shards(
@@ -29,11 +29,11 @@ def pairs_of_shards(
     that i + j mod 2 are listed.
     """
     rows, partners = np.arange(*own), np.arange(*other)
-    serves = np.isin(rows, references)
+    is_reference = np.isin(rows, references)
     found = []
     # references with all images, other images with references: this takes no more memory than the pairs
-    for some, others in ((rows[serves], partners), (rows[~serves], partners[np.isin(partners, references)])):
-        first, second = np.meshgrid(some - own[0], others - other[0], indexing="ij")
+    for some, others in ((is_reference, partners), (~is_reference, partners[np.isin(partners, references)])):
+        first, second = np.meshgrid(rows[some] - own[0], others - other[0], indexing="ij")
         pairs = np.stack([first.ravel(), second.ravel()]).astype(np.int32)
         if own == other:
             pairs = pairs[:, pairs[0] < pairs[1]]
@@ -131,7 +131,7 @@ def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
-def part_of(shards: Shards, parts: int, part: int) -> Shards:
-    """Part number `part` of every shard, of `parts` equal parts."""
+def piece_of(shards: Shards, pieces: int, piece: int) -> Shards:
+    """Piece number `piece` of every shard, of `pieces` equal ones."""
     length = shards[:, 1] - shards[:, 0]
-    return shards[:, :1] + np.stack([part * length // parts, (part + 1) * length // parts], axis=1)
+    return shards[:, :1] + np.stack([piece * length // pieces, (piece + 1) * length // pieces], axis=1)

@@ -23,14 +23,14 @@ CLOSE = 2e-6
 FRACTION = 0.3
 
 
-def on_device(comparison, kept=None, batch=8, devices=1):
+def on_device(comparison, kept_layers=None, batch=8, devices=1):
     """The same comparison with features and tables on a device, the features put together batch by batch; or with
     tables on several, for which features stay on the host."""
     k, judged = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.inspected
     mesh, layers = DeviceMesh(tuple(jax.devices()[:devices])), [np.asarray(x) for x in comparison.features.layers]
     if devices == 1:
         layers = placed(comparison.features, batch)
-    arguments = (layers, comparison.references, comparison.options, mesh, k, judged, kept)
+    arguments = (layers, comparison.references, comparison.options, mesh, k, judged, kept_layers)
     features = dataclasses.replace(comparison.features, layers=layers)
     return dataclasses.replace(comparison, features=features, tables=DeviceTables(*arguments))
 
@@ -110,7 +110,7 @@ def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(see
 
 def test_tables_without_room_are_made_again():
     comparison = planted.compare(planted.draw(n=40, group=8, one_off=4))
-    kept, again = score(on_device(comparison)), score(on_device(comparison, kept=0))
+    kept, again = score(on_device(comparison)), score(on_device(comparison, kept_layers=0))
     for mine, theirs in zip((*kept[0], kept[3]), (*again[0], again[3])):
         np.testing.assert_array_equal(mine, theirs)
 

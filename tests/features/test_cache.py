@@ -52,7 +52,7 @@ def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     done = []
     extractor = Extractor(backbone, mesh, FRAME, batch_size, workers=1, dtype=dtype)
     if not cache:
-        features = extractor.extract(images, progress=done.append)
+        features = extractor.extract(images, advance=done.append)
     else:
         store = FeatureCache(str(cache), backbone, FRAME, dtype)
         features = extractor.extract(images, [store], FeatureBuffer(in_memory, len(images)), done.append)

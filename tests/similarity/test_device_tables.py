@@ -23,12 +23,15 @@ def tables_on(layers, references, devices, **more):
 
 
 @pytest.mark.parametrize(
-    "n,devices,references,kept", [pytest.param(2, 3, [0, 1], None, marks=pytest.mark.slow), (13, 2, [0, 2, 6, 12], 0)]
+    "n,devices,references,kept_layers",
+    [pytest.param(2, 3, [0, 1], None, marks=pytest.mark.slow), (13, 2, [0, 2, 6, 12], 0)],
 )
-def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept):
+def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept_layers):
     layer, references = normalise(jnp.asarray(draw(n, c=16))), np.array(references)
     done = []
-    several, one = (tables_on([layer], references, d, kept=kept, progress=done.append) for d in (devices, 1))
+    several, one = (
+        tables_on([layer], references, d, kept_layers=kept_layers, advance=done.append) for d in (devices, 1)
+    )
     np.testing.assert_array_equal(several.host()[0], pairwise_distances(layer, OPTIONS, references))
     assert sum(done) == 2 * (len(references) * (len(references) - 1) // 2 + len(references) * (n - len(references)))
     removed = np.random.default_rng(n).uniform(size=layer.shape[:2]) < 0.2

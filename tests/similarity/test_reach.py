@@ -109,7 +109,7 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
         texts, config = [], Config(backbone=backbone, similarity=SimilarityConfig(radius=radius))
         detector = CoDeGraph(config)
         plan = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images))
-        return detector, detector.compare_set(plan, say=texts.append), texts
+        return detector, detector.compare_set(plan, log=texts.append), texts
 
     detector, chosen, (text,) = compared("auto")
     radius = chosen.options.radius

@@ -104,7 +104,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
         want, done = pairwise_distances(normalised, options, references), []
         ring_of(mesh, options).images = images
         if where == "device":
-            tables = DeviceTables([np.asarray(normalised)], references, options, mesh, 2, progress=done.append)
+            tables = DeviceTables([np.asarray(normalised)], references, options, mesh, 2, advance=done.append)
             (got,) = tables.host()
         else:
             got = pairwise_distances(np.asarray(normalised), options, references, done.append, mesh=mesh)
@@ -134,8 +134,8 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
     """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
-    watched = ring.Ring._place
-    monkeypatch.setattr(ring.Ring, "_place", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    watched = ring.Ring._put
+    monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     room = (ring.shards_at_once(devices) * most + 0.5) * image_bytes(normalised[0].size, 4, options) / DEVICE_SHARE
     monkeypatch.setattr(ring, "device_bytes", lambda devices: int(room))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
@@ -145,9 +145,9 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
 
 def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
     """Where a device's memory is known, all of four images and then of eleven are on it at once."""
-    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._place
+    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
-    monkeypatch.setattr(ring.Ring, "_place", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     for n in (4, 11):
         pairwise_distances(draw(n), options, np.arange(n))
     assert sizes == [4, 11]
@@ -186,7 +186,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
-    monkeypatch.setattr(ring.Ring, "_place", limited(ring.Ring._place, rows, most, calls))
+    monkeypatch.setattr(ring.Ring, "_put", limited(ring.Ring._put, rows, most, calls))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert calls[0] == -(-13 // devices) and calls[-1] <= most
@@ -195,7 +195,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
 
 def test_out_of_memory_error(monkeypatch):
     options = TileOptions("reuse", (1,), GRID, "float32")
-    for name, length in (("_place", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
+    for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
@@ -221,6 +221,6 @@ def test_other_failures_are_not_retried(monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(ring.Ring, "_place", fail)
+    monkeypatch.setattr(ring.Ring, "_put", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         pairwise_distances(draw(4), TileOptions("reuse", (1,), GRID, "float32"), np.arange(4))
