@@ -176,7 +176,9 @@ def _signatures(
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
         return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.patches) for draft in drafts])
 
-    far = np.maximum(np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON)
+    far = np.maximum(
+        np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON
+    )
     return [
         replace(draft, limit=float(min(farther, np.sqrt(nearer * farther))))
         for draft, nearer, farther in zip(drafts, near, far)
