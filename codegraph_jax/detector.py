@@ -22,7 +22,6 @@ from codegraph_jax.backbones import (
     feature_identity,
     load_backbone,
 )
-from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import BankConfig, Config, ConsistencyConfig
@@ -264,8 +263,10 @@ class CoDeGraph:
             plan.check(config.storage.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            inputs = plan.images, plan.added, plan.inspected, plan.memory, plan.device_length
-            features = read_features(self.extractor, config.data, *inputs, resume_store, progress)
+            images, added, inspected, length = plan.images, plan.added, plan.inspected, plan.device_length
+            features = read_features(
+                self.extractor, config.data, images, added, inspected, plan.memory, length, resume_store, progress
+            )
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
@@ -377,14 +378,6 @@ class CoDeGraph:
             raise UserError(
                 "this detector has no network for photos: give tokens to detect_features, or name a backbone"
             )
-
-    def with_scoring(self, config: Config) -> "CoDeGraph":
-        """A copy of the detector that scores by the scoring, consistency and threshold of other settings."""
-        other, config = copy.copy(self), with_defaults(config, self.backbone)
-        changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
-        other.config = replace(self.config, **changed)
-        other.chosen_score = score_of(config.scoring.score)
-        return other
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""

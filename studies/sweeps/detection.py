@@ -5,6 +5,7 @@ images. Halves stand for seeds, which detection does not have. Several devices t
 the same command with a shared workdir.
 """
 
+import copy
 import json
 import logging
 import shutil
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.config import Config
 from codegraph_jax.core.bootstrap import ImageScores
 from codegraph_jax.core.errors import UserError
@@ -35,6 +37,7 @@ from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
+from codegraph_jax.scoring.scores import score_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.plan import plan_set
@@ -225,7 +228,7 @@ class _RunningSweep:
                 some = comparison if repeat == WHOLE else _among(comparison, images[repeat])
                 for point, config in missing:
                     started = time.perf_counter()
-                    result = detector.with_scoring(config).score(some)
+                    result = _scoring_by(detector, config).score(some)
                     kept = [samples[i] for i in result.kept]
                     metrics = evaluate(result, kept, config.metrics)
                     labels = [sample.label for sample in kept]
@@ -254,6 +257,14 @@ class _RunningSweep:
             "category": category,
             "repeat": repeat,
         }
+
+
+def _scoring_by(detector: CoDeGraph, config: Config) -> CoDeGraph:
+    """A copy of a detector that scores by the scoring, consistency and threshold of other settings."""
+    other, config = copy.copy(detector), with_defaults(config, detector.backbone)
+    changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
+    other.config, other.chosen_score = replace(detector.config, **changed), score_of(config.scoring.score)
+    return other
 
 
 def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
