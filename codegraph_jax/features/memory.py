@@ -106,10 +106,10 @@ class MemoryPlan:
             # everything that does not grow with the references has to fit first
             growing = MEAN_TABLES * self.table + (not self.tables_on_disk) * self.tables
             fewer = self.references * (free - in_memory + growing) // growing if growing else 0
-            fewer_fit = f"config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
+            fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
             return (
                 f"config.storage: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are "
-                f"free; {fewer_fit}a smaller config.backbone.image_size or fewer images may fit"
+                f"free; {fewer_fit}a smaller --config.backbone.image_size or fewer images may fit"
             )
         on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
         directory = self.directory or tempfile.gettempdir()
@@ -120,7 +120,7 @@ class MemoryPlan:
         if on_disk > free:
             return (
                 f"TMPDIR: the run needs {on_disk / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
-                "free; set TMPDIR to a directory on a larger disk, or lower config.similarity.references"
+                "free; set TMPDIR to a directory on a larger disk, or lower --config.similarity.references"
             )
         return ""
 

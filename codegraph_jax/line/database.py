@@ -92,7 +92,7 @@ class Database:
         )
         empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
-            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --workdir")
+            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --out")
         if not empty and version != VERSION:
             raise LedgerError(f"{self.path}: was written by another version of this program")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

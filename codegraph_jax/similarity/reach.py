@@ -1,9 +1,9 @@
 """Chooses which patches are compared where comparing all of them would take long [ours].
 
-In large grids nearly all the time goes into distances that change no score. If the parts lie alike in all photos, the
-nearest patch of another photo is near the same position; if they do not, a part of the photos ranks the patches as all
+In large grids nearly all the time goes into distances that change no score. If the parts have the same position in all
+photos, the nearest patch of another photo is near that position; if not, some of the photos rank the patches as all
 photos do. Which of these holds is measured: a sample of patches is compared in full, and the cheapest comparison is
-chosen that ranks the sample alike (benchmarks/log/accuracy.md, "Comparing less").
+chosen that ranks the sample in the same way (benchmarks/log/accuracy.md, "Comparing less").
 """
 
 from collections.abc import Callable
