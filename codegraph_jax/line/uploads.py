@@ -151,7 +151,8 @@ class Reception:
             return part
         if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
-        if self.settings.keep == "flagged" and part.p_value is not None and part.p_value > UNUSUAL_P_VALUE:
+        usual = part.p_value is not None and part.p_value > UNUSUAL_P_VALUE and not part.flagged
+        if self.settings.keep == "flagged" and usual:
             Path(path).unlink(missing_ok=True)
         return part
 

@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, missing_required_hea
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
+from codegraph_jax.line import uploads
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import RECEIVED, Inspector
@@ -135,6 +136,15 @@ def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
     kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
+
+
+def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photographs, monkeypatch):
+    monkeypatch.setattr(uploads, "UNUSUAL_P_VALUE", -1.0)
+    with client_of(inspector, keep="flagged") as client:
+        parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
+    kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
+    flagged = {part["path"] for part in parts if part["flagged"]}
+    assert kept == flagged and flagged
 
 
 def test_a_token_is_asked_for(inspector):
