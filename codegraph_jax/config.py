@@ -316,8 +316,8 @@ class TablesConfig:
     """The form of tables."""
 
     csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
-    """Form of CSV files: `plain` with commas between cells; `excel` for an Excel with decimal commas, with semicolons
-    between cells; `excel_english` for an Excel with decimal points."""
+    """Form of CSV files: `plain` with commas between cells; `excel` for Excel in countries with decimal commas, with
+    semicolons between cells; `excel_english` for Excel with decimal points."""
 
 
 @dataclass(frozen=True)

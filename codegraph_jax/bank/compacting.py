@@ -17,7 +17,7 @@ from codegraph_jax.similarity.tiles import TileOptions
 FOLDS = 4
 """Number of folds; an image is scored by a pool from the other folds, since its own patches would lower its score."""
 MAX_CANDIDATES = 1 << 17
-"""Greatest number of candidates for a pool; beyond it, an equal number is drawn at random from each image."""
+"""Maximum number of candidates for a pool; beyond it, an equal number is drawn at random from each image."""
 
 
 @dataclass(frozen=True)

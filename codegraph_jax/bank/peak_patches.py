@@ -74,7 +74,7 @@ def peaks(scores: Float[np.ndarray, "h w"], min_score: float) -> Int[np.ndarray,
 
 
 MAX_PEAKS = 3000
-"""Greatest number of peak patches that are stored."""
+"""Maximum number of peak patches that are stored."""
 
 
 @dataclass(frozen=True)

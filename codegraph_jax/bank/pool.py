@@ -34,7 +34,7 @@ from codegraph_jax.similarity.valid import INVALID
 SHARPNESS = 10.0
 """With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
 MAX_PATCHES_PER_PART = 64
-"""Greatest number of patches that a good part adds."""
+"""Maximum number of patches that a good part adds."""
 EPSILON = 1e-6
 """Lower bound of squares before a division."""
 

@@ -34,13 +34,13 @@ from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import finite_values, valid_patches
 
 MAX_SCORE_P_VALUE = 0.05
-"""Greatest p-value of the typical member of a defect, compared with images outside."""
+"""Maximum p-value of the typical member of a defect, compared with images outside."""
 MIN_REPEAT_RATIO = 1.25
-"""Least `Evidence.repeat_distance_ratio` of a defect."""
+"""Minimum `Evidence.repeat_distance_ratio` of a defect."""
 MAX_OUTSIDE_RATIO = 2.0
-"""Greatest `Evidence.outside_distance_ratio` of a defect."""
+"""Maximum `Evidence.outside_distance_ratio` of a defect."""
 MAX_DISTANCE_INEQUALITY = 1.1
-"""Greatest `Evidence.distance_inequality_ratio` of a defect."""
+"""Maximum `Evidence.distance_inequality_ratio` of a defect."""
 FAR_QUANTILE = 0.75
 """Quantile of the distances to members that represents far members."""
 

@@ -31,13 +31,13 @@ from codegraph_jax.consistency.signature import (
 from codegraph_jax.features.features import Features
 
 MAX_PATCHES = 64
-"""Most patches of a mark; those with the highest scores are used."""
+"""Maximum number of patches of a mark; those with the highest scores are used."""
 PROTOTYPES = 16
 """Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
 MAX_LIMIT = 0.55
-"""Greatest limit, as a share of the usual distance."""
+"""Maximum limit, as a share of the usual distance."""
 MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
-"""Least ratio of distances across a gap; gaps below the second value, a share of the usual distance, are ignored."""
+"""Minimum ratio of distances across a gap; gaps below the second value, a share of the usual distance, are ignored."""
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:

@@ -16,7 +16,7 @@ from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.scoring.distances import Distances
 
 MAX_AFFINITY = 0.8
-"""Greatest affinity ratio of an image that joins. Measured (benchmarks/log/recurring.md): images that show the defect
+"""Maximum affinity ratio of an image that joins. Measured (benchmarks/log/recurring.md): images that show the defect
 0.54 to 0.79; of all other images, one with a similar one-off defect 0.67 (members of that community: 0.52 to 0.57), one
 0.78, and all others above 0.85."""
 

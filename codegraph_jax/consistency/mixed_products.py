@@ -29,19 +29,19 @@ LOOK_SIDE = 8
 CELLS_PER_SIDE = 4
 """Cells of an image along each side."""
 MIN_CHANGED_CELLS = 4
-"""Least number of cells in which images of two products differ."""
+"""Minimum number of cells in which images of two products differ."""
 COMPARED_IMAGES = 128
 """Number of images that are compared with each other; the others are assigned to their groups."""
 MIN_IMAGES, MIN_SHARE = 5, 0.05
-"""Least number, and least share, of the images of a product; smaller groups are outliers, possibly defects."""
+"""Minimum number, and least share, of the images of a product; smaller groups are outliers, possibly defects."""
 NEIGHBOUR_RANK = 2
 """Rank of the nearest image that gives the distance of an image to its group; the first may show the same part."""
 MIN_GAP_RATIO = 1.2
-"""Least distance between images of two products, in units of the greatest distance of an image to its own group.
+"""Minimum distance between images of two products, in units of the greatest distance of an image to its own group.
 Measured: 108 of 112 mixes of two products were separated correctly; subsets of one product were never split, except 4
 of 100 of two products that lie in a few rotated positions (benchmarks/log/recurring.md, "Mixed products")."""
 MAX_CLUSTERS = 12
-"""Greatest number of clusters, outliers included, in the search for two large ones."""
+"""Maximum number of clusters, outliers included, in the search for two large ones."""
 
 
 def find_products(features: Features, grid: tuple[int, int], set_size: int) -> Int[np.ndarray, " n"]:

@@ -19,7 +19,7 @@ from codegraph_jax.similarity.valid import finite_values
 DEPENDENCY_QUANTILE = 0.99
 """Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""
 MIN_OUTSIDE = 5
-"""Least number of images outside all communities, and of references outside one, to estimate normal scores."""
+"""Minimum number of images outside all communities, and of references outside one, to estimate normal scores."""
 
 
 @dataclass(frozen=True)

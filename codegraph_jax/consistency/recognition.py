@@ -12,7 +12,7 @@ from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
 
 MIN_MEMBER_SHARE = 0.5
-"""Least share of the members of a community that must show a known pattern."""
+"""Minimum share of the members of a community that must show a known pattern."""
 
 
 def with_signatures(consistency: Consistency, comparison: Comparison) -> Consistency:

@@ -34,9 +34,9 @@ MEMBER_QUANTILE, OUTSIDE_QUANTILE = 0.9, 0.03
 """The limit lies between the first quantile of images that show the pattern and the second quantile of other images; if
 these overlap, at the second."""
 MIN_PATCH_SHARE = 0.25
-"""Least number of patches of an image that shows the pattern, as a share of the median number in a member."""
+"""Minimum number of patches of an image that shows the pattern, as a share of the median number in a member."""
 MAX_PATCHES, MAX_OUTSIDE = 4096, 100
-"""Most patches behind the prototypes, and most images outside for comparison; more change nothing."""
+"""Maximum number of patches behind the prototypes, and most images outside for comparison; more change nothing."""
 KMEANS_STEPS = 20
 """Iterations of k-means."""
 CHUNK = 16

@@ -18,7 +18,7 @@ WINDOW_SHARE = 0.5
 """Size of the window, as a share of the references."""
 
 MAX_SAMPLED_PATCHES = 5000
-"""Most patches of each kind in the sample, evenly spaced over the set."""
+"""Maximum number of patches of each kind in the sample, evenly spaced over the set."""
 
 ANOMALY_QUANTILE = 0.95
 """Quantile of the patch scores above which an unflagged patch counts as a one-off anomaly."""

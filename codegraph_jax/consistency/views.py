@@ -15,7 +15,7 @@ from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import valid_patches
 
 MIN_VIEW_AGREEMENT = 0.92
-"""Least agreement outside the pattern of a community that shares a view. Measured: planted and real recurring defects
+"""Minimum agreement outside the pattern of a community that shares a view. Measured: planted and real recurring defects
 0.34 to 0.87 (drawn parts, bottles, tiles), screws in the same position 0.98 to 1.00."""
 
 MARGIN = 2

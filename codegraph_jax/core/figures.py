@@ -17,7 +17,7 @@ DPI = 100
 OPACITY = 0.6
 """Opacity of the strongest colour of a map over its photo."""
 COLUMNS = 6
-"""Most photos in a row."""
+"""Maximum number of photos in a row."""
 
 
 class Picture(Figure):

@@ -19,7 +19,7 @@ Progress = Callable[[int], object]
 FILE = ".progress.json"
 """File in the workdir of a run that is under way: stage, done, total, seconds of the stage, and the process."""
 PAUSE = 0.5
-"""Least number of seconds between two writes of the file."""
+"""Minimum number of seconds between two writes of the file."""
 
 
 class Clock:

@@ -142,7 +142,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
 
     Args:
         cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field may hold `choices`, `low`, `high`,
-            and `reads`, which raises a ValueError for texts that it cannot read.
+            and `check`, a function that raises a ValueError for invalid texts.
         values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 

@@ -24,7 +24,7 @@ from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.data.images import RESAMPLE, full_size
 
 MAX_TILED_SIDE = 2016
-"""Greatest longer side of tiled photos in pixels, if no scale is given."""
+"""Maximum longer side of tiled photos in pixels, if no scale is given."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ LONG_ASPECT, LARGE_SCALE, MIN_TILED_SCALE = 1.5, 3.0, 1.5
 size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
 (benchmarks/log/accuracy.md, "Large photographs")."""
 TILE_OVERLAP = 0.125
-"""Least share of a tile that overlaps its neighbour. [ours: a quarter takes longer and finds less (benchmarks/log,
-"Large photographs")]"""
+"""Minimum share of a tile that overlaps its neighbour. [ours: a quarter takes longer and finds less
+(benchmarks/log/accuracy.md, "Large photographs")]"""
 SCALE_STEP = 0.8
 """Factor between the scales that are tried."""
 
@@ -185,7 +185,7 @@ def choose_frame(
 ) -> tuple[Frame, str]:
     """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
 
-    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.frame_by`.
+    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
     """
 
     def frame_by(fit: str, scale: float = scale) -> Frame:

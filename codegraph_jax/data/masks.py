@@ -37,7 +37,7 @@ DRAWINGS = frozenset(
 LABELME = {"label": True, "label_viz": False}
 """Stems of the files that labelme writes beside a photo `img`, and whether they are masks."""
 MAX_MASK_COLOURS = 64
-"""Greatest number of colours of a mask with classes or objects; photos have thousands."""
+"""Maximum number of colours of a mask with classes or objects; photos have thousands."""
 DECODED_PER_DIRECTORY = 5
 """Number of files of a directory that are decoded to decide whether it holds masks."""
 MIN_PAIRED_SHARE = 0.9

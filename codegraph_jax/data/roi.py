@@ -117,7 +117,7 @@ def where_data(
     inspected: Sequence[Inspected],
     incomplete: Collection[int],
 ) -> list[Inspected]:
-    """The inspected area of each photo, without pixels that have no data; only the photos `incomplete` may have such.
+    """The inspected area of each photo, without pixels that have no data, which only the photos `incomplete` can have.
 
     Without `inspected` regions, everything is inspected.
     """

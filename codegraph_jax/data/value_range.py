@@ -39,7 +39,7 @@ FILLS = (-(2**31), 2**31 - 1)
 QUANTILES = 256
 """Number of quantiles in the summary of a photo."""
 MAX_SAMPLES = 2**17
-"""Greatest number of samples of a photo from which its quantiles are computed."""
+"""Maximum number of samples of a photo from which its quantiles are computed."""
 POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
 """Extremes of signed integers, without their sign."""
 MARGIN = 0.02

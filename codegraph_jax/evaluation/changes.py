@@ -26,7 +26,7 @@ from codegraph_jax.evaluation.metrics import Metrics
 from codegraph_jax.result import DetectionResult
 
 LISTED_PHOTOS = 10
-"""Most photos of each kind in the text."""
+"""Maximum number of photos of each kind in the text."""
 Key = tuple[str, str]
 Run = DetectionResult | str | os.PathLike[str]
 

@@ -43,7 +43,7 @@ ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
 REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
-"""Greatest resolution at which flagged regions are computed: total pixels, and pixels along the longer side."""
+"""Maximum resolution at which flagged regions are computed: total pixels, and pixels along the longer side."""
 MIN_FREE = 50_000_000
 """The disk counts as full below this number of free bytes."""
 

@@ -45,7 +45,7 @@ PRIOR_FURTHER = 100
 WINDOW = 2000
 """Number of parts that are searched."""
 MIN_GROUP = 3
-"""Least number of parts in a group."""
+"""Minimum number of parts in a group."""
 
 
 def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) -> float:

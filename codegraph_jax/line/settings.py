@@ -15,7 +15,7 @@ class FolderSettings:
     """Folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
-    second, as network shares need, which send no events."""
+    second, needed on network shares, which send no events."""
     interval: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
     """Seconds between two scans with `poll`."""
     settle: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))

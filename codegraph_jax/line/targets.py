@@ -32,7 +32,7 @@ PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 REFUSED = (400, 409, 410, 413, 415, 422)
 """Statuses that refuse the message itself; others concern the address, the login or the moment and are tried again."""
 MAX_RETRY_AFTER = 3600
-"""Greatest number of seconds for which the Retry-After header of a receiver is followed."""
+"""Maximum number of seconds for which the Retry-After header of a receiver is followed."""
 COLUMNS = (
     "delivery", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
     "failure", "inspected_at", "path",

@@ -13,7 +13,7 @@ from codegraph_jax.report.page import render_page
 from codegraph_jax.report.texts import Text, package_text, shared_script, text
 
 PHOTOS_IN_SECTION = 20
-"""Most photos in each section."""
+"""Maximum number of photos in each section."""
 SIDE = 248
 """Longest side of a picture in pixels, twice its size on the page."""
 

@@ -16,9 +16,9 @@ MARGIN, CAPTION, HEADING = 12, 20, 40
 CONTEXT = 2.5
 """Side of a crop relative to the longer side of the box."""
 MIN_SHARE = 0.25
-"""Least side of a crop relative to the shorter side of the image."""
+"""Minimum side of a crop relative to the shorter side of the image."""
 MAX_TILES = 60
-"""Greatest number of crops on a sheet."""
+"""Maximum number of crops on a sheet."""
 BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
 

@@ -27,7 +27,7 @@ import scipy
 from jaxtyping import Bool, Float, Int
 
 LEVELS = 500
-"""Most levels that ranks are rounded to; it limits the size of the tables for large sets."""
+"""Maximum number of levels that ranks are rounded to; it limits the size of the tables for large sets."""
 WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
@@ -43,7 +43,7 @@ DEFAULT_BONUS = 4.0
 STOP_NATS = 0.03
 """Expected information (in nats) of the best photo below which more answers would change little."""
 MIN_ANSWERS = 3
-"""Least number of answers for a threshold: one answer alone would flag half of a set."""
+"""Minimum number of answers for a threshold: one answer alone would flag half of a set."""
 GAP_WINDOW, MIN_GAP_RATIO, GAP_NEIGHBOURS = 0.5, 4.0, 5
 """The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `GAP_NEIGHBOURS` gaps on
 either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the
@@ -54,7 +54,7 @@ INTERVAL = 0.9
 
 @dataclass(frozen=True)
 class ParameterGrid:
-    """Values and log prior probabilities of t, w, floor and ceiling, axis by axis, at so many `LEVELS` of ranks."""
+    """Values and log prior probabilities of t, w, floor and ceiling, for ranks rounded to `levels` values."""
 
     levels: int
     axes: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]

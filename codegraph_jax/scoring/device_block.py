@@ -22,7 +22,7 @@ CALL_SIZES = (1024, 16384, 131072)
 """Padded numbers of patches whose distances are copied at once; few sizes need few compiled programs."""
 
 WINDOWS = 4
-"""Least number of windows; padding windows have limits that no patch reaches."""
+"""Minimum number of windows; padding windows have limits that no patch reaches."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 POINTS, DEGREES_OF_FREEDOM, PROPOSAL_WIDENING = 1024, 5.0, 1.15
 """Number of points; degrees of freedom of the proposal, a t distribution; factor that widens it."""
 MIN_EFFECTIVE_SHARE, FULL_ROUNDS, MAX_ROUNDS = 0.12, 2, 25
-"""Least effective sample size as a share of the points; rounds with the full likelihood; most rounds."""
+"""Minimum effective sample size as a share of the points; rounds with the full likelihood; most rounds."""
 RIDGE = 1e-8
 """Added to the variances of the proposal to keep them positive."""
 

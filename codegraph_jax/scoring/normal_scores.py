@@ -24,15 +24,15 @@ from codegraph_jax.scoring.importance import PosteriorSample, sample_posterior
 from codegraph_jax.scoring.score_models import EPSILON, FLAT_WEIGHT, Contaminated, Flat, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
-"""Least share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
+"""Minimum share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
 LOWER_SHARE = 0.7
 """Share of the lowest scores from which the units of location and scale are taken."""
 BINS, ENDS = 96, 3.2
-"""Most groups of scores; groups are small in both tails and large between (normal quantiles from -ENDS to ENDS)."""
+"""Maximum number of groups of scores, small in both tails and large between (normal quantiles from -ENDS to ENDS)."""
 TABLE = np.linspace(-4.0, 12.0, 129)
 """Positions of the table of log p-values, in standard deviations from the mean."""
 MIN_PRIOR_MASS = 1e-9
-"""Least prior mass of the shares, so that a set without anomalies has a model."""
+"""Minimum prior mass of the shares, so that a set without anomalies has a model."""
 MIN_WEIGHT = 1e-7
 """Parameters of less weight are left out of the average."""
 USUAL_SPREAD = 0.1

@@ -19,14 +19,14 @@ from codegraph_jax.core.json_fields import JsonFields, not_in_json
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
 MIN_PHOTOS = 12
-"""Least number of photos for a reliable threshold, and for any of them to pass; with fewer, the error of the threshold
+"""Minimum number of photos for a reliable threshold, and for any of them to pass; with fewer, its error
 exceeds one standard deviation of normal scores (benchmarks/log/threshold.md, "Threshold")."""
 MANY_FLAGGED = 0.2
 """Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
 MANY_MISSED = 0.1
 """Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
 FEW_DEFECTIVE = 3
-"""Least number of images for these two doubts."""
+"""Minimum number of images for these two doubts."""
 MIN_SHARE_FOR_EVEN = 0.45
 """If `max_defective` is smaller, evenly spread scores are taken for those of good images."""
 NO_LIMIT = 1.0

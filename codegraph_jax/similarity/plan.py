@@ -32,8 +32,7 @@ from codegraph_jax.similarity.time_estimate import compares_everything
 class DevicePlan:
     """The distances that stay on devices, which share the images: those of `kept_layers` of the layers.
 
-    Tables are padded to `size`, images of a device and references; everything on one device takes an estimated number
-    of bytes.
+    Tables are padded to `size`, images of a device and references. `bytes` is the estimated total on one device.
     """
 
     kept_layers: int
@@ -49,7 +48,7 @@ class DevicePlan:
 
     @property
     def scored_alone(self) -> bool:
-        """Whether devices score independently: all devices together compute a table that was not kept."""
+        """Whether each device can score on its own, because no table has to be recomputed by all of them."""
         return self.devices == 1 or self.kept_layers == self.layers
 
     def __str__(self) -> str:
@@ -125,7 +124,7 @@ def plan_device(
 ) -> DevicePlan | None:
     """The distances that stay on devices; None if the host stores and scores them, as with several `pmap` devices.
 
-    `sets` of so many images and layers are on the devices at once. If memory allows, all are padded to the size of the
+    `sets` sets of this size are on the devices at once. If memory allows, all are padded to the size of the
     largest set of the run and share their compiled programs.
     """
     devices, where = len(mesh), config.storage.tables

@@ -26,7 +26,7 @@ from codegraph_jax.similarity.time_estimate import affordable_work, compares_eve
 RADII = (4, 8, 16)
 REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
-"""Least rank correlation with the full comparison, in both halves of the sample, of rankings that count as equal."""
+"""Minimum rank correlation with the full comparison, in both halves of the sample, of rankings that count as equal."""
 MIN_GAIN = 1.5
 """How many times less work a choice must take than the full comparison."""
 SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
@@ -35,7 +35,7 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class Reach:
-    """Which patches are compared: those within a radius (a number or `all`), and with so many references (0: all).
+    """Which patches are compared: those within a radius (a number or `all`), and the number of references (0: all).
 
     The reason is one line for the user; empty if nothing was chosen.
     """

@@ -52,7 +52,7 @@ def shards_at_once(devices: int) -> int:
 def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:
     """Peak memory of an image's tokens on a device, in bytes, while they are prepared.
 
-    The tokens are so many numbers of `itemsize` bytes.
+    The tokens are `numbers` values of `itemsize` bytes each.
     """
     prepared = 1 if options.kernel == "reuse" else len(options.degrees)
     # a float32 copy exists beside input and result
@@ -87,7 +87,7 @@ class Ring:
 
         `tokens` are those of the images of this process, from image number `first`; `write_distances` stores the
         distances of a call, and `advance` is called with the number of finished pairs. If `device_length` is given,
-        whole shards are padded to so many images and calls to `pairs`, so that sets of different sizes share their
+        whole shards are padded to that many images and calls to `pairs`, so that sets of different sizes share their
         programs; otherwise there is as little padding as possible. With `retry`, a device that runs out of memory gets
         fewer pairs, then fewer images at once.
 
@@ -150,7 +150,7 @@ class Ring:
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
 
     def _put(self, tokens: Any, first: int, device_length: int, shards: Shards) -> PatchSet:
-        """Copies the images of each device to it, padded to so many images, and prepares them for the kernel."""
+        """Copies the images of each device to it, padded to the length of a shard, and prepares them for the kernel."""
         local, prepare_shards = self.mesh.local.devices, _prepare(self.mesh, self.options)
         own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
         if len(self.mesh) == 1:

@@ -30,7 +30,7 @@ AFFORDABLE_WORK, AFFORDABLE_ON_ACCELERATORS = {"cpu": 2e14}, 2e17
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated seconds of one category, in which each image is compared with so many references.
+    """Estimated seconds of one category, in which each image is compared with `references` images.
 
     Those of the features are None if the operations of the backbone are not known.
     """
@@ -74,7 +74,7 @@ class TimeEstimate:
 
 
 def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
-    """Estimates the time of a detection run of so many images on devices that share the work."""
+    """Estimates the time of a detection run of this number of images on devices that share the work."""
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
     if features + distances < NEGLIGIBLE_WORK:

@@ -17,7 +17,7 @@ from contrastive_jax.training.step import AXIS, put_on_mesh
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 4
 """With `data.residence = auto`, sets up to this size or this part (1 / 4) of a device's memory are stored on it."""
 STREAMED_BYTES = 256 << 20
-"""Greatest number of bytes of images in one streamed call."""
+"""Maximum number of bytes of images in one streamed call."""
 STEPS_PER_CALL = 64
 """Steps in one call, so that the host's work per call takes no extra time."""
 

@@ -112,7 +112,7 @@ def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Boo
 def training_rows(
     protocol: str, count: int, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
 ) -> Bool[np.ndarray, "n"]:
-    """True for the normal training images, for which alone the labels are used.
+    """True for the normal training images; labels are used only to select these.
 
     Raises:
         ProtocolError: the set has no labels, the class is unknown, or no image is normal.

@@ -138,13 +138,15 @@ def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 
-def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photographs, monkeypatch):
+def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "UNUSUAL_P_VALUE", -1.0)
+    marked = tmp_path / "marked.png"
+    marked.write_bytes(photographs[0].read_bytes())
+    spoil(marked)
     with client_of(inspector, keep="flagged") as client:
-        parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
-    kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
-    flagged = {part["path"] for part in parts if part["flagged"]}
-    assert kept == flagged and flagged
+        parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photographs[1:3])]
+    assert [part["flagged"] for part in parts] == [True, False, False]
+    assert [str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")] == [parts[0]["path"]]
 
 
 def test_a_token_is_asked_for(inspector):
