@@ -20,18 +20,14 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
-from codegraph_jax.core.workdir import LOCK, locked
+from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
 
-RESUME = ".resume"
-"""Directory with the saved state of a run (`resume.state.DIRECTORY`)."""
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
 FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
 NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
-REVIEW = "review.json"
-"""File of a run with the answers that it has applied (`tasks.detect.REVIEW`)."""
 LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", REVIEW, LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
 

@@ -18,21 +18,20 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
-from codegraph_jax.app.runs import REVIEW, RunError, Runs, without
+from codegraph_jax.app.runs import RunError, Runs, without
 from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
-from codegraph_jax.core.workdir import LOCK, WorkdirError, locked
+from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
+from codegraph_jax.line.ledger import WRITTEN
 from codegraph_jax.line.targets import require_targets, shown
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
 COMPARED, REVIEWS, AREAS = "compared", "reviews", "areas"
 """Directories of the state: the page of the last comparison, the answers of a run, and the areas that it excludes."""
-RECORDED = ("alarms", "received")
-"""Directories of a line besides its ledger (`line.inspector.WRITTEN`)."""
 SET_BY_APP = ("review", "data.root", "data.add", "bank.")
 """Settings that the page does not change."""
 
@@ -222,9 +221,12 @@ class Service:
 
     def _may_save(self, bank: Path, run: str) -> bool:
         """Whether a bank is not there, or was last saved by this run, and no other run is saving it."""
-        last = self.state.last_job("bank", f"--save-bank={bank}")
-        free = not bank.exists() and (last is None or last["state"] not in UNDER_WAY)
-        return free or (last is not None and last["run"] == run)
+        savers = self.state.jobs_with("bank", f"--save-bank={bank}")
+        if any(job["state"] in UNDER_WAY and job["run"] != run for job in savers):
+            return False
+        # a job that has failed may have written the bank before
+        finished = [job for job in savers if job["state"] == "done"] or savers
+        return not bank.exists() or bool(finished and finished[-1]["run"] == run)
 
     def compare(self, runs: Annotated[tuple[str, str], Body(embed=True)]) -> None:
         """Writes the page on what changed between two runs."""
@@ -291,7 +293,8 @@ class Service:
         path = self._bank(bank)
         for run, job in self._last_jobs().items():
             if job["state"] in UNDER_WAY and str(path) in job["words"]:
-                raise UserError(f"{self.state.names().get(run, run)!r} uses this reference bank; stop it first")
+                name = self.state.names().get(run) or run.rpartition("/")[2]
+                raise UserError(f"{name!r} uses this reference bank; stop it first")
         path.unlink()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -365,17 +368,19 @@ class Service:
         directory = self.home / job["run"]
         try:
             with locked(directory):
-                for part in RECORDED:
-                    if (directory / part).is_dir():
-                        shutil.rmtree(directory / part)
-                for file in directory.glob(f"{LEDGER}*"):
-                    file.unlink()
+                for part in (directory / name for name in WRITTEN):
+                    if part.is_symlink():
+                        part.unlink()
+                    elif part.is_dir():
+                        shutil.rmtree(part)
+                for suffix in ("", "-wal", "-shm", "-journal"):
+                    (directory / f"{LEDGER}{suffix}").unlink(missing_ok=True)
                 self.state.forget(job["run"])
             (directory / LOCK).unlink(missing_ok=True)
             with suppress(OSError):
                 directory.rmdir()
-        except WorkdirError:
-            raise UserError(f"the line {printable(name)!r} is still ending; try again in a moment") from None
+        except WorkdirError as error:
+            raise UserError(str(error).partition("; choose")[0] + "; try again in a moment") from None
         except OSError as error:
             raise UserError(f"{printable(str(directory))}: cannot be deleted ({error.strerror or error})") from None
 

@@ -122,14 +122,10 @@ class State:
             self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
             return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
 
-    def last_job(self, kind: str, word: str) -> dict[str, Any] | None:
-        """The last job of a kind with this word in its command that has not failed; None if there is none."""
-        rows = self._all(
-            "SELECT * FROM jobs WHERE kind = ? AND state NOT IN ('failed', 'cancelled', 'interrupted') "
-            "ORDER BY id DESC",
-            kind,
-        )
-        return next((row for row in rows if word in json.loads(row["words"])), None)
+    def jobs_with(self, kind: str, word: str) -> list[dict[str, Any]]:
+        """All jobs of a kind with this word in their command, oldest first."""
+        rows = self._all("SELECT * FROM jobs WHERE kind = ? ORDER BY id", kind)
+        return [row for row in rows if word in json.loads(row["words"])]
 
     def change_job(self, job: int, **columns: Any) -> None:
         """Changes columns of a job."""

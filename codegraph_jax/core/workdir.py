@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import PARTIAL
 
-LOCK = ".lock"
+LOCK, RESUME, REVIEW = ".lock", ".resume", "review.json"
+"""In a workdir: the lock, the directory with the saved state of a run, and the answers that it has applied."""
 
 logger = logging.getLogger(__name__)
 

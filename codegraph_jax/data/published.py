@@ -195,7 +195,8 @@ def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     rows = (row for row in reader if row)
     try:
         header = next(rows, [])
-        if twice := [column for column in header if column.strip() and header.count(column) > 1]:
+        # without `columns` all are read
+        if twice := [column for column in columns or header if column.strip() and header.count(column) > 1]:
             raise LayoutError(f"{str(file)!r} line 1: several columns are called {twice[0]!r}")
         if missing := [column for column in columns if column not in header]:
             raise LayoutError(

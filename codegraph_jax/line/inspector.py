@@ -23,7 +23,7 @@ from codegraph_jax.data.images import UnreadableImageError, full_size, load_imag
 from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.ledger import ALARMS, Ledger
 from codegraph_jax.line.part import Alarm, Part, blank_part, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
@@ -31,8 +31,6 @@ from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
-ALARMS, RECEIVED = WRITTEN = ("alarms", "received")
-"""Directories below the workdir for contact sheets and for photos that were sent."""
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
 OTHER_PRODUCT = 12

@@ -21,6 +21,8 @@ from codegraph_jax.line.part import Alarm, Part, utc_now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
+ALARMS, RECEIVED = WRITTEN = ("alarms", "received")
+"""Directories beside the ledger: contact sheets, and photos that were sent."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -20,7 +20,8 @@ from starlette.types import Message
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import preview
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import RECEIVED, Inspector
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import RECEIVED
 from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE

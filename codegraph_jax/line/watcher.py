@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import WRITTEN, Inspector
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import WRITTEN, Ledger
 from codegraph_jax.line.part import Part, content_of_file, file_key, is_continuation, stamp_of
 from codegraph_jax.line.settings import FolderSettings
 

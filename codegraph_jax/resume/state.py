@@ -27,6 +27,7 @@ from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensorsError
 from codegraph_jax.core.user_code import user_code_digest
+from codegraph_jax.core.workdir import RESUME
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
@@ -35,7 +36,7 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 
-DIRECTORY, SETTINGS = ".resume", "settings.json"
+SETTINGS = "settings.json"
 FORMAT = 6
 """Version of the file format."""
 WITHOUT_EFFECT = ("report", "metrics", "storage", "bank", "state", "csv", "data", "review")
@@ -67,7 +68,7 @@ class RunState:
         roi: Roi | None = None,
     ):
         self._config, self._backbone = config, backbone
-        self._root = workdir / DIRECTORY
+        self._root = workdir / RESUME
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         scoring = [values["config"].pop(name) for name in SCORING]
         scoring += [

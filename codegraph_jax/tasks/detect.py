@@ -20,7 +20,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
 from codegraph_jax.core.report_archive import keep_earlier
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.workdir import written_to
+from codegraph_jax.core.workdir import REVIEW, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import where_data
 from codegraph_jax.detector import CoDeGraph
@@ -47,9 +47,6 @@ logger = logging.getLogger(__name__)
 
 _Compared = tuple[Comparison, PartialRun | None]
 """A category after comparison, before scoring."""
-
-REVIEW = "review.json"
-"""File in the workdir of a run with a review."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -121,17 +118,21 @@ def _outcomes(
     # an accelerator detects faster than one thread measures
     with ThreadPoolExecutor(max(1, min(CPU_THREADS, usable_cores() // 4)), "metrics") as pool:
         waiting: list[Future[Outcome]] = []
-        for (category, samples), result in zip(inputs.all_samples.items(), results):
-            if processes.is_first():
-                _print_notes(category, result, config, inputs.review)
-            warn_skipped(category, len(samples), result.skipped)
-            clock.add(result.seconds)
-            waiting.append(pool.submit(measured, category, result))
-            for future in waiting:
-                # raise an error at once, not at the end of the run
-                if future.done():
-                    future.result()
-        return [future.result() for future in waiting]
+        try:
+            for (category, samples), result in zip(inputs.all_samples.items(), results):
+                if processes.is_first():
+                    _print_notes(category, result, config, inputs.review)
+                warn_skipped(category, len(samples), result.skipped)
+                clock.add(result.seconds)
+                waiting.append(pool.submit(measured, category, result))
+                for future in waiting:
+                    # raise an error at once, not at the end of the run
+                    if future.done():
+                        future.result()
+            return [future.result() for future in waiting]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Clock) -> None:

@@ -18,8 +18,8 @@ from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line import uploads
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import RECEIVED, Inspector
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import read_token

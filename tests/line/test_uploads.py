@@ -16,8 +16,8 @@ from codegraph_jax.line import inspector as inspector_module
 from codegraph_jax.line import uploads as module
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import RECEIVED, Inspector
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.settings import WebSettings
 from tests.support.waiting import wait_until
 

@@ -15,6 +15,7 @@ from codegraph_jax import detector
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, StorageConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.core.workdir import RESUME
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume import budget
@@ -107,7 +108,7 @@ def whole(config, tmp_path_factory):
 
 
 def state_files(workdir):
-    return sorted(path for path in (workdir / states.DIRECTORY).rglob("*") if path.is_file())
+    return sorted(path for path in (workdir / RESUME).rglob("*") if path.is_file())
 
 
 def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole, backbone_runs, capsys, caplog):
@@ -200,7 +201,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     run(dataclasses.replace(config, **changed), tmp_path / "fresh")
     again, fresh = (
-        {name: content for name, content in contents(tmp_path / place).items() if states.DIRECTORY not in name}
+        {name: content for name, content in contents(tmp_path / place).items() if RESUME not in name}
         for place in ("run", "fresh")
     )
     for found in (again, fresh):
@@ -297,7 +298,7 @@ def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypat
     original = pathlib.Path.mkdir
 
     def refuse(*arguments, **named):
-        if place.endswith("mkdir") and states.DIRECTORY not in str(arguments[0]):
+        if place.endswith("mkdir") and RESUME not in str(arguments[0]):
             return original(*arguments, **named)
         raise OSError(errno.ENOSPC, "No space left on device")
 

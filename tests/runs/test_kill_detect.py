@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.resume.state import DIRECTORY
+from codegraph_jax.core.workdir import RESUME
 from tests.resume.small import CATEGORIES, contents, write_photographs
 from tests.support import killing
 from tests.support.killing import finish
@@ -32,7 +32,7 @@ def start(photographs: Path, workdir: Path, cache: Path) -> subprocess.Popen:
 
 def begun(workdir: Path) -> set[int]:
     """Changes when a start has opened its state."""
-    return {path.stat().st_ino for path in (workdir / DIRECTORY).glob("*/settings.json")}
+    return {path.stat().st_ino for path in (workdir / RESUME).glob("*/settings.json")}
 
 
 def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> float:
@@ -44,8 +44,8 @@ def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> f
 
 def reached(workdir: Path) -> str:
     """How far a killed run had come."""
-    pieces = [path.name for path in (workdir / DIRECTORY).rglob("*.safetensors")]
-    if finished := len(list((workdir / DIRECTORY).glob("*/*.safetensors"))):
+    pieces = [path.name for path in (workdir / RESUME).rglob("*.safetensors")]
+    if finished := len(list((workdir / RESUME).glob("*/*.safetensors"))):
         return "results" if finished == len(CATEGORIES) else "second category"
     return "distances" if any(name.startswith("layer") for name in pieces) else "features" if pieces else "nothing"
 
