@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 Features = Float[Array, "n d"]
-Valid = Bool[Array, "n"] | None
+Valid = Bool[Array, " n"] | None
 
 
 def safe_norm(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
@@ -19,7 +19,7 @@ def safe_norm(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
     return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
 
 
-def global_mean(rows: Float[Array, "n"], valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
+def global_mean(rows: Float[Array, " n"], valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
     """Mean of `rows` over the valid rows of all devices of the mesh axis `axis_name`."""
     valid = jnp.ones(rows.shape, bool) if valid is None else valid
     total, count = jnp.where(valid, rows, 0).sum(), valid.sum().astype(rows.dtype)

@@ -74,7 +74,7 @@ OBJECTIVES = {
 `bce` (Liznerski et al. 2022)."""
 
 
-def view_scores(features: Float[Array, "v n d"], mode: str) -> dict[str, Float[Array, "n"]]:
+def view_scores(features: Float[Array, "v n d"], mode: str) -> dict[str, Float[Array, " n"]]:
     """Three scores of each image from the head outputs of its views, the clean view first; larger = more normal.
 
     In the contrastive modes they are the norm of the mean feature, the mean squared norm, and the norm of the clean

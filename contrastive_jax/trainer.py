@@ -216,7 +216,7 @@ def _remaining_epochs(
     return state, {"speed": {"seconds_per_epoch": usual, "normal_images_per_s": images_per_epoch / usual}}
 
 
-def _require_finite_steps(logged: dict[str, Float[np.ndarray, "s"]], epoch: int, checkpoints: Checkpoints) -> None:
+def _require_finite_steps(logged: dict[str, Float[np.ndarray, " s"]], epoch: int, checkpoints: Checkpoints) -> None:
     """Checks the values that the steps of an epoch (from 1) have logged."""
     values = np.stack(list(logged.values()))
     if (broken := np.flatnonzero(~np.isfinite(values).all(0))).size:
@@ -247,8 +247,8 @@ def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, f
 
 
 def _clean_groups(
-    scores: Float[np.ndarray, "n"], scorer: Scorer, state: TrainState, data: RunData
-) -> dict[str, Float[np.ndarray, "k"]]:
+    scores: Float[np.ndarray, " n"], scorer: Scorer, state: TrainState, data: RunData
+) -> dict[str, Float[np.ndarray, " k"]]:
     """Clean-view scores of the normal test images, of a sample of the OE images, and of the unseen anomalies.
 
     The sample is evenly spaced, since a set may be ordered by class.
@@ -261,7 +261,7 @@ def _clean_groups(
     return groups | {"unseen": scores[~data.test.normal]}
 
 
-def _means(groups: dict[str, Float[np.ndarray, "k"]]) -> dict[str, float | None]:
+def _means(groups: dict[str, Float[np.ndarray, " k"]]) -> dict[str, float | None]:
     return {name.lower(): float(groups[name].mean()) if name in groups else None for name in ("normal", "OE", "unseen")}
 
 

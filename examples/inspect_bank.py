@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         bank = ReferenceBank.load(str(path), weights=options.weights)
 
-    bank.score_samples(day[:1])  # compiles
+    bank.anomaly_scores(day[:1])  # compiles
     start = time.perf_counter()
     inspection = bank.inspect(day)
     print(f"{(time.perf_counter() - start) / len(day):.3f} s an image, backbone included")

@@ -3,7 +3,7 @@
     result = CoDeGraph(backbone="dinov2-base").detect(paths, bank=BankConfig())
     result.bank.save("parts.safetensors")
     bank = ReferenceBank.load("parts.safetensors")
-    bank.score_samples(new_paths)
+    bank.anomaly_scores(new_paths)
 
 An exact bank scores a new image as `detect(paths, added=new_paths)` would with the bank's images as the only
 references, without patches of a recurring defect and photos of the same part. A compact bank (`bank.pool`) gives
@@ -112,7 +112,7 @@ class ReferenceBank(StoredBank):
         >>> photographs = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files
         >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
         >>> bank = detector.detect(photographs[:6], bank=BankConfig(size=4)).bank
-        >>> bank.score_samples(photographs[6:]).shape
+        >>> bank.anomaly_scores(photographs[6:]).shape
         (2,)
 
     See Also:
@@ -212,10 +212,8 @@ class ReferenceBank(StoredBank):
             other_product=len(kept) > 0 and not self.product.fits(np.array(image_features)),
         )
 
-    def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
-        """Anomaly score of each image [n]: LARGER means MORE anomalous.
-
-        scikit-learn's `score_samples` of outlier detectors has the opposite sign.
+    def anomaly_scores(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
+        """Anomaly score of each image [n]; larger means more anomalous, unlike scikit-learn's `score_samples`.
 
         Raises:
             UnreadableImageError: an image cannot be decoded.

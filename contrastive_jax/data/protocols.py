@@ -30,8 +30,8 @@ class TestSet:
     """
 
     images: Images
-    normal: Bool[np.ndarray, "n"]
-    labels: Int[np.ndarray, "n"]
+    normal: Bool[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
     class_names: tuple[str, ...]
 
     __test__ = False  # pytest would collect it by its name
@@ -70,10 +70,10 @@ def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...
 def rows_of_classes(
     wanted: tuple[str, ...],
     count: int,
-    labels: Int[np.ndarray, "n"] | None,
+    labels: Int[np.ndarray, " n"] | None,
     class_names: tuple[str, ...],
     field: str,
-) -> Bool[np.ndarray, "n"]:
+) -> Bool[np.ndarray, " n"]:
     """True for the rows of the wanted classes; for all rows if no class is given.
 
     Raises:
@@ -87,8 +87,8 @@ def rows_of_classes(
 
 
 def drawn_classes(
-    count: int, labels: Int[np.ndarray, "n"] | None, kept: Bool[np.ndarray, "n"], seed: int
-) -> Bool[np.ndarray, "n"]:
+    count: int, labels: Int[np.ndarray, " n"] | None, kept: Bool[np.ndarray, " n"], seed: int
+) -> Bool[np.ndarray, " n"]:
     """True for the rows of `count` classes, drawn by the seed from the classes of the `kept` rows.
 
     With the same seed, a greater count adds classes to those of a smaller one.
@@ -104,14 +104,14 @@ def drawn_classes(
     return np.isin(labels, np.random.default_rng([seed, 5]).permutation(present)[:count])
 
 
-def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Bool[np.ndarray, "n"]:
+def normal_rows(protocol: str, labels: Int[np.ndarray, " n"], target: int) -> Bool[np.ndarray, " n"]:
     """True for the rows that are normal under the protocol (`leave_one_class_out`: every class but `target`)."""
     return labels != target if protocol == "leave_one_class_out" else labels == target
 
 
 def training_rows(
-    protocol: str, count: int, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
-) -> Bool[np.ndarray, "n"]:
+    protocol: str, count: int, labels: Int[np.ndarray, " n"] | None, target: str, class_names: tuple[str, ...]
+) -> Bool[np.ndarray, " n"]:
     """True for the normal training images; labels are used only to select these.
 
     Raises:
@@ -128,7 +128,7 @@ def training_rows(
 
 
 def test_set(
-    protocol: str, images: Images, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
+    protocol: str, images: Images, labels: Int[np.ndarray, " n"] | None, target: str, class_names: tuple[str, ...]
 ) -> TestSet:
     """The test images with their ground truth.
 
@@ -171,7 +171,7 @@ def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
     return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
 
 
-def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, "k"]:
+def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, " k"]:
     """Rows of `wanted` OE images (0: all), which depend on the seed only.
 
     Raises:

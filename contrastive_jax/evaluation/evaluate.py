@@ -21,7 +21,7 @@ from contrastive_jax.objectives import view_scores
 from contrastive_jax.training.step import AXIS, put_on_mesh
 from contrastive_jax.views.augment import augment_batch, clean_batch
 
-Scores = dict[str, Float[np.ndarray, "n"]]
+Scores = dict[str, Float[np.ndarray, " n"]]
 Scorer = Callable[[Any, Images], Scores]
 
 
@@ -66,7 +66,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
     return score
 
 
-def _of_all(scores: Float[Array, "b"]) -> Float[np.ndarray, "b"]:
+def _of_all(scores: Float[Array, " b"]) -> Float[np.ndarray, " b"]:
     """The whole array, gathered from the devices of all processes."""
     if scores.is_fully_addressable:
         return np.asarray(scores)
@@ -80,7 +80,7 @@ def _shard_scores(
     variables: Any,
     images: UInt8[Array, "b h w 3"],
     seed: UInt32[Array, ""],
-) -> dict[str, Float[Array, "b"]]:
+) -> dict[str, Float[Array, " b"]]:
     """Scores of one device's images."""
     size, augmentation = config.data.image_size, config.augment
 
@@ -98,7 +98,7 @@ def _shard_scores(
     return view_scores(features, config.train.mode)
 
 
-def intervals(normal: Bool[np.ndarray, "n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
+def intervals(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
     """Metrics of each score over all images, each with value, low and high; None if undefined."""
     found = {name: detection_metrics(normal, values) for name, values in scores.items()}
     return {
@@ -118,7 +118,7 @@ def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
     return found
 
 
-def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> float | None:
+def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
     """Area under the ROC curve of a score, larger = normal; None if a side is empty or a score not finite."""
     if normal.all() or not normal.any() or not np.isfinite(scores).all():
         return None

@@ -25,7 +25,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n *space c"], train: bool, valid: Bool[Array, "n"] | None = None
+        self, x: Float[Array, "n *space c"], train: bool, valid: Bool[Array, " n"] | None = None
     ) -> Float[Array, "n *space c"]:
         """Normalises `x`; rows that are not `valid` are padding and are left out of the statistics."""
         channels = x.shape[-1]
@@ -45,8 +45,8 @@ class BatchNorm(nn.Module):
         return ((values - mean) * gain + bias).astype(x.dtype)
 
     def _batch_statistics(
-        self, values: Float[Array, "n *space c"], valid: Bool[Array, "n"] | None
-    ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
+        self, values: Float[Array, "n *space c"], valid: Bool[Array, " n"] | None
+    ) -> tuple[Float[Array, " c"], Float[Array, " c"], Float[Array, ""]]:
         """Mean, biased variance and number of entries per channel, over all devices."""
         axes = tuple(range(values.ndim - 1))
         valid = jnp.ones(values.shape[:1], bool) if valid is None else valid

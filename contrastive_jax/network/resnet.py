@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n h w c"], train: bool, valid: Bool[Array, "n"] | None
+        self, x: Float[Array, "n h w c"], train: bool, valid: Bool[Array, " n"] | None
     ) -> Float[Array, "n h2 w2 c2"]:
         """Runs the block; arguments as for `ContrastiveResNet`."""
 
@@ -73,7 +73,7 @@ class ContrastiveResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "n h w 3"], train: bool, valid: Bool[Array, "n"] | None = None
+        self, images: Float[Array, "n h w 3"], train: bool, valid: Bool[Array, " n"] | None = None
     ) -> Float[Array, "n d"]:
         """Runs the network.
 

@@ -15,7 +15,7 @@ DPI = 120
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
-def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label: str) -> None:
+def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, " n"]], label: str) -> None:
     """Draws the densities of the clean-view scores of normal test images, OE images and unseen anomalies."""
     from matplotlib.figure import Figure
 

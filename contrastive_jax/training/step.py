@@ -97,7 +97,7 @@ def loss_of_views(
     normal: list[Float[Array, "n s s 3"]],
     oe: list[Float[Array, "m s s 3"]],
     alpha: Float[Array, ""],
-    valid: Bool[Array, "b"],
+    valid: Bool[Array, " b"],
 ) -> tuple[Float[Array, ""], tuple[Any, StepMetrics]]:
     """The loss of a batch of views; one call of the network, so that BatchNorm averages over normal and OE views.
 
@@ -140,7 +140,7 @@ def train_step(
     seed: UInt32[Array, ""],
     state: TrainState,
     batch: Batch,
-    valid: Bool[Array, "b"],
+    valid: Bool[Array, " b"],
 ) -> tuple[TrainState, StepMetrics]:
     """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)

@@ -180,11 +180,11 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
         ReferenceBank.load(path)
     with pytest.raises(BankError, match=r"was made with weights 'filters 1', but these are 'filters 2'"):
         ReferenceBank.load(path, backbone=Traced(weights="filters 2"))
-    want = made.bank.score_samples(images[:3])
+    want = made.bank.anomaly_scores(images[:3])
     for network in (Numpy(), "own_network.py:make"):
         bank = ReferenceBank.load(path, backbone=network)
         # the root magnifies the rounding of distances to an image of the bank itself
-        np.testing.assert_allclose(bank.score_samples(images[:3]), want, atol=1e-3)
+        np.testing.assert_allclose(bank.anomaly_scores(images[:3]), want, atol=1e-3)
 
 
 @pytest.mark.slow

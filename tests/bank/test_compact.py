@@ -136,25 +136,25 @@ def test_the_order_of_the_images_changes_nothing(made, images):
     result, detector = made
     other = detector.detect(images[OWN - 1 :: -1], bank=detector.config.bank).bank
     assert other.calibration.threshold == pytest.approx(result.bank.calibration.threshold, abs=1e-5)
-    np.testing.assert_allclose(other.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]), atol=1e-5)
+    np.testing.assert_allclose(other.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]), atol=1e-5)
 
 
 def test_a_saved_pool_scores_as_before(made, images, tmp_path):
     result, detector = made
     result.bank.save(str(tmp_path / "whole.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "whole.safetensors"), backbone=detector.backbone)
-    np.testing.assert_array_equal(again.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]))
+    np.testing.assert_array_equal(again.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]))
     assert again.calibration.threshold == result.bank.calibration.threshold
     result.bank.save(str(tmp_path / "half.safetensors"))
     half = ReferenceBank.load(str(tmp_path / "half.safetensors"), backbone=detector.backbone)
-    np.testing.assert_allclose(half.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]), atol=1e-3)
+    np.testing.assert_allclose(half.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]), atol=1e-3)
 
 
 def test_new_images_of_the_product_score_as_the_set_has_taught(made):
     """The threshold is learnt from images that have given nothing to the pool that scores them."""
     result, _ = made
     fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
-    scores = result.bank.score_samples(fresh)
+    scores = result.bank.anomaly_scores(fresh)
     law = result.bank.calibration.normal_scores
     assert abs(np.median(scores) - law.location) < 2 * law.scale
 
@@ -215,5 +215,5 @@ def test_products_in_bfloat16_come_close(images):
     near = CoDeGraph(configured(precision="bfloat16"))
     exact = CoDeGraph(configured())
     banks = [detector.detect(images[:6], bank=detector.config.bank).bank for detector in (near, exact)]
-    first, second = (bank.score_samples(images[OWN:]) for bank in banks)
+    first, second = (bank.anomaly_scores(images[OWN:]) for bank in banks)
     np.testing.assert_allclose(first, second, rtol=0.05)

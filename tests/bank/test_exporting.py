@@ -77,7 +77,7 @@ def test_the_file_is_read_without_this_project(bank, images, tmp_path):
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     printed = [float(line.split()[1]) for line in said.stdout.splitlines()]
-    np.testing.assert_allclose(printed, bank.score_samples(images[9:]), atol=1e-4)
+    np.testing.assert_allclose(printed, bank.anomaly_scores(images[9:]), atol=1e-4)
 
 
 def test_pictures_of_another_size_are_refused(bank, tmp_path):

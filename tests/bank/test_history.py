@@ -45,11 +45,11 @@ def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:
 def test_what_was_approved_is_normal(made):
     bank, images = made
     variants = [variant(image, seed) for seed, image in enumerate(images)]
-    before = bank.score_samples(variants)
+    before = bank.anomaly_scores(variants)
     after = bank.extend(variants[:6])
-    np.testing.assert_array_less(after.score_samples(variants[6:]), before[6:])
+    np.testing.assert_array_less(after.anomaly_scores(variants[6:]), before[6:])
     # what was normal stays so
-    assert (after.score_samples(images) <= bank.score_samples(images) + 0.05).all()
+    assert (after.anomaly_scores(images) <= bank.anomaly_scores(images) + 0.05).all()
     assert len(bank.history) == 1 and after.history[-1].last == 6
 
 
@@ -57,11 +57,11 @@ def test_approved_part_passes_and_keeps_threshold(made):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
     assert bank.inspect(parts).flagged.any() and not bank.inspect(images).flagged.all()
-    flagged = parts[int(bank.score_samples(parts).argmax())]
+    flagged = parts[int(bank.anomaly_scores(parts).argmax())]
     after = bank.extend([flagged])
     assert bank.inspect([flagged]).flagged[0] and not after.inspect([flagged]).flagged[0]
     assert after.calibration.threshold == bank.calibration.threshold
-    np.testing.assert_array_less(after.score_samples(images), bank.score_samples(images) + 0.05)
+    np.testing.assert_array_less(after.anomaly_scores(images), bank.anomaly_scores(images) + 0.05)
 
 
 def test_defective_part_and_similar_parts_are_flagged(made):
@@ -84,14 +84,14 @@ def test_defective_part_and_similar_parts_are_flagged(made):
 def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made, tmp_path):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
-    wrong = parts[int(bank.score_samples(parts).argmax())]
+    wrong = parts[int(bank.anomaly_scores(parts).argmax())]
     assert bank.inspect([wrong]).flagged[0]
-    usual = images[int(bank.score_samples(images).argmin())]
+    usual = images[int(bank.anomaly_scores(images).argmin())]
     approved = bank.extend([usual]).extend([wrong])
     assert not approved.inspect([wrong]).flagged[0]
     after = approved.extend([wrong], defective=True)
     assert after.inspect([wrong]).flagged[0] and [mark.verdict for mark in after.known_patterns] == ["defect"]
-    np.testing.assert_allclose(after.score_samples([wrong]), bank.extend([usual]).score_samples([wrong]), atol=1e-6)
+    np.testing.assert_allclose(after.anomaly_scores([wrong]), bank.extend([usual]).anomaly_scores([wrong]), atol=1e-6)
     after.save(str(tmp_path / "bank.safetensors"))
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.inspect([wrong]).flagged[0] and not again.back_to(2).inspect([wrong]).flagged[0]
@@ -110,7 +110,7 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     assert (grown.active_references.part_numbers == 0).sum() == (bank.references.part_numbers == 0).sum()
     assert set(grown.references.part_numbers.tolist()) <= {0, 2, 3, 4, 5}
     four = bank.extend(images[:2]).extend(images[2:4])
-    np.testing.assert_allclose(grown.back_to(4).score_samples(images), four.score_samples(images), atol=1e-5)
+    np.testing.assert_allclose(grown.back_to(4).anomaly_scores(images), four.anomaly_scores(images), atol=1e-5)
     with pytest.raises(BankError, match="no longer stored"):
         grown.back_to(2)
 
@@ -122,8 +122,8 @@ def test_bank_is_restored_to_an_earlier_revision(made):
     assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
     once = twice.back_to(1)
     assert once.history == twice.history[:2]
-    np.testing.assert_allclose(once.score_samples(images), bank.extend(images[:2]).score_samples(images), atol=1e-6)
-    np.testing.assert_allclose(twice.back_to(0).score_samples(images), bank.score_samples(images), atol=1e-6)
+    np.testing.assert_allclose(once.anomaly_scores(images), bank.extend(images[:2]).anomaly_scores(images), atol=1e-6)
+    np.testing.assert_allclose(twice.back_to(0).anomaly_scores(images), bank.anomaly_scores(images), atol=1e-6)
     for revision in (3, -1):
         with pytest.raises(BankError, match="revisions 0 to 2"):
             twice.back_to(revision)
@@ -134,11 +134,11 @@ def test_a_grown_bank_survives_its_file(made, tmp_path):
     grown = bank.extend(images[:3], ["x", "y", "z"], "2026-02-03")
     grown.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
-    np.testing.assert_array_equal(again.score_samples(images), grown.score_samples(images))
+    np.testing.assert_array_equal(again.anomaly_scores(images), grown.anomaly_scores(images))
     assert again.digest == grown.digest != bank.digest
     assert again.stored_as == "float32"
     assert again.history == grown.history and again.calibration.threshold == grown.calibration.threshold
-    first, second = (bank.extend(images[3:4]).score_samples(images) for bank in (again, grown))
+    first, second = (bank.extend(images[3:4]).anomaly_scores(images) for bank in (again, grown))
     np.testing.assert_array_equal(first, second)
 
 

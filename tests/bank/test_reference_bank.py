@@ -95,7 +95,7 @@ def test_an_added_copy_scores_as_its_original(images):
     detector = CoDeGraph(configured())
     result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(size=OWN))
     np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)
-    np.testing.assert_allclose(result.bank.score_samples([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
+    np.testing.assert_allclose(result.bank.anomaly_scores([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
 
 
 def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detector, images):
@@ -113,7 +113,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
     np.testing.assert_allclose(inspection.scores, result.scores[OWN:], atol=SAME)
     np.testing.assert_allclose(inspection.p_values, result.calibration.p_values[OWN:], atol=1e-3)
     assert bank.calibration.threshold == pytest.approx(result.calibration.threshold, abs=1e-4)
-    np.testing.assert_array_equal(bank.score_samples(images[OWN:]), inspection.scores)
+    np.testing.assert_array_equal(bank.anomaly_scores(images[OWN:]), inspection.scores)
     maps = inspection.maps(40)
     assert maps.shape == (NEW, 40, 40)
     np.testing.assert_allclose(maps, np.asarray(anomaly_maps(inspection.patch_scores, 40)), atol=1e-6)
@@ -143,7 +143,7 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
     result.bank.save(str(tmp_path / "small.safetensors"), dtype)
     small = ReferenceBank.load(str(tmp_path / "small.safetensors"), backbone=result.bank.backbone)
     bound = {"float16": 1e-3, "bfloat16": 1e-2}[dtype]
-    np.testing.assert_allclose(small.score_samples(images[OWN:]), result.scores[OWN:], atol=bound)
+    np.testing.assert_allclose(small.anomaly_scores(images[OWN:]), result.scores[OWN:], atol=bound)
     assert (tmp_path / "small.safetensors").stat().st_size < 0.6 * path.stat().st_size
 
 
@@ -164,7 +164,7 @@ def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(det
 def test_scores_stand_beside_their_images(saved, images):
     result, _ = saved
     with pytest.raises(UnreadableImageError):
-        result.bank.score_samples([images[0], "absent.png"])
+        result.bank.anomaly_scores([images[0], "absent.png"])
     inspection = result.bank.inspect([images[0], "absent.png", images[1]])
     assert inspection.kept.tolist() == [0, 2]
     assert [i for i, _ in inspection.skipped] == [1]

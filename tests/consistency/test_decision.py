@@ -95,7 +95,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.score_name == name and again.digest == bank.digest
-    np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.scores_by_name[name][OWN:], atol=2e-5)
+    np.testing.assert_allclose(again.anomaly_scores(images[OWN:]), plain.scores_by_name[name][OWN:], atol=2e-5)
     set_scores = again.calibration_set.scores
     assert (set_scores >= again.calibration.threshold).sum() == (plain.scores_by_name[name][:OWN] >= threshold).sum()
 

@@ -206,7 +206,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
 
     deep.bank.save(str(tmp_path / "bank.safetensors"))
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"))
-    np.testing.assert_allclose(bank.score_samples([added]), plain.bank.score_samples(shallow[5:]), atol=1e-3)
+    np.testing.assert_allclose(bank.anomaly_scores([added]), plain.bank.anomaly_scores(shallow[5:]), atol=1e-3)
 
 
 def test_a_person_can_say_the_range(tmp_path):

@@ -366,6 +366,6 @@ def test_pictures_are_judged_by_the_bank(bank, photographs, ledger, tmp_path):
     wait_until(lambda: len(told) == 4, 60)
     watcher.stop()
     thread.join()
-    scores = bank.score_samples([str(path) for path in photographs[:4]])
+    scores = bank.anomaly_scores([str(path) for path in photographs[:4]])
     by_name = {part.name: part.score for part in told}
     assert [by_name[path.name] for path in photographs[:4]] == pytest.approx(scores, abs=1e-6)

