@@ -82,7 +82,7 @@ _hints: Callable[[Any], dict[str, Any]] = cache(_annotations)
 def _field(name: str, hint: Any, value: Any) -> Any:
     """The value of a field as its annotated type; errors name the field."""
     try:
-        return _typed(hint, value)
+        return typed(hint, value)
     except MALFORMED as error:
         raise ValueError(f"{name}: {error}") from None
 
@@ -91,11 +91,11 @@ def _short(value: Any) -> str:
     return repr(value)[:80]
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def typed(hint: Any, value: Any) -> Any:
     """The value as the annotated type; an int becomes a float, and a list a tuple. Of unions, only with None."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
-        return None if value is None else _typed(next(arg for arg in args if arg is not NoneType), value)
+        return None if value is None else typed(next(arg for arg in args if arg is not NoneType), value)
     if hasattr(hint, "from_json"):
         return hint.from_json(value)
     if origin is typing.Literal:
@@ -114,8 +114,8 @@ def _typed(hint: Any, value: Any) -> Any:
 def _elements(origin: type, args: tuple[Any, ...], value: Any) -> Any:
     """The elements of a tuple, a dict or a list as their annotated types."""
     if origin is dict:
-        return {str(key): _typed(args[1], element) for key, element in value.items()}
+        return {str(key): typed(args[1], element) for key, element in value.items()}
     each = [args[0]] * len(value) if origin is list or args[-1] is Ellipsis else args
     if len(each) != len(value):
         raise ValueError(f"expected {len(each)} values, got {len(value)}")
-    return origin(_typed(one, element) for one, element in zip(each, value))
+    return origin(typed(one, element) for one, element in zip(each, value))

@@ -12,7 +12,6 @@ import inspect
 import math
 import re
 import textwrap
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from codegraph_jax.core.errors import UserError, did_you_mean
+from codegraph_jax.core.json_fields import typed
 
 T = TypeVar("T")
 
@@ -295,27 +295,18 @@ def _expanded(value: Any) -> Any:
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the annotated type: bool, int and str must match; an int becomes a float, and a list a tuple."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            # absl passes a scalar for a tuple with one element: --config.backbone.blocks=5
-            value = (value,)
-        return tuple(_typed(args[0], element, f"{path}[{i}]") for i, element in enumerate(value))
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _typed(next(a for a in args if a is not type(None)), value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ConfigError(f"{path}: is too large for a float") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{path}: {value!r} is not a finite number")
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
-    return value
+    """`value` as the annotated type (`json_fields.typed`); a single value becomes a tuple where one is expected."""
+    if typing.get_origin(hint) is tuple:
+        # absl passes a scalar for a tuple with one element: --config.backbone.blocks=5
+        elements = value if isinstance(value, list | tuple) else (value,)
+        return tuple(_typed(typing.get_args(hint)[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
+    try:
+        found = typed(hint, value)
+    except (TypeError, OverflowError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ConfigError(f"{path}: {found!r} is not a finite number")
+    return found
 
 
 def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
