@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -52,6 +53,19 @@ from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
 """Number of images whose features are in memory at once."""
+
+
+class _Chunk(NamedTuple):
+    """What stays of some inspected images: without their features, but with the patterns shown by their patches."""
+
+    kept: list[int]
+    skipped: list[tuple[int, str]]
+    keys: list[str]
+    scores: list[Float[np.ndarray, " p"]]
+    image_features: Float[np.ndarray, "k d"]
+    placement: Placement
+    shown: Bool[np.ndarray, "s k p"]
+    peak_patches: list[PeakPatches]
 
 
 @dataclass(frozen=True)
@@ -147,58 +161,38 @@ class ReferenceBank(StoredBank):
         data, images = data or PhotosConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
         extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
-        kept, skipped, keys, scores, image_features = [], [], [], [], []
-        placements, recognised = [], []
-        found: list[PeakPatches] = []
         # at least one chunk, so that no images give empty arrays
-        for start in range(0, max(len(images), 1), CHUNK):
-            chunk = images[start : start + CHUNK]
-            features = extractor.extract(chunk, value_range=self.value_range)
-            if inspected:
-                features = features.where_inspected(inspected[start : start + CHUNK], chunk)
-            own = []
-            for i in range(len(features.kept)):
-                valid = None if features.placement.inspected is None else features.placement.inspected[i]
-                own.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
-                progress(1)
-            progress(len(features.skipped))
-            kept += (features.kept + start).tolist()
-            keys += [key.hex() for key in features.keys]
-            skipped += [(i + start, reason) for i, reason in features.skipped]
-            scores += own
-            image_features += list(np.asarray(features.image_features, np.float32))
-            placements.append(features.placement)
-            recognised.append(self._recognise(features))
-            if peaks_from is not None:
-                found += self._peak_patches(features, own, recognised[-1], peaks_from)
-        shown = np.concatenate(recognised, axis=1)
+        chunks = [
+            self._inspect_chunk(extractor, images, start, inspected, progress, peaks_from)
+            for start in range(0, max(len(images), 1), CHUNK)
+        ]
+        kept = [i for chunk in chunks for i in chunk.kept]
+        shown = np.concatenate([chunk.shown for chunk in chunks], axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
         clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = self._of_score(np.array(scores).reshape(len(scores), grid[0] * grid[1]), clipped)
-        placement = Placement.joined(placements)
-        raw = image_scores(patch_scores, placement.frame.size, placement.rects())
-        single = np.array([pattern.source == "photo" for pattern in patterns], bool)
-        marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
-        calibration = self.calibration.apply(raw, marked)
-        flagged = calibration.flagged & ~tolerated(patch_scores, placement, calibration)
-        answered = self.answered
-        for i, key in enumerate(keys):
-            flagged[i] = answered.get(key, flagged[i])
-        p_values = self.calibration.normal_scores.p_values(raw)
-        finite = np.isfinite(raw) & np.isfinite(p_values)
-        if not finite.all():
+        rows = [row for chunk in chunks for row in chunk.scores]
+        patch_scores = self._of_score(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
+        placement = Placement.joined([chunk.placement for chunk in chunks])
+        scores = image_scores(patch_scores, placement.frame.size, placement.rects())
+        p_values = self.calibration.normal_scores.p_values(scores)
+        for i in np.flatnonzero(~(np.isfinite(scores) & np.isfinite(p_values)))[:1].tolist():
             # comparisons with NaN are false, so the image would pass
-            number = kept[int(np.flatnonzero(~finite)[0])]
-            name = images[number] if isinstance(images[number], str | os.PathLike) else f"image {number}"
+            name = images[kept[i]] if isinstance(images[kept[i]], str | os.PathLike) else f"image {kept[i]}"
             raise BankError(f"{name}: its score is not a finite number; the bank or the weights are damaged")
+        single = np.array([pattern.source == "photo" for pattern in patterns], bool)
+        calibration = self.calibration.apply(scores, shown[single & (verdicts == "defect")].any(axis=(0, 2)))
+        flagged, answered = calibration.flagged & ~tolerated(patch_scores, placement, calibration), self.answered
+        for i, key in enumerate(key for chunk in chunks for key in chunk.keys):
+            flagged[i] = answered.get(key, flagged[i])
+        image_features = np.concatenate([chunk.image_features for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
-            skipped=skipped,
+            skipped=[skipped for chunk in chunks for skipped in chunk.skipped],
             patch_scores=patch_scores,
-            scores=raw,
+            scores=scores,
             p_values=p_values,
             flagged=flagged,
             placement=placement,
@@ -208,8 +202,40 @@ class ReferenceBank(StoredBank):
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
             inspected=[inspected[i] for i in kept] if inspected else (),
-            peak_patches=found,
-            other_product=len(kept) > 0 and not self.product.fits(np.array(image_features)),
+            peak_patches=[peaks for chunk in chunks for peaks in chunk.peak_patches],
+            other_product=len(kept) > 0 and not self.product.fits(image_features),
+        )
+
+    def _inspect_chunk(
+        self,
+        extractor: Extractor,
+        images: Sequence[Source],
+        start: int,
+        inspected: Sequence[Inspected],
+        progress: Progress,
+        peaks_from: float | None,
+    ) -> "_Chunk":
+        """The first `CHUNK` images from `start`; arguments as for `inspect`."""
+        chunk = images[start : start + CHUNK]
+        features = extractor.extract(chunk, value_range=self.value_range)
+        if inspected:
+            features = features.where_inspected(inspected[start : start + CHUNK], chunk)
+        scores = []
+        for i in range(len(features.kept)):
+            valid = None if features.placement.inspected is None else features.placement.inspected[i]
+            scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
+            progress(1)
+        progress(len(features.skipped))
+        shown = self._recognise(features)
+        return _Chunk(
+            kept=(features.kept + start).tolist(),
+            skipped=[(i + start, reason) for i, reason in features.skipped],
+            keys=[key.hex() for key in features.keys],
+            scores=scores,
+            image_features=np.asarray(features.image_features, np.float32),
+            placement=features.placement,
+            shown=shown,
+            peak_patches=[] if peaks_from is None else list(self._peak_patches(features, scores, shown, peaks_from)),
         )
 
     def anomaly_scores(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
