@@ -370,7 +370,7 @@ class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
     by: str = field(default="images", metadata=choice("images", "categories"))
-    """What several devices divide: the `images` of one category after the other, or the `categories`, one each."""
+    """`images`: all devices share the images of one category after the other; `categories`: each device takes one."""
 
 
 @dataclass(frozen=True)

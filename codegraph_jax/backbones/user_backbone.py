@@ -44,7 +44,7 @@ class UserBackbone(LoadedBackbone):
         on_host = jax.tree_util.all_leaves([network])
         stated = getattr(network, "image_size", 0)
         default_size = stated if isinstance(stated, int) and stated > 0 else max(MAX_DEFAULT_SIZE // patch, 1) * patch
-        # the caller reports a size that is no multiple, with sizes that would do
+        # the caller refuses a size that is not a multiple of the patch size, and names the nearest ones
         image_size = max(1, (image_size or default_size) // patch) * patch
         found = cls(
             name=weights, weights=weights, patch_size=patch, mean=mean, std=std, resample=resample,

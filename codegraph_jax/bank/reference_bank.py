@@ -56,7 +56,7 @@ CHUNK = 16
 
 
 class _Chunk(NamedTuple):
-    """What stays of some inspected images: without their features, but with the patterns shown by their patches."""
+    """Results for up to `CHUNK` images; their features are freed. `shown`: the patches that show each pattern."""
 
     kept: list[int]
     skipped: list[tuple[int, str]]
@@ -434,7 +434,7 @@ class ReferenceBank(StoredBank):
         own = vectors[patches].reshape(len(patches), len(active.layers), -1)
         signature = mark_signature(own, lambda measure: np.array([measure(one) for one in others]))
         if isinstance(active, Pool):
-            # a pool is not divided into photos, so there is no gap between them
+            # the patches of a pool belong to no photo, so the gap between photos cannot be measured
             signature = replace(signature, limit=MAX_LIMIT)
         return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, self.product, 1, 1, source="photo")
 

@@ -61,7 +61,7 @@ def prepared_set(root: str) -> Any:
 
 
 def class_names(features: Any, name: str) -> tuple[str, ...]:
-    """The class names of a feature; empty if there is no such feature, or it has no classes."""
+    """The class names of a feature; empty if the set lacks the feature, or the feature has no classes."""
     return tuple(getattr(features[name], "names", None) or ()) if name in features else ()
 
 

@@ -331,7 +331,7 @@ class ActiveCalibrator:
 
     @property
     def _decisive(self) -> dict[int, bool]:
-        """Whether each photo with an answer is defective, without those for which the person is unsure."""
+        """The answers good (False) and defective (True) by photo, without "unsure"."""
         return {photo: defective for photo, defective in self._answers.items() if defective is not None}
 
     def _ranks(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
