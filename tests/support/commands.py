@@ -21,7 +21,7 @@ from codegraph_jax.core import environment
 def fresh_process() -> Iterator[None]:
     """Undoes what a command leaves behind: flags, log handlers, `sys.argv`, `sys.path` and the remembered command."""
     root, level, values = logging.getLogger(), logging.getLogger().level, flagsaver.save_flag_values()
-    parsed, defined = flags.FLAGS.is_parsed(), set(flags.FLAGS)
+    parsed = flags.FLAGS.is_parsed()
     try:
         with (
             patch.object(root, "handlers", []),
@@ -34,9 +34,7 @@ def fresh_process() -> Iterator[None]:
             yield
     finally:
         root.setLevel(level)
-        for name in set(flags.FLAGS) - defined:
-            delattr(flags.FLAGS, name)  # defined by the command
-        flagsaver.restore_flag_values(values)
+        flagsaver.restore_flag_values(values)  # also removes flags that the command has defined
         if not parsed:
             flags.FLAGS.unparse_flags()
 
