@@ -14,7 +14,7 @@ import pytest
 
 from codegraph_jax.commands.registry import COMMANDS
 from tests.support.photographs import RANDOM, photographs
-from tests.test_docs import check, flags_of
+from tests.test_docs import check
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))
@@ -127,7 +127,7 @@ def test_commands_of_codegraph_exist(page):
         command = COMMANDS[name]
         if command.module:
             places = ["/somewhere"] * len(command.arguments)
-            check(flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)]))
+            check(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)])
     assert found or page in ("examples/README.md", "Dockerfile")
 
 

@@ -1,12 +1,13 @@
-"""Translates the command line into unambiguous flags for absl and ml_collections.
+"""Reads the command line: the settings that it changes, and the flags that absl parses.
 
-Each flag becomes `--name=value`. Short flags are replaced by their settings, and values are written by the type of the
-setting: the name `0` in a list of names is not a number. The `UserError` of an invalid flag or value names a valid one.
+Values are read by the type of their setting: the name `0` in a list of names is not a number. The `UserError` of an
+invalid flag or value names a valid one.
 """
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
@@ -80,12 +81,18 @@ class CommandLine:
     """A parsed command line.
 
     Attributes:
-        flags: flags for absl.
+        flags: flags for absl, as `--name=value`.
+        settings: values of the changed settings, by path.
         typed: short flags as typed, by setting.
+        config: the config with these settings, a ConfigDict.
+        config_name: the value of `--config`, or the default of the command.
     """
 
-    flags: list[str]
-    typed: dict[str, str]
+    flags: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    typed: dict[str, str] = field(default_factory=dict)
+    config: Any = None
+    config_name: str = ""
 
     def named(self, problem: str) -> str:
         """An error message with the typed short flag before the name of the setting."""
@@ -123,6 +130,7 @@ def parsed_line(
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
     """
     flags: list[str] = []
+    changes: dict[str, Any] = {}
     typed: dict[str, str] = {}
     used: list[str] = []
     positional: list[str] = []
@@ -141,17 +149,16 @@ def parsed_line(
             if flag.short:
                 used.append(dashed)
                 typed[flag.path] = dashed
-            if flag.name != "config":
-                flags.append(f"--{flag.name}={_value_text(flag, value)}")
+            if flag.setting:
+                changes[flag.path] = _setting_value(flag, flag.setting, value)
+            elif flag.name != "config":
+                flags.append(f"--{flag.name}={_flag_value(flag, value)}")
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
     if len(positional) > len(places):
         raise UserError(f"unexpected argument {positional[len(places)]!r}; set fields by --config.field=value")
-    positions = [
-        f"--config.{path}={_value_text(_Flag(path, f'config.{path}', path, settings[path]), word)}"
-        for path, word in zip(places, positional)
-    ]
-    return CommandLine([*positions, *flags], typed)
+    given = {path: _setting_value(_Flag(path), settings[path], word) for path, word in zip(places, positional)}
+    return CommandLine(flags, given | changes, typed)
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class _Flag:
 
     Attributes:
         shown: the flag as typed.
-        name: name for absl, without dashes.
+        name: name for absl, without dashes; empty for a setting.
         path, setting: the setting; empty and None for other flags.
         bare: whether it needs no value.
         negated: whether it has the prefix `no`.
@@ -168,7 +175,7 @@ class _Flag:
     """
 
     shown: str
-    name: str
+    name: str = ""
     path: str = ""
     setting: Setting | None = None
     bare: bool = False
@@ -183,12 +190,12 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         if name.startswith(prefix):
             path = _path(name.removeprefix(prefix), settings)
             setting = settings[path]
-            return _Flag(dashed, f"config.{path}", path, setting, setting.hint is bool, prefix == "noconfig.")
+            return _Flag(dashed, "", path, setting, setting.hint is bool, prefix == "noconfig.")
     if short := SHORT.get(_canonical(dashed)):
         path = short.path
         if path not in settings:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {path}")
-        return _Flag(dashed, f"config.{path}", path, settings[path], settings[path].hint is bool, short=short)
+        return _Flag(dashed, "", path, settings[path], settings[path].hint is bool, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":
@@ -244,28 +251,31 @@ def _example(flag: _Flag) -> str:
     return "..."
 
 
-def _value_text(flag: _Flag, text: str) -> str:
-    """The value of a flag in the syntax of absl and ml_collections.
+def _flag_value(flag: _Flag, text: str) -> str:
+    """The value of a flag that sets no setting; of one without a value, `True` or `False`."""
+    try:
+        return str(read_truth(text) != flag.negated) if flag.bare else text
+    except ValueError as error:
+        raise UserError(f"{flag.shown}: {error}") from None
+
+
+def _setting_value(flag: _Flag, setting: Setting, text: str) -> Any:
+    """The value of a setting from the text of its flag.
 
     Raises:
-        UserError: the value does not have the type of the setting.
+        UserError: the text does not have the type of the setting.
     """
-    short, setting = flag.short, flag.setting
+    short = flag.short
     if short and text.isalpha() and short.words:
         if text not in short.words:
             raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(short.words)}, and no share")
         text = short.words[text]
     try:
-        if flag.negated or (setting is None and flag.bare):
-            text = str(read_truth(text) != flag.negated)
-        if setting is None:
-            return text
         if short and short.rule:
             return f"{short.rule}:{read_text(replace(setting, hint=float, limits=RULES[short.rule]), text)!r}"
-        value = read_text(setting, text)
+        return read_truth(text) != flag.negated if setting.hint is bool else read_text(setting, text)
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None
-    return value if isinstance(value, str) else repr(value)
 
 
 def _is_flag(word: str) -> bool:

@@ -5,11 +5,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
-from ml_collections import config_flags
 
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
@@ -18,14 +18,12 @@ from codegraph_jax.commands.registry import DEFAULT_CONFIG, TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import Setting, setting_at, settings_of
+from codegraph_jax.core.settings import Setting, read_config, setting_at, settings_of, to_config_dict
 
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Experiment: a file of configs/ or its name, perhaps with `:variant`."
-)
+flags.DEFINE_string("config", None, "Experiment: a file of configs/ or its name, perhaps with `:variant`.")
 COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "For several hosts: HOST:PORT of process 0, or `auto` under Slurm, Kubernetes or on Cloud TPU."
 )
@@ -48,7 +46,7 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         command: the command, which has a default config; None allows every task and requires `--config`.
     """
     steady_output()
-    line = CommandLine([], {})
+    line = CommandLine()
     try:
         if "--version" in arguments[1:]:
             print(f"codegraph-jax {codegraph_jax.__version__}")
@@ -62,9 +60,7 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         line = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        # ml_collections reads the overridden fields from sys.argv
-        sys.argv = [arguments[0], *line.flags]
-        app.run(lambda rest: main(rest, line, command), flags_parser=parse)
+        app.run(lambda rest: main(line, command), [arguments[0], *line.flags], flags_parser=parse)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         sys.exit(INVALID)
@@ -73,20 +69,21 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
 
 
 def parse_command_line(words: Sequence[str], command: Command | None = None) -> CommandLine:
-    """Parses the command line into flags for absl, `--config` first; `command` as for `launch`.
+    """Parses the command line and loads its config; `command` as for `launch`.
 
     Raises:
         UserError: an argument is wrong, or `--config` is missing or names a task of another command.
     """
-    if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
-        return CommandLine([word for word in words if word.startswith("-")], {})
+    if asked := [word for word in words if word in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
+        return CommandLine(asked)
     named = config_of(words) or (command.config if command else "")
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     if command and command.sweeps:
         add_clone_root()
         importlib.import_module("studies.flags").define_vary()
-    task = str(load_config(named).get("task"))
+    config = load_config(named)
+    task = str(config.get("task"))
     _check_task(task, named, command)
     places = [setting for _, setting in command.arguments] if command else []
     settings = task_settings(task)
@@ -94,7 +91,12 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     line = parsed_line(words, settings, [place for place in places if place in settings], _takes_no_value)
-    return CommandLine([f"--config={shipped_config(named)}", *line.flags], line.typed)
+    read_config(settings_class(task), config)  # reports errors of the file
+    complete = to_config_dict(settings_class(task)())
+    with complete.ignore_type():
+        complete.update(config)
+        complete.update_from_flattened_dict(line.settings)
+    return replace(line, config=complete, config_name=named)
 
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
@@ -115,7 +117,7 @@ def _takes_no_value(name: str) -> bool | None:
     return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
 
 
-def main(arguments: list[str], line: CommandLine, command: Command | None = None) -> int:
+def main(line: CommandLine, command: Command | None = None) -> int:
     """Runs the task of the config, or a sweep over its settings; returns the exit status."""
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import enable_compilation_cache
@@ -123,7 +125,7 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
 
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
-    config = CONFIG.value
+    config = line.config
     try:
         sweeps = command.sweeps if command else {}
         if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
@@ -135,10 +137,11 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
             raise UserError(f"--coordinator: {config.task} runs in one process; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
+            directory = workdir(config, line.config_name)
             if sweeps:
-                _sweep(config, sweeps[config.task])
+                _sweep(config, directory, sweeps[config.task])
                 return FINE
-            outcomes = importlib.import_module(TASKS[config.task].module).run(config, workdir(config))
+            outcomes = importlib.import_module(TASKS[config.task].module).run(config, directory)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return INVALID
@@ -147,9 +150,9 @@ def main(arguments: list[str], line: CommandLine, command: Command | None = None
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 
-def _sweep(config: Any, module: str) -> None:
+def _sweep(config: Any, directory: str, module: str) -> None:
     """Runs the config with every combination of `--vary`."""
-    directory = workdir(config) + ("" if WORKDIR.value else "-sweep")
+    directory += "" if WORKDIR.value else "-sweep"
     arguments = importlib.import_module("studies.flags").values()
     importlib.import_module(module).run(config, directory, flags.FLAGS.vary, **arguments)
 
@@ -160,14 +163,14 @@ def status_of(outcomes: Sequence[Any]) -> int:
     return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "undecided" in verdicts else FINE
 
 
-def workdir(config: Any) -> str:
+def workdir(config: Any, config_name: str) -> str:
     """The directory of the results: the value of `--workdir`, or `runs/FOLDER-CONFIG`.
 
     FOLDER is the name of the photos' folder, if there is one; for `codegraph detect` the default is `runs/FOLDER`.
     """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
-    file = Path(config_file())
+    file = Path(shipped_config(config_name).partition(":")[0])
     stem = config.task if file == DEFAULT_CONFIG else file.stem
     if config.task == "oecl_score":
         stem = "scores"  # not the directory of the training run
@@ -189,22 +192,12 @@ def _folder(config: Any) -> str:
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """Parses the flags; a wrong field, variant or config file prints one line and exits with status 2."""
+    """Parses the flags; an invalid value prints one line and exits with status 2."""
     try:
-        rest = flags.FLAGS(arguments)
-        CONFIG.value.task  # noqa: B018 (a config is loaded when it is first used)
-        return rest
-    # errors of absl, ml_collections and the config file
-    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        text = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
-        prefix = "--config: unknown field " if isinstance(error, AttributeError | KeyError) else ""
-        print(f"error: {prefix}{' '.join(str(text).split())}", file=sys.stderr)
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(INVALID)
-
-
-def config_file() -> str:
-    """The config file without its variant."""
-    return config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
 
 
 def _check_task(task: str, config: str, command: Command | None) -> None:

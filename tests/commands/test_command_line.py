@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
 from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
@@ -22,13 +20,7 @@ ROOT = Path(__file__).parents[2]
 def read(words, name="detect"):
     """The checked settings that a command ends up with."""
     with fresh_process():
-        line = parse_command_line(words, COMMANDS[name])
-    values = flags.FlagValues()
-    known = [word for word in line.flags if word.startswith("--config")]
-    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["codegraph", *known])
-    values(["codegraph", *known])
-    config = values[holder.name].value
-    return checked(config)
+        return checked(parse_command_line(words, COMMANDS[name]).config)
 
 
 @pytest.mark.parametrize("joined", [True, False])

@@ -22,6 +22,7 @@ from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.console import usage
 from codegraph_jax.commands.launch import parse_command_line
 from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
+from codegraph_jax.core.settings import setting_at
 from tests.support import commands
 from tests.support.commands import codegraph
 from tests.support.photographs import RANDOM, photographs
@@ -37,28 +38,39 @@ def started(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
 
 
-def flags_of(name, words):
-    """What absl gets to read of the words after a command."""
+def parsed(*words):
+    """The config name, the changed settings and the flags for absl of `codegraph detect WORDS`."""
     with commands.fresh_process():
-        return parse_command_line(words, COMMANDS[name]).flags
+        line = parse_command_line(words, COMMANDS["detect"])
+    assert all(setting_at(line.config, path) == value for path, value in line.settings.items())
+    return line.config_name, line.settings, line.flags
 
 
-def test_words_stand_for_flags():
-    folder = f"--config={configs_directory() / 'folder.py'}"
-    assert flags_of("detect", ["/photos", "--config.data.cache=x"]) == [
-        folder, "--config.data.root=/photos", "--config.data.cache=x",
-    ]  # fmt: skip
-    assert flags_of("detect", ["--workdir", "out", "/photos", "--exit-code"]) == [
-        folder, "--config.data.root=/photos", "--workdir=out", "--exit_code=True",
-    ]  # fmt: skip
-    mvtec = f"--config={configs_directory() / 'mvtec.py'}:reference"
-    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [mvtec, "--config.data.root=/s"]
-    assert flags_of("detect", ["--config", "mvtec:reference", "--", "--odd"]) == [mvtec, "--config.data.root=--odd"]
+def test_words_stand_for_settings_and_flags():
+    both = {"data.root": "/photos", "data.cache": "x"}
+    assert parsed("/photos", "--config.data.cache=x") == ("folder", both, [])
+    places = ["--workdir=out", "--exit_code=True"]
+    assert parsed("--workdir", "out", "/photos", "--exit-code") == ("folder", {"data.root": "/photos"}, places)
+    assert parsed("/s", "--config=mvtec:reference") == ("mvtec:reference", {"data.root": "/s"}, [])
+    assert parsed("--config", "mvtec:reference", "--", "--odd") == ("mvtec:reference", {"data.root": "--odd"}, [])
+
+
+def test_a_config_file_may_leave_settings_out_and_has_the_types_of_the_settings(tmp_path):
+    file = tmp_path / "own.py"
+    start = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict("
+    file.write_text(start + '{"task": "detect", "similarity": {"radius": 3}})')
+    words = ["/photos", f"--config={file}", "--threshold=0.4", "--config.similarity.radius=auto"]
+    with commands.fresh_process():
+        config = parse_command_line(words, COMMANDS["detect"]).config
+    assert (config.data.root, config.threshold.rule, config.similarity.radius) == ("/photos", "score:0.4", "auto")
+    file.write_text(start + '{"task": "detect", "data": 3})')
+    ended = commands.codegraph("detect", "/photos", f"--config={file}", "--good=ok")
+    assert ended.returncode == 2 and ended.stderr == "error: config.data: expected a group of fields, got 3\n"
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.module])
 def test_every_command_runs_its_default_config(name):
-    assert check(flags_of(name, [f"/{word}" for word, _ in COMMANDS[name].arguments])).task == COMMANDS[name].task
+    assert check(name, [f"/{word}" for word, _ in COMMANDS[name].arguments]).task == COMMANDS[name].task
 
 
 def test_the_help_lists_every_command_once():
@@ -182,9 +194,8 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
 )
 def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
     monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
-    monkeypatch.setattr(launch, "config_file", lambda: f"configs/{config}.py")
     values = ConfigDict({"task": task, "data": {"root": place}, "images": place})
-    assert launch.workdir(values) == workdir.replace("/", os.sep)
+    assert launch.workdir(values, f"configs/{config}.py") == workdir.replace("/", os.sep)
 
 
 def test_the_version_is_told(capsys, monkeypatch):

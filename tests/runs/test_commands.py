@@ -18,7 +18,7 @@ from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from tests.data.files import write_mask
-from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands
+from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands, config_name
 
 pytestmark = pytest.mark.slow
 
@@ -93,25 +93,25 @@ def documented():
     """
     found = {}
     for page in [*PAGES, *CONFIGS]:
-        for arguments in commands(page.read_text(encoding="utf-8")):
-            if any(word.startswith("--vary") for word in arguments):
+        for name, words in commands(page.read_text(encoding="utf-8")):
+            if name == "sweep":
                 continue
-            config = next(word.removeprefix("--config=") for word in arguments if word.startswith("--config="))
+            config = config_name(name, words)
             if load_config(config).task in ("detect", "inspect") and "tfds" not in config:
-                found.setdefault(" ".join(arguments), arguments)
-    return [pytest.param(arguments, id=text[:100]) for text, arguments in sorted(found.items())]
+                found.setdefault(" ".join([name, *words]), (name, words))
+    return [pytest.param(*command, id=text[:100]) for text, command in sorted(found.items())]
 
 
-@pytest.mark.parametrize("arguments", documented())
-def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name,words", documented())
+def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    if any("ideas.py" in word for word in arguments):
+    if any("ideas.py" in word for word in words):
         # the file that docs/research.md shows
         text = (ROOT / "docs" / "research.md").read_text(encoding="utf-8")
         (tmp_path / "ideas.py").write_text(re.search(r"```python\n(# ideas\.py\n.*?)```", text, re.DOTALL)[1])
         monkeypatch.chdir(tmp_path)
     roots, more, bank, area = places
-    config = check(arguments)
+    config = check(name, words)
     if isinstance(config, InspectConfig):
         data = dataclasses.replace(config.data, root=str(more))
         config = dataclasses.replace(config, data=data, bank=dataclasses.replace(config.bank, path=str(bank)),
