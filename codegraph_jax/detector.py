@@ -111,7 +111,7 @@ class CoDeGraph:
             self._set_up(settings, mesh, loaded)
             return
         traits = loaded or preset_of(settings.backbone)
-        cells = settings.backbone.image_size // traits.patch_size
+        cells = settings.backbone.side // traits.patch_size
         settings = self._tuned(settings, (cells, cells), traits.width)
         self._set_up(settings, mesh, loaded or load_backbone(settings.backbone))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, read_config, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, read_config, unset, within
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -62,10 +62,10 @@ class ExposureConfig:
     """Classes of `source` that are used, by name or number; empty: all."""
     exclude: tuple[str, ...] = ()
     """Classes of `source` that are not used, such as those that also occur in the test."""
-    class_count: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of these classes that are used, drawn by the seed; 0: all."""
-    images: int = field(default=0, metadata=at_least(0))
-    """Number of OE images that are used, drawn once by the seed; 0: all. A small number is repeated within an epoch."""
+    class_count: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("all"))
+    """Number of these classes that are used, drawn by the seed."""
+    images: int | None = field(default=None, metadata=at_least(1) | unset("all"))
+    """Number of OE images that are used, drawn once by the seed. A small number is repeated within an epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
@@ -117,10 +117,10 @@ class TrainConfig:
     """Learning rate of the first step; it falls to 0 along a cosine."""
     weight_decay: float = field(default=5e-4, metadata=no_flag() | at_least(0))
     """Weight decay, which is added to the gradient of every parameter."""
-    steps_per_call: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of steps in one call of the device, at most an epoch; 0: chosen by platform."""
-    checkpoint_every: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of epochs between checkpoints; 0: about twenty in the run. The last epoch is always saved."""
+    steps_per_call: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
+    """Number of steps in one call of the device, at most an epoch; `auto`: chosen by platform."""
+    checkpoint_every: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
+    """Number of epochs between checkpoints; `auto`: about twenty in the run. The last epoch is always saved."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,12 @@ class EvaluationConfig:
     """Number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
     """Number of images per call over all devices."""
-    images: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Number of test images that are used, half of them normal; 0: all."""
+    images: int | None = field(default=None, metadata=no_flag() | at_least(2) | unset("all"))
+    """Number of test images that are used, half of them normal."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """Sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
-    every: int = field(default=0, metadata=at_least(0))
-    """Number of epochs between tests with the clean view during training; 0: only at the end."""
+    every: int | None = field(default=None, metadata=at_least(1) | unset("none"))
+    """Number of epochs between tests with the clean view during training; `none`: only at the end."""
 
 
 @dataclass(frozen=True)

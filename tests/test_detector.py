@@ -52,7 +52,7 @@ def twelve(tiny_preset):
 def test_the_chain_equals_float64_numpy():
     golden = np.load(CHAIN)
     # on all devices of the host, as by default
-    result = CoDeGraph(tiny(devices=0, consistency=ALONE)).detect(list(golden["images"]))
+    result = CoDeGraph(tiny(devices=None, consistency=ALONE)).detect(list(golden["images"]))
     np.testing.assert_allclose(result.patch_scores, golden["patch_scores"], atol=2e-5)
     np.testing.assert_allclose(result.maps(), golden["maps"], atol=2e-5)
     np.testing.assert_allclose(result.scores, golden["raw"], atol=2e-5)
@@ -170,7 +170,7 @@ def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_wor
 
 def test_a_loaded_backbone_can_be_handed_in():
     images, loaded = drawn_parts(6), load_backbone(tiny().backbone)
-    got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny(devices=0))
+    got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny(devices=None))
     assert got.backbone is loaded and got.feature_identity == want.feature_identity
     np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
     with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the given backbone has its own"):

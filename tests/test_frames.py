@@ -23,7 +23,7 @@ SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
 pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
-def config_of(fit="pad", image_size=SIZE, scale=0.0, radius="all", **changes):
+def config_of(fit="pad", image_size=SIZE, scale=None, radius="all", **changes):
     backbone = tiny_backbone(image_size=image_size, fit=fit, scale=scale)
     changes.setdefault("parallel", ParallelConfig(devices=1))
     return Config(backbone=backbone, similarity=SimilarityConfig(radius=radius), **changes)

@@ -28,13 +28,13 @@ def networks() -> list[str]:
     return [name for name, preset in PRESETS.items() if at_hand(preset)]
 
 
-def estimated(folder: str, name: str, size: int, fit: str) -> dict[str, Any]:
+def estimated(folder: str, name: str, size: int | None, fit: str) -> dict[str, Any]:
     """The network, the size of its input, and the estimated seconds.
 
     Args:
         folder: the folder with the photos.
         name: preset; empty: the one that `codegraph detect` uses.
-        size: side of the network's input in pixels; 0: the preset's.
+        size: side of the network's input in pixels; None: the preset's.
         fit: as in `config.backbone.fit`.
     """
     installed = networks()
@@ -47,7 +47,7 @@ def estimated(folder: str, name: str, size: int, fit: str) -> dict[str, Any]:
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))
     seconds = found.seconds + REPORT_SECONDS * len(photos) + 15
     return {
-        "network": used, "networks": installed, "seconds": seconds, "size": detector.config.backbone.image_size,
+        "network": used, "networks": installed, "seconds": seconds, "size": detector.config.backbone.side,
         "downloads": not name and USUAL not in installed,
     }  # fmt: skip
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     steady_output()
     folder, name, size, fit = arguments
     try:
-        found = estimated(folder, name, int(size or 0), fit)
+        found = estimated(folder, name, int(size) if size else None, fit)
     except UserError as error:
         found = {"problem": str(error)}
     print(json.dumps(found))

@@ -15,14 +15,14 @@ from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.data.value_range import given_range
 
 
-def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
+def as_loaded(backbone: Backbone, image_size: int | None = None) -> LoadedBackbone:
     """A backbone as the package uses it; the package's own ones are returned unchanged.
 
-    `image_size` is the side of the input in pixels on which it is tried; 0: its default.
+    `image_size` is the side of the input in pixels on which it is tried; None: its default.
     """
     if isinstance(backbone, LoadedBackbone):
         return backbone
-    return UserBackbone.of(backbone, image_size)
+    return UserBackbone.of(backbone, image_size or 0)
 
 
 def backbone_named(config: BackboneConfig) -> LoadedBackbone:
@@ -74,7 +74,7 @@ def backbone_settings(
     settings = with_defaults(dataclasses.replace(settings, backbone=chosen), found)
     given_range(settings.data.range)
     if loaded is not None:
-        check_size(settings.backbone.image_size, loaded.patch_size, loaded.name)
+        check_size(settings.backbone.side, loaded.patch_size, loaded.name)
     return settings, loaded
 
 

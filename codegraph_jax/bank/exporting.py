@@ -60,7 +60,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
         mean, std = (jnp.asarray(values, jnp.float32) for values in (backbone.mean, backbone.std))
         image = (picture.astype(jnp.float32) / 255 - mean) / std
         layers, _ = image_tokens(backbone, bank.frame, image[None], None)
-        tokens = tuple(layer[0].astype(bank.tokens) for layer in layers)
+        tokens = tuple(layer[0].astype(bank.token_dtype) for layer in layers)
         scores = pool_scores(tokens, *prepared, pool.options)
         if variants:
             shown = jnp.stack([_shown(signature, tokens, grid) for signature in variants]).any(axis=0)

@@ -30,7 +30,7 @@ from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 13
+FORMAT = 14
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
@@ -49,12 +49,12 @@ class StoredBank(JsonFields):
         settings: settings of the backbone.
         weights: identity of the weights, see `Backbone.weights`.
         references: the references with which new images are compared.
-        tokens: type to which patch tokens are rounded before the comparison.
+        token_dtype: type to which patch tokens are rounded before the comparison.
         patterns: recurring patterns of the set, with their verdicts and frequencies.
         calibration: thresholds, p-values and flags of the set's n images, scored by this bank.
         calibration_set: scores and peak patches of the set.
         history: the first revision, and one for each extension.
-        scale: scores at which the colours of heat maps begin and end.
+        heatmap_range: scores at which the colours of heat maps begin and end.
         value_range: conversion of samples that do not have 8 bits, as in the set; None: the set had none.
         frame: how photos become grids of patches.
         roi: the inspected area, stretched over every photo; None: everything.
@@ -62,18 +62,18 @@ class StoredBank(JsonFields):
         marks: patterns from single photos with an answer; the last revision lists those in use.
         product: features that identify the product of the set.
         stored_as: type of the patch tokens in the file.
-        largest: pixels of the largest photo of the set; 0 if it is not known.
+        max_photo_pixels: pixels of the largest photo of the set; 0 if it is not known.
     """
 
     settings: BackboneConfig = field(metadata=not_in_json())
     weights: str = field(metadata=not_in_json())
     references: ReferenceImages | Pool = field(metadata=not_in_json())
-    tokens: np.dtype[Any] = field(metadata=not_in_json())
+    token_dtype: np.dtype[Any] = field(metadata=not_in_json())
     patterns: list[Pattern]
     calibration: Calibration
     calibration_set: CalibrationSet = field(metadata=not_in_json())
     history: tuple[BankRevision, ...]
-    scale: tuple[float, float]
+    heatmap_range: tuple[float, float]
     value_range: ValueRange | None
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None = field(metadata=not_in_json())
@@ -81,7 +81,7 @@ class StoredBank(JsonFields):
     score_name: str = field(default=STANDARD.name, kw_only=True)
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
     stored_as: str = field(default="float16", kw_only=True, metadata=not_in_json())
-    largest: int = field(default=0, kw_only=True)
+    max_photo_pixels: int = field(default=0, kw_only=True)
 
     def save(self, path: str, dtype: str = "float16") -> None:
         """Writes the bank.
@@ -113,7 +113,7 @@ class StoredBank(JsonFields):
             # the path of the weights is omitted: it may be private, and is useless on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights": weights_identity(self.weights),
-            "tokens": str(self.tokens),
+            "token_dtype": str(self.token_dtype),
             "degrees": references.options.degrees,
             "radius": references.options.radius,
             "masked": references.options.masked,
@@ -151,7 +151,7 @@ class StoredBank(JsonFields):
 
 def _inconsistency(bank: StoredBank) -> str:
     """The part of a bank that does not fit the references or the history; empty if there is none."""
-    lasts, part_numbers = [revision.last for revision in bank.history], bank.references.part_numbers.tolist()
+    lasts, part_numbers = [revision.last_part for revision in bank.history], bank.references.part_numbers.tolist()
     ascending = lasts == sorted(lasts) and part_numbers == sorted(part_numbers)
     if not ascending or lasts[:1] != [0] or part_numbers[:1] != [0] or part_numbers[-1] > lasts[-1]:
         return "its history does not fit its tensors"
@@ -196,15 +196,15 @@ def _too_large(bank: StoredBank) -> str:
     # a neighbourhood much larger than the grid means damage
     if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MAX_DEGREES:
         return "its degrees do not fit its tensors"
-    if bank.settings.image_size > MAX_INPUT_SIZE:
-        return f"the input size of its backbone is {bank.settings.image_size:,} pixels"
-    if bank.settings.batch_size > MAX_BATCH_SIZE:
-        return f"its batch size is {bank.settings.batch_size:,} images"
+    if bank.settings.side > MAX_INPUT_SIZE:
+        return f"the input size of its backbone is {bank.settings.side:,} pixels"
+    if (batch_size := bank.settings.batch_size or 1) > MAX_BATCH_SIZE:
+        return f"its batch size is {batch_size:,} images"
     return ""
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
-    tokens = read_config(FeatureConfig, {"dtype": about["tokens"]}, "features").dtype
+    token_dtype = read_config(FeatureConfig, {"dtype": about["token_dtype"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
@@ -224,7 +224,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         references = ReferenceImages(
             options=options,
             fraction=float(about["fraction"]),
-            layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
+            layers=[layer.astype(feature_type(token_dtype, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[PatternTest.from_json(test) for test in about["tests"]],
             part_numbers=part_numbers,
@@ -235,7 +235,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         settings=settings,
         weights=str(about["weights"]),
         references=references,
-        tokens=np.dtype(feature_type(tokens, "float32")),
+        token_dtype=np.dtype(feature_type(token_dtype, "float32")),
         calibration_set=CalibrationSet.read(tensors),
         roi=None if roi is None else roi.astype(bool),
         stored_as=str(layers[0].dtype) if layers else "float16",

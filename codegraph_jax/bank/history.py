@@ -22,7 +22,7 @@ class BankRevision(JsonFields):
         when: ISO 8601, UTC; empty if it is not known.
         names: names of the parts; empty for the first bank.
         keys: digests of the parts' pixels, hexadecimal.
-        last: number of the last good part so far, counted from 1 over all revisions; 0 for the first bank.
+        last_part: number of the last good part so far, counted from 1 over all revisions; 0 for the first bank.
         marks: indices of the bank's marks in use from this revision on.
         defective: whether the answers were "defective"; the parts are then not references.
     """
@@ -30,7 +30,7 @@ class BankRevision(JsonFields):
     when: str
     names: tuple[str, ...]
     keys: tuple[str, ...]
-    last: int
+    last_part: int
     marks: tuple[int, ...] = ()
     defective: bool = False
 
@@ -38,13 +38,13 @@ class BankRevision(JsonFields):
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     """Numbers of the good parts that a later answer calls defective.
 
-    Photos of the set can also have answers, from its report; they have no number and do not change `last`.
+    Photos of the set can also have answers, from its report; they have no number and do not change `last_part`.
     """
     numbers: dict[str, int] = {}
     found: set[int] = set()
     for before, revision in zip(history, history[1:]):
-        if revision.last > before.last:
-            numbers |= {key: before.last + 1 + index for index, key in enumerate(revision.keys)}
+        if revision.last_part > before.last_part:
+            numbers |= {key: before.last_part + 1 + index for index, key in enumerate(revision.keys)}
         elif revision.defective:
             found.update(numbers.pop(key) for key in revision.keys if key in numbers)
     return found
@@ -61,4 +61,4 @@ def newest(part_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[n
 
 def in_use(part_numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that the last revision uses."""
-    return newest(part_numbers, history[-1].last, MAX_PARTS) & ~np.isin(part_numbers, list(withdrawn(history)))
+    return newest(part_numbers, history[-1].last_part, MAX_PARTS) & ~np.isin(part_numbers, list(withdrawn(history)))

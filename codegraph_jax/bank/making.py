@@ -102,7 +102,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
         references=references,
-        tokens=np.dtype(comparison.features.layers[0].dtype),
+        token_dtype=np.dtype(comparison.features.layers[0].dtype),
         patterns=[pattern for pattern in patterns if pattern],
         marks=tuple(marks),
         score_name=decided.score_name,
@@ -110,12 +110,12 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         calibration=calibration,
         calibration_set=calibration_set,
         history=_history(decided.answers, len(marks)),
-        scale=(low, high),
+        heatmap_range=(low, high),
         value_range=comparison.features.value_range,
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,
-        largest=int(placement.sizes.prod(axis=1).max(initial=0)),
+        max_photo_pixels=int(placement.sizes.prod(axis=1).max(initial=0)),
     )
 
 

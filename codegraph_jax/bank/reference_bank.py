@@ -319,7 +319,7 @@ class ReferenceBank(StoredBank):
         if not new:
             raise BankError("all these parts have this answer already; nothing to add")
         layers = [np.asarray(layer)[new] for layer in features.layers]
-        references, last = self.references, self.history[-1].last
+        references, last = self.references, self.history[-1].last_part
         if not defective:
             references = references.extended(layers, last + 1)
             last += len(new)
@@ -349,9 +349,9 @@ class ReferenceBank(StoredBank):
             if needed and (mark := self._mark(vectors[0], scores.ravel(), verdict, name, active)):
                 marks[len(found)] = mark
                 found.append(mark)
-        largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
+        max_pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
         history = (*self.history, replace(revision, marks=tuple(marks)))
-        return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
+        return replace(self, references=references, marks=tuple(found), history=history, max_photo_pixels=max_pixels)
 
     def back_to(self, revision: int) -> "ReferenceBank":
         """The bank after a revision of its history, counted from 0.
@@ -362,14 +362,14 @@ class ReferenceBank(StoredBank):
         if not 0 <= revision < len(self.history):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
-        needed = range(max(1, then.last - MAX_PARTS + 1), then.last + 1)
+        needed = range(max(1, then.last_part - MAX_PARTS + 1), then.last_part + 1)
         # some good parts have no entry, so compare numbers; only the oldest parts are dropped
-        oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
+        oldest = max(1, self.history[-1].last_part - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
             raise BankError(
                 f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
             )
-        references = self.references.only(newest(self.references.part_numbers, then.last, KEPT_PARTS))
+        references = self.references.only(newest(self.references.part_numbers, then.last_part, KEPT_PARTS))
         return replace(self, references=references, history=self.history[: revision + 1])
 
     def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
@@ -404,7 +404,7 @@ class ReferenceBank(StoredBank):
     @cached_property
     def active_references(self) -> ReferenceImages | Pool:
         """The references in use after the last revision."""
-        return self._references_after(self.history) if self.history[-1].last else self.references
+        return self._references_after(self.history) if self.history[-1].last_part else self.references
 
     def _references_after(self, history: Sequence[BankRevision]) -> ReferenceImages | Pool:
         """The references in use after the last revision of a history."""
@@ -450,7 +450,7 @@ class ReferenceBank(StoredBank):
         settings = (
             self.weights, self.score_name, calibration.threshold, calibration.smallest_defect,
             self.frame, self.value_range,
-            options.degrees, options.precision, options.radius, str(np.dtype(self.tokens)),
+            options.degrees, options.precision, options.radius, str(np.dtype(self.token_dtype)),
             sorted(self.answered.items()),
         )  # fmt: skip
         digest.update(repr(settings).encode())
@@ -465,7 +465,7 @@ class ReferenceBank(StoredBank):
     def extractor(self, unreadable: str = "error") -> Extractor:
         """The feature extractor of the bank."""
         mesh, batch_size = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
-        return Extractor(self.backbone, mesh, self.frame, batch_size, unreadable=unreadable, dtype=self.tokens)
+        return Extractor(self.backbone, mesh, self.frame, batch_size, unreadable=unreadable, dtype=self.token_dtype)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Patches on which each pattern is found."""

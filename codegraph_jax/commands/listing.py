@@ -41,7 +41,7 @@ def _default(values: Any, short: ShortFlag) -> str:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
     value = next((word for word, meaning in short.words.items() if meaning == value), value)
-    return f" ({value})" if value and value != -1 else ""
+    return f" ({value})" if value else ""
 
 
 def settings_text(word: str) -> str:
@@ -97,6 +97,7 @@ def _short_forms(setting: Setting) -> Iterator[str]:
 def _entry(setting: Setting, values: Any) -> str:
     """A setting: a line with its flags and default, and its meaning below."""
     value = setting_at(values, setting.path)
+    value = setting.limits["unset"] if value is None else value
     default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
     names = ", ".join([f"--config.{setting.path}{default}", *_short_forms(setting)])
     choices = setting.limits.get("choices")

@@ -12,6 +12,7 @@ import inspect
 import math
 import re
 import textwrap
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,11 @@ def no_flag() -> dict[str, Any]:
     return {"no_flag": True}
 
 
+def unset(word: str) -> dict[str, Any]:
+    """Field metadata: on the command line `word` stands for None."""
+    return {"unset": word}
+
+
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
@@ -71,7 +77,7 @@ class Setting:
 
     Attributes:
         path: dotted path below the config, such as `threshold.rule`.
-        hint: the annotated type.
+        hint: the annotated type, without None.
         limits: the metadata of the field.
         owner: the dataclass that defines the field.
     """
@@ -111,6 +117,7 @@ def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Itera
             yield from settings_of(typing.cast(type, hint), f"{path}.", without_flag)
         else:
             owner = next(base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {}))
+            (hint,) = set(typing.get_args(hint)) - {types.NoneType} if "unset" in field.metadata else (hint,)
             yield Setting(path, hint, field.metadata, owner)
 
 
@@ -175,7 +182,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 value = SWITCH.get(value, value)
             if known[name].metadata.get("check") and type(value) is int:
                 value = str(value)
-            built[name] = _typed(hints[name], value, path)
+            unset_word = known[name].metadata.get("unset")
+            built[name] = _typed(hints[name], None if value == unset_word else value, path)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, path)
@@ -210,6 +218,8 @@ def is_number(text: str) -> bool:
 
 
 def _element(setting: Setting, text: str) -> Any:
+    if text == setting.limits.get("unset"):
+        return None
     if setting.element is bool:
         return read_truth(text)
     if setting.element not in (int, float):
@@ -315,6 +325,8 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
             limits["check"](value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
+    if value is None:
+        return
     if limits.get("some") and not value:
         raise ConfigError(f"{path}: is empty; give at least one number")
     for element in value if isinstance(value, tuple) else (value,):
@@ -326,6 +338,7 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
         if "low" in limits and not element >= limits["low"]:
-            raise ConfigError(f"{path}: {element!r} is below {limits['low']}")
+            hint = f"; write {limits['unset']} if none is meant" if "unset" in limits else ""
+            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{hint}")
         if "high" in limits and not element <= limits["high"]:
             raise ConfigError(f"{path}: {element!r} is above {limits['high']}")

@@ -75,12 +75,18 @@ class Frame(JsonFields):
 
     @classmethod
     def of(
-        cls, fit: str, sizes: Sequence[tuple[int, int]], image_size: int, patch: int, scale: float, overlap: float
+        cls,
+        fit: str,
+        sizes: Sequence[tuple[int, int]],
+        image_size: int,
+        patch: int,
+        scale: float | None,
+        overlap: float,
     ) -> "Frame":
         """The frame of a set of photos of these (width, height); without photos they are squeezed.
 
         `image_size` and `patch` are sides in pixels of the backbone's input. Tiled photos have a `scale`, a share of
-        their original size (0: full size, up to `MAX_TILED_SIDE` pixels); `overlap` is the share of a tile that
+        their original size (None: full size, up to `MAX_TILED_SIDE` pixels); `overlap` is the share of a tile that
         overlaps its neighbour.
         """
         side = image_size // patch
@@ -179,7 +185,7 @@ def choose_frame(
     sizes: Sequence[tuple[int, int]],
     image_size: int,
     patch: int,
-    scale: float,
+    scale: float | None,
     overlap: float,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
@@ -188,7 +194,7 @@ def choose_frame(
     `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
     """
 
-    def frame_by(fit: str, scale: float = scale) -> Frame:
+    def frame_by(fit: str, scale: float | None = scale) -> Frame:
         return Frame.of(fit, sizes, image_size, patch, scale, overlap)
 
     if not sizes:

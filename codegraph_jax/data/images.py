@@ -143,8 +143,8 @@ def preview(path: str | os.PathLike[str], side: int, value_range: ValueRange | N
     return stream.getvalue()
 
 
-def allow_megapixels(most: float = 0.0) -> None:
-    """Sets the size limit of images in this process, in millions of pixels; 0: 179, Pillow's default.
+def allow_megapixels(most: float | None = None) -> None:
+    """Sets the size limit of images in this process, in millions of pixels; None: 179, Pillow's default.
 
     JPEG and JPEG 2000 images above Pillow's limit are reduced while they are decoded.
     """

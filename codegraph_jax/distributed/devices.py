@@ -94,7 +94,7 @@ def device_mesh(config: DevicesConfig) -> DeviceMesh:
     for device in jax.devices():
         by_process.setdefault(device.process_index, []).append(device)
     fewest = min(len(devices) for devices in by_process.values())
-    if config.devices > fewest:
+    if (config.devices or 0) > fewest:
         raise ConfigError(f"config.parallel.devices: {config.devices} requested, but only {fewest} available")
-    chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices or None]]
+    chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices]]
     return DeviceMesh(tuple(chosen), config.backend)

@@ -58,7 +58,7 @@ class Extractor:
         backbone: see `codegraph_jax.backbones`.
         mesh: the devices; batches are split over those of this process.
         frame: conversion of the photos to grids of patches.
-        batch_size: images per device and batch; 0: `default_batch_size`.
+        batch_size: images per device and batch; None: `default_batch_size`.
         workers: decoding threads; 0: `data.batches.decoding_threads`.
         unreadable: handling of images that cannot be decoded: `skip` or `error`.
         dtype: type to which the normalised patch tokens are rounded.
@@ -67,7 +67,7 @@ class Extractor:
     backbone: LoadedBackbone
     mesh: DeviceMesh
     frame: Frame
-    batch_size: int = 0
+    batch_size: int | None = None
     workers: int = 0
     unreadable: str = "skip"
     dtype: Any = np.float32
@@ -77,7 +77,7 @@ class Extractor:
         """The extractor of a run, for photos resized to squares."""
         allow_megapixels(config.data.max_megapixels)
         # tokens that were computed elsewhere have no image size; their frame follows from their grid
-        frame = Frame.squeezed(max(config.backbone.image_size, backbone.patch_size), backbone.patch_size)
+        frame = Frame.squeezed(max(config.backbone.side, backbone.patch_size), backbone.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         data = config.data
         return cls(backbone, mesh, frame, config.backbone.batch_size, 0, data.unreadable, dtype)

@@ -164,4 +164,4 @@ def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame
 
 def memory_limit(config: StorageConfig) -> int:
     """Bytes of features and distances that may be in memory."""
-    return int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
+    return int(SHARE_OF_FREE * free_memory() if config.memory_gib is None else config.memory_gib * GIB)

@@ -37,11 +37,11 @@ def frame_for(
     """
     settings = config.backbone
     if settings.fit == "squeeze":
-        return Frame.squeezed(settings.image_size, patch)
+        return Frame.squeezed(settings.side, patch)
     with ThreadPoolExecutor(decoding_threads()) as pool:
         found = gather(list(pool.map(size_of, images[share(len(images))])))
     sizes = [(width, height) for part in found for width, height in filter(None, part)]
-    options = settings.image_size, patch, settings.scale, TILE_OVERLAP
+    options = settings.side, patch, settings.scale, TILE_OVERLAP
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *options)
     frame, reason = choose_frame(sizes, *options, affordable)

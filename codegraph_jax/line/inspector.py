@@ -203,7 +203,7 @@ class Inspector:
             scored_part(part, bank, score=score, p_value=float(inspection.p_values[0]), flagged=flagged,
                         size=(width, height), scores=scores, patterns=patterns, regions=regions),
             statistics={"score": score, **picture_statistics(picture)},
-            heatmap=layer_png(Scale(*bank.scale).strength(scores)),
+            heatmap=layer_png(Scale(*bank.heatmap_range).strength(scores)),
         )  # fmt: skip
         defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more

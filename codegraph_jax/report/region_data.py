@@ -117,7 +117,7 @@ def run_lengths(mask: Bool[np.ndarray, "a b"]) -> list[int]:
 
 
 def rows_of(
-    path: str, category: str, size: tuple[int, int], regions: Sequence[Region], mm_per_pixel: float = 0.0
+    path: str, category: str, size: tuple[int, int], regions: Sequence[Region], mm_per_pixel: float | None = None
 ) -> list[dict[str, Any]]:
     """Entries of regions.json for one image.
 
@@ -126,19 +126,19 @@ def rows_of(
         category: its category.
         size: its width and height.
         regions: its regions.
-        mm_per_pixel: width of a pixel in millimetres; 0: unknown, sizes in millimetres are None.
+        mm_per_pixel: width of a pixel in millimetres; None: unknown, sizes in millimetres are None.
     """
 
-    def millimetres(pixels: float, factor: float) -> float | None:
-        return float(f"{pixels * factor:.4g}") if factor else None
+    def millimetres(pixels: float, power: int = 1) -> float | None:
+        return float(f"{pixels * mm_per_pixel**power:.4g}") if mm_per_pixel else None
 
     return [
         {"path": path, "category": category, "width": size[0], "height": size[1]}
         | region_fields(number, region)
         | {
-            "area_mm2": millimetres(region.area, mm_per_pixel**2),
-            "region_length_mm": millimetres(region.length, mm_per_pixel),
-            "region_width_mm": millimetres(region.width, mm_per_pixel),
+            "area_mm2": millimetres(region.area, 2),
+            "region_length_mm": millimetres(region.length),
+            "region_width_mm": millimetres(region.width),
         }
         for number, region in enumerate(regions, 1)
     ]

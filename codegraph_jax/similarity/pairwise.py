@@ -21,8 +21,8 @@ BLOCKS = 64
 """Blocks in one product on accelerators, if patches are compared within a radius."""
 
 
-def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"]:
-    """Indices of the reference images, in ascending order: all images, or `limit` of them (0: all).
+def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarray, " m"]:
+    """Indices of the reference images, in ascending order: all images, or `limit` of them.
 
     The sample is pseudo-random but depends only on the images' content (`data.batches.image_key`), not on their order,
     so that everything that alternates in a listing (views, cameras, shifts) is represented.
@@ -33,15 +33,15 @@ def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"
     return np.sort(np.array(sorted(range(n), key=lambda i: keys[i])[:limit], np.int64))
 
 
-def require_several(setting: str, references: int) -> None:
-    """Checks a number of references; 0 stands for all images.
+def require_several(setting: str, references: int | None) -> None:
+    """Checks a number of references; None stands for all images.
 
     Raises:
-        ConfigError: the number is 1, negative or not an integer.
+        ConfigError: the number is below 2 or not an integer.
     """
     if references == 1:
         raise ConfigError(f"config.{setting}: a reference cannot be scored against itself; give two or more")
-    if not isinstance(references, int | np.integer) or references < 0:
+    if references is not None and (not isinstance(references, int | np.integer) or references < 1):
         raise ConfigError(f"config.{setting}: {references!r} is not a number of references; give two or more")
 
 

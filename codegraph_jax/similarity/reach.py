@@ -35,13 +35,13 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class Reach:
-    """Which patches are compared: those within a radius (a number or `all`), and the number of references (0: all).
+    """Which patches are compared: those within a radius (a number or `all`), and the number of references (None: all).
 
     The reason is one line for the user; empty if nothing was chosen.
     """
 
     radius: str
-    references: int
+    references: int | None
     reason: str = ""
 
 

@@ -162,7 +162,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
     """Runs one backbone on every category; the trial has a `problem` if it cannot run."""
     given = config.backbone.weights
     name = f"{config.backbone.name}={given}" if given else config.backbone.name
-    trial = Trial(name, image_size=config.backbone.image_size)
+    trial = Trial(name, image_size=config.backbone.side)
     try:
         return _measured(trial, config, categories)
     except (UserError, MemoryError) as error:

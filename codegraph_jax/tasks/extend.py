@@ -28,18 +28,18 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     config = read_config(ExtendConfig, values)
     require_bank(config.bank.path)
     images = _parts_to_add(config)
-    if images and config.back_to >= 0:
+    if images and config.back_to is not None:
         raise ConfigError("config.back_to: cannot be combined with photos or parts to add; go back first, then extend")
     target = config.bank.path
     require_writable("config.bank.path", target)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
-    allow_megapixels(max(bank.largest / 1e6, MAX_MEGAPIXELS))
+    allow_megapixels(max(bank.max_photo_pixels / 1e6, MAX_MEGAPIXELS))
     if images:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         bank = bank.extend(list(images.values()), list(images), when, config.defective)
-    elif config.back_to >= 0:
+    elif config.back_to is not None:
         bank = bank.back_to(config.back_to)
-    if images or config.back_to >= 0:
+    if images or config.back_to is not None:
         with written_to(target):
             bank.save(target, bank.stored_as)
         print(f"{target}: {bank.active_references}; flagged from {bank.calibration.threshold:.4f}")

@@ -38,7 +38,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
                 raise error from None
             raise
     if first:
-        asked, size = preset_of(config.backbone), detector.config.backbone.image_size
+        asked, size = preset_of(config.backbone), detector.config.backbone.side
         # a directory of the user is never missing
         fetch = "" if isinstance(asked.source, Path) else f"\n  to download {asked.name}: {asked.source.command}"
         print(

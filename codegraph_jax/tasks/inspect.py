@@ -88,7 +88,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
         if line := keep_earlier(workdir, photos):
             print(line)
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), skipped, photos=photos)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(photos_table(outcomes))
     for line in (*recurrence_lines(outcomes), *notices(outcomes)):

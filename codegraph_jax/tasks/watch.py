@@ -82,7 +82,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
 
 def most_megapixels(bank: ReferenceBank) -> float:
     """The largest photo that a line decodes, in megapixels: decoding a huge file would delay all other parts."""
-    largest = bank.largest / 1e6
+    largest = bank.max_photo_pixels / 1e6
     return max(MIN_MEGAPIXELS, min(SIZE_FACTOR * largest, max(largest, MAX_MEGAPIXELS))) if largest else MAX_MEGAPIXELS
 
 

@@ -97,7 +97,7 @@ def drawn_classes(
         ProtocolError: the set has no labels, or too few classes.
     """
     if labels is None:
-        raise ProtocolError("config.oe.class_count: config.oe.source has no class labels; leave this setting at 0")
+        raise ProtocolError("config.oe.class_count: config.oe.source has no class labels; leave this setting out")
     present = np.unique(labels[kept])
     if count > len(present):
         raise ProtocolError(f"config.oe.class_count: asks for {count} classes of OE images, there are {len(present)}")
@@ -171,15 +171,15 @@ def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
     return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
 
 
-def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, " k"]:
-    """Rows of `wanted` OE images (0: all), which depend on the seed only.
+def few_shot(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]:
+    """Rows of `wanted` OE images (None: all), which depend on the seed only.
 
     Raises:
         ProtocolError: there are fewer images.
     """
-    if wanted > count:
+    if wanted and wanted > count:
         raise ProtocolError(f"config.oe.images: asks for {wanted} OE images, there are {count}")
-    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
+    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[:wanted])
 
 
 def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:

@@ -50,7 +50,7 @@ def test_what_was_approved_is_normal(made):
     np.testing.assert_array_less(after.anomaly_scores(variants[6:]), before[6:])
     # what was normal stays so
     assert (after.anomaly_scores(images) <= bank.anomaly_scores(images) + 0.05).all()
-    assert len(bank.history) == 1 and after.history[-1].last == 6
+    assert len(bank.history) == 1 and after.history[-1].last_part == 6
 
 
 def test_approved_part_passes_and_keeps_threshold(made):
@@ -118,7 +118,7 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
 def test_bank_is_restored_to_an_earlier_revision(made):
     bank, images = made
     twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
-    assert [revision.last for revision in twice.history] == [0, 2, 4]
+    assert [revision.last_part for revision in twice.history] == [0, 2, 4]
     assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
     once = twice.back_to(1)
     assert once.history == twice.history[:2]
@@ -145,7 +145,7 @@ def test_a_grown_bank_survives_its_file(made, tmp_path):
 def test_parts_count_once_and_unreadable_ones_change_nothing(made):
     bank, images = made
     grown = bank.extend([images[0], images[0], images[1]])
-    assert grown.history[-1].last == 2
+    assert grown.history[-1].last_part == 2
     with pytest.raises(BankError, match="have this answer already"):
         grown.extend([images[1]])
     with pytest.raises(UnreadableImageError):
@@ -165,7 +165,7 @@ def test_a_history_that_does_not_fit_is_refused(made, tmp_path, damage):
     elif damage == "history":
         about["history"] = []
     else:
-        about["history"][-1]["last"] = 1
+        about["history"][-1]["last_part"] = 1
     write_tensors(path, tensors, about)
     with pytest.raises(BankError, match="not a reference bank"):
         ReferenceBank.load(str(path), backbone=bank.backbone)

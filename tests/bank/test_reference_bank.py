@@ -180,7 +180,7 @@ def test_other_weights_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
 
-@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "frame", "weights", "format", "scale"])
+@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "frame", "weights", "format", "heatmap_range"])
 def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
     _, path = saved
     tensors, about = read_tensors(path)
@@ -227,7 +227,7 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
     tensors, about = read_tensors(path)
     write_tensors(tmp_path / "old.safetensors", tensors, about | {"format": 5})
-    with pytest.raises(BankError, match="this version reads format 13 only.*; make one with"):
+    with pytest.raises(BankError, match="this version reads format 14 only.*; make one with"):
         ReferenceBank.load(str(tmp_path / "old.safetensors"))
 
 

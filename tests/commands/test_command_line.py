@@ -9,6 +9,7 @@ from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
 from codegraph_jax.commands.listing import settings_text
 from codegraph_jax.commands.registry import COMMANDS, TASKS
+from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from tests.support.commands import fresh_process
@@ -106,7 +107,7 @@ def test_numbers_stay_numbers():
     assert config.backbone.blocks == (3, 5)
     assert config.data.range == (0.5, 9)
     assert read(["/p", "--config.backbone.blocks", "5"]).backbone.blocks == (5,)
-    assert read(["b", "--config.back_to", "-1"], "extend").back_to == -1
+    assert read(["b", "--back-to", "0"], "extend").back_to == 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,22 @@ def test_switch_takes_no_value_from_the_next_word(flag):
     assert config.data.root == "/photos"
     assert config.metrics.inverted is not flag.startswith("--no")
     assert read(["bank", "/photos", "--defective"], "extend").defective
+
+
+def test_a_word_stands_for_a_number_that_is_not_set(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from codegraph_jax.config import BackboneConfig, Config, to_config_dict\n"
+        "def get_config():\n    return to_config_dict(Config(backbone=BackboneConfig(image_size=448)))\n"
+    )
+    assert read(["/p", f"--config={file}"]).backbone.image_size == 448
+    assert read(["/p", f"--config={file}", "--size=auto"]).backbone.image_size is None
+    assert read(["/p", "--config.similarity.references=all"]).similarity.references is None
+    assert read_config(Config, {"backbone": {"image_size": "auto"}}) == Config()
+    with pytest.raises(UserError, match="image_size: 0 is below 1; write auto if none is meant"):
+        read(["/p", "--size=0"])
+    text = settings_text("detect")
+    assert "--config.backbone.image_size = auto" in text and "references = all" in text and "None" not in text
 
 
 def test_files_of_the_report_are_a_list():
@@ -197,7 +214,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
     for setting in task_settings("detect").values():
         assert setting.path == "task" or f"--config.{setting.path}" in text
     assert "--token-file" in settings_text("TOKEN-file")
-    assert "--config.data.max_megapixels = 0.0" in settings_text("MEGAPIXELS")
+    assert "--config.data.max_megapixels = auto" in settings_text("MEGAPIXELS")
     assert "--config.serve.token_file" in settings_text("token")
     with pytest.raises(UserError, match="no setting contains 'xyzzy'"):
         settings_text("xyzzy")
@@ -246,6 +263,4 @@ def test_advice_of_the_program_names_settings_that_exist(folder):
 
 def test_bools_are_read_for_a_switch():
     for given, said in ((True, "on"), (False, "off"), ("false", "off"), ("auto", "auto")):
-        from codegraph_jax.config import Config
-
         assert read_config(Config, {"scoring": {"rescore": given}}).scoring.rescore == said

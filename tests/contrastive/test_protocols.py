@@ -128,7 +128,7 @@ def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
 def test_few_shot():
     chosen = protocols.few_shot(6, 2, seed=1)
     np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
-    assert len(chosen) == 2 and protocols.few_shot(6, 0, 0).tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(chosen) == 2 and protocols.few_shot(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ProtocolError, match="oe.images.*7 OE images, there are 6"):
         protocols.few_shot(6, 7, 0)
 

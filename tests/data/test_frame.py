@@ -14,7 +14,7 @@ SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8)
 ZERO, ONE = (0.0,) * 3, (1.0,) * 3
 
 
-def frame(fit, sizes, image_size=112, scale=0.0, overlap=0.25):
+def frame(fit, sizes, image_size=112, scale=None, overlap=0.25):
     return Frame.of(fit, sizes, image_size, 14, scale, overlap)
 
 
@@ -120,7 +120,7 @@ def test_auto_follows_the_sizes(sizes, fit):
 
 
 def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
-    def choose(most, sizes=((4000, 3000),), scale=0.0):
+    def choose(most, sizes=((4000, 3000),), scale=None):
         return choose_frame(sizes, 518, 14, scale, 0.25, lambda frame: frame.grid[0] * frame.grid[1] <= most)
 
     smaller, _ = choose(6000)

@@ -52,7 +52,7 @@ def test_the_estimate_counts_what_the_arrays_take():
 @pytest.mark.parametrize(
     "gib,free,disk,complaint",
     [
-        (0, 64, 0, None),
+        (None, 64, 0, None),
         (64, 28, 1000, r"about 28\.5 GiB of memory and 28\.0 GiB are free; --config\.similarity\.references=249,"),
         (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; --config\.similarity\.references=100,"),
         (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller --config\.backbone\.image_size"),

@@ -98,13 +98,13 @@ def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs)
 )
 def test_line_limits_the_size_of_photos(bank, largest, megapixels):
     """A picture of 34 bytes may claim 179 megapixels, which takes half a minute and eight gigabytes."""
-    assert most_megapixels(replace(bank, largest=largest)) == megapixels
+    assert most_megapixels(replace(bank, max_photo_pixels=largest)) == megapixels
 
 
 def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
-    assert bank.largest == 56 * 56
+    assert bank.max_photo_pixels == 56 * 56
     bank.save(str(tmp_path / "bank.safetensors"))
-    assert type(bank).load(str(tmp_path / "bank.safetensors")).largest == 56 * 56
+    assert type(bank).load(str(tmp_path / "bank.safetensors")).max_photo_pixels == 56 * 56
 
 
 def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):

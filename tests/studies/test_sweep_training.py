@@ -56,7 +56,7 @@ def test_modes_classes_and_seeds(tmp_path, trained, capsys):
 def test_all_classes_of_one_seed_by_default(tmp_path, trained):
     task.run(to_config_dict(small_config()), str(tmp_path), [], ["all"])
     assert [run[2] for run in trained] == ["disc", "ring", "square", "cross", "triangle", "dots", "crescent"]
-    assert [run[1] for run in trained] == [0] * 7
+    assert [run[1] for run in trained] == [None] * 7
 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, capsys):
@@ -72,7 +72,7 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
         ({"subsets": 2}, "--subsets: a training run has seeds"),
         ({"vary": ["seed=1,2"]}, "seed cannot be varied"),
         ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
-        ({"vary": ["oe.images=-1,3"]}, "config.oe.images: -1 is below 0"),
+        ({"vary": ["oe.images=-1,3"]}, "config.oe.images: -1 is below 1"),
     ],
 )
 def test_sweeps_that_cannot_work(tmp_path, given, message):
