@@ -5,7 +5,7 @@ result and makes a `Config` of it (`codegraph_jax.core.settings`).
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, no_flag, path_like, switch, unset, within
@@ -137,14 +137,14 @@ class FeatureConfig:
     kernels round them to it anyway, and float32 otherwise."""
 
 
-def check_radius(text: str) -> None:
-    """Checks a value of `similarity.radius`.
+def check_limit(text: str) -> None:
+    """Checks a value of `similarity.references` or `similarity.radius`.
 
     Raises:
         ValueError: the text is neither `auto` nor `all` nor a number from 1.
     """
     if text not in ("auto", "all") and not (text.isdecimal() and int(text)):
-        raise ValueError(f"{text!r} is not auto, all, or a number of patches from 1")
+        raise ValueError(f"{text!r} is not auto, all, or a number from 1")
 
 
 @dataclass(frozen=True)
@@ -157,26 +157,38 @@ class SimilarityConfig:
     faster of the first two in a short timing, which the run prints."""
     precision: str = field(default="float32", metadata=no_flag() | choice("float32", "tf32", "bfloat16", "auto"))
     """Precision of the matrix products; a detection sets it to `Config.precision`."""
-    references: int | None = field(default=None, metadata=at_least(1) | unset("all"))
+    references: str = field(default="all", metadata={"check": check_limit})
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
-    content alone; `all`, or fewer if `radius` is `auto`."""
-    radius: str = field(default="all", metadata={"check": check_radius})
+    content alone; or `all` images. `auto`: a sample if that takes much less time and gives the same ranking,
+    and `radius` is no number."""
+    radius: str = field(default="all", metadata={"check": check_limit})
     """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
-    `auto`: fewer patches or fewer photos if that takes much less time and gives the same ranking."""
+    `auto`: fewer patches if that takes much less time and gives the same ranking."""
 
     def __post_init__(self) -> None:
-        # callers of the library may pass a number
-        object.__setattr__(self, "radius", str(self.radius))
-        try:
-            check_radius(self.radius)
-        except ValueError as error:
-            raise ConfigError(f"config.similarity.radius: {error}") from None
+        for name in ("references", "radius"):
+            # callers of the library may pass a number
+            object.__setattr__(self, name, str(getattr(self, name)))
+            try:
+                check_limit(getattr(self, name))
+            except ValueError as error:
+                raise ConfigError(f"config.similarity.{name}: {error}") from None
+
+    @property
+    def reference_count(self) -> int | None:
+        """The number of references; None for all images, or if it is still to be chosen."""
+        return int(self.references) if self.references.isdecimal() else None
 
     @property
     def radius_patches(self) -> int:
         """The radius in patches; 0 without one."""
         return int(self.radius) if self.radius.isdecimal() else 0
+
+    def full(self) -> "SimilarityConfig":
+        """The same settings with `all` instead of `auto`."""
+        chosen = {name: "all" for name in ("references", "radius") if getattr(self, name) == "auto"}
+        return replace(self, **chosen) if chosen else self
 
 
 SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "relative", "mean_peak", "peak_neighbours")

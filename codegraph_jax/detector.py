@@ -101,7 +101,7 @@ class CoDeGraph:
         settings, loaded = backbone_settings(config, backbone, fields)
         self.chosen_score = score_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
-        require_several("similarity.references", settings.similarity.references)
+        require_several("similarity.references", settings.similarity.reference_count)
         if settings.bank.save:
             check_bank(settings, self.chosen_score)
         mesh = device_mesh(settings.parallel)

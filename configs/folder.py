@@ -13,7 +13,8 @@ use `--config.precision=float32`.
 
 Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
 (`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md). Where comparing all patches would take
-long, fewer are compared if the ranking stays the same (`--config.similarity.radius=all` compares all).
+long, fewer are compared if the ranking stays the same (with `--config.similarity.references=all
+--config.similarity.radius=all` all are).
 
 Features and distances are kept in the workdir (`--config.state=remove` removes them at the end; the run first prints
 their size). The same command can then decide again within seconds, with another threshold or with your answers in
@@ -36,7 +37,8 @@ def get_config(variant: str = "hub") -> ConfigDict:
     if variant not in backbones:
         raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    bank, similarity, backbone = BankConfig(kind="compact"), SimilarityConfig(radius="auto"), backbones[variant]
+    bank, backbone = BankConfig(kind="compact"), backbones[variant]
+    similarity = SimilarityConfig(references="auto", radius="auto")
     return to_config_dict(
         Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", state="keep")
     )

@@ -89,6 +89,7 @@ NO_FILES = {
     "law",
     "rule",
     "radius",
+    "references",
     "fallback",
     "layout",
     "categories",

@@ -41,7 +41,9 @@ def estimated(folder: str, name: str, size: int | None, fit: str) -> dict[str, A
     used = name or (USUAL if USUAL in installed or FALLBACK not in installed else FALLBACK)
     backbone = BackboneConfig(name=used, weights="random", image_size=size, fit=fit or "auto")
     # as configs/folder.py
-    detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius="auto"), precision="auto"))
+    detector = CoDeGraph(
+        Config(backbone=backbone, similarity=SimilarityConfig(references="auto", radius="auto"), precision="auto")
+    )
     photos = [*walk(folder)[0].values()]
     frame = detector.frame_of(photos)
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))

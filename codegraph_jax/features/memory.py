@@ -145,7 +145,7 @@ def refuse_or_warn(problem: str, action: str) -> None:
 def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> MemoryPlan:
     """The memory plan of this process for a detection of `images` images."""
     patches = frame.grid[0] * frame.grid[1]
-    references = min(config.similarity.references or images, images)
+    references = min(config.similarity.reference_count or images, images)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
     # size of a layer as the kernel reads it, as a multiple of the size of its tokens; with a radius, the kernel reads

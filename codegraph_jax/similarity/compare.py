@@ -44,7 +44,7 @@ def compare_images(
     set_size = int((features.kept < len(plan.images)).sum())
     valid = features.placement.inspected
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
-    references = choose_references(features.keys[:set_size], config.similarity.references)
+    references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     allocate = plan.memory.allocate_tables
     identity = comparison_identity(features.keys, references, options.radius)
     store = StoredLayers(resume_store, identity, allocate) if resume_store else None

