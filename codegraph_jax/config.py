@@ -391,8 +391,8 @@ class ParallelConfig(DevicesConfig):
 
 
 @dataclass(frozen=True)
-class StorageConfig:
-    """Where large arrays are stored; see `codegraph_jax.features.memory`."""
+class ResourcesConfig:
+    """Memory, disk and time of a run; see `codegraph_jax.features.memory`."""
 
     memory_gib: float | None = field(default=None, metadata=at_least(0.001) | unset("auto"))
     """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60 % of the free
@@ -436,7 +436,7 @@ class Config(TablesConfig):
     report: ReportConfig = field(default_factory=ReportConfig)
     bank: BankConfig = field(default_factory=BankConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
-    storage: StorageConfig = field(default_factory=StorageConfig)
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
 
 
 @dataclass(frozen=True)

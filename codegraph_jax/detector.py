@@ -260,7 +260,7 @@ class CoDeGraph:
         """
         config, clock = self.config, Clock()
         with together():
-            plan.check(config.storage.check)
+            plan.check(config.resources.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
             images, added, inspected, length = plan.images, plan.added, plan.inspected, plan.device_length
@@ -383,6 +383,6 @@ class CoDeGraph:
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""
         other = copy.copy(self)
         backbone = jax.device_put(self.backbone, device)
-        config = replace(self.config, storage=replace(self.config.storage, memory_gib=memory / GIB))
+        config = replace(self.config, resources=replace(self.config.resources, memory_gib=memory / GIB))
         other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
         return other

@@ -16,8 +16,8 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     ParallelConfig,
+    ResourcesConfig,
     SimilarityConfig,
-    StorageConfig,
 )
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -43,7 +43,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
         name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
     )
     parallel = ParallelConfig(devices=devices)
-    return Config(backbone=backbone, storage=StorageConfig(tables=where), parallel=parallel, **changes)
+    return Config(backbone=backbone, resources=ResourcesConfig(tables=where), parallel=parallel, **changes)
 
 
 def photographs(n=24, seed=0):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import LoadedBackbone
-from codegraph_jax.config import Config, StorageConfig
+from codegraph_jax.config import Config, ResourcesConfig
 from codegraph_jax.core.arrays import COPIED_BYTES, GIB, in_memory, mapped
 from codegraph_jax.core.environment import free_memory
 from codegraph_jax.core.settings import ConfigError
@@ -90,7 +90,7 @@ class MemoryPlan:
     def check(self, action: str) -> None:
         """Compares the estimate with the free memory and the free disk space.
 
-        `action` is a value of `StorageConfig.check`.
+        `action` is a value of `ResourcesConfig.check`.
 
         Raises:
             ConfigError: the run does not fit, and `action` is `refuse`.
@@ -108,8 +108,8 @@ class MemoryPlan:
             fewer = self.references * (free - in_memory + growing) // growing if growing else 0
             fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
             return (
-                f"config.storage: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are "
-                f"free; {fewer_fit}a smaller --config.backbone.image_size or fewer images may fit"
+                f"config.resources: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
+                f"are free; {fewer_fit}a smaller --config.backbone.image_size or fewer images may fit"
             )
         on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
         directory = self.directory or tempfile.gettempdir()
@@ -137,7 +137,7 @@ def refuse_or_warn(problem: str, action: str) -> None:
         ConfigError: there is a problem, and `action` is `refuse`.
     """
     if problem and action == "refuse":
-        raise ConfigError(f"{problem}. To start it anyway: --config.storage.check=warn")
+        raise ConfigError(f"{problem}. To start it anyway: --config.resources.check=warn")
     if problem:
         logger.warning("%s", problem)
 
@@ -154,14 +154,14 @@ def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
     layer = dtype.itemsize * images * patches * backbone.width
     table = 4 * images * references * patches
-    limit = memory_limit(config.storage)
+    limit = memory_limit(config.resources)
     # the graph is built after the prepared layer is freed
     working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + MEAN_TABLES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
-    return MemoryPlan(layers * layer, tables, working, limit, config.storage.directory, references, table)
+    return MemoryPlan(layers * layer, tables, working, limit, config.resources.directory, references, table)
 
 
-def memory_limit(config: StorageConfig) -> int:
+def memory_limit(config: ResourcesConfig) -> int:
     """Bytes of features and distances that may be in memory."""
     return int(SHARE_OF_FREE * free_memory() if config.memory_gib is None else config.memory_gib * GIB)

@@ -39,7 +39,7 @@ from codegraph_jax.resume.partial_run import PartialRun
 SETTINGS = "settings.json"
 FORMAT = 7
 """Version of the file format."""
-WITHOUT_EFFECT = ("report", "metrics", "storage", "bank", "state", "csv", "data", "review")
+WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "state", "csv", "data", "review")
 """Settings that results do not depend on. `_settings` adds those of `data` that they do depend on; a review is
 compared by its content."""
 SCORING = ("scoring", "consistency", "threshold")

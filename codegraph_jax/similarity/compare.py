@@ -68,7 +68,7 @@ def compare_images(
                 raise
         advance(-done)
         logger.warning("a device has too little memory for the distances; the host keeps them")
-        plan.memory.check(config.storage.check)
+        plan.memory.check(config.resources.check)
         return None
 
     pairs = schedule_length(len(features.kept), len(references)) * len(features.layers)

@@ -56,17 +56,17 @@ class TimeEstimate:
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
-            f"config.storage: the run would take {format_duration(self.seconds)} on this machine, more than {hours:g} "
-            f"hours; try {' or '.join(advice)}"
+            f"config.resources: the run would take {format_duration(self.seconds)} on this machine, more than "
+            f"{hours:g} hours; try {' or '.join(advice)}"
         )
 
     def require(self, config: Config) -> None:
-        """Refuses a run that takes too long, or warns about it, as set by `config.storage.check`.
+        """Refuses a run that takes too long, or warns about it, as set by `config.resources.check`.
 
         Raises:
-            ConfigError: it takes longer than `config.storage.max_hours`, and `config.storage.check` is `refuse`.
+            ConfigError: it takes longer than `config.resources.max_hours`, and `config.resources.check` is `refuse`.
         """
-        refuse_or_warn(self.problem(config.storage.max_hours, config.similarity.radius), config.storage.check)
+        refuse_or_warn(self.problem(config.resources.max_hours, config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
         features = "not known" if self.features is None else format_duration(self.features)

@@ -28,7 +28,7 @@ MAY_DIFFER = {
     "config.data.roi",
     "config.backbone.weights",
 }
-"""Settings that may differ between hosts, where the same files may have other paths; so may all of `config.storage`."""
+"""Settings that may differ between hosts, where the same files may have other paths; `config.resources` may too."""
 
 SAMPLED = 32
 """Number of images, spread evenly over the run, whose file contents are compared."""
@@ -65,7 +65,7 @@ def _settings(config: Config) -> dict[str, Any]:
     """Settings that must be the same on all hosts, by path."""
     values = dataclasses.asdict(config)
     paths = [f"config.{setting.path}" for setting in settings_of(Config, without_flag=True)]
-    same = [path for path in paths if path not in MAY_DIFFER and not path.startswith("config.storage.")]
+    same = [path for path in paths if path not in MAY_DIFFER and not path.startswith("config.resources.")]
     return {path: plain(setting_at({"config": values}, path)) for path in same}
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 def one_for_each_device(detector: CoDeGraph, items: int) -> list[CoDeGraph]:
     """One detector for each local device, at most `items`; they share the memory limit equally."""
     devices = detector.mesh.devices[:items]
-    limit = memory_limit(detector.config.storage) / len(devices)
+    limit = memory_limit(detector.config.resources) / len(devices)
     return [detector.on(device, limit) for device in devices]
 
 

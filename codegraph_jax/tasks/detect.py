@@ -77,7 +77,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         sets, ahead = _planned(detectors[0], len(detector.mesh), inputs, by_category)
         # check all categories before the first one, which may take hours
         for one in sets.values():
-            one.plan.check(config.storage.check)
+            one.plan.check(config.resources.check)
             one.time_estimate.require(config)
     state = None
     if not by_category and jax.process_count() == 1 and config.state != "off":
@@ -190,7 +190,7 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
         inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
         sets[category] = _Set(plan, estimate(*how, len(plan), frame, devices))
-    accelerated = detector.config.storage.tables != "host" and _accelerated(detector)
+    accelerated = detector.config.resources.tables != "host" and _accelerated(detector)
     if by_category or len(sets) == 1 or not accelerated:
         return sets, False
     two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}

@@ -49,7 +49,7 @@ TABLE_METRICS = {name: METRIC_NAMES[name] for name in ("image_auroc", "pixel_ap"
 """Metrics of the tables; sweep.csv has all of them."""
 SCORING_ONLY = (*SCORING, "metrics")
 """Settings that need neither new features nor new distances."""
-FIXED = ("task", "data", "report", "bank", "parallel", "storage", "state", "review", "csv")
+FIXED = ("task", "data", "report", "bank", "parallel", "resources", "state", "review", "csv")
 """Settings that cannot be varied, since the scores do not depend on them, or on other photos."""
 MIN_IMAGES = 4
 """Least number of images of a category with halves."""
@@ -272,7 +272,7 @@ def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
     inspected = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
     frame = detector.frame_of(images)
     plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), inspected)
-    plan.check(config.storage.check)
+    plan.check(config.resources.check)
     return detector.compare_set(plan)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, ResourcesConfig, SimilarityConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -18,10 +18,10 @@ from codegraph_jax.similarity.removal import changes_by_removal
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
-def planned(dtype="auto", **storage):
+def planned(dtype="auto", **resources):
     """The plan of 5000 images of 256 patches, with four layers of 384 channels, three degrees and 256 references."""
     config = Config(
-        storage=StorageConfig(**storage),
+        resources=ResourcesConfig(**resources),
         similarity=SimilarityConfig(references=256, radius="all"),
         features=FeatureConfig(dtype=dtype),
     )
@@ -77,7 +77,7 @@ def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     monkeypatch.setattr(Extractor, "extract", None)
-    with pytest.raises(ConfigError, match="config.storage: the run needs"):
+    with pytest.raises(ConfigError, match="config.resources: the run needs"):
         detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
 
 
@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
     config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
     config = dataclasses.replace(config, features=FeatureConfig(dtype=dtype), precision=precision)
-    mapped = dataclasses.replace(config, storage=StorageConfig(1e-9, str(tmp_path)))
+    mapped = dataclasses.replace(config, resources=ResourcesConfig(1e-9, str(tmp_path)))
     cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)
     want = CoDeGraph(config).score(in_one_piece)

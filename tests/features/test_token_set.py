@@ -13,9 +13,9 @@ from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
     ParallelConfig,
+    ResourcesConfig,
     ScoringConfig,
     SimilarityConfig,
-    StorageConfig,
 )
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.errors import UserError
@@ -112,8 +112,8 @@ def test_a_large_file_is_not_read_at_once(tmp_path):
 def test_features_can_lie_on_disk_and_distances_on_a_device(tmp_path):
     one = ParallelConfig(devices=1)
     want = given(parallel=one).compare_features(drawn()).tables.host()[0]
-    for storage in (StorageConfig(memory_gib=1e-9, directory=str(tmp_path)), StorageConfig(tables="device")):
-        found = given(parallel=one, storage=storage).compare_features(drawn())
+    for resources in (ResourcesConfig(memory_gib=1e-9, directory=str(tmp_path)), ResourcesConfig(tables="device")):
+        found = given(parallel=one, resources=resources).compare_features(drawn())
         np.testing.assert_allclose(found.tables.host()[0], want, atol=1e-6)
 
 

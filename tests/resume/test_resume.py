@@ -13,7 +13,7 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, StorageConfig, ThresholdConfig
+from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ResourcesConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.workdir import RESUME
 from codegraph_jax.features.extraction import Extractor
@@ -124,7 +124,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
 
 
 def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
-    there = dataclasses.replace(config, storage=StorageConfig(tables="device"))
+    there = dataclasses.replace(config, resources=ResourcesConfig(tables="device"))
     run(there, tmp_path / "whole")
     interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "score"), after=1)
     capsys.readouterr()

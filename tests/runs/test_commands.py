@@ -134,7 +134,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
             # a person gives verdicts after a run: tests/runs/test_review.py does
             review="",
             bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
-            storage=dataclasses.replace(config.storage, directory=""),
+            resources=dataclasses.replace(config.resources, directory=""),
         )
         outcomes = job.run(to_config_dict(config), str(tmp_path / "work"))
     assert outcomes and (tmp_path / "work" / "manifest.json").is_file()

@@ -18,10 +18,10 @@ from codegraph_jax.config import (
     ParallelConfig,
     PhotosConfig,
     ReportConfig,
+    ResourcesConfig,
     SavedBackboneConfig,
     SavedBankConfig,
     SimilarityConfig,
-    StorageConfig,
     ThresholdConfig,
 )
 from codegraph_jax.core.settings import ConfigError, to_config_dict
@@ -162,11 +162,11 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
     monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
     with pytest.raises(ConfigError) as caught:
-        run(config(plates, storage=StorageConfig(max_hours=1.5)), tmp_path)
+        run(config(plates, resources=ResourcesConfig(max_hours=1.5)), tmp_path)
     message = str(caught.value)
-    assert message.startswith("config.storage: the run would take about") and "more than 1.5 hours" in message
+    assert message.startswith("config.resources: the run would take about") and "more than 1.5 hours" in message
     assert "--config.similarity.radius=8" in message
-    slow = config(plates, storage=StorageConfig(max_hours=0.5, check="warn"))
+    slow = config(plates, resources=ResourcesConfig(max_hours=0.5, check="warn"))
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)
     run(slow, tmp_path)
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, ResourcesConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.plan import SetPlan
@@ -37,7 +37,7 @@ def detector():
 
 def run(root, workdir, tables="auto", **parallel):
     data = DataConfig(layout="mvtec", root=str(root))
-    parts = {"parallel": ParallelConfig(**parallel), "storage": StorageConfig(tables=tables)}
+    parts = {"parallel": ParallelConfig(**parallel), "resources": ResourcesConfig(tables=tables)}
     return job.run(to_config_dict(Config(data=data, backbone=BACKBONE, **parts)), str(workdir))
 
 
@@ -70,8 +70,8 @@ def test_every_device_works_and_results_keep_the_order(detector):
 
 
 def test_memory_is_shared_out(detector):
-    limits = [own.config.storage.memory_gib for own in one_for_each_device(detector, 3)]
-    alone = [own.config.storage.memory_gib for own in one_for_each_device(detector, 1)]
+    limits = [own.config.resources.memory_gib for own in one_for_each_device(detector, 3)]
+    alone = [own.config.resources.memory_gib for own in one_for_each_device(detector, 1)]
     # free memory changes a little between the two
     assert len(limits) == 3 and len(alone) == 1 and 2.0 < alone[0] / limits[0] < 4.0
 
