@@ -26,7 +26,7 @@ COLUMNS = {
     "rank_correlation": "rank corr.",
     "speedup": "x torch",
     "median_ms": "median ms",
-    "p99_ms": "99 % ms",
+    "p99_ms": "99% ms",
     "cpu_ms": "CPU ms",
     "decode_ms": "decode",
     "backbone_ms": "backbone",
@@ -100,7 +100,7 @@ def _cell(record: Measurement, field: str) -> str:
     if value is None:
         return "-"
     if field == "share_of_peak":
-        return f"{100 * value:.0f} %"
+        return f"{100 * value:.0f}%"
     if field == "error":
         return f"{value:.1e}"
     if field == "rank_correlation":

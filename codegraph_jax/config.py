@@ -395,7 +395,7 @@ class ResourcesConfig:
     """Memory, disk and time of a run; see `codegraph_jax.features.memory`."""
 
     memory_gib: float | None = field(default=None, metadata=at_least(0.001) | unset("auto"))
-    """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60 % of the free
+    """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60% of the free
     memory."""
     directory: str = field(default="", metadata=no_flag() | path_like())
     """Directory of those files; empty: the system's directory for temporary files, which TMPDIR sets."""

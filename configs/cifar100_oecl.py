@@ -4,7 +4,7 @@ r"""OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-1
 
 Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_mammals, fish, flowers, ...) or number. A
 superclass has 2,500 training images, half of those of a class of CIFAR-10: 33 PFLOP, by count 1.4 minutes on an H100 or
-H200 at 40 % of its bf16 peak. All twenty, in a sweep that resumes after an interruption:
+H200 at 40% of its bf16 peak. All twenty, in a sweep that resumes after an interruption:
 
     codegraph sweep --config=cifar100_oecl --out=runs/cifar100 --classes=all
 

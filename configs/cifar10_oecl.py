@@ -8,7 +8,7 @@ CIFAR-10 and CIFAR-100 come from tensorflow-datasets, prepared once (the error m
 
 Published (arXiv:2312.15288, mean over the ten classes): 97.8 AUROC with 80 Million Tiny Images, which are withdrawn;
 other OE images give other results. One class is 65 PFLOP. Projected from that count, not measured: 2.7 minutes on an
-H100 or H200 at 40 % of its bf16 peak, 5.5 at 20 %; days on a CPU.
+H100 or H200 at 40% of its bf16 peak, 5.5 at 20%; days on a CPU.
 
 The variant `laptop` takes 17 minutes of one core (16 px, width 16, 36 epochs): AUROC of mean_feature 90.2 for airplane,
 73.3 for cat, and 96.7 for horse with 128 epochs, an hour (docs/benchmarks.md), with

@@ -4,7 +4,7 @@
 
 Published (arXiv:2312.15288, mean over the ten classes, one-vs-rest): 94.7 AUROC. Normal views rotated by 0 and 90
 degrees are separate instances, so that a step has twice the views of OECL: one class is 130 PFLOP, projected from
-that count 5.5 minutes on an H100 or H200 at 40 % of its bf16 peak. Sources of the images as in cifar10_oecl.py.
+that count 5.5 minutes on an H100 or H200 at 40% of its bf16 peak. Sources of the images as in cifar10_oecl.py.
 """
 
 import ml_collections

@@ -5,7 +5,7 @@
 The paper has no one-vs-rest result for the norm alone (CSI, which adds a classifier of shifts: 94.3). With one class
 left out, SimCLR with the norm score has 83.9 (--config.data.protocol=leave_one_class_out --epochs=500).
 Sources of the images as in cifar10_oecl.py. One class is 32 PFLOP, half of OECL's, since there are no OE images;
-projected from that count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 peak.
+projected from that count: 1.4 minutes on an H100 or H200 at 40% of its bf16 peak.
 """
 
 import ml_collections

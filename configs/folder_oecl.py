@@ -11,7 +11,7 @@ ResNet-18 with the ImageNet stem; images are resized to 256 px and cropped. The 
 (arXiv:2312.15288) for ImageNet-30; for textures and cells (DIOR, Raabin-WBC) it uses --config.oe.alpha=0.1, and for the
 latter --config.augment.crop_scale=0.5,1.0. A view takes 10.9 GFLOP per step: 1,000 normal images for 1,000 epochs are
 34 PFLOP (768 images per epoch at batch 256, two views each, and the same number of OE images); projected from that
-count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 peak, days on a CPU.
+count: 1.4 minutes on an H100 or H200 at 40% of its bf16 peak, days on a CPU.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ data/imagenet: as in imagenet30_oecl.py.
 The paper (arXiv:2312.15288) uses this set. The split is that of the challenge, alpha = 0.1 that of the other sets
 without objects; it has not been trained at full length. The diagnoses are akiec, bcc, bkl, df, mel, nv and vasc; nv
 has two thirds of the images and df only 115, so the batch size is 64. nv: 6,700 images, 1,000 epochs: 290 PFLOP; by
-count 12 minutes on an H100 or H200 at 40 % of its bf16 peak. With all but one diagnosis as normal:
+count 12 minutes on an H100 or H200 at 40% of its bf16 peak. With all but one diagnosis as normal:
 `--config.data.protocol=leave_one_class_out --epochs=500`.
 """
 

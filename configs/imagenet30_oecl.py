@@ -9,7 +9,7 @@ holds the training images of ImageNet-1k, in a folder per class with its WordNet
 
 The paper (arXiv:2312.15288) uses ImageNet-22k for OE; its code also offers ImageNet-1k without the thirty classes, as
 here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.images`). It has not been trained at full
-length. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at 40 %
+length. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at 40%
 of its bf16 peak. All thirty, in a sweep that resumes after an interruption:
 
     codegraph sweep --config=imagenet30_oecl --out=runs/imagenet30 --vary train.mode=simclr,oecl --classes=all

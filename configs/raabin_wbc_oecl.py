@@ -7,9 +7,9 @@ doi:10.1038/s41598-021-04426-x; raabindata.com): the folders Train and TestA, ea
 Eosinophil, Lymphocyte, Monocyte and Neutrophil. Folders of other names: `--config.data.train_split=train
 --config.data.test_split=test_A`. data/imagenet: as in imagenet30_oecl.py.
 
-alpha = 0.1 and crops of 50 to 100 % of the area are the paper's (arXiv:2312.15288). The OE images are our choice. It
+alpha = 0.1 and crops of 50 to 100% of the area are the paper's (arXiv:2312.15288). The OE images are our choice. It
 has not been trained at full length. The rarest kinds have fewer than 256 training images, so the batch size is 128. A
-kind of 2,400 cells, 2,304 of them per epoch, 1,000 epochs: 100 PFLOP; by count 4 minutes on an H100 or H200 at 40 %
+kind of 2,400 cells, 2,304 of them per epoch, 1,000 epochs: 100 PFLOP; by count 4 minutes on an H100 or H200 at 40%
 of its bf16 peak.
 """
 

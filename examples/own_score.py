@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{result.score_name:10s} image AUROC {image_metrics(labels, result.scores_rescored)['image_auroc']:.3f}")
     gain = auroc_difference(scores["median"], scores["standard"])
     assert gain  # there are good and defective parts
-    print(f"median minus standard {gain.value:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}")
+    print(f"median minus standard {gain.value:+.3f}, 95% interval {gain.low:+.3f} to {gain.high:+.3f}")
 
 
 if __name__ == "__main__":

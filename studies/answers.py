@@ -1,7 +1,7 @@
 """The task `answers`: accuracy of threshold and score after a few answers, which come from the labels of sets.
 
 Each set is detected once. Its labels then answer the questions of `ActiveCalibrator`, for the standard score alone and
-for all scores. Resampled sets (80 % of the photos, drawn without replacement) measure the variation of the results;
+for all scores. Resampled sets (80% of the photos, drawn without replacement) measure the variation of the results;
 sets reduced to few defective photos measure false alarms and recall if defects are rare.
 """
 

@@ -31,7 +31,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def _two_variants(rng: np.random.Generator, n: int) -> Float[np.ndarray, " n"]:
-    """Two varieties of good parts; 11 % of the parts score four standard deviations above the others."""
+    """Two varieties of good parts; 11% of the parts score four standard deviations above the others."""
     return np.where(rng.random(n) < 0.11, 4.0, 0.0) + rng.normal(size=n)
 
 
@@ -199,7 +199,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _pooled(rows: list[Row]) -> list[list[str]]:
-    """Rows for each size: recall relative to the best, with up to 30 % anomalous images, and false alarms."""
+    """Rows for each size: recall relative to the best, with up to 30% anomalous images, and false alarms."""
     lines = []
     for images in dict.fromkeys(row.images for row in rows):
         one = [row for row in rows if row.images == images and row.law != TWO_KINDS]

@@ -13,13 +13,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
-    # each worker has cores of its own: its threads do not wait for those of the other (15 % of the time on two cores)
+    # each worker has cores of its own: its threads do not wait for those of the other (15% of the time on two cores)
     number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[number % len(cores) :: count])
 
 if "XLA_FLAGS" not in os.environ:
-    # one core compiles as fast without splitting a program first: 7 % of the time of tests that mostly compile
+    # one core compiles as fast without splitting a program first: 7% of the time of tests that mostly compile
     os.environ["XLA_FLAGS"] = "--xla_cpu_parallel_codegen_split_count=1"
 
 # Programs that run once are compiled twice as fast with few optimisations of the machine code; the operations and their

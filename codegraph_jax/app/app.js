@@ -88,7 +88,7 @@
     else bar.value = share;
     return [bar,
       h("ol", { className: "stages" }, stages.map((one, i) => h("li", { className: i < place ? "done" : i === place ? "now" : "" },
-        t(`stage_${one}`), one === stage && now.total && !over ? ` ${Math.floor(100 * share)} %` : ""))),
+        t(`stage_${one}`), one === stage && now.total && !over ? ` ${percent(Math.floor(100 * share) / 100)}` : ""))),
       h("p", { className: "facts" }, now.left && stage !== "scoring" ? t("left", { time: lasting(now.left) }) : "")];
   }
 

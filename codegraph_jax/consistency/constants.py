@@ -17,7 +17,7 @@ class MethodConstants:
             by the paper's ratio d(k) / d(omega) (studies/link_ratios.py).
         max_link_p_value: largest p-value of a burnout that gives links [ours: it only limits the links; communities are
             tested].
-        significance: probability of a community in a set without recurring patterns [ours: the usual 1 %]; greater if
+        significance: probability of a community in a set without recurring patterns [ours: the usual 1%]; greater if
             images are similar to each other.
         windows: window sizes of the burnout test, as shares of the references [ours: a group of g images needs a window
             of 2 g references, so the largest window finds groups of up to half its size].

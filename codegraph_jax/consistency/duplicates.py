@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 from codegraph_jax.scoring.distances import Distances
 
 DUPLICATE_RANK, DUPLICATE_QUANTILE, MAX_DUPLICATE_RATIO = 5, 0.9, 0.5
-"""Two images are duplicates if 90 % of the patches of each are at most half as far from the other image as from their
+"""Two images are duplicates if 90% of the patches of each are at most half as far from the other image as from their
 fifth nearest image; so up to five photos of a part are recognised. Measured: magnetic tiles that were photographed
 twice, most at another exposure, reach a ratio of 0.11 to 0.72, but two different screws in the same position 0.67, and
 different parts must stay references for each other. Relative to the mutual score instead of the fifth nearest image,

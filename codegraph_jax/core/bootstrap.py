@@ -33,7 +33,7 @@ class ImageScores:
 
 
 class Interval(NamedTuple):
-    """A measurement or a difference with its two-sided 95 % bootstrap interval.
+    """A measurement or a difference with its two-sided 95% bootstrap interval.
 
     Attributes:
         value: of the given images.

@@ -211,7 +211,7 @@ def _describe_gain(gain: Interval | None) -> str:
         return "image AUROC: one of the classes is absent"
     value, low, high = (100 * number for number in gain)
     significant = "significant" if gain.significant else "not significant"
-    return f"image AUROC, B - A: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {significant}"
+    return f"image AUROC, B - A: {value:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}; {significant}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
         if (found := _in_both(one.metrics[category], other.metrics.get(category, {})))
     }
     names = sorted({*one.settings, *other.settings})
-    pairs = {name: (one.settings.get(name), other.settings.get(name)) for name in names}
+    pairs = {name: (one.settings.get(name, ""), other.settings.get(name, "")) for name in names}
     settings = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return ResultChanges((one.name, other.name), photos, (missing[0], missing[1]), metrics, settings)
 
@@ -332,5 +332,5 @@ def _checked_metrics(values: Mapping[str, Any]) -> Metrics:
 
 def shortened(value: Any) -> str:
     """The value of a setting as a short text."""
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else "default" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

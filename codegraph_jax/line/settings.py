@@ -49,7 +49,7 @@ class WebSettings:
     timeout: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the 10 % of passed ones with the
+    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the 10% of passed ones with the
     highest scores, which contact sheets use."""
 
 

@@ -26,8 +26,8 @@ SHAPE, SHAPE_SPREAD = 0.75, 0.5
 SHAPES = (0.1, 4.0)
 """Range of the shape; smaller values change nothing, larger ones hardly differ from an exponential distribution."""
 MAX_ANOMALY_SHARE, SHARE_LOCATION, SHARE_SPREAD = 0.75, -1.3, 1.6
-"""Prior of the share of anomalies: MAX_ANOMALY_SHARE * Phi(SHARE_LOCATION + SHARE_SPREAD * N(0, 1)), a median of 7 %, a
-sixth above 45 %."""
+"""Prior of the share of anomalies: MAX_ANOMALY_SHARE * Phi(SHARE_LOCATION + SHARE_SPREAD * N(0, 1)), a median of 7%, a
+sixth above 45%."""
 FLAT_WEIGHT = 0.2
 """Prior weight of `Flat`: low, since the scores of a half defective set can be spread evenly too, and `Flat` flags
 nothing."""

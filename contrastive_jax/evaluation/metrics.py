@@ -2,7 +2,7 @@
 
 Larger scores mean more normal. In-distribution ("normal") images are the positives of AUROC, AUPR-in and of the true
 positive rate of FPR95, out-of-distribution images those of AUPR-out (Hendrycks and Gimpel 2017, arXiv:1610.02136,
-section 2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
+section 2; FPR at 95% TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
 """
 
 import numpy as np

@@ -29,13 +29,13 @@ CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.
 WHOLE, HALF = "whole", "half"
 """Names of repeats: the whole set, and random halves of it, which are numbered from 1."""
 Z_95 = 1.96
-"""Standard deviations on either side of a mean that cover 95 % of a Gaussian distribution."""
+"""Standard deviations on either side of a mean that cover 95% of a Gaussian distribution."""
 IMAGE_AUROC = "image_auroc"
 """The metric whose differences are resampled over images."""
 
 AS_GIVEN = "as given"
 """Name of a point without varied settings."""
-DIFFERENCE = "paired differences to {}, with 95 % intervals:"
+DIFFERENCE = "paired differences to {}, with 95% intervals:"
 """Heading of the table of differences."""
 
 
@@ -237,7 +237,7 @@ class Sweep:
         return value, float(np.std(rest, ddof=1)) if len(rest) > 1 else None
 
     def difference(self, point: Point, metric: str) -> Interval | None:
-        """The paired difference to the first point, with a 95 % interval; None if it cannot be told.
+        """The paired difference to the first point, with a 95% interval; None if it cannot be told.
 
         Image AUROC of whole sets: a bootstrap over the images. Other metrics with random halves: the halves' standard
         deviation. With seeds: a bootstrap over pairs of group and seed.

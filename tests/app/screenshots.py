@@ -135,7 +135,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
     browser.view(1100, 320, dark=dark)
     person.until("document.querySelector('.stages .now')", PATIENCE)
     person.until(
-        r"/[1-9]\d? %/.test(document.querySelector('.stages')?.textContent) || location.pathname !== '/'", PATIENCE
+        r"/[1-9]\d?%/.test(document.querySelector('.stages')?.textContent) || location.pathname !== '/'", PATIENCE
     )
     browser.evaluate("scrollTo(0, 0)")
     take(browser, target / "app-progress.png")

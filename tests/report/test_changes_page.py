@@ -79,7 +79,7 @@ def test_a_run_does_not_differ_from_itself(runs):
 
 def test_the_text_lists_what_changed(runs):
     text = str(compare_results(*runs[:2]))
-    assert re.search(r"backbone.image_size +\d+ +448", text)
+    assert re.search(r"backbone.image_size +(\d+|default) +448", text)
     assert re.search(r"image AUROC +98.70 +90.00 +-8.70", text)
     assert re.search(r"newly flagged:\n.*\n.*\npart/kind_1/009.png +good", text)
     assert "and 2 more" not in text and "rank A" in text

@@ -471,7 +471,7 @@ def test_how_unusual_photos_are_follows_the_answers(browser, many):
     said = answer_by_name(browser, 8)
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     shown = column(browser, "rarity")
-    likely = [int(found[1]) for value in shown if (found := re.search(r"defective: .*?(\d+) %", value))]
+    likely = [int(found[1]) for value in shown if (found := re.search(r"defective: .*?(\d+)%", value))]
     assert len(likely) == 52 and likely == sorted(likely, reverse=True) and likely[0] > 90 and likely[-1] < 10
     bad = list(said.values()).count("defective")
     assert shown[:bad] == ["you: defective"] * bad and shown[bad - 8 :] == ["you: good"] * (8 - bad)

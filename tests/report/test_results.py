@@ -175,7 +175,7 @@ def test_the_report_shows_how_closely_the_patches_follow_the_spacing_law(tmp_pat
     outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Tail index α 9.5" in page and "2 % of the normal patches look suspicious" in page
+    assert "Tail index α 9.5" in page and "2% of the normal patches look suspicious" in page
 
 
 def test_closing_line_counts_the_flagged(run):
@@ -320,4 +320,4 @@ def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_
     calibration.flagged[order[2]] = True
     said = how_unusual(dataclasses.replace(answered, calibration=calibration))
     assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]
-    assert re.fullmatch(r"defective: (\d+|more than 99|less than 1) %", said[order[-2]])
+    assert re.fullmatch(r"defective: (\d+|more than 99|less than 1)%", said[order[-2]])

@@ -149,7 +149,7 @@ def test_choose_backbone(capsys):
 def test_own_score(capsys):
     example("own_score")([*SMALL, "--count", "8"])
     said = capsys.readouterr().out
-    assert "standard   image AUROC" in said and "median     image AUROC" in said and "95 % interval" in said
+    assert "standard   image AUROC" in said and "median     image AUROC" in said and "95% interval" in said
 
 
 def test_every_example_is_tested():

@@ -99,7 +99,7 @@ def test_it_comes_back_from_json_and_damage_is_refused():
 
 @pytest.mark.slow
 def test_the_study_keeps_its_bounds():
-    """At 1 %, with laws of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
+    """At 1%, with laws of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
     laws = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5)))
     for images, recall, least, alarms, _ in _pooled(rows):
