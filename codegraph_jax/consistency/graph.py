@@ -36,10 +36,10 @@ TRIALS = 10
 Members = tuple[int, ...]
 
 
-def link_counts(links: Links, images: int) -> Float[np.ndarray, "n n"]:
+def link_counts(links: Links, image_count: int) -> Float[np.ndarray, "n n"]:
     """Number of links from a patch of image i to image j."""
     # float32 counts up to 16 million exactly
-    counts = np.zeros((images, images), np.float32)
+    counts = np.zeros((image_count, image_count), np.float32)
     np.add.at(counts, (links.image, links.target), 1.0)
     return counts
 

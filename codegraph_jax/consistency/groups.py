@@ -147,21 +147,21 @@ class Consistency(JsonFields):
         members = self.groups[number - 1].members if number <= len(self.groups) else ()
         return sorted({*members, *(i for s in self.matches if s.number == number for i in s.images)})
 
-    def pattern(self, number: int, images: int) -> Pattern | None:
+    def pattern(self, number: int, image_count: int) -> Pattern | None:
         """The pattern with this number, for recognition in other sets; None if too few patches show it.
 
         Args:
             number: number of a group or a match.
-            images: number of images in the set.
+            image_count: number of images in the set.
         """
         members = len(self.images(number))
         for match in self.matches:
             if match.number == number:
-                return replace(match.pattern, members=members, images=images)
+                return replace(match.pattern, members=members, images=image_count)
         group = self.groups[number - 1]
         if group.signature is None or self.product is None:
             return None
-        return Pattern(group.name, group.verdict, group.signature, self.product, members, images)
+        return Pattern(group.name, group.verdict, group.signature, self.product, members, image_count)
 
     def numbers_by_image(self) -> dict[int, int]:
         """The pattern on each image that shows one; of several, the first defect or else the first pattern."""
@@ -169,10 +169,10 @@ class Consistency(JsonFields):
         ranked = sorted(range(1, self.group_count + 1), key=lambda number: (number in defects, -number))
         return {image: number for number in ranked for image in self.images(number)}
 
-    def defect_members(self, images: int) -> Bool[np.ndarray, " n"]:
-        """Which of the set's images are members of a recurring defect; `images` is their number."""
+    def defect_members(self, image_count: int) -> Bool[np.ndarray, " n"]:
+        """Which of the set's images are members of a recurring defect; `image_count` is their number."""
         members = [image for c in self.groups if c.verdict == "defect" for image in c.members]
-        return np.isin(np.arange(images), members)
+        return np.isin(np.arange(image_count), members)
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without `pattern_ids`; `from_json` reads them."""

@@ -75,10 +75,10 @@ def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.nd
     return scipy.special.fdtrc(2.0 * count[None, :], 2.0 * (window - 1 - middle), ratio)
 
 
-def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
-    """Distinct sizes omega of windows among `references` other images, ascending; small windows are left out."""
+def window_sizes(reference_count: int, fractions: tuple[float, ...]) -> list[int]:
+    """Distinct sizes omega of windows among `reference_count` other images, ascending; small windows are left out."""
     # the test needs d(omega), so a window ends before the last reference
-    sizes = {min(int(fraction * references), references - 1) for fraction in fractions}
+    sizes = {min(int(fraction * reference_count), reference_count - 1) for fraction in fractions}
     return sorted(size for size in sizes if size >= CONSTANTS.smallest_window)
 
 
@@ -99,12 +99,12 @@ def find_links(
     return found
 
 
-def select_by_coverage(links: Links, images: int, coverage: float = CONSTANTS.coverage) -> Links:
+def select_by_coverage(links: Links, image_count: int, coverage: float = CONSTANTS.coverage) -> Links:
     """The most suspicious links that together touch a share of the images [paper, by name; the rule is ours]."""
-    touched = np.full(images, len(links))
+    touched = np.full(image_count, len(links))
     for ends in (links.image, links.target):
         np.minimum.at(touched, ends, np.arange(len(links)))
-    needed = int(np.ceil(coverage * images))
+    needed = int(np.ceil(coverage * image_count))
     last = np.sort(touched)[needed - 1] if needed else 0
     return links.take(slice(0, int(last) + 1))
 

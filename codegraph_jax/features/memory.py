@@ -142,21 +142,21 @@ def refuse_or_warn(problem: str, action: str) -> None:
         logger.warning("%s", problem)
 
 
-def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> MemoryPlan:
-    """The memory plan of this process for a detection of `images` images."""
+def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: Frame) -> MemoryPlan:
+    """The memory plan of this process for a detection of `image_count` images."""
     patches = frame.grid[0] * frame.grid[1]
-    references = min(config.similarity.reference_count or images, images)
+    references = min(config.similarity.reference_count or image_count, image_count)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
     # size of a layer as the kernel reads it, as a multiple of the size of its tokens; with a radius, the kernel reads
     # separate vectors for each degree
     precision = feature_type("auto", config.similarity.precision)
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
-    layer = dtype.itemsize * images * patches * backbone.width
-    table = 4 * images * references * patches
+    layer = dtype.itemsize * image_count * patches * backbone.width
+    table = 4 * image_count * references * patches
     limit = memory_limit(config.resources)
     # the graph is built after the prepared layer is freed
-    working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + MEAN_TABLES * table
+    working = max(int((1 + vectors) * layer), GRAPHS * 4 * image_count**2) + MEAN_TABLES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.resources.directory, references, table)

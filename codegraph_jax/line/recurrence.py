@@ -48,18 +48,18 @@ MIN_GROUP = 3
 """Minimum number of parts in a group."""
 
 
-def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) -> float:
+def expected_groups(part_count: int, size: int, chance: float, further: float = 0.0) -> float:
     """Expected number of groups by chance.
 
     Args:
-        parts: number of parts.
+        part_count: number of parts.
         size: number of parts in a group.
         chance: probability that two parts are linked.
         further: probability that a linked part is linked to another part; at least `chance`.
     """
-    if parts < size:
+    if part_count < size:
         return 0.0
-    ways = special.gammaln(parts + 1) - special.gammaln(size + 1) - special.gammaln(parts - size + 1)
+    ways = special.gammaln(part_count + 1) - special.gammaln(size + 1) - special.gammaln(part_count - size + 1)
     links = np.log(min(chance, 1.0)) + (size - 2) * np.log(min(max(chance, further), 1.0))
     return float(np.exp(ways + (size - 2) * np.log(size) + links))
 

@@ -55,9 +55,9 @@ class ReportImage:
     regions: list[Region]
 
 
-def picture_side(images: int) -> int:
-    """Longest side of the pictures in a report of `images` images, limited by `PICTURE_BYTES`."""
-    side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(images, 1)) ** 0.5
+def picture_side(photo_count: int) -> int:
+    """Longest side of the pictures in a report of `photo_count` images, limited by `PICTURE_BYTES`."""
+    side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(photo_count, 1)) ** 0.5
     return int(np.clip(side, MIN_SIDE, MAX_SIDE)) // 16 * 16
 
 

@@ -72,7 +72,7 @@ def describe_warning(warning: ThresholdWarning) -> Text:
     return text("warning", reason=text(f"warning_{warning.kind}", **values))
 
 
-def describe_threshold(calibration: Calibration, photos: int | None) -> Text:
+def describe_threshold(calibration: Calibration, photo_count: int | None) -> Text:
     """The origin of the threshold and the expected false alarms; None photos: the threshold is that of a bank."""
     rate = calibration.expected_rate
     if 0 < rate <= 0.5:
@@ -83,13 +83,13 @@ def describe_threshold(calibration: Calibration, photos: int | None) -> Text:
         return text(f"threshold_{calibration.rule}", expected=expected)
     if calibration.too_few_photos:
         return text("threshold_too_few", count=calibration.images)
-    if photos is None:
+    if photo_count is None:
         return text("threshold_bank", expected=expected)
     count = calibration.normal_scores.share * calibration.images * rate
     number = text("fewer_than_one") if count < 1 else text("about_number", number=round(count))
-    members = photos - calibration.images
+    members = photo_count - calibration.images
     key = "threshold_rate_members" if members else "threshold_rate"
-    return text(key, expected=expected, photos=photos, number=number, members=members)
+    return text(key, expected=expected, photos=photo_count, number=number, members=members)
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, Text]]:

@@ -115,5 +115,5 @@ class PartialRun:
         return table
 
 
-def _about(identity: str, layer: int, degree: int, degrees: int) -> dict[str, str | int]:
-    return {"images": identity, "layer": layer, "degree": degree, "degrees": degrees}
+def _about(identity: str, layer: int, degree: int, degree_count: int) -> dict[str, str | int]:
+    return {"images": identity, "layer": layer, "degree": degree, "degrees": degree_count}

@@ -11,12 +11,12 @@ from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.pairwise import choose_references
 
 
-def neighbour_count(references: int, fraction: float) -> int:
+def neighbour_count(reference_count: int, fraction: float) -> int:
     """Number of nearest references that a score averages: max(1, int(fraction * (references - 1))).
 
     MuSc's rule, without the maximum, gives 0 neighbours and a score of NaN for sets of fewer than five images.
     """
-    return max(1, int(fraction * (references - 1)))
+    return max(1, int(fraction * (reference_count - 1)))
 
 
 def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.ndarray, "n p"]:

@@ -33,16 +33,16 @@ def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarra
     return np.sort(np.array(sorted(range(n), key=lambda i: keys[i])[:limit], np.int64))
 
 
-def require_several(setting: str, references: int | None) -> None:
+def require_several(setting: str, count: int | None) -> None:
     """Checks a number of references; None stands for all images.
 
     Raises:
         ConfigError: the number is below 2 or not an integer.
     """
-    if references == 1:
+    if count == 1:
         raise ConfigError(f"config.{setting}: a reference cannot be scored against itself; give two or more")
-    if references is not None and (not isinstance(references, int | np.integer) or references < 1):
-        raise ConfigError(f"config.{setting}: {references!r} is not a number of references; give two or more")
+    if count is not None and (not isinstance(count, int | np.integer) or count < 1):
+        raise ConfigError(f"config.{setting}: {count!r} is not a number of references; give two or more")
 
 
 def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
@@ -52,9 +52,9 @@ def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarr
     return column
 
 
-def schedule_length(n: int, references: int) -> int:
+def schedule_length(n: int, reference_count: int) -> int:
     """Number of pairs of n images that contain at least one reference."""
-    return references * (references - 1) // 2 + references * (n - references)
+    return reference_count * (reference_count - 1) // 2 + reference_count * (n - reference_count)
 
 
 def pick_kernel(kernel: str, precision: str) -> str:

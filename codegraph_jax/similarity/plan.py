@@ -120,7 +120,13 @@ def plan_set(
 
 
 def plan_device(
-    config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int, sets: int = 1, largest: int = 0
+    config: Config,
+    plan: MemoryPlan,
+    mesh: DeviceMesh,
+    image_count: int,
+    layer_count: int,
+    sets: int = 1,
+    largest: int = 0,
 ) -> DevicePlan | None:
     """The distances that stay on devices; None if the host stores and scores them, as with several `pmap` devices.
 
@@ -139,16 +145,16 @@ def plan_device(
     means, prepared = MEAN_TABLES * plan.table, plan.working - MEAN_TABLES * plan.table
     if not (derives_degrees(config.similarity) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
-        prepared += (len(config.features.degrees) - 1) * plan.features // layers
+        prepared += (len(config.features.degrees) - 1) * plan.features // layer_count
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
-    for whole in sorted({max(images, largest), images}, reverse=True):
+    for whole in sorted({max(image_count, largest), image_count}, reverse=True):
         length = padded(-(-whole // devices))
-        columns = padded(whole if plan.references == images else plan.references)
-        table = len(config.features.degrees) * plan.table * (length / images) * (columns / plan.references)
-        needed = shared * length / images + 2 * table
-        kept_layers = max(0, min(layers, math.floor(min((room - needed) / table, layers))))
-        if kept_layers == layers:
+        columns = padded(whole if plan.references == image_count else plan.references)
+        table = len(config.features.degrees) * plan.table * (length / image_count) * (columns / plan.references)
+        needed = shared * length / image_count + 2 * table
+        kept_layers = max(0, min(layer_count, math.floor(min((room - needed) / table, layer_count))))
+        if kept_layers == layer_count:
             break
     if room < needed and where == "auto":
         return None
-    return DevicePlan(kept_layers, layers, int(needed + kept_layers * table), (length, columns), devices)
+    return DevicePlan(kept_layers, layer_count, int(needed + kept_layers * table), (length, columns), devices)

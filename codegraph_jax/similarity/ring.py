@@ -44,9 +44,9 @@ Writer = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Arra
 After a device has run out of memory it may be called with the same pairs again."""
 
 
-def shards_at_once(devices: int) -> int:
+def shards_at_once(device_count: int) -> int:
     """Number of shards on a device: its own, the remote one, and the next one; a single device receives none."""
-    return 3 if devices > 1 else 2
+    return 3 if device_count > 1 else 2
 
 
 def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:

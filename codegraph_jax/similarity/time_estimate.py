@@ -73,25 +73,27 @@ class TimeEstimate:
         return f"estimate of time: features {features}, distances {format_duration(self.distances)}"
 
 
-def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
+def estimate(
+    config: Config, backbone: LoadedBackbone, image_count: int, frame: Frame, device_count: int
+) -> TimeEstimate:
     """Estimates the time of a detection run of this number of images on devices that share the work."""
-    features, distances = _work(config, backbone, images, frame)
-    references = min(config.similarity.reference_count or images, images)
+    features, distances = _work(config, backbone, image_count, frame)
+    references = min(config.similarity.reference_count or image_count, image_count)
     if features + distances < NEGLIGIBLE_WORK:
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
-        features / (speed(config.backbone.dtype) * devices) if features else None,
-        distances / (speed(config.similarity.precision) * devices),
+        features / (speed(config.backbone.dtype) * device_count) if features else None,
+        distances / (speed(config.similarity.precision) * device_count),
         references,
     )
 
 
-def is_affordable(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> bool:
+def is_affordable(config: Config, backbone: LoadedBackbone, image_count: int, frame: Frame) -> bool:
     """Whether a detection run takes at most about 25 minutes on a typical machine of this kind.
 
     The speed is not measured, since choices that depend on the result must be the same at every start.
     """
-    return sum(_work(config, backbone, images, frame)) <= affordable_work()
+    return sum(_work(config, backbone, image_count, frame)) <= affordable_work()
 
 
 def affordable_work() -> float:
@@ -99,23 +101,23 @@ def affordable_work() -> float:
     return AFFORDABLE_WORK.get(jax.default_backend(), AFFORDABLE_ON_ACCELERATORS)
 
 
-def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> tuple[float, float]:
+def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Frame) -> tuple[float, float]:
     """Floating-point operations of features and distances, in plain products that take the same time."""
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
-    features = images * len(frame.tiles()) * backbone.flop(rows, columns)
-    if config.similarity.radius == "auto" and not compares_everything(config, backbone, images, frame.grid):
+    features = image_count * len(frame.tiles()) * backbone.flop(rows, columns)
+    if config.similarity.radius == "auto" and not compares_everything(config, backbone, image_count, frame.grid):
         # the choice needs the features (`similarity.reach`)
         config = replace(config, similarity=replace(config.similarity, radius=USUAL_RADIUS))
-    return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, images, frame.grid)
+    return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, image_count, frame.grid)
 
 
-def compares_everything(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> bool:
+def compares_everything(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> bool:
     """Whether the full comparison is so quick that `auto` leaves nothing out."""
     full = replace(config, similarity=config.similarity.full())
-    return comparison_work(full, backbone, images, grid) <= ALWAYS_FULL_SHARE * affordable_work()
+    return comparison_work(full, backbone, image_count, grid) <= ALWAYS_FULL_SHARE * affordable_work()
 
 
-def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:
+def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
     efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else TILE_EFFICIENCY
@@ -123,7 +125,9 @@ def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid:
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:
         products = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2)
-    pairs = schedule_length(images, min(similarity.reference_count or images, images)) * len(backbone.blocks)
+    pairs = schedule_length(image_count, min(similarity.reference_count or image_count, image_count)) * len(
+        backbone.blocks
+    )
     return 2.0 * backbone.width * products * pairs / efficiency
 
 

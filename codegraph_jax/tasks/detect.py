@@ -173,12 +173,12 @@ class _Set:
     time_estimate: TimeEstimate
 
 
-def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Set], bool]:
+def _planned(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Set], bool]:
     """The plans of all sets, and whether the next set is compared while the current one is scored.
 
     Two sets are processed at once if a single accelerator compares and scores them and has memory for both.
 
-    `devices` is the number of devices in the run; `detector` uses one of them if each takes a category.
+    `device_count` is the number of devices in the run; `detector` uses one of them if each takes a category.
     """
     how = detector.config, detector.backbone
     largest = max(map(len, inputs.all_samples.values()))
@@ -189,7 +189,7 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
         names = [sample.name for sample in inputs.all_samples[category]]
         inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
-        sets[category] = _Set(plan, estimate(*how, len(plan), frame, devices))
+        sets[category] = _Set(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.tables != "host" and _accelerated(detector)
     if by_category or len(sets) == 1 or not accelerated:
         return sets, False
@@ -221,12 +221,12 @@ def _print_about(category: str, text: str) -> None:
         print(f"{printable(category)}: {text}", flush=True)
 
 
-def _print_resumed(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:
+def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count: int) -> None:
     images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
         print(
             f"resumed from an interrupted run: features of {images} of {len(result.kept)} photos, distances of "
-            f"{tables} of {layers} layers",
+            f"{tables} of {layer_count} layers",
             flush=True,
         )
 
