@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FILE = "codegraph-result-2", "result.safetensors"
+FORMAT, FILE = "codegraph-result-3", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -152,7 +152,7 @@ class DetectionResult:
     @property
     def enough_photos(self) -> bool:
         """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
-        return max(self.calibration.images, len(self.scores)) >= MIN_PHOTOS
+        return max(self.calibration.image_count, len(self.scores)) >= MIN_PHOTOS
 
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)

@@ -52,7 +52,7 @@ class MemoryPlan:
             the chunks that the stages copy.
         limit: upper limit of all that is in memory.
         directory: directory of the files.
-        references: number of images that each image is compared with.
+        reference_count: number of images that each image is compared with.
         table: distances of one layer and degree, a part of `tables`.
     """
 
@@ -61,7 +61,7 @@ class MemoryPlan:
     working: int
     limit: int
     directory: str
-    references: int
+    reference_count: int
     table: int
 
     @property
@@ -105,8 +105,8 @@ class MemoryPlan:
         if in_memory > free:
             # everything that does not grow with the references has to fit first
             growing = MEAN_TABLES * self.table + (not self.tables_on_disk) * self.tables
-            fewer = self.references * (free - in_memory + growing) // growing if growing else 0
-            fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
+            fewer = self.reference_count * (free - in_memory + growing) // growing if growing else 0
+            fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.reference_count else ""
             return (
                 f"config.resources: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
                 f"are free; {fewer_fit}a smaller --config.backbone.image_size or fewer images may fit"

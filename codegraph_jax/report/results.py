@@ -129,7 +129,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for outcome in outcomes:
         result, name = outcome.result, printable(outcome.category)
-        count = max(result.calibration.images, len(result.scores))
+        count = max(result.calibration.image_count, len(result.scores))
         if not result.enough_photos:
             lines.append(
                 f"{name}: {count} photos are too few for reliable verdicts: use at least {MIN_PHOTOS}, or inspect "

@@ -68,7 +68,7 @@ def _percent(share: float) -> Text:
 
 def describe_warning(warning: ThresholdWarning) -> Text:
     """Why a person should check the flags, and what to do."""
-    values = {"flagged": warning.flagged, "photos": warning.images, "missed": warning.missed}
+    values = {"flagged": warning.flagged, "photos": warning.image_count, "missed": warning.missed}
     return text("warning", reason=text(f"warning_{warning.kind}", **values))
 
 
@@ -82,12 +82,12 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
     if calibration.rule != "rate":
         return text(f"threshold_{calibration.rule}", expected=expected)
     if calibration.too_few_photos:
-        return text("threshold_too_few", count=calibration.images)
+        return text("threshold_too_few", count=calibration.image_count)
     if photo_count is None:
         return text("threshold_bank", expected=expected)
-    count = calibration.normal_scores.share * calibration.images * rate
+    count = calibration.normal_scores.share * calibration.image_count * rate
     number = text("fewer_than_one") if count < 1 else text("about_number", number=round(count))
-    members = photo_count - calibration.images
+    members = photo_count - calibration.image_count
     key = "threshold_rate_members" if members else "threshold_rate"
     return text(key, expected=expected, photos=photo_count, number=number, members=members)
 

@@ -182,5 +182,5 @@ def as_distances(array: Float[np.ndarray, "n m p"]) -> Distances:
 
 def _block(mean: DeviceMeanDistances | Float[np.ndarray, "n m p"]) -> Block:
     if isinstance(mean, DeviceMeanDistances):
-        return DeviceBlock(mean.values, mean.references, np.arange(mean.images))
+        return DeviceBlock(mean.values, mean.reference_count, np.arange(mean.image_count))
     return HostBlock(mean, np.arange(len(mean)))

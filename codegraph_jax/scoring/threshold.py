@@ -51,13 +51,13 @@ class ThresholdWarning(JsonFields):
         kind: `not_separate`: the scores do not separate good from defective images; `even`: they are spread evenly, and
             all images may be good, or half of them defective; `many`: good images may be among the flagged ones.
         flagged: number of flagged images.
-        images: number of images.
+        image_count: number of images.
         missed: expected number of defective images that are not flagged.
     """
 
     kind: Literal["not_separate", "even", "many"]
     flagged: int
-    images: int
+    image_count: int
     missed: int
 
 
@@ -74,7 +74,7 @@ class Calibration(JsonFields):
         rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.
-        images: number of images in the fit.
+        image_count: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
         max_defective: largest possible share of defective images.
         smallest_defect: images whose regions are all shorter, in pixels, are not flagged (`scoring.regions.tolerated`).
@@ -87,7 +87,7 @@ class Calibration(JsonFields):
     flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
     rule: str
     expected_rate: float
-    images: int
+    image_count: int
     normal_scores: NormalScores
     max_defective: float = 1.0
     smallest_defect: float = 0.0
@@ -96,7 +96,7 @@ class Calibration(JsonFields):
     @property
     def too_few_photos(self) -> bool:
         """Whether the threshold was fitted to too few images."""
-        return self.rule == "rate" and self.images < MIN_PHOTOS
+        return self.rule == "rate" and self.image_count < MIN_PHOTOS
 
     @property
     def score_of_1_in_10(self) -> float:
@@ -172,7 +172,7 @@ def calibrate(
         flagged=np.zeros(0, bool),
         rule=rule,
         expected_rate=float(normal.p_values(np.array([threshold]))[0]),
-        images=len(fitted),
+        image_count=len(fitted),
         normal_scores=normal,
         max_defective=config.max_defective,
         smallest_defect=config.smallest_defect,

@@ -71,8 +71,8 @@ class DeviceMeanDistances(NamedTuple):
     """Mean distances over layers and degrees, of the images of one device; infinite in padded rows and columns."""
 
     values: Float[Array, "s t p"]
-    images: int
-    references: int
+    image_count: int
+    reference_count: int
 
 
 class DeviceTables:

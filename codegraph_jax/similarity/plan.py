@@ -36,28 +36,28 @@ class DevicePlan:
     """
 
     kept_layers: int
-    layers: int
+    layer_count: int
     bytes: int
     size: tuple[int, int]
-    devices: int = 1
+    device_count: int = 1
 
     @property
     def device_length(self) -> int:
         """Number of images to which features on a device are padded; 0: features stay on the host."""
-        return self.size[0] if self.devices == 1 else 0
+        return self.size[0] if self.device_count == 1 else 0
 
     @property
     def scored_alone(self) -> bool:
         """Whether each device can score on its own, because no table has to be recomputed by all of them."""
-        return self.devices == 1 or self.kept_layers == self.layers
+        return self.device_count == 1 or self.kept_layers == self.layer_count
 
     def __str__(self) -> str:
-        some = f"distances of {self.kept_layers} of {self.layers} layers"
-        which = "distances" if self.kept_layers == self.layers else some
+        some = f"distances of {self.kept_layers} of {self.layer_count} layers"
+        which = "distances" if self.kept_layers == self.layer_count else some
         size = f"{self.bytes / GIB:.1f} GiB"
-        if self.devices == 1:
+        if self.device_count == 1:
             return f"estimate of memory: {which} stay on the device, {size} with features and working memory"
-        return f"estimate of memory: {which} stay on {self.devices} devices, {size} on each with working memory"
+        return f"estimate of memory: {which} stay on {self.device_count} devices, {size} on each with working memory"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class SetPlan:
         memory = self.memory
         if self.device is None:
             memory.check(action)
-        elif self.device.devices > 1:
+        elif self.device.device_count > 1:
             replace(memory, tables=0, working=memory.working - MEAN_TABLES * memory.table, table=0).check(action)
 
 
@@ -149,8 +149,8 @@ def plan_device(
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
     for whole in sorted({max(image_count, largest), image_count}, reverse=True):
         length = padded(-(-whole // devices))
-        columns = padded(whole if plan.references == image_count else plan.references)
-        table = len(config.features.degrees) * plan.table * (length / image_count) * (columns / plan.references)
+        columns = padded(whole if plan.reference_count == image_count else plan.reference_count)
+        table = len(config.features.degrees) * plan.table * (length / image_count) * (columns / plan.reference_count)
         needed = shared * length / image_count + 2 * table
         kept_layers = max(0, min(layer_count, math.floor(min((room - needed) / table, layer_count))))
         if kept_layers == layer_count:

@@ -30,14 +30,14 @@ AFFORDABLE_WORK, AFFORDABLE_ON_ACCELERATORS = {"cpu": 2e14}, 2e17
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated seconds of one category, in which each image is compared with `references` images.
+    """Estimated seconds of one category, in which each image is compared with `reference_count` images.
 
     Those of the features are None if the operations of the backbone are not known.
     """
 
     features: float | None
     distances: float
-    references: int
+    reference_count: int
 
     @property
     def seconds(self) -> float:
@@ -50,8 +50,8 @@ class TimeEstimate:
             return ""
         spare = hours * HOUR - (self.features or 0.0)
         # the number of pairs is nearly proportional to the number of references
-        fewer = int(self.references * spare / self.distances) if spare > 0 else 0
-        advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.references else []
+        fewer = int(self.reference_count * spare / self.distances) if spare > 0 else 0
+        advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
         if radius == "all":
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
         advice.append("a smaller --config.backbone.scale or image_size")

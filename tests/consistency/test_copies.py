@@ -54,7 +54,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photographs, cou
     np.testing.assert_allclose(many.scores, once.scores[order], rtol=1e-5)
     np.testing.assert_allclose(many.calibration.p_values, once.calibration.p_values[order], rtol=1e-2)
     np.testing.assert_array_equal(many.calibration.flagged, once.calibration.flagged[order])
-    assert many.calibration.images == 13
+    assert many.calibration.image_count == 13
     for name in ("patch_scores", "scores", "scores_rescored"):
         values = getattr(many, name)
         np.testing.assert_array_equal(values[13:], np.stack([values[0]] * (count - 1)))

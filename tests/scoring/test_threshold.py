@@ -106,7 +106,7 @@ def test_many_flagged_photos_raise_a_question(good, bad, kind):
     rng = np.random.default_rng(23)
     scores = np.concatenate([rng.gumbel(0.3, 0.015, good), rng.normal(0.6, 0.02, bad)])
     warning = calibrate(scores, ThresholdConfig()).warning
-    assert (warning and warning.kind) == kind and (warning is None or warning.images == good + bad)
+    assert (warning and warning.kind) == kind and (warning is None or warning.image_count == good + bad)
     # who has said how many there can be is not asked again, nor who gives the threshold
     assert not calibrate(scores, ThresholdConfig(max_defective=0.5)).warning
     assert not calibrate(scores, ThresholdConfig("score:0.5")).warning
@@ -116,7 +116,7 @@ def test_photos_of_recurring_defects_are_counted_in_a_warning_as_in_the_report()
     rng = np.random.default_rng(23)
     scores = np.concatenate([rng.gumbel(0.3, 0.015, 60), rng.normal(0.6, 0.02, 25 + 4)])
     found = calibrate(scores, ThresholdConfig(), np.arange(89) >= 85)
-    assert (found.warning.flagged, found.warning.images) == (found.flagged.sum(), 89)
+    assert (found.warning.flagged, found.warning.image_count) == (found.flagged.sum(), 89)
 
 
 def test_scores_that_do_not_separate_are_said_to():
@@ -149,7 +149,7 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     defect_members = np.arange(84) // 60 * (np.arange(84) < 76) == 1
     without, with_them = calibrate(scores, ThresholdConfig()), calibrate(scores, ThresholdConfig(), defect_members)
     assert not without.flagged[60:76].all()
-    assert with_them.flagged[60:76].all() and with_them.images == 68
+    assert with_them.flagged[60:76].all() and with_them.image_count == 68
     assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
     assert calibrate(scores, ThresholdConfig(), defect_members).apply(scores[:3]).flagged.sum() == 0
     # somebody who gives the threshold means it
@@ -160,7 +160,7 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
 def test_where_all_are_members_they_are_what_there_is():
     scores = np.random.default_rng(13).normal(0.3, 0.02, 10)
     found = calibrate(scores, ThresholdConfig(), np.ones(10, bool))
-    assert found.images == 10 and found.flagged.all()
+    assert found.image_count == 10 and found.flagged.all()
 
 
 @pytest.mark.parametrize(("n", "rough"), [(6, True), (11, True), (12, False)])
