@@ -23,7 +23,7 @@ def ratio_links(
     Arguments as for `consistency.links.find_links`, with the sizes of its windows.
     """
     window = windows[len(windows) // 2]
-    ends = distances.smallest([window - 1])[:, 0]
+    ends = distances.smallest([window])[:, 0]
     typical = float(np.median(finite_values(ends)))
 
     def links_of(i: int, columns: Float[np.ndarray, "p m"]) -> Links:

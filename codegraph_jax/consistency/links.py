@@ -112,7 +112,7 @@ def select_by_coverage(links: Links, image_count: int, coverage: float = CONSTAN
 def _burnout_links(
     distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], constants: MethodConstants
 ) -> Links:
-    beyond = distances.smallest([window - 1 for window in windows])
+    beyond = distances.smallest(windows)
     # one limit per window: the quantile of d(omega) over all patches of the set
     limits = [np.quantile(finite_values(beyond[:, k]), constants.anomaly_quantile) for k in range(len(windows))]
     outstanding = (beyond >= np.array(limits)[:, None]) & np.isfinite(beyond)

@@ -66,8 +66,8 @@ class Distances:
         return self._gather(lambda block, at: block.mean_of_smallest(k, columns), images)
 
     def smallest(self, ranks: Sequence[int]) -> Float[np.ndarray, "n w p"]:
-        """The distances of each patch at these ranks in ascending order, counted from 0."""
-        return self._kth(np.tile(np.array(ranks, int) + 1, (len(self), 1)))
+        """The distances of each patch at these ranks in ascending order, from 1."""
+        return self._kth(np.tile(np.array(ranks, int), (len(self), 1)))
 
     def kth(self, k: int, columns: Columns = slice(None), images: Images | None = None) -> Float[np.ndarray, "b p"]:
         """The k-th smallest distance to some references, k from 1; infinite if fewer are usable."""

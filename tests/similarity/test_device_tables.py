@@ -49,5 +49,7 @@ def test_an_earlier_start_has_the_table():
     stored = SimpleNamespace(find=lambda number: table, save=None)
     tables = tables_on([layer], references, 3, store=stored)
     np.testing.assert_array_equal(tables.host()[0], table)
-    means = np.concatenate([np.asarray(mean.values)[: mean.image_count, : mean.reference_count] for mean in tables.means()])
+    means = np.concatenate(
+        [np.asarray(mean.values)[: mean.image_count, : mean.reference_count] for mean in tables.means()]
+    )
     np.testing.assert_allclose(means, table.mean(axis=0), rtol=1e-6)
