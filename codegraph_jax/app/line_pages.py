@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from codegraph_jax.app.runs import RunError
+from codegraph_jax.app.runs import AppError
 from codegraph_jax.app.service import Service
 from codegraph_jax.line.ledger import Ledger
 
@@ -56,7 +56,7 @@ def _forwarded(address: str, method: str, target: str, body: bytes, headers: Map
     """The answer of a line.
 
     Raises:
-        RunError: the line does not answer.
+        AppError: the line does not answer.
     """
     connection = HTTPConnection(urlsplit(address).netloc, timeout=SECONDS)
     try:
@@ -64,7 +64,7 @@ def _forwarded(address: str, method: str, target: str, body: bytes, headers: Map
         answer = connection.getresponse()
     except (OSError, HTTPException, ValueError) as error:
         connection.close()
-        raise RunError(f"the line does not answer ({error})") from None
+        raise AppError(f"the line does not answer ({error})") from None
 
     def chunks() -> Iterator[bytes]:
         try:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
-from codegraph_jax.app.runs import RunError, Runs, without
+from codegraph_jax.app.runs import AppError, Runs, without
 from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
@@ -50,7 +50,7 @@ Coordinate = Annotated[float, Field(ge=-1_000_000, le=1_000_000, allow_inf_nan=F
 Corners = Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=3, max_length=1000)]
 
 
-class Estimate(Place):
+class EstimateInput(Place):
     """A folder, and the settings on which the time depends."""
 
     network: str = Field("", pattern=r"^(\w[\w.-]*)?$", max_length=200)
@@ -65,7 +65,7 @@ class Areas(BaseModel):
     size: tuple[Side, Side]
 
 
-class Start(Estimate):
+class Start(EstimateInput):
     """A new inspection; `answers` names a run whose answers are applied."""
 
     bank: str = ""
@@ -83,7 +83,7 @@ class NewLine(Place):
     send: Text = Field("", max_length=4000)
 
 
-class Change(BaseModel):
+class ChangedAnswer(BaseModel):
     """An answer in a report; None removes it."""
 
     kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
@@ -124,11 +124,11 @@ class Service:
         """Facts about a run.
 
         Raises:
-            RunError: there is none of that name.
+            AppError: there is none of that name.
         """
         if found := self.runs.about(run, self._last_jobs().get(run)):
             return found | {"name": self.state.names().get(run) or printable(run)}
-        raise RunError(f"no run has the name {printable(run)!r}")
+        raise AppError(f"no run has the name {printable(run)!r}")
 
     def log(self, run: str) -> dict[str, str]:
         """The end of the output of a run."""
@@ -150,7 +150,7 @@ class Service:
             words = ["detect", *words, *(f"--{flag}={value}" for flag, value in short.items() if value)]
         more = more_flags(wanted.more)
         if wanted.roi and wanted.areas:
-            raise RunError("areas were drawn, and a file with areas was named; remove one of them")
+            raise AppError("areas were drawn, and a file with areas was named; remove one of them")
         run = self._new_run(Path(folder).name or "photos", "-inspected" if wanted.bank else "")
         roi = os.path.expanduser(wanted.roi)  # noqa: PTH111
         if wanted.areas:
@@ -174,7 +174,7 @@ class Service:
         self._require_idle(run)
         job = self._last_jobs().get(run)
         if job is None:
-            raise RunError(f"{printable(run)!r} was started in a terminal: start the same command again there")
+            raise AppError(f"{printable(run)!r} was started in a terminal: start the same command again there")
         self.jobs.add(job["kind"], run, job["words"])
 
     def rename(self, run: str, name: Name) -> None:
@@ -195,7 +195,7 @@ class Service:
         # the revision is read first: an answer that comes in between is sent twice, not lost
         return {"revision": self.state.revision(), "answers": self.state.answers(run, since)}
 
-    def answer(self, run: str, changes: Annotated[list[Change], Body(embed=True, max_length=100_000)]) -> None:
+    def answer(self, run: str, changes: Annotated[list[ChangedAnswer], Body(embed=True, max_length=100_000)]) -> None:
         """Stores answers in a report."""
         self.runs.workdir(run)
         self.state.answer(run, [(one.kind, one.key, one.value) for one in changes])
@@ -233,9 +233,9 @@ class Service:
         pair = [str(self.runs.workdir(run)) for run in runs]
         ended = _child("codegraph_jax", "compare", *pair, f"--workdir={self.home / HOME / COMPARED}")
         if ended.returncode:
-            raise RunError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
+            raise AppError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
 
-    def estimate(self, wanted: Estimate) -> Any:
+    def estimate(self, wanted: EstimateInput) -> Any:
         """The estimate of a run, computed once in a process of its own."""
         folder = wanted.chosen
         self.folders.require_opened(folder)
@@ -267,7 +267,7 @@ class Service:
     def _require_idle(self, run: str) -> None:
         """Refuses to change a run that is under way."""
         if self.about(run)["state"] in UNDER_WAY:
-            raise RunError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
+            raise AppError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
         """Runs the command of a finished run again in the same directory."""
@@ -339,12 +339,12 @@ class Service:
         """The address of a line that is ready.
 
         Raises:
-            RunError: there is none of that name, or it does not run.
+            AppError: there is none of that name, or it does not run.
         """
         job = self._line(name)
         address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
         if not address:
-            raise RunError(f"no running line has the name {printable(name)!r}")
+            raise AppError(f"no running line has the name {printable(name)!r}")
         return address
 
     def ledger_of_stopped(self, name: str) -> Path | None:
@@ -388,14 +388,14 @@ class Service:
         """The last job of a line."""
         job = self._last_jobs().get(f"{LINES}/{name}")
         if job is None or job["kind"] != LINE:
-            raise RunError(f"no line has the name {printable(name)!r}")
+            raise AppError(f"no line has the name {printable(name)!r}")
         return job
 
     def _bank(self, name: str) -> Path:
         """The file of a bank."""
         if any(bank["bank"] == name for bank in self.banks()):
             return self.home / BANKS / name
-        raise RunError(f"no reference bank has the name {printable(name)!r}")
+        raise AppError(f"no reference bank has the name {printable(name)!r}")
 
 
 def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -425,16 +425,16 @@ def more_flags(text: str) -> list[str]:
     """Further flags of a run.
 
     Raises:
-        RunError: a word is not a setting with a value, or the app sets it itself.
+        AppError: a word is not a setting with a value, or the app sets it itself.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise RunError(f"further settings: {error}") from None
+        raise AppError(f"further settings: {error}") from None
     for word in words:
         name, equals, _ = word.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise RunError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
+            raise AppError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
         if name.removeprefix("--config.").startswith(SET_BY_APP):
-            raise RunError(f"further settings: {name} is set by the app")
+            raise AppError(f"further settings: {name} is set by the app")
     return words

@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.naming import KEY, QUERY, VALUE, ParameterSlice, Target, strip_wrappers, targets_of
+from codegraph_jax.backbones.naming import KEY, QUERY, VALUE, Parameter, ParameterSlice, strip_wrappers, targets_of
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
@@ -22,10 +22,10 @@ MAX_LISTED = 5
 """Number of names that a message lists."""
 DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
 """Dimensions of parameters that checkpoints may store with leading axes of length 1."""
-ABSENT_BIAS = Target("projection/bias")
+ABSENT_BIAS = Parameter("projection/bias")
 """A bias that no model here has; it must be zero if a file has it."""
 
-Targets = Mapping[str, Target | None]
+Parameters = Mapping[str, Parameter | None]
 """The parameter that each tensor of a checkpoint fills, see `targets_of`."""
 
 
@@ -101,7 +101,7 @@ class _Tensor(NamedTuple):
 
 
 def _filled(
-    preset: Preset, shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, targets: Targets
+    preset: Preset, shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, targets: Parameters
 ) -> dict[str, list[_Tensor]]:
     """The tensors of each parameter; checks shapes and duplicates."""
     filled: dict[str, list[_Tensor]] = {}
@@ -125,7 +125,7 @@ def _filled(
     return filled
 
 
-def _may_be_absent(path: str, architecture: Architecture, targets: Targets) -> tuple[ParameterSlice, ...]:
+def _may_be_absent(path: str, architecture: Architecture, targets: Parameters) -> tuple[ParameterSlice, ...]:
     """The parts of a parameter that are zero if a checkpoint lacks them."""
     if architecture.key_bias or not path.endswith("attention/qkv/bias"):
         return ()
@@ -133,12 +133,12 @@ def _may_be_absent(path: str, architecture: Architecture, targets: Targets) -> t
     return (QUERY, KEY, VALUE) if _has_registers_of_timm(targets) else (KEY,)
 
 
-def _lacks_class_position(target: Target, targets: Targets) -> bool:
+def _lacks_class_position(target: Parameter, targets: Parameters) -> bool:
     """True for timm's models with registers: they add the position of the class token to the token itself."""
     return target.path == "positions" and _has_registers_of_timm(targets)
 
 
-def _has_registers_of_timm(targets: Targets) -> bool:
+def _has_registers_of_timm(targets: Parameters) -> bool:
     return any(strip_wrappers(key) == "reg_token" for key in targets)
 
 
@@ -148,7 +148,7 @@ def with_grid_of(architecture: Architecture, checkpoint: Checkpoint) -> Architec
         return architecture
     targets = targets_of(checkpoint.readers)
     for key, target in targets.items():
-        if target == Target("positions"):
+        if target == Parameter("positions"):
             tensor = _oriented(target.path, key, checkpoint.readers[key]())
             rows = len(tensor) - architecture.class_token
             if _lacks_class_position(target, targets) and math.isqrt(rows) ** 2 != rows:
@@ -189,7 +189,7 @@ def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]
     return (*shape[:-1], shape[-1] // part.of * part.taken)
 
 
-def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Targets) -> str:
+def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Parameters) -> str:
     """`; it looks like ...` if the tensors match another preset or family."""
     found = {
         target: _oriented(target.path, key, checkpoint.readers[key]()).shape
@@ -199,7 +199,7 @@ def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Targets) -> str
     paths = {target.path for target in found}
     for other in PRESETS.values():
         a = other.architecture
-        if not a.rotary and (rows := found.get(Target("positions"), (0,))[0] - a.class_token) > 0:
+        if not a.rotary and (rows := found.get(Parameter("positions"), (0,))[0] - a.class_token) > 0:
             a = replace(a, grid=math.isqrt(rows))
         shapes = parameter_shapes(a)
         if (

@@ -34,7 +34,7 @@ WHOLE, QUERY, KEY, VALUE, GATE, UP = (
 KEY_VALUE = ParameterSlice(1, 3, 2)
 
 
-class Target(NamedTuple):
+class Parameter(NamedTuple):
     """The path of the parameter that a tensor fills, and the part of it."""
 
     path: str
@@ -47,67 +47,67 @@ TOWER = re.compile(r"^(vision_model|visual\.trunk)\.")
 # models that were split into chunks for training have the number of the chunk before that of the block
 BLOCK = re.compile(r"(?:encoder\.layers?|layer|blocks(?:\.\d+)?|visual\.transformer\.resblocks)\.(\d+)\.(.+)")
 
-Table = Mapping[Target, Sequence[str]]
+Table = Mapping[Parameter, Sequence[str]]
 
 OUTSIDE_BLOCKS: Table = {
-    Target("class_token"): (
+    Parameter("class_token"): (
         "embeddings.class_embedding",
         "embeddings.cls_token",
         "visual.class_embedding",
         "cls_token",
     ),
-    Target("positions"): (
+    Parameter("positions"): (
         "embeddings.position_embedding.weight",
         "embeddings.position_embeddings",
         "visual.positional_embedding",
         "pos_embed",
     ),
-    Target("registers"): ("embeddings.register_tokens", "register_tokens", "reg_token", "storage_tokens"),
-    Target("patch"): (
+    Parameter("registers"): ("embeddings.register_tokens", "register_tokens", "reg_token", "storage_tokens"),
+    Parameter("patch"): (
         "embeddings.patch_embedding.*",
         "embeddings.patch_embeddings.*",
         "embeddings.patch_embeddings.projection.*",
         "visual.conv1.*",
         "patch_embed.proj.*",
     ),
-    Target("pre_norm"): ("pre_layrnorm.*", "visual.ln_pre.*", "norm_pre.*"),
-    Target("norm"): ("post_layernorm.*", "visual.ln_post.*", "layernorm.*", "norm.*"),
-    Target("projection"): ("head.*",),
-    Target("projection/kernel"): ("visual_projection.weight", "visual.proj"),
-    Target("pooling/probe"): ("head.probe", "attn_pool.latent"),
-    Target("pooling/qkv", QUERY): ("attn_pool.q.*",),
-    Target("pooling/qkv", KEY_VALUE): ("attn_pool.kv.*",),
-    Target("pooling/qkv/kernel"): ("head.attention.in_proj_weight",),
-    Target("pooling/qkv/bias"): ("head.attention.in_proj_bias",),
-    Target("pooling/out"): ("head.attention.out_proj.*", "attn_pool.proj.*"),
-    Target("pooling/norm"): ("head.layernorm.*", "attn_pool.norm.*"),
-    Target("pooling/mlp/in"): ("head.mlp.fc1.*", "attn_pool.mlp.fc1.*"),
-    Target("pooling/mlp/out"): ("head.mlp.fc2.*", "attn_pool.mlp.fc2.*"),
+    Parameter("pre_norm"): ("pre_layrnorm.*", "visual.ln_pre.*", "norm_pre.*"),
+    Parameter("norm"): ("post_layernorm.*", "visual.ln_post.*", "layernorm.*", "norm.*"),
+    Parameter("projection"): ("head.*",),
+    Parameter("projection/kernel"): ("visual_projection.weight", "visual.proj"),
+    Parameter("pooling/probe"): ("head.probe", "attn_pool.latent"),
+    Parameter("pooling/qkv", QUERY): ("attn_pool.q.*",),
+    Parameter("pooling/qkv", KEY_VALUE): ("attn_pool.kv.*",),
+    Parameter("pooling/qkv/kernel"): ("head.attention.in_proj_weight",),
+    Parameter("pooling/qkv/bias"): ("head.attention.in_proj_bias",),
+    Parameter("pooling/out"): ("head.attention.out_proj.*", "attn_pool.proj.*"),
+    Parameter("pooling/norm"): ("head.layernorm.*", "attn_pool.norm.*"),
+    Parameter("pooling/mlp/in"): ("head.mlp.fc1.*", "attn_pool.mlp.fc1.*"),
+    Parameter("pooling/mlp/out"): ("head.mlp.fc2.*", "attn_pool.mlp.fc2.*"),
 }
 IN_A_BLOCK: Table = {
-    Target("norm1"): ("layer_norm1.*", "ln_1.*", "norm1.*"),
-    Target("attention/qkv"): ("attn.qkv.*",),
-    Target("attention/qkv/kernel"): ("attn.in_proj_weight",),
-    Target("attention/qkv/bias"): ("attn.in_proj_bias",),
-    Target("attention/qkv", QUERY): ("self_attn.q_proj.*", "attention.attention.query.*", "attention.q_proj.*"),
-    Target("attention/qkv", KEY): ("self_attn.k_proj.*", "attention.attention.key.*", "attention.k_proj.*"),
-    Target("attention/qkv", VALUE): ("self_attn.v_proj.*", "attention.attention.value.*", "attention.v_proj.*"),
-    Target("attention/qkv/bias", QUERY): ("attn.q_bias",),
-    Target("attention/qkv/bias", VALUE): ("attn.v_bias",),
-    Target("attention/out"): (
+    Parameter("norm1"): ("layer_norm1.*", "ln_1.*", "norm1.*"),
+    Parameter("attention/qkv"): ("attn.qkv.*",),
+    Parameter("attention/qkv/kernel"): ("attn.in_proj_weight",),
+    Parameter("attention/qkv/bias"): ("attn.in_proj_bias",),
+    Parameter("attention/qkv", QUERY): ("self_attn.q_proj.*", "attention.attention.query.*", "attention.q_proj.*"),
+    Parameter("attention/qkv", KEY): ("self_attn.k_proj.*", "attention.attention.key.*", "attention.k_proj.*"),
+    Parameter("attention/qkv", VALUE): ("self_attn.v_proj.*", "attention.attention.value.*", "attention.v_proj.*"),
+    Parameter("attention/qkv/bias", QUERY): ("attn.q_bias",),
+    Parameter("attention/qkv/bias", VALUE): ("attn.v_bias",),
+    Parameter("attention/out"): (
         "self_attn.out_proj.*",
         "attention.output.dense.*",
         "attention.o_proj.*",
         "attn.out_proj.*",
         "attn.proj.*",
     ),
-    Target("scale1"): ("layer_scale1.lambda1", "ls1.gamma", "gamma_1"),
-    Target("norm2"): ("layer_norm2.*", "ln_2.*", "norm2.*"),
-    Target("mlp/in"): ("mlp.fc1.*", "mlp.c_fc.*", "mlp.weights_in.*", "mlp.w12.*"),
-    Target("mlp/in", GATE): ("mlp.gate_proj.*", "mlp.w1.*", "mlp.fc1_g.*"),
-    Target("mlp/in", UP): ("mlp.up_proj.*", "mlp.w2.*", "mlp.fc1_x.*"),
-    Target("mlp/out"): ("mlp.fc2.*", "mlp.c_proj.*", "mlp.weights_out.*", "mlp.down_proj.*", "mlp.w3.*"),
-    Target("scale2"): ("layer_scale2.lambda1", "ls2.gamma", "gamma_2"),
+    Parameter("scale1"): ("layer_scale1.lambda1", "ls1.gamma", "gamma_1"),
+    Parameter("norm2"): ("layer_norm2.*", "ln_2.*", "norm2.*"),
+    Parameter("mlp/in"): ("mlp.fc1.*", "mlp.c_fc.*", "mlp.weights_in.*", "mlp.w12.*"),
+    Parameter("mlp/in", GATE): ("mlp.gate_proj.*", "mlp.w1.*", "mlp.fc1_g.*"),
+    Parameter("mlp/in", UP): ("mlp.up_proj.*", "mlp.w2.*", "mlp.fc1_x.*"),
+    Parameter("mlp/out"): ("mlp.fc2.*", "mlp.c_proj.*", "mlp.weights_out.*", "mlp.down_proj.*", "mlp.w3.*"),
+    Parameter("scale2"): ("layer_scale2.lambda1", "ls2.gamma", "gamma_2"),
 }
 
 
@@ -121,7 +121,7 @@ def strip_wrappers(key: str) -> str:
     return WRAPPERS.sub("", key)
 
 
-def targets_of(keys: Iterable[str]) -> dict[str, Target | None]:
+def targets_of(keys: Iterable[str]) -> dict[str, Parameter | None]:
     """The parameter that each tensor of a checkpoint fills; None if no network here has a tensor of this name.
 
     Examples:
@@ -133,21 +133,21 @@ def targets_of(keys: Iterable[str]) -> dict[str, Target | None]:
         # DINOv3 calls the first layer of a plain MLP like the second half of a gated one
         for key, target in targets.items():
             if target and target.part == UP:
-                targets[key] = Target(target.path)
+                targets[key] = Parameter(target.path)
     return targets
 
 
-def _target(key: str) -> Target | None:
+def _target(key: str) -> Parameter | None:
     key = TOWER.sub("", key)
     match = BLOCK.fullmatch(key)
     if not match:
         return _OUTSIDE_BLOCKS.get(key)
     number, name = match.groups()
     target = _IN_A_BLOCK.get(name)
-    return Target(f"block_{number}/{target.path}", target.part) if target else None
+    return Parameter(f"block_{number}/{target.path}", target.part) if target else None
 
 
-def _by_name(table: Table) -> dict[str, Target]:
+def _by_name(table: Table) -> dict[str, Parameter]:
     """The parameter of each name, with weight and bias of modules."""
     targets = {}
     for target, names in table.items():
@@ -155,8 +155,8 @@ def _by_name(table: Table) -> dict[str, Target]:
         for name in names:
             if name.endswith(".*"):
                 module = name.removesuffix("*")
-                targets[f"{module}weight"] = Target(f"{target.path}/{weight}", target.part)
-                targets[f"{module}bias"] = Target(f"{target.path}/bias", target.part)
+                targets[f"{module}weight"] = Parameter(f"{target.path}/{weight}", target.part)
+                targets[f"{module}bias"] = Parameter(f"{target.path}/bias", target.part)
             else:
                 targets[name] = target
     return targets

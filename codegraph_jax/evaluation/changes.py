@@ -60,7 +60,7 @@ class Scored(JsonFields):
 
 
 @dataclass(frozen=True)
-class Change:
+class PhotoChange:
     """One photo in both runs.
 
     Attributes:
@@ -100,12 +100,12 @@ class ResultChanges:
     """
 
     names: tuple[str, str]
-    photos: tuple[Change, ...]
+    photos: tuple[PhotoChange, ...]
     missing: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     metrics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
-    def of_category(self, category: str) -> list[Change]:
+    def of_category(self, category: str) -> list[PhotoChange]:
         """The photos of a category."""
         return [photo for photo in self.photos if photo.category == category]
 
@@ -115,19 +115,19 @@ class ResultChanges:
         return list(dict.fromkeys(photo.category for photo in self.photos))
 
     @property
-    def newly_flagged(self) -> list[Change]:
+    def newly_flagged(self) -> list[PhotoChange]:
         """Photos that only the second flags, the highest score first."""
         found = [photo for photo in self.photos if photo.after.flagged and not photo.before.flagged]
         return sorted(found, key=lambda photo: -photo.after.score)
 
     @property
-    def no_longer_flagged(self) -> list[Change]:
+    def no_longer_flagged(self) -> list[PhotoChange]:
         """Photos that only the first flags, the highest score first."""
         found = [photo for photo in self.photos if photo.before.flagged and not photo.after.flagged]
         return sorted(found, key=lambda photo: -photo.before.score)
 
     @property
-    def moved(self) -> list[Change]:
+    def moved(self) -> list[PhotoChange]:
         """Photos whose rank differs, the largest difference first."""
         return sorted((p for p in self.photos if p.moved), key=lambda p: (-abs(p.moved), min(p.ranks)))
 
@@ -174,7 +174,7 @@ class ResultChanges:
         return "\n".join(lines).rstrip()
 
     @property
-    def kinds(self) -> dict[str, list[Change]]:
+    def kinds(self) -> dict[str, list[PhotoChange]]:
         """The photos that changed: newly flagged, no longer flagged, and moved; only kinds with photos."""
         kinds = {"newly_flagged": self.newly_flagged, "no_longer_flagged": self.no_longer_flagged,
                  "largest_changes_of_rank": self.moved}  # fmt: skip
@@ -242,7 +242,9 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
             f"{one.name} and {other.name} have no photo in common (such as {examples}); compare runs on the same photos"
         )
     ranks = [_ranks({key: side.photos[key] for key in both}) for side in (one, other)]
-    photos = tuple(Change(*key, one.photos[key], other.photos[key], (ranks[0][key], ranks[1][key])) for key in both)
+    photos = tuple(
+        PhotoChange(*key, one.photos[key], other.photos[key], (ranks[0][key], ranks[1][key])) for key in both
+    )
     missing = tuple(tuple(key[1] for key in a.photos if key not in b.photos) for a, b in ((one, other), (other, one)))
     metrics = {
         category: found

@@ -8,7 +8,7 @@ from pathlib import Path
 from codegraph_jax.core.file_ownership import heatmap_of
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, preview
-from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, Change, ResultChanges, shortened
+from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
 from codegraph_jax.report.page import render_page
 from codegraph_jax.report.texts import Text, package_text, shared_script, text
 
@@ -53,7 +53,7 @@ def _gain(changes: ResultChanges) -> Text:
     return text(key, value=value, low=low, high=high)
 
 
-def _picture(workdir: Path, photo: Change) -> bytes | None:
+def _picture(workdir: Path, photo: PhotoChange) -> bytes | None:
     """The heat map of a photo in a run as a small JPEG; None if the run has written none."""
     name = heatmap_of(workdir, photo.category, photo.name)
     try:

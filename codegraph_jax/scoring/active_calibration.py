@@ -125,7 +125,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ExpectedErrors:
     """Expected errors of the threshold in this set: good parts that are flagged, and defective parts that are not."""
 
     false_alarms: Count
@@ -294,7 +294,7 @@ class ActiveCalibrator:
         return found
 
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> ExpectedErrors:
         """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
         chosen = self.chosen
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.estimated, self._levels[chosen]
@@ -305,7 +305,7 @@ class ActiveCalibrator:
         defective = weights @ table
         good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
         bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~open_))
-        return Estimate(
+        return ExpectedErrors(
             _count(weights, 1 - table, counts[0], good),
             _count(weights, table, counts[1], bad),
         )
