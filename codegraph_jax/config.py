@@ -35,7 +35,7 @@ class LimitsConfig:
     max_megapixels: float | None = field(default=None, metadata=at_least(0.01) | unset("auto"))
     """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. `auto`: 179, and on
     a line four times the largest photo of the bank's set. JPEG and JPEG 2000 above 179 megapixels are reduced while
-    they are decoded; other formats take 5 to 42 bytes a pixel, WebP the most."""
+    they are decoded; other formats take 5 to 42 bytes per pixel, WebP the most."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class SimilarityConfig:
     references: str = field(default="all", metadata={"check": check_limit})
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; or `all` images. `auto`: a sample if that takes much less time and gives the same ranking,
-    and `radius` is no number."""
+    and `radius` is not a number."""
     radius: str = field(default="all", metadata={"check": check_limit})
     """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.

@@ -95,7 +95,7 @@ def _config(kind: str, values: Any, name: str) -> Any:
         return CONFIG_MAPPING[kind].from_dict(dict(values))
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise WeightsError(f"{name}: config.json is no config of {kind} ({reason})") from None
+        raise WeightsError(f"{name}: config.json is not a config of {kind} ({reason})") from None
 
 
 REQUIRED = {

@@ -136,7 +136,7 @@ class ReferenceBank(StoredBank):
     backbone: LoadedBackbone = field(metadata=not_in_json())
 
     def __repr__(self) -> str:
-        return f"ReferenceBank({self.active_references}, flagged from {self.calibration.threshold:.4f})"
+        return f"ReferenceBank({self.active_references}, threshold {self.calibration.threshold:.4f})"
 
     def inspect(
         self,

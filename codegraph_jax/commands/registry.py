@@ -116,7 +116,7 @@ ALL = (
                    ("--categories NAMES", "only these categories"),
                    ("--classes NAMES", "for the config of a training: its classes"),
                    HALVES, ("--seeds 0,1,2", "for the config of a training: its seeds"))),
-    Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, beside the published numbers",
+    Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, next to the published numbers",
             arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
                    ("--seeds 0,1,2", "the seeds, for oecl (0)"), ("--weights PRESET=FILE", "weights of a network"))),

@@ -24,7 +24,7 @@ class ImageScores:
     """Image scores of one category.
 
     Attributes:
-        labels: 0 normal, 1 anomalous, None unknown.
+        labels: 0 good, 1 defective, None unknown.
         values: scores of the images.
     """
 

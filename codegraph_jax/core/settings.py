@@ -338,7 +338,7 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
         if "low" in limits and not element >= limits["low"]:
-            hint = f"; write {limits['unset']} if none is meant" if "unset" in limits else ""
-            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{hint}")
+            word = f", and not {limits['unset']}" if "unset" in limits else ""
+            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{word}")
         if "high" in limits and not element <= limits["high"]:
             raise ConfigError(f"{path}: {element!r} is above {limits['high']}")

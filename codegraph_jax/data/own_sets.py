@@ -141,7 +141,7 @@ def pixels(image: Any, name: str = "image") -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
-        raise UserError(f"{name}: an array {list(array.shape)} is no image; give [h, w], [h, w, 3] or [3, h, w]")
+        raise UserError(f"{name}: an array {list(array.shape)} is not an image; give [h, w], [h, w, 3] or [3, h, w]")
     if array.dtype == np.uint8:
         return array
     most = 1 if array.dtype.kind == "f" else 255
@@ -159,7 +159,7 @@ def _array(value: Any, name: str) -> np.ndarray:
     except Exception as error:  # tensors on a device, or with gradients, raise errors of their library
         raise UserError(f"{name}: cannot become an array ({error}); return it on the CPU, detached") from None
     if array.dtype == object:
-        raise UserError(f"{name}: a {type(value).__name__} is no image")
+        raise UserError(f"{name}: a {type(value).__name__} is not an image")
     return array
 
 

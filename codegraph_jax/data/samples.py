@@ -30,10 +30,10 @@ class Sample:
     """POSIX path below the category, unique within it: `broken_large/000.png`."""
     category: str = ""
     label: int | None = None
-    """0 normal, 1 anomalous, None unknown."""
+    """0 good, 1 defective, None unknown."""
     mask: str | Callable[[], np.ndarray] | None = None
     """Mask file, or a directory of mask files whose union is used, or a function that returns the mask [h, w], above 0
-    where anomalous; None for normal, unknown or missing."""
+    where defective; None for good, unknown or missing."""
     defect: str | None = None
     """Kind of defect, or `good`; None if the layout does not state it."""
     further: int = 0
@@ -56,8 +56,8 @@ class Sample:
         Args:
             image: a file, a uint8 array [h, w, 3] or [h, w], or a Pillow image.
             name: unique name in the set; default: the name of the file.
-            label: 0 normal, 1 anomalous, None unknown.
-            mask: file, array [h, w] or Pillow image, above 0 where anomalous; None: none.
+            label: 0 good, 1 defective, None unknown.
+            mask: file, array [h, w] or Pillow image, above 0 where defective; None: none.
             defect: kind of defect.
         """
         found = os.fspath(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else _constant(mask)

@@ -187,7 +187,7 @@ class DeviceTables:
 
     def _compute(self, number: int, advance: Progress = lambda pairs: None) -> Table:
         rows = _RowBuffer(self._mesh, self._shards, self._column, self._part)
-        # distances of one call, 4 bytes each in both directions, are small beside the table
+        # distances of one call, 4 bytes each in both directions, are small compared with the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
         # no retry: a device without memory for a call has none for the table, which is then stored on the host
         ring_of(self._mesh, self._options).run(

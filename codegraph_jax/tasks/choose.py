@@ -113,7 +113,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         trials, scores = [], []
         for name, weights in candidates:
             trial, found = _try(config.detection(name, weights), categories)
-            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s an image'}", flush=True)
+            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s per image'}", flush=True)
             trials.append(trial)
             scores.append(found)
         trials = _compared(trials, scores)

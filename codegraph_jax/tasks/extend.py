@@ -42,7 +42,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if images or config.back_to is not None:
         with written_to(target):
             bank.save(target, bank.stored_as)
-        print(f"{target}: {bank.active_references}; flagged from {bank.calibration.threshold:.4f}")
+        print(f"{target}: {bank.active_references}; threshold {bank.calibration.threshold:.4f}")
         if images:
             print(_scored_again(bank, images))
     print(_history(bank))

@@ -130,7 +130,7 @@ def test_a_word_stands_for_a_number_that_is_not_set(tmp_path):
     assert read(["/p", f"--config={file}", "--size=auto"]).backbone.image_size is None
     assert read(["/p", "--config.similarity.references=all"]).similarity.reference_count is None
     assert read_config(Config, {"backbone": {"image_size": "auto"}}) == Config()
-    with pytest.raises(UserError, match="image_size: 0 is below 1; write auto if none is meant"):
+    with pytest.raises(UserError, match="image_size: 0 is below 1, and not auto"):
         read(["/p", "--size=0"])
     text = settings_text("detect")
     assert "--config.backbone.image_size = auto" in text and "None" not in text
