@@ -27,16 +27,21 @@ def flags_text(command: Command) -> str:
         if short.path in settings and not useless and short.path not in dict(command.arguments).values():
             of_a_bank = name == "backbone" and settings[short.path].owner is SavedBackboneConfig
             help_text = BANK_BACKBONE if of_a_bank else short.help
-            rows.append((f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, short)}"))
+            rows.append(
+                (f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, settings[short.path], short)}")
+            )
+    if command.several_processes:
+        rows.append(("--coordinator HOST:PORT", "for several hosts, with --processes N and --process-id K"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 
 
-def _default(values: Any, short: ShortFlag) -> str:
+def _default(values: Any, setting: Setting, short: ShortFlag) -> str:
     """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
-    value = setting_at(values, short.path)
+    value = setting_at(values, setting.path)
+    value = setting.limits.get("unset", "") if value is None else value
     if short.rule:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
@@ -54,27 +59,40 @@ def settings_text(word: str) -> str:
     """
     if word in COMMANDS and COMMANDS[word].module:
         return _block(COMMANDS[word], "", {})
-    listed: dict[tuple[type, str], str] = {}
+    listed: dict[tuple[type, str], tuple[str, str]] = {}
     blocks = [text for command in TASKS.values() if (text := _block(command, word, listed))]
     if not blocks:
-        raise UserError(f"no setting contains {word!r} in its name or meaning; codegraph settings lists all")
+        raise UserError(
+            f"no setting contains {word!r} in its name or meaning; codegraph settings lists all, and codegraph COMMAND "
+            "--help has the other flags"
+        )
     return "\n\n".join(blocks)
 
 
-def _block(command: Command, word: str, listed: dict[tuple[type, str], str]) -> str:
-    """The settings of a command that contain a word; of those in `listed` only the names, with the command there."""
+def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str, str]]) -> str:
+    """The settings of a command that contain a word; of those in `listed` the names, and defaults that differ.
+
+    `listed` has the command that describes a setting, and its default there.
+    """
     values = load_config(command.config)
+    with_flag, every = (task_settings(str(values.task), without_flag=there) for there in (False, True))
+    usual = [path for _, path in command.arguments] + [short.path for short in SHORT.values()]
     entries: list[str] = []
     others: dict[str, dict[str, None]] = {}
-    for setting in task_settings(str(values.task)).values():
+    # the settings that are changed most often first, and those of config files last
+    for setting in sorted(
+        every.values(), key=lambda one: (one.path not in with_flag, [*usual, one.path].index(one.path))
+    ):
         name = setting.path.rpartition(".")[2]
         if name != "task" and _is_about(setting, word):
-            place = listed.setdefault((setting.owner, name), command.name)
+            place, default = listed.setdefault((setting.owner, name), (command.name, _default_text(setting, values)))
             if place == command.name:
-                entries.append(_entry(setting, values))
-            else:
+                entries.append(_entry(setting, values, "" if setting.path in with_flag else " (in config files only)"))
+            elif setting.path in with_flag:
                 # studies have all settings of a detection in one group
-                others.setdefault(place, {})["detect.*" if setting.path.startswith("detect.") else setting.path] = None
+                path = "detect.*" if setting.path.startswith("detect.") else setting.path
+                differs = path == setting.path and _default_text(setting, values) != default
+                others.setdefault(place, {})[path + _default_text(setting, values) * differs] = None
     if others:
         names = "; ".join(f"{', '.join(paths)} (see codegraph {place})" for place, paths in others.items())
         entries.append(_filled(f"Also accepts: {names}.", 2))
@@ -94,12 +112,16 @@ def _short_forms(setting: Setting) -> Iterator[str]:
             yield f"--{name} {value}".rstrip() + (f" (= {short.rule}:{value})" if short.rule else "")
 
 
-def _entry(setting: Setting, values: Any) -> str:
-    """A setting: a line with its flags and default, and its meaning below."""
+def _default_text(setting: Setting, values: Any) -> str:
     value = setting_at(values, setting.path)
     value = setting.limits["unset"] if value is None else value
-    default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
-    names = ", ".join([f"--config.{setting.path}{default}", *_short_forms(setting)])
+    return "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
+
+
+def _entry(setting: Setting, values: Any, note: str) -> str:
+    """A setting: a line with its flags and default, and its meaning below."""
+    dashes = "" if note else "--"
+    names = ", ".join([f"{dashes}config.{setting.path}{_default_text(setting, values)}{note}", *_short_forms(setting)])
     choices = setting.limits.get("choices")
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)

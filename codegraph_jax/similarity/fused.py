@@ -23,7 +23,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 BLOCK = 256
-"""Patches of each image in one step; two blocks of 1024 channels and their product are small compared with on-chip memory."""
+"""Patches of each image in one step; two blocks of 1024 channels and their product are small for on-chip memory."""
 
 
 def supported(platform: str) -> bool:
