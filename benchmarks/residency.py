@@ -17,7 +17,7 @@ from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from benchmarks.transfers import Transfers, counting
-from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
+from codegraph_jax.config import RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
@@ -92,7 +92,7 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = timed("scores", lambda: subset_scores(comparison, subset))
     # remove all recurring patterns, so that filtering has work
-    settings = ConsistencyConfig(filter="all")
+    settings = RecurringConfig(exclude="all")
     _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, exclusions))
     return found

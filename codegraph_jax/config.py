@@ -68,8 +68,8 @@ class DataConfig(PhotosConfig):
 
     add: tuple[str, ...] = field(default=(), metadata=path_like())
     """Extra photos, as folders or files. They are scored against the set but not used as references."""
-    split: str = field(default="none", metadata=choice("none", "auto"))
-    """Photos of several products in one category: `auto` inspects each product as a category of its own; `none`, all
+    separate_products: bool = False
+    """Inspect each product of a category with several products as a category of its own; otherwise they are inspected
     together, with a warning."""
     range: tuple[float, ...] = ()
     """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
@@ -229,12 +229,13 @@ class ScoringConfig:
 
 
 @dataclass(frozen=True)
-class ConsistencyConfig:
+class RecurringConfig:
     """The search for recurring defects (docs/method.md section 4)."""
 
-    filter: str = field(default="defects", metadata=choice("off", "defects", "all"))
-    """Patches that are removed from the references. `defects`: those of recurring defects; `all`: groups that may be a
-    harmless variant of good parts count as defects too; `off`: none, and recurring defects are not searched for."""
+    exclude: str = field(default="defects", metadata=choice("defects", "all", "off"))
+    """Recurring patterns whose patches no photo is compared with, so that they score high. `defects`: those that are
+    clearly defects; `all`: also those that may be a harmless variant of good parts; `off`: recurring patterns are not
+    searched for."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +248,8 @@ class MetricsConfig:
     resolution: str = field(default="score", metadata=choice("score", "image"))
     """Resolution of the pixel metrics. `score`: as in published tables. `image`: each photo's own size; small defects
     keep their shape, and large photos count more."""
-    inverted: bool = False
-    """Masks are black where the defect is."""
+    defects_are_black: bool = False
+    """Read masks in which black marks the defect, instead of white."""
     pro: str = field(default="standard", metadata=no_flag() | choice("standard", "musc"))
     """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
 
@@ -296,8 +297,8 @@ class ThresholdConfig:
     max_defective: float = field(default=1.0, metadata=within(0.0, 1.0))
     """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
     good parts vary a lot."""
-    smallest_defect: float = field(default=0.0, metadata=at_least(0))
-    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass."""
+    min_defect_length: float = field(default=0.0, metadata=at_least(0))
+    """Defects shorter than this many pixels are tolerated; a photo with no other defect passes."""
 
     @property
     def parsed_rule(self) -> tuple[str, float]:
@@ -319,9 +320,9 @@ class BankThresholdConfig:
     rule: str = field(default="", metadata={"check": check_bank_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are flagged;
     empty: the threshold stored in the bank."""
-    smallest_defect: float | None = field(default=None, metadata=at_least(0) | unset("auto"))
-    """Shorter defects than this, in pixels, are tolerated: photos that show nothing else pass; `auto`: the limit stored
-    in the bank."""
+    min_defect_length: float | None = field(default=None, metadata=at_least(0) | unset("auto"))
+    """Defects shorter than this many pixels are tolerated; a photo with no other defect passes. `auto`: the limit
+    stored in the bank."""
 
 
 FILES = ("page", "heatmaps", "masks", "coco", "maps")
@@ -402,7 +403,7 @@ class ResourcesConfig:
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
     """A run that by its estimate fits neither memory nor disk, or takes longer than a day: `refuse` does not start
     it, `warn` starts it with a warning."""
-    tables: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
+    distances_on: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
     max_hours: float = field(default=24.0, metadata=no_flag() | at_least(0.01))
@@ -415,9 +416,9 @@ class Config(TablesConfig):
 
     task: str = field(default="detect", metadata=choice("detect"))
     """The task that this config is for."""
-    state: str = field(default="remove", metadata=choice("remove", "keep", "off"))
-    """Features and distances in the workdir, with which an interrupted run resumes: `remove` them at the end of the
-    run; `keep` them, so that scoring again is quick; `off`: save none (docs/results.md)."""
+    resume_data: str = field(default="remove", metadata=choice("remove", "keep", "off"))
+    """Features and distances that are saved in the workdir, so that an interrupted run can resume: `remove` them at the
+    end of the run; `keep` them, so that scoring again is quick; `off`: save none (docs/results.md)."""
     precision: str = field(default="float32", metadata=choice("auto", "float32", "tf32", "bfloat16"))
     """Precision of the network and of the products behind the distances; sums, maxima and stored distances are always
     float32. `auto`: bfloat16 if a short timing finds it clearly faster, which the run prints."""
@@ -430,7 +431,7 @@ class Config(TablesConfig):
     """Constants of the method and the type of the features, which config files and code can set."""
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    recurring: RecurringConfig = field(default_factory=RecurringConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -24,7 +24,7 @@ from codegraph_jax.backbones import (
 )
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
-from codegraph_jax.config import BankConfig, Config, ConsistencyConfig
+from codegraph_jax.config import BankConfig, Config, RecurringConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered_scores import Exclusions, patch_scores_by_name
@@ -291,7 +291,7 @@ class CoDeGraph:
     def score(
         self,
         comparison: Comparison,
-        consistency: ConsistencyConfig | None = None,
+        recurring: RecurringConfig | None = None,
         bank: BankConfig | None = None,
         *,
         review: Review | None = None,
@@ -303,35 +303,35 @@ class CoDeGraph:
 
         Args:
             comparison: result of `compare`; it is not changed and can be used again with other settings.
-            consistency: replaces `config.consistency`.
+            recurring: replaces `config.recurring`.
             bank: see `detect`.
             review: see `detect`.
             category: category whose threshold is used from a review with several.
             constants: constants of the search for recurring patterns.
             score: replaces the score of the detector.
         """
-        consistency = consistency or self.config.consistency
+        recurring = recurring or self.config.recurring
         chosen = self.chosen_score if score is None else score_of(score)
         self._check(bank, review, chosen)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
-        recurring, exclusions = Consistency(), Exclusions.none(comparison)
+        consistency, exclusions = Consistency(), Exclusions.none(comparison)
         with clock("scoring"):
             layer_scores = subset_scores(comparison, whole)
-        if consistency.filter != "off":
+        if recurring.exclude != "off":
             with clock("consistency"):
-                recurring, exclusions = find_consistent(comparison, whole.k, consistency, patterns, constants)
+                consistency, exclusions = find_consistent(comparison, whole.k, recurring, patterns, constants)
         with clock("scoring"):
-            filtered = exclusions if consistency.filter != "off" else None
+            filtered = exclusions if recurring.exclude != "off" else None
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, layer_scores, filtered, chosen)
-            decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers, chosen)
+            decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen)
             scores = decided.scores
             if chosen.rescoring:
                 scores = chosen.rescoring(scores, comparison, decided.patch_scores)
             elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.discriminative):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
-        inputs = BankInputs(comparison, recurring, exclusions, decided)
+        inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         about = {
             "weights": self.backbone.weights,
@@ -339,7 +339,7 @@ class CoDeGraph:
             "seconds": dict(clock.seconds),
         }
         from_cache = features.from_store if config.data.cache else 0
-        return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
+        return DetectionResult.of(comparison, consistency, decided, scores, from_cache=from_cache, bank=made, **about)
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:
         """Checks the arguments of `score` before the slow half."""

@@ -141,8 +141,8 @@ class DetectionResult:
 
     @property
     def tolerated(self) -> Bool[np.ndarray, " n"]:
-        """Photos that reach the threshold, but show only defects shorter than `threshold.smallest_defect` [n]."""
-        if not self.calibration.smallest_defect:
+        """Photos that reach the threshold, but show only defects shorter than `threshold.min_defect_length` [n]."""
+        if not self.calibration.min_defect_length:
             return np.zeros(len(self.scores), bool)
         answers = self.answers.by_index(self.keys)
         reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged

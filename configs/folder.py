@@ -16,9 +16,9 @@ Photos of another aspect keep it, and large photos are cut into tiles; the run p
 long, fewer are compared if the ranking stays the same (with `--config.similarity.references=all
 --config.similarity.radius=all` all are).
 
-Features and distances are kept in the workdir (`--config.state=remove` removes them at the end; the run first prints
-their size). The same command can then decide again within seconds, with another threshold or with your answers in
-report.html:
+Features and distances are kept in the workdir (`--config.resume_data=remove` removes them at the end; the run first
+prints their size). The same command can then decide again within seconds, with another threshold or with your answers
+in report.html:
 
     codegraph detect /my/photos --review=review.json
 """
@@ -40,5 +40,5 @@ def get_config(variant: str = "hub") -> ConfigDict:
     bank, backbone = BankConfig(kind="compact"), backbones[variant]
     similarity = SimilarityConfig(references="auto", radius="auto")
     return to_config_dict(
-        Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", state="keep")
+        Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", resume_data="keep")
     )

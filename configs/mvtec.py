@@ -7,7 +7,7 @@ stages. DIR holds the categories (bottle, cable, ...).
 
 MuSc's published means (arXiv:2401.16753): image AUROC 97.77, pixel AP 62.26, PRO 93.45, by mutual scoring alone, with
 plain GELU in a network that was trained with QuickGELU: to compare, add
-`--config.consistency.filter=off --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC 98.3,
+`--config.recurring.exclude=off --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC 98.3,
 pixel F1-max 66.8, AP 68.1; the stages here follow its abstract. Neither has been reproduced here.
 
     codegraph detect DIR --config=mvtec:reference
@@ -22,9 +22,9 @@ from ml_collections import ConfigDict
 from codegraph_jax.config import (
     BackboneConfig,
     Config,
-    ConsistencyConfig,
     DataConfig,
     MetricsConfig,
+    RecurringConfig,
     ScoringConfig,
     to_config_dict,
 )
@@ -43,7 +43,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 metrics=MetricsConfig(masks="full", pro="musc"),
                 # MuSc is mutual scoring alone, and re-scores with any network
                 scoring=ScoringConfig(rescore="on"),
-                consistency=ConsistencyConfig(filter="off"),
+                recurring=RecurringConfig(exclude="off"),
             )
         )
     raise ValueError(f"the variants are paper and reference, not {variant!r}")

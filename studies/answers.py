@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.config import Config, RecurringConfig
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
@@ -253,7 +253,7 @@ def _sets(config: AnswersStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores,
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare(samples, progress=True)
             result = detector.score(comparison)
-            alone = detector.score(comparison, ConsistencyConfig(filter="off"))
+            alone = detector.score(comparison, RecurringConfig(exclude="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.scores_by_name[STANDARD.name], result.scores_by_name, labels
 

@@ -97,8 +97,8 @@ NO_FILES = {
     "name",
     "train_split",
     "test_split",
-    "split",
     "target",
+    "split",
     "classes",
     "exclude",
 }

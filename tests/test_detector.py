@@ -15,9 +15,9 @@ from codegraph_jax.config import (
     BankConfig,
     BankThresholdConfig,
     Config,
-    ConsistencyConfig,
     DataConfig,
     ParallelConfig,
+    RecurringConfig,
     ScoringConfig,
     SimilarityConfig,
     ThresholdConfig,
@@ -32,7 +32,7 @@ from tests.support.photographs import drawn_parts
 from tests.support.programs import compiled_programs
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
-ALONE = ConsistencyConfig(filter="off")
+ALONE = RecurringConfig(exclude="off")
 
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")
@@ -52,7 +52,7 @@ def twelve(tiny_preset):
 def test_the_chain_equals_float64_numpy():
     golden = np.load(CHAIN)
     # on all devices of the host, as by default
-    result = CoDeGraph(tiny(devices=None, consistency=ALONE)).detect(list(golden["images"]))
+    result = CoDeGraph(tiny(devices=None, recurring=ALONE)).detect(list(golden["images"]))
     np.testing.assert_allclose(result.patch_scores, golden["patch_scores"], atol=2e-5)
     np.testing.assert_allclose(result.maps(), golden["maps"], atol=2e-5)
     np.testing.assert_allclose(result.scores, golden["raw"], atol=2e-5)
@@ -224,7 +224,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     images, plain = twelve
     strict, lenient = (
         CoDeGraph(
-            tiny(threshold=ThresholdConfig("share:25%", smallest_defect=smallest), bank=BankConfig(kind="compact"))
+            tiny(threshold=ThresholdConfig("share:25%", min_defect_length=smallest), bank=BankConfig(kind="compact"))
         )
         for smallest in (0.5, 1e6)
     )
@@ -240,7 +240,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     assert again.calibration.flagged[first] and not again.tolerated[first], "the answer of a person decides"
 
     bank = result.bank
-    assert bank.calibration.smallest_defect == 1e6
+    assert bank.calibration.min_defect_length == 1e6
     always = bank.with_threshold(BankThresholdConfig("score:0.0001", 0.5))
     assert always.inspect(images[:2]).flagged.all()
-    assert not always.with_threshold(BankThresholdConfig(smallest_defect=1e6)).inspect(images[:2]).flagged.any()
+    assert not always.with_threshold(BankThresholdConfig(min_defect_length=1e6)).inspect(images[:2]).flagged.any()

@@ -43,7 +43,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
         name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
     )
     parallel = ParallelConfig(devices=devices)
-    return Config(backbone=backbone, resources=ResourcesConfig(tables=where), parallel=parallel, **changes)
+    return Config(backbone=backbone, resources=ResourcesConfig(distances_on=where), parallel=parallel, **changes)
 
 
 def photographs(n=24, seed=0):

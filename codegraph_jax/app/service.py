@@ -165,7 +165,7 @@ class Service:
     def demo(self) -> dict[str, str]:
         """Draws parts and inspects them; returns the name of the run."""
         run = self._new_run("demo")
-        self.jobs.add("detect", run, ["demo", "--config.state=keep", f"--workdir={self.home / run}"])
+        self.jobs.add("detect", run, ["demo", "--config.resume_data=keep", f"--workdir={self.home / run}"])
         return {"run": run}
 
     def resume(self, run: str) -> None:

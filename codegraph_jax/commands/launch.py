@@ -209,7 +209,7 @@ def _check_task(task: str, config: str, command: Command | None) -> None:
 
 def _how_to_resume(config: Any, sweeping: bool = False) -> str:
     """Advice after an interruption."""
-    if sweeping or TASKS[config.task].resumes or config.get("state", "off") != "off":
+    if sweeping or TASKS[config.task].resumes or config.get("resume_data", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

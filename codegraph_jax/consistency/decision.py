@@ -192,7 +192,7 @@ def decide_photos(
 
 
 def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisions:
-    """The decisions without flags for defects that `threshold.smallest_defect` tolerates."""
+    """The decisions without flags for defects that `threshold.min_defect_length` tolerates."""
     calibration = decided.calibration
     flagged = calibration.flagged & ~tolerated(decided.patch_scores, placement, calibration)
     return replace(decided, calibration=replace(calibration, flagged=flagged))

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.pattern_patches import PatternTest
@@ -107,7 +107,7 @@ def _member_evidence(
     )
 
 
-def decide(evidence: Evidence | None, config: ConsistencyConfig) -> PatternVerdict:
+def decide(evidence: Evidence | None, config: RecurringConfig) -> PatternVerdict:
     """`defect` if all evidence indicates it, or if there is evidence and `config.filter` is `all`; else `undecided`.
 
     Only a person can call a group harmless.
@@ -119,4 +119,4 @@ def decide(evidence: Evidence | None, config: ConsistencyConfig) -> PatternVerdi
         evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO
         and evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY
     )
-    return "defect" if config.filter == "all" or (anomalous and compact) else "undecided"
+    return "defect" if config.exclude == "all" or (anomalous and compact) else "undecided"

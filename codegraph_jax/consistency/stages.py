@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import duplicate_pairs
@@ -46,7 +46,7 @@ from codegraph_jax.similarity.removal import ReferenceMask
 def find_consistent(
     comparison: Comparison,
     k: int,
-    config: ConsistencyConfig,
+    config: RecurringConfig,
     patterns: Sequence[Pattern] = (),
     constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, Exclusions]:
@@ -93,7 +93,7 @@ def find_communities(
     keys: Sequence[bytes],
     k: int,
     grid: tuple[int, int],
-    config: ConsistencyConfig,
+    config: RecurringConfig,
     constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.

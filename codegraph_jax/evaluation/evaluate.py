@@ -87,7 +87,9 @@ def where_measured(config: MetricsConfig) -> str:
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:
     if not sample.mask:
         return np.zeros(size, bool)
-    return load_mask(sample.mask() if callable(sample.mask) else sample.mask, size, config.masks, config.inverted)
+    return load_mask(
+        sample.mask() if callable(sample.mask) else sample.mask, size, config.masks, config.defects_are_black
+    )
 
 
 def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
@@ -98,6 +100,6 @@ def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -
     if np.median(shares) > FULL:
         logger.warning(
             "the median mask covers %.0f %% of its anomalous image; if black marks the defects, set "
-            "--config.metrics.inverted=%s",
-            100 * np.median(shares), not config.inverted,
+            "--config.metrics.defects_are_black=%s",
+            100 * np.median(shares), not config.defects_are_black,
         )  # fmt: skip

@@ -116,6 +116,6 @@ def several_products(category: str, result: DetectionResult) -> Text | None:
 
 
 def tolerated(category: str, result: DetectionResult) -> Text | None:
-    """A note on photos that pass thanks to `threshold.smallest_defect`; None without such photos."""
-    count, smallest = int(result.tolerated.sum()), result.calibration.smallest_defect
+    """A note on photos that pass thanks to `threshold.min_defect_length`; None without such photos."""
+    count, smallest = int(result.tolerated.sum()), result.calibration.min_defect_length
     return text("tolerated", category=printable(category), count=count, smallest=float(smallest)) if count else None

@@ -2,7 +2,7 @@
 
     .resume/RUN/settings.json          the settings that features and distances depend on; RUN is its digest
     .resume/RUN/CATEGORY.safetensors   the result of a finished category
-    .resume/RUN/CATEGORY/              features and tables of the current category; of all with `config.state=keep`
+    .resume/RUN/CATEGORY/              features and tables of the current category; of all with `resume_data=keep`
 
 A finished category is identified by the paths, sizes and times (mtime and ctime) of its files. Comparing their content
 would take minutes at every start for a large set on a network disk. Features and tables are identified by the images'
@@ -39,10 +39,10 @@ from codegraph_jax.resume.partial_run import PartialRun
 SETTINGS = "settings.json"
 FORMAT = 7
 """Version of the file format."""
-WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "state", "csv", "data", "review")
+WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "resume_data", "csv", "data", "review")
 """Settings that results do not depend on. `_settings` adds those of `data` that they do depend on; a review is
 compared by its content."""
-SCORING = ("scoring", "consistency", "threshold")
+SCORING = ("scoring", "recurring", "threshold")
 """Settings that features and distances do not depend on."""
 
 logger = logging.getLogger(__name__)
@@ -112,16 +112,18 @@ class RunState:
         config, directory = self._config, self._tables[category]
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         keep_features = not config.data.cache
-        return PartialRun(directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.state == "keep")
+        return PartialRun(
+            directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.resume_data == "keep"
+        )
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Saves a result and removes the features and tables of its category.
 
-        With a bank or `config.state=keep` the tables stay and no result is saved: the bank, or a run with other
+        With a bank or `config.resume_data=keep` the tables stay and no result is saved: the bank, or a run with other
         settings, is computed from the tables. The same holds for images without a file, whose changes only the
         tables notice.
         """
-        if result.bank or self._config.state == "keep" or category in self._unchecked:
+        if result.bank or self._config.resume_data == "keep" or category in self._unchecked:
             return
         try:
             result.write(self._results[category])
@@ -131,8 +133,8 @@ class RunState:
             shutil.rmtree(self._tables[category], ignore_errors=True)
 
     def remove(self) -> None:
-        """Removes all saved state in this workdir; with `config.state=keep`, features and tables of this run stay."""
-        if self._config.state == "keep":
+        """Removes all saved state in this workdir; with `resume_data=keep`, features and tables of this run stay."""
+        if self._config.resume_data == "keep":
             kept = {*self._tables.values(), self._run_dir / SETTINGS}
             for path in (*_listed(self._root), *_listed(self._run_dir)):
                 if path != self._run_dir and path not in kept:

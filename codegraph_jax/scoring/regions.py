@@ -76,9 +76,9 @@ def flagged_regions(
 def tolerated(
     patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
 ) -> Bool[np.ndarray, " n"]:
-    """Flagged photos whose regions are all shorter than `calibration.smallest_defect` pixels [n]."""
+    """Flagged photos whose regions are all shorter than `calibration.min_defect_length` pixels [n]."""
     found = np.zeros(len(patch_scores), bool)
-    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.smallest_defect else ():
+    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.min_defect_length else ():
         background = background_of(patch_scores, placement, image)
         levels = background, calibration.threshold, calibration.score_of_1_in_2
         width, height = map(int, placement.sizes[image])
@@ -86,7 +86,7 @@ def tolerated(
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         found[image] = all(
-            rectangle_sides(labels[window] == number)[0] < calibration.smallest_defect for number, window in windows
+            rectangle_sides(labels[window] == number)[0] < calibration.min_defect_length for number, window in windows
         )
     return found
 

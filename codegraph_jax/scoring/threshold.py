@@ -70,14 +70,15 @@ class Calibration(JsonFields):
         patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: share of normal images that score as high [n].
         flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
-            those whose defects `smallest_defect` tolerates; a person's answer overrides all of it [n].
+            those whose defects `min_defect_length` tolerates; a person's answer overrides all of it [n].
         rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.
         image_count: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
         max_defective: largest possible share of defective images.
-        smallest_defect: images whose regions are all shorter, in pixels, are not flagged (`scoring.regions.tolerated`).
+        min_defect_length: images whose regions are all shorter, in pixels, are not flagged
+            (`scoring.regions.tolerated`).
         warning: why a person should check the verdicts; None without a reason.
     """
 
@@ -90,7 +91,7 @@ class Calibration(JsonFields):
     image_count: int
     normal_scores: NormalScores
     max_defective: float = 1.0
-    smallest_defect: float = 0.0
+    min_defect_length: float = 0.0
     warning: ThresholdWarning | None = None
 
     @property
@@ -175,7 +176,7 @@ def calibrate(
         image_count=len(fitted),
         normal_scores=normal,
         max_defective=config.max_defective,
-        smallest_defect=config.smallest_defect,
+        min_defect_length=config.min_defect_length,
     )
     if rule == "rate" and not calibration.too_few_photos:
         members = len(scores) - len(fitted)

@@ -133,7 +133,7 @@ def plan_device(
     `sets` sets of this size are on the devices at once. If memory allows, all are padded to the size of the
     largest set of the run and share their compiled programs.
     """
-    devices, where = len(mesh), config.resources.tables
+    devices, where = len(mesh), config.resources.distances_on
     on_cpu = mesh.devices[0].platform == "cpu"
     if where == "host" or jax.process_count() > 1 or (where == "auto" and on_cpu):
         return None

@@ -80,10 +80,10 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             one.plan.check(config.resources.check)
             one.time_estimate.require(config)
     state = None
-    if not by_category and jax.process_count() == 1 and config.state != "off":
+    if not by_category and jax.process_count() == 1 and config.resume_data != "off":
         state = RunState(workdir, config, detector.backbone, inputs.all_samples, inputs.review, inputs.roi)
-    if config.state == "keep" and not state and processes.is_first():
-        logger.warning("config.state: keep has no effect with several processes, or with one category per device")
+    if config.resume_data == "keep" and not state and processes.is_first():
+        logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
     review = inputs.review and inputs.review.for_batch(inputs.batch(workdir))
     results = _results(detectors, sets, ahead, state, review)
@@ -190,7 +190,7 @@ def _planned(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category
         inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
         sets[category] = _Set(plan, estimate(*how, len(plan), frame, device_count))
-    accelerated = detector.config.resources.tables != "host" and _accelerated(detector)
+    accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)
     if by_category or len(sets) == 1 or not accelerated:
         return sets, False
     two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}
@@ -246,7 +246,7 @@ def _results(
         plan = one.plan
         if first:
             stored = f", {plan.memory.stored_bytes / GIB:.1f} GiB kept in the workdir"
-            about = f"{plan}{stored}" if state and config.state == "keep" else plan
+            about = f"{plan}{stored}" if state and config.resume_data == "keep" else plan
             print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{one.time_estimate}", flush=True)
             note_estimate(backbone=one.time_estimate.features or 0.0, distances=one.time_estimate.distances)
         if state and (finished := state.finished(category)):

@@ -67,7 +67,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         if config.bank.save and not config.bank.save.endswith(".safetensors"):
             raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
         categories = read_categories(config.data, workdir)
-        if config.data.split == "none":
+        if not config.data.separate_products:
             require_one_product(config, categories)
         skipped = skipped_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
@@ -77,7 +77,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         config = detector.config
         if review:
             review.check(detector.feature_identity, review_path)
-    if config.data.split == "auto":
+    if config.data.separate_products:
         with clock("backbone"):
             categories = _by_product(detector, categories, first)
     with clock("data"), processes.together():

@@ -29,12 +29,12 @@ VISA_NAMES = (
     "pipe_fryum",
 )  # fmt: skip
 MUTUAL = {
-    "consistency.filter": "off",
+    "recurring.exclude": "off",
     "backbone.activation": "gelu",
     "metrics.pro": "musc",
 }
 """Mutual scoring alone, with the plain GELU and the PRO of MuSc's released code."""
-DINO = {"consistency.filter": "off", "scoring.rescore": "on", "metrics.pro": "musc", "metrics.masks": "full"}
+DINO = {"recurring.exclude": "off", "scoring.rescore": "on", "metrics.pro": "musc", "metrics.masks": "full"}
 
 PAPERS = {
     "musc": (

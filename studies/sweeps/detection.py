@@ -49,7 +49,7 @@ TABLE_METRICS = {name: METRIC_NAMES[name] for name in ("image_auroc", "pixel_ap"
 """Metrics of the tables; sweep.csv has all of them."""
 SCORING_ONLY = (*SCORING, "metrics")
 """Settings that need neither new features nor new distances."""
-FIXED = ("task", "data", "report", "bank", "parallel", "resources", "state", "review", "csv")
+FIXED = ("task", "data", "report", "bank", "parallel", "resources", "resume_data", "review", "csv")
 """Settings that cannot be varied, since the scores do not depend on them, or on other photos."""
 MIN_IMAGES = 4
 """Least number of images of a category with halves."""
@@ -91,8 +91,8 @@ def run(
         )
     refuse_seeds(seeds)
     config = read_config(Config, values)
-    if config.bank.save or config.review or config.data.add or config.data.split != "none":
-        raise ConfigError("codegraph sweep: leave out bank.save, review, data.add and data.split")
+    if config.bank.save or config.review or config.data.add or config.data.separate_products:
+        raise ConfigError("codegraph sweep: leave out bank.save, review, data.add and data.separate_products")
     # another network would be measured under the name of the requested one
     config = replace(config, backbone=replace(config.backbone, fallback=""))
     if groups:
@@ -262,7 +262,7 @@ class _RunningSweep:
 def _scoring_by(detector: CoDeGraph, config: Config) -> CoDeGraph:
     """A copy of a detector that scores by the scoring, consistency and threshold of other settings."""
     other, config = copy.copy(detector), with_defaults(config, detector.backbone)
-    changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
+    changed = {name: getattr(config, name) for name in ("scoring", "recurring", "threshold", "metrics")}
     other.config, other.chosen_score = replace(detector.config, **changed), score_of(config.scoring.score)
     return other
 

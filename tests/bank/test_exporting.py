@@ -105,5 +105,5 @@ def test_what_cannot_be_exported_is_said(bank, images):
         scorer(dataclasses.replace(bank, frame=wide))
     with pytest.raises(BankError, match="roi"):
         scorer(dataclasses.replace(bank, roi=np.ones((4, 4), bool)))
-    with pytest.raises(BankError, match=r"threshold\.smallest_defect"):
-        scorer(bank.with_threshold(BankThresholdConfig(smallest_defect=20)))
+    with pytest.raises(BankError, match=r"threshold\.min_defect_length"):
+        scorer(bank.with_threshold(BankThresholdConfig(min_defect_length=20)))

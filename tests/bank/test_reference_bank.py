@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig, ParallelConfig, RecurringConfig
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern_patches import pattern_tests
@@ -82,7 +82,7 @@ def test_added_images_change_nothing_of_the_set(detector, images, saved):
 
 
 def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
-    detector = CoDeGraph(configured(consistency=ConsistencyConfig(filter="off")))
+    detector = CoDeGraph(configured(recurring=RecurringConfig(exclude="off")))
     everything = detector.compare(images)
     k = neighbour_count(OWN, detector.config.scoring.fraction)
     fresh = mean_over_layers([mutual_scores(table[:, :, :OWN], k) for table in everything.tables])
@@ -151,7 +151,7 @@ def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(det
     bank = detector.detect(images[:OWN], bank=BankConfig(size=6)).bank
     assert bank.references.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
-    held = dataclasses.replace(detector.config, consistency=ConsistencyConfig(filter="off"))
+    held = dataclasses.replace(detector.config, recurring=RecurringConfig(exclude="off"))
     comparison = CoDeGraph(held).compare(images[:OWN])
     keys = comparison.features.keys
     chosen = sorted(sorted(range(OWN), key=lambda i: keys[i])[:6])

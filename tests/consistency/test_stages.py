@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.pattern_patches import member_patches, pattern_tests
@@ -17,7 +17,7 @@ from tests.consistency import planted
 def find(tokens, config=None, references=None):
     comparison = planted.compare(tokens, references)
     subset = ReferenceSubset.of(comparison, 0.3)
-    found, exclusions = find_consistent(comparison, subset.k, config or ConsistencyConfig())
+    found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig())
     return comparison, subset, found, exclusions
 
 

@@ -148,7 +148,7 @@ def test_a_photograph_does_not_look_like_a_mask(tmp_path):
 @pytest.mark.parametrize(
     "values,message",
     [
-        (~SHAPE, "set --config.metrics.inverted=True"),
+        (~SHAPE, "set --config.metrics.defects_are_black=True"),
         (np.zeros_like(SHAPE), "2 of 2 masks of anomalous images are empty"),
     ],
 )
@@ -164,7 +164,7 @@ def test_masks_that_look_wrong_are_named(values, message, tmp_path, caplog):
     assert message in caplog.text
     if values.any():
         caplog.clear()
-        evaluate(result_of(4), samples, MetricsConfig(inverted=True))
+        evaluate(result_of(4), samples, MetricsConfig(defects_are_black=True))
         assert not caplog.text
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.config import Config, ConsistencyConfig, DataConfig, to_config_dict
+from codegraph_jax.config import Config, DataConfig, RecurringConfig, to_config_dict
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
 from codegraph_jax.data.arguments import checked_images
@@ -176,7 +176,7 @@ def test_layouts_of_the_package_are_not_replaced(own_layout):
 def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_preset):
     own_layout(lambda root: as_samples(Parts()))
     config = Config(data=DataConfig(layout="screws", root=str(tmp_path)), backbone=tiny_backbone(),
-                    consistency=ConsistencyConfig(filter="off"))  # fmt: skip
+                    recurring=RecurringConfig(exclude="off"))  # fmt: skip
     (outcome,) = detect.run(to_config_dict(config), str(tmp_path / "out"))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is not None
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())

@@ -211,7 +211,7 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
 def test_photos_that_only_show_tolerated_defects_are_counted(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
     result, flagged = outcome.result, outcome.result.calibration.flagged
-    calibration = replace(result.calibration, smallest_defect=25.0, flagged=np.zeros_like(flagged))
+    calibration = replace(result.calibration, min_defect_length=25.0, flagged=np.zeros_like(flagged))
     outcome = replace(outcome, result=replace(result, calibration=calibration))
     reached = int((result.scores >= calibration.threshold).sum())
     said = f"part: {reached} photos reach the threshold and pass, since their defects are shorter than 25 px."

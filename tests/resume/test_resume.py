@@ -124,7 +124,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
 
 
 def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
-    there = dataclasses.replace(config, resources=ResourcesConfig(tables="device"))
+    there = dataclasses.replace(config, resources=ResourcesConfig(distances_on="device"))
     run(there, tmp_path / "whole")
     interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "score"), after=1)
     capsys.readouterr()
@@ -190,7 +190,7 @@ def test_other_settings_and_other_images_start_anew(
 
 
 def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, backbone_runs, capsys):
-    keep = dataclasses.replace(config, state="keep")
+    keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "0.0 GiB kept in the workdir" in capsys.readouterr().out
     assert state_files(tmp_path / "run"), "they stay when the run is finished"
@@ -205,7 +205,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
         for place in ("run", "fresh")
     )
     for found in (again, fresh):
-        del found["manifest.json"]["config"]["state"]
+        del found["manifest.json"]["config"]["resume_data"]
     assert again == fresh
     run(config, tmp_path / "run")
     assert not state_files(tmp_path / "run"), "switched off, they go"
@@ -213,7 +213,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
 
 def test_what_was_kept_of_an_earlier_lot_is_removed(config, photographs, tmp_path, caplog):
     images = shutil.copytree(photographs, tmp_path / "images")
-    keep = dataclasses.replace(config, state="keep", data=dataclasses.replace(config.data, root=str(images)))
+    keep = dataclasses.replace(config, resume_data="keep", data=dataclasses.replace(config.data, root=str(images)))
     run(keep, tmp_path / "run")
     first = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
     written = next((images / "gear" / "test").rglob("*.png"))
@@ -266,7 +266,7 @@ def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, wh
 
 
 def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
-    off = dataclasses.replace(config, state="off")
+    off = dataclasses.replace(config, resume_data="off")
     interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
     assert not (tmp_path / "run").exists()
 

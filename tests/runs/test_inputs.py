@@ -149,7 +149,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    for field, value in (("range", (0.0, 4095.0)), ("split", "auto"), ("cache", "x")):
+    for field, value in (("range", (0.0, 4095.0)), ("separate_products", True), ("cache", "x")):
         values = to_config_dict(settings).to_dict()
         values["data"][field] = value
         with pytest.raises(ConfigError, match=f"config.data.{field}: unknown field"):

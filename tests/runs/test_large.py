@@ -100,7 +100,7 @@ def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_
 def test_a_run_goes_on_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch, capsys):
     roi = tmp_path / "roi.json"
     roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 60], [0, 60]]]}))
-    settings = config(plates, state="keep", data={"roi": str(roi)})
+    settings = config(plates, resume_data="keep", data={"roi": str(roi)})
     first = run(settings, tmp_path / "work")
     monkeypatch.setattr("codegraph_jax.features.extraction.Extractor.forward", None)
     again = run(settings, tmp_path / "work")

@@ -9,7 +9,7 @@ from PIL import Image
 
 import codegraph_jax
 from codegraph_jax import CoDeGraph, Config
-from codegraph_jax.config import BackboneConfig, ConsistencyConfig
+from codegraph_jax.config import BackboneConfig, RecurringConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
@@ -80,7 +80,7 @@ def test_what_cannot_work_says_why(detector, images):
 
 
 def test_two_images_are_enough(images):
-    config = Config(consistency=ConsistencyConfig())
+    config = Config(recurring=RecurringConfig())
     pair = CoDeGraph(config, backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3)).detect(images[:2])
     assert np.isfinite(pair.patch_scores).all()
 

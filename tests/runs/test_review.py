@@ -51,7 +51,7 @@ def config(photographs):
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
         scoring=ScoringConfig(rescore="off"),
         parallel=ParallelConfig(devices=1),
-        state="keep",
+        resume_data="keep",
     )
 
 

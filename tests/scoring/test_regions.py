@@ -155,7 +155,7 @@ def calibration_of(smallest, threshold=THRESHOLD):
         0.01,
         40,
         law,
-        smallest_defect=smallest,
+        min_defect_length=smallest,
     )
 
 

@@ -33,7 +33,7 @@ TINY = Published(
         "backbone.name": "tiny",
         "backbone.image_size": 24,
         "backbone.blocks": (0, 1),
-        "consistency.filter": "off",
+        "recurring.exclude": "off",
     },
     {
         "nut": {"image_auroc": 90.0, "pixel_ap": 10.0},

@@ -46,7 +46,7 @@ def test_points_are_all_combinations_with_typed_values():
         ("scoring.fractoin=1,2", "no setting 'scoring.fractoin'; did you mean 'scoring.fraction'"),
         ("scoring=1,2", "no setting 'scoring'"),
         ("scoring.fraction=many,2", "'many' is not a number"),
-        ("metrics.inverted=maybe,true", "'maybe' is neither true nor false"),
+        ("metrics.defects_are_black=maybe,true", "'maybe' is neither true nor false"),
         ("scoring.fraction=1,1", "give different values"),
         ("scoring.fraction", "give different values"),
         ("scoring.fraction=1,", "give different values"),

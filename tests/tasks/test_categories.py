@@ -37,7 +37,7 @@ def detector():
 
 def run(root, workdir, tables="auto", **parallel):
     data = DataConfig(layout="mvtec", root=str(root))
-    parts = {"parallel": ParallelConfig(**parallel), "resources": ResourcesConfig(tables=tables)}
+    parts = {"parallel": ParallelConfig(**parallel), "resources": ResourcesConfig(distances_on=tables)}
     return job.run(to_config_dict(Config(data=data, backbone=BACKBONE, **parts)), str(workdir))
 
 
