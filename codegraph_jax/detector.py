@@ -329,7 +329,7 @@ class CoDeGraph:
             scores = decided.scores
             if chosen.rescoring:
                 scores = chosen.rescoring(scores, comparison, decided.patch_scores)
-            elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.discriminative):
+            elif features.discriminative if config.scoring.rescore is None else config.scoring.rescore:
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None

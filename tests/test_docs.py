@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from ml_collections import ConfigDict
 
 from codegraph_jax.commands.command_line import config_of
 from codegraph_jax.commands.launch import parse_command_line, settings_class, task_settings
@@ -76,7 +77,8 @@ def check(name, words):
         flags.FLAGS([name, *line.flags])
         found = checked(line.config)
         if "vary" in flags.FLAGS:
-            read_points(flags.FLAGS.vary, type(found), dataclasses.asdict(found))
+            for point in read_points(flags.FLAGS.vary, type(found), dataclasses.asdict(found)):
+                checked(ConfigDict(point.settings))
     return found
 
 

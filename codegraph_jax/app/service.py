@@ -239,7 +239,7 @@ class Service:
         """The estimate of a run, computed once in a process of its own."""
         folder = wanted.chosen
         self.folders.require_opened(folder)
-        words = [folder, wanted.network, str(wanted.size), wanted.fit]
+        words = [folder, wanted.network, str(wanted.size or ""), wanted.fit]
         with self._estimating:
             if (known := json.dumps(words)) in self._estimates:
                 return self._estimates[known]

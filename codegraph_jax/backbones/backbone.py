@@ -116,7 +116,7 @@ def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[s
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
-        identity |= {"scale": config.scale, "overlap": TILE_OVERLAP}
+        identity |= {"scale": config.scale or 0.0, "overlap": TILE_OVERLAP}
     return identity
 
 

@@ -103,9 +103,7 @@ def _fixed(config: BackboneConfig, loaded: LoadedBackbone, fields: Mapping[str, 
 
 def with_defaults(config: Config, backbone: LoadedBackbone | Preset) -> Config:
     """The settings with the backbone's image size and its choice of re-scoring, where they are not set."""
-    rescore = config.scoring.rescore
-    if rescore == "auto":
-        rescore = "on" if backbone.discriminative else "off"
+    rescore = backbone.discriminative if config.scoring.rescore is None else config.scoring.rescore
     size = config.backbone.image_size or backbone.image_size
     return dataclasses.replace(
         config,

@@ -388,9 +388,9 @@ class ReferenceBank(StoredBank):
             calibration = calibration.with_threshold(value, kind)
         return replace(
             self,
-            calibration=replace(
-                calibration, min_defect_length=config.min_defect_length or calibration.min_defect_length
-            ),
+            calibration=calibration
+            if config.min_defect_length is None
+            else replace(calibration, min_defect_length=config.min_defect_length),
         )
 
     @property

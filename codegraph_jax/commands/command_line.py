@@ -189,13 +189,14 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
     for prefix in ("config.", "noconfig."):
         if name.startswith(prefix):
             path = _path(name.removeprefix(prefix), settings)
-            setting = settings[path]
-            return _Flag(dashed, "", path, setting, setting.hint is bool, prefix == "noconfig.")
+            if prefix == "noconfig." and not _is_bare(settings[path]):
+                raise UserError(f"{dashed}: needs a value; write --config.{path}=VALUE")
+            return _Flag(dashed, "", path, settings[path], _is_bare(settings[path]), prefix == "noconfig.")
     if short := SHORT.get(_canonical(dashed)):
         path = short.path
         if path not in settings:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {path}")
-        return _Flag(dashed, "", path, settings[path], settings[path].hint is bool, short=short)
+        return _Flag(dashed, "", path, settings[path], _is_bare(settings[path]), short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":
@@ -206,6 +207,11 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         if bare is not None and (bare or spelling in (name, plain)):
             return _Flag(dashed, spelling, bare=bare, negated=spelling not in (name, plain))
     raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
+
+
+def _is_bare(setting: Setting) -> bool:
+    """Whether the flag of a setting needs no value."""
+    return setting.hint is bool and "unset" not in setting.limits
 
 
 def _path(path: str, settings: Mapping[str, Setting]) -> str:
@@ -273,7 +279,7 @@ def _setting_value(flag: _Flag, setting: Setting, text: str) -> Any:
     try:
         if short and short.rule:
             return f"{short.rule}:{read_text(replace(setting, hint=float, limits=RULES[short.rule]), text)!r}"
-        return read_truth(text) != flag.negated if setting.hint is bool else read_text(setting, text)
+        return read_text(setting, text) != flag.negated if flag.bare else read_text(setting, text)
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None
 

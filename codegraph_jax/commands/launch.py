@@ -60,7 +60,8 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         line = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        app.run(lambda rest: main(line, command), [arguments[0], *line.flags], flags_parser=parse)
+        sys.argv = [arguments[0], *line.flags]
+        app.run(lambda rest: main(line, command), flags_parser=parse)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         sys.exit(INVALID)
@@ -91,11 +92,13 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     line = parsed_line(words, settings, [place for place in places if place in settings], _takes_no_value)
-    read_config(settings_class(task), config)  # reports errors of the file
     complete = to_config_dict(settings_class(task)())
-    with complete.ignore_type():
+    try:
         complete.update(config)
-        complete.update_from_flattened_dict(line.settings)
+    except AttributeError:
+        read_config(settings_class(task), config)  # a group is none; this error names it
+        raise
+    complete.update_from_flattened_dict(line.settings)
     return replace(line, config=complete, config_name=named)
 
 

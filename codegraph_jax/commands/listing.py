@@ -30,7 +30,7 @@ def flags_text(command: Command) -> str:
             rows.append(
                 (f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, settings[short.path], short)}")
             )
-    if command.several_processes:
+    if command.several_processes and not command.sweeps:
         rows.append(("--coordinator HOST:PORT", "for several hosts, with --processes N and --process-id K"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))

@@ -25,10 +25,6 @@ from codegraph_jax.core.json_fields import typed
 
 T = TypeVar("T")
 
-SWITCH = {True: "on", False: "off", "true": "on", "false": "off", "True": "on", "False": "off"}
-"""Other spellings of the values of a switch."""
-
-
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 
@@ -49,11 +45,6 @@ def at_least(low: float) -> dict[str, Any]:
 def within(low: float, high: float) -> dict[str, Any]:
     """Field metadata: the number (or every number of a tuple) must lie in [low, high]."""
     return {"low": low, "high": high}
-
-
-def switch() -> dict[str, Any]:
-    """Field metadata: the text is `on`, `off` or `auto`; True and False are read as `on` and `off`."""
-    return choice("auto", "on", "off") | {"switch": True}
 
 
 def no_flag() -> dict[str, Any]:
@@ -140,8 +131,8 @@ def _meanings(cls: type) -> dict[str, str]:
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass as a ConfigDict, which absl flags can override."""
-    return ml_collections.ConfigDict(dataclasses.asdict(config))
+    """A dataclass as a ConfigDict, whose fields a config file can set; `read_config` checks their types."""
+    return ml_collections.ConfigDict(dataclasses.asdict(config), type_safe=False)
 
 
 def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
@@ -178,12 +169,11 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
             built[name] = read_config(hints[name], value, path)
         else:
-            if known[name].metadata.get("switch") and isinstance(value, bool | str):
-                value = SWITCH.get(value, value)
             if known[name].metadata.get("check") and type(value) is int:
                 value = str(value)
             unset_word = known[name].metadata.get("unset")
-            built[name] = _typed(hints[name], None if value == unset_word else value, path)
+            unset = isinstance(value, str) and value == unset_word
+            built[name] = _typed(hints[name], None if unset else value, path)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, path)
@@ -231,6 +221,7 @@ def _element(setting: Setting, text: str) -> Any:
     except ValueError:
         point = plain.replace(",", ".", 1)
         hint = f"; write {point}" if is_number(point.removesuffix("%")) and point != plain else ""
+        hint += f", and not {setting.limits['unset']}" if "unset" in setting.limits else ""
         raise ValueError(f"{text!r} is not a {'whole ' if whole else ''}number{hint}") from None
     high = setting.limits.get("high", value)
     if not share and not whole and high <= 1 < value <= 100:
@@ -307,7 +298,6 @@ def _expanded(value: Any) -> Any:
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type (`json_fields.typed`); a single value becomes a tuple where one is expected."""
     if typing.get_origin(hint) is tuple:
-        # absl passes a scalar for a tuple with one element: --config.backbone.blocks=5
         elements = value if isinstance(value, list | tuple) else (value,)
         return tuple(_typed(typing.get_args(hint)[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
     try:

@@ -96,5 +96,5 @@ def device_mesh(config: DevicesConfig) -> DeviceMesh:
     fewest = min(len(devices) for devices in by_process.values())
     if (config.devices or 0) > fewest:
         raise ConfigError(f"config.parallel.devices: {config.devices} requested, but only {fewest} available")
-    chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices]]
+    chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices or None]]
     return DeviceMesh(tuple(chosen), config.backend)

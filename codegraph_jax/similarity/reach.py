@@ -60,7 +60,8 @@ def choose_reach(
     """
     similarity = config.similarity
     full = Reach(similarity.full().radius, similarity.full().references)
-    if similarity == similarity.full():
+    # references are chosen by a sample without a radius
+    if similarity == similarity.full() or similarity.radius_patches:
         return full
 
     def work(reach: Reach) -> float:
@@ -76,9 +77,8 @@ def choose_reach(
     expected = _sample_scores(distances[-1], neighbour_count(len(references)))
     radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
     candidates = {Reach(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
-    # the distances of the sample that are measured here are those without a radius
-    sampled = similarity.references == "auto" and full.radius == "all"
-    for count in [count for count in REFERENCES if count < len(references)] if sampled else []:
+    counts = [count for count in REFERENCES if count < len(references)] if similarity.references == "auto" else []
+    for count in counts:
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
         candidates[Reach("all", str(count))] = distances[-1][..., columns]
     agreements = {

@@ -19,7 +19,7 @@ BACKBONE_EFFICIENCY, TILE_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
 ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
-USUAL_RADIUS = "4"
+USUAL_RADIUS, USUAL_REFERENCES = "4", "64"
 """Radius that the estimate assumes where the program chooses what is compared."""
 HOUR = 3600.0
 NEGLIGIBLE_WORK = 1e12
@@ -105,9 +105,11 @@ def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Fra
     """Floating-point operations of features and distances, in plain products that take the same time."""
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = image_count * len(frame.tiles()) * backbone.flop(rows, columns)
-    if config.similarity.radius == "auto" and not compares_everything(config, backbone, image_count, frame.grid):
+    similarity = config.similarity
+    if similarity != similarity.full() and not compares_everything(config, backbone, image_count, frame.grid):
         # the choice needs the features (`similarity.reach`)
-        config = replace(config, similarity=replace(config.similarity, radius=USUAL_RADIUS))
+        usual = {"radius": USUAL_RADIUS} if similarity.radius == "auto" else {"references": USUAL_REFERENCES}
+        config = replace(config, similarity=replace(similarity, **usual))
     return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, image_count, frame.grid)
 
 

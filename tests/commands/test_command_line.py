@@ -164,7 +164,7 @@ def test_fields_of_config_files_have_no_flag():
         (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.defects_are_black"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
-        (["--size=big"], "--size: 'big' is not a whole number"),
+        (["--size=big"], "--size: 'big' is not a whole number, and not auto"),
         (["--threshold=0,45"], "--threshold: '0,45' is not a number; write 0.45"),
         (["--false-alarms=5"], "--false-alarms: 5 is above 0.5; write 5% for 0.05"),
         (["--false-alarms=90%"], "--false-alarms (config.threshold.rule): 0.9 is above 0.5"),
@@ -269,6 +269,9 @@ def test_advice_of_the_program_names_settings_that_exist(folder):
     assert found or folder == "contrastive_jax"
 
 
-def test_bools_are_read_for_a_switch():
-    for given, said in ((True, "on"), (False, "off"), ("false", "off"), ("auto", "auto")):
-        assert read_config(Config, {"scoring": {"rescore": given}}).scoring.rescore == said
+def test_a_switch_may_be_left_to_the_program():
+    for text, value in (("on", True), ("off", False), ("True", True), ("auto", None)):
+        assert read(["/p", f"--config.scoring.rescore={text}"]).scoring.rescore is value
+        assert read(["--config.scoring.rescore", text, "/p"]).scoring.rescore is value
+    with pytest.raises(UserError, match="--noconfig.scoring.rescore: needs a value"):
+        read(["/p", "--noconfig.scoring.rescore"])

