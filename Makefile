@@ -28,6 +28,7 @@ load-test: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --select F821 configs examples tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 

@@ -1,11 +1,10 @@
 """The task `benchmark`: prints tables, and writes `benchmark.jsonl` and `machine.json` to the workdir."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -16,7 +15,6 @@ from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import SIZES, Sizes
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks import detect
 from contrastive_jax.config import ModelConfig, OeclDataConfig, TrainConfig
 
@@ -60,15 +58,14 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
     return records
 
 
-def run(values: Mapping[str, Any], workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
+def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
     """Measures the parts of the settings.
 
     Args:
-        values: a ConfigDict, see `benchmarks.settings.BenchmarkConfig`.
+        config: the settings.
         workdir: directory of the results.
         sizes: sizes of the measured inputs.
     """
-    config = read_config(BenchmarkConfig, values)
     out = Path(workdir)
     machine = {
         **device_summary(),

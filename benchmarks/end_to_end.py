@@ -10,7 +10,6 @@ from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
 
 
@@ -33,7 +32,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes, run: Callable[[Any, str], Any
     with tempfile.TemporaryDirectory() as workdir:
         for k in range(2):
             begin, begin_cpu = perf_counter(), process_time()
-            outcomes = run(to_config_dict(detection), str(Path(workdir) / str(k)))
+            outcomes = run(detection, str(Path(workdir) / str(k)))
             seconds.append(perf_counter() - begin)
             cpu.append(process_time() - begin_cpu)
     stages = outcomes[0].result.seconds

@@ -1,11 +1,9 @@
 """Settings of a training run and of a scoring run; `codegraph_jax.core.settings.read_config` checks them."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, read_config, unset, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -154,6 +152,29 @@ class OeclConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self) -> None:
+        for name, expected in (("crop_scale", 2), ("mean", 3), ("std", 3)):
+            if len(numbers := getattr(self.augment, name)) != expected:
+                raise ConfigError(f"config.augment.{name}: expected {expected} numbers, got {numbers!r}")
+        low, high = self.augment.crop_scale
+        if not 0 < low <= high:
+            raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {self.augment.crop_scale!r}")
+        if min(self.augment.std) <= 0:
+            raise ConfigError(f"config.augment.std: must be above 0, got {self.augment.std!r}")
+        if self.data.image_size > self.data.stored_size:
+            raise ConfigError(
+                f"config.data.image_size: {self.data.image_size} is above data.stored_size {self.data.stored_size}; "
+                "images would be enlarged"
+            )
+        if (self.data.protocol == "multimodal" and self.data.test != "none") != bool(self.evaluation.ood):
+            raise ConfigError(
+                "config.evaluation.ood: is required for data.protocol=multimodal with a test, and allowed only there; "
+                f"name sets that are out of distribution, NAME=SOURCE, got {self.evaluation.ood!r}"
+            )
+        names = [ood_entry(entry)[0] for entry in self.evaluation.ood]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"config.evaluation.ood: two sets have the same name in {self.evaluation.ood!r}")
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
@@ -199,42 +220,6 @@ def leave_one_class_out(config: OeclConfig) -> OeclConfig:
         data=dataclasses.replace(config.data, protocol="leave_one_class_out"),
         train=dataclasses.replace(config.train, epochs=TrainConfig.epochs // 2),
     )
-
-
-def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
-    """Reads a training config and checks it, including the rules that involve several fields.
-
-    Raises:
-        ConfigError: a field is invalid; the message names it.
-    """
-    config = read_config(OeclConfig, values)
-    for name, expected in (("crop_scale", 2), ("mean", 3), ("std", 3)):
-        if len(numbers := getattr(config.augment, name)) != expected:
-            raise ConfigError(f"config.augment.{name}: expected {expected} numbers, got {numbers!r}")
-    low, high = config.augment.crop_scale
-    if not 0 < low <= high:
-        raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {config.augment.crop_scale!r}")
-    if min(config.augment.std) <= 0:
-        raise ConfigError(f"config.augment.std: must be above 0, got {config.augment.std!r}")
-    if config.data.image_size > config.data.stored_size:
-        raise ConfigError(
-            f"config.data.image_size: {config.data.image_size} is above data.stored_size {config.data.stored_size}; "
-            "images would be enlarged"
-        )
-    objective = OBJECTIVES[config.train.mode]
-    if not config.data.train:
-        raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
-    if (config.data.protocol == "multimodal" and config.data.test != "none") != bool(config.evaluation.ood):
-        raise ConfigError(
-            "config.evaluation.ood: is required for data.protocol=multimodal with a test, and allowed only there; name "
-            f"sets that are out of distribution, NAME=SOURCE, got {config.evaluation.ood!r}"
-        )
-    names = [ood_entry(entry)[0] for entry in config.evaluation.ood]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"config.evaluation.ood: two sets have the same name in {config.evaluation.ood!r}")
-    if objective.needs_oe and not config.oe.source:
-        raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
-    return config
 
 
 def ood_entry(entry: str) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
-from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.data.arguments import listed_images
 from codegraph_jax.data.batches import decoding_threads
@@ -21,7 +21,7 @@ from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import given_range
-from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
@@ -176,7 +176,7 @@ class OECL:
             raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
         with closing(Checkpoints(directory, read_only=True)) as checkpoints:
             try:
-                model = cls(read_oecl_config(checkpoints.describe()["config"]))
+                model = cls(read_config(OeclConfig, checkpoints.describe()["config"]))
             except ConfigError as error:
                 reason = f"its settings are not those of this version ({error}); train it again"
                 raise CheckpointError(f"{str(directory)!r}: {reason}") from None
@@ -223,4 +223,4 @@ def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
             hint = did_you_mean(name, known, f"known fields: {', '.join(known)}")
             raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
         group[name] = value
-    return read_oecl_config(groups)
+    return read_config(OeclConfig, groups)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import Config, RecurringConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -108,9 +108,8 @@ class Thinned:
     answers: float
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
+def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
     """Prints the tables and writes them to study.json."""
-    config = read_config(AnswersStudyConfig, values)
     with locked(Path(workdir)):
         rows: list[Row] = []
         resampled: list[Row] = []

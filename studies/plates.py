@@ -5,10 +5,9 @@ have no position: each photo shows another piece. The defects are too small to b
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy
@@ -18,7 +17,7 @@ from PIL import Image
 from codegraph_jax.config import Config
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.json_fields import plain
-from codegraph_jax.core.settings import at_least, choice, no_flag, read_config, to_config_dict, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, within
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
 from codegraph_jax.report.outcome import Outcome
@@ -68,9 +67,8 @@ class PlatesStudyConfig:
     """The settings of detection, such as the backbone."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: PlatesStudyConfig, workdir: str) -> list[Outcome]:
     """Draws the plates into `images` below the workdir, and detects their defects."""
-    config = read_config(PlatesStudyConfig, values)
     root, note = Path(workdir) / "images", Path(workdir) / "images" / DRAWN
     drawn = plain({name: value for name, value in asdict(config).items() if name != "detect"})
     # an interrupted run goes on only with the same files
@@ -82,7 +80,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
             write_set(plates, root / "plate")
             write_json(note, drawn)
     data = replace(config.detect.data, layout="mvtec", root=str(root))
-    return detect.run(to_config_dict(replace(config.detect, data=data)), workdir)
+    return detect.run(replace(config.detect, data=data), workdir)
 
 
 @dataclass(frozen=True)

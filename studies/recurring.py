@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -74,9 +74,8 @@ class StudyConfig:
     """The settings of detection, the same for all sets."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> None:
+def run(config: StudyConfig, workdir: str) -> None:
     """Prints the comparison and writes it to study.json."""
-    config = read_config(StudyConfig, values)
     with locked(Path(workdir)):
         _run_in(Path(workdir), config)
 

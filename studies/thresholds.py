@@ -6,17 +6,16 @@ anomalous images. Recall is compared with that of the best threshold at the same
 distribution, or of all normal images of the real set.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -110,9 +109,8 @@ class Row:
     false_alarms: float
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
+def run(config: ThresholdStudyConfig, workdir: str) -> list[Row]:
     """Prints the comparison and writes it to study.json."""
-    config = read_config(ThresholdStudyConfig, values)
     with locked(Path(workdir)):
         simulated = list(_simulated(config))
         real = list(_real(config)) if config.roots else []

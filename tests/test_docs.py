@@ -20,7 +20,6 @@ from codegraph_jax.commands.launch import parse_command_line, settings_class, ta
 from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
-from contrastive_jax.config import read_oecl_config
 from studies.sweeps.sweep import read_points
 from tests.support.commands import fresh_process
 
@@ -29,14 +28,10 @@ PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p 
 CONFIGS = sorted((ROOT / "configs").rglob("[!_]*.py"))
 FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
 
-READERS = {"oecl": read_oecl_config}
-"""The tasks whose settings are checked by more than their fields."""
-
 
 def checked(config):
     """The settings of a config, checked as at the start of a run."""
-    reader = READERS.get(config.task)
-    return reader(config) if reader else read_config(settings_class(config.task), config)
+    return read_config(settings_class(config.task), config)
 
 
 NAMES = "|".join(name for name, command in COMMANDS.items() if command.module)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from codegraph_jax.commands.registry import DEFAULT_CONFIG, TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import Setting, read_config, setting_at, settings_of, to_config_dict
+from codegraph_jax.core.settings import Setting, read_config, settings_of, to_config_dict
 
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
@@ -128,28 +129,29 @@ def main(line: CommandLine, command: Command | None = None) -> int:
 
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
-    config = line.config
+    task = line.config.task
     try:
         sweeps = command.sweeps if command else {}
-        if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
+        if EXIT_CODE.value and (sweeps or not TASKS[task].flags_photos):
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
-            raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
-        if WORKDIR.value and not TASKS[config.task].has_workdir:
-            raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
-        if COORDINATOR.value and not TASKS[config.task].several_processes:
-            raise UserError(f"--coordinator: {config.task} runs in one process; leave it out")
+            raise UserError(f"--exit-code: can be used with {flagging}; {task} flags no photos")
+        if WORKDIR.value and not TASKS[task].has_workdir:
+            raise UserError(f"--out: has no effect, since {task} writes no directory; leave it out")
+        if COORDINATOR.value and not TASKS[task].several_processes:
+            raise UserError(f"--coordinator: {task} runs in one process; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
+            config: Any = read_config(settings_class(task), line.config)
             directory = workdir(config, line.config_name)
             if sweeps:
-                _sweep(config, directory, sweeps[config.task])
+                _sweep(config, directory, sweeps[task])
                 return FINE
-            outcomes = importlib.import_module(TASKS[config.task].module).run(config, directory)
+            outcomes = importlib.import_module(TASKS[task].module).run(config, directory)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return INVALID
     except KeyboardInterrupt:
-        _end_interrupted(_how_to_resume(config, bool(command and command.sweeps)))
+        _end_interrupted(_how_to_resume(line.config, bool(command and command.sweeps)))
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 
@@ -188,7 +190,7 @@ def _folder(config: Any) -> str:
     setting = dict(TASKS[config.task].arguments).get("PHOTOS")
     if not setting:
         return ""
-    path = str(setting_at(config, setting))
+    path = str(attrgetter(setting)(config))
     path = path.rpartition(":")[2] if path.startswith(("csv:", "tfds:", "voc:")) else path
     name = Path(os.path.realpath(Path(path).expanduser())).name if path else ""
     return file_stem(name) if name else ""

@@ -30,7 +30,7 @@ class Command:
         name: the word after `codegraph`.
         area: its heading in `codegraph --help`.
         help: one line of help.
-        module: the module whose `run(values, workdir)` runs the task; its last name is the value of `config.task`.
+        module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
         settings: the dataclass of the settings, as `module:class`.
         config: name or file of the default config, perhaps with `:variant`.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +23,7 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.installing import install_command
-from codegraph_jax.core.settings import ConfigError, choice, read_config
+from codegraph_jax.core.settings import ConfigError, choice
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
@@ -97,13 +96,12 @@ class Trial:
     problem: str = ""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
+def run(config: ChooseConfig, workdir: str) -> list[Trial]:
     """Prints the comparison and writes it to choose.json.
 
     Raises:
         ConfigError, LayoutError, TooFewImagesError: with nothing written.
     """
-    config = read_config(ChooseConfig, values)
     candidates = _candidates(config.backbones)
     with locked(Path(workdir)):
         categories = read_files(config.data)

@@ -1,12 +1,10 @@
 """The task `compare`: what differs between two finished runs on the same photos."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.config import CompareConfig
 from codegraph_jax.core.file_ownership import note_written, require_own
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.evaluation.changes import compare_results
 from codegraph_jax.report.changes_page import write_changes
@@ -15,13 +13,13 @@ from codegraph_jax.report.outcome import Outcome
 PAGE = "compare.html"
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: CompareConfig, workdir: str) -> list[Outcome]:
     """Prints the comparison and writes compare.html.
 
     Raises:
         ConfigError, RunError, ForeignFileError, WorkdirError: with nothing written.
     """
-    config, out = read_config(CompareConfig, values), Path(workdir)
+    out = Path(workdir)
     for field in ("first", "second"):
         if not getattr(config, field):
             raise ConfigError(f"config.{field}: is empty; give two directories of runs: codegraph compare RUN RUN")

@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -19,7 +18,7 @@ from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
 from codegraph_jax.core.report_archive import keep_earlier
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import REVIEW, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import where_data
@@ -49,14 +48,13 @@ _Compared = tuple[Comparison, PartialRun | None]
 """A category after comparison, before scoring."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: Config, workdir: str) -> list[Outcome]:
     """Runs every category and writes the results; resumes an interrupted run in the same workdir.
 
     Raises:
         ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, WeightsError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
-    config = read_config(Config, values)
     if config.parallel.by == "categories" and jax.process_count() > 1:
         raise ConfigError(
             "config.parallel.by: categories needs a single process; start a separate run on every host, with its "

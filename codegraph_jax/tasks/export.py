@@ -1,24 +1,20 @@
 """The task `export`: writes a compact bank and its weights as one program."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from codegraph_jax.bank.exporting import PLATFORMS, export_bank
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_bank, require_writable
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: ExportConfig, workdir: str) -> list[Outcome]:
     """Writes the program and the module that loads it.
 
     Raises:
         ConfigError, BankError, MissingPackageError, WorkdirError: with nothing written.
     """
-    config = read_config(ExportConfig, values)
     require_bank(config.bank.path)
     if not config.save:
         raise ConfigError("config.save: is empty; give the name of a file, --config.save=FILE")

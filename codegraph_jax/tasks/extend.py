@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExtendConfig
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
@@ -19,13 +18,12 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_bank, require_line, require_writable
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: ExtendConfig, workdir: str) -> list[Outcome]:
     """Extends a bank or returns it to a revision, then prints its history; without either, only prints the history.
 
     Raises:
         ConfigError, BankError, LedgerError, UnreadableImageError, WorkdirError: the bank is unchanged.
     """
-    config = read_config(ExtendConfig, values)
     require_bank(config.bank.path)
     images = _parts_to_add(config)
     if images and config.back_to is not None:

@@ -1,10 +1,9 @@
 """The task `inspect`: scores new images against a saved reference bank and writes the results to the workdir."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
@@ -15,7 +14,6 @@ from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.samples import Sample
@@ -37,13 +35,12 @@ from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
 OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: InspectConfig, workdir: str) -> list[Outcome]:
     """Scores every image against the bank and writes the results.
 
     Raises:
         ConfigError, LayoutError, BankError, UnreadableImageError, WorkdirError: with nothing written.
     """
-    config = read_config(InspectConfig, values)
     require_bank(config.bank.path)
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)

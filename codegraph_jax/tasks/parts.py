@@ -1,12 +1,9 @@
 """The task `parts`: exports the ledger of a line as CSV."""
 
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.core.file_ownership import note_written, require_own
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
@@ -16,13 +13,13 @@ from codegraph_jax.tasks.paths import require_line
 TABLE = "parts.csv"
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: PartsConfig, workdir: str) -> list[Outcome]:
     """Writes parts.csv; the line may be running.
 
     Raises:
         ConfigError, LedgerError, ForeignFileError, WorkdirError: with nothing written.
     """
-    config, out = read_config(PartsConfig, values), Path(workdir)
+    out = Path(workdir)
     with closing(Ledger(require_line(config.line))) as ledger:
         with locked(out), written_to(out):
             require_own(out, [TABLE])

@@ -1,13 +1,13 @@
 """The task `serve`: inspects photos that are sent over HTTP, until the command is interrupted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import MissingPackageError, UserError
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.line.watcher import Watcher
 from codegraph_jax.report.outcome import Outcome
@@ -18,13 +18,12 @@ BACKLOG = 128
 """Connections that may wait to be accepted."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: ServeConfig, workdir: str) -> list[Outcome]:
     """Serves until it is interrupted.
 
     Raises:
         ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """
-    config = read_config(ServeConfig, values)
     try:
         import python_multipart  # noqa: F401  Starlette reads forms by it
 

@@ -3,17 +3,16 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
@@ -32,13 +31,12 @@ MIN_MEGAPIXELS = 8.0
 """The size limit is at least this; at most `MAX_MEGAPIXELS`, or the largest photo in the bank's set."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+def run(config: WatchConfig, workdir: str) -> list[Outcome]:
     """Watches until it is interrupted.
 
     Raises:
         ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """
-    config = read_config(WatchConfig, values)
     if not config.watch.root:
         raise ConfigError("config.watch.root: is empty; give the folder to watch, --config.watch.root=DIR")
     require_folder(config.watch)

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import image_key
 from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.image_set import ImageSet, Labels, RowSelector
@@ -65,10 +66,16 @@ def read_run_data(config: OeclConfig) -> RunData:
     """Reads and checks the training, OE and test images of a run; unused images are not decoded.
 
     Raises:
+        ConfigError: the settings name no source.
         LayoutError: a source cannot be read.
         ProtocolError: the data do not fit the protocol, or all OE images are normal images.
     """
     data, size = config.data, config.data.stored_size
+    needs_oe = OBJECTIVES[config.train.mode].needs_oe
+    if not data.train:
+        raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
+    if needs_oe and not config.oe.source:
+        raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
 
     def choose_normal(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
@@ -82,7 +89,7 @@ def read_run_data(config: OeclConfig) -> RunData:
         )
     test = None if data.test == "none" else _read_test(config, train.class_names, train.value_range)
     oe = None
-    if OBJECTIVES[config.train.mode].needs_oe:
+    if needs_oe:
         oe = read_source(config.oe.source, config.oe.split, size, partial(_oe_rows, config)).images
         check_overlap(oe, normal, test)
     return RunData(normal, oe, test, train.value_range)

@@ -1,15 +1,13 @@
 """The task `oecl_score`: scores a folder of images with a trained network (host code)."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.image_set import square
@@ -29,13 +27,12 @@ AT_ONCE = 4096
 """Number of images in memory at once."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> None:
+def run(config: ScoreConfig, workdir: str) -> None:
     """Writes scores.csv (path, three scores, rank; rank 1 is the least normal image) into the workdir.
 
     Raises:
         ConfigError, LayoutError, CheckpointError, UnreadableImageError: the input is invalid; nothing is written.
     """
-    config = read_config(ScoreConfig, values)
     for field, value in (("run", config.run), ("images", config.images)):
         if not value:
             raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")

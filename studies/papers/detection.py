@@ -1,7 +1,7 @@
 """`codegraph reproduce musc|codegraph`: the published settings on the data and weights of this computer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def run(
         if present:
             print(f"\n{published.title}", flush=True)
             directory = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
-            measured = sweep.run(asdict(config), str(directory), (), present, subsets)
+            measured = sweep.run(config, str(directory), (), present, subsets)
             found.append(Reproduction(published, measured, missing))
         else:
             found.append(Reproduction(published, None, missing))

@@ -1,13 +1,14 @@
 """`codegraph reproduce oecl`: the published settings on the image sets of this computer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from contrastive_jax.config import OeclConfig, read_oecl_config
+from codegraph_jax.core.settings import read_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.objectives import OBJECTIVES
 from studies.papers.reproduction import Published, Reproduction, require_groups
 from studies.sweeps import training as sweep
@@ -34,7 +35,7 @@ def run(
     for published, values in tables:
         if not (classes := published.chosen(groups)):
             continue
-        config = read_oecl_config(published.settings(values))
+        config = read_config(OeclConfig, published.settings(values))
         if sources:
             config = replace(config, data=replace(config.data, train=sources[0]))
         if len(sources) > 1:
@@ -44,7 +45,7 @@ def run(
             continue
         print(f"\n{published.title}", flush=True)
         directory = workdir / file_stem(published.title.replace(" ", "_"))
-        found.append(Reproduction(published, sweep.run(asdict(config), str(directory), (), classes, seeds=seeds)))
+        found.append(Reproduction(published, sweep.run(config, str(directory), (), classes, seeds=seeds)))
     return found
 
 

@@ -64,7 +64,7 @@ Points = Sequence[tuple[Point, Config]]
 
 
 def run(
-    values: Mapping[str, Any],
+    config: Config,
     workdir: str,
     vary: Sequence[str] = (),
     groups: Sequence[str] = (),
@@ -74,7 +74,7 @@ def run(
     """Computes the cells that are not finished, prints the table and writes it to the workdir.
 
     Args:
-        values: a ConfigDict, see `codegraph_jax.config.Config`.
+        config: settings of every run, of which `vary` replaces some.
         workdir: directory of the sweep.
         vary: settings and their values, as `scoring.score=standard,few`.
         groups: the categories; empty: as in the settings.
@@ -90,7 +90,6 @@ def run(
             "--coordinator and with a shared --out"
         )
     refuse_seeds(seeds)
-    config = read_config(Config, values)
     if config.bank.save or config.review or config.data.add or config.data.separate_products:
         raise ConfigError("codegraph sweep: leave out bank.save, review, data.add and data.separate_products")
     # another network would be measured under the name of the requested one

@@ -10,10 +10,10 @@ import numpy as np
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.image_set import Labels
 from codegraph_jax.distributed.processes import is_first
-from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import find_class
 from contrastive_jax.data.sources import read_source
 from contrastive_jax.evaluation.metrics import METRICS
@@ -30,7 +30,7 @@ ALL = "all"
 
 
 def run(
-    values: Mapping[str, Any],
+    config: OeclConfig,
     workdir: str,
     vary: Sequence[str] = (),
     groups: Sequence[str] = (),
@@ -49,9 +49,9 @@ def run(
     """
     if subsets:
         raise ConfigError("--subsets: a training run has seeds; give --seeds=0,1,2")
-    config, directory = read_oecl_config(values), Path(workdir)
+    directory = Path(workdir)
     points = read_points(vary, OeclConfig, dataclasses.asdict(config), FIXED)
-    configs = [read_oecl_config(point.settings) for point in points]
+    configs = [read_config(OeclConfig, point.settings) for point in points]
     targets = class_names(config) if list(groups) == [ALL] else list(groups) or [config.data.target]
     chosen = list(seeds) or [config.seed]
     cells: list[Cell] = []

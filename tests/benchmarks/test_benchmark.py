@@ -12,7 +12,7 @@ from benchmarks.sizes import Sizes
 from benchmarks.training import forward_flops
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig, DevicesConfig
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig
 from tests.support import reference
@@ -26,7 +26,7 @@ SMALL = Sizes(
 
 
 def measure(workdir, *parts, **fields):
-    return task.run(to_config_dict(dataclasses.replace(CONFIG, parts=parts, **fields)), str(workdir), SMALL)
+    return task.run(dataclasses.replace(CONFIG, parts=parts, **fields), str(workdir), SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +108,11 @@ def test_compared_functions_take_turns():
     assert calls == ["a", "b"] * 4
 
 
-def test_an_unknown_part_is_named(tmp_path):
+def test_an_unknown_part_is_named():
     with pytest.raises(ConfigError, match="config.parts: 'kernels'"):
-        task.run({"parts": ("kernels",)}, str(tmp_path))
+        read_config(BenchmarkConfig, {"parts": ("kernels",)})
 
 
-def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark(tmp_path):
+def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark():
     with pytest.raises(ConfigError, match=r"config\.parallel\.by: unknown field"):
-        task.run({"parallel": {"by": "categories"}}, str(tmp_path))
+        read_config(BenchmarkConfig, {"parallel": {"by": "categories"}})

@@ -6,7 +6,6 @@ import pytest
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
 from codegraph_jax.consistency.mixed_products import cell_distances, find_products, separate
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.synthetic import draw_set
@@ -103,7 +102,7 @@ def mixed(tmp_path):
 def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
     config = Config(data=data, backbone=NETWORK, report=ReportConfig(("page", "heatmaps", "masks")))
-    (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))
+    (outcome,) = job.run(config, str(tmp_path / "one"))
     assert "mixed: the folder seems to mix 2 products or views (8 and 6 photos)" in capsys.readouterr().out
     assert "seems to mix 2 products" in (tmp_path / "one" / "report.html").read_text()
     assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
@@ -113,7 +112,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
         backbone=NETWORK,
         report=ReportConfig(("page", "heatmaps", "masks")),
     )
-    outcomes = job.run(to_config_dict(split), str(tmp_path / "two"))
+    outcomes = job.run(split, str(tmp_path / "two"))
     said = capsys.readouterr().out
     assert "shows 2 products or views, each inspected separately: mixed-1 (8 photos), mixed-2 (6 photos)" in said
     assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
@@ -125,7 +124,7 @@ def test_one_product_is_not_split(tmp_path):
     config = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), separate_products=True), backbone=NETWORK
     )
-    (outcome,) = job.run(to_config_dict(config), str(tmp_path))
+    (outcome,) = job.run(config, str(tmp_path))
     assert outcome.category == "drawn"
 
 

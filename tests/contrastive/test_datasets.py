@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.search import LayoutError
-from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import read_run_data
 from studies.sweeps.training import class_names
@@ -41,7 +42,7 @@ def shipped(name: str, home: Path, variant: str = "", **data: object) -> OeclCon
     values["data"].update(stored_size=SIZE, image_size=8, **data)
     values["train"].update(batch_size=2)
     values["oe"].update(images=None)
-    return read_oecl_config(values)
+    return read_config(OeclConfig, values)
 
 
 def test_imagenet30(tmp_path):

@@ -39,7 +39,7 @@ def test_classes_stand_alone_against_the_other_side():
 
 
 def test_all_classes_are_those_of_the_training_set():
-    config = OeclConfig(data=OeclDataConfig(train="patterns", stored_size=8))
+    config = OeclConfig(data=OeclDataConfig(train="patterns", stored_size=8, image_size=8))
     names = class_names(config)
     assert "disc" in names and len(names) == len(set(names)) > 4
     few = dataclasses.replace(config, data=dataclasses.replace(config.data, classes=("ring", "0")))

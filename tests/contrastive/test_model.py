@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL, model
@@ -54,7 +54,7 @@ def test_it_trains_as_the_task_does(images, fitted, tmp_path):
     np.save(tmp_path / "oe.npy", outliers)
     data = dataclasses.replace(CONFIG.data, train=str(tmp_path / "set.npz"), target="0")
     exposure = dataclasses.replace(CONFIG.oe, source=str(tmp_path / "oe.npy"), split="")
-    oecl.run(to_config_dict(dataclasses.replace(CONFIG, data=data, oe=exposure)), str(tmp_path / "run"))
+    oecl.run(dataclasses.replace(CONFIG, data=data, oe=exposure), str(tmp_path / "run"))
     loaded = OECL.load(tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, loaded.state.params, fitted.state.params)
     with (tmp_path / "run" / "scores.csv").open() as file:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.core.settings import ConfigError
-from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, TrainConfig, read_oecl_config
+from codegraph_jax.core.settings import ConfigError, read_config
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data import protocols
 from contrastive_jax.data.patterns import CLASSES, EXPOSURE, draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
@@ -218,4 +218,4 @@ def test_patterns_are_disjoint_and_repeatable():
 )
 def test_settings_that_cannot_work_name_their_field(values, named):
     with pytest.raises(ConfigError, match=named):
-        read_oecl_config(values)
+        read_run_data(read_config(OeclConfig, values))

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.image_set import square
@@ -40,7 +40,7 @@ CONFIG = small_config("oecl", batch_size=100, epochs=2, learning_rate=0.05)
 def finished(tmp_path_factory, quick_training):
     """The workdir of a finished run."""
     home = tmp_path_factory.mktemp("run")
-    oecl.run(to_config_dict(CONFIG), str(home))
+    oecl.run(CONFIG, str(home))
     return home
 
 
@@ -71,7 +71,7 @@ def test_files_of_a_run(finished):
 
 def test_a_finished_run_is_not_trained_again(finished):
     before = (finished / "metrics.jsonl").read_text(), (finished / "results.json").read_text()
-    oecl.run(to_config_dict(CONFIG), str(finished))
+    oecl.run(CONFIG, str(finished))
     assert (finished / "metrics.jsonl").read_text() == before[0]
     assert (finished / "results.json").read_text() == before[1]
 
@@ -164,7 +164,7 @@ def test_an_epoch_that_is_not_finite_is_not_logged(tmp_path, quick_training, mon
     build_train_call = trainer.build_train_call
     monkeypatch.setattr(trainer, "build_train_call", built)
     with pytest.raises(trainer.TrainingDivergedError, match=r"the loss is not finite"):
-        oecl.run(to_config_dict(CONFIG), str(tmp_path / "run"))
+        oecl.run(CONFIG, str(tmp_path / "run"))
     assert all(
         np.isfinite(record["loss"]) for record in read_log(tmp_path / "run" / "metrics.jsonl") if "loss" in record
     )
@@ -177,8 +177,8 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
     for i in range(5):
         Image.fromarray(drawn[i * 64]).save(images / f"{i}.png")
     (images / "broken.png").write_bytes(b"not an image")
-    values = to_config_dict(ScoreConfig(run=str(finished), images=str(tmp_path / "images"), views=2))
-    oecl_score.run(values, str(tmp_path / "out"))
+    config = ScoreConfig(run=str(finished), images=str(tmp_path / "images"), views=2)
+    oecl_score.run(config, str(tmp_path / "out"))
     assert "1 of 6 images cannot be read" in caplog.text
     with (tmp_path / "out" / "scores.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -189,10 +189,9 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
     assert capsys.readouterr().out.index(lowest["path"]) > 0
 
     # an image scores alone as it does among others
-    values.images = str(tmp_path / "one")
     (tmp_path / "one").mkdir()
     (images / "3.png").rename(tmp_path / "one" / "3.png")
-    oecl_score.run(values, str(tmp_path / "out"))
+    oecl_score.run(dataclasses.replace(config, images=str(tmp_path / "one")), str(tmp_path / "out"))
     with (tmp_path / "out" / "scores.csv").open() as stream:
         alone = next(csv.DictReader(stream))
     assert abs(float(alone["mean_feature"]) / float(rows[3]["mean_feature"]) - 1) < 1e-5
@@ -206,11 +205,11 @@ def test_scoring_prepares_images_as_training_did(tmp_path):
 
 def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
     with pytest.raises(ConfigError, match="config.run: is empty"):
-        oecl_score.run({}, str(tmp_path / "out"))
+        oecl_score.run(ScoreConfig(), str(tmp_path / "out"))
     with pytest.raises(CheckpointError, match="holds no checkpoints"):
-        oecl_score.run({"run": str(tmp_path), "images": str(tmp_path)}, str(tmp_path / "out"))
+        oecl_score.run(ScoreConfig(run=str(tmp_path), images=str(tmp_path)), str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="no image below"):
-        oecl_score.run({"run": str(finished), "images": str(tmp_path)}, str(tmp_path / "out"))
+        oecl_score.run(ScoreConfig(run=str(finished), images=str(tmp_path)), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.config import Config, DataConfig, RecurringConfig, to_config_dict
+from codegraph_jax.config import Config, DataConfig, RecurringConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
 from codegraph_jax.data.arguments import checked_images
@@ -92,7 +92,7 @@ def test_pixels_in_any_usual_form(array, expected):
     "item,message",
     [
         ((PHOTO - 127.5) / 60, "normalisation"), (PHOTO.astype(np.int32) * 3, "whole numbers from 0 to 255"),
-        (PHOTO[None], "is no image"), (np.full((4, 4), np.nan), "from nan"), (object(), "is no image"),
+        (PHOTO[None], "is not an image"), (np.full((4, 4), np.nan), "from nan"), (object(), "is not an image"),
         ((PHOTO, 3), "label 3"), ((PHOTO, 0, None, 1), "has 4 parts"), ({"picture": PHOTO}, "holds picture, but no"),
     ],
 )  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_
     own_layout(lambda root: as_samples(Parts()))
     config = Config(data=DataConfig(layout="screws", root=str(tmp_path)), backbone=tiny_backbone(),
                     recurring=RecurringConfig(exclude="off"))  # fmt: skip
-    (outcome,) = detect.run(to_config_dict(config), str(tmp_path / "out"))
+    (outcome,) = detect.run(config, str(tmp_path / "out"))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is not None
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert [row["path"] for row in rows] == [f"image[{i}]" for i in range(6)]

@@ -93,7 +93,7 @@ def test_an_image_that_cannot_be_read_has_its_name():
 
 
 def test_a_run_needs_no_files(prepared, tmp_path):
-    from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+    from codegraph_jax.config import BackboneConfig, Config, DataConfig
     from codegraph_jax.tasks.detect import run
 
     config = Config(
@@ -101,7 +101,7 @@ def test_a_run_needs_no_files(prepared, tmp_path):
         data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), good=("fine",), range=(0.0, 255.0)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,)),
     )
-    (outcome,) = run(to_config_dict(config), str(tmp_path))
+    (outcome,) = run(config, str(tmp_path))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is None
     with (tmp_path / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -10,7 +10,6 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks.detect import run
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -47,7 +46,7 @@ def detect(root, workdir, **metrics):
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,)),
         metrics=MetricsConfig(**metrics),
     )
-    (outcome,) = run(to_config_dict(config), str(workdir))
+    (outcome,) = run(config, str(workdir))
     return outcome
 
 

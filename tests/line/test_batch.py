@@ -1,6 +1,7 @@
 """The tasks around a ledger: inspections write its rows, tables are made of it, and banks grow by its parts."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import sys
@@ -11,7 +12,7 @@ import pytest
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.line import batch
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
@@ -41,14 +42,8 @@ def folder(photographs, tmp_path):
 
 
 def values(config, **groups):
-    made = to_config_dict(config())
-    for name, value in groups.items():
-        group, _, field = name.partition("__")
-        if field:
-            made[group][field] = value
-        else:
-            made[group] = value
-    return made
+    changes = {name.replace("__", "."): value for name, value in groups.items()}
+    return read_config(config, with_settings(dataclasses.asdict(config()), changes))
 
 
 def inspected(saved, folder, workdir):

@@ -15,7 +15,6 @@ import uvicorn
 
 from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bound, server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
@@ -76,9 +75,7 @@ def saved_line(inspector, monkeypatch, tmp_path):
         yield inspector
 
     monkeypatch.setattr(serve, "opened_line", opened)
-    values = to_config_dict(ServeConfig())
-    values.serve.port = 0
-    return values, str(tmp_path)
+    return ServeConfig(serve=WebSettings(port=0)), str(tmp_path)
 
 
 def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs):

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.config import CompareConfig, Config, DataConfig
 from codegraph_jax.core.file_ownership import ForeignFileError, heatmap_of
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.evaluation.changes import RunError, compare_results
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import compare
@@ -127,21 +127,21 @@ def test_unfinished_and_damaged_runs_are_refused(runs, tmp_path, name, content, 
 
 def test_the_command_prints_and_writes_a_page_with_both_maps(runs, tmp_path, capsys):
     first, second, _ = runs
-    values = to_config_dict(CompareConfig(first=str(first), second=str(second)))
-    compare.run(values, str(tmp_path))
+    config = CompareConfig(first=str(first), second=str(second))
+    compare.run(config, str(tmp_path))
     out = capsys.readouterr().out
     assert "newly flagged:" in out and out.rstrip().endswith(f"page: {tmp_path / 'compare.html'}")
     page = (tmp_path / "compare.html").read_text()
     assert page.count("data:image/jpeg") == 2 * (1 + 1 + len(compare_results(first, second).moved))
     assert page.count("<script") == 1 and " src=" not in page.replace(' src="data:', "")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
-    compare.run(values, str(tmp_path))
+    compare.run(config, str(tmp_path))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "compare.html").write_text("mine")
     with pytest.raises(ForeignFileError):
-        compare.run(values, str(tmp_path / "other"))
+        compare.run(config, str(tmp_path / "other"))
     with pytest.raises(ConfigError, match="config.second: is empty"):
-        compare.run(to_config_dict(CompareConfig(first=str(first))), str(tmp_path))
+        compare.run(CompareConfig(first=str(first)), str(tmp_path))
 
 
 def test_names_of_files_are_escaped(tmp_path):
@@ -151,7 +151,7 @@ def test_names_of_files_are_escaped(tmp_path):
     calibration = dataclasses.replace(result.calibration, flagged=~result.calibration.flagged)
     other = dataclasses.replace(outcome, result=dataclasses.replace(result, calibration=calibration))
     runs = [write_run(tmp_path / f"run <{i}>", tmp_path / "photos", own) for i, own in enumerate((outcome, other))]
-    compare.run(to_config_dict(CompareConfig(first=str(runs[0]), second=str(runs[1]))), str(tmp_path / "out"))
+    compare.run(CompareConfig(first=str(runs[0]), second=str(runs[1])), str(tmp_path / "out"))
     page = (tmp_path / "out" / "compare.html").read_text()
     assert page.count("<script>") == 1
     for raw in ("<img src=x", "alert(1)<!--", "<i>part", "run <0>", "\u202e"):

@@ -16,7 +16,6 @@ from pycocotools.coco import COCO
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.report.region_data import coco, describe_regions, outline, rows_of, run_lengths
 from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.regions import rectangle_sides
@@ -165,7 +164,7 @@ def whole_run(tmp_path_factory):
         threshold=ThresholdConfig("share:50%"),
     )
     home = tmp_path_factory.mktemp("job")
-    job.run(to_config_dict(config), str(home))
+    job.run(config, str(home))
     return home
 
 

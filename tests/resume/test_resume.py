@@ -14,7 +14,6 @@ import pytest
 from codegraph_jax import detector
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ResourcesConfig, ThresholdConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.workdir import RESUME
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.result import DetectionResult
@@ -65,7 +64,7 @@ def backbone_runs(monkeypatch):
 
 
 def run(config, workdir):
-    return job.run(to_config_dict(config), str(workdir))
+    return job.run(config, str(workdir))
 
 
 def interrupt(config, workdir, monkeypatch, place, after):

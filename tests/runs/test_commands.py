@@ -14,7 +14,6 @@ from PIL import Image
 
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from tests.data.files import write_mask
@@ -80,7 +79,7 @@ def places(tmp_path_factory):
         data=dataclasses.replace(config.data, root=str(made["folder"])),
         bank=dataclasses.replace(config.bank, save=str(bank)),
     )
-    job.run(to_config_dict(config), str(tmp_path_factory.mktemp("night")))
+    job.run(config, str(tmp_path_factory.mktemp("night")))
     area = more.with_name("area.png")
     Image.new("L", (8, 8), 255).save(area)
     return made, more, bank, area
@@ -116,7 +115,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
         data = dataclasses.replace(config.data, root=str(more))
         config = dataclasses.replace(config, data=data, bank=dataclasses.replace(config.bank, path=str(bank)),
                                      backbone=dataclasses.replace(config.backbone, weights="random"))  # fmt: skip
-        outcomes = inspection.run(to_config_dict(config), str(tmp_path / "work"))
+        outcomes = inspection.run(config, str(tmp_path / "work"))
     else:
         data = dataclasses.replace(
             config.data,
@@ -136,7 +135,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
             bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
             resources=dataclasses.replace(config.resources, directory=""),
         )
-        outcomes = job.run(to_config_dict(config), str(tmp_path / "work"))
+        outcomes = job.run(config, str(tmp_path / "work"))
     assert outcomes and (tmp_path / "work" / "manifest.json").is_file()
     assert Path(tmp_path / "work" / "report.html").is_file() == ("page" in config.report.files)
     if isinstance(config, Config) and config.data.layout in (*MASKS, "kolektor", "drawn"):

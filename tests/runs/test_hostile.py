@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
@@ -148,7 +147,7 @@ def run(tiny_preset, tmp_path):
         data = DataConfig(layout=layout, root=str(tmp_path / root), **fields.pop("data", {}))
         parallel = ParallelConfig(devices=fields.pop("devices", 1))
         config = Config(data=data, backbone=backbone, parallel=parallel, **fields)
-        return job.run(to_config_dict(config), str(tmp_path / work)), tmp_path / work
+        return job.run(config, str(tmp_path / work)), tmp_path / work
 
     return start
 

@@ -24,7 +24,7 @@ from codegraph_jax.config import (
     ThresholdConfig,
 )
 from codegraph_jax.core.file_ownership import ForeignFileError
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector
@@ -43,7 +43,7 @@ def config(root, **changes):
 
 
 def run(settings, workdir):
-    return job.run(to_config_dict(settings), str(workdir))
+    return job.run(settings, str(workdir))
 
 
 def files(place):
@@ -147,13 +147,13 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
         data=PhotosConfig(root=str(tmp_path / "photos" / "part 1.png")),
         backbone=SavedBackboneConfig(weights="random"),
     )
-    (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
+    (outcome,) = inspection.run(settings, str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
     for field, value in (("range", (0.0, 4095.0)), ("separate_products", True), ("cache", "x")):
-        values = to_config_dict(settings).to_dict()
+        values = dataclasses.asdict(settings)
         values["data"][field] = value
         with pytest.raises(ConfigError, match=f"config.data.{field}: unknown field"):
-            inspection.run(values, str(tmp_path / "x"))
+            read_config(InspectConfig, values)
 
 
 @pytest.fixture

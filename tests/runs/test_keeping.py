@@ -18,7 +18,7 @@ from codegraph_jax.config import (
     SavedBankConfig,
 )
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
@@ -45,8 +45,7 @@ def night(photographs):
         root=str(photographs / "night"), cache=str(photographs / "cache"), add=(str(photographs / "day"),)
     )
     bank = BankConfig(save=str(photographs / "bank.safetensors"), dtype="float32")
-    config = to_config_dict(Config(data=data, backbone=BACKBONE, bank=bank))
-    job.run(config, str(photographs / "run"))
+    job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photographs / "run"))
     return photographs
 
 
@@ -69,7 +68,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
         bank=SavedBankConfig(str(night / "bank.safetensors")),
         data=PhotosConfig(root=str(night / "day")),
     )
-    inspection.run(to_config_dict(config), str(night / "inspected"))
+    inspection.run(config, str(night / "inspected"))
     was, now = rows(night / "run" / "scores.csv"), rows(night / "inspected" / "scores.csv")
     assert set(now) == {"12.png", "13.png", "14.png"}
     for name, row in now.items():
@@ -85,7 +84,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
 
 def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
     data = DataConfig(root=str(night / "night"), cache=str(night / "cache"))
-    job.run(to_config_dict(Config(data=data, backbone=BACKBONE)), str(tmp_path))
+    job.run(Config(data=data, backbone=BACKBONE), str(tmp_path))
     assert "features: 12 of 12 from the cache" in capsys.readouterr().out
     was, now = rows(night / "run" / "scores.csv"), rows(tmp_path / "scores.csv")
     for name, row in now.items():
@@ -104,7 +103,7 @@ def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
         data=DataConfig(root=str(photographs / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank)
     )
     with pytest.raises(ConfigError, match=message):
-        job.run(to_config_dict(config), str(tmp_path / "run"))
+        job.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -114,7 +113,7 @@ def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
 def test_an_inspection_without_a_bank(photographs, tmp_path, path, message):
     config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photographs / "day")))
     with pytest.raises(ConfigError, match=message):
-        inspection.run(to_config_dict(config), str(tmp_path / "run"))
+        inspection.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -125,7 +124,7 @@ def test_an_inspection_of_nothing_readable(night, tmp_path):
         bank=SavedBankConfig(str(night / "bank.safetensors")), data=PhotosConfig(root=str(tmp_path / "images"))
     )
     with pytest.raises(UserError, match="no image can be read"):
-        inspection.run(to_config_dict(config), str(tmp_path / "run"))
+        inspection.run(config, str(tmp_path / "run"))
 
 
 @pytest.mark.slow  # the commands' tasks run in process in this file, and codegraph itself in tests/commands

@@ -24,7 +24,7 @@ from codegraph_jax.config import (
     SimilarityConfig,
     ThresholdConfig,
 )
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data import images
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
@@ -52,7 +52,7 @@ def config(root, fit="tile", **changes):
 
 
 def run(settings, workdir, task=job):
-    return task.run(to_config_dict(settings), str(workdir))[0]
+    return task.run(settings, str(workdir))[0]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import Config
-from codegraph_jax.core.settings import read_config, to_config_dict
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks.detect import run
 from configs.mvtec import get_config
 
@@ -45,7 +45,7 @@ def test_the_reference_config_agrees_with_musc(category, tmp_path):
         data=dataclasses.replace(config.data, root=str(Path(DATA) / "mvtec"), categories=(category,)),
         report=dataclasses.replace(config.report, files=()),
     )
-    (outcome,) = run(to_config_dict(config), str(tmp_path))
+    (outcome,) = run(config, str(tmp_path))
 
     golden = np.load(Path(DATA) / f"golden_musc_{category}_224.npz", allow_pickle=False)
     names = [sample.name for sample in outcome.samples]

@@ -24,7 +24,6 @@ from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Evidence, Group
 from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.consistency.review import Review, ReviewError
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.tasks import detect as job
@@ -73,7 +72,7 @@ def group(monkeypatch):
 
 
 def run(config, workdir):
-    (outcome,) = job.run(to_config_dict(config), str(workdir))
+    (outcome,) = job.run(config, str(workdir))
     return outcome.result, json.loads((workdir / "groups.json").read_text())["part"]
 
 
@@ -225,7 +224,7 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     capsys.readouterr()
     data = PhotosConfig(layout="mvtec", root=str(photographs))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
-    (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
+    (outcome,) = inspection.run(config, str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
     line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.members} of 20"
     assert line in capsys.readouterr().out

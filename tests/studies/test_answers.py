@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, ScoringConfig
-from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
 from studies import answers
 from studies.answers import AnswersStudyConfig, balanced_accuracy, best_balanced, f1
@@ -22,7 +21,7 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
         parallel=ParallelConfig(devices=1),
     )
     config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resampled=1, shares=(0.0, 0.1), detect=detect)
-    (row,) = answers.run(to_config_dict(config), str(tmp_path / "study"))
+    (row,) = answers.run(config, str(tmp_path / "study"))
     assert (row.name, row.photos, row.defective) == ("part", 16, 5)
     assert 0.5 <= row.best <= 1 and 0 <= row.balanced <= row.best + 0.2 and 0 <= row.mutual <= 100
     study = json.loads((tmp_path / "study" / "study.json").read_text())

@@ -12,7 +12,7 @@ from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import Config
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.synthetic import draw_set, write_set
-from contrastive_jax.config import read_oecl_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.evaluation.metrics import METRICS
 from studies.papers import detection as task
 from studies.papers import detection_tables as published
@@ -64,7 +64,7 @@ def test_settings_of_the_papers_pass_their_check(table):
 
 @pytest.mark.parametrize("table", oecl.PAPERS["oecl"], ids=lambda table: table.title)
 def test_settings_of_oecl_pass_their_check(table):
-    config = read_oecl_config(table.settings(load_config(table.config).to_dict()))
+    config = read_config(OeclConfig, table.settings(load_config(table.config).to_dict()))
     loo = config.data.protocol == "leave_one_class_out"
     assert loo == ("leaving one class out" in table.title) and set(table.values[MEAN]) <= set(METRICS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
@@ -44,7 +44,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def settings(root: Path, **changes: object):
     data = DataConfig(layout="mvtec", root=str(root))
-    return to_config_dict(replace(Config(data=data, backbone=BACKBONE, parallel=ParallelConfig(devices=1)), **changes))
+    return replace(Config(data=data, backbone=BACKBONE, parallel=ParallelConfig(devices=1)), **changes)
 
 
 def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, monkeypatch):

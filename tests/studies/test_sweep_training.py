@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from codegraph_jax.config import to_config_dict
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from contrastive_jax.evaluation.metrics import METRICS
@@ -40,8 +39,8 @@ def trained(monkeypatch):
 
 
 def test_modes_classes_and_seeds(tmp_path, trained, capsys):
-    values, vary = to_config_dict(small_config()), ["train.mode=simclr,oecl"]
-    sweep = task.run(values, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
+    config, vary = small_config(), ["train.mode=simclr,oecl"]
+    sweep = task.run(config, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
     assert [run[0::2] for run in trained[:3]] == [("simclr", "disc"), ("oecl", "disc"), ("simclr", "ring")]
     assert len(trained) == 8 and len(sweep.cells) == 8
     assert sweep.table()[0] == ["train.mode", "AUROC", "AUPR-in", "AUPR-out", "FPR95"]
@@ -49,18 +48,18 @@ def test_modes_classes_and_seeds(tmp_path, trained, capsys):
     assert all(sweep.table()[2][1][1:]), "OECL is best in all, with the smaller FPR95"
     assert re.search(r"oecl +\+10.0 \[\+10.0, \+10.0\]", capsys.readouterr().out)
     assert "auroc_clean" in (tmp_path / "sweep.csv").read_text().splitlines()[0]
-    task.run(values, str(tmp_path), ["train.mode=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])
+    task.run(config, str(tmp_path), ["train.mode=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])
     assert len(trained) == 12, "finished runs are kept"
 
 
 def test_all_classes_of_one_seed_by_default(tmp_path, trained):
-    task.run(to_config_dict(small_config()), str(tmp_path), [], ["all"])
+    task.run(small_config(), str(tmp_path), [], ["all"])
     assert [run[2] for run in trained] == ["disc", "ring", "square", "cross", "triangle", "dots", "crescent"]
     assert [run[1] for run in trained] == [None] * 7
 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, capsys):
-    sweep = task.run(to_config_dict(small_config()), str(tmp_path), ["oe.images=1,10"], ["bar", "disc"])
+    sweep = task.run(small_config(), str(tmp_path), ["oe.images=1,10"], ["bar", "disc"])
     assert [run[1:3] for run in trained] == [(1, "disc"), (10, "disc")]
     assert sweep.missing == 2 and sweep.problems["1, class bar, seed 0"] == "no such class"
     assert "10, class bar, seed 0: no such class" in capsys.readouterr().out
@@ -77,4 +76,4 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
 )
 def test_sweeps_that_cannot_work(tmp_path, given, message):
     with pytest.raises(ConfigError, match=message):
-        task.run(to_config_dict(small_config()), str(tmp_path), **given)
+        task.run(small_config(), str(tmp_path), **given)

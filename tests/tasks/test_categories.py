@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, ResourcesConfig
-from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.plan import SetPlan
 from codegraph_jax.tasks import detect as job
@@ -38,7 +38,7 @@ def detector():
 def run(root, workdir, tables="auto", **parallel):
     data = DataConfig(layout="mvtec", root=str(root))
     parts = {"parallel": ParallelConfig(**parallel), "resources": ResourcesConfig(distances_on=tables)}
-    return job.run(to_config_dict(Config(data=data, backbone=BACKBONE, **parts)), str(workdir))
+    return job.run(Config(data=data, backbone=BACKBONE, **parts), str(workdir))
 
 
 def test_a_run_gives_the_results_of_one_device(root, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
-from codegraph_jax.config import PhotosConfig, to_config_dict
+from codegraph_jax.config import InputConfig, PhotosConfig
 from codegraph_jax.core.bootstrap import ImageScores, not_significantly_worse
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
@@ -34,10 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(root: Path, workdir: Path, names: tuple[str, ...], size: int = 5 * PATCH + 3) -> list[choose.Trial]:
-    config = ChooseConfig(data=PhotosConfig(layout="auto", root=str(root)), backbones=names)
-    values = to_config_dict(config)
-    values.backbone.image_size = size
-    return choose.run(values, str(workdir))
+    data = PhotosConfig(layout="auto", root=str(root))
+    config = ChooseConfig(data=data, backbone=InputConfig(image_size=size), backbones=names)
+    return choose.run(config, str(workdir))
 
 
 def _weights(name: str) -> str:
