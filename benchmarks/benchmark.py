@@ -77,7 +77,7 @@ def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Mea
     print(f"{machine['kind']}: matrix product {peaks}; copy {machine['copy_bytes_per_s'] / 1e9:.1f} GB/s", flush=True)
 
     records: list[Measurement] = []
-    for part in config.parts:
+    for part in config.measurements:
         traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
         with traced:
             found = MEASURES[part](config, sizes)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
-PARTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
-"""The parts of the benchmark."""
+MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
+"""Names of the measurements, each a module of this package."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class BenchmarkConfig:
 
     task: str = field(default="benchmark", metadata=choice("benchmark"))
     """The task that this config is for."""
-    parts: tuple[str, ...] = field(default=PARTS, metadata=choice(*PARTS))
-    """The parts that are measured."""
+    measurements: tuple[str, ...] = field(default=MEASUREMENTS, metadata=choice(*MEASUREMENTS))
+    """What is measured, in this order."""
     repeats: int = field(default=5, metadata=at_least(1))
     """The number of timed rounds after the first call; the median is reported."""
     torch: bool = True

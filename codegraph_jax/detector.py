@@ -330,7 +330,7 @@ class CoDeGraph:
             if chosen.rescoring:
                 scores = chosen.rescoring(scores, comparison, decided.patch_scores)
             elif features.discriminative if config.scoring.rescore is None else config.scoring.rescore:
-                scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
+                scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added_count)
         inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         about = {
@@ -338,8 +338,8 @@ class CoDeGraph:
             "feature_identity": self.feature_identity,
             "seconds": dict(clock.seconds),
         }
-        from_cache = features.from_store if config.data.cache else 0
-        return DetectionResult.of(comparison, consistency, decided, scores, from_cache=from_cache, bank=made, **about)
+        cached = features.from_store_count if config.data.cache else 0
+        return DetectionResult.of(comparison, consistency, decided, scores, from_cache_count=cached, bank=made, **about)
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:
         """Checks the arguments of `score` before the slow half."""

@@ -46,7 +46,17 @@ FORMAT, FILE = "codegraph-result-3", "result.safetensors"
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
-VALUES = ("skipped", "weights", "feature_identity", "seconds", "added", "from_cache", "keys", "score_name", "compared")
+VALUES = (
+    "skipped",
+    "weights",
+    "feature_identity",
+    "seconds",
+    "added_count",
+    "from_cache_count",
+    "keys",
+    "score_name",
+    "compared",
+)
 """Attributes that are saved as they are, as arrays and as JSON."""
 MAX_DRAWN_SIDE = 640
 """Longest side of a photo in a figure, in pixels."""
@@ -73,8 +83,9 @@ class DetectionResult:
         feature_identity: weights and settings behind the features (`backbones.feature_identity`).
         seconds: wall time of each stage.
         consistency: recurring patterns, near-duplicates and the image graph.
-        added: number of images at the end that are not references for the others; their `scores_rescored` may exceed 1.
-        from_cache: number of images whose features came from the cache.
+        added_count: number of images at the end that are not references for the others; their `scores_rescored` may
+            exceed 1.
+        from_cache_count: number of images whose features came from the cache.
         value_range: conversion of samples without 8 bits; None if there were none.
         products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
             not determined.
@@ -98,8 +109,8 @@ class DetectionResult:
     feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
     consistency: Consistency = field(default_factory=Consistency)
-    added: int = 0
-    from_cache: int = 0
+    added_count: int = 0
+    from_cache_count: int = 0
     value_range: ValueRange | None = None
     products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
@@ -119,7 +130,10 @@ class DetectionResult:
         review = result.review(photos=calibrator.answers)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
-        set_size, defect_members = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
+        set_size, defect_members = (
+            len(self.scores) - self.added_count,
+            self.consistency.defect_members(len(self.scores)),
+        )
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
         return calibrator_of(
@@ -202,8 +216,8 @@ class DetectionResult:
         patterns = list(found.others)
         numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
-            if not 1 <= number <= found.group_count:
-                raise KeyError(f"no group {number}: there are {found.group_count}")
+            if not 1 <= number <= found.pattern_count:
+                raise KeyError(f"no pattern {number}: the numbers are 1 to {found.pattern_count}")
             pattern = found.pattern(number, images)
             if pattern is None:
                 raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
@@ -239,7 +253,7 @@ class DetectionResult:
             products=None if self.products is None else self.products[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
             scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
-            added=int((kept >= source_count).sum()),
+            added_count=int((kept >= source_count).sum()),
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -435,7 +449,7 @@ class DetectionResult:
             calibration=decided.calibration,
             placement=features.placement,
             consistency=consistency,
-            added=comparison.added,
+            added_count=comparison.added_count,
             value_range=features.value_range,
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),

@@ -41,7 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         OeclConfig(
             data=OeclDataConfig(train="tfds:cifar10", protocol="multimodal"),
-            oe=ExposureConfig(source="tfds:imagenet_resized/32x32", images=300_000),
+            oe=ExposureConfig(source="tfds:imagenet_resized/32x32", image_count=300_000),
             model=ModelConfig(dtype="bfloat16"),
             train=TrainConfig(epochs=500),
             evaluation=EvaluationConfig(ood=sets),

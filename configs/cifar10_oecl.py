@@ -53,7 +53,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
                 oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
                 model=ModelConfig(width=16),
                 train=TrainConfig(epochs=4, batch_size=64),
-                evaluation=EvaluationConfig(views=4, images=2000),
+                evaluation=EvaluationConfig(views=4, image_count=2000),
             )
         )
     if variant != "published":

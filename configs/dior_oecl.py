@@ -47,4 +47,6 @@ def get_config() -> ml_collections.ConfigDict:
     objects = OeclDataConfig(
         train="voc:data/dior", train_split="train+val", target="airport", classes=CLASSES, least_side=120
     )
-    return to_config_dict(at_224(objects, ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1)))
+    return to_config_dict(
+        at_224(objects, ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1))
+    )

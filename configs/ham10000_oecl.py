@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
                 target="nv",
                 classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
             ),
-            ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1),
+            ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
             batch_size=64,
         )
     )

@@ -8,7 +8,7 @@ holds the training images of ImageNet-1k, in a folder per class with its WordNet
 `--config.data.train=DIR --config.oe.source=DIR`. Missing classes are reported before the images are decoded.
 
 The paper (arXiv:2312.15288) uses ImageNet-22k for OE; its code also offers ImageNet-1k without the thirty classes, as
-here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.images`). It has not been trained at full
+here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.image_count`). It has not been trained at full
 length. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at 40%
 of its bf16 peak. All thirty, in a sweep that resumes after an interruption:
 
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
         OeclDataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
-        ExposureConfig(source="data/imagenet", split="", exclude=tuple(CLASSES.values()), images=20_000),
+        ExposureConfig(source="data/imagenet", split="", exclude=tuple(CLASSES.values()), image_count=20_000),
     )
     if variant == "loo":
         config = leave_one_class_out(config)

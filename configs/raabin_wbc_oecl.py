@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
             OeclDataConfig(
                 train="data/raabin_wbc", train_split="Train", test_split="TestA", target="Neutrophil", classes=classes
             ),
-            ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1),
+            ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
             AugmentConfig(crop_scale=(0.5, 1.0)),
             batch_size=128,
         )

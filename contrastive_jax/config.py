@@ -62,7 +62,7 @@ class ExposureConfig:
     """Classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("all"))
     """Number of these classes that are used, drawn by the seed."""
-    images: int | None = field(default=None, metadata=at_least(1) | unset("all"))
+    image_count: int | None = field(default=None, metadata=at_least(1) | unset("all"))
     """Number of OE images that are used, drawn once by the seed. A small number is repeated within an epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
@@ -129,7 +129,7 @@ class EvaluationConfig:
     """Number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
     """Number of images per call over all devices."""
-    images: int | None = field(default=None, metadata=no_flag() | at_least(2) | unset("all"))
+    image_count: int | None = field(default=None, metadata=no_flag() | at_least(2) | unset("all"))
     """Number of test images that are used, half of them normal."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """Sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         before = detector.detect(known)
         after = detector.detect(known, added=further)
 
-    print(f"{after.from_cache} of {len(after.kept)} images came from the cache")
+    print(f"{after.from_cache_count} of {len(after.kept)} images came from the cache")
     print("the set's own scores are the same:", bool((before.scores == after.scores[: len(known)]).all()))
     for i in range(len(known), len(images)):
         mark = "FLAGGED" if after.calibration.flagged[i] else ""

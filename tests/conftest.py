@@ -33,8 +33,11 @@ from hypothesis import settings
 # eight devices on one host, so that everything which is split over devices is tested as such
 jax.config.update("jax_num_cpu_devices", 8)
 
-# for `--hypothesis-profile=large`; tests that state their own number keep it
-settings.register_profile("large", max_examples=2_000)
+# no deadline: a first call may import a library; `--hypothesis-profile=large` has more examples, except in tests
+# that state their own number
+settings.register_profile("default", deadline=None)
+settings.register_profile("large", max_examples=2_000, deadline=None)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -96,7 +96,7 @@ def damage_format(path):
 
 def damage_values(path):
     arrays, about = read_tensors(path)
-    write_tensors(path, arrays, {name: value for name, value in about.items() if name != "added"})
+    write_tensors(path, arrays, {name: value for name, value in about.items() if name != "added_count"})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def damage_values(path):
         (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(b"PK\3\4 no archive"), "cannot be read"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "its digest does not match"),
-        (damage_values, "'added'"),
+        (damage_values, "'added_count'"),
         (damage_format, "codegraph-result-9"),
     ],
 )

@@ -96,7 +96,9 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     images = comparison.features.image_features[:set_size]
-    patterns = (inputs.consistency.pattern(number, set_size) for number in range(1, inputs.consistency.group_count + 1))
+    patterns = (
+        inputs.consistency.pattern(number, set_size) for number in range(1, inputs.consistency.pattern_count + 1)
+    )
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),

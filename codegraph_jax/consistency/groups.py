@@ -166,7 +166,7 @@ class Consistency(JsonFields):
     def numbers_by_image(self) -> dict[int, int]:
         """The pattern on each image that shows one; of several, the first defect or else the first pattern."""
         defects = self.numbers("defect")
-        ranked = sorted(range(1, self.group_count + 1), key=lambda number: (number in defects, -number))
+        ranked = sorted(range(1, self.pattern_count + 1), key=lambda number: (number in defects, -number))
         return {image: number for number in ranked for image in self.images(number)}
 
     def defect_members(self, image_count: int) -> Bool[np.ndarray, " n"]:
@@ -191,8 +191,8 @@ class Consistency(JsonFields):
         return super().from_json(rest, graph=graph, **others)
 
     @property
-    def group_count(self) -> int:
-        """Number of groups and further matches, which is the highest number of one."""
+    def pattern_count(self) -> int:
+        """The highest number of a pattern: of the groups, and of matches that are no group of the set."""
         return max([len(self.groups), *(match.number for match in self.matches)])
 
     @property

@@ -76,7 +76,7 @@ class PhotoChange:
     ranks: tuple[int, int]
 
     @property
-    def moved(self) -> int:
+    def rank_gain(self) -> int:
         """Number of ranks by which the photo became more anomalous; negative: less."""
         return self.ranks[0] - self.ranks[1]
 
@@ -127,9 +127,9 @@ class ResultChanges:
         return sorted(found, key=lambda photo: -photo.before.score)
 
     @property
-    def moved(self) -> list[PhotoChange]:
+    def most_moved(self) -> list[PhotoChange]:
         """Photos whose rank differs, the largest difference first."""
-        return sorted((p for p in self.photos if p.moved), key=lambda p: (-abs(p.moved), min(p.ranks)))
+        return sorted((p for p in self.photos if p.rank_gain), key=lambda p: (-abs(p.rank_gain), min(p.ranks)))
 
     def correlation(self, category: str = "") -> float | None:
         """Spearman's rank correlation of the scores of a category; None for fewer than two photos or equal scores."""
@@ -177,7 +177,7 @@ class ResultChanges:
     def kinds(self) -> dict[str, list[PhotoChange]]:
         """The photos that changed: newly flagged, no longer flagged, and moved; only kinds with photos."""
         kinds = {"newly_flagged": self.newly_flagged, "no_longer_flagged": self.no_longer_flagged,
-                 "largest_changes_of_rank": self.moved}  # fmt: skip
+                 "largest_changes_of_rank": self.most_moved}  # fmt: skip
         return {kind: photos for kind, photos in kinds.items() if photos}
 
     def summary(self) -> list[list[str]]:

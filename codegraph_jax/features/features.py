@@ -31,7 +31,7 @@ class Features:
         kept: source index of each image.
         placement: positions of the photos in their grids; tokens of patches that are not inspected are 0.
         skipped: (source index, reason) of each source that could not be read.
-        from_store: number of images whose features came from a store.
+        from_store_count: number of images whose features came from a store.
         copies: (source index, index among the n images) of each source that was left out because it has the same
             pixels as one of the images, if `extract` looked for copies.
         value_range: conversion of samples that do not have 8 bits.
@@ -46,7 +46,7 @@ class Features:
     kept: Int[np.ndarray, " n"]
     placement: Placement
     skipped: list[tuple[int, str]]
-    from_store: int = 0
+    from_store_count: int = 0
     copies: tuple[tuple[int, int], ...] = ()
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)

@@ -16,11 +16,11 @@ class FolderSettings:
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
     second, needed on network shares, which send no events."""
-    interval: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
+    scan_seconds: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
     """Seconds between two scans with `poll`."""
-    settle: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))
+    settle_seconds: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))
     """Seconds without a change after which a file counts as complete."""
-    patience: float = field(default=10.0, metadata=no_flag() | within(0.0, 3600))
+    retry_seconds: float = field(default=10.0, metadata=no_flag() | within(0.0, 3600))
     """Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
 
 
@@ -46,7 +46,7 @@ class WebSettings:
     """Largest photo that is accepted, as a file."""
     queue: int = field(default=64, metadata=no_flag() | at_least(1))
     """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
-    timeout: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
+    timeout_seconds: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
     """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the 10% of passed ones with the

@@ -214,9 +214,9 @@ class Reception:
                     raise RequestError(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:
-            await asyncio.wait_for(read(), settings.timeout)
+            await asyncio.wait_for(read(), settings.timeout_seconds)
         except TimeoutError:
-            raise RequestError(408, f"the photo did not arrive within {settings.timeout:g} s") from None
+            raise RequestError(408, f"the photo did not arrive within {settings.timeout_seconds:g} s") from None
         finally:
             self.arriving -= len(data)
         if not data:

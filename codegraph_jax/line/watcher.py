@@ -129,7 +129,7 @@ class Folder:
 
     def _is_whole(self, file: File) -> bool:
         """Whether a file seems to be complete."""
-        stamp, now, settle = stamp_of(file.status), time.monotonic(), self.settings.settle
+        stamp, now, settle = stamp_of(file.status), time.monotonic(), self.settings.settle_seconds
         waiting = self._waiting.get(file.path)
         if waiting is None or waiting.stamp != stamp:
             waiting = self._waiting[file.path] = _Waiting(stamp, waiting.seen if waiting else now, now)
@@ -178,7 +178,7 @@ class Folder:
     def is_young(self, file: File) -> bool:
         """Whether a file that cannot be decoded may still be incomplete."""
         waiting = self._waiting.get(file.path)
-        return waiting is not None and time.monotonic() - waiting.seen < self.settings.patience
+        return waiting is not None and time.monotonic() - waiting.seen < self.settings.retry_seconds
 
     def has_changed(self, file: File) -> bool:
         """Whether a file has changed since it was found."""
@@ -283,9 +283,9 @@ class Watcher:
                     # a file event does not end this pause
                     self._stopped.wait(max(pause, 2 * took))
                     continue
-                idle = settings.interval if observer is None else RESCAN_SECONDS
+                idle = settings.scan_seconds if observer is None else RESCAN_SECONDS
                 if self.folder.unsettled:
-                    idle = min(idle, max(settings.settle, 0.05))
+                    idle = min(idle, max(settings.settle_seconds, 0.05))
                 # do not scan a large folder all the time
                 self._wake.wait(max(idle, 2 * took))
         finally:
@@ -344,7 +344,7 @@ class Watcher:
         except OSError as error:  # the system's limit of watched folders is reached
             logger.warning(
                 "%s: file events are not available (%s); scanning every %g s instead",
-                self.folder.settings.root, error, self.folder.settings.interval,
+                self.folder.settings.root, error, self.folder.settings.scan_seconds,
             )  # fmt: skip
             with suppress(RuntimeError):
                 observer.stop()

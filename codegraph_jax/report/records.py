@@ -87,7 +87,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     calibration, ranks, groups = result.calibration, result.ranks, result.consistency.numbers_by_image()
     boxes: dict[int, list[Box]] = {}
-    for number in range(1, result.consistency.group_count + 1):
+    for number in range(1, result.consistency.pattern_count + 1):
         for box in boxes_of_pattern(result.consistency, number):
             boxes.setdefault(box.image, []).append(box_on_photo(box, result.placement))
     records = []

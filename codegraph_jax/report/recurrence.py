@@ -79,7 +79,7 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     found = outcome.result.consistency
     known = {match.number: match.pattern for match in found.matches if match.pattern.images}
     listed = []
-    for number in range(1, found.group_count + 1):
+    for number in range(1, found.pattern_count + 1):
         group = found.groups[number - 1] if number <= len(found.groups) else None
         typical = group.members if group else ()
         members = (*typical, *(image for image in found.images(number) if image not in typical))

@@ -65,7 +65,7 @@ def rescore_by_peaks(
         own.append(np.asarray(aggregate(tokens, degree, options.grid))[0, peaks[i]])
     width = layer.shape[-1]
     vectors = processes.gather_rows(np.array(own, np.float32).reshape(len(own), width))
-    return rescore(scores, vectors, PEAK_NEIGHBOUR_COUNTS, comparison.added)
+    return rescore(scores, vectors, PEAK_NEIGHBOUR_COUNTS, comparison.added_count)
 
 
 def _weighted_means(

@@ -76,7 +76,7 @@ def compare_images(
         on_device = on_devices(plan.device, advance) if plan.device else None
         tables = on_device or _on_host(features, references, options, mesh, allocate, store, advance)
     roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - set_size
-    return Comparison(features, tables, references, options, added=added, source_count=len(plan.images), roi=roi)
+    return Comparison(features, tables, references, options, added_count=added, source_count=len(plan.images), roi=roi)
 
 
 def _on_host(

@@ -27,7 +27,7 @@ class Comparison:
         references: indices of the m reference images, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of each stage so far.
-        added: number of added images, the last ones; they are neither references nor members of groups.
+        added_count: number of added images, the last ones; they are neither references nor members of groups.
         source_count: number of sources of the set, with copies and unreadable ones; further sources are added images.
         excluded: references that an image is not compared with, besides itself; None: there are none.
         products: product that each image shows (`consistency.mixed_products`); None: not determined.
@@ -40,7 +40,7 @@ class Comparison:
     references: Int[np.ndarray, " m"]
     options: TileOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
-    added: int = 0
+    added_count: int = 0
     source_count: int = 0
     excluded: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
@@ -53,7 +53,7 @@ class Comparison:
     @property
     def set_size(self) -> int:
         """Number of images of the set, without the added ones after them."""
-        return len(self.features.kept) - self.added
+        return len(self.features.kept) - self.added_count
 
     @property
     def shape(self) -> tuple[int, int, int]:

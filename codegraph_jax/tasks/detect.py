@@ -282,7 +282,7 @@ def _results(
 def _print_notes(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
     """Prints how the photos of a category were read, and which answers of the review apply."""
     if config.data.cache:
-        print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
+        print(f"features: {result.from_cache_count} of {len(result.kept)} from the cache", flush=True)
     if result.value_range:
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
         print(f"{printable(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)

@@ -15,12 +15,12 @@ about five minutes.
 
 from ml_collections import ConfigDict
 
-from benchmarks.settings import PARTS, BenchmarkConfig
+from benchmarks.settings import MEASUREMENTS, BenchmarkConfig
 from codegraph_jax.config import to_config_dict
 
 
 def get_config(part: str = "") -> ConfigDict:
     """The settings of the run."""
-    if part and part not in PARTS:
-        raise ValueError(f"the variants are {', '.join(PARTS)}, not {part!r}")
-    return to_config_dict(BenchmarkConfig(parts=(part,) if part else PARTS))
+    if part and part not in MEASUREMENTS:
+        raise ValueError(f"the variants are {', '.join(MEASUREMENTS)}, not {part!r}")
+    return to_config_dict(BenchmarkConfig(measurements=(part,) if part else MEASUREMENTS))

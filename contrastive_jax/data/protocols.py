@@ -178,7 +178,7 @@ def few_shot(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]
         ProtocolError: there are fewer images.
     """
     if wanted and wanted > count:
-        raise ProtocolError(f"config.oe.images: asks for {wanted} OE images, there are {count}")
+        raise ProtocolError(f"config.oe.image_count: asks for {wanted} OE images, there are {count}")
     return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
 
 

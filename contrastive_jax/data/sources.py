@@ -114,8 +114,8 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
         if data.protocol != "unlabelled":
             target = target_in_test(target, trained, source.class_names)
         test = test_set(data.protocol, source.images, source.labels, target, source.class_names)
-    if config.evaluation.images:
-        test = balanced_subset(test, config.evaluation.images, config.seed)
+    if config.evaluation.image_count:
+        test = balanced_subset(test, config.evaluation.image_count, config.seed)
     return test
 
 
@@ -128,7 +128,7 @@ def _oe_rows(config: OeclConfig, count: int, labels: Labels | None, names: tuple
     if oe.class_count:
         kept &= drawn_classes(oe.class_count, labels, kept, config.seed)
     rows = np.flatnonzero(kept)
-    return rows[few_shot(len(rows), oe.images, config.seed)]
+    return rows[few_shot(len(rows), oe.image_count, config.seed)]
 
 
 def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:

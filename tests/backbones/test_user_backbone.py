@@ -204,7 +204,7 @@ def test_features_are_cached_by_the_name_of_the_weights(images, tmp_path):
         CoDeGraph(config, backbone=network).compare(images).features
         for network in (Numpy(), Numpy(), broken(weights="filters 2"))
     )
-    assert (first.from_store, again.from_store, other.from_store) == (0, 9, 0)
+    assert (first.from_store_count, again.from_store_count, other.from_store_count) == (0, 9, 0)
     np.testing.assert_array_equal(np.stack(again.layers), np.stack(first.layers))
 
 

@@ -69,7 +69,7 @@ def recurring(monkeypatch):
 def test_added_images_change_nothing_of_the_set(detector, images, saved):
     alone = detector.detect(images[:OWN])
     with_added, _ = saved
-    assert with_added.added == NEW
+    assert with_added.added_count == NEW
     for name in ("patch_scores", "scores", "scores_rescored"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(with_added, name)[:OWN])
     np.testing.assert_array_equal(alone.calibration.p_values, with_added.calibration.p_values[:OWN])
@@ -100,7 +100,7 @@ def test_an_added_copy_scores_as_its_original(images):
 
 def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detector, images):
     result = detector.detect([*images[:6], "absent.png"], added=["absent too.png", *images[6:8]])
-    assert result.added == 2
+    assert result.added_count == 2
     assert result.kept.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
     assert [i for i, _ in result.skipped] == [6, 7]
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import benchmark as task
 from benchmarks import exact, kernel
-from benchmarks.settings import PARTS, BenchmarkConfig
+from benchmarks.settings import MEASUREMENTS, BenchmarkConfig
 from benchmarks.sizes import Sizes
 from benchmarks.training import forward_flops
 from codegraph_jax.backbones import load_backbone
@@ -26,14 +26,14 @@ SMALL = Sizes(
 
 
 def measure(workdir, *parts, **fields):
-    return task.run(dataclasses.replace(CONFIG, parts=parts, **fields), str(workdir), SMALL)
+    return task.run(dataclasses.replace(CONFIG, measurements=parts, **fields), str(workdir), SMALL)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """All parts; OECL's step and a whole detection compile for minutes, so that its tests are slow ones."""
     workdir = tmp_path_factory.mktemp("benchmark")
-    return measure(workdir, *PARTS, precisions=("float32",)), Path(workdir)
+    return measure(workdir, *MEASUREMENTS, precisions=("float32",)), Path(workdir)
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
     records, workdir = measured
     written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
     assert [r["name"] for r in written] == [r["name"] for r in records]
-    assert {r["part"] for r in records} == set(PARTS)
+    assert {r["part"] for r in records} == set(MEASUREMENTS)
     machine = json.loads((workdir / "machine.json").read_text())
     assert machine["product_flop_per_s"]["float32"] > 0
     assert machine["copy_bytes_per_s"] > 0
@@ -109,8 +109,8 @@ def test_compared_functions_take_turns():
 
 
 def test_an_unknown_part_is_named():
-    with pytest.raises(ConfigError, match="config.parts: 'kernels'"):
-        read_config(BenchmarkConfig, {"parts": ("kernels",)})
+    with pytest.raises(ConfigError, match="config.measurements: 'kernels'"):
+        read_config(BenchmarkConfig, {"measurements": ("kernels",)})
 
 
 def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark():

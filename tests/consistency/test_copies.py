@@ -72,7 +72,7 @@ def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(pho
 
 def test_an_added_copy_of_an_image_of_the_set_is_still_added(photographs):
     result = detector().detect(photographs[:8], added=[photographs[2], photographs[9], photographs[9]])
-    assert result.added == 3 and result.kept.tolist() == list(range(11))
+    assert result.added_count == 3 and result.kept.tolist() == list(range(11))
     assert result.scores[8] == result.scores[2] and result.scores[9] == result.scores[10]
 
 

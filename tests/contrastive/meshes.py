@@ -45,7 +45,7 @@ def small_config(mode: str = "oecl", batch_size: int = 16, **train: object) -> O
         oe=ExposureConfig(source="patterns", split="oe", warmup=0.25),
         model=ModelConfig(width=2, head_dim=8),
         train=TrainConfig(mode=mode, batch_size=batch_size, **train),  # type: ignore[arg-type]
-        evaluation=EvaluationConfig(views=2, images=64, batch_size=32),
+        evaluation=EvaluationConfig(views=2, image_count=64, batch_size=32),
     )
 
 

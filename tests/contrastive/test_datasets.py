@@ -41,7 +41,7 @@ def shipped(name: str, home: Path, variant: str = "", **data: object) -> OeclCon
         values[group][field] = values[group][field].replace("data/", f"{home}/")
     values["data"].update(stored_size=SIZE, image_size=8, **data)
     values["train"].update(batch_size=2)
-    values["oe"].update(images=None)
+    values["oe"].update(image_count=None)
     return read_config(OeclConfig, values)
 
 

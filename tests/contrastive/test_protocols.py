@@ -129,7 +129,7 @@ def test_few_shot():
     chosen = protocols.few_shot(6, 2, seed=1)
     np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
     assert len(chosen) == 2 and protocols.few_shot(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(ProtocolError, match="oe.images.*7 OE images, there are 6"):
+    with pytest.raises(ProtocolError, match="oe.image_count.*7 OE images, there are 6"):
         protocols.few_shot(6, 7, 0)
 
 
@@ -152,7 +152,7 @@ def test_the_overlap_of_few_shots_is_that_of_the_images_used(tmp_path):
     np.save(tmp_path / "oe.npy", images)
     config = OeclConfig(
         data=OeclDataConfig(str(tmp_path / "normal.npy"), "", "none", "", "unlabelled", stored_size=8, image_size=8),
-        oe=ExposureConfig(str(tmp_path / "oe.npy"), "", images=1),
+        oe=ExposureConfig(str(tmp_path / "oe.npy"), "", image_count=1),
         train=TrainConfig(batch_size=2),
     )
     outcomes = set()

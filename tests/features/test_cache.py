@@ -56,7 +56,7 @@ def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     else:
         store = FeatureCache(str(cache), backbone, FRAME, dtype)
         features = extractor.extract(images, [store], FeatureBuffer(in_memory, len(images)), done.append)
-        assert features.from_store == store.found
+        assert features.from_store_count == store.found
         store.warn_of_damage()
     assert sum(done) == len(features.kept)
     return features
@@ -76,11 +76,11 @@ def assert_same(left, right):
 def test_the_second_run_needs_no_backbone_and_gives_the_same_numbers(tmp_path, backbone, images, counted):
     plain = work(backbone, images)
     first = work(backbone, images, tmp_path)
-    assert (plain.from_store, first.from_store) == (0, 0)
+    assert (plain.from_store_count, first.from_store_count) == (0, 0)
     counted.clear()
     second = work(backbone, images, tmp_path)
     assert not counted
-    assert second.from_store == len(images)
+    assert second.from_store_count == len(images)
     assert_same(plain, first)
     assert_same(plain, second)
 
@@ -91,7 +91,7 @@ def test_new_images_cost_only_themselves(tmp_path, backbone, images, counted):
     counted.clear()
     mixed = work(backbone, images, tmp_path, batch_size=3)
     assert counted == [3, 3]  # four images in batches of three; the second is padded
-    assert mixed.from_store == 2
+    assert mixed.from_store_count == 2
     # an image stands elsewhere in another batch, and its numbers are the same
     assert_same(plain, mixed)
 
@@ -100,13 +100,13 @@ def test_blocks_are_kept_apart(tmp_path, backbone, images, counted):
     work(backbone, images[:2], tmp_path)
     counted.clear()
     fewer = load_backbone(dataclasses.replace(BACKBONE, blocks=(3,)))
-    assert work(fewer, images[:2], tmp_path).from_store == 2
+    assert work(fewer, images[:2], tmp_path).from_store_count == 2
     assert not counted
     other = load_backbone(dataclasses.replace(BACKBONE, blocks=(2, 3)))
-    assert work(other, images[:2], tmp_path).from_store == 0
+    assert work(other, images[:2], tmp_path).from_store_count == 0
     assert len(counted) == 2
-    assert work(other, images[:2], tmp_path).from_store == 2
-    assert work(backbone, images[:2], tmp_path).from_store == 2
+    assert work(other, images[:2], tmp_path).from_store_count == 2
+    assert work(backbone, images[:2], tmp_path).from_store_count == 2
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -114,7 +114,7 @@ def test_cache_separates_precisions(tmp_path, backbone, images, devices):
     plain = work(backbone, images[:4], tmp_path, devices=devices)
     for found in (0, 4):
         rounded = work(backbone, images[:4], tmp_path, devices=devices, dtype=ml_dtypes.bfloat16)
-        assert rounded.from_store == found
+        assert rounded.from_store_count == found
         for narrow, wide in zip(rounded.layers, plain.layers):
             np.testing.assert_array_equal(narrow, wide.astype(ml_dtypes.bfloat16))
     assert work(backbone, images[:4], tmp_path, devices=devices).layers[0].dtype == np.float32
@@ -148,7 +148,7 @@ def test_damaged_entries_are_written_anew(tmp_path, backbone, images, counted, c
     assert "1 damaged" in caplog.text
     assert_same(plain, repaired)
     assert path.read_bytes() == content
-    assert work(backbone, images[:2], tmp_path).from_store == 2
+    assert work(backbone, images[:2], tmp_path).from_store_count == 2
 
 
 def test_unreadable_images_stay_out(tmp_path, backbone, images):
@@ -160,7 +160,7 @@ def test_unreadable_images_stay_out(tmp_path, backbone, images):
 
 def test_several_devices_fill_and_read_the_same_cache(tmp_path, backbone, images):
     alone = work(backbone, images, tmp_path)
-    assert work(backbone, images, tmp_path, devices=2).from_store == len(images)
+    assert work(backbone, images, tmp_path, devices=2).from_store_count == len(images)
     spread = work(backbone, images, tmp_path / "other", devices=2)
     np.testing.assert_allclose(np.asarray(alone.layers[0]), np.asarray(spread.layers[0]), atol=2e-5)
 

@@ -118,4 +118,4 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
         np.testing.assert_array_equal(remaining(comparison), without)
         np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
         np.testing.assert_array_equal(got.scores_rescored, want.scores_rescored)
-    assert comparison.features.from_store == len(images)
+    assert comparison.features.from_store_count == len(images)

@@ -71,7 +71,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
     inspected(saved, folder, tmp_path / "out").close()
     again = inspected(saved, folder, tmp_path / "out")
     assert sorted(part.id for part in again.latest(9)) == [1, 2, 3, 4]
-    assert Folder(FolderSettings(root=str(folder), settle=0.0), again, tmp_path / "out").ready() == []
+    assert Folder(FolderSettings(root=str(folder), settle_seconds=0.0), again, tmp_path / "out").ready() == []
     line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
     for part in again.latest(9):
         other = line.inspect(part.key, part.name, part.path)
@@ -100,7 +100,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
 def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder, inspector, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
     ledger = inspected(saved, Path(folder.name), tmp_path / "out")
-    watcher = watch.watcher_of(FolderSettings(root=folder.name, settle=0.0), inspector)
+    watcher = watch.watcher_of(FolderSettings(root=folder.name, settle_seconds=0.0), inspector)
     paths = {file.path for file in watcher.folder.ready()}
     assert paths == {part.path for part in ledger.latest(9)} == {str(path) for path in folder.iterdir()}
     ledger.close()

@@ -190,7 +190,7 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
 
 def test_slow_uploads_block_no_request(inspector, photographs):
     """A part waits when its picture is there: slow ones must not fill the queue."""
-    line, begun = module.Reception(inspector, WebSettings(queue=2, timeout=0.5)), []
+    line, begun = module.Reception(inspector, WebSettings(queue=2, timeout_seconds=0.5)), []
 
     async def never():
         begun.append(True)

@@ -55,7 +55,8 @@ def place(tmp_path):
 
 
 def settings(place: Path, **fields) -> FolderSettings:
-    return FolderSettings(**{"root": str(place), "interval": 0.05, "settle": 0.05, "patience": 0.3} | fields)
+    quick = {"scan_seconds": 0.05, "settle_seconds": 0.05, "retry_seconds": 0.3}
+    return FolderSettings(**{"root": str(place)} | quick | fields)
 
 
 class Counted(Folder):
@@ -114,7 +115,7 @@ def test_pictures_are_judged_in_the_order_of_their_time(place, quick, events):
 
 
 def test_a_picture_that_is_still_being_written_is_waited_for(place, quick):
-    with watching(place, quick, patience=5) as watcher:
+    with watching(place, quick, retry_seconds=5) as watcher:
         with (place / "slow.png").open("wb") as stream:
             for _ in range(4):
                 stream.write(b"x" * 100)
@@ -154,7 +155,7 @@ def test_burst_with_restarts_records_each_photo_once(place, quick):
     writer.start()
     done = 0
     while done < 1000:
-        with watching(place, quick, settle=0.02):
+        with watching(place, quick, settle_seconds=0.02):
             wait_until(lambda before=done: total(quick) >= min(before + 150, 1000))
         done = total(quick)
     writer.join()
@@ -243,7 +244,7 @@ def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
     """Its room is reserved, and it is written with pauses that are longer than a file takes to settle."""
     with (place / "slow.png").open("wb") as stream:
         stream.truncate(300)
-        with watching(place, quick, patience=0.0) as watcher:
+        with watching(place, quick, retry_seconds=0.0) as watcher:
             for _ in range(3):
                 stream.write(b"x" * 99)
                 stream.flush()
@@ -261,7 +262,7 @@ def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, f
     monkeypatch.setattr(module, "is_being_written", lambda path: False)
     path = place / "slow.png"
     path.write_bytes(first)
-    with watching(place, quick, patience=0.0):
+    with watching(place, quick, retry_seconds=0.0):
         wait_until(lambda: total(quick) == 1)
         with path.open("r+b") as stream:
             stream.write(b"T" * 8)  # the beginning says where the rest is
@@ -347,7 +348,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     os.mkfifo(place / "pipe.png")
     (place / "part.png").write_bytes(b"no picture")
     told = []
-    folder = Folder(settings(place, settle=0.0, patience=0.0), ledger, tmp_path / "own")
+    folder = Folder(settings(place, settle_seconds=0.0, retry_seconds=0.0), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
         watcher._inspect(file)

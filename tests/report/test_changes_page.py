@@ -56,8 +56,8 @@ def test_flags_ranks_metrics_and_settings_that_differ(runs):
     assert [photo.name for photo in changes.photos] == [f"part/{name}" for name in NAMES]
     assert [photo.name for photo in changes.newly_flagged] == ["part/kind_1/009.png"]
     assert [photo.name for photo in changes.no_longer_flagged] == ["part/kind_1/003.png"]
-    most = changes.moved[0]
-    assert most.after.rank == 1 and most.name == "part/kind_1/009.png" and most.moved == most.before.rank - 1
+    most = changes.most_moved[0]
+    assert most.after.rank == 1 and most.name == "part/kind_1/009.png" and most.rank_gain == most.before.rank - 1
     assert changes.metrics == {"part": {"image_auroc": (0.987, 0.9)}}
     assert changes.settings == {"backbone.image_size": (outcome_size(first), 448)}
     assert changes.missing == ((), ())
@@ -72,7 +72,7 @@ def outcome_size(run):
 
 def test_a_run_does_not_differ_from_itself(runs):
     changes = compare_results(runs[0], runs[0])
-    assert not changes.moved and not changes.newly_flagged and not changes.settings
+    assert not changes.most_moved and not changes.newly_flagged and not changes.settings
     assert changes.correlation("part") == pytest.approx(1) and not changes.auroc_gain.significant
     assert "12 photos in both" in str(changes) and "newly flagged:" not in str(changes)
 
@@ -132,7 +132,7 @@ def test_the_command_prints_and_writes_a_page_with_both_maps(runs, tmp_path, cap
     out = capsys.readouterr().out
     assert "newly flagged:" in out and out.rstrip().endswith(f"page: {tmp_path / 'compare.html'}")
     page = (tmp_path / "compare.html").read_text()
-    assert page.count("data:image/jpeg") == 2 * (1 + 1 + len(compare_results(first, second).moved))
+    assert page.count("data:image/jpeg") == 2 * (1 + 1 + len(compare_results(first, second).most_moved))
     assert page.count("<script") == 1 and " src=" not in page.replace(' src="data:', "")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
     compare.run(config, str(tmp_path))

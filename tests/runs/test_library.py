@@ -46,7 +46,7 @@ def test_fields_have_the_documented_shapes(result):
     assert sorted(result.ranks) == list(range(1, 9))
     assert "not trained" in result.weights
     assert result.bank is None
-    assert (result.added, result.from_cache) == (0, 0)
+    assert (result.added_count, result.from_cache_count) == (0, 0)
 
 
 def test_paths_arrays_and_pictures_give_the_same(detector, images, result, tmp_path):

@@ -141,7 +141,7 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
     settings = tmp_path / "impatient.py"
     settings.write_text(
         "from codegraph_jax.commands.default_config import get_config as default\n"
-        "def get_config():\n    config = default('watch')\n    config.watch.patience = 0.2\n    return config\n"
+        "def get_config():\n    config = default('watch')\n    config.watch.retry_seconds = 0.2\n    return config\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2

@@ -187,7 +187,7 @@ def test_the_library_judges_again(config, photographs):
     undone = detector.score(comparison, review=variant.review({1: "undecided"}))
     np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
     for number in (0, 2):
-        with pytest.raises(KeyError, match=f"no group {number}: there are 1"):
+        with pytest.raises(KeyError, match=f"no pattern {number}: the numbers are 1 to 1"):
             result.review({number: "defect"})
     with pytest.raises(ValueError, match="verdict: 'harmless' is none of"):
         result.review({1: "harmless"})

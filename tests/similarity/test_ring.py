@@ -167,7 +167,10 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
 
 @pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
 def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most, monkeypatch, caplog):
-    normalised, options = normalise(jnp.asarray(draw(11, c=16))), TileOptions("reuse", (1, 3), GRID, "float32", batch)
+    normalised, options = (
+        normalise(jnp.asarray(draw(11, c=16))),
+        TileOptions("reuse", (1, 3), GRID, "float32", batch),
+    )
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
     pairs = lambda own, visiting, given: given.shape[2]  # noqa: E731
     monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))

@@ -88,7 +88,7 @@ def test_features_are_shared_by_settings_that_need_new_distances(root, tmp_path,
 
     def noted(self, *given):
         comparison = usual(self, *given)
-        found.append(comparison.features.from_store)
+        found.append(comparison.features.from_store_count)
         return comparison
 
     monkeypatch.setattr(CoDeGraph, "compare_set", noted)

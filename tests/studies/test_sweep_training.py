@@ -24,7 +24,7 @@ def trained(monkeypatch):
     calls = []
 
     def train(config, home):
-        found = (config.train.mode, config.oe.images, config.data.target, config.seed)
+        found = (config.train.mode, config.oe.image_count, config.data.target, config.seed)
         if config.data.target == "bar":
             raise UserError("no such class")
         if not (home / "results.json").exists():
@@ -59,7 +59,7 @@ def test_all_classes_of_one_seed_by_default(tmp_path, trained):
 
 
 def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, capsys):
-    sweep = task.run(small_config(), str(tmp_path), ["oe.images=1,10"], ["bar", "disc"])
+    sweep = task.run(small_config(), str(tmp_path), ["oe.image_count=1,10"], ["bar", "disc"])
     assert [run[1:3] for run in trained] == [(1, "disc"), (10, "disc")]
     assert sweep.missing == 2 and sweep.problems["1, class bar, seed 0"] == "no such class"
     assert "10, class bar, seed 0: no such class" in capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
         ({"subsets": 2}, "--subsets: a training run has seeds"),
         ({"vary": ["seed=1,2"]}, "seed cannot be varied"),
         ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
-        ({"vary": ["oe.images=-1,3"]}, "config.oe.images: -1 is below 1"),
+        ({"vary": ["oe.image_count=-1,3"]}, "config.oe.image_count: -1 is below 1"),
     ],
 )
 def test_sweeps_that_cannot_work(tmp_path, given, message):
