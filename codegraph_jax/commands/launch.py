@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
+from ml_collections import ConfigDict
 
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
 from codegraph_jax.commands.config_files import add_clone_root, load_config, shipped_config
-from codegraph_jax.commands.registry import DEFAULT_CONFIG, TASKS, Command
+from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
@@ -79,12 +80,15 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     if asked := [word for word in words if word in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
         return CommandLine(asked)
     named = config_of(words) or (command.config if command else "")
-    if not named:
+    if named:
+        config = load_config(named)
+    elif command:
+        config = default_config(command)
+    else:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     if command and command.sweeps:
         add_clone_root()
         importlib.import_module("studies.flags").define_vary()
-    config = load_config(named)
     task = str(config.get("task"))
     _check_task(task, named, command)
     places = [setting for _, setting in command.arguments] if command else []
@@ -107,6 +111,11 @@ def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
     """The settings of a task by path; with `without_flag`, also fields that only config files set."""
     found = settings_of(settings_class(task), without_flag=without_flag)
     return {setting.path: setting for setting in found}
+
+
+def default_config(command: Command) -> ConfigDict:
+    """The config that a command has without `--config`."""
+    return load_config(command.config) if command.config else to_config_dict(settings_class(command.task)())
 
 
 def settings_class(task: str) -> type:
@@ -175,8 +184,7 @@ def workdir(config: Any, config_name: str) -> str:
     """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
-    file = Path(shipped_config(config_name).partition(":")[0])
-    stem = config.task if file == DEFAULT_CONFIG else file.stem
+    stem = Path(shipped_config(config_name).partition(":")[0]).stem if config_name else config.task
     if config.task == "oecl_score":
         stem = "scores"  # not the directory of the training run
     folder = _folder(config)

@@ -6,8 +6,7 @@ from textwrap import fill
 from typing import Any
 
 from codegraph_jax.commands.command_line import BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
-from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.commands.launch import task_settings
+from codegraph_jax.commands.launch import default_config, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
 from codegraph_jax.config import SavedBackboneConfig
 from codegraph_jax.core.errors import UserError
@@ -20,7 +19,7 @@ NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 
 def flags_text(command: Command) -> str:
     """The help of the short flags of a command, one per line, without those of its positional arguments."""
-    values, settings = (load_config(command.config), task_settings(command.task)) if command.module else (None, {})
+    values, settings = (default_config(command), task_settings(command.task)) if command.module else (None, {})
     rows = [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
         useless = command.sweeps and name in NOT_IN_SWEEPS
@@ -74,7 +73,7 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
 
     `listed` has the command that describes a setting, and its default there.
     """
-    values = load_config(command.config)
+    values = default_config(command)
     with_flag, every = (task_settings(str(values.task), without_flag=there) for there in (False, True))
     usual = [path for _, path in command.arguments] + [short.path for short in SHORT.values()]
     entries: list[str] = []

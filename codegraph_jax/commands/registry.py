@@ -18,10 +18,6 @@ def clone_root() -> Path | None:
     return root if (root / "benchmarks").is_dir() and not (PACKAGE / "configs").is_dir() else None
 
 
-DEFAULT_CONFIG = PACKAGE / "commands" / "default_config.py"
-"""The config file of commands that need no other: the defaults of their settings."""
-
-
 @dataclass(frozen=True)
 class Command:
     """One command, and the task that it runs.
@@ -33,7 +29,7 @@ class Command:
         module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
         settings: the dataclass of the settings, as `module:class`.
-        config: name or file of the default config, perhaps with `:variant`.
+        config: name of the default config, perhaps with `:variant`; empty: the defaults of the settings.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
         flags_photos: whether the task flags photos, so that `--exit-code` is allowed.
         resumes: whether an interrupted run always resumes.
@@ -69,9 +65,8 @@ class Command:
 
 
 def _command(name: str, area: str, help: str, settings: str, *arguments: tuple[str, str], **about: Any) -> Command:
-    """A command whose task has its name, and whose config has the defaults of its settings."""
-    config = f"{DEFAULT_CONFIG}:{name}"
-    about = {"module": f"codegraph_jax.tasks.{name}", "config": config, "arguments": arguments} | about
+    """A command whose task has its name."""
+    about = {"module": f"codegraph_jax.tasks.{name}", "arguments": arguments} | about
     return Command(name, area, help, settings=settings, **about)
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.commands.config_files import load_config
+from codegraph_jax.commands.registry import COMMANDS
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
@@ -96,7 +97,8 @@ def documented():
             if name == "sweep":
                 continue
             config = config_name(name, words)
-            if load_config(config).task in ("detect", "inspect") and "tfds" not in config:
+            task = load_config(config).task if config else COMMANDS[name].task
+            if task in ("detect", "inspect") and "tfds" not in config:
                 found.setdefault(" ".join([name, *words]), (name, words))
     return [pytest.param(*command, id=text[:100]) for text, command in sorted(found.items())]
 

@@ -140,8 +140,9 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 
     settings = tmp_path / "impatient.py"
     settings.write_text(
-        "from codegraph_jax.commands.default_config import get_config as default\n"
-        "def get_config():\n    config = default('watch')\n    config.watch.retry_seconds = 0.2\n    return config\n"
+        "from codegraph_jax.config import to_config_dict\n"
+        "from codegraph_jax.line.settings import FolderSettings, WatchConfig\n"
+        "def get_config():\n    return to_config_dict(WatchConfig(watch=FolderSettings(retry_seconds=0.2)))\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
@@ -164,10 +165,12 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 
 @pytest.mark.slow
 def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
-    line = Line(
-        tmp_path / "line", "--config=codegraph_jax/commands/default_config.py:serve", f"--config.bank.path={bank}",
-        "--config.serve.port=0",
-    )  # fmt: skip
+    settings = tmp_path / "server.py"
+    settings.write_text(
+        "from codegraph_jax.config import to_config_dict\nfrom codegraph_jax.line.settings import ServeConfig\n"
+        "def get_config():\n    return to_config_dict(ServeConfig())\n"
+    )
+    line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", "--config.serve.port=0")
 
     def send(number: int) -> None:
         """Until it is answered, as a client does that must not lose a part."""
