@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.core.names import file_stem, numbered, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, preview, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
@@ -28,8 +29,8 @@ SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
 """Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
 FEWEST = 12
 """Photos below which no verdict is possible (`scoring.photo_verdicts`)."""
-MOST_BYTES, MOST_FILES = 200 * 2**20, 20_000
-"""Limits for uploads: the size of a photo, and the number of photos."""
+MOST_BYTES, MOST_FILES, MOST_UPLOADS = 200 * 2**20, 20_000, 10_000
+"""Limits for uploads: the size of a photo, the number of photos, and the number of folders of one name."""
 PREVIEWS, SIDES = 600, (256, 1024)
 
 
@@ -187,8 +188,8 @@ class Folders:
     def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
         stem = file_stem(name or "photos")
-        for number in range(1, 10_000):
-            path = self.uploads / (stem if number == 1 else f"{stem}-{number}")
+        for free in islice(numbered(stem), MOST_UPLOADS):
+            path = self.uploads / free
             with suppress(FileExistsError):
                 path.mkdir(parents=True)
                 self.state.open_folder(str(path))
@@ -211,10 +212,8 @@ class Folders:
             raise FolderError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
         if shutil.disk_usage(target).free < 2 * MOST_BYTES:
             raise FolderError("the disk is full; choose the folder of the photos instead")
-        path, number = target / name, 1
-        while path.exists():
-            number += 1
-            path = target / f"{Path(name).stem}-{number}{Path(name).suffix}"
+        paths = (target / f"{stem}{Path(name).suffix}" for stem in numbered(Path(name).stem))
+        path = next(path for path in paths if not path.exists())
         with whole_file(path) as temporary:
             with Path(temporary).open("wb") as stream:
                 size = 0

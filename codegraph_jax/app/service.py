@@ -22,7 +22,7 @@ from codegraph_jax.app.runs import AppError, Runs, without
 from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
-from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.core.names import file_stem, numbered, printable
 from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.ledger import WRITTEN
@@ -210,12 +210,11 @@ class Service:
     def save_bank(self, run: str, name: Name) -> None:
         """Saves a reference bank of a run; it replaces a bank of this run only. Without a name a free one is taken."""
         self._require_idle(run)
-        number, stem = 1, _without_spaces(name.strip() or run)
-        while not self._may_save(path := self.home / BANKS / f"{stem}.safetensors", run):
+        for stem in map(_without_spaces, numbered(name.strip() or run)):
+            if self._may_save(path := self.home / BANKS / f"{stem}.safetensors", run):
+                break
             if name.strip():
                 raise UserError(f"the reference bank {stem!r} is of another inspection; choose another name")
-            number += 1
-            stem = _without_spaces(f"{run}-{number}")
         path.parent.mkdir(exist_ok=True)
         self._repeat(run, "bank", f"--save-bank={path}")
 

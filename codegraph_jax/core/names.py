@@ -1,9 +1,11 @@
 """Makes file names safe to print, draw, link and write: a file name may hold any bytes but NUL."""
 
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,6 +74,13 @@ def file_stem(text: str) -> str:
     kept = plain[:60].encode()[:STEM_BYTES].decode(errors="ignore")
     # surrogatepass: the text may contain lone surrogates
     return f"{kept}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """Names to try until one is free: the stem, stem-2, stem-3, ..."""
+    yield stem
+    for number in itertools.count(2):
+        yield f"{stem}-{number}"
 
 
 def _picture(match: re.Match[str]) -> str:

@@ -4,7 +4,6 @@ The ten newest reports are kept there. A new run on the same photos replaces the
 names, sizes and modification times of their files are.
 """
 
-import itertools
 import re
 import time
 from collections.abc import Collection, Iterable
@@ -15,7 +14,7 @@ from typing import Any
 
 from codegraph_jax.core.file_ownership import move_written, remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import printable
+from codegraph_jax.core.names import numbered, printable
 
 EARLIER = "earlier"
 MAX_KEPT = 10
@@ -68,8 +67,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     stated = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
     date = stated.group() if stated else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(file.stat().st_mtime))
     name = date.replace("T", "_").replace(":", "")
-    suffixes = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    target = next(path for suffix in suffixes if not (path := workdir / EARLIER / f"{name}{suffix}").exists())
+    target = next(path for free in numbered(name) if not (path := workdir / EARLIER / free).exists())
     written = {Path(path).as_posix() for path in written_files(workdir)} - {MANIFEST, *excluded}
     move_written(workdir, target, sorted(written), last=MANIFEST)
     kept = sorted(path for path in (workdir / EARLIER).iterdir() if path.is_dir() and written_files(path))
