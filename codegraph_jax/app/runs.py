@@ -13,6 +13,7 @@ from typing import IO, Any
 import psutil
 
 from codegraph_jax.app.jobs import UNDER_WAY
+from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import heatmap_of, remove_written, written_files
 from codegraph_jax.core.files import read_json
@@ -205,7 +206,7 @@ class Runs:
                 run again, since manifest.json is data and must not name code.
         """
         words = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
-        kept = without(words[1:], "review", "workdir", "out")
+        kept = without_flags(words[1:], "review", "workdir", "out")
         names = [word.partition("=")[0].lstrip("-") for word in kept if word.startswith("-")]
         known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
         if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
@@ -257,18 +258,6 @@ def _names_code(words: list[str]) -> bool:
         if name.removeprefix("config.") in NAMES_CODE and is_user_code(value if equals else following):
             return True
     return False
-
-
-def without(words: list[str], *flags: str) -> list[str]:
-    """The words of a command without some flags and their values."""
-    kept, skip = [], False
-    for word in words:
-        name = word.lstrip("-").partition("=")[0].removeprefix("config.")
-        if skip or (word.startswith("-") and name in flags):
-            skip = not skip and "=" not in word
-            continue
-        kept.append(word)
-    return kept
 
 
 def _changed(path: Path) -> float | None:

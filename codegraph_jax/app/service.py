@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
-from codegraph_jax.app.runs import AppError, Runs, without
+from codegraph_jax.app.runs import AppError, Runs
 from codegraph_jax.app.state import FILE, HOME, KINDS, State
+from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, numbered, printable
@@ -270,7 +271,7 @@ class Service:
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
         """Runs the command of a finished run again in the same directory."""
-        words = without(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
+        words = without_flags(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
         reviews = [path for path in (self._file_of(run, REVIEWS), self.home / run / REVIEW) if path.is_file()]
         if kind != "review" and reviews:
             flags = (*flags, f"--review={reviews[0]}")

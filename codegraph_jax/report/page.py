@@ -21,6 +21,7 @@ from markupsafe import Markup, escape
 
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH
 from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
+from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
@@ -186,13 +187,7 @@ def _command(manifest: dict[str, Any]) -> str:
     command = (
         manifest.get("command") or f"codegraph detect {shlex.quote(printable(manifest['config']['data']['root']))}"
     )
-    if "review" not in command:
-        return command
-    words = shlex.split(command)
-    flags = [i for i, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")]
-    # without "=", the value of the flag is the next word
-    dropped = {*flags, *(i + 1 for i in flags if "=" not in words[i])}
-    return shlex.join(word for i, word in enumerate(words) if i not in dropped)
+    return shlex.join(without_flags(shlex.split(command), "review"))
 
 
 def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> Text | None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from codegraph_jax.app import folders, server
 from codegraph_jax.app.folders import place_of
-from codegraph_jax.app.runs import without
 from codegraph_jax.app.server import create_app
+from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.progress import FILE as PROGRESS
 from tests.app.conftest import ADDRESS, KEY, write_run
 
@@ -374,4 +374,4 @@ def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, home):
 
 def test_flags_are_removed_with_their_values():
     words = ["detect", "a", "--review", "x", "--size=1", "--config.review=y", "-out", "b", "c"]
-    assert without(words, "review", "out") == ["detect", "a", "--size=1", "c"]
+    assert without_flags(words, "review", "out") == ["detect", "a", "--size=1", "c"]
