@@ -17,6 +17,7 @@ from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.naming import KEY, QUERY, VALUE, Parameter, ParameterSlice, strip_wrappers, targets_of
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
+from codegraph_jax.core.names import some_of
 
 MAX_LISTED = 5
 """Number of names that a message lists."""
@@ -222,6 +223,4 @@ def _family(paths: Collection[str]) -> str:
 
 
 def _list(names: Iterable[str]) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(repr(name) for name in names[:MAX_LISTED]) + more
+    return some_of([repr(name) for name in sorted(names)], MAX_LISTED)

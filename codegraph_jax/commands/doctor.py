@@ -16,6 +16,7 @@ from typing import Literal
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.installing import extra, install_command
+from codegraph_jax.core.names import some_of
 
 MIN_PYTHON = (3, 11)
 NEEDED = (
@@ -109,8 +110,7 @@ def _packages(
             absent.append(name)
     if absent:
         return Finding(item, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
-    more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
-    return Finding(item, "fine", ", ".join(found[:MAX_LISTED]) + more)
+    return Finding(item, "fine", some_of(found, MAX_LISTED))
 
 
 def _devices() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -74,6 +74,11 @@ def file_stem(text: str) -> str:
     kept = plain[:60].encode()[:STEM_BYTES].decode(errors="ignore")
     # surrogatepass: the text may contain lone surrogates
     return f"{kept}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names for a message, and the number of the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def numbered(stem: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from codegraph_jax.core.names import composed
+from codegraph_jax.core.names import composed, some_of
 from codegraph_jax.data.image_set import Box, ImageList, indexed
 from codegraph_jax.data.published import read_csv, read_list
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
@@ -90,9 +90,7 @@ def list_boxes(root: str, split: str, least_side: int) -> ImageList:
 
 
 def _several(names: Sequence[str]) -> str:
-    """The first names, and the number of the others."""
-    shown = ", ".join(repr(name) for name in names[:NAMES_IN_MESSAGES])
-    return shown if len(names) <= NAMES_IN_MESSAGES else f"{shown} and {len(names) - NAMES_IN_MESSAGES} more"
+    return some_of([repr(name) for name in names], NAMES_IN_MESSAGES)
 
 
 def _column(row: Mapping[str, str], known: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import written_files
-from codegraph_jax.core.names import printable
+from codegraph_jax.core.names import printable, some_of
 from codegraph_jax.data.formats import PICTURES, is_image_name, listed_suffixes
 
 logger = logging.getLogger(__name__)
@@ -202,5 +202,4 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _several(places: Sequence[str]) -> str:
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return printable(min(places)) + more
+    return some_of([printable(place) for place in sorted(places)], 1)
