@@ -13,7 +13,7 @@ from typing import Any, Literal
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json, write_json
-from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json, optional_in_json
 
 FORMAT = "codegraph-review-3"
 FILES = "review*.json"
@@ -29,7 +29,7 @@ class ReviewError(UserError):
 
 @dataclass(frozen=True)
 class PhotoReview(JsonFields):
-    """A person's answer to one photo.
+    """A person's answer to one photo; the report writes no marks, and people leave out texts.
 
     Attributes:
         key: digest of its content (`data.batches.image_key`), in hexadecimal.
@@ -42,23 +42,17 @@ class PhotoReview(JsonFields):
     """
 
     key: str
-    name: str = ""
-    category: str = ""
+    name: str = field(default="", metadata=optional_in_json())
+    category: str = field(default="", metadata=optional_in_json())
     answer: Answer | None = None
-    note: str = ""
-    mark: Pattern | None = None
+    note: str = field(default="", metadata=optional_in_json())
+    mark: Pattern | None = field(default=None, metadata=optional_in_json())
 
     def __post_init__(self) -> None:
         self.require("key", "name", "category", "answer", "note")
         texts = self.key, self.name, self.category, self.note
         if any(len(text) > MAX_NOTE_LENGTH for text in texts):
             raise ValueError(f"a photo has texts of at most {MAX_NOTE_LENGTH} characters")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "PhotoReview":
-        """Reads the values of `as_json`; the report writes no marks, and people leave out texts."""
-        optional = {"name": "", "category": "", "note": "", "mark": None}
-        return super().from_json({**optional, **values}, **others)
 
     @property
     def defective(self) -> bool | None:
@@ -91,9 +85,9 @@ class Review(JsonFields):
     feature_identity: Mapping[str, Any]
     patterns: tuple[Pattern, ...] = ()
     photos: Mapping[str, PhotoReview] = field(default_factory=dict, metadata=not_in_json())
-    thresholds: dict[str, ManualThreshold] = field(default_factory=dict)
-    max_defective: dict[str, float] = field(default_factory=dict)
-    batch: str = ""
+    thresholds: dict[str, ManualThreshold] = field(default_factory=dict, metadata=optional_in_json())
+    max_defective: dict[str, float] = field(default_factory=dict, metadata=optional_in_json())
+    batch: str = field(default="", metadata=optional_in_json())
 
     def __post_init__(self) -> None:
         if not all(0 < share <= 1 for share in self.max_defective.values()):
@@ -129,9 +123,8 @@ class Review(JsonFields):
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']!r}")
             photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
-            optional = {"thresholds": {}, "max_defective": {}, "batch": ""}
             rest = {name: value for name, value in values.items() if name not in ("format", "photos")}
-            return cls.from_json(optional | rest, photos={photo.key: photo for photo in photos})
+            return cls.from_json(rest, photos={photo.key: photo for photo in photos})
         except MALFORMED as error:
             problem = f"{type(error).__name__}: {error}"
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None

@@ -17,7 +17,8 @@ class JsonFields:
     """Base of dataclasses that are saved as JSON.
 
     Fields are plain values, tuples, dicts, or classes with `as_json` and `from_json`, and any of these or None. Fields
-    with `not_in_json()` are not saved; they are passed to `from_json` by keyword.
+    with `not_in_json()` are not saved; they are passed to `from_json` by keyword. Fields with `optional_in_json()` may
+    be missing, and then have their default.
     """
 
     def as_json(self) -> dict[str, Any]:
@@ -30,9 +31,10 @@ class JsonFields:
         if not isinstance(values, Mapping):
             raise TypeError(f"expected {cls.__name__}, got {_short(values)}")
         hints = _hints(cls)
-        if odd := sorted(hints.keys() ^ values.keys()):
-            raise KeyError(f"missing or unknown: {', '.join(odd)}")
-        return cls(**{name: _field(name, hint, values[name]) for name, hint in hints.items()}, **others)
+        if odd := sorted((hints.keys() ^ values.keys()) - _optional(cls)):
+            raise KeyError(f"missing or unknown: {', '.join(odd)}; known: {', '.join(hints)}")
+        known = {name: _field(name, hint, values[name]) for name, hint in hints.items() if name in values}
+        return cls(**known, **others)
 
     def require(self, *names: str) -> None:
         """Checks these fields of a new object against their annotations.
@@ -47,6 +49,11 @@ class JsonFields:
 def not_in_json() -> dict[str, Any]:
     """Metadata of a field that `JsonFields` leaves out."""
     return {"not_in_json": True}
+
+
+def optional_in_json() -> dict[str, Any]:
+    """Metadata of a field that may be missing in the JSON of `JsonFields`."""
+    return {"optional_in_json": True}
 
 
 def plain(value: Any) -> Any:
@@ -74,6 +81,11 @@ def _annotations(cls: Any) -> dict[str, Any]:
     """The annotations of the saved fields."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls) if "not_in_json" not in field.metadata}
+
+
+def _optional(cls: Any) -> set[str]:
+    """The fields that may be missing."""
+    return {field.name for field in fields(cls) if "optional_in_json" in field.metadata}
 
 
 _hints: Callable[[Any], dict[str, Any]] = cache(_annotations)

@@ -13,17 +13,16 @@ without `polygons`, everything else is.
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.json_fields import MALFORMED, JsonFields
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, optional_in_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source, UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
@@ -52,9 +51,9 @@ class Polygons(JsonFields):
         size: width and height.
     """
 
-    polygons: tuple[Polygon, ...]
-    excluded: tuple[Polygon, ...]
-    size: tuple[float, float] | None
+    polygons: tuple[Polygon, ...] = field(default=(), metadata=optional_in_json())
+    excluded: tuple[Polygon, ...] = field(default=(), metadata=optional_in_json())
+    size: tuple[float, float] | None = field(default=None, metadata=optional_in_json())
 
     def __post_init__(self) -> None:
         every = self.polygons + self.excluded
@@ -62,16 +61,6 @@ class Polygons(JsonFields):
             raise ValueError("a polygon needs at least three corners")
         if self.size and min(self.size) <= 0:
             raise ValueError("a size must be positive")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Polygons":
-        """Reads polygons, of which each of the three entries may be missing."""
-        optional = {"polygons": (), "excluded": (), "size": None}
-        if not isinstance(values, Mapping):
-            raise TypeError(f"expected an object with {', '.join(optional)}")
-        if unknown := values.keys() - optional:
-            raise KeyError(f"unknown: {', '.join(map(str, unknown))}; known: {', '.join(optional)}")
-        return super().from_json({**optional, **values}, **others)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
         """The inspected pixels of a photo of this size."""
