@@ -7,7 +7,7 @@ harmless in every photo, and a photo that shows the mark of a defective one is f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,6 +19,7 @@ from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(JsonFields):
     """A person's answers to the photos of a set.
 
     Attributes:
@@ -42,7 +43,7 @@ class Answers:
         max_defective: the greatest share of the photos that may be defective.
     """
 
-    photos: Mapping[str, PhotoReview] = field(default_factory=dict)
+    photos: dict[str, PhotoReview] = field(default_factory=dict)
     threshold: float | None = None
     score: str = STANDARD.name
     max_defective: float = 1.0
@@ -65,19 +66,6 @@ class Answers:
             for index, key in enumerate(keys)
             if key in self.photos and self.photos[key].answer is not None
         }
-
-    def as_json(self) -> dict[str, Any]:
-        """Values for JSON; `from_json` reads them."""
-        photos = [photo.as_json() for photo in self.photos.values()]
-        return {"photos": photos, "threshold": self.threshold, "score": self.score, "max_defective": self.max_defective}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Answers":
-        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
-        return cls(
-            {photo.key: photo for photo in photos}, values["threshold"], values["score"], values["max_defective"]
-        )
 
     @property
     def marks(self) -> list[Pattern]:

@@ -84,7 +84,7 @@ class Review(JsonFields):
 
     feature_identity: Mapping[str, Any]
     patterns: tuple[Pattern, ...] = ()
-    photos: Mapping[str, PhotoReview] = field(default_factory=dict, metadata=not_in_json())
+    photos: dict[str, PhotoReview] = field(default_factory=dict, metadata=not_in_json())
     thresholds: dict[str, ManualThreshold] = field(default_factory=dict, metadata=optional_in_json())
     max_defective: dict[str, float] = field(default_factory=dict, metadata=optional_in_json())
     batch: str = field(default="", metadata=optional_in_json())

@@ -9,6 +9,7 @@ import pytest
 
 from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision
+from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.pattern_patches import PatternTest
@@ -45,6 +46,7 @@ EXAMPLES: list[Any] = [
     PatternMatch(PATTERN, 2, (0, 5)),
     PhotoReview("ab12", "a.png", "plate", "good", "looked twice", PATTERN),
     ManualThreshold("standard", 0.5),
+    Answers({"ab12": PhotoReview("ab12")}, 0.5, "few", 0.2),
     PatternTest([1, 3], 1.5, 0.4),
     ThresholdWarning("many", 3, 40, 2),
     Scored("a.png", None, 0.5, 0.4, 1, True, "flagged", None),
