@@ -257,7 +257,11 @@ class DetectionResult:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict for each image, in the order of the result, with the columns of scores.csv (docs/results.md)."""
+        """One dict for each image, in the order of the result.
+
+        The columns are those of scores.csv (docs/results.md), `given` (the index among the images that were given) and
+        `type` (the kind of defect, or `good`).
+        """
         samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
         ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
         return [
@@ -281,7 +285,7 @@ class DetectionResult:
     def to_frame(self) -> "DataFrame":
         """`rows` as a pandas DataFrame, whose row i is the image i of `maps` and `plot`.
 
-        `given` is the index among the images that were given; `label`, `type` and `group` may be missing.
+        `label`, `type` and `group` may be missing.
 
         Raises:
             UserError: pandas is not installed.

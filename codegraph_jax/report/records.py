@@ -16,6 +16,8 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
+SCORED = ("score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
+"""Columns that a record has from `DetectionResult.rows`; its path and label are unchanged, those of a row are text."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,6 @@ def boxes_of_pattern(consistency: Consistency, number: int) -> list[PatchBox]:
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
-    calibration, ranks, groups = result.calibration, result.ranks, result.consistency.numbers_by_image()
     boxes: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.pattern_count + 1):
         for box in boxes_of_pattern(result.consistency, number):
@@ -95,8 +96,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     def path_in(folder: str, sample: Sample) -> Path | None:
         return output_path(Path(folder), sample.category, sample.name) if folder in config.files else None
 
-    for i, (sample, verdict) in enumerate(zip(outcome.samples, result.verdicts)):
-        flagged = bool(calibration.flagged[i])
+    for i, (sample, row) in enumerate(zip(outcome.samples, result.rows())):
         records.append(
             Record(
                 outcome=outcome,
@@ -105,15 +105,9 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 name=sample.name,
                 category=sample.category,
                 label=sample.label,
-                score=float(result.scores[i]),
-                score_rescored=float(result.scores_rescored[i]),
-                rank=int(ranks[i]),
-                p_value=float(calibration.p_values[i]),
-                flagged=flagged,
-                verdict=verdict,
-                group=groups.get(i),
+                **{name: row[name] for name in SCORED},
                 heatmap=path_in("heatmaps", sample),
-                mask=path_in("masks", sample) if flagged else None,
+                mask=path_in("masks", sample) if row["flagged"] else None,
                 pattern_boxes=boxes.get(i, []),
             )
         )

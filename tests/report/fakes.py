@@ -59,6 +59,7 @@ class FakeResult:
     score_name: str = "standard"
     answers: Answers = field(default_factory=Answers)
     compared: dict[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
@@ -70,18 +71,12 @@ class FakeResult:
         )
 
     verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos
-    tolerated = DetectionResult.tolerated
+    tolerated, ranks, rows = DetectionResult.tolerated, DetectionResult.ranks, DetectionResult.rows
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
 
     map_size = (SIZE, SIZE)
-
-    @property
-    def ranks(self):
-        ranks = np.empty(len(self.scores), int)
-        ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
-        return ranks
 
 
 def make_outcome(
