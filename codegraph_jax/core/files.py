@@ -108,14 +108,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
-def read_json(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> Any:
+def read_json(path: str | os.PathLike[str]) -> Any:
     """The content of a JSON file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is larger than `max_bytes`, is not JSON, or is nested too deeply.
+        ValueError: it is larger than `MAX_JSON_BYTES`, is not JSON, or is nested too deeply.
     """
-    if (size := Path(path).stat().st_size) > max_bytes:
+    if (size := Path(path).stat().st_size) > MAX_JSON_BYTES:
         raise ValueError(f"it is too large, {size} bytes")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
