@@ -25,6 +25,9 @@ from codegraph_jax.data.images import RESAMPLE, full_size
 
 MAX_TILED_SIDE = 2016
 """Maximum longer side of tiled photos in pixels, if no scale is given."""
+TILE_OVERLAP = 0.125
+"""Minimum share of a tile that overlaps its neighbour. [ours: a quarter takes longer and finds less
+(benchmarks/log/accuracy.md, "Large photographs")]"""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,11 @@ class Frame(JsonFields):
         image_size: int,
         patch: int,
         scale: float | None,
-        overlap: float,
     ) -> "Frame":
         """The frame of a set of photos of these (width, height); without photos they are squeezed.
 
         `image_size` and `patch` are sides in pixels of the backbone's input. Tiled photos have a `scale`, a share of
-        their original size (None: full size, up to `MAX_TILED_SIDE` pixels); `overlap` is the share of a tile that
-        overlaps its neighbour.
+        their original size (None: full size, up to `MAX_TILED_SIDE` pixels).
         """
         side = image_size // patch
         if fit == "squeeze" or not sizes:
@@ -101,7 +102,7 @@ class Frame(JsonFields):
         grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
         if fit == "pad":
             return cls(fit, grid, patch, longest)
-        return cls(fit, grid, patch, longest, side, min(round(overlap * side), side - 1))
+        return cls(fit, grid, patch, longest, side, min(round(TILE_OVERLAP * side), side - 1))
 
     def __str__(self) -> str:
         rows, columns = self.grid
@@ -174,9 +175,6 @@ LONG_ASPECT, LARGE_SCALE, MIN_TILED_SCALE = 1.5, 3.0, 1.5
 """Thresholds of `auto`: the aspect ratio, reached by a quarter of the photos, at which a square distorts too much; the
 size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
 (benchmarks/log/accuracy.md, "Large photographs")."""
-TILE_OVERLAP = 0.125
-"""Minimum share of a tile that overlaps its neighbour. [ours: a quarter takes longer and finds less
-(benchmarks/log/accuracy.md, "Large photographs")]"""
 SCALE_STEP = 0.8
 """Factor between the scales that are tried."""
 
@@ -186,7 +184,6 @@ def choose_frame(
     image_size: int,
     patch: int,
     scale: float | None,
-    overlap: float,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
     """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
@@ -195,7 +192,7 @@ def choose_frame(
     """
 
     def frame_by(fit: str, scale: float | None = scale) -> Frame:
-        return Frame.of(fit, sizes, image_size, patch, scale, overlap)
+        return Frame.of(fit, sizes, image_size, patch, scale)
 
     if not sizes:
         return frame_by("squeeze"), ""

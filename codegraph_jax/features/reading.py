@@ -9,7 +9,7 @@ from codegraph_jax.config import Config, DataConfig
 from codegraph_jax.core.progress import bar
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.blank_photos import refuse_blank_photos
-from codegraph_jax.data.frame import TILE_OVERLAP, Frame, choose_frame
+from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import Inspected, where_data
@@ -41,7 +41,7 @@ def frame_for(
     with ThreadPoolExecutor(decoding_threads()) as pool:
         found = gather(list(pool.map(size_of, images[share(len(images))])))
     sizes = [(width, height) for part in found for width, height in filter(None, part)]
-    options = settings.side, patch, settings.scale, TILE_OVERLAP
+    options = settings.side, patch, settings.scale
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *options)
     frame, reason = choose_frame(sizes, *options, affordable)

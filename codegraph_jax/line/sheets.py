@@ -40,6 +40,6 @@ def boxes_of(part: Part) -> list[Box]:
 
 def _tile(part: Part, value_range: ValueRange | None) -> Image.Image:
     try:
-        return crop(load_image(part.path, value_range), boxes_of(part), TILE)
+        return crop(load_image(part.path, value_range), boxes_of(part))
     except UnreadableImageError:
         return Image.new("RGB", (TILE, TILE), BACKGROUND)

@@ -22,17 +22,11 @@ MAX_TILES = 60
 BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
 
-def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
-    """A square crop of an image around the largest of its boxes, with all boxes drawn; without boxes the whole image.
-
-    Args:
-        image: RGB image.
-        boxes: boxes on the image.
-        side: side of the result in pixels.
-    """
+def crop(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """A square of TILE pixels around the largest box on an RGB image, with all boxes drawn; without boxes the whole."""
     width, height = image.size
     if not boxes:
-        return ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, BACKGROUND)
+        return ImageOps.pad(image, (TILE, TILE), Image.Resampling.BILINEAR, BACKGROUND)
     main = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
     left, top, right, bottom = main.pixels(width, height)
     window = max(CONTEXT * max(right - left, bottom - top), MIN_SHARE * min(width, height))
@@ -42,8 +36,8 @@ def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
     cut = Image.new("RGB", (window, window), BACKGROUND)
     visible = image.crop((max(x, 0), max(y, 0), min(x + window, width), min(y + window, height)))
     cut.paste(visible, (max(-x, 0), max(-y, 0)))
-    picture = cut.resize((side, side), Image.Resampling.BILINEAR)
-    zoom = window / side
+    picture = cut.resize((TILE, TILE), Image.Resampling.BILINEAR)
+    zoom = window / TILE
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         edges = box.pixels(width, height)

@@ -14,7 +14,7 @@ from PIL import Image
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import full_size, load_image, source_of
-from codegraph_jax.report.contact_sheet import TILE, crop
+from codegraph_jax.report.contact_sheet import crop
 from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
@@ -147,7 +147,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Rep
         height=height,
         image_width=own_width,
         image_height=own_height,
-        tile=crop(image, record.pattern_boxes, TILE) if record.group else None,
+        tile=crop(image, record.pattern_boxes) if record.group else None,
         regions=regions,
     )
 

@@ -14,8 +14,8 @@ SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8)
 ZERO, ONE = (0.0,) * 3, (1.0,) * 3
 
 
-def frame(fit, sizes, image_size=112, scale=None, overlap=0.25):
-    return Frame.of(fit, sizes, image_size, 14, scale, overlap)
+def frame(fit, sizes, image_size=112, scale=None):
+    return Frame.of(fit, sizes, image_size, 14, scale)
 
 
 @given(st.sampled_from(["squeeze", "pad", "tile"]), SIZES, SIDES, SIDES)
@@ -115,13 +115,13 @@ def test_placements_join_and_say_what_is_judged():
      ([(900, 900)] * 5 + [(900, 100)], "squeeze"), ([], "squeeze")],
 )  # fmt: skip
 def test_auto_follows_the_sizes(sizes, fit):
-    chosen, reason = choose_frame(sizes, 518, 14, 0.0, 0.25, lambda frame: True)
+    chosen, reason = choose_frame(sizes, 518, 14, 0.0, lambda frame: True)
     assert chosen == frame(fit, sizes, 518) and bool(reason) == (fit != "squeeze")
 
 
 def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
     def choose(most, sizes=((4000, 3000),), scale=None):
-        return choose_frame(sizes, 518, 14, scale, 0.25, lambda frame: frame.grid[0] * frame.grid[1] <= most)
+        return choose_frame(sizes, 518, 14, scale, lambda frame: frame.grid[0] * frame.grid[1] <= most)
 
     smaller, _ = choose(6000)
     assert smaller.fit == "tile" and 4000 < smaller.grid[0] * smaller.grid[1] <= 6000

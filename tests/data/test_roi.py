@@ -46,7 +46,7 @@ def test_a_patch_counts_from_half():
 
 
 def test_only_the_photograph_counts_where_a_grid_has_a_border():
-    frame = Frame.of("pad", [(60, 40), (40, 60)], 84, 14, 0, 0)
+    frame = Frame.of("pad", [(60, 40), (40, 60)], 84, 14, 0)
     got = patches(Roi.of(np.ones((2, 2))), ((60, 40), (40, 60)), frame=frame)
     np.testing.assert_array_equal(got.reshape(2, -1), frame.covered([frame.rect(60, 40), frame.rect(40, 60)]))
 
