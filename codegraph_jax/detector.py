@@ -38,7 +38,7 @@ from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images, given_samples, listed_given
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source
+from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
@@ -178,7 +178,8 @@ class CoDeGraph:
         """
         given, further = listed_given(images), listed_given(added, "added")
         images, added = checked_images(given), checked_images(further, "added")
-        inspected = [] if roi is None else Roi.of(roi).each([str(source) for source in (*images, *added)])
+        names = [name_of(source, i) for i, source in enumerate((*images, *added))]
+        inspected = [] if roi is None else Roi.of(roi).each(names)
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
         samples = (*given_samples(given), *given_samples(further, "added"))
         return replace(self.compare_set(plan, progress), samples=samples)

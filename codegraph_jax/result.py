@@ -22,7 +22,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import data_frame
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import load_image, source_of
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
@@ -330,7 +330,7 @@ class DetectionResult:
         """The pixels of an image at the size of a figure; None if the result does not have them."""
         if not self.samples or self.samples[image].read is not_saved:
             return None
-        photo = load_image(source_of(self.samples[image]), self.value_range)
+        photo = load_image(self.samples[image], self.value_range)
         photo.thumbnail((MAX_DRAWN_SIDE, MAX_DRAWN_SIDE))
         return np.asarray(photo)
 

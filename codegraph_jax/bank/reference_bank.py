@@ -39,7 +39,7 @@ from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images
-from codegraph_jax.data.images import Source
+from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, where_data
@@ -499,6 +499,7 @@ class ReferenceBank(StoredBank):
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """Inspected region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
-        inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
+        names = [name_of(image, i) for i, image in enumerate(images)]
+        inspected = () if known is None else Roi.of(known).each(names)
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
         return where_data(images, self.value_range, inspected, incomplete) if incomplete else inspected

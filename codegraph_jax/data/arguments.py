@@ -10,7 +10,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.folders import read_folder
-from codegraph_jax.data.images import Source, StoredImage, UnreadableImageError, load_image, require_picture, source_of
+from codegraph_jax.data.images import Source, UnreadableImageError, load_image, require_picture, source_of
 from codegraph_jax.data.samples import Sample
 
 
@@ -37,7 +37,7 @@ def listed_given(images: Any, name: str = "images") -> list[Source | Sample]:
     if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, Mapping):
         # also objects without an iterator
         return [images[i] for i in range(len(images))]
-    if isinstance(images, Image.Image | StoredImage | Sample) or not isinstance(images, Iterable):
+    if isinstance(images, Image.Image | Sample) or not isinstance(images, Iterable):
         raise UserError(f"{name}: a single {type(images).__name__} was given; give a list of images")
     return list(images)
 
@@ -53,8 +53,6 @@ def given_samples(images: Sequence[Source | Sample], name: str = "images") -> li
 
 
 def _sample(image: Source, name: str) -> Sample:
-    if isinstance(image, StoredImage):
-        return Sample(image.name, image.name, read=image.read)
     if isinstance(image, Image.Image):
         return Sample(name, name, read=lambda: np.asarray(load_image(image)))
     return Sample.of(image, os.fspath(image) if isinstance(image, str | os.PathLike) else name)
@@ -71,7 +69,7 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
         where = f"{name}[{i}]"
         if isinstance(image, np.ndarray):
             require_picture(image, where)
-        elif not isinstance(image, str | os.PathLike | Image.Image | StoredImage):
+        elif not isinstance(image, str | os.PathLike | Image.Image | Sample):
             raise UnreadableImageError(
                 where,
                 f"expected a path, an array or a Pillow image, got {type(image).__name__}; items of a dataset, such as "

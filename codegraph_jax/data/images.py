@@ -6,7 +6,6 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -69,25 +68,20 @@ DEEP_BITS = 16
 """Default number of bits of a sample in files with more than 8 bits."""
 
 
-@dataclass(frozen=True)
-class StoredImage:
-    """An image without a file of its own, which is read every time it is needed."""
-
-    name: str
-    """Name in messages and results."""
-    read: Callable[[], np.ndarray] = field(repr=False)
-    """Returns uint8 [h, w, 3], [h, w, 1] or [h, w]; must be thread-safe."""
-
-    def __str__(self) -> str:
-        return self.name
-
-
-Source = str | os.PathLike[str] | np.ndarray | Image.Image | StoredImage
+Source = str | os.PathLike[str] | np.ndarray | Image.Image | Sample
+"""The pixels of an image; of samples only those without a file, see `source_of`."""
 
 
 def source_of(sample: Sample) -> Source:
-    """The source of the pixels of a sample."""
-    return StoredImage(sample.path, sample.read) if sample.read else sample.path
+    """The source of the pixels of a sample: its file, or the sample itself."""
+    return sample.path if sample.is_file else sample
+
+
+def name_of(source: Source, index: int) -> str:
+    """The name of an image for messages and regions; that of pixels without a name has its index."""
+    if isinstance(source, Sample):
+        return source.path
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else f"image {index}"
 
 
 class UnreadableImageError(UserError):
@@ -113,7 +107,7 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
       of pages.
 
     Args:
-        source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or an image of a stored set.
+        source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or a sample.
         value_range: value range of the image's set, see `codegraph_jax.data.value_range`.
 
     Raises:
@@ -124,8 +118,8 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _to_rgb(source, "image", value_range)
-    if isinstance(source, StoredImage):
-        return _from_store(source)
+    if isinstance(source, Sample):
+        return _from_reader(source.path, source.read) if source.read else load_image(source.path, value_range)
     image = decode(os.fspath(source))
     rgb = _to_rgb(image, os.fspath(source), value_range)
     for name in ("full_size", "pages"):
@@ -164,7 +158,7 @@ def size_of(source: Source) -> tuple[int, int] | None:
         return (source.shape[1], source.shape[0]) if source.ndim > 1 else None
     if isinstance(source, Image.Image):
         return source.size
-    if isinstance(source, StoredImage):
+    if isinstance(source, Sample):
         try:
             return load_image(source).size
         except UnreadableImageError:
@@ -437,14 +431,14 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-def _from_store(source: StoredImage) -> Image.Image:
+def _from_reader(name: str, read: Callable[[], np.ndarray]) -> Image.Image:
     try:
-        array = np.asarray(source.read())
+        array = np.asarray(read())
         return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
     except UnreadableImageError as error:
-        raise UnreadableImageError(source.name, error.reason) from None
+        raise UnreadableImageError(name, error.reason) from None
     except Exception as error:  # formats and decoders of stored sets raise many kinds of exceptions
-        raise UnreadableImageError(source.name, f"cannot be read: {error or type(error).__name__}") from None
+        raise UnreadableImageError(name, f"cannot be read: {error or type(error).__name__}") from None
 
 
 def _bits(image: Image.Image) -> int:

@@ -39,7 +39,8 @@ class Sample:
     further: int = 0
     """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
-    """Returns the pixels of an image without a file, whose `path` is only a name; see `images.StoredImage`."""
+    """Returns the pixels of an image without a file, whose `path` is only a name: uint8 [h, w, 3], [h, w, 1] or [h, w].
+    It is called whenever they are needed, from several threads."""
 
     @classmethod
     def of(

@@ -1,13 +1,13 @@
 """Data sets of tensorflow-datasets: each split is a category, and images are read when they are needed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from codegraph_jax.data.images import StoredImage
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError
 
@@ -65,7 +65,7 @@ def class_names(features: Any, name: str) -> tuple[str, ...]:
     return tuple(getattr(features[name], "names", None) or ()) if name in features else ()
 
 
-def read_split(builder: Any, split: str, label: str) -> tuple[list[StoredImage], list[int]]:
+def read_split(builder: Any, split: str, label: str) -> tuple[list[Sample], list[int]]:
     """The images of a split, and the class number of each by the feature `label`; "": no numbers.
 
     Raises:
@@ -83,22 +83,16 @@ def read_split(builder: Any, split: str, label: str) -> tuple[list[StoredImage],
     except Exception as error:  # each problem (file format, missing or damaged shards) has its own exception
         reason = f"{_one_line(error)}. {_how_to_prepare(builder.info.name)}"
         raise LayoutError(f"{source}, split {split!r}: {reason}") from None
-    return [StoredImage(f"{source}/{split}/{i:06d}", partial(_pixels, images, i)) for i in range(len(images))], labels
+    paths = [f"{source}/{split}/{i:06d}" for i in range(len(images))]
+    return [Sample(path, f"{i:06d}", read=partial(_pixels, images, i)) for i, path in enumerate(paths)], labels
 
 
 def _samples(builder: Any, split: str, classes: tuple[str, ...], good: frozenset[str]) -> list[Sample]:
     images, labels = read_split(builder, split, "label" if classes else "")
     kinds: list[str | None] = [classes[label] for label in labels] if classes else [None] * len(images)
     return [
-        Sample(
-            path=image.name,
-            name=f"{i:06d}",
-            category=split,
-            label=int(kind not in good) if good and kind is not None else None,
-            defect=kind,
-            read=image.read,
-        )
-        for i, (image, kind) in enumerate(zip(images, kinds))
+        replace(image, category=split, label=int(kind not in good) if good and kind is not None else None, defect=kind)
+        for image, kind in zip(images, kinds)
     ]
 
 

@@ -16,14 +16,14 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import ImageBatches, decoding_threads
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source, allow_megapixels
+from codegraph_jax.data.images import Source, allow_megapixels, name_of
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalised_layers
-from codegraph_jax.features.features import Features, source_name
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureStore, ImageFeatures
@@ -413,4 +413,4 @@ def _require_finite(
     good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():
         index = indices[int(np.argmin(good))]
-        raise NotFiniteError(f"{source_name(sources, index)}: the backbone gives features that are not finite")
+        raise NotFiniteError(f"{name_of(sources[index], index)}: the backbone gives features that are not finite")

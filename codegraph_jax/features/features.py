@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.data.images import Source, StoredImage
+from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, inspected_patches
 from codegraph_jax.data.value_range import ValueRange
@@ -80,16 +80,10 @@ class Features:
         Raises:
             ConfigError: nothing of a photo is inspected.
         """
-        names = [source_name(sources, i) for i in self.kept]
+        names = [name_of(sources[i], i) for i in self.kept]
         patches = inspected_patches(self.placement, [inspected[i] for i in self.kept], names)
         placement = self.placement.within(patches)
         if placement.inspected is None:
             return self
         layers = [zero_outside(layer, placement.inspected[self.local.start : self.local.stop]) for layer in self.layers]
         return replace(self, layers=layers, placement=placement)
-
-
-def source_name(sources: Sequence[Any], index: int) -> str:
-    """The name of a source in messages."""
-    source = sources[index]
-    return str(source) if isinstance(source, str | StoredImage) else f"image {index}"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.images import full_size, load_image, source_of
+from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.report.contact_sheet import crop
 from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
@@ -113,7 +113,7 @@ def make_pictures(
 
 def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> ReportImage:
     outcome, result, i = record.outcome, record.outcome.result, record.index
-    image = load_image(source_of(outcome.samples[i]), result.value_range)
+    image = load_image(outcome.samples[i], result.value_range)
     own_width, own_height = full_size(image)
     longest = max(own_width, own_height)
     inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None

@@ -12,7 +12,7 @@ from codegraph_jax.config import Config, DataConfig, RecurringConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
 from codegraph_jax.data.arguments import checked_images
-from codegraph_jax.data.images import load_image, source_of
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.own_sets import add_layout, as_samples, pixels
 from codegraph_jax.data.samples import Sample, Samples
@@ -41,7 +41,7 @@ class Parts:
 
 
 def image_of(sample):
-    return np.asarray(load_image(source_of(sample)))
+    return np.asarray(load_image(sample))
 
 
 def test_an_indexed_dataset_is_read_when_pixels_are_needed():

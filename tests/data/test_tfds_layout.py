@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.data.images import StoredImage, UnreadableImageError, load_image, source_of
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.layouts import LayoutError, read_layout
+from codegraph_jax.data.samples import Sample
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -59,7 +60,7 @@ def test_splits_are_categories_with_stable_names(prepared):
     assert [s.path for s in samples] == [f"tfds:parts/test/{i:06d}" for i in range(6)]
     assert {s.label for s in samples} == {None} and {s.defect for s in samples} == {"cracked", "fine", "dirty"}
     for sample in samples:
-        image = load_image(source_of(sample))
+        image = load_image(sample)
         red, green, blue = np.asarray(image)[0, 0]
         assert image.size == (60 + red, 40) and (green, blue) == (100 + red, 7)
         assert sample.defect == ("cracked", "fine", "dirty")[red % 3]
@@ -86,10 +87,11 @@ def test_an_image_that_cannot_be_read_has_its_name():
         raise OSError("shard is gone")
 
     with pytest.raises(UnreadableImageError, match="tfds:parts/test/000001': cannot be read: shard is gone"):
-        load_image(StoredImage("tfds:parts/test/000001", broken))
+        load_image(Sample("tfds:parts/test/000001", "000001", read=broken))
     with pytest.raises(UnreadableImageError, match="tfds:x/y/000000': expected uint8"):
-        load_image(StoredImage("tfds:x/y/000000", lambda: np.zeros((2, 2), np.float32)))
-    assert load_image(StoredImage("grey", lambda: np.full((2, 3, 1), 9, np.uint8))).getpixel((0, 0)) == (9, 9, 9)
+        load_image(Sample("tfds:x/y/000000", "000000", read=lambda: np.zeros((2, 2), np.float32)))
+    grey = Sample("grey", "grey", read=lambda: np.full((2, 3, 1), 9, np.uint8))
+    assert load_image(grey).getpixel((0, 0)) == (9, 9, 9)
 
 
 def test_a_run_needs_no_files(prepared, tmp_path):
