@@ -205,7 +205,7 @@ class Folders:
         target = self.uploads / folder
         name = name.replace("\\", "/").rpartition("/")[2]
         if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not os.path.isdir(target):  # noqa: PTH112
-            raise FolderError(f"no folder for uploads has the name {folder!r}")
+            raise FolderError(f"no folder for uploads is called {folder!r}")
         if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
             raise FolderError(f"{printable(name)!r} is not the name of a photo")
         if sum(1 for _ in target.iterdir()) >= MOST_FILES:

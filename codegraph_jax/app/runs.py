@@ -55,7 +55,7 @@ class Runs:
             with suppress(OSError):
                 if place.is_dir() and place.resolve().parent == self.home.resolve():
                     return place
-        raise AppError(f"no run has the name {printable(run)!r}")
+        raise AppError(f"no inspection is called {printable(run)!r}")
 
     def free_name(self, stem: str, taken: Collection[str]) -> str:
         """The name of a new run: the stem, or the stem with a number."""
@@ -157,7 +157,7 @@ class Runs:
         """
         if (path := self.workdir(run) / REVIEW).is_file():
             return path
-        raise AppError(f"the run {printable(run)!r} has applied no answers; answer in its report first")
+        raise AppError(f"the inspection {printable(run)!r} has applied no answers; answer in its report first")
 
     def file(self, run: str, name: str) -> Path:
         """A file that the run has written.
@@ -171,7 +171,7 @@ class Runs:
                 real = (workdir / name).resolve(strict=True)
                 if real.is_relative_to(workdir.resolve()) and real.is_file():
                     return real
-        raise AppError(f"the run {printable(run)!r} has no file {printable(name)!r}")
+        raise AppError(f"the inspection {printable(run)!r} has no file {printable(name)!r}")
 
     def thumbnail(self, run: str) -> Path:
         """The heat map of the most unusual photo, or any.
@@ -184,7 +184,7 @@ class Runs:
             found = heatmap_of(self.workdir(run), str(record.get("category")), str(record.get("path")))
             maps = [str(found), *maps] if found else maps
         if not maps:
-            raise AppError(f"the run {printable(run)!r} has no heat map")
+            raise AppError(f"the inspection {printable(run)!r} has no heat map")
         return self.file(run, maps[0])
 
     def masks(self, run: str) -> IO[bytes]:
@@ -212,7 +212,7 @@ class Runs:
         if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise AppError(
-            f"the run {printable(run)!r} was made by a command that the app does not repeat; start it in a terminal "
+            f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a terminal "
             "or start a new inspection"
         )
 

@@ -129,7 +129,7 @@ class Service:
         """
         if found := self.runs.about(run, self._last_jobs().get(run)):
             return found | {"name": self.state.names().get(run) or printable(run)}
-        raise AppError(f"no run has the name {printable(run)!r}")
+        raise AppError(f"no inspection is called {printable(run)!r}")
 
     def log(self, run: str) -> dict[str, str]:
         """The end of the output of a run."""
@@ -344,7 +344,7 @@ class Service:
         job = self._line(name)
         address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
         if not address:
-            raise AppError(f"no running line has the name {printable(name)!r}")
+            raise AppError(f"no running line is called {printable(name)!r}")
         return address
 
     def ledger_of_stopped(self, name: str) -> Path | None:
@@ -388,14 +388,14 @@ class Service:
         """The last job of a line."""
         job = self._last_jobs().get(f"{LINES}/{name}")
         if job is None or job["kind"] != LINE:
-            raise AppError(f"no line has the name {printable(name)!r}")
+            raise AppError(f"no line is called {printable(name)!r}")
         return job
 
     def _bank(self, name: str) -> Path:
         """The file of a bank."""
         if any(bank["bank"] == name for bank in self.banks()):
             return self.home / BANKS / name
-        raise AppError(f"no reference bank has the name {printable(name)!r}")
+        raise AppError(f"no reference bank is called {printable(name)!r}")
 
 
 def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:

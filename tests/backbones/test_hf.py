@@ -240,7 +240,7 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
         ("dinov2", {"qkv_bias": False}, "qkv_bias is False, only True is supported"),
         ("dinov2", {"num_channels": 1}, "num_channels is 1, only 3 is supported"),
         ("dinov2", {"hidden_act": "relu"}, r"config\.json describes .*\(hidden_act 'relu', only gelu, "),
-        ("dinov2", {"hidden_size": "wide"}, "config.json is no config of dinov2"),
+        ("dinov2", {"hidden_size": "wide"}, "config.json is not a config of dinov2"),
         ("dinov2", {"patch_size": [4, 4]}, r"config\.json describes .*\(patch_size \[4, 4\], only one whole"),
         ("dinov3_gated", {"hidden_act": "gelu"}, r"config\.json describes .*\(a gated MLP with hidden_act 'gelu'"),
         ("dinov3", {"mlp_bias": False}, "mlp_bias is False"),
