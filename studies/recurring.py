@@ -6,13 +6,13 @@ a defect if nearly all its images are anomalous, otherwise a variant.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.pattern import PatternVerdict
@@ -124,10 +124,7 @@ def _results(
     # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
-        excluded = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
-        for members in groups.values():
-            excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
-        yield "oracle", detector.score(dataclasses.replace(comparison, excluded=excluded), off)
+        yield "oracle", detector.score(_without_own_group(comparison, groups.values()), off)
     for statistic in config.statistics:
         constants = STATISTICS[statistic]
         result = detector.score(comparison, constants=constants)
@@ -142,14 +139,22 @@ def _results(
             yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), constants=constants)
 
 
+def _without_own_group(comparison: Comparison, groups: Iterable[Int[np.ndarray, " g"]]) -> Comparison:
+    """The comparison in which images of one group are no references for each other: their distances are infinite."""
+    excluded, tables = np.zeros(comparison.shape[:2], bool), comparison.tables.host()
+    for members in groups:
+        excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
+    infinite = [np.where(excluded[:, :, None], np.float32(np.inf), table) for table in tables]
+    return dataclasses.replace(comparison, tables=dataclasses.replace(tables, tables=infinite))
+
+
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
     """The comparison with `similarity.references = limit`, from the one with all references."""
     keys = [comparison.features.keys[i] for i in comparison.references]
     columns, tables = choose_references(keys, limit), comparison.tables.host()
     part, references = [table[:, :, columns] for table in tables], tables.references[columns]
     tables = dataclasses.replace(tables, tables=part, references=references)
-    excluded = None if comparison.excluded is None else comparison.excluded[:, columns]
-    return dataclasses.replace(comparison, tables=tables, references=references, excluded=excluded)
+    return dataclasses.replace(comparison, tables=tables, references=references)
 
 
 def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:

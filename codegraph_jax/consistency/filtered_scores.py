@@ -84,10 +84,9 @@ def layer_scores_without(
     score: PatchScore | None = None,
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Filtered scores of each layer and degree by a subset, not clipped; `scores` are those of `subset_scores`."""
-    pairs = exclusions.pairs if comparison.excluded is None else exclusions.pairs | comparison.excluded
-    if not (pairs.any() or exclusions.removed.any() or exclusions.masks):
+    if not (exclusions.pairs.any() or exclusions.removed.any() or exclusions.masks):
         return [layer.copy() for layer in scores]
-    excluded = pairs, exclusions.masks, exclusions.removed
+    excluded = exclusions.pairs, exclusions.masks, exclusions.removed
     if score is None:
         return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
     return comparison.tables.host().scores_without(subset.k, subset.columns, *excluded, scores, score)

@@ -59,8 +59,6 @@ def find_consistent(
     """
     references, set_size, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
-    if comparison.excluded is not None:
-        distances = distances.exclude(comparison.excluded)
     duplicates = duplicate_pairs(distances, references)
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]

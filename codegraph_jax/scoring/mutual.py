@@ -45,5 +45,5 @@ def subset_scores(
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores, or other scores, of each layer by the references of a subset."""
     if score is None:
-        return comparison.tables.scores(subset.k, subset.columns, comparison.excluded)
-    return comparison.tables.host().scores(subset.k, subset.columns, comparison.excluded, score)
+        return comparison.tables.scores(subset.k, subset.columns)
+    return comparison.tables.host().scores(subset.k, subset.columns, score)

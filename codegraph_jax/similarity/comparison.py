@@ -29,7 +29,6 @@ class Comparison:
         seconds: wall time of each stage so far.
         added_count: number of added images, the last ones; they are neither references nor members of groups.
         source_count: number of sources of the set, with copies and unreadable ones; further sources are added images.
-        excluded: references that an image is not compared with, besides itself; None: there are none.
         products: product that each image shows (`consistency.mixed_products`); None: not determined.
         roi: inspected area, stretched over each photo; None: everything, or different for some photos.
         samples: the sources with their labels, of the set and added ones; empty: unknown.
@@ -42,7 +41,6 @@ class Comparison:
     seconds: Mapping[str, float] = field(default_factory=dict)
     added_count: int = 0
     source_count: int = 0
-    excluded: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
     samples: Sequence[Sample] = ()

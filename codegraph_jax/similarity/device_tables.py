@@ -141,14 +141,11 @@ class DeviceTables:
         """Mean over layers and degrees; each device has those of its images."""
         return self._means
 
-    def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], excluded: Bool[np.ndarray, "n m"] | None = None
-    ) -> list[Float[np.ndarray, "r n p"]]:
+    def scores(self, k: int, columns: Int[np.ndarray, " c"]) -> list[Float[np.ndarray, "r n p"]]:
         """Mutual scores of every layer, see `HostTables.scores`."""
-        if k == self._k and len(columns) == self.shape[1] and excluded is None:
+        if k == self._k and len(columns) == self.shape[1]:
             return [layer.copy() for layer in self._first_scores]
-        pairs = np.zeros(self.shape[:2], bool) if excluded is None else excluded
-        return self.scores_without(k, columns, pairs, (), np.zeros(self.shape[::2], bool))
+        return self.scores_without(k, columns, np.zeros(self.shape[:2], bool), (), np.zeros(self.shape[::2], bool))
 
     def scores_without(
         self,

@@ -70,18 +70,11 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return replace(self, tables=[table[degree_index : degree_index + 1] for table in self.tables], options=options)
 
     def scores(
-        self,
-        k: int,
-        columns: Int[np.ndarray, " c"],
-        excluded: Bool[np.ndarray, "n m"] | None = None,
-        score: PatchScore | None = None,
+        self, k: int, columns: Int[np.ndarray, " c"], score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer: the mean of the k smallest distances to some references (`columns`), or another score.
-
-        References that are not used for an image are `excluded`.
-        """
+        """Scores of every layer: the mean of the k smallest distances to some references, or another score."""
         chosen = slice(None) if len(columns) == len(self.references) else columns
-        return [mutual_scores(table, k, chosen, excluded, score) for table in self.tables]
+        return [mutual_scores(table, k, chosen, score) for table in self.tables]
 
     def scores_without(
         self,
@@ -174,7 +167,6 @@ def mutual_scores(
     distances: Float[np.ndarray, "r n m p"],
     k: int,
     columns: Int[np.ndarray, " c"] | slice = slice(None),
-    excluded: Bool[np.ndarray, "n m"] | None = None,
     score: PatchScore | None = None,
 ) -> Float[np.ndarray, "r n p"]:
     """s[r](x) = mean of the K smallest distances of patch x to the reference images, or another score of them.
@@ -185,10 +177,7 @@ def mutual_scores(
     scores = np.empty((degrees, n, p), np.float32)
 
     def score_image(index: tuple[int, int]) -> None:
-        to_references = distances[index][columns]
-        if excluded is not None and excluded[index[1]][columns].any():
-            to_references = np.where(excluded[index[1]][columns][:, None], np.float32(np.inf), to_references)
-        scores[index] = patch_scores(to_references, k, score)
+        scores[index] = patch_scores(distances[index][columns], k, score)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(score_image, np.ndindex(degrees, n)))

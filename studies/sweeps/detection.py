@@ -302,6 +302,5 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         tables=HostTables(tables, features.layers, features.counts, references, host.options),
         references=references,
         added_count=0,
-        excluded=None if comparison.excluded is None else comparison.excluded[np.ix_(images, columns)],
         products=None if comparison.products is None else comparison.products[images],
     )

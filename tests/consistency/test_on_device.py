@@ -98,11 +98,9 @@ def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(see
     judged = np.ones((60, 64), bool)
     judged[::3, 5:9] = judged[7, 40:] = False
     references = np.setdiff1d(np.arange(55), [9, 20, 33])
-    excluded = np.zeros((60, len(references)), bool)
-    excluded[3, 5] = excluded[12, 7] = True
     options = planted.OPTIONS._replace(masked=True)
     comparison = planted.compare(np.where(judged[..., None], normalised, 0), references, options, judged)
-    comparison = dataclasses.replace(comparison, added_count=5, excluded=excluded)
+    comparison = dataclasses.replace(comparison, added_count=5)
     here, there = score(comparison), score(on_device(comparison, devices=devices))
     assert_same(here, there)
     assert here[1].duplicates and here[2].removed.any()
