@@ -25,10 +25,10 @@ from codegraph_jax.backbones import (
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import BankConfig, Config, RecurringConfig
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered_scores import Exclusions, patch_scores_by_name
 from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.links import LinkFinder, burnout_links
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
@@ -297,7 +297,7 @@ class CoDeGraph:
         *,
         review: Review | None = None,
         category: str = "",
-        constants: MethodConstants = CONSTANTS,
+        link_finder: LinkFinder = burnout_links,
         score: str | Score | PatchScore | None = None,
     ) -> DetectionResult:
         """The fast half of `detect`: scores, recurring patterns, and filtered scores.
@@ -308,7 +308,7 @@ class CoDeGraph:
             bank: see `detect`.
             review: see `detect`.
             category: category whose threshold is used from a review with several.
-            constants: constants of the search for recurring patterns.
+            link_finder: finds the links of the search for recurring patterns.
             score: replaces the score of the detector.
         """
         recurring = recurring or self.config.recurring
@@ -322,7 +322,7 @@ class CoDeGraph:
             layer_scores = subset_scores(comparison, whole)
         if recurring.exclude != "off":
             with clock("consistency"):
-                consistency, exclusions = find_consistent(comparison, whole.k, recurring, patterns, constants)
+                consistency, exclusions = find_consistent(comparison, whole.k, recurring, patterns, link_finder)
         with clock("scoring"):
             filtered = exclusions if recurring.exclude != "off" else None
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, layer_scores, filtered, chosen)

@@ -5,8 +5,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.consistency.constants import MethodConstants
-from codegraph_jax.consistency.links import Links
+from codegraph_jax.consistency.links import LinkFinder, Links, burnout_links
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import MIN_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
@@ -15,12 +14,10 @@ LINKS_KEPT = 4000
 """Links per image that are kept, since ratios have no level that limits them."""
 
 
-def ratio_links(
-    distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], _: MethodConstants, weighted: bool
-) -> Links:
+def ratio_links(distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], weighted: bool) -> Links:
     """Links by the ratio d(k) / d(omega) in the middle window [paper, arXiv:2510.10456], or its weighted form [ours].
 
-    Arguments as for `consistency.links.find_links`, with the sizes of its windows.
+    Arguments as for `consistency.links.LinkFinder`.
     """
     window = windows[len(windows) // 2]
     ends = distances.smallest([window])[:, 0]
@@ -44,9 +41,9 @@ def ratio_links(
     return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))
 
 
-STATISTICS = {
-    "f_test": MethodConstants(),
-    "weighted": MethodConstants(link_finder=partial(ratio_links, weighted=True)),
-    "endurance": MethodConstants(link_finder=partial(ratio_links, weighted=False)),
+STATISTICS: dict[str, LinkFinder] = {
+    "f_test": burnout_links,
+    "weighted": partial(ratio_links, weighted=True),
+    "endurance": partial(ratio_links, weighted=False),
 }
-"""The constants of the method by the statistic that ranks links; `f_test` is the burnout test."""
+"""The function that finds links, by the statistic that ranks them; `f_test` is the burnout test."""

@@ -126,17 +126,17 @@ def _results(
     if groups:
         yield "oracle", detector.score(_without_own_group(comparison, groups.values()), off)
     for statistic in config.statistics:
-        constants = STATISTICS[statistic]
-        result = detector.score(comparison, constants=constants)
+        link_finder = STATISTICS[statistic]
+        result = detector.score(comparison, link_finder=link_finder)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
             review = result.review(verdicts)
-            yield f"{statistic}, right verdicts", detector.score(comparison, review=review, constants=constants)
+            yield f"{statistic}, right verdicts", detector.score(comparison, review=review, link_finder=link_finder)
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)
         for statistic in config.statistics:
-            constants = STATISTICS[statistic]
-            yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), constants=constants)
+            link_finder = STATISTICS[statistic]
+            yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), link_finder=link_finder)
 
 
 def _without_own_group(comparison: Comparison, groups: Iterable[Int[np.ndarray, " g"]]) -> Comparison:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.constants import PERMUTATIONS, RESOLUTION, SIGNIFICANCE
 from codegraph_jax.consistency.groups import empty_graph
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
@@ -163,7 +163,8 @@ def significant_communities(
     background: Float[np.ndarray, "n m"],
     references: Int[np.ndarray, " m"],
     order: Sequence[int],
-    constants: MethodConstants = CONSTANTS,
+    significance: float = SIGNIFICANCE,
+    permutations: int = PERMUTATIONS,
 ) -> list[tuple[Members, float]]:
     """Communities that shuffled graphs rarely have, with their p-values, most links first.
 
@@ -180,8 +181,8 @@ def significant_communities(
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
     shuffled = Shuffler(canonical, nearest_first(background, references, order))
     entries = len(counts) * (len(counts) - 1)
-    resolution, chance = constants.resolution, []
-    for _ in range(constants.permutations):
+    resolution, chance = RESOLUTION, []
+    for _ in range(permutations):
         weights = mutual_weights(shuffled(generator), canonical_reference)
         # a community must be denser than any shuffled graph
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
@@ -204,7 +205,7 @@ def significant_communities(
         (community, (1 + sum(b >= internal_weight(observed, community) for b in best)) / (1 + len(best)))
         for community in found
     ]
-    kept = [(community, p_value) for community, p_value in tested if p_value <= constants.significance]
+    kept = [(community, p_value) for community, p_value in tested if p_value <= significance]
     return sorted(kept, key=lambda item: (-internal_weight(observed, item[0]), [position[i] for i in item[0]]))
 
 

@@ -10,14 +10,20 @@ any rank; a patch links to the images before its burnout only; and its distances
 photos of the same part are close to each other in normal patches too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.constants import (
+    ANOMALY_QUANTILE,
+    COVERAGE,
+    MAX_LINK_P_VALUE,
+    SMALLEST_WINDOW,
+    WINDOWS,
+)
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
@@ -53,6 +59,10 @@ class Links:
         return Links(image, patch, target, value).take(np.lexsort((target, patch, image, value)))
 
 
+LinkFinder = Callable[[Distances, Int[np.ndarray, " m"], list[int]], Links]
+"""Finds links by the distances [n, m, p] of a set, the image of each of m columns, and the sizes of windows."""
+
+
 def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"]:
     """E_i = i ln(d(i+1) / d(i)), i = 1 ... m-1, of distances in ascending order; exponential for normal patches."""
     logarithms = np.log(np.maximum(ordered, MIN_DISTANCE), dtype=np.float64)
@@ -75,31 +85,14 @@ def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.nd
     return scipy.special.fdtrc(2.0 * count[None, :], 2.0 * (window - 1 - middle), ratio)
 
 
-def window_sizes(reference_count: int, fractions: tuple[float, ...]) -> list[int]:
+def window_sizes(reference_count: int, fractions: tuple[float, ...] = WINDOWS) -> list[int]:
     """Distinct sizes omega of windows among `reference_count` other images, ascending; small windows are left out."""
     # the test needs d(omega), so a window ends before the last reference
     sizes = {min(int(fraction * reference_count), reference_count - 1) for fraction in fractions}
-    return sorted(size for size in sizes if size >= CONSTANTS.smallest_window)
+    return sorted(size for size in sizes if size >= SMALLEST_WINDOW)
 
 
-def find_links(
-    distances: Distances,
-    references: Int[np.ndarray, " m"],
-    constants: MethodConstants = CONSTANTS,
-) -> Links:
-    """Links of patches with a p-value below `constants.max_link_p_value`, the most suspicious first.
-
-    Arguments as for `pattern_tests`; `constants.link_finder` replaces the test.
-    """
-    windows = window_sizes(int(distances.usable().sum(axis=1).min()), constants.windows)
-    if not windows:
-        return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    link_finder = constants.link_finder or _burnout_links
-    found: Links = link_finder(distances, references, windows, constants)
-    return found
-
-
-def select_by_coverage(links: Links, image_count: int, coverage: float = CONSTANTS.coverage) -> Links:
+def select_by_coverage(links: Links, image_count: int, coverage: float = COVERAGE) -> Links:
     """The most suspicious links that together touch a share of the images [paper, by name; the rule is ours]."""
     touched = np.full(image_count, len(links))
     for ends in (links.image, links.target):
@@ -109,16 +102,15 @@ def select_by_coverage(links: Links, image_count: int, coverage: float = CONSTAN
     return links.take(slice(0, int(last) + 1))
 
 
-def _burnout_links(
-    distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], constants: MethodConstants
-) -> Links:
+def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windows: list[int]) -> Links:
+    """Links of patches whose p-value is below `MAX_LINK_P_VALUE`."""
     beyond = distances.smallest(windows)
     # one limit per window: the quantile of d(omega) over all patches of the set
-    limits = [np.quantile(finite_values(beyond[:, k]), constants.anomaly_quantile) for k in range(len(windows))]
+    limits = [np.quantile(finite_values(beyond[:, k]), ANOMALY_QUANTILE) for k in range(len(windows))]
     outstanding = (beyond >= np.array(limits)[:, None]) & np.isfinite(beyond)
 
     # many patches stand out and few burn out; a device rules out most of them, which saves transfers to the host
-    min_ratios = [_min_ratios(window, constants.max_link_p_value / len(windows)) for window in windows]
+    min_ratios = [_min_ratios(window, MAX_LINK_P_VALUE / len(windows)) for window in windows]
     chosen = outstanding & distances.candidates(windows, min_ratios)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
@@ -133,12 +125,22 @@ def _burnout_links(
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
-        found = np.flatnonzero(best < constants.max_link_p_value)
+        found = np.flatnonzero(best < MAX_LINK_P_VALUE)
         row = np.repeat(found, place[found])
         rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
 
     return Links.join(distances.each(chosen.any(axis=1), links_of))
+
+
+def find_links(
+    distances: Distances, references: Int[np.ndarray, " m"], link_finder: LinkFinder = burnout_links
+) -> Links:
+    """Links of the patches of a set, the most suspicious first; arguments as for `pattern_tests`."""
+    windows = window_sizes(int(distances.usable().sum(axis=1).min()))
+    if not windows:
+        return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
+    return link_finder(distances, references, windows)
 
 
 def _min_ratios(window: int, p_value: float) -> Float[np.ndarray, " k"]:

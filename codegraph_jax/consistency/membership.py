@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.constants import SIGNIFICANCE
 from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.scoring.distances import Distances
 
@@ -50,12 +50,11 @@ def with_missed_members(
     distances: Distances,
     references: Int[np.ndarray, " m"],
     k: int,
-    constants: MethodConstants = CONSTANTS,
 ) -> list[tuple[int, ...]]:
     """Adds to each community the images that show its defect; each image joins the nearest community only.
 
     An image joins if its affinity is below `MAX_AFFINITY` and below the upper prediction bound for another member,
-    which a true member exceeds with probability `significance`. Arguments as for `pattern_tests`.
+    which a true member exceeds with probability `SIGNIFICANCE`. Arguments as for `pattern_tests`.
     """
     grown = [list(members) for members in communities]
     tests = pattern_tests(distances, references, communities, k)
@@ -69,7 +68,7 @@ def with_missed_members(
             affinities(distances, images, inside, outside, test.min_outside_score)
             for images in (members, others.tolist())
         )
-        limit = min(MAX_AFFINITY, _prediction_bound(own[np.isfinite(own)], constants.significance))
+        limit = min(MAX_AFFINITY, _prediction_bound(own[np.isfinite(own)], SIGNIFICANCE))
         found[c] = np.where(values < limit, values, np.inf)
     for place, i in enumerate(others):
         if len(tests) and np.isfinite(found[:, place]).any():

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.constants import CONSTANTS
+from codegraph_jax.consistency.constants import ANOMALY_QUANTILE
 from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
@@ -55,7 +55,7 @@ def pattern_tests(
     if len(outside) < MIN_OUTSIDE:
         return []
     scores = distances.scores(k, images=outside)
-    score_limit = float(np.quantile(finite_values(scores), CONSTANTS.anomaly_quantile))
+    score_limit = float(np.quantile(finite_values(scores), ANOMALY_QUANTILE))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.consistency.constants import CONSTANTS
+from codegraph_jax.consistency.constants import SMALLEST_WINDOW
 from codegraph_jax.consistency.links import burnout_test, log_spacings
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
@@ -59,7 +59,7 @@ def measure_spacing_law(
     `scores` are the mutual scores of the patches, and `recurring` ones show a recurring pattern.
     """
     window = int(WINDOW_SHARE * int(distances.usable().sum(axis=1).min()))
-    if window < CONSTANTS.smallest_window:
+    if window < SMALLEST_WINDOW:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[valid], ANOMALY_QUANTILE)

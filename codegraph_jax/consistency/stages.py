@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.config import RecurringConfig
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import Exclusions
@@ -24,7 +23,7 @@ from codegraph_jax.consistency.graph import (
     strength,
 )
 from codegraph_jax.consistency.groups import Consistency, Group, connected_groups
-from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
+from codegraph_jax.consistency.links import LinkFinder, Links, burnout_links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.pattern_patches import (
@@ -48,7 +47,7 @@ def find_consistent(
     k: int,
     config: RecurringConfig,
     patterns: Sequence[Pattern] = (),
-    constants: MethodConstants = CONSTANTS,
+    link_finder: LinkFinder = burnout_links,
 ) -> tuple[Consistency, Exclusions]:
     """Finds recurring patterns in a set, and the references and patches to filter out.
 
@@ -63,7 +62,7 @@ def find_consistent(
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
     found, tests = find_communities(
-        distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, constants
+        distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, link_finder
     )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
@@ -92,7 +91,7 @@ def find_communities(
     k: int,
     grid: tuple[int, int],
     config: RecurringConfig,
-    constants: MethodConstants = CONSTANTS,
+    link_finder: LinkFinder = burnout_links,
 ) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.
 
@@ -101,12 +100,12 @@ def find_communities(
     """
     images = len(distances)
     is_reference = np.isin(np.arange(images), references)
-    links = select_by_coverage(find_links(distances, references, constants), images, constants.coverage)
+    links = select_by_coverage(find_links(distances, references, link_finder), images)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
-    found = significant_communities(counts, background_distances(distances, links), references, order, constants)
+    found = significant_communities(counts, background_distances(distances, links), references, order)
     found, views = _without_views(found, links, distances, references, k, grid)
-    whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
+    whole = with_missed_members([members for members, _ in found], distances, references, k)
     tests = pattern_tests(distances, references, whole, k)
     shown = member_patches(distances, whole, tests, k)
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)

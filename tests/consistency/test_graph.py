@@ -3,7 +3,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.graph import (
     Shuffler,
     background_distances,
@@ -41,10 +40,10 @@ def unlike(n, seed=0):
     return np.random.default_rng(seed).uniform(size=(n, n))
 
 
-def significant(counts, alike, order=None, constants=CONSTANTS):
+def significant(counts, alike, order=None, **constants):
     n = len(counts)
     order = range(n) if order is None else order
-    return significant_communities(counts, alike, np.arange(n), order, constants)
+    return significant_communities(counts, alike, np.arange(n), order, **constants)
 
 
 def test_shuffling_keeps_how_many_links_an_image_has_and_how_alike_their_targets_are():
@@ -85,11 +84,10 @@ def test_the_planted_group_is_the_only_significant_community():
 
 
 def test_chance_groups_are_as_rare_as_stated():
-    constants = MethodConstants(significance=0.05, permutations=39)
     flagged = 0
     for seed in range(40):
         counts = planted_counts(n=30, group=0, seed=seed, noise=0.6)
-        flagged += bool(significant(counts, unlike(30, seed), constants=constants))
+        flagged += bool(significant(counts, unlike(30, seed), significance=0.05, permutations=39))
     # binomial(40, 0.05) exceeds 6 less than once in 200
     assert flagged <= 6
 
@@ -112,8 +110,7 @@ def counts_by_likeness(n, dimensions, seed):
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_similar_images_form_no_group(dimensions):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
-    constants = MethodConstants(permutations=99)
-    found = [bool(significant(*counts_by_likeness(40, dimensions, seed), constants=constants)) for seed in range(30)]
+    found = [bool(significant(*counts_by_likeness(40, dimensions, seed), permutations=99)) for seed in range(30)]
     # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than is promised of images that are not alike
     assert sum(found) <= 4
 
