@@ -264,7 +264,8 @@ class CoDeGraph:
             plan.check(config.resources.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            images, added, inspected, length = plan.images, plan.added, plan.inspected, plan.device_length
+            images, added, inspected = plan.images, plan.added, plan.inspected
+            length = plan.device.device_length if plan.device else 0
             features = read_features(
                 self.extractor, config.data, images, added, inspected, plan.memory, length, resume_store, progress
             )

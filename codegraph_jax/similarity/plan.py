@@ -81,15 +81,6 @@ class SetPlan:
     def __str__(self) -> str:
         return str(self.device or self.memory)
 
-    @property
-    def device_length(self) -> int:
-        """See `DevicePlan.device_length`."""
-        return self.device.device_length if self.device else 0
-
-    def again(self, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
-        """The plan of the same set for another number of sets at once; arguments as for `plan_set`."""
-        return plan_set(config, backbone, mesh, self.images, self.frame, self.added, self.inspected, sets, largest)
-
     def check(self, action: str) -> None:
         """Checks that the data on the host fit its memory; arguments and errors as for `MemoryPlan.check`."""
         memory = self.memory

@@ -180,18 +180,19 @@ def _planned(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category
     """
     how = detector.config, detector.backbone
     largest = max(map(len, inputs.all_samples.values()))
-    sets = {}
+    plans, sets = {}, {}
     for category, samples in inputs.categories.items():
         images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.added[category]))
         frame = detector.frame_of(images, partial(_print_about, category))
         names = [sample.name for sample in inputs.all_samples[category]]
         inspected = inputs.roi.each(names) if inputs.roi else []
-        plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
+        plans[category] = partial(plan_set, *how, detector.mesh, images, frame, added, inspected, largest=largest)
+        plan = plans[category]()
         sets[category] = _Set(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)
     if by_category or len(sets) == 1 or not accelerated:
         return sets, False
-    two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}
+    two = {name: replace(one, plan=plans[name](sets=2)) for name, one in sets.items()}
     fit = all(one.plan.device and one.plan.device.scored_alone for one in two.values())
     return (two, True) if fit else (sets, False)
 

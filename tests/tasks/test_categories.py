@@ -11,7 +11,6 @@ import pytest
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, ResourcesConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.similarity.plan import SetPlan
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from tests.support.photographs import photographs
@@ -165,11 +164,15 @@ def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
 def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path, monkeypatch):
     """The plan that is checked is the plan that runs."""
 
-    def no_room(self, config, backbone, mesh, sets, largest):
-        assert sets == 2
-        return replace(self, device=None, memory=replace(self.memory, working=1 << 60))
+    plan_set, asked = job.plan_set, []
 
-    monkeypatch.setattr(SetPlan, "again", no_room)
+    def no_room_for_two(*given, sets=1, **others):
+        asked.append(sets)
+        plan = plan_set(*given, sets=sets, **others)
+        return plan if sets == 1 else replace(plan, device=None, memory=replace(plan.memory, working=1 << 60))
+
+    monkeypatch.setattr(job, "plan_set", no_room_for_two)
     monkeypatch.setattr(job, "_accelerated", lambda detector: True)
     monkeypatch.setattr(job, "in_two_halves", None)
     assert [outcome.category for outcome in run(root, tmp_path / "run", tables="device", devices=1)] == NAMES
+    assert asked.count(2) == len(NAMES)
