@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.sizes import zero_padded
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
 from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, ProcessOfRun, process_of_step
@@ -156,7 +157,7 @@ def gather(value: Any) -> list[Any]:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = np.asarray(multihost_utils.process_allgather(np.array(len(text), np.int32))).ravel()
-    padded = np.pad(text, (0, int(lengths.max()) - len(text)))
+    padded = zero_padded(text, int(lengths.max()))
     texts = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
     return [json.loads(row[:length].tobytes()) for row, length in zip(texts, lengths)]
 
@@ -170,8 +171,7 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
     longest = max(shape[0] for shape in shapes)
     if not longest:
         return rows
-    padded = np.zeros((longest, *rest), rows.dtype)
-    padded[: len(rows)] = rows.reshape(len(rows), *rest)
+    padded = zero_padded(rows.reshape(len(rows), *rest), longest)
     # as bytes, since devices do not support all types, such as 64-bit integers
     parts = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(-1)))
     parts = parts.reshape(len(shapes), -1).view(rows.dtype).reshape(len(shapes), longest, *rest)

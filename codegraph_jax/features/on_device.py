@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 
 
@@ -51,8 +51,7 @@ class DeviceLayer:
     def select(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
         """Tokens of some images, padded with those of image 0 to one of a few lengths."""
         (device,) = self.values.devices()
-        chosen = np.zeros(padded(len(images)), np.int32)
-        chosen[: len(images)] = images
+        chosen = zero_padded(np.asarray(images, np.int32), padded(len(images)))
         return _images(self.values, to_device(chosen, device))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -92,9 +91,7 @@ class DeviceLayers:
         """The layers of the images at `indices` (ascending)."""
         if len(indices) and indices[-1] >= len(indices):
             # some images are missing: they could not be read, or are copies
-            padded_indices = np.zeros(self._size, np.int32)
-            padded_indices[: len(indices)] = indices
-            where = to_device(padded_indices, self._device)
+            where = to_device(zero_padded(indices.astype(np.int32), self._size), self._device)
             for number, values in enumerate(self._layers):
                 self._layers[number] = _images(values, where)
         return [DeviceLayer(values, len(indices)) for values in self._layers]
@@ -153,13 +150,6 @@ def tokens_on_host(layer: Any, images: slice, length: int) -> Float[np.ndarray, 
     """Tokens of some images of a layer on the host, padded to `length` images with zeros."""
     values = np.asarray(layer if images == slice(0, len(layer)) else layer[images])
     return values if len(values) == length else zero_padded(values, length)
-
-
-def zero_padded(values: np.ndarray, length: int) -> np.ndarray:
-    """The values, padded to `length` with zeros."""
-    result = np.zeros((length, *values.shape[1:]), values.dtype)
-    result[: len(values)] = values
-    return result
 
 
 @partial(jax.jit, donate_argnums=0)

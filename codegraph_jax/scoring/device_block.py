@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded, zero_padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
@@ -78,7 +78,7 @@ class DeviceBlock:
         """All distances of each image."""
         if not (count := len(self.chosen)):
             return []
-        chosen = np.pad(self.chosen.astype(np.int32), (0, padded(count) - count))
+        chosen = zero_padded(self.chosen.astype(np.int32), padded(count))
         return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.references])
 
     def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:

@@ -21,10 +21,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device, zero_padded
+from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
