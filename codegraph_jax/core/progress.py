@@ -22,6 +22,22 @@ PAUSE = 0.5
 """Minimum number of seconds between two writes of the file."""
 
 
+class UndoableProgress:
+    """A progress that can be undone before work is repeated."""
+
+    def __init__(self, advance: Progress):
+        self._advance, self._done = advance, 0
+
+    def __call__(self, count: int) -> None:
+        """Counts items that are finished."""
+        self._done += count
+        self._advance(count)
+
+    def undo(self) -> None:
+        """Takes all counts back."""
+        self(-self._done)
+
+
 class Clock:
     """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; thread-safe.
 

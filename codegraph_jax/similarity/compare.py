@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import Allocate
-from codegraph_jax.core.progress import Progress, bar
+from codegraph_jax.core.progress import Progress, UndoableProgress, bar
 from codegraph_jax.data.roi import shared_roi
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -51,13 +51,7 @@ def compare_images(
 
     def on_devices(device: DevicePlan, advance: Progress) -> DeviceTables | None:
         """Tables on devices; None if a device runs out of memory."""
-        done = 0
-
-        def counted(pairs: int) -> None:
-            nonlocal done
-            done += pairs
-            advance(pairs)
-
+        counted = UndoableProgress(advance)
         try:
             return DeviceTables(
                 features.layers, references, options, mesh, neighbour_count(len(references)), valid=valid,
@@ -66,7 +60,7 @@ def compare_images(
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        advance(-done)
+        counted.undo()
         logger.warning("a device has too little memory for the distances; the host keeps them")
         plan.memory.check(config.resources.check)
         return None

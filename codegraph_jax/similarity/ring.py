@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import device_bytes
-from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.progress import Progress, UndoableProgress
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
@@ -95,17 +95,11 @@ class Ring:
             OutOfMemoryError: a device has too little memory for two images.
         """
         _, p, c = tokens.shape
-        longest, done = max(1, int((shards[:, 1] - shards[:, 0]).max())), 0
-
-        def counted(pairs: int) -> None:
-            nonlocal done
-            done += pairs
-            advance(pairs)
-
+        longest, counted = max(1, int((shards[:, 1] - shards[:, 0]).max())), UndoableProgress(advance)
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
             held = min(self.images or longest, fitting)
-            pieces, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
+            pieces, calls = -(-longest // held), min(pairs, self.pairs or pairs)
             cut = [piece_of(shards, pieces, piece) for piece in range(pieces)]
             lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in cut]
             size = device_length if device_length and pieces == 1 else max(1, *lengths)
@@ -126,7 +120,7 @@ class Ring:
                     )
                 else:
                     self._hold_fewer(longest, pieces, error)
-            advance(-done)
+            counted.undo()
 
     def _fitting_images(self, longest: int, image: int) -> int:
         """Number of images, of `image` bytes, of a shard that fit on a device; `longest` if its memory is unknown."""
