@@ -23,9 +23,9 @@ SHORTLIST, TAKEN = 1024, 8
 TAKEN = 1 is the exact greedy selection."""
 
 
-def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
+def projection(width: int) -> Float[np.ndarray, "d e"]:
     """A random projection that approximately preserves distances of vectors of `width` numbers."""
-    drawn: np.ndarray = np.random.default_rng(seed).standard_normal((width, min(width, DIMENSIONS)))
+    drawn: np.ndarray = np.random.default_rng(0).standard_normal((width, min(width, DIMENSIONS)))
     return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)
 
 

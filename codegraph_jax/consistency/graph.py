@@ -128,7 +128,7 @@ class Shuffler:
         return drawn
 
 
-def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float, seed: int) -> list[Members]:
+def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float) -> list[Members]:
     """Leiden communities of at least three images under CPM, each with its members in the given order.
 
     `order` must not depend on the listing of the images, since Leiden's result depends on the order of edges. The mean
@@ -140,7 +140,7 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
     if not edges:
         return []
     _, found = graspologic_native.leiden(
-        edges=edges, resolution=resolution, use_modularity=False, iterations=3, seed=seed, trials=TRIALS
+        edges=edges, resolution=resolution, use_modularity=False, iterations=3, seed=0, trials=TRIALS
     )
     members: dict[int, list[int]] = {}
     for node in sorted(found):
@@ -188,14 +188,14 @@ def significant_communities(
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
         # sparse, since 200 dense graphs of thousands of images would fill the memory
         chance.append(scipy.sparse.csr_array(weights))
-    found = communities(observed, order, resolution, seed=0)
+    found = communities(observed, order, resolution)
     if not found:
         return []
     identity = range(len(counts))
 
     def strongest(sparse: scipy.sparse.csr_array) -> float:
         weights = sparse.toarray()
-        by_chance = communities(weights, identity, resolution, seed=0)
+        by_chance = communities(weights, identity, resolution)
         return max((internal_weight(weights, members) for members in by_chance), default=0.0)
 
     # Leiden releases the GIL; memory limits the number of large graphs at once

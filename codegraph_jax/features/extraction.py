@@ -59,7 +59,6 @@ class Extractor:
         mesh: the devices; batches are split over those of this process.
         frame: conversion of the photos to grids of patches.
         batch_size: images per device and batch; None: `default_batch_size`.
-        workers: decoding threads; 0: `data.batches.decoding_threads`.
         unreadable: handling of images that cannot be decoded: `skip` or `error`.
         dtype: type to which the normalised patch tokens are rounded.
     """
@@ -68,7 +67,6 @@ class Extractor:
     mesh: DeviceMesh
     frame: Frame
     batch_size: int | None = None
-    workers: int = 0
     unreadable: str = "skip"
     dtype: Any = np.float32
 
@@ -79,8 +77,7 @@ class Extractor:
         # tokens that were computed elsewhere have no image size; their frame follows from their grid
         frame = Frame.squeezed(max(config.backbone.side, backbone.patch_size), backbone.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
-        data = config.data
-        return cls(backbone, mesh, frame, config.backbone.batch_size, 0, data.unreadable, dtype)
+        return cls(backbone, mesh, frame, config.backbone.batch_size, config.data.unreadable, dtype)
 
     def with_frame(self, frame: Frame) -> "Extractor":
         """The extractor for another frame; for the same frame the extractor itself, with its compiled program."""
@@ -153,7 +150,7 @@ class Extractor:
             return TokenBatches(sources, size)
         backbone = self.backbone
         prepare = partial(self.frame.preprocess, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
-        return ImageBatches(sources, prepare, size, self.workers or decoding_threads(), self.unreadable, value_range)
+        return ImageBatches(sources, prepare, size, decoding_threads(), self.unreadable, value_range)
 
     def forward(
         self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]

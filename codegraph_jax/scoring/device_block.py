@@ -153,7 +153,7 @@ def _valid(values: Float[Array, "s t p"]) -> Bool[Array, "s p"]:
 def _mean_of_smallest(
     values: Float[Array, "s t p"], k: Int[Array, ""], columns: Bool[Array, " t"]
 ) -> Float[Array, "s p"]:
-    return _by_image(lambda x: mean_of_smallest(x, k, 0, columns[:, None]), values)
+    return _by_image(lambda x: mean_of_smallest(x, k, columns[:, None]), values)
 
 
 @jax.jit

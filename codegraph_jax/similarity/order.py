@@ -34,20 +34,21 @@ def kth_smallest(
 
 
 def mean_of_smallest(
-    values: Float[Array, "..."], k: Int[Array, ""], axis: int, counted: Bool[Array, "..."]
+    values: Float[Array, "m ..."], k: Int[Array, ""], counted: Bool[Array, "m ..."]
 ) -> Float[Array, "..."]:
-    """Mean of the k smallest finite counted values along an axis; of all if fewer are finite, infinite if none is.
+    """Mean of the k smallest finite counted values along the first axis, which is removed.
 
-    Arguments as for `kth_smallest`; the axis is removed.
+    It is the mean of all finite values if they are fewer, and infinite if there are none. Arguments as for
+    `kth_smallest`.
     """
     counted = counted & jnp.isfinite(values)
-    count = jnp.minimum(counted.sum(axis=axis, keepdims=True, dtype=jnp.int32), k)
-    last = kth_smallest(values, jnp.maximum(count, 1), axis, counted)
+    count = jnp.minimum(counted.sum(axis=0, keepdims=True, dtype=jnp.int32), k)
+    last = kth_smallest(values, jnp.maximum(count, 1), 0, counted)
     below = counted & (values < last)
-    total = jnp.where(below, values, 0.0).sum(axis=axis, keepdims=True)
+    total = jnp.where(below, values, 0.0).sum(axis=0, keepdims=True)
     # the k-th value may occur several times: count it as often as is needed for k values
-    total += (count - below.sum(axis=axis, keepdims=True, dtype=jnp.int32)) * jnp.where(count > 0, last, 0.0)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.inf).squeeze(axis)
+    total += (count - below.sum(axis=0, keepdims=True, dtype=jnp.int32)) * jnp.where(count > 0, last, 0.0)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.inf).squeeze(0)
 
 
 def _keys(values: Float[Array, "..."]) -> Int[Array, "..."]:

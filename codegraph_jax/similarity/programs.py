@@ -67,7 +67,7 @@ def table_scores(table: Float[Array, "r s t p"], k: Int[Array, ""], used: Bool[A
 
     def of_image(given: tuple[Array, Array]) -> Array:
         distances, references = given
-        return mean_of_smallest(distances, k, 0, references[:, None])
+        return mean_of_smallest(distances, k, references[:, None])
 
     # some images of one degree at once, so that intermediate arrays are small
     return lax.map(lambda degree: lax.map(of_image, (degree, used), batch_size=IMAGES_AT_ONCE), table)

@@ -5,23 +5,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+MOMENTUM = 0.9
+"""Weight of the running statistics in their update: PyTorch's default, whose momentum is 1 - 0.9."""
+
+EPSILON = 1e-5
+"""Constant added to the variance, PyTorch's default."""
+
 
 class BatchNorm(nn.Module):
     """Normalises over all axes but the last, with statistics summed over the devices of a mesh axis.
 
     In training y = (x - mean) / sqrt(var + eps) * scale + bias, with mean and (biased) var over valid entries of all
-    devices; running statistics are updated with weight 1 - `momentum`, the variance in its unbiased form, as in
+    devices; running statistics are updated with weight 1 - `MOMENTUM`, the variance in its unbiased form, as in
     PyTorch. Otherwise the running statistics are used. They are float32 (Ioffe & Szegedy 2015, section 3).
 
     Attributes:
         axis_name: mesh axis over which the batch is split, or None.
-        momentum: weight of the running statistics in their update.
-        epsilon: constant added to the variance.
     """
 
     axis_name: str | None = None
-    momentum: float = 0.9
-    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(
@@ -36,12 +38,11 @@ class BatchNorm(nn.Module):
         values = x.astype(scale.dtype)
         if train and not self.is_initializing():
             mean, var, count = self._batch_statistics(values, valid)
-            keep = self.momentum
-            running_mean.value = keep * running_mean.value + (1 - keep) * mean
-            running_var.value = keep * running_var.value + (1 - keep) * var * count / jnp.maximum(count - 1, 1)
+            running_mean.value = MOMENTUM * running_mean.value + (1 - MOMENTUM) * mean
+            running_var.value = MOMENTUM * running_var.value + (1 - MOMENTUM) * var * count / jnp.maximum(count - 1, 1)
         else:
             mean, var = running_mean.value, running_var.value
-        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        gain = scale * jax.lax.rsqrt(var + EPSILON)
         return ((values - mean) * gain + bias).astype(x.dtype)
 
     def _batch_statistics(

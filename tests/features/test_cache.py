@@ -50,7 +50,7 @@ def counted(monkeypatch):
 def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     mesh = device_mesh(ParallelConfig(devices=devices))
     done = []
-    extractor = Extractor(backbone, mesh, FRAME, batch_size, workers=1, dtype=dtype)
+    extractor = Extractor(backbone, mesh, FRAME, batch_size, dtype=dtype)
     if not cache:
         features = extractor.extract(images, advance=done.append)
     else:
