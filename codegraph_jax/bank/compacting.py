@@ -41,8 +41,7 @@ class Candidates:
         parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]
         layers, degrees, _ = own.shape
         channels = self.comparison.features.layers[0].shape[-1]
-        rows = np.concatenate([np.zeros((0, layers, degrees, channels), np.float32), *map(_rows, parts)])
-        gathered = processes.gather_rows(rows.reshape(len(rows), -1)).reshape(-1, layers, degrees, channels)
+        gathered = processes.gather_parts(map(_rows, parts), (layers, degrees, channels))
         return Pool(
             self.options, list(gathered.transpose(1, 2, 0, 3)), own.astype(np.float32), np.zeros(own.shape[2], int)
         )
@@ -59,8 +58,7 @@ class Candidates:
             pool = self.pool(wanted, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
                 own[i] = pool.scores(tokens, None if valid is None else valid[i])
-        nothing = np.zeros((0, self.allowed.shape[1]), np.float32)
-        return processes.gather_rows(np.stack([own[i] for i in sorted(own)]) if own else nothing)
+        return processes.gather_parts([own[i][None] for i in sorted(own)], self.allowed.shape[1:])
 
     @cached_property
     def _places(self) -> Int[np.ndarray, "m 2"]:
@@ -89,10 +87,11 @@ class Candidates:
         width = layers * degrees * self.comparison.features.layers[0].shape[-1]
         matrix = projection(width) / np.float32(np.sqrt(layers * degrees))
         images, patches = self._places.T
-        rows: list[np.ndarray] = [np.zeros((0, matrix.shape[1]), np.float32)]
-        for i, vectors in self._of_images(np.unique(images)):
-            rows.append(_rows(vectors[:, :, patches[images == i]]).reshape(-1, width) @ matrix)
-        return processes.gather_rows(np.concatenate(rows))
+        rows = (
+            _rows(vectors[:, :, patches[images == i]]).reshape(-1, width) @ matrix
+            for i, vectors in self._of_images(np.unique(images))
+        )
+        return processes.gather_parts(rows, matrix.shape[1:])
 
     def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
         """(image, patch tokens in each layer) of the given images that this process holds."""

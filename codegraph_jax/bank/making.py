@@ -239,13 +239,12 @@ def _peak_patches(
     # ordered by content, so that results do not depend on the order of the images
     chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MAX_PEAKS // PEAKS_PER_IMAGE]
     width = sum(layer.shape[-1] for layer in features.layers)
-    vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
+    found = []
     for i in (i for i in sorted(chosen) if i in features.local):
         own = patch_vectors([np.asarray(layer[i - features.local.start])[None] for layer in features.layers], grid)[0]
-        found = PeakPatches.of(own, maps[i])
-        vectors.append(found.vectors)
-        scores.append(found.scores)
-    return PeakPatches(*(processes.gather_rows(np.concatenate(part)) for part in (vectors, scores)))
+        found.append(PeakPatches.of(own, maps[i]))
+    vectors = processes.gather_parts([peaks.vectors for peaks in found], (width,))
+    return PeakPatches(vectors, processes.gather_parts([peaks.scores for peaks in found], ()))
 
 
 def _tests(

@@ -57,11 +57,11 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
     size = at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
-    labels = [np.zeros(0, int)]
+    labels = []
     for first in range(0, len(mine), size):
         distances = cell_distances(coarse_cells(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
-    found = processes.gather_rows(np.concatenate(labels))
+    found = processes.gather_parts(labels, (), int)
     order = np.argsort(-np.bincount(found[:set_size], minlength=len(groups)), kind="stable")
     return np.argsort(order)[found]
 

@@ -115,8 +115,7 @@ def recognise_all(
         np.stack([signature.match_mask(vectors) for signature in signatures], axis=1)
         for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
     ]
-    nothing = np.zeros((0, len(signatures), grid[0] * grid[1]), bool)
-    return processes.gather_rows(np.concatenate([nothing, *own])).swapaxes(0, 1)
+    return processes.gather_parts(own, (len(signatures), grid[0] * grid[1]), bool).swapaxes(0, 1)
 
 
 def make_signatures(
@@ -240,7 +239,7 @@ def patches_of(
     for images, vectors in _in_chunks(features, grid, members):
         own |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
     width = sum(layer.shape[-1] for layer in features.layers)
-    rows = processes.gather_rows(np.concatenate([np.zeros((0, width), np.float32), *own.values()]))
+    rows = processes.gather_parts(own.values(), (width,))
     order = [i for part in processes.gather(list(own)) for i in part]
     pieces = np.split(rows, np.cumsum([len(chosen[i]) for i in order])[:-1])
     by_image = dict(zip(order, pieces))

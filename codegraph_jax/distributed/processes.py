@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,11 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
     parts = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(-1)))
     parts = parts.reshape(len(shapes), -1).view(rows.dtype).reshape(len(shapes), longest, *rest)
     return np.concatenate([part[: shape[0]] for part, shape in zip(parts, shapes)])
+
+
+def gather_parts(parts: Iterable[np.ndarray], row_shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """The rows of the parts of this process and of all others, in order; there may be no parts."""
+    return gather_rows(np.concatenate([np.zeros((0, *row_shape), dtype), *parts]))
 
 
 @contextmanager
