@@ -78,24 +78,22 @@ class Ring:
         references: Int[np.ndarray, " m"],
         write_distances: Writer,
         advance: Progress,
-        first: int = 0,
         device_length: int = 0,
         pairs: int = PAIRS,
-        retry: bool = True,
     ) -> None:
         """Compares all pairs of shards of one layer, in pieces if devices cannot hold whole shards.
 
-        `tokens` are those of the images of this process, from image number `first`; `write_distances` stores the
-        distances of a call, and `advance` is called with the number of finished pairs. If `device_length` is given,
-        whole shards are padded to that many images and calls to `pairs`, so that sets of different sizes share their
-        programs; otherwise there is as little padding as possible. With `retry`, a device that runs out of memory gets
-        fewer pairs, then fewer images at once.
+        `tokens` are those of the images of this process; `write_distances` stores the distances of a call, and
+        `advance` is called with the number of finished pairs. If `device_length` is given, whole shards are padded to
+        that many images and calls to `pairs`, so that sets of different sizes share their programs. Otherwise there is
+        as little padding as possible, and a device that runs out of memory gets fewer pairs, then fewer images at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
         """
         _, p, c = tokens.shape
         longest, counted = max(1, int((shards[:, 1] - shards[:, 0]).max())), UndoableProgress(advance)
+        first = int(shards[[self.mesh.devices.index(device) for device in self.mesh.local.devices], 0].min())
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
             held = min(self.images or longest, fitting)
@@ -111,7 +109,7 @@ class Ring:
                 return
             except jax.errors.JaxRuntimeError as error:
                 # other processes would wait for this one
-                if not (retry and is_out_of_memory(error)) or self.mesh.spans_processes:
+                if device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
                     raise
                 if self._last_pairs > 1:
                     self.pairs = -(-self._last_pairs // 2)
@@ -248,8 +246,7 @@ def pairwise_distances(
 
         return copy
 
-    first = sum(counts[: jax.process_index()])
-    ring_of(mesh, options).run(normalised, shards_of(mesh, counts), references, write_distances, advance, first)
+    ring_of(mesh, options).run(normalised, shards_of(mesh, counts), references, write_distances, advance)
     return distances
 
 
