@@ -19,10 +19,10 @@ from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
-from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.schedule import PAIRS, whole_batches
-from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
+from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare
 
 FRACTION = ScoringConfig().fraction
 
@@ -44,7 +44,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         f"{options.kernel} {precision}": options
         for kernel in config.kernels
         for precision in config.precisions
-        for options in [tile_options(SimilarityConfig(kernel=kernel, precision=precision), sizes.degrees, grid)]
+        for options in [distance_options(SimilarityConfig(kernel=kernel, precision=precision), sizes.degrees, grid)]
     }
     scores: dict[str, Any] = {}
     whole: dict[str, Callable[[], Any]] = {}
@@ -74,7 +74,7 @@ def _keep(scores: dict[str, Any], name: str, function: Callable[[], Any]) -> Cal
     return run
 
 
-def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]:
+def _whole(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], np.ndarray]:
     placed, references = jnp.asarray(tokens), np.arange(len(tokens))
     k = neighbour_count(len(tokens), FRACTION)
 
@@ -84,12 +84,12 @@ def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]
     return run
 
 
-def as_stored(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
+def as_stored(tokens: Float[Array, "n p c"], options: DistanceOptions) -> Float[Array, "n p c"]:
     """Tokens normalised and rounded as in a run."""
     return normalise(tokens).astype(feature_type("auto", options.precision))
 
 
-def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
+def _pairs_alone(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], None]:
     patches = jax.block_until_ready(prepare(as_stored(jnp.asarray(tokens), options), options))
     first, second = np.triu_indices(len(tokens), 1)
     size = whole_batches(min(PAIRS, len(first)), options.batch)
@@ -134,7 +134,7 @@ def _errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
 
 def _record(
     name: str,
-    options: TileOptions | None,
+    options: DistanceOptions | None,
     sizes: Sizes,
     times: dict[str, Timing],
     timing: Timing,

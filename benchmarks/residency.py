@@ -32,7 +32,7 @@ from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
 
 FRACTION = 0.3
@@ -68,7 +68,7 @@ def _devices(config: BenchmarkConfig) -> tuple[jax.Device, ...]:
 
 def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
-    options = tile_options(SimilarityConfig(), sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid))
+    options = distance_options(SimilarityConfig(), sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid))
     mesh, references = DeviceMesh(_devices(config)), np.arange(n)
     features = _features(sizes, n, on_device=place == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}

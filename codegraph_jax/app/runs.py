@@ -212,8 +212,8 @@ class Runs:
         if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise AppError(
-            f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a terminal "
-            "or start a new inspection"
+            f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a "
+            "terminal or start a new inspection"
         )
 
     def delete(self, run: str) -> None:

@@ -12,7 +12,7 @@ from codegraph_jax.bank.pool import Pool, degree_vectors
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 
 FOLDS = 4
 """Number of folds; an image is scored by a pool from the other folds, since its own patches would lower its score."""
@@ -25,7 +25,7 @@ class Candidates:
     """The patches of a set that may enter a pool (`allowed`), with their scores in each layer and degree."""
 
     comparison: Comparison
-    options: TileOptions
+    options: DistanceOptions
     scores: list[Float[np.ndarray, "r n p"]]
     allowed: Bool[np.ndarray, "n p"]
 

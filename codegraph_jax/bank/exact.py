@@ -17,7 +17,7 @@ from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import ExcludedReferences, ReferenceMask
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet
 from codegraph_jax.similarity.valid import INVALID
 
 
@@ -34,7 +34,7 @@ class ReferenceImages:
         part_numbers: number of the good part of each reference; 0 for images of the set, which come first [R].
     """
 
-    options: TileOptions
+    options: DistanceOptions
     fraction: float
     layers: list[np.ndarray]
     removed: Bool[np.ndarray, "R p"]

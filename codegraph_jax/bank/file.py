@@ -27,7 +27,7 @@ from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.query import query_options
 
 FORMAT = 14
@@ -213,7 +213,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     similarity = read_config(SimilarityConfig, kernel, "similarity")
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     grid = Frame.from_json(about["frame"]).grid
-    options = query_options(tile_options(similarity, degrees, grid, bool(about["masked"])))
+    options = query_options(distance_options(similarity, degrees, grid, bool(about["masked"])))
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
     part_numbers = tensors["parts"].astype(int)
     references: ReferenceImages | Pool

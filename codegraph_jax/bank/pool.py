@@ -28,7 +28,7 @@ from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
+from codegraph_jax.similarity.tiles import DistanceOptions, cosine_to_distance
 from codegraph_jax.similarity.valid import INVALID
 
 SHARPNESS = 10.0
@@ -50,7 +50,7 @@ class Pool:
         part_numbers: number of the good part of each patch; 0 for patches of the set, which come first [k].
     """
 
-    options: TileOptions
+    options: DistanceOptions
     layers: list[np.ndarray]
     own_scores: Float[np.ndarray, "l r k"]
     part_numbers: Int[np.ndarray, " k"]
@@ -124,7 +124,7 @@ class Pool:
         return scores
 
 
-def degree_vectors(tokens: Float[Array, "p c"], options: TileOptions) -> list[Shaped[Array, "p c"]]:
+def degree_vectors(tokens: Float[Array, "p c"], options: DistanceOptions) -> list[Shaped[Array, "p c"]]:
     """Unit vectors of the patches of one image in one layer, for each degree."""
     return [aggregate(tokens[None], degree, options.grid, _product_type(options))[0] for degree in options.degrees]
 
@@ -135,7 +135,7 @@ def pool_scores(
     vectors: Sequence[Shaped[Array, "r k c"]],
     squares: Float[Array, "l r k"],
     sharpness: Float[Array, "l r"],
-    options: TileOptions,
+    options: DistanceOptions,
 ) -> Float[Array, " p"]:
     """Distances of the patches of one image to a pool, averaged over degrees and layers.
 
@@ -152,5 +152,5 @@ def pool_scores(
     return jnp.stack(distances).mean(axis=0)
 
 
-def _product_type(options: TileOptions) -> Any:
+def _product_type(options: DistanceOptions) -> Any:
     return jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32

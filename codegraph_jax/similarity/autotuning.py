@@ -24,7 +24,7 @@ from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.programs import machine
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.tiles import pair_distances, prepare
 
 MIN_SPEEDUP = 1.2
@@ -58,7 +58,7 @@ def autotune(
         reasons.append(reason)
     if not reasons:
         return config, ""
-    kernel = tile_options(config, degrees, grid).kernel
+    kernel = distance_options(config, degrees, grid).kernel
     return config, f"distances: {kernel} in {config.precision} ({'; '.join(dict.fromkeys(reasons))})"
 
 
@@ -127,7 +127,7 @@ def timed(
     functions: dict[SimilarityConfig, Callable[[], tuple[Array, Array]]] = {}
     exact: Float[np.ndarray, "b r p"] | None = None
     for candidate in candidates:
-        options = tile_options(candidate, degrees, grid)
+        options = distance_options(candidate, degrees, grid)
         try:
             patches = prepare(normalised, options)
 

@@ -17,11 +17,11 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
+from codegraph_jax.similarity.pairwise import choose_references, distance_options, schedule_length
 from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def compare_images(
     """
     set_size = int((features.kept < len(plan.images)).sum())
     valid = features.placement.inspected
-    options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
+    options = distance_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     allocate = plan.memory.allocate_tables
     identity = comparison_identity(features.keys, references, options.radius)
@@ -76,7 +76,7 @@ def compare_images(
 def _on_host(
     features: Features,
     references: Int[np.ndarray, " m"],
-    options: TileOptions,
+    options: DistanceOptions,
     mesh: DeviceMesh,
     allocate: Allocate,
     store: StoredLayers | None,

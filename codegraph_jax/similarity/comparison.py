@@ -10,7 +10,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 
 Tables = HostTables | DeviceTables
 """Distances of the patches of n images to m references in every layer, on the host or on devices."""
@@ -37,7 +37,7 @@ class Comparison:
     features: Features
     tables: Tables
     references: Int[np.ndarray, " m"]
-    options: TileOptions
+    options: DistanceOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
     added_count: int = 0
     source_count: int = 0

@@ -40,7 +40,7 @@ from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.ring import ring_of
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
 from codegraph_jax.similarity.stores import StoredLayers
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
+from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, prepare
 
 CALLS = 32
 """Approximate number of calls that compute a table, so that the progress bar moves."""
@@ -86,7 +86,7 @@ class DeviceTables:
         self,
         layers: Sequence[DeviceLayer | Array | np.ndarray],
         references: Int[np.ndarray, " m"],
-        options: TileOptions,
+        options: DistanceOptions,
         mesh: DeviceMesh,
         k: int,
         valid: Bool[np.ndarray, "n p"] | None = None,
@@ -239,7 +239,7 @@ class DeviceTables:
         own: list[PatchSet],
         removed: Bool[np.ndarray, "n p"],
         losing: Int[np.ndarray, " l"],
-        options: TileOptions,
+        options: DistanceOptions,
     ) -> Table:
         """Updates a table in place for some references that lose patches; `own` are the prepared images."""
         column = self._column[losing]

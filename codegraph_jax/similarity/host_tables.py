@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Neighbours, ReferenceMask, changes_by_removal
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
 PatchScore = Callable[[Float[np.ndarray, "m p"], int], Float[np.ndarray, " p"]]
@@ -42,7 +42,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
     layers: Sequence[Any]
     counts: tuple[int, ...]
     references: Int[np.ndarray, " m"]
-    options: TileOptions
+    options: DistanceOptions
 
     def __len__(self) -> int:
         return len(self.tables)

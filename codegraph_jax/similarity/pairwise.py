@@ -10,7 +10,7 @@ from jaxtyping import Int
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.similarity import fused, fused_gpu
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 
 logger = logging.getLogger(__name__)
 
@@ -84,20 +84,20 @@ def derives_degrees(config: SimilarityConfig) -> bool:
     return pick_kernel(config.kernel, config.precision) == "reuse"
 
 
-def tile_options(
+def distance_options(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
-) -> TileOptions:
+) -> DistanceOptions:
     """The options of the kernel for a configuration and this platform; `masked` if some patches are invalid."""
     on_cpu = jax.default_backend() == "cpu"
     if config.radius_patches:
         # a larger radius than the grid gives the same distances
         radius = min(config.radius_patches, max(grid))
         batch = 1 if on_cpu else BLOCKS
-        return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
+        return DistanceOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
     batch = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
     kernel = pick_kernel(config.kernel, config.precision)
     if masked and kernel.startswith("fused"):
         # the hand-written kernels cannot mask patches
         kernel = "direct"
-    return TileOptions(kernel, degrees, grid, config.precision, batch, 0, masked)
+    return DistanceOptions(kernel, degrees, grid, config.precision, batch, 0, masked)

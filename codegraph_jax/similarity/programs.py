@@ -10,14 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.similarity.distance_update import TIE
 from codegraph_jax.similarity.order import mean_of_smallest
 from codegraph_jax.similarity.schedule import PAIRS, whole_batches
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
+from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances
 from codegraph_jax.similarity.valid import INVALID
 
 IMAGES_AT_ONCE = 32
 """Images that are scored at once; scoring copies their distances."""
 
 
-def pairs_per_iteration(options: TileOptions) -> int:
+def pairs_per_iteration(options: DistanceOptions) -> int:
     """Pairs in one iteration of the loop of `refill_table`; before each, a GPU waits for the host."""
     return whole_batches(PAIRS, 1 if options.radius else options.batch)
 
@@ -30,7 +30,7 @@ def refill_table(
     removed: Bool[Array, "q p"],
     losing: Int[Array, "t 2"],
     numbers: Int[Array, "3"],
-    options: TileOptions,
+    options: DistanceOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Updates the distances of images to references that lose patches; the memory of the table is reused.
 

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, cosine_to_distance, prepare, tile_maxima
+from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, cosine_to_distance, prepare, tile_maxima
 
 
-def query_options(options: TileOptions) -> TileOptions:
+def query_options(options: DistanceOptions) -> DistanceOptions:
     """Replaces every kernel except `reuse` by `direct`, which gives the same distances."""
     return options if options.kernel == "reuse" else options._replace(kernel="direct")
 
 
 def prepare_references(
-    normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions
+    normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: DistanceOptions
 ) -> PatchSet:
     """Prepares one layer of the references, with two penalties: with all patches, and without removed ones."""
     patches = prepare(jnp.asarray(normalised), options)
@@ -29,7 +29,7 @@ def prepare_references(
 
 @partial(jax.jit, static_argnames="options")
 def distances_to_references(
-    normalised: Float[Array, "p c"], references: PatchSet, options: TileOptions
+    normalised: Float[Array, "p c"], references: PatchSet, options: DistanceOptions
 ) -> tuple[Float[Array, "r R p"], Float[Array, "r R p"]]:
     """Distance of every patch of an image to every reference (`prepare_references` of the same layer), for each degree.
 

@@ -22,7 +22,7 @@ from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Neighbourhood, Reference
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 
 EXTRA_NEIGHBOURS = 2
 """Number of distances beyond the k smallest that are updated with them, to save rounds."""
@@ -104,7 +104,7 @@ def changes_by_removal(
     normalised: Float[Array | np.ndarray, "k p c"],
     removed: Bool[np.ndarray, "n p"],
     references: Int[np.ndarray, " m"],
-    options: TileOptions,
+    options: DistanceOptions,
     neighbours: Neighbours | None = None,
     counts: tuple[int, ...] = (),
 ) -> list[Changes]:
@@ -136,7 +136,7 @@ def _changes(
     losing: Float[Array | np.ndarray, "a p c"],
     removed: Bool[np.ndarray, "a p"],
     columns: Int[np.ndarray, " a"],
-    options: TileOptions,
+    options: DistanceOptions,
     neighbours: Neighbours | None,
     first: int,
 ) -> list[Changes]:
@@ -225,7 +225,7 @@ def _joined(chunks: Sequence[Changes]) -> Changes:
 
 
 def _rounded_vectors(
-    normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: TileOptions
+    normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: DistanceOptions
 ) -> Float[Array, "b p c"]:
     """Unit vectors rounded as in the kernel: `reuse` rounds tokens, the others round unit vectors."""
     narrow = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
@@ -234,7 +234,7 @@ def _rounded_vectors(
     return aggregate(jnp.asarray(normalised), degree, options.grid, narrow)
 
 
-def _precision(options: TileOptions) -> str:
+def _precision(options: DistanceOptions) -> str:
     """Precision of the products: `reuse` multiplied rounded tokens exactly, which takes float32 for unit vectors."""
     return "float32" if options.kernel == "reuse" and options.precision == "bfloat16" else options.precision
 

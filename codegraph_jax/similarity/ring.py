@@ -30,7 +30,7 @@ from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import tokens_on_device, tokens_on_host
 from codegraph_jax.similarity.pairwise import reference_columns
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, piece_of, ring_steps, shards_of, turn
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
+from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def shards_at_once(device_count: int) -> int:
     return 3 if device_count > 1 else 2
 
 
-def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:
+def image_bytes(numbers: int, itemsize: int, options: DistanceOptions) -> int:
     """Peak memory of an image's tokens on a device, in bytes, while they are prepared.
 
     The tokens are `numbers` values of `itemsize` bytes each.
@@ -67,7 +67,7 @@ class Ring:
         pairs: number of pairs of a device in one call; 0: no limit.
     """
 
-    def __init__(self, mesh: DeviceMesh, options: TileOptions):
+    def __init__(self, mesh: DeviceMesh, options: DistanceOptions):
         self.mesh, self.options = mesh, options
         self.images = self.pairs = self._last_pairs = 0
 
@@ -207,14 +207,14 @@ class Ring:
 
 
 @lru_cache(maxsize=64)
-def ring_of(mesh: DeviceMesh, options: TileOptions) -> Ring:
+def ring_of(mesh: DeviceMesh, options: DistanceOptions) -> Ring:
     """The ring of some devices; it is cached, so that its limits hold for all layers and categories."""
     return Ring(mesh, options)
 
 
 def pairwise_distances(
     normalised: Float[Array | np.ndarray, "k p c"],
-    options: TileOptions,
+    options: DistanceOptions,
     references: Int[np.ndarray, " m"],
     advance: Progress = lambda pairs: None,
     allocate: Allocate = in_memory,
@@ -259,7 +259,7 @@ def _fetch(mesh: DeviceMesh, results: Array) -> Float[np.ndarray, "d b r p"]:
 
 
 @lru_cache(maxsize=64)
-def _prepare(mesh: DeviceMesh, options: TileOptions) -> Callable[[Array], PatchSet]:
+def _prepare(mesh: DeviceMesh, options: DistanceOptions) -> Callable[[Array], PatchSet]:
     """A function that prepares the tokens of each device for the kernel and adds a device axis."""
     if len(mesh) == 1:
         # tokens on the device are not copied only to add the axis
@@ -268,7 +268,7 @@ def _prepare(mesh: DeviceMesh, options: TileOptions) -> Callable[[Array], PatchS
 
 
 @lru_cache(maxsize=64)
-def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
+def _step(mesh: DeviceMesh, options: DistanceOptions, pass_on: bool) -> Any:
     """A function that computes the pairs of one call on every device and, if asked, passes on the remote shard."""
     devices = len(mesh)
     # device d receives the shards of d + 1, d + 2, ...

@@ -45,7 +45,7 @@ class PatchSet(NamedTuple):
         )
 
 
-class TileOptions(NamedTuple):
+class DistanceOptions(NamedTuple):
     """The options for which a kernel is compiled."""
 
     kernel: str
@@ -65,7 +65,7 @@ class TileOptions(NamedTuple):
         return None if self.radius or self.batch == 1 else self.batch
 
 
-def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
+def prepare(normalised: Float[Array, "n p c"], options: DistanceOptions) -> PatchSet:
     """Prepares the output of `aggregation.normalise` for the kernel."""
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
     penalty = _penalty(normalised)
@@ -116,7 +116,7 @@ def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[F
 
 
 def tile_maxima(
-    left: PatchSet, right: PatchSet, options: TileOptions
+    left: PatchSet, right: PatchSet, options: DistanceOptions
 ) -> tuple[Float[Array, "r q p"], Float[Array, "r p"]]:
     """Greatest cosine of each patch of an image with any valid patch of another image; the kernel is not `fused`.
 
@@ -158,7 +158,7 @@ def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @partial(jax.jit, static_argnames="options")
 def pair_distances(
-    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
+    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: DistanceOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
     """Distances of the image pairs (left[first], right[second]) in both directions, `options.batch` tiles at a time.
 
@@ -177,7 +177,7 @@ def pair_distances(
 
 
 def _fused_distances(
-    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
+    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: DistanceOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
     platform = jax.default_backend()
     # TPUs do not have TF32, and Mosaic does not have products of three bfloat16 passes

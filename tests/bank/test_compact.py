@@ -22,14 +22,14 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5
-OPTIONS = TileOptions("direct", (1, 3), (4, 4), "float32")
+OPTIONS = DistanceOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:

@@ -10,11 +10,11 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
 GRID = (8, 8)
-OPTIONS = TileOptions("direct", (1,), GRID, "float32")
+OPTIONS = DistanceOptions("direct", (1,), GRID, "float32")
 REGION = np.array([18, 19, 26, 27])
 """Patches of the recurring defect."""
 

@@ -11,10 +11,10 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
 
-OPTIONS = TileOptions("reuse", DEGREES, GRID, "float32")
+OPTIONS = DistanceOptions("reuse", DEGREES, GRID, "float32")
 
 
 def tables_on(layers, references, devices, **more):

@@ -9,7 +9,7 @@ from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
 from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
+from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare
 from tests.support import reference
 
 GRID = (5, 7)
@@ -25,7 +25,7 @@ def draw(n=4, grid=GRID, c=24, seed=0):
 
 
 def table(tokens, kernel="reuse", precision="float32", references=None, grid=GRID, degrees=DEGREES, batch=1):
-    options = TileOptions(kernel, degrees, grid, precision, batch)
+    options = DistanceOptions(kernel, degrees, grid, precision, batch)
     references = np.arange(len(tokens)) if references is None else references
     return pairwise_distances(normalise(jnp.asarray(tokens)), options, references)
 
@@ -66,7 +66,7 @@ def test_bfloat16_products_keep_the_order(kernel):
 def test_products_of_rounded_tokens_are_exact(kernel, precisions):
     rounded = normalise(jnp.asarray(draw(c=96))).astype(jnp.bfloat16)
     off = ~np.eye(4, dtype=bool)
-    wide = TileOptions(kernel, DEGREES, GRID, "float32")
+    wide = DistanceOptions(kernel, DEGREES, GRID, "float32")
     want = pairwise_distances(rounded.astype(jnp.float32), wide, np.arange(4))[:, off]
     for precision in precisions:
         got = pairwise_distances(rounded, wide._replace(precision=precision), np.arange(4))[:, off]
@@ -76,7 +76,7 @@ def test_products_of_rounded_tokens_are_exact(kernel, precisions):
 def test_no_wide_copy_is_made_of_a_layer_of_rounded_tokens():
     n, p, c = 64, 35, 96
     layer = jax.ShapeDtypeStruct((n, p, c), jnp.bfloat16)
-    options, some = TileOptions("reuse", DEGREES, GRID, "float32"), jax.ShapeDtypeStruct((9,), jnp.int32)
+    options, some = DistanceOptions("reuse", DEGREES, GRID, "float32"), jax.ShapeDtypeStruct((9,), jnp.int32)
     prepared = jax.eval_shape(lambda tokens: prepare(tokens, options), layer)
     assert prepared.vectors[0].dtype.itemsize == 2
 
@@ -134,6 +134,6 @@ def test_references_are_independent_of_periods_in_the_file_list(n, limit, period
 def test_progress_counts_every_pair():
     done = []
     tokens = draw(5)
-    options = TileOptions("reuse", (1,), GRID, "float32")
+    options = DistanceOptions("reuse", (1,), GRID, "float32")
     pairwise_distances(normalise(jnp.asarray(tokens)), options, np.arange(5), done.append)
     assert sum(done) == 10

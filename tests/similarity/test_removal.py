@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.removal import changes_by_removal
-from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, prepare, tile_maxima
+from codegraph_jax.similarity.tiles import DistanceOptions, cosine_to_distance, prepare, tile_maxima
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
 from tests.support import reference
 
 
 def without_patches(before, normalised, removed, references):
     after = before.copy()
-    options = TileOptions("reuse", DEGREES, GRID, "float32")
+    options = DistanceOptions("reuse", DEGREES, GRID, "float32")
     for degree, changes in zip(after, changes_by_removal(before, normalised, removed, references, options)):
         changes.apply(degree)
     return after
@@ -87,7 +87,7 @@ def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
     tokens[1] = tokens[0] + 0.01 * tokens[2]
     normalised = normalise(jnp.asarray(tokens)).astype(features)
     removed = np.random.default_rng(3).uniform(size=tokens.shape[:2]) < 0.3
-    options = TileOptions(kernel, DEGREES, GRID, precision)
+    options = DistanceOptions(kernel, DEGREES, GRID, precision)
     nothing = np.zeros_like(removed)
     before = by_the_kernel(normalised, nothing, options)
     after, found = before.copy(), 0

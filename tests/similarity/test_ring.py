@@ -15,7 +15,7 @@ from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length
 from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of
 from codegraph_jax.similarity.schedule import ring_steps, split
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import GRID, draw
 from tests.support.exhausted import FULL, limited, warnings
 
@@ -97,7 +97,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
     """Bit for bit: on any number of devices, in any parts, on the host and on the devices."""
     normalised = normalise(jnp.asarray(draw(13, c=16)))
     options, mesh = (
-        TileOptions("reuse", (1, 3), GRID, "float32")._replace(**KERNELS[kernel]),
+        DistanceOptions("reuse", (1, 3), GRID, "float32")._replace(**KERNELS[kernel]),
         mesh_of(devices, backend),
     )
     for references in (np.arange(13), np.array([2, 6, 7, 12])):
@@ -116,7 +116,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
 def test_fewer_images_than_devices(n):
     normalised = normalise(jnp.asarray(draw(n)))
-    options = TileOptions("reuse", (1, 3), GRID, "bfloat16")
+    options = DistanceOptions("reuse", (1, 3), GRID, "bfloat16")
     want = pairwise_distances(normalised, options, np.arange(n))
     got = pairwise_distances(normalised, options, np.arange(n), mesh=mesh_of(8))
     np.testing.assert_array_equal(got, want)
@@ -132,7 +132,7 @@ def test_more_devices_than_there_are_is_an_error_that_names_the_field():
 @pytest.mark.parametrize("devices,most", [(1, 1), (1, 5), (3, 1), (3, 2)])
 def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch):
     """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
-    normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1,), GRID, "float32")
+    normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
     watched = ring.Ring._put
     monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
@@ -145,7 +145,7 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
 
 def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
     """Where a device's memory is known, all of four images and then of eleven are on it at once."""
-    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
+    options, sizes, watched = DistanceOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
     monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     for n in (4, 11):
@@ -155,7 +155,7 @@ def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch
 
 def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     """ViT-L/14 at 518 px, unit vectors of three degrees in bfloat16 on 80 GB."""
-    options = TileOptions("direct", (1, 3, 5), (37, 37), "bfloat16")
+    options = DistanceOptions("direct", (1, 3, 5), (37, 37), "bfloat16")
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
     image = image_bytes(1369 * 1024, 2, options)
     one = ring_of(mesh_of(1), options)
@@ -169,7 +169,7 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
 def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most, monkeypatch, caplog):
     normalised, options = (
         normalise(jnp.asarray(draw(11, c=16))),
-        TileOptions("reuse", (1, 3), GRID, "float32", batch),
+        DistanceOptions("reuse", (1, 3), GRID, "float32", batch),
     )
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
     pairs = lambda own, visiting, given: given.shape[2]  # noqa: E731
@@ -186,7 +186,7 @@ def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most,
 
 @pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])
 def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, caplog):
-    normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
+    normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
     monkeypatch.setattr(ring.Ring, "_put", limited(ring.Ring._put, rows, most, calls))
@@ -197,7 +197,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
 
 
 def test_out_of_memory_error(monkeypatch):
-    options = TileOptions("reuse", (1,), GRID, "float32")
+    options = DistanceOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
@@ -206,7 +206,7 @@ def test_out_of_memory_error(monkeypatch):
 
 def test_late_out_of_memory_is_handled(monkeypatch):
     """Some devices answer at once and fail when the result is needed."""
-    options, fetch, failed = TileOptions("reuse", (1,), GRID, "float32"), ring._fetch, []
+    options, fetch, failed = DistanceOptions("reuse", (1,), GRID, "float32"), ring._fetch, []
 
     def late(mesh, results):
         if results.shape[1] > 3:
@@ -226,4 +226,4 @@ def test_other_failures_are_not_retried(monkeypatch):
 
     monkeypatch.setattr(ring.Ring, "_put", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        pairwise_distances(draw(4), TileOptions("reuse", (1,), GRID, "float32"), np.arange(4))
+        pairwise_distances(draw(4), DistanceOptions("reuse", (1,), GRID, "float32"), np.arange(4))

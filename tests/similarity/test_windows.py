@@ -11,7 +11,7 @@ from codegraph_jax.similarity import windows
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import changes_by_removal
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, draw
 from tests.support import reference
 
@@ -65,7 +65,7 @@ def assert_same(got, want, counts):
 
 def require_the_definition(grid, radius, hidden, kernel, batch, seed):
     tokens, counts = tokens_of(grid, 3, seed, hidden)
-    options = TileOptions("direct" if radius else kernel, DEGREES, grid, "float32", batch, radius, True)
+    options = DistanceOptions("direct" if radius else kernel, DEGREES, grid, "float32", batch, radius, True)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(3))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
 
@@ -93,7 +93,7 @@ def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
     tokens, counts = tokens_of(grid, 2, 0, 0.2)
     axes = tuple(windows.Axis.of(cells, block, radius) for cells in grid)
     monkeypatch.setattr(windows, "cut", lambda grid, radius: axes)
-    options = TileOptions("direct", DEGREES, grid, "float32", block, radius, True)
+    options = DistanceOptions("direct", DEGREES, grid, "float32", block, radius, True)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(2))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
 
@@ -101,7 +101,7 @@ def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
 def test_a_radius_as_large_as_the_grid_is_none():
     grid = (6, 9)
     tokens = jnp.asarray(tokens_of(grid, 4, 1, 0)[0])
-    plain = TileOptions("direct", DEGREES, grid, "float32")
+    plain = DistanceOptions("direct", DEGREES, grid, "float32")
     want = pairwise_distances(tokens, plain, np.arange(4))
     got = pairwise_distances(tokens, plain._replace(radius=9), np.arange(4))
     off = ~np.eye(4, dtype=bool)
@@ -118,7 +118,7 @@ def require_the_removal(grid, radius, hidden, share, seed):
     tokens, counts = tokens_of(grid, 4, seed, hidden)
     removed = (np.random.default_rng(seed + 1).uniform(size=counts.shape) < share) & counts
     removed[3] = False
-    options = TileOptions("direct" if radius else "reuse", DEGREES, grid, "float32", 1, radius, True)
+    options = DistanceOptions("direct" if radius else "reuse", DEGREES, grid, "float32", 1, radius, True)
     table = pairwise_distances(jnp.asarray(tokens), options, np.arange(4))
     for i in range(4):
         table[:, i][:, :, ~counts[i]] = -1
@@ -147,7 +147,7 @@ def test_a_single_image_gets_what_a_set_gives(radius):
     grid = (6, 8)
     tokens, counts = tokens_of(grid, 4, 3, 0.3)
     removed = (np.random.default_rng(0).random(counts.shape) < 0.3) & counts
-    options = TileOptions("direct" if radius else "reuse", DEGREES, grid, "float32", 1, radius, True)
+    options = DistanceOptions("direct" if radius else "reuse", DEGREES, grid, "float32", 1, radius, True)
     references = prepare_references(jnp.asarray(tokens[1:]), jnp.asarray(removed[1:]), options)
     full, left = distances_to_references(jnp.asarray(tokens[0]), references, options)
     for got, out in ((full, None), (left, removed)):
