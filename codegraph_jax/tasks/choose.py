@@ -52,7 +52,8 @@ class ChooseConfig:
     `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
     downloaded."""
     data: PhotosConfig = field(default_factory=lambda: PhotosConfig(layout="auto"))
-    backbone: InputConfig = field(default_factory=InputConfig)
+    # as `codegraph detect` fits them
+    backbone: InputConfig = field(default_factory=lambda: InputConfig(fit="auto"))
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def detection(self, name: str, weights: str) -> Config:
