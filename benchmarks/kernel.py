@@ -44,7 +44,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         f"{options.kernel} {precision}": options
         for kernel in config.kernels
         for precision in config.precisions
-        for options in [distance_options(SimilarityConfig(kernel=kernel, precision=precision), sizes.degrees, grid)]
+        for options in [distance_options(SimilarityConfig(kernel=kernel), precision, sizes.degrees, grid)]
     }
     scores: dict[str, Any] = {}
     whole: dict[str, Callable[[], Any]] = {}

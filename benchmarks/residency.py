@@ -68,7 +68,9 @@ def _devices(config: BenchmarkConfig) -> tuple[jax.Device, ...]:
 
 def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
-    options = distance_options(SimilarityConfig(), sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid))
+    options = distance_options(
+        SimilarityConfig(), "float32", sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid)
+    )
     mesh, references = DeviceMesh(_devices(config)), np.arange(n)
     features = _features(sizes, n, on_device=place == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}

@@ -23,7 +23,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     here = jax.local_devices()
     numbers = sizes.devices or tuple(2**k for k in range(len(here).bit_length()))
     grid = (sizes.grid, sizes.grid)
-    options = distance_options(SimilarityConfig(precision=config.precisions[0]), sizes.degrees, grid)
+    options = distance_options(SimilarityConfig(), config.precisions[0], sizes.degrees, grid)
     tokens = np.asarray(as_stored(jax.numpy.asarray(draw_tokens(sizes.scaled, grid, sizes.channels)), options))
     tables: dict[str, Any] = {}
     functions = {

@@ -155,8 +155,6 @@ class SimilarityConfig:
     """`reuse` derives all degrees from one matrix product (fastest on CPU); `direct` computes one product per degree;
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
-    precision: str = field(default="float32", metadata=no_flag() | choice("float32", "tf32", "bfloat16", "auto"))
-    """Precision of the matrix products; a detection sets it to `Config.precision`."""
     references: str = field(default="all", metadata={"check": check_limit})
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; or `all` images. `auto`: a sample if that takes much less time and gives the same ranking,

@@ -35,7 +35,6 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images, given_samples, listed_given
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source, name_of
@@ -117,12 +116,9 @@ class CoDeGraph:
 
     def _tuned(self, config: Config, grid: tuple[int, int], width: int) -> Config:
         """The settings with a kernel, a precision and the type of the backbone."""
-        if config.similarity.precision not in ("float32", config.precision):
-            raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
-        asked = replace(config.similarity, precision=config.precision)
-        similarity, self.autotuning_note = autotune(asked, config.features.degrees, grid, width)
-        network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, similarity.precision).name)
-        return replace(config, precision=similarity.precision, similarity=similarity, backbone=network)
+        config, self.autotuning_note = autotune(config, grid, width)
+        network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, config.precision).name)
+        return replace(config, backbone=network)
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone

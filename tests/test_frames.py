@@ -89,7 +89,7 @@ def test_the_cache_changes_nothing_and_saves_the_backbone(straight, tmp_path, mo
     monkeypatch.setattr(Extractor, "forward", None)
     again = CoDeGraph(cached).detect(images)
     assert_same(again, want)
-    assert again.from_cache == len(images)
+    assert again.from_cache_count == len(images)
     # another frame has other features
     other = dataclasses.replace(cached, backbone=dataclasses.replace(cached.backbone, image_size=40))
     with pytest.raises(TypeError):

@@ -82,7 +82,7 @@ def test_features_from_a_cache(tmp_path, precision):
     """Which come to the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
     first, second = (CoDeGraph(tiny(**changes)).detect(photographs(12)) for _ in range(2))
-    assert second.from_cache == 12
+    assert second.from_cache_count == 12
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 
 

@@ -14,7 +14,7 @@ from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.peak_patches import CalibrationSet
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, Config, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.core.errors import UserError
@@ -209,11 +209,11 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
         raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
-    kernel = {"precision": about["precision"], "radius": str(radius or "all")}
-    similarity = read_config(SimilarityConfig, kernel, "similarity")
+    similarity = SimilarityConfig(radius=str(radius or "all"))
+    precision = read_config(Config, {"precision": about["precision"]}).precision
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     grid = Frame.from_json(about["frame"]).grid
-    options = query_options(distance_options(similarity, degrees, grid, bool(about["masked"])))
+    options = query_options(distance_options(similarity, precision, degrees, grid, bool(about["masked"])))
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
     part_numbers = tensors["parts"].astype(int)
     references: ReferenceImages | Pool

@@ -147,10 +147,10 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
     patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.reference_count or image_count, image_count)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
-    dtype = feature_type(config.features.dtype, config.similarity.precision)
+    dtype = feature_type(config.features.dtype, config.precision)
     # size of a layer as the kernel reads it, as a multiple of the size of its tokens; with a radius, the kernel reads
     # separate vectors for each degree
-    precision = feature_type("auto", config.similarity.precision)
+    precision = feature_type("auto", config.precision)
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
     layer = dtype.itemsize * image_count * patches * backbone.width
     table = 4 * image_count * references * patches

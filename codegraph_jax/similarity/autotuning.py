@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.config import Config, SimilarityConfig
 from codegraph_jax.core.files import user_cache, whole_file
 from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.programs import machine
@@ -27,8 +27,10 @@ from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.tiles import pair_distances, prepare
 
+KERNELS = ("direct", "reuse")
+"""The kernels that are timed, the usual one first."""
 MIN_SPEEDUP = 1.2
-"""How many times faster than the first candidate another one must be."""
+"""How many times faster than the first kernel another one must be."""
 TIMED_IMAGES, TIMED_ROUNDS = 4, 3
 """Number of random images, all pairs of which are timed, and of rounds after the first."""
 ACCELERATOR_PAIRS = 96
@@ -38,10 +40,8 @@ TOLERANCE = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 0.1}
 NOT_TIMED = "nothing is timed with several processes"
 
 
-def autotune(
-    config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
-) -> tuple[SimilarityConfig, str]:
-    """Replaces `auto` by a precision and a kernel; returns them and a message, empty if nothing was timed."""
+def autotune(config: Config, grid: tuple[int, int], channels: int) -> tuple[Config, str]:
+    """The settings with a precision and a kernel instead of `auto`; and a message, empty if nothing was timed."""
     alone, reasons = jax.process_count() == 1, []
     if config.precision == "auto":
         # all processes must make the same choice, and their timings may differ
@@ -51,14 +51,17 @@ def autotune(
             reasons.append(f"{gain:.1f} times as fast as float32 on this machine")
         elif not alone:
             reasons.append(NOT_TIMED)
-    if config.kernel == "auto" and not config.radius_patches and jax.default_backend() != "cpu":
+    similarity, degrees = config.similarity, config.features.degrees
+    if similarity.kernel == "auto" and not similarity.radius_patches and jax.default_backend() != "cpu":
         # on CPUs `reuse` is the fastest at every size
-        kernels = [dataclasses.replace(config, kernel=kernel) for kernel in ("direct", "reuse")]
-        config, reason = _fastest(kernels, degrees, grid, channels) if alone else (kernels[0], NOT_TIMED)
+        times = (KERNELS, config.precision, degrees, grid, channels)
+        kernel, reason = _fastest(*times) if alone else (KERNELS[0], NOT_TIMED)
+        similarity = dataclasses.replace(similarity, kernel=kernel)
         reasons.append(reason)
+    config = dataclasses.replace(config, similarity=similarity)
     if not reasons:
         return config, ""
-    kernel = distance_options(config, degrees, grid).kernel
+    kernel = distance_options(similarity, config.precision, degrees, grid).kernel
     return config, f"distances: {kernel} in {config.precision} ({'; '.join(dict.fromkeys(reasons))})"
 
 
@@ -93,28 +96,26 @@ def bfloat16_speedup() -> float:
 
 
 def _fastest(
-    candidates: list[SimilarityConfig], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
-) -> tuple[SimilarityConfig, str]:
-    """The first candidate, or another that is clearly faster; and the reason."""
-    times = timed(tuple(candidates), degrees, grid, channels)
-    seconds = {candidate: timing.seconds for candidate, timing in times.items()}
-    first = candidates[0]
+    kernels: tuple[str, ...], precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
+) -> tuple[str, str]:
+    """The first kernel, or another that is clearly faster; and the reason."""
+    times = timed(kernels, precision, degrees, grid, channels)
+    seconds = {kernel: timing.seconds for kernel, timing in times.items()}
+    first = kernels[0]
     if first not in seconds:
-        return first, f"{first.kernel} cannot be timed"
-    best = min(seconds, key=lambda candidate: seconds[candidate])
+        return first, f"{first} cannot be timed"
+    best = min(seconds, key=lambda kernel: seconds[kernel])
     if seconds[first] < MIN_SPEEDUP * seconds[best]:
         best = first
-    others = [
-        f"{other.kernel} takes {seconds[other] / seconds[best]:.1f} times as long" for other in seconds if other != best
-    ]
+    others = [f"{other} takes {seconds[other] / seconds[best]:.1f} times as long" for other in seconds if other != best]
     return best, "; ".join(others) or "the other kernel fails or gives different distances"
 
 
 @lru_cache
 def timed(
-    candidates: tuple[SimilarityConfig, ...], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
-) -> Mapping[SimilarityConfig, Timing]:
-    """Timings of the candidates on pairs of random images, except those that fail or give different distances.
+    kernels: tuple[str, ...], precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
+) -> Mapping[str, Timing]:
+    """Timings of the kernels on pairs of random images, except those that fail or give different distances.
 
     The result is cached, so that all detectors of a process choose the same.
     """
@@ -124,10 +125,10 @@ def timed(
     if jax.default_backend() != "cpu":
         pairs = np.resize(pairs, (ACCELERATOR_PAIRS, 2))
     first, second = pairs.T
-    functions: dict[SimilarityConfig, Callable[[], tuple[Array, Array]]] = {}
+    functions: dict[str, Callable[[], tuple[Array, Array]]] = {}
     exact: Float[np.ndarray, "b r p"] | None = None
-    for candidate in candidates:
-        options = distance_options(candidate, degrees, grid)
+    for kernel in kernels:
+        options = distance_options(SimilarityConfig(kernel=kernel), precision, degrees, grid)
         try:
             patches = prepare(normalised, options)
 
@@ -138,6 +139,6 @@ def timed(
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError):
             continue
         exact = found if exact is None else exact
-        if np.abs(found - exact).max() <= TOLERANCE[candidate.precision]:
-            functions[candidate] = distances
+        if np.abs(found - exact).max() <= TOLERANCE[precision]:
+            functions[kernel] = distances
     return interleaved(functions, TIMED_ROUNDS)

@@ -43,7 +43,8 @@ def compare_images(
     """
     set_size = int((features.kept < len(plan.images)).sum())
     valid = features.placement.inspected
-    options = distance_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
+    degrees, grid = config.features.degrees, plan.frame.grid
+    options = distance_options(config.similarity, config.precision, degrees, grid, masked=valid is not None)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     allocate = plan.memory.allocate_tables
     identity = comparison_identity(features.keys, references, options.radius)

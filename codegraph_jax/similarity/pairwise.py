@@ -76,28 +76,28 @@ def pick_kernel(kernel: str, precision: str) -> str:
     return "reuse" if platform == "cpu" else "direct"
 
 
-def derives_degrees(config: SimilarityConfig) -> bool:
+def derives_degrees(config: SimilarityConfig, precision: str) -> bool:
     """Whether all degrees are derived from one product of two images, so that only one set of vectors is stored."""
     # `fused` is tested first, since `pick_kernel` may warn about it
     if config.radius_patches or config.kernel == "fused":
         return False
-    return pick_kernel(config.kernel, config.precision) == "reuse"
+    return pick_kernel(config.kernel, precision) == "reuse"
 
 
 def distance_options(
-    config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
+    config: SimilarityConfig, precision: str, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
 ) -> DistanceOptions:
-    """The options of the kernel for a configuration and this platform; `masked` if some patches are invalid."""
+    """The options of the kernel for the settings and this platform; `masked` if some patches are invalid."""
     on_cpu = jax.default_backend() == "cpu"
     if config.radius_patches:
         # a larger radius than the grid gives the same distances
         radius = min(config.radius_patches, max(grid))
         batch = 1 if on_cpu else BLOCKS
-        return DistanceOptions("direct", degrees, grid, config.precision, batch, radius, masked)
+        return DistanceOptions("direct", degrees, grid, precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
     batch = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
-    kernel = pick_kernel(config.kernel, config.precision)
+    kernel = pick_kernel(config.kernel, precision)
     if masked and kernel.startswith("fused"):
         # the hand-written kernels cannot mask patches
         kernel = "direct"
-    return DistanceOptions(kernel, degrees, grid, config.precision, batch, 0, masked)
+    return DistanceOptions(kernel, degrees, grid, precision, batch, 0, masked)

@@ -134,7 +134,7 @@ def plan_device(
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
     # the working memory of the plan is a prepared layer, and the mean table, twice if images are added
     means, prepared = MEAN_TABLES * plan.table, plan.working - MEAN_TABLES * plan.table
-    if not (derives_degrees(config.similarity) or config.similarity.radius != "all"):
+    if not (derives_degrees(config.similarity, config.precision) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
         prepared += (len(config.features.degrees) - 1) * plan.features // layer_count
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means

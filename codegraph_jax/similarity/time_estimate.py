@@ -83,7 +83,7 @@ def estimate(
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
         features / (speed(config.backbone.dtype) * device_count) if features else None,
-        distances / (speed(config.similarity.precision) * device_count),
+        distances / (speed(config.precision) * device_count),
         references,
     )
 
@@ -126,7 +126,7 @@ def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, 
     if similarity.radius_patches:
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:
-        products = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2)
+        products = float((1 if derives_degrees(similarity, config.precision) else degrees) * (grid[0] * grid[1]) ** 2)
     pairs = schedule_length(image_count, min(similarity.reference_count or image_count, image_count)) * len(
         backbone.blocks
     )

@@ -13,13 +13,12 @@ from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity import autotuning
-from codegraph_jax.similarity.autotuning import autotune, bfloat16_speedup, timed
+from codegraph_jax.similarity.autotuning import KERNELS, autotune, bfloat16_speedup, timed
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 DEGREES, GRID, CHANNELS = (1, 3, 5), (16, 16), 64
-AUTO = SimilarityConfig(precision="auto")
-KERNELS = tuple(SimilarityConfig(kernel=kernel) for kernel in ("direct", "reuse"))
+AUTO = Config(precision="auto")
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +37,10 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, gain: float = 0.0, **seconds: floa
     """The speed of bfloat16 and the times of kernels that are to be measured; returns what was asked for."""
     asked = []
 
-    def timed(candidates, *_):
-        asked.extend(candidates)
-        found = {c: seconds.get(c.kernel) for c in candidates}
-        return {c: Timing(s, s, s) for c, s in found.items() if s}
+    def timed(kernels, *_):
+        asked.extend(kernels)
+        found = {kernel: seconds.get(kernel) for kernel in kernels}
+        return {kernel: Timing(s, s, s) for kernel, s in found.items() if s}
 
     def speed(precision):
         asked.append(precision)
@@ -54,15 +53,15 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, gain: float = 0.0, **seconds: floa
 
 def test_what_is_given_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _pretend(monkeypatch)
-    for config in (SimilarityConfig(), SimilarityConfig(kernel="direct", precision="bfloat16")):
-        assert autotune(config, DEGREES, GRID, CHANNELS) == (config, "")
+    for config in (Config(), Config(similarity=SimilarityConfig(kernel="direct"), precision="bfloat16")):
+        assert autotune(config, GRID, CHANNELS) == (config, "")
     assert not asked
 
 
 @pytest.mark.parametrize(("gain", "taken"), [(2.5, "bfloat16"), (1.1, "float32"), (0.6, "float32"), (0, "float32")])
 def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, gain, taken) -> None:
     _pretend(monkeypatch, gain)
-    found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
+    found, said = autotune(AUTO, GRID, CHANNELS)
     assert found == dataclasses.replace(AUTO, precision=taken)
     line = "distances: reuse in bfloat16 (2.5 times as fast as float32 on this machine)"
     assert said == (line if gain == 2.5 else "")
@@ -70,59 +69,59 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, gain, taken) 
 
 def test_the_choice_of_a_machine_is_the_same_at_every_start(monkeypatch, tmp_path) -> None:
     asked = _pretend(monkeypatch, 1.3)
-    assert autotune(AUTO, DEGREES, GRID, CHANNELS)[0].precision == "bfloat16"
+    assert autotune(AUTO, GRID, CHANNELS)[0].precision == "bfloat16"
     (kept,) = (tmp_path / "cache" / "codegraph-jax" / "bfloat16").iterdir()
     measured = len(asked)
     _pretend(monkeypatch, 1.1)
     bfloat16_speedup.cache_clear()
-    assert autotune(AUTO, DEGREES, GRID, CHANNELS)[0].precision == "bfloat16" and len(asked) == measured
+    assert autotune(AUTO, GRID, CHANNELS)[0].precision == "bfloat16" and len(asked) == measured
     for damaged in ("", "nan", "x", "\xff"):
         kept.write_text(damaged, encoding="latin-1")
         bfloat16_speedup.cache_clear()
-        assert autotune(AUTO, DEGREES, GRID, CHANNELS)[0].precision == "float32"
+        assert autotune(AUTO, GRID, CHANNELS)[0].precision == "float32"
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(monkeypatch, tmp_path) -> None:
     _pretend(monkeypatch, 2.5)
     (tmp_path / "cache").write_text("a file")
-    assert autotune(AUTO, DEGREES, GRID, CHANNELS)[0].precision == "bfloat16"
+    assert autotune(AUTO, GRID, CHANNELS)[0].precision == "bfloat16"
 
 
 @pytest.mark.parametrize(("reuse", "taken"), [(0.5, "reuse"), (0.95, "direct"), (2.0, "direct")])
 def test_accelerators_time_the_kernels(monkeypatch, on_accelerator, reuse, taken) -> None:
     asked = _pretend(monkeypatch, 2.0, direct=1.0, reuse=reuse)
-    found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
-    assert [config.kernel for config in asked if config not in ("float32", "bfloat16")] == ["direct", "reuse"]
-    assert (found.kernel, found.precision) == (taken, "bfloat16")
+    found, said = autotune(AUTO, GRID, CHANNELS)
+    assert [one for one in asked if one not in ("float32", "bfloat16")] == ["direct", "reuse"]
+    assert (found.similarity.kernel, found.precision) == (taken, "bfloat16")
     assert f"distances: {taken} in bfloat16" in said
 
 
 def test_within_a_radius_there_is_one_kernel(monkeypatch, on_accelerator) -> None:
     asked = _pretend(monkeypatch)
-    config = SimilarityConfig(radius=2)
-    assert autotune(config, DEGREES, GRID, CHANNELS) == (config, "")
+    config = Config(similarity=SimilarityConfig(radius=2))
+    assert autotune(config, GRID, CHANNELS) == (config, "")
     assert not asked
 
 
 def test_several_processes_do_not_measure(monkeypatch) -> None:
     asked = _pretend(monkeypatch)
     monkeypatch.setattr(autotuning.jax, "process_count", lambda: 2)
-    found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
+    found, said = autotune(AUTO, GRID, CHANNELS)
     assert found.precision == "float32"
     assert "nothing is timed with several processes" in said
     assert not asked
 
 
 def test_the_timing_is_real_and_both_kernels_give_the_same() -> None:
-    times = timed(KERNELS, DEGREES, GRID, CHANNELS)
+    times = timed(KERNELS, "float32", DEGREES, GRID, CHANNELS)
     assert tuple(times) == KERNELS
     assert all(timing.seconds > 0 for timing in times.values())
-    assert timed(KERNELS, DEGREES, GRID, CHANNELS) is times, "measured once in a process"
+    assert timed(KERNELS, "float32", DEGREES, GRID, CHANNELS) is times, "measured once in a process"
     assert speed("float32") > 1e8 and speed("bfloat16") > 1e8
 
 
 def test_accelerators_get_more_pairs_in_batches(on_accelerator) -> None:
-    assert tuple(timed(KERNELS, DEGREES, (8, 8), CHANNELS)) == KERNELS
+    assert tuple(timed(KERNELS, "float32", DEGREES, (8, 8), CHANNELS)) == KERNELS
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])
@@ -136,7 +135,7 @@ def test_failing_kernel_is_not_chosen(monkeypatch: pytest.MonkeyPatch, fault) ->
         return (found[0] + (0.5 if options.kernel == "reuse" else 0.0), found[1])
 
     monkeypatch.setattr(autotuning, "pair_distances", wrong)
-    assert tuple(timed(KERNELS, DEGREES, GRID, CHANNELS)) == KERNELS[:1]
+    assert tuple(timed(KERNELS, "float32", DEGREES, GRID, CHANNELS)) == KERNELS[:1]
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])
@@ -148,15 +147,15 @@ def test_failing_precision_is_not_chosen(monkeypatch, fault) -> None:
 
     monkeypatch.setattr(matmul, "inner_products", products)
     assert bfloat16_speedup() == 0
-    assert autotune(AUTO, DEGREES, GRID, CHANNELS)[0].precision == "float32"
+    assert autotune(AUTO, GRID, CHANNELS)[0].precision == "float32"
 
 
 def test_a_run_says_and_keeps_what_it_chose() -> None:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,), dtype="auto")
     detector = CoDeGraph(Config(backbone=backbone, precision="auto"))
-    taken = detector.config.similarity.precision
+    taken = detector.config.precision
     assert taken in ("float32", "bfloat16")
-    assert detector.config.precision == detector.config.backbone.dtype == taken
+    assert detector.config.backbone.dtype == taken
     assert np.dtype(detector.backbone.model.dtype).name == taken
     assert (f"in {taken}" in detector.autotuning_note) == (taken == "bfloat16")
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
