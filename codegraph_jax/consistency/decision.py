@@ -164,7 +164,9 @@ def decide_photos(
         return _within_limit(label_free, placement)
     if name != chosen.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
-    rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
+    rule = (
+        "score" if answers.threshold is not None else "answers" if calibrator.has_enough_answers else calibration.rule
+    )
     if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
     by_index = answers.by_index(keys)

@@ -108,7 +108,7 @@ def _member_evidence(
 
 
 def decide(evidence: Evidence | None, config: RecurringConfig) -> PatternVerdict:
-    """`defect` if all evidence indicates it, or if there is evidence and `config.filter` is `all`; else `undecided`.
+    """`defect` if all evidence indicates it, or if there is evidence and `config.exclude` is `all`; else `undecided`.
 
     Only a person can call a group harmless.
     """

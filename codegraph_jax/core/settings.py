@@ -48,7 +48,7 @@ def within(low: float, high: float) -> dict[str, Any]:
 
 
 def no_flag() -> dict[str, Any]:
-    """Field metadata: the field (or group) is set in config files and code only; it has no flag and is not listed."""
+    """Field metadata: the field (or group) is set in config files and code only; it has no flag."""
     return {"no_flag": True}
 
 

@@ -157,7 +157,7 @@ def _add_checks(app: FastAPI, token: str, local: bool) -> None:
 def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry, csv: str) -> None:
     ledger = line.ledger
     seconds = Histogram(
-        "codegraph_seconds", "Seconds from a photo to its verdict.", registry=registry,
+        "codegraph_seconds", "Seconds of an inspection, without waiting in the queue.", registry=registry,
         buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
     )  # fmt: skip
 
@@ -284,7 +284,7 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
     @app.get("/summary", response_model=LineSummary, responses=REFUSALS)
     def summary() -> LineSummary:
         """Counts of parts, waiting photos and alarms."""
-        counts = {"waiting": line.waiting, "alarms": ledger.last_alarm(), "last": ledger.next_number() - 1}
+        counts = {"waiting": line.waiting, "last_alarm": ledger.last_alarm(), "last_part": ledger.next_number() - 1}
         return LineSummary.model_validate(ledger.count() | counts | {"undelivered": ledger.outbox.undelivered()})
 
     @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)

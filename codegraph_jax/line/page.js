@@ -266,9 +266,9 @@
       $("#main").hidden = false;
       for (const name of ["inspected", "flagged", "failed", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
       showUndelivered(summary.undelivered);
-      if (summary.last !== last) {
+      if (summary.last_part !== last) {
         await refresh();
-        last = summary.last;
+        last = summary.last_part;
       }
       texts.mark($("#state"), last ? "up_to_date" : "no_parts_yet", { number: String(last) });
       $("#state").className = "";

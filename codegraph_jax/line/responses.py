@@ -53,7 +53,7 @@ class DecisionOut(_Read):
     model_config = ConfigDict(extra="forbid")  # a `PartOut` is no decision
 
     id: int
-    key: Text = Field(description="identifies the part: a photo that is sent again with this key is the same part")
+    key: Text = Field(description="identifies the part: `request:` and the Idempotency-Key, or the path of a file")
     name: Text
     status: Literal["inspected", "failed"]
     failure: str = Field(description="why the inspection failed")
@@ -131,6 +131,6 @@ class LineSummary(BaseModel):
     flagged: int
     failed: int
     waiting: int = Field(description="photos that wait for inspection")
-    alarms: int = Field(description="number of the last alarm")
-    last: int = Field(description="number of the last part")
+    last_alarm: int = Field(description="number of the last alarm")
+    last_part: int = Field(description="number of the last part")
     undelivered: list[UndeliveredOut]

@@ -15,7 +15,7 @@ class FolderSettings:
     """Folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
-    second, needed on network shares, which send no events."""
+    `scan_seconds`, needed on network shares, which send no events."""
     scan_seconds: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
     """Seconds between two scans with `poll`."""
     settle_seconds: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))
@@ -49,8 +49,8 @@ class WebSettings:
     timeout_seconds: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the 10% of passed ones with the
-    highest scores, which contact sheets use."""
+    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the passed ones that score as high as
+    at most 1 good part in 10, which contact sheets show."""
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,12 @@ def how_unusual(result: DetectionResult) -> list[str]:
     Also in page.js.
     """
     calibrator = result.calibrator()
-    if not calibrator.decided:
+    if not calibrator.has_enough_answers:
         return [str(rarity(p)) for p in result.calibration.p_values]
     calibration, answers = result.calibration, calibrator.answers
     marked = calibration.flagged & (result.scores < calibration.threshold)
     found = []
-    for photo, likely in enumerate(calibrator.defective):
+    for photo, likely in enumerate(calibrator.defect_probabilities):
         if (defective := answers.get(photo)) is not None:
             found.append(text("you_said", answer=text("defective" if defective else "good")))
         else:

@@ -214,7 +214,7 @@ class ActiveCalibrator:
         return len(self._decisive)
 
     @property
-    def decided(self) -> bool:
+    def has_enough_answers(self) -> bool:
         """Whether there are enough answers to set the threshold."""
         return self.answer_count >= MIN_ANSWERS
 
@@ -222,7 +222,7 @@ class ActiveCalibrator:
         """Index of the photo to ask about next; None if more answers would change little or no photo is left."""
         gain = self.information()
         photo = int(gain.argmax())
-        enough = self.decided and gain[photo] < STOP_NATS
+        enough = self.has_enough_answers and gain[photo] < STOP_NATS
         return None if enough or gain[photo] < 0 else photo
 
     def information(self) -> Float[np.ndarray, " n"]:
@@ -240,18 +240,18 @@ class ActiveCalibrator:
         return gain
 
     @property
-    def shares(self) -> dict[str, float]:
+    def score_probabilities(self) -> dict[str, float]:
         """Probability of each score."""
         return {name: posterior.share for name, posterior in self._all_posteriors().items()}
 
     @property
     def chosen(self) -> str:
         """Name of the most probable score; the default score until there are enough answers."""
-        shares = self.shares
-        return max(shares, key=lambda name: shares[name]) if self.decided else next(iter(shares))
+        shares = self.score_probabilities
+        return max(shares, key=lambda name: shares[name]) if self.has_enough_answers else next(iter(shares))
 
     @property
-    def defective(self) -> Float[np.ndarray, " n"]:
+    def defect_probabilities(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
         found = self._by_score(self.chosen)
         found[list(self._decisive)] = list(self._decisive.values())
@@ -265,7 +265,7 @@ class ActiveCalibrator:
         or in a wide gap nearby. If no photo of the set is likely to be defective, it is just above the highest score of
         the set, or the threshold from before the answers if that is higher.
         """
-        if not self.decided:
+        if not self.has_enough_answers:
             return self._threshold
         chosen = self.chosen
         scores = self.scores[chosen][: self.set_size]

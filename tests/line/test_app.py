@@ -58,7 +58,9 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
     assert client.get("/scores").json() == [{name: part[name] for name in ("id", "score", "threshold", "flagged")}]
     assert client.get(f"/parts/{part['id']}/photo").content.startswith(b"\xff\xd8")
     assert client.get(f"/parts/{part['id']}/heatmap").content.startswith(b"\x89PNG")
-    assert client.get("/summary").json() | {"inspected": 1, "flagged": 1, "last": 1} == client.get("/summary").json()
+    assert (
+        client.get("/summary").json() | {"inspected": 1, "flagged": 1, "last_part": 1} == client.get("/summary").json()
+    )
     assert "left side" in client.get("/parts.csv").text
     assert 'codegraph_parts_total{verdict="flagged"} 1.0' in client.get("/metrics").text
     assert client.get("/health").json() == {"status": "ok"}

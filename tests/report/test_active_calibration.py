@@ -55,9 +55,9 @@ def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> 
 def same(found: dict, calibrator: ActiveCalibrator) -> None:
     information = calibrator.information()
     np.testing.assert_allclose(found["information"], information, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(list(found["shares"].values()), list(calibrator.shares.values()), atol=1e-9)
-    assert list(found["shares"]) == list(calibrator.shares) and found["chosen"] == calibrator.chosen
-    np.testing.assert_allclose(found["defective"], calibrator.defective, atol=1e-9)
+    np.testing.assert_allclose(list(found["shares"].values()), list(calibrator.score_probabilities.values()), atol=1e-9)
+    assert list(found["shares"]) == list(calibrator.score_probabilities) and found["chosen"] == calibrator.chosen
+    np.testing.assert_allclose(found["defective"], calibrator.defect_probabilities, atol=1e-9)
     assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
     assert found["flagged"] == calibrator.flagged.tolist()
     for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):

@@ -57,7 +57,7 @@ def test_the_score_that_agrees_with_the_answers_is_chosen():
     calibrator = ActiveCalibrator({"blind": blind, "other": scores})
     assert calibrator.chosen == "blind"
     answer(calibrator, labels, 12)
-    assert calibrator.chosen == "other" and calibrator.shares["other"] > 0.9
+    assert calibrator.chosen == "other" and calibrator.score_probabilities["other"] > 0.9
     # and the default stays where it is as good
     calibrator = ActiveCalibrator({"default": scores, "same": scores + 0.01 * blind})
     answer(calibrator, labels, 12)
@@ -106,7 +106,7 @@ def test_copies_are_one_answer_and_are_asked_for_once():
     twice.answer(0, True)
     twice.answer(1, True)
     assert once.information()[1] == -1
-    np.testing.assert_allclose(once.defective[2:], twice.defective[2:])
+    np.testing.assert_allclose(once.defect_probabilities[2:], twice.defect_probabilities[2:])
 
 
 def test_known_defects_and_added_photos():
@@ -152,7 +152,7 @@ def test_no_more_than_so_many_can_be_defective():
     middle = int(np.argsort(scores)[50])
     for photo in np.argsort(scores)[-3:]:
         calibrator.answer(int(photo), True)
-    assert calibrator.defective[middle] < 0.2 < ActiveCalibrator(scores).defective[middle]
+    assert calibrator.defect_probabilities[middle] < 0.2 < ActiveCalibrator(scores).defect_probabilities[middle]
 
 
 def test_estimated_limits_contain_the_truth():
@@ -192,8 +192,8 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         calibrator.answer(int(rng.integers(photos)), [True, False, None][rng.integers(3)])
     photo = calibrator.suggest()
     assert photo is None or photo not in calibrator.answers
-    assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defective).all()
-    if calibrator.decided:
+    assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defect_probabilities).all()
+    if calibrator.has_enough_answers:
         assert np.isfinite(calibrator.threshold)
         free = [i for i in range(photos) if calibrator.answers.get(i) is None]
         np.testing.assert_array_equal(
