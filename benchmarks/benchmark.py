@@ -27,7 +27,7 @@ MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "inspect": inspect.measure,
     "oecl": lambda config, sizes: measure_training(config, sizes),
 }
-"""The function that measures each part of `BenchmarkConfig.parts`."""
+"""The function of each of `BenchmarkConfig.measurements`."""
 
 
 def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
@@ -59,7 +59,7 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
 
 
 def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
-    """Measures the parts of the settings.
+    """Takes the measurements of the settings.
 
     Args:
         config: the settings.

@@ -221,6 +221,11 @@ class ScoringConfig:
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
+    def __post_init__(self) -> None:
+        # any text would count as true
+        if self.rescore not in (True, False, None):
+            raise ConfigError(f"config.scoring.rescore: {self.rescore!r} is not True, False or None")
+
 
 @dataclass(frozen=True)
 class RecurringConfig:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FILE = "codegraph-result-3", "result.safetensors"
+FORMAT, FILE = "codegraph-result-4", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -217,7 +217,8 @@ class DetectionResult:
         numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
             if not 1 <= number <= found.pattern_count:
-                raise KeyError(f"no pattern {number}: the numbers are 1 to {found.pattern_count}")
+                known = f"the numbers are 1 to {found.pattern_count}" if found.pattern_count else "none was found"
+                raise KeyError(f"no pattern {number}: {known}")
             pattern = found.pattern(number, images)
             if pattern is None:
                 raise ValueError(f"group {number}: too few patches show the mark to recognise it again")

@@ -211,6 +211,8 @@ def test_size_and_rescoring_follow_the_network(monkeypatch):
         forced = Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells))
         forced = with_defaults(forced, preset)
         assert forced.scoring.rescore is not tells
+    with pytest.raises(ConfigError, match="config.scoring.rescore: 'off' is not True, False or None"):
+        ScoringConfig(rescore="off")
 
 
 def test_fields_of_the_backbone_can_be_given_by_name():

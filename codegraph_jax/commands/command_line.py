@@ -254,7 +254,7 @@ def _example(flag: _Flag) -> str:
         return flag.short.value
     if flag.setting and (choices := flag.setting.limits.get("choices")):
         return str(choices[0])
-    return "..."
+    return flag.setting.limits.get("unset", "...") if flag.setting else "..."
 
 
 def _flag_value(flag: _Flag, text: str) -> str:

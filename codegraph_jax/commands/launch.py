@@ -93,6 +93,7 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     _check_task(task, named, command)
     places = [setting for _, setting in command.arguments] if command else []
     settings = task_settings(task)
+    del settings["task"]
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
@@ -148,9 +149,9 @@ def main(line: CommandLine, command: Command | None = None) -> int:
             raise UserError(f"--out: has no effect, since {task} writes no directory; leave it out")
         if COORDINATOR.value and not TASKS[task].several_processes:
             raise UserError(f"--coordinator: {task} runs in one process; leave it out")
+        config: Any = read_config(settings_class(task), line.config)
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
-            config: Any = read_config(settings_class(task), line.config)
             directory = workdir(config, line.config_name)
             if sweeps:
                 _sweep(config, directory, sweeps[task])

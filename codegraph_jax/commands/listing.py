@@ -29,8 +29,9 @@ def flags_text(command: Command) -> str:
             rows.append(
                 (f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, settings[short.path], short)}")
             )
-    if command.several_processes and not command.sweeps:
-        rows.append(("--coordinator HOST:PORT", "for several hosts, with --processes N and --process-id K"))
+    if command.several_processes:
+        kind = " (a config of training)" if command.sweeps else ""
+        rows.append(("--coordinator HOST:PORT", f"for several hosts{kind}, with --processes N and --process-id K"))
     if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)

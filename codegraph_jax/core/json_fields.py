@@ -29,10 +29,12 @@ class JsonFields:
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> Self:
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         if not isinstance(values, Mapping):
-            raise TypeError(f"expected {cls.__name__}, got {_short(values)}")
+            raise TypeError(f"expected an object with {', '.join(_hints(cls))}, got {_short(values)}")
         hints = _hints(cls)
-        if odd := sorted((hints.keys() ^ values.keys()) - _optional(cls)):
-            raise KeyError(f"missing or unknown: {', '.join(odd)}; known: {', '.join(hints)}")
+        missing, unknown = sorted(hints.keys() - values.keys() - _optional(cls)), sorted(values.keys() - hints.keys())
+        if missing or unknown:
+            odd = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(map(str, unknown))}"
+            raise KeyError(f"{odd}; known: {', '.join(hints)}")
         known = {name: _field(name, hint, values[name]) for name, hint in hints.items() if name in values}
         return cls(**known, **others)
 

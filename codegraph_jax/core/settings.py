@@ -191,11 +191,15 @@ def read_text(setting: Setting, text: str) -> Any:
     return _element(setting, text)
 
 
-def read_truth(text: str) -> bool:
-    """True for `true`, `yes`, `on` and `1`, False for their opposites; raises a ValueError for other texts."""
+def read_truth(text: str, third: str = "") -> bool:
+    """True for `true`, `yes`, `on` and `1`, False for their opposites.
+
+    Raises:
+        ValueError: another text; the message names the `third` value, if there is one.
+    """
     if text.lower() in (*TRUE, *FALSE):
         return text.lower() in TRUE
-    raise ValueError(f"{text!r} is neither true nor false")
+    raise ValueError(f"{text!r} is neither true nor false{f', and not {third}' if third else ''}")
 
 
 def is_number(text: str) -> bool:
@@ -211,7 +215,7 @@ def _element(setting: Setting, text: str) -> Any:
     if text == setting.limits.get("unset"):
         return None
     if setting.element is bool:
-        return read_truth(text)
+        return read_truth(text, setting.limits.get("unset", ""))
     if setting.element not in (int, float):
         return text
     whole, plain = setting.element is int, text.strip()

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.images import name_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ def refuse_blank_photos(
         if len(poor) < REFUSED_SHARE * len(read):
             continue
         usual = sorted(levels[i] for i in poor)[len(poor) // 2]
+        name = name_of(images[poor[0]], poor[0])
         text = (
             f"{len(poor)} of {len(read)} photos use only about {usual} of 256 grey levels: they are nearly blank, and "
-            f"defects may be lost (the first: {str(images[poor[0]])!r}). Look at one of them, and save the photos with "
+            f"defects may be lost (the first: {name!r}). Look at one of them, and save the photos with "
             "full contrast"
         )
         if refused:

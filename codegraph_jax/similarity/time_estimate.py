@@ -106,7 +106,8 @@ def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Fra
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = image_count * len(frame.tiles()) * backbone.flop(rows, columns)
     similarity = config.similarity
-    if similarity != similarity.full() and not compares_everything(config, backbone, image_count, frame.grid):
+    undecided = similarity != similarity.full() and not similarity.radius_patches
+    if undecided and not compares_everything(config, backbone, image_count, frame.grid):
         # the choice needs the features (`similarity.reach`)
         usual = {"radius": USUAL_RADIUS} if similarity.radius == "auto" else {"references": USUAL_REFERENCES}
         config = replace(config, similarity=replace(similarity, **usual))

@@ -52,8 +52,7 @@ class ChooseConfig:
     `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
     downloaded."""
     data: PhotosConfig = field(default_factory=lambda: PhotosConfig(layout="auto"))
-    # as `codegraph detect` fits them
-    backbone: InputConfig = field(default_factory=lambda: InputConfig(fit="auto"))
+    backbone: InputConfig = field(default_factory=InputConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def detection(self, name: str, weights: str) -> Config:

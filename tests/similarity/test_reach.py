@@ -61,6 +61,11 @@ def test_the_user_decides(costly, radius):
 def test_a_radius_of_the_user_is_taken_without_a_word(costly):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=3, references="auto"))
     assert choose(features(0), config) == Reach("3", "all")
+    every = replace(CONFIG, similarity=SimilarityConfig(radius=3))
+    backbone = SimpleNamespace(**vars(BACKBONE), flop=lambda rows, columns: 1.0)
+    frame = SimpleNamespace(grid=GRID, tile=0, tiles=lambda: [0])
+    taken, whole = (time_estimate._work(one, backbone, IMAGES, frame) for one in (config, every))
+    assert taken == whole, "nothing is left to choose"
 
 
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
