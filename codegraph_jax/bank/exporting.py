@@ -53,7 +53,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     prepared, grid = pool.prepared, bank.frame.grid
     known = bank.known_patterns
     variants = [pattern.signature for pattern in known if pattern.verdict == "variant"]
-    defects = [pattern.signature for pattern in known if pattern.verdict == "defect" and pattern.source == "photo"]
+    defects = [pattern.signature for pattern in known if pattern.verdict == "defect" and pattern.origin == "photo"]
     contrast = NAMED_SCORES[bank.score_name].contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:

@@ -182,7 +182,7 @@ class ReferenceBank(StoredBank):
             # comparisons with NaN are false, so the image would pass
             name = images[kept[i]] if isinstance(images[kept[i]], str | os.PathLike) else f"image {kept[i]}"
             raise BankError(f"{name}: its score is not a finite number; the bank or the weights are damaged")
-        single = np.array([pattern.source == "photo" for pattern in patterns], bool)
+        single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
         calibration = self.calibration.apply(scores, shown[single & (verdicts == "defect")].any(axis=(0, 2)))
         flagged, answered = calibration.flagged & ~tolerated(patch_scores, placement, calibration), self.answered
         for i, key in enumerate(key for chunk in chunks for key in chunk.keys):
@@ -438,7 +438,7 @@ class ReferenceBank(StoredBank):
         if isinstance(active, Pool):
             # the patches of a pool belong to no photo, so the gap between photos cannot be measured
             signature = replace(signature, limit=MAX_LIMIT)
-        return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, self.product, 1, 1, source="photo")
+        return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, self.product, 1, 1, origin="photo")
 
     @cached_property
     def digest(self) -> str:

@@ -157,7 +157,7 @@ class Consistency(JsonFields):
         members = len(self.images(number))
         for match in self.matches:
             if match.number == number:
-                return replace(match.pattern, members=members, images=image_count)
+                return replace(match.pattern, member_count=members, image_count=image_count)
         group = self.groups[number - 1]
         if group.signature is None or self.product is None:
             return None

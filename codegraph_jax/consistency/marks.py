@@ -66,7 +66,7 @@ def photo_mark(
     (own,) = patches_of(features, grid, [photo], chosen)
     signature = mark_signature(own, partial(measure_images, features, grid, evenly(others, MAX_OUTSIDE)))
     product = Product.of(features.image_features)
-    return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), source="photo")
+    return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), origin="photo")
 
 
 def mark_signature(

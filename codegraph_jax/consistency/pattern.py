@@ -65,21 +65,21 @@ class Pattern(JsonFields):
         verdict: the verdict.
         signature: appearance.
         product: product on which it was found.
-        members: number of images of the last batch that show it.
-        images: number of images of the last batch; 0: there was none.
-        source: `group`, or `photo` if it comes from a single answered photo (`consistency.marks`).
+        member_count: number of images of the last batch that show it.
+        image_count: number of images of the last batch; 0: there was none.
+        origin: `group`, or `photo` if it comes from a single answered photo (`consistency.marks`).
     """
 
     name: str
     verdict: PatternVerdict
     signature: Signature
     product: Product
-    members: int
-    images: int
-    source: Origin = "group"
+    member_count: int
+    image_count: int
+    origin: Origin = "group"
 
     def __post_init__(self) -> None:
-        self.require("name", "verdict", "source")
+        self.require("name", "verdict", "origin")
         if len(self.name) > MAX_NAME_LENGTH:
             raise ValueError(f"name: is not a text of at most {MAX_NAME_LENGTH} characters")
 

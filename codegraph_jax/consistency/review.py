@@ -15,7 +15,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json, write_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json, optional_in_json
 
-FORMAT = "codegraph-review-3"
+FORMAT = "codegraph-review-4"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
 MAX_NOTE_LENGTH = 2000
@@ -133,7 +133,9 @@ class Review(JsonFields):
         """The review for a run on a batch; on its own one, the counts of the patterns are of no previous batch."""
         if batch != self.batch:
             return self
-        return replace(self, patterns=tuple(replace(pattern, members=0, images=0) for pattern in self.patterns))
+        return replace(
+            self, patterns=tuple(replace(pattern, member_count=0, image_count=0) for pattern in self.patterns)
+        )
 
     def check(self, feature_identity: Mapping[str, Any], path: str = "review") -> None:
         """Checks that the signatures belong to the features of a run.

@@ -207,7 +207,7 @@ class Inspector:
         )  # fmt: skip
         defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more
-        grouped = tuple(pattern.name or "A known defect" for pattern in defects if pattern.source == "group")
+        grouped = tuple(pattern.name or "A known defect" for pattern in defects if pattern.origin == "group")
         names = grouped or tuple(f"A defect like {pattern.name}" for pattern in defects)
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])

@@ -161,7 +161,7 @@ def scored_part(
         height=size[1],
         peak_position=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
         patterns=tuple(
-            f"like {pattern.name}" if pattern.source == "photo" else pattern.name or pattern.verdict
+            f"like {pattern.name}" if pattern.origin == "photo" else pattern.name or pattern.verdict
             for pattern in patterns
         ),
         regions=tuple(region_fields(number, region) for number, region in enumerate(regions, 1)),

@@ -270,7 +270,9 @@ def _frequency(pattern: RecurringPattern) -> Text:
     counts = {"members": len(pattern.members), "photos": len(pattern.outcome.samples)}
     frequency = text("of_n_photos", **counts)
     if last := pattern.previous:
-        frequency = text("of_n_photos_before", **counts, members_before=last.members, photos_before=last.images)
+        frequency = text(
+            "of_n_photos_before", **counts, members_before=last.member_count, photos_before=last.image_count
+        )
     if pattern.group is None:
         return text("group_recognised", frequency=frequency)
     return text("group_found", frequency=frequency, chance=chance(pattern.group.chance_p_value))

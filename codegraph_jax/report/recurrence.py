@@ -77,7 +77,7 @@ def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
 def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     """Recurring patterns of a category, the strongest first; known patterns that are on no image come last."""
     found = outcome.result.consistency
-    known = {match.number: match.pattern for match in found.matches if match.pattern.images}
+    known = {match.number: match.pattern for match in found.matches if match.pattern.image_count}
     listed = []
     for number in range(1, found.pattern_count + 1):
         group = found.groups[number - 1] if number <= len(found.groups) else None
@@ -100,7 +100,7 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {len(outcome.samples)}"
             if last := recurrence.previous:
-                count += f", previous batch {last.members} of {last.images}"
+                count += f", previous batch {last.member_count} of {last.image_count}"
             lines.append(f"{prefix}{recurrence.label}{verdict}: {count}")
     return lines
 
@@ -189,7 +189,7 @@ def _entry(recurrence: RecurringPattern, pictures: Mapping[int, ReportImage]) ->
         "mean_links": float(group.mean_links) if group else None,
         "chance_p_value": float(group.chance_p_value) if group else None,
         "evidence": asdict(group.evidence) if group and group.evidence else None,
-        "previous_batch": {"members": last.members, "images": last.images} if last else None,
+        "previous_batch": {"member_count": last.member_count, "image_count": last.image_count} if last else None,
         "patches": [
             {
                 "path": samples[box.image].path,

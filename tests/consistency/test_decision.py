@@ -69,7 +69,7 @@ def test_good_and_defective_marks(made):
     good = {keys[photo]: PhotoReview(keys[photo], answer="good")}
     result = detector.score(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
-    assert mark.verdict == "variant" and mark.source == "photo"
+    assert mark.verdict == "variant" and mark.origin == "photo"
     assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
     others = np.arange(OWN) != photo
     assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()

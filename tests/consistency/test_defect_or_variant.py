@@ -118,14 +118,14 @@ def test_decisions_are_recognised_in_the_next_batch():
     tokens = planted.draw(96, group=20, one_off=10)
     first, _, _ = find(tokens[::2])
     pattern = pattern_of(first, "defect", "scratch")
-    assert (pattern.members, pattern.images) == (10, 48)
+    assert (pattern.member_count, pattern.image_count) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
     (community,), (match,) = lot.groups, lot.matches
     assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
-    assert lot.pattern(1, 48).members == len(match.images)
+    assert lot.pattern(1, 48).member_count == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():

@@ -34,7 +34,7 @@ def test_a_review_comes_back(saved):
     review = Review.load(str(saved))
     assert review.feature_identity == FEATURES
     first, second = review.patterns
-    assert (first.name, first.verdict, first.members, first.images) == ("tool mark", "defect", 9, 150)
+    assert (first.name, first.verdict, first.member_count, first.image_count) == ("tool mark", "defect", 9, 150)
     assert second.name == "<b>\udcff\u202e"
     want = make_pattern()
     np.testing.assert_array_equal(first.signature.prototypes, want.signature.prototypes)
@@ -55,7 +55,7 @@ def test_features_of_another_run_are_refused_by_what_differs(saved):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-3"}', "[" * 100_000, '{"a": NaN}']
+    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-4"}', "[" * 100_000, '{"a": NaN}']
 )
 def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "other.json"

@@ -302,7 +302,12 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
             break
         time.sleep(0.05)
     (pattern,) = Review.load(str(saved)).patterns
-    assert (pattern.name, pattern.verdict, pattern.members, pattern.images) == (name, "variant", 3, len(NAMES))
+    assert (pattern.name, pattern.verdict, pattern.member_count, pattern.image_count) == (
+        name,
+        "variant",
+        3,
+        len(NAMES),
+    )
     click(browser, "#copy-review")
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     assert browser.evaluate("document.querySelector('#review-text').value") == saved.read_text(encoding="utf-8")
@@ -410,7 +415,7 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     )
     assert text(browser, "#answer-count") == "So far: 8 photos."
     review = review_of(browser)
-    assert review["format"] == "codegraph-review-3" and review["patterns"] == []
+    assert review["format"] == "codegraph-review-4" and review["patterns"] == []
     assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())

@@ -241,13 +241,13 @@ def test_communities_are_told_with_verdict_and_evidence(run):
 def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
     found = outcome.result.consistency
-    known = replace(found.pattern(1, len(NAMES)), name="tool mark", members=9, images=150)
+    known = replace(found.pattern(1, len(NAMES)), name="tool mark", member_count=9, image_count=150)
     consistency = replace(found, matches=(PatternMatch(known, 2, ()),))
     outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     *_, entry = json.loads((tmp_path / "out" / "groups.json").read_text())["part"]
     assert (entry["name"], entry["members"], entry["patches"]) == ("tool mark", [], [])
-    assert entry["previous_batch"] == {"members": 9, "images": 150}
+    assert entry["previous_batch"] == {"member_count": 9, "image_count": 150}
     assert recurrence_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
 
 

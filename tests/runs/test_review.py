@@ -113,7 +113,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] is None
         (pattern,) = Review.load(str(tmp_path / "run" / "review.json")).patterns
-        assert (pattern.name, pattern.members, pattern.images) == (NAME, 5, 20), "for the next batch"
+        assert (pattern.name, pattern.member_count, pattern.image_count) == (NAME, 5, 20), "for the next batch"
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
         assert after.consistency.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
 
@@ -183,7 +183,7 @@ def test_the_library_judges_again(config, photographs):
     assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
     # a verdict that is not changed stays, and takes the counts of this lot
     (kept,) = variant.review({}).patterns
-    assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)
+    assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
     undone = detector.score(comparison, review=variant.review({1: "undecided"}))
     np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
     for number in (0, 2):
@@ -220,13 +220,13 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     bank = tmp_path / "parts.safetensors"
     run(dataclasses.replace(config, review=str(review), bank=BankConfig(save=str(bank))), tmp_path / "run")
     (pattern,) = ReferenceBank.load(str(bank)).patterns
-    assert (pattern.name, pattern.verdict, pattern.images) == ("imprint", "variant", 20)
+    assert (pattern.name, pattern.verdict, pattern.image_count) == ("imprint", "variant", 20)
     capsys.readouterr()
     data = PhotosConfig(layout="mvtec", root=str(photographs))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(config, str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
-    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.members} of 20"
+    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.member_count} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
     shown = outcome.result.consistency.pattern_ids == 1
