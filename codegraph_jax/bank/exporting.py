@@ -108,4 +108,4 @@ def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int])
     prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)
     products = jnp.matmul(vectors, prototypes.T, precision=jax.lax.Precision.HIGHEST)
     near = (jnp.maximum(1 - products, 0) / signature.usual).min(axis=-1) <= signature.limit
-    return near & (near.sum() >= signature.patches)
+    return near & (near.sum() >= signature.min_patch_count)

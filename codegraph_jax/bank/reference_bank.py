@@ -104,12 +104,12 @@ class Inspection:
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
 
-    def maps(self, size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
-        """Anomaly maps of whole photos [n, a, b].
-
-        `size` is a side in pixels or (height, width); default: that of the backbone's input.
-        """
-        return photo_maps(self.patch_scores, size or self.placement.frame.size, self.placement.rects())
+    def maps(
+        self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
+    ) -> Float[np.ndarray, "k a b"]:
+        """Anomaly maps of some images, each covering exactly the photo; arguments as for `DetectionResult.maps`."""
+        rects = self.placement.rects(images)
+        return photo_maps(self.patch_scores[images], size or self.placement.frame.size, rects)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class ReferenceBank(StoredBank):
         self,
         images: Sequence[Source] | Samples,
         data: PhotosConfig | None = None,
-        progress: Progress = lambda images: None,
+        advance: Progress = lambda images: None,
         peaks_from: float | None = None,
     ) -> Inspection:
         """Scores new images, each against the references only.
@@ -150,7 +150,7 @@ class ReferenceBank(StoredBank):
         Args:
             images: as for `CoDeGraph.detect`.
             data: the inspected area, and the handling of unreadable images (default: skipped).
-            progress: called with the number of images just done.
+            advance: called with the number of images just done.
             peaks_from: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
@@ -163,7 +163,7 @@ class ReferenceBank(StoredBank):
         extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
         # at least one chunk, so that no images give empty arrays
         chunks = [
-            self._inspect_chunk(extractor, images, start, inspected, progress, peaks_from)
+            self._inspect_chunk(extractor, images, start, inspected, advance, peaks_from)
             for start in range(0, max(len(images), 1), CHUNK)
         ]
         kept = [i for chunk in chunks for i in chunk.kept]
@@ -212,7 +212,7 @@ class ReferenceBank(StoredBank):
         images: Sequence[Source],
         start: int,
         inspected: Sequence[Inspected],
-        progress: Progress,
+        advance: Progress,
         peaks_from: float | None,
     ) -> "_Chunk":
         """The first `CHUNK` images from `start`; arguments as for `inspect`."""
@@ -224,8 +224,8 @@ class ReferenceBank(StoredBank):
         for i in range(len(features.kept)):
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
-            progress(1)
-        progress(len(features.skipped))
+            advance(1)
+        advance(len(features.skipped))
         shown = self._recognise(features)
         return _Chunk(
             kept=(features.kept + start).tolist(),
@@ -460,7 +460,7 @@ class ReferenceBank(StoredBank):
             digest.update(repr(self.roi.shape).encode() + np.packbits(self.roi).tobytes())
         for pattern in self.known_patterns:
             signature = pattern.signature
-            digest.update(repr((pattern.verdict, signature.limit, signature.patches)).encode())
+            digest.update(repr((pattern.verdict, signature.limit, signature.min_patch_count)).encode())
             digest.update(signature.prototypes.tobytes() + signature.usual.tobytes())
         return digest.hexdigest()
 

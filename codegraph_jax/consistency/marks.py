@@ -86,7 +86,7 @@ def mark_signature(
     signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(own))))
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
-        return np.array([kth_or_greatest(signature.prototype_ratios(vectors), signature.patches)])
+        return np.array([kth_or_greatest(signature.prototype_ratios(vectors), signature.min_patch_count)])
 
     return replace(signature, limit=_limit(measure_others(reached).ravel()))
 

@@ -53,13 +53,13 @@ class Signature:
         prototypes: directions of q vectors in each of l layers, as integers [q, l, c].
         usual: median distance of each prototype to the nearest patch of images that do not show the pattern [q].
         limit: greatest distance, as a share of the usual one, of a patch that shows the pattern.
-        patches: least number of such patches in an image that shows the pattern.
+        min_patch_count: least number of such patches in an image that shows the pattern.
     """
 
     prototypes: Int8[np.ndarray, "q l c"]
     usual: Float[np.ndarray, " q"]
     limit: float
-    patches: int
+    min_patch_count: int
 
     def prototype_ratios(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
         """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, as a share of the usual one."""
@@ -68,7 +68,7 @@ class Signature:
     def match_mask(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in images with too few of them."""
         near = self.prototype_ratios(vectors) <= self.limit
-        return near & (near.sum(axis=1, keepdims=True) >= self.patches)
+        return near & (near.sum(axis=1, keepdims=True) >= self.min_patch_count)
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
@@ -77,7 +77,7 @@ class Signature:
             "shape": list(self.prototypes.shape),
             "usual": [float(value) for value in self.usual],
             "limit": float(self.limit),
-            "patches": self.patches,
+            "min_patch_count": self.min_patch_count,
         }
 
     @classmethod
@@ -86,11 +86,11 @@ class Signature:
         q, layers, channels = (int(size) for size in values["shape"])
         numbers = np.frombuffer(base64.b64decode(values["prototypes"], validate=True), np.int8)
         usual, limit = np.asarray(values["usual"], np.float32), float(values["limit"])
-        patches = int(values["patches"])
-        positive = min(q, layers, channels, patches) > 0 and (usual > 0).all() and 0 < limit < np.inf
+        min_patch_count = int(values["min_patch_count"])
+        positive = min(q, layers, channels, min_patch_count) > 0 and (usual > 0).all() and 0 < limit < np.inf
         if not positive or usual.shape != (q,):
             raise ValueError("inconsistent values of a signature")
-        return cls(numbers.reshape(q, layers, channels), usual, limit, patches)
+        return cls(numbers.reshape(q, layers, channels), usual, limit, min_patch_count)
 
 
 def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndarray, "b p d"]:
@@ -173,7 +173,7 @@ def _signatures(
         near.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.patches) for draft in drafts])
+        return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.min_patch_count) for draft in drafts])
 
     far = np.maximum(
         np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON

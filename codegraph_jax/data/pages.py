@@ -41,7 +41,9 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sam
         "" if pages == "largest" else ", largest the largest page",
     )  # fmt: skip
     return [
-        replace(sample, path=f"{sample.path}#{page + 1}" if page else sample.path, further=max(0, len(own) - 1))
+        replace(
+            sample, path=f"{sample.path}#{page + 1}" if page else sample.path, skipped_page_count=max(0, len(own) - 1)
+        )
         for sample, own, page in zip(samples, sizes, chosen)
     ]
 

@@ -36,7 +36,7 @@ class Sample:
     where defective; None for good, unknown or missing."""
     defect: str | None = None
     """Kind of defect, or `good`; None if the layout does not state it."""
-    further: int = 0
+    skipped_page_count: int = 0
     """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
     """Returns the pixels of an image without a file, whose `path` is only a name: uint8 [h, w, 3], [h, w, 1] or [h, w].
@@ -72,8 +72,8 @@ class Sample:
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without pixels and masks that are not files; `from_json` reads them."""
         mask = self.mask if isinstance(self.mask, str) else None
-        facts = {"path": self.path, "name": self.name, "category": self.category, "label": self.label}
-        return facts | {"mask": mask, "defect": self.defect, "further": self.further, "file": self.is_file}
+        facts = {"path": self.path, "name": self.name, "category": self.category, "label": self.label, "mask": mask}
+        return facts | {"defect": self.defect, "skipped_page_count": self.skipped_page_count, "file": self.is_file}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Sample":

@@ -36,7 +36,7 @@ class RunError(UserError):
 
 
 @dataclass(frozen=True)
-class Scored(JsonFields):
+class ScoredPhoto(JsonFields):
     """One photo of a result or run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scored(JsonFields):
     group: int | None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Scored":
+    def of(cls, row: Mapping[str, Any]) -> "ScoredPhoto":
         """The photo of a row of scores.csv; a malformed one raises KeyError, TypeError or ValueError."""
         return cls.from_json({field.name: row[field.name] for field in fields(cls)})
 
@@ -71,8 +71,8 @@ class PhotoChange:
 
     category: str
     name: str
-    before: Scored
-    after: Scored
+    before: ScoredPhoto
+    after: ScoredPhoto
     ranks: tuple[int, int]
 
     @property
@@ -219,7 +219,7 @@ class _Side:
     """One of two results or runs."""
 
     name: str
-    photos: Mapping[Key, Scored]
+    photos: Mapping[Key, ScoredPhoto]
     metrics: Mapping[str, Metrics]
     settings: Mapping[str, Any]
 
@@ -262,7 +262,7 @@ def _in_both(one: Metrics, other: Metrics) -> dict[str, tuple[float, float]]:
     return {name: (a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
 
 
-def _ranks(photos: Mapping[Key, Scored]) -> dict[Key, int]:
+def _ranks(photos: Mapping[Key, ScoredPhoto]) -> dict[Key, int]:
     """The rank of each photo among these photos of its category."""
     ranks, counts = {}, dict[str, int]()
     for key in sorted(photos, key=lambda key: photos[key].rank):
@@ -273,7 +273,7 @@ def _ranks(photos: Mapping[Key, Scored]) -> dict[Key, int]:
 def _side(run: Run, name: str) -> _Side:
     if not isinstance(run, DetectionResult):
         return _of_directory(Path(run))
-    photos = {(row["category"], own): Scored.of(row) for row, own in zip(run.rows(), _unique_names(run))}
+    photos = {(row["category"], own): ScoredPhoto.of(row) for row, own in zip(run.rows(), _unique_names(run))}
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
     return _Side(name, photos, metrics, flattened(run.feature_identity))
@@ -298,7 +298,7 @@ def _of_directory(workdir: Path) -> _Side:
     try:
         config, weights = manifest["config"], manifest["weights"]
         root = str(config["data"]["root"])
-        scores = [(str(row["category"]), Scored.of(row)) for row in rows]
+        scores = [(str(row["category"]), ScoredPhoto.of(row)) for row in rows]
         photos = {(category, _name(photo.path, root, workdir)): photo for category, photo in scores}
         metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
         return _Side(str(workdir), photos, metrics, flattened({**config, "weights": weights}))

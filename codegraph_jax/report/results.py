@@ -205,9 +205,9 @@ def _manifest(
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "skipped_files": skipped.as_json(),
         "skipped_pages": {
-            outcome.category: further
+            outcome.category: pages
             for outcome in outcomes
-            if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
+            if (pages := {one.name: one.skipped_page_count for one in outcome.samples if one.skipped_page_count})
         },
         "value_range": {
             outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes

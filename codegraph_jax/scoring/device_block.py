@@ -33,13 +33,13 @@ class DeviceBlock:
     """
 
     values: Float[Array, "s t p"]
-    references: int
+    reference_count: int
     chosen: Int[np.ndarray, " b"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(b, m, p)."""
-        return len(self.chosen), self.references, self.values.shape[2]
+        return len(self.chosen), self.reference_count, self.values.shape[2]
 
     def select(self, images: Int[np.ndarray, " c"]) -> "DeviceBlock":
         """The block with some of its images."""
@@ -47,12 +47,12 @@ class DeviceBlock:
 
     def exclude(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
         """See `HostBlock.exclude`."""
-        masked = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.references)))
+        masked = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.reference_count)))
         return replace(self, values=_exclude(self.values, self._on_device(self._padded(masked))))
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
         """Which of some references have a finite distance to any patch."""
-        return self._chosen_rows(_usable(self.values))[:, : self.references][:, columns]
+        return self._chosen_rows(_usable(self.values))[:, : self.reference_count][:, columns]
 
     def valid(self) -> Bool[np.ndarray, "b p"]:
         """Which patches have distances."""
@@ -72,24 +72,24 @@ class DeviceBlock:
         """Distances of some patches to each reference, at ranks from 1, in units of each patch."""
         scale = np.ones(patches.shape, np.float32) if unit is None else unit
         given = [self._on_device(self._padded(x)) for x in (patches, scale)]
-        return self._at_ranks(_kth_patch, ranks, *given)[..., : self.references]
+        return self._at_ranks(_kth_patch, ranks, *given)[..., : self.reference_count]
 
     def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""
         if not (count := len(self.chosen)):
             return []
         chosen = zero_padded(self.chosen.astype(np.int32), padded(count))
-        return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.references])
+        return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.reference_count])
 
     def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
         """The distances of one patch of each image."""
-        parts = [np.zeros((0, self.references), np.float32)]
+        parts = [np.zeros((0, self.reference_count), np.float32)]
         for start in range(0, len(patch), CALL_SIZES[-1]):
             places = np.stack([self.chosen, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
             count = places.shape[1]
             length = next(length for length in CALL_SIZES if length >= count)
             indices = self._on_device(np.pad(places, ((0, 0), (0, length - count))))
-            parts.append(to_host(_patch_distances(self.values, indices))[:count, : self.references])
+            parts.append(to_host(_patch_distances(self.values, indices))[:count, : self.reference_count])
         return np.concatenate(parts)
 
     def distances_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
@@ -126,7 +126,7 @@ class DeviceBlock:
 
     def _mask(self, columns: Columns) -> Bool[Array, " t"]:
         mask = np.zeros(self.values.shape[1], bool)
-        mask[: self.references][columns] = True
+        mask[: self.reference_count][columns] = True
         return self._on_device(mask)
 
     def _on_device(self, values: Any) -> Array:

@@ -114,7 +114,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
     np.testing.assert_allclose(inspection.p_values, result.calibration.p_values[OWN:], atol=1e-3)
     assert bank.calibration.threshold == pytest.approx(result.calibration.threshold, abs=1e-4)
     np.testing.assert_array_equal(bank.anomaly_scores(images[OWN:]), inspection.scores)
-    maps = inspection.maps(40)
+    maps = inspection.maps(size=40)
     assert maps.shape == (NEW, 40, 40)
     np.testing.assert_allclose(maps, np.asarray(anomaly_maps(inspection.patch_scores, 40)), atol=1e-6)
 

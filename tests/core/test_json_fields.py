@@ -20,7 +20,7 @@ from codegraph_jax.core.json_fields import MALFORMED, JsonFields, plain
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.roi import Polygons
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.evaluation.changes import Scored
+from codegraph_jax.evaluation.changes import ScoredPhoto
 from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
 from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
@@ -49,7 +49,7 @@ EXAMPLES: list[Any] = [
     Answers({"ab12": PhotoReview("ab12")}, 0.5, "few", 0.2),
     PatternTest([1, 3], 1.5, 0.4),
     ThresholdWarning("many", 3, 40, 2),
-    Scored("a.png", None, 0.5, 0.4, 1, True, "flagged", None),
+    ScoredPhoto("a.png", None, 0.5, 0.4, 1, True, "flagged", None),
     Polygons((((0.0, 0.0), (4.0, 0.0), (4.0, 4.0)),), (), (8.0, 8.0)),
     SpacingLaw((1.0, 2.0, 3.0), {"normal": [1.0, 2.0]}, [0.05] * 20, 0.1, {"0.01": 0.02}),
     REVISION,

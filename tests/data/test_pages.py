@@ -37,7 +37,7 @@ def test_each_page_is_a_photo(suffix, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         (first, _) = with_pages("parts", [sample, single], "first")
-    assert (first.path, first.further) == (sample.path, 2)
+    assert (first.path, first.skipped_page_count) == (sample.path, 2)
     assert "2 pages are not (--config.data.pages=each" in caplog.text
 
 
@@ -46,7 +46,7 @@ def test_the_largest_page_is_found_behind_a_thumbnail(tmp_path):
     sizes = [size_of(page.path) for page in with_pages("parts", [sample], "each")]
     assert sizes == [(8, 6), (80, 60), (20, 15)]
     (largest,) = with_pages("parts", [sample], "largest")
-    assert load_image(largest.path).size == (80, 60) and (largest.name, largest.further) == ("scan.tif", 2)
+    assert load_image(largest.path).size == (80, 60) and (largest.name, largest.skipped_page_count) == ("scan.tif", 2)
 
 
 def test_pages_have_their_own_masks(tmp_path):
