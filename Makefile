@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/codegraph demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not installs and not accelerator"
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal -m "not slow and not load and not installs and not accelerator"
 
 test-all: $(READY)
 	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest --numprocesses=2 -m "not load"
