@@ -16,7 +16,7 @@ class BenchmarkConfig:
     task: str = field(default="benchmark", metadata=choice("benchmark"))
     """The task that this config is for."""
     measurements: tuple[str, ...] = field(default=MEASUREMENTS, metadata=choice(*MEASUREMENTS))
-    """What is measured, in this order."""
+    """Measurements to take, in this order."""
     repeats: int = field(default=5, metadata=at_least(1))
     """The number of timed rounds after the first call; the median is reported."""
     torch: bool = True

@@ -210,7 +210,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
 
 
 def _is_bare(setting: Setting) -> bool:
-    """Whether the flag of a setting needs no value."""
+    """Whether the flag of a setting may stand without a value."""
     return setting.hint is bool and "unset" not in setting.limits
 
 

@@ -102,7 +102,7 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     try:
         complete.update(config)
     except AttributeError:
-        read_config(settings_class(task), config)  # a group is none; this error names it
+        read_config(settings_class(task), config)  # a group of settings has another type; this error names it
         raise
     complete.update_from_flattened_dict(line.settings)
     return replace(line, config=complete, config_name=named)

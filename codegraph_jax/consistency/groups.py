@@ -192,7 +192,7 @@ class Consistency(JsonFields):
 
     @property
     def pattern_count(self) -> int:
-        """The highest number of a pattern: of the groups, and of matches that are no group of the set."""
+        """The highest pattern number among the groups and the matches."""
         return max([len(self.groups), *(match.number for match in self.matches)])
 
     @property

@@ -171,9 +171,9 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
         else:
             if known[name].metadata.get("check") and type(value) is int:
                 value = str(value)
-            unset_word = known[name].metadata.get("unset")
-            unset = isinstance(value, str) and value == unset_word
-            built[name] = _typed(hints[name], None if unset else value, path)
+            if isinstance(value, str) and value == known[name].metadata.get("unset"):
+                value = None
+            built[name] = _typed(hints[name], value, path)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, path)
@@ -199,7 +199,7 @@ def read_truth(text: str, third: str = "") -> bool:
     """
     if text.lower() in (*TRUE, *FALSE):
         return text.lower() in TRUE
-    raise ValueError(f"{text!r} is neither true nor false{f', and not {third}' if third else ''}")
+    raise ValueError(f"{text!r} is {f'none of true, false and {third}' if third else 'neither true nor false'}")
 
 
 def is_number(text: str) -> bool:
@@ -225,8 +225,8 @@ def _element(setting: Setting, text: str) -> Any:
     except ValueError:
         point = plain.replace(",", ".", 1)
         hint = f"; write {point}" if is_number(point.removesuffix("%")) and point != plain else ""
-        hint += f", and not {setting.limits['unset']}" if "unset" in setting.limits else ""
-        raise ValueError(f"{text!r} is not a {'whole ' if whole else ''}number{hint}") from None
+        kind, word = f"a {'whole ' if whole else ''}number", setting.limits.get("unset")
+        raise ValueError(f"{text!r} is {f'neither {kind} nor {word}' if word else f'not {kind}'}{hint}") from None
     high = setting.limits.get("high", value)
     if not share and not whole and high <= 1 < value <= 100:
         raise ValueError(f"{plain} is above {high:g}; write {plain}% for {value / 100:g}")
@@ -332,7 +332,7 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
         if "low" in limits and not element >= limits["low"]:
-            word = f", and not {limits['unset']}" if "unset" in limits else ""
-            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{word}")
+            hint = f"; give {limits['low']} or more, or {limits['unset']}" if "unset" in limits else ""
+            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{hint}")
         if "high" in limits and not element <= limits["high"]:
             raise ConfigError(f"{path}: {element!r} is above {limits['high']}")

@@ -186,8 +186,8 @@ class DeviceTables:
         rows = _RowBuffer(self._mesh, self._shards, self._column, self._part)
         # distances of one call, 4 bytes each in both directions, are small compared with the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
-        # with a length there is no retry: a device without memory for a call has none for the table, which is then
-        # stored on the host
+        # with a fixed length a call is not repeated with fewer pairs: a device that has no memory for a call has none
+        # for the table either, and the host stores it instead
         ring_of(self._mesh, self._options).run(
             self._layers[number], self._shards, self._references, rows.write_distances, advance,
             device_length=self._images, pairs=max(PAIRS, most),

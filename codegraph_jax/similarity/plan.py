@@ -48,7 +48,7 @@ class DevicePlan:
 
     @property
     def scored_alone(self) -> bool:
-        """Whether each device can score on its own, because no table has to be recomputed by all of them."""
+        """Whether each device scores its own images: no table has to be recomputed by all devices together."""
         return self.device_count == 1 or self.kept_layers == self.layer_count
 
     def __str__(self) -> str:

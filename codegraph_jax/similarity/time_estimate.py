@@ -115,7 +115,7 @@ def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Fra
 
 
 def compares_everything(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> bool:
-    """Whether the full comparison is so quick that `auto` leaves nothing out."""
+    """Whether `auto` compares everything, because the full comparison is quick."""
     full = replace(config, similarity=config.similarity.full())
     return comparison_work(full, backbone, image_count, grid) <= ALWAYS_FULL_SHARE * affordable_work()
 

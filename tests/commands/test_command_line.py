@@ -135,7 +135,7 @@ def test_a_word_stands_for_a_number_that_is_not_set(tmp_path):
     assert read(["/p", f"--config={file}", "--size=auto"]).backbone.image_size is None
     assert read(["/p", "--config.similarity.references=all"]).similarity.reference_count is None
     assert read_config(Config, {"backbone": {"image_size": "auto"}}) == Config()
-    with pytest.raises(UserError, match="image_size: 0 is below 1, and not auto"):
+    with pytest.raises(UserError, match="image_size: 0 is below 1; give 1 or more, or auto"):
         read(["/p", "--size=0"])
     text = settings_text("detect")
     assert "--config.backbone.image_size = auto" in text and "None" not in text
@@ -164,7 +164,9 @@ def test_fields_of_config_files_have_no_flag():
         (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.defects_are_black"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
-        (["--size=big"], "--size: 'big' is not a whole number, and not auto"),
+        (["--size=big"], "--size: 'big' is neither a whole number nor auto"),
+        (["--config.backbone.scale=0,5"], "'0,5' is neither a number nor auto; write 0.5"),
+        (["--config.scoring.rescore=maybe"], "'maybe' is none of true, false and auto"),
         (["--threshold=0,45"], "--threshold: '0,45' is not a number; write 0.45"),
         (["--false-alarms=5"], "--false-alarms: 5 is above 0.5; write 5% for 0.05"),
         (["--false-alarms=90%"], "--false-alarms (config.threshold.rule): 0.9 is above 0.5"),
