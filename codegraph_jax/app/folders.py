@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import file_stem, numbered, printable
+from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, preview, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
@@ -188,7 +188,7 @@ class Folders:
     def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
         stem = file_stem(name or "photos")
-        for free in islice(numbered(stem), MOST_UPLOADS):
+        for free in islice(numbered_names(stem), MOST_UPLOADS):
             path = self.uploads / free
             with suppress(FileExistsError):
                 path.mkdir(parents=True)
@@ -212,7 +212,7 @@ class Folders:
             raise FolderError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
         if shutil.disk_usage(target).free < 2 * MOST_BYTES:
             raise FolderError("the disk is full; choose the folder of the photos instead")
-        paths = (target / f"{stem}{Path(name).suffix}" for stem in numbered(Path(name).stem))
+        paths = (target / f"{stem}{Path(name).suffix}" for stem in numbered_names(Path(name).stem))
         path = next(path for path in paths if not path.exists())
         with whole_file(path) as temporary:
             with Path(temporary).open("wb") as stream:

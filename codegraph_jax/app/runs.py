@@ -17,7 +17,7 @@ from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import heatmap_of, remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import numbered, printable
+from codegraph_jax.core.names import numbered_names, printable
 from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
@@ -59,7 +59,9 @@ class Runs:
 
     def free_name(self, stem: str, taken: Collection[str]) -> str:
         """The name of a new run: the stem, or the stem with a number."""
-        return next(name for name in numbered(stem) if name not in taken and not os.path.lexists(self.home / name))
+        return next(
+            name for name in numbered_names(stem) if name not in taken and not os.path.lexists(self.home / name)
+        )
 
     def listed(self, jobs: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
         """All runs, newest first.

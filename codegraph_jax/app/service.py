@@ -23,7 +23,7 @@ from codegraph_jax.app.state import FILE, HOME, KINDS, State
 from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
-from codegraph_jax.core.names import file_stem, numbered, printable
+from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.ledger import WRITTEN
@@ -211,7 +211,7 @@ class Service:
     def save_bank(self, run: str, name: Name) -> None:
         """Saves a reference bank of a run; it replaces a bank of this run only. Without a name a free one is taken."""
         self._require_idle(run)
-        for stem in map(_without_spaces, numbered(name.strip() or run)):
+        for stem in map(_without_spaces, numbered_names(name.strip() or run)):
             if self._may_save(path := self.home / BANKS / f"{stem}.safetensors", run):
                 break
             if name.strip():

@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision, in_use, newest
+from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
@@ -47,7 +48,7 @@ from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
-from codegraph_jax.scoring.maps import image_scores, photo_maps
+from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.regions import tolerated
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
@@ -66,50 +67,6 @@ class _Chunk(NamedTuple):
     placement: Placement
     shown: Bool[np.ndarray, "s k p"]
     peak_patches: list[PeakPatches]
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """Scores of n new images; larger means more anomalous.
-
-    Attributes:
-        kept: indices of the images that could be read [n].
-        skipped: (index, reason) of the images that could not be read.
-        patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
-        scores: greatest value of each image's anomaly map [n].
-        p_values: share of normal images with such a score [n].
-        flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
-            that have the answer "good" or show only tolerated defects (`threshold.min_defect_length`) [n].
-        placement: position of each photo in its grid of patches, and the inspected patches.
-        pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
-        inspected: inspected area of each image; empty: everything.
-        matches: the patterns of the bank, each with the images on which it was found.
-        peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
-        other_product: whether the images look like another product than the bank's.
-    """
-
-    kept: Int[np.ndarray, " n"]
-    skipped: list[tuple[int, str]]
-    patch_scores: Float[np.ndarray, "n h w"]
-    scores: Float[np.ndarray, " n"]
-    p_values: Float[np.ndarray, " n"]
-    flagged: Bool[np.ndarray, " n"]
-    placement: Placement
-    pattern_ids: Int[np.ndarray, "n h w"]
-    matches: tuple[PatternMatch, ...]
-    inspected: Sequence[Inspected] = ()
-    peak_patches: Sequence[PeakPatches] = ()
-    other_product: bool = False
-
-    def __repr__(self) -> str:
-        return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
-
-    def maps(
-        self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
-    ) -> Float[np.ndarray, "k a b"]:
-        """Anomaly maps of some images, each covering exactly the photo; arguments as for `DetectionResult.maps`."""
-        rects = self.placement.rects(images)
-        return photo_maps(self.patch_scores[images], size or self.placement.frame.size, rects)
 
 
 @dataclass(frozen=True)

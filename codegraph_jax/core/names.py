@@ -81,7 +81,7 @@ def some_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def numbered(stem: str) -> Iterator[str]:
+def numbered_names(stem: str) -> Iterator[str]:
     """Names to try until one is free: the stem, stem-2, stem-3, ..."""
     yield stem
     for number in itertools.count(2):

@@ -14,7 +14,7 @@ from typing import Any
 
 from codegraph_jax.core.file_ownership import move_written, remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import numbered, printable
+from codegraph_jax.core.names import numbered_names, printable
 
 EARLIER = "earlier"
 MAX_KEPT = 10
@@ -67,7 +67,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     stated = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
     date = stated.group() if stated else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(file.stat().st_mtime))
     name = date.replace("T", "_").replace(":", "")
-    target = next(path for free in numbered(name) if not (path := workdir / EARLIER / free).exists())
+    target = next(path for free in numbered_names(name) if not (path := workdir / EARLIER / free).exists())
     written = {Path(path).as_posix() for path in written_files(workdir)} - {MANIFEST, *excluded}
     move_written(workdir, target, sorted(written), last=MANIFEST)
     kept = sorted(path for path in (workdir / EARLIER).iterdir() if path.is_dir() and written_files(path))

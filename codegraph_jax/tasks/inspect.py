@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from codegraph_jax.backbones import feature_identity
-from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
+from codegraph_jax.bank.inspection import Inspection
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError

@@ -1,0 +1,57 @@
+"""Scores of new images by a reference bank."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.bank.peak_patches import PeakPatches
+from codegraph_jax.consistency.groups import PatternMatch
+from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import Inspected
+from codegraph_jax.scoring.maps import photo_maps
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Scores of n new images; larger means more anomalous.
+
+    Attributes:
+        kept: indices of the images that could be read [n].
+        skipped: (index, reason) of the images that could not be read.
+        patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
+        scores: greatest value of each image's anomaly map [n].
+        p_values: share of normal images with such a score [n].
+        flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
+            that have the answer "good" or show only tolerated defects (`threshold.min_defect_length`) [n].
+        placement: position of each photo in its grid of patches, and the inspected patches.
+        pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
+        inspected: inspected area of each image; empty: everything.
+        matches: the patterns of the bank, each with the images on which it was found.
+        peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
+        other_product: whether the images look like another product than the bank's.
+    """
+
+    kept: Int[np.ndarray, " n"]
+    skipped: list[tuple[int, str]]
+    patch_scores: Float[np.ndarray, "n h w"]
+    scores: Float[np.ndarray, " n"]
+    p_values: Float[np.ndarray, " n"]
+    flagged: Bool[np.ndarray, " n"]
+    placement: Placement
+    pattern_ids: Int[np.ndarray, "n h w"]
+    matches: tuple[PatternMatch, ...]
+    inspected: Sequence[Inspected] = ()
+    peak_patches: Sequence[PeakPatches] = ()
+    other_product: bool = False
+
+    def __repr__(self) -> str:
+        return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
+    def maps(
+        self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
+    ) -> Float[np.ndarray, "k a b"]:
+        """Anomaly maps of some images, each covering exactly the photo; arguments as for `DetectionResult.maps`."""
+        rects = self.placement.rects(images)
+        return photo_maps(self.patch_scores[images], size or self.placement.frame.size, rects)
