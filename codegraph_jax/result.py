@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FILE = "codegraph-result-4", "result.safetensors"
+FORMAT, FILE = "codegraph-result-5", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -142,7 +142,7 @@ class DetectionResult:
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
-        """The verdict on each image: flagged, look, passed or undecided (`scoring.photo_verdicts`) [n]."""
+        """The verdict on each image: flagged, check, passed or unknown (`scoring.photo_verdicts`) [n]."""
         calibrator, answers = self.calibrator(), self.answers.by_index(self.keys)
         return verdicts_of(
             self.calibration.flagged,

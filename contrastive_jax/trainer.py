@@ -91,7 +91,7 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
     agree({**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]})
-    manifest = finite_or_none({**identity, "seed": config.seed, "images": describe(data), **environment()})
+    manifest = finite_or_none({**identity, "seed": config.seed, "image_counts": describe(data), **environment()})
     finished: dict[str, Any] | None = None
     with together():
         if is_first():

@@ -72,7 +72,7 @@
     const found = run.groups.filter((group) => group.photos).length;
     return h("p", { className: "counts" }, h("span", {}, counted(run.photos, "photos")),
       h("span", { className: run.flagged ? "bad" : "" }, t("flagged", { count: run.flagged })),
-      run.look ? h("span", { className: "look" }, t("to_look", { count: run.look })) : null,
+      run.to_check ? h("span", { className: "check" }, t("to_check", { count: run.to_check })) : null,
       found ? h("span", {}, counted(found, "groups")) : null);
   }
 

@@ -149,7 +149,7 @@
     menu.open = false;
     const folder = $(".run b")?.textContent ?? run, rows = $$("#table tbody tr"), chart = $("#histogram").cloneNode(true);
     chart.removeAttribute("id");
-    const lists = [["flagged", "print_flagged"], ["look", "print_look"]].map(([verdict, key]) => [t(key), rows.filter((row) => row.matches(`.${verdict}`))]);
+    const lists = [["flagged", "print_flagged"], ["check", "print_check"]].map(([verdict, key]) => [t(key), rows.filter((row) => row.matches(`.${verdict}`))]);
     const colours = $(".colours").cloneNode(true), signed = h("p", { className: "signed" }, t("print_signed"));
     const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run time")?.textContent ?? ""),
       $(".tiles").cloneNode(true), chart, h("p", {}, $("#effect").textContent),

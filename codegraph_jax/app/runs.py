@@ -124,9 +124,9 @@ class Runs:
         return {
             "kind": config.get("task", "detect"),
             "folder": printable(root),
-            "photos": sum((manifest.get("images") or {}).values()),
-            "flagged": sum(one.get("flagged", 0) for one in thresholds.values()),
-            "look": verdicts.count("look"),
+            "photos": sum((manifest.get("image_counts") or {}).values()),
+            "flagged": sum(one.get("flagged_count", 0) for one in thresholds.values()),
+            "to_check": verdicts.count("check"),
             "report": "report.html" in written_files(self.workdir(run)),
             "answers": (self.workdir(run) / REVIEW).is_file(),
             "groups": self.groups(run),

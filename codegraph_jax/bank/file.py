@@ -30,7 +30,7 @@ from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 15
+FORMAT = 16
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
@@ -177,8 +177,9 @@ def _passes_everything(about: Mapping[str, Any], tensors: Mapping[str, np.ndarra
         ):
             return f"its tensor {name} holds values that are not finite"
     calibration = about.get("calibration")
-    # only the rule "share" may have no threshold
-    if isinstance(calibration, dict) and calibration.get("threshold") is None and calibration.get("rule") != "share":
+    known = calibration if isinstance(calibration, dict) else {"threshold": 0.0}
+    # only a share may have no threshold
+    if known.get("threshold") is None and known.get("decided_by") != "share":
         return "it has no threshold"
     if "roi" in tensors and not tensors["roi"].any():
         return "nothing of a photo would be inspected"

@@ -154,23 +154,23 @@ def _calibrated(
     """The calibration by the bank's scores, with the answers of the run, or with the same number of flagged photos."""
     scores, decided = image_scores(maps, placement.frame.size, placement.rects()), inputs.decided
     calibration = calibrate(scores, config.threshold, defect_members)
-    rule = decided.calibration.rule
-    if rule == "answers":
+    decided_by = decided.calibration.decided_by
+    if decided_by == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.consistency.duplicates]
         named = {decided.score_name: scores}
         calibrator = calibrator_of(
             named, len(scores), keys, defect_members, duplicates, calibration.threshold, decided.answers
         )
-        return calibration.with_threshold(calibrator.threshold, rule)
-    if rule == "score" and decided.answers.threshold is not None:
+        return calibration.with_threshold(calibrator.threshold, decided_by)
+    if decided_by == "score" and decided.answers.threshold is not None:
         before_marks = decided.scores_by_name[decided.score_name][: len(scores)]
         above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
-            return calibration.with_threshold(edge, rule)
-        return calibration.with_threshold(float(ordered[above - 1] + ordered[above]) / 2, rule)
+            return calibration.with_threshold(edge, decided_by)
+        return calibration.with_threshold(float(ordered[above - 1] + ordered[above]) / 2, decided_by)
     return calibration
 
 

@@ -175,7 +175,7 @@ def _sweep(config: Any, directory: str, module: str) -> None:
 def status_of(outcomes: Sequence[Any]) -> int:
     """The exit status: a photo is flagged, there are too few photos for a threshold, or nothing is flagged."""
     verdicts = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "undecided" in verdicts else FINE
+    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "unknown" in verdicts else FINE
 
 
 def workdir(config: Any, config_name: str) -> str:

@@ -164,11 +164,8 @@ def decide_photos(
         return _within_limit(label_free, placement)
     if name != chosen.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
-    rule = (
-        "score" if answers.threshold is not None else "answers" if calibrator.has_enough_answers else calibration.rule
-    )
-    if rule in ("score", "answers"):
-        calibration = calibration.with_threshold(threshold, rule)
+    if answers.threshold is not None or calibrator.has_enough_answers:
+        calibration = calibration.with_threshold(threshold, "answers" if answers.threshold is None else "score")
     by_index = answers.by_index(keys)
     answers = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)

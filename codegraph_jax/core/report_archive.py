@@ -60,7 +60,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     file = workdir / MANIFEST
     try:
         manifest = read_json(file)
-        if not isinstance(manifest, dict) or manifest.get("photos") == photos:
+        if not isinstance(manifest, dict) or manifest.get("photos_digest") == photos:
             return ""
     except (OSError, ValueError):
         return ""

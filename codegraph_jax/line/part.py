@@ -14,7 +14,7 @@ from jaxtyping import Float
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, region_fields
-from codegraph_jax.scoring.photo_verdicts import LOOK_P_VALUE
+from codegraph_jax.scoring.photo_verdicts import CHECK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
 """Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
@@ -103,14 +103,14 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """The verdict for people: failed, flagged, look or passed (`scoring.photo_verdicts`)."""
+        """The verdict for people: failed, flagged, check or passed (`scoring.photo_verdicts`)."""
         if self.status == "failed":
             return "failed"
         if self.flagged:
             return "flagged"
         tolerated = self.score is not None and self.threshold is not None and self.score >= self.threshold
-        unusual = self.p_value is not None and self.p_value < LOOK_P_VALUE
-        return "look" if unusual and not tolerated else "passed"
+        unusual = self.p_value is not None and self.p_value < CHECK_P_VALUE
+        return "check" if unusual and not tolerated else "passed"
 
     def failed(self, reason: str) -> "Part":
         """The part with the reason why it could not be inspected."""

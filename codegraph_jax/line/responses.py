@@ -69,8 +69,8 @@ class PartOut(DecisionOut):
     path: Text = Field(description="file of the photo on the server")
     received_at: str = Field(description="ISO 8601, UTC")
     inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
-    verdict: Literal["flagged", "look", "passed", "failed"] = Field(
-        description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score this high"
+    verdict: Literal["flagged", "check", "passed", "failed"] = Field(
+        description="the verdict shown to people; check: it passes, but fewer than 1 in 20 good parts score this high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
     bank: str = Field(description="digest of the bank that scored the part")

@@ -232,7 +232,7 @@ class ActiveCalibrator {
     };
   }
 
-  // verdicts as in scoring/photo_verdicts.py: "flagged", "look", "passed" or "undecided" for each photo
+  // verdicts as in scoring/photo_verdicts.py: "flagged", "check", "passed" or "unknown" for each photo
   static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
     const open = flagged.map((flag, i) => !flag && !good[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
@@ -240,9 +240,9 @@ class ActiveCalibrator {
     return flagged.map((flag, i) => {
       if (flag) return "flagged";
       if (!open[i]) return "passed";
-      if (!enough) return "undecided";
+      if (!enough) return "unknown";
       const suspicious = defective ? defective[i] >= probability : p_values[i] < p_value;
-      return suspicious || next.has(i) ? "look" : "passed";
+      return suspicious || next.has(i) ? "check" : "passed";
     });
   }
 }

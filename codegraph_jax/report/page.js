@@ -181,7 +181,7 @@
   const KEYS = {
     name: (number) => images[number].name,
     category: (number) => setOf(number).category,
-    verdict: (number) => ["flagged", "look", "passed", "undecided"].indexOf(verdictOf(number)),
+    verdict: (number) => ["flagged", "check", "passed", "unknown"].indexOf(verdictOf(number)),
     score: scoreOf,
     rescored: (number) => images[number].rescored,
     rarity: rarityOf,
@@ -427,7 +427,7 @@
     const margin = 0.03 * (high - low) || 0.01;
     [low, high] = [low - margin, high + margin];
     const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MAX_BINS)), width = WIDTH / bins;
-    const kinds = ["passed", "undecided", "look", "flagged"];
+    const kinds = ["passed", "unknown", "check", "flagged"];
     const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
     scores.forEach((value, i) => {
       const bin = Math.min(Math.floor((value - low) / (high - low) * bins), bins - 1);
@@ -436,7 +436,7 @@
     const most = counts.reduce((top, bin) => Math.max(top, sum(bin)), 0);
     const x = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1) * WIDTH;
     const tick = (at, y, anchor, text) => svg("text", { class: "tick", x: at, y, "text-anchor": anchor }, text);
-    const countOf = (kind, number) => t("count_of", { number, kind: t(kind === "look" ? "to_look_at" : `verdict_${kind}`) });
+    const countOf = (kind, number) => t("count_of", { number, kind: t(`verdict_${kind}`) });
     const chart = [];
     for (const count of ticks(0, most, 4)) if (count % 1 === 0) {
       const y = HEIGHT * (1 - count / most);

@@ -119,7 +119,7 @@ def write_page(
         for number, (record, picture) in enumerate(zip(records, pictures))
     ]
     sections = _sections(outcomes, recurrences)
-    draft = review_draft(outcomes, recurrences, review, manifest.get("photos", "")) if reviewable else None
+    draft = review_draft(outcomes, recurrences, review, manifest.get("photos_digest", "")) if reviewable else None
     data = {
         "images": [_image_data(row, outcomes) for row in rows],
         "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
@@ -127,9 +127,9 @@ def write_page(
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store(outcomes, draft)},
         "limits": {
-            "p_value": photo_verdicts.LOOK_P_VALUE,
-            "probability": photo_verdicts.LOOK_PROBABILITY,
-            "fewest": photo_verdicts.PHOTOS_TO_LOOK_AT,
+            "p_value": photo_verdicts.CHECK_P_VALUE,
+            "probability": photo_verdicts.CHECK_PROBABILITY,
+            "fewest": photo_verdicts.PHOTOS_TO_CHECK,
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))

@@ -31,7 +31,7 @@ class Record:
         score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
         flagged: whether the image is flagged, see `scoring.threshold.Calibration`.
-        verdict: flagged, look, passed or undecided.
+        verdict: flagged, check, passed or unknown.
         group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
         pattern_boxes: boxes around the recurring pattern.

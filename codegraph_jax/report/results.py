@@ -97,7 +97,7 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, records, pictures)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": local_time(), "command": command_line(), "photos": photos}
+        about = {"date": local_time(), "command": command_line(), "photos_digest": photos}
         if "page" in config.report.files:
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, review)
     run = about | {
@@ -137,13 +137,13 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
             )
         elif result.calibration.warning:
             lines.append(f"{name}: {describe_warning(result.calibration.warning)}")
-        elif result.calibration.rule == "rate" and result.keys:
+        elif result.calibration.decided_by == "rate" and result.keys:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
             )
         if note := tolerated(outcome.category, result):
             lines.append(str(note))
-        if result.calibration.rule == "answers":
+        if result.calibration.decided_by == "answers":
             estimate = result.calibrator().estimate
             mistakes = [
                 f"about {count.expected:.0f} of {count.total:.0f} {kind} (at most {count.high})"
@@ -157,12 +157,12 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """Numbers of flagged photos and of photos to look at, flags by label, and the path of the report."""
+    """Numbers of flagged photos and of photos to check, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
-    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "undecided"))
+    flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
     counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
     good, defective = counts["good"], counts["defective"]
-    known = f", {look} to look at" * bool(look) + f", {unknown} undecided" * bool(unknown)
+    known = f", {check} to check" * bool(check) + f", {unknown} unknown" * bool(unknown)
     if good or defective:
         known += f" ({counts['false_alarms']} of {good} good, {counts['found']} of {defective} defective by label)"
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
@@ -202,7 +202,7 @@ def _manifest(
         "versions": package_versions(),
         "weights": outcomes[0].result.weights,
         "device": device_summary(),
-        "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
+        "image_counts": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "skipped_files": skipped.as_json(),
         "skipped_pages": {
             outcome.category: pages
@@ -223,4 +223,4 @@ def _manifest(
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
     warning = str(describe_warning(calibration.warning)) if calibration.warning else ""
-    return calibration.as_json() | {"warning": warning, "flagged": int(calibration.flagged.sum())}
+    return calibration.as_json() | {"warning": warning, "flagged_count": int(calibration.flagged.sum())}

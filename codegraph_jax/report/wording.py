@@ -79,8 +79,8 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
         expected = text("expected", rarity=rarity(rate))
     else:
         expected = text("expected_most" if rate else "expected_hardly")
-    if calibration.rule != "rate":
-        return text(f"threshold_{calibration.rule}", expected=expected)
+    if calibration.decided_by != "rate":
+        return text(f"threshold_{calibration.decided_by}", expected=expected)
     if calibration.too_few_photos:
         return text("threshold_too_few", count=calibration.image_count)
     if photo_count is None:

@@ -71,8 +71,8 @@ class Calibration(JsonFields):
         p_values: share of normal images that score as high [n].
         flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
             those whose defects `min_defect_length` tolerates; a person's answer overrides all of it [n].
-        rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
-            answers to some photos).
+        decided_by: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a
+            person's answers to some photos).
         expected_rate: expected share of normal images above the threshold.
         image_count: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
@@ -86,7 +86,7 @@ class Calibration(JsonFields):
     patch_threshold: float
     p_values: Float[np.ndarray, " n"] = field(metadata=not_in_json())
     flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
-    rule: str
+    decided_by: str
     expected_rate: float
     image_count: int
     normal_scores: NormalScores
@@ -97,7 +97,7 @@ class Calibration(JsonFields):
     @property
     def too_few_photos(self) -> bool:
         """Whether the threshold was fitted to too few images."""
-        return self.rule == "rate" and self.image_count < MIN_PHOTOS
+        return self.decided_by == "rate" and self.image_count < MIN_PHOTOS
 
     @property
     def score_of_1_in_10(self) -> float:
@@ -114,22 +114,22 @@ class Calibration(JsonFields):
     ) -> "Calibration":
         """The same thresholds applied to other scores, the greatest values of anomaly maps.
 
-        Members of a recurring defect (`defect_members`) are flagged unless the rule is `score` or `share`.
+        Members of a recurring defect (`defect_members`) are flagged unless a `score` or a `share` decides.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
         flagged = scores >= self.threshold
-        if defect_members is not None and self.rule in ("rate", "answers"):
+        if defect_members is not None and self.decided_by in ("rate", "answers"):
             flagged = flagged | defect_members
         return replace(self, p_values=p_values, flagged=flagged)
 
-    def with_threshold(self, threshold: float, rule: str) -> "Calibration":
-        """The same distribution with another threshold and rule, and without a warning; `apply` computes the flags."""
+    def with_threshold(self, threshold: float, decided_by: str) -> "Calibration":
+        """The same distribution with another threshold, and without a warning; `apply` computes the flags."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
             threshold=float(threshold),
             patch_threshold=float(min(self.score_of_1_in_10, threshold)),
-            rule=rule,
+            decided_by=decided_by,
             expected_rate=rate,
             warning=None,
         )
@@ -160,25 +160,25 @@ def calibrate(
     fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
     fit = fit_scores(fitted, config.max_defective)
     normal = fit.normal_scores
-    rule, value = config.parsed_rule
-    if rule == "share":
+    kind, value = config.parsed_rule
+    if kind == "share":
         count = int(round(value * len(scores)))
         threshold = float(np.sort(scores)[-count]) if count else np.inf
     else:
-        threshold = value if rule == "score" else normal.quantile(value)
+        threshold = value if kind == "score" else normal.quantile(value)
     calibration = Calibration(
         threshold=float(threshold),
         patch_threshold=float(min(normal.quantile(UNUSUAL_P_VALUE), threshold)),
         p_values=np.zeros(0),
         flagged=np.zeros(0, bool),
-        rule=rule,
+        decided_by=kind,
         expected_rate=float(normal.p_values(np.array([threshold]))[0]),
         image_count=len(fitted),
         normal_scores=normal,
         max_defective=config.max_defective,
         min_defect_length=config.min_defect_length,
     )
-    if rule == "rate" and not calibration.too_few_photos:
+    if kind == "rate" and not calibration.too_few_photos:
         members = len(scores) - len(fitted)
         calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.max_defective))
     return calibration.apply(image_scores, defect_members)

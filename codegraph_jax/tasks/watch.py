@@ -96,7 +96,7 @@ def print_part(part: Part) -> None:
     if part.status == "failed":
         print(f"{part.id} {printable(part.name)}: failed, {printable(part.failure)}", flush=True)
     else:
-        verdict = "FLAGGED" if part.flagged else "to look at" if part.verdict == "look" else part.verdict
+        verdict = "FLAGGED" if part.flagged else "to check" if part.verdict == "check" else part.verdict
         patterns = f", {', '.join(part.patterns)}" if part.patterns else ""
         print(f"{part.id} {printable(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{patterns}, "
             f"{part.seconds:.2f} s", flush=True)  # fmt: skip

@@ -40,7 +40,7 @@ def write_run(home: Path, run: str, command: str = "codegraph detect /photos", o
     Image.new("L", (40, 30)).save(workdir / "masks" / "part" / "a.png.png")
     scores = [
         {"path": f"/photos/{name}", "category": "part", "score": 0.5 - i / 10, "rank": i + 1, "flagged": i == 0,
-         "verdict": "flagged" if i == 0 else "look" if i == 1 else "passed"} for i, name in enumerate(names)
+         "verdict": "flagged" if i == 0 else "check" if i == 1 else "passed"} for i, name in enumerate(names)
     ]  # fmt: skip
     policy = escape(content_policy(*report_parts())) if own_report else "default-src 'self'"
     page = f'<head><meta http-equiv="Content-Security-Policy" content="{policy}"></head><body>report</body>'
@@ -49,8 +49,8 @@ def write_run(home: Path, run: str, command: str = "codegraph detect /photos", o
         "report.html": page,
         "groups.json": json.dumps({"part": [{"name": "<i>rust", "verdict": "defect", "members": ["a", "b"]}]}),
         "manifest.json": json.dumps(
-            {"command": command, "config": {"task": "detect", "data": {"root": "/photos"}}, "images": {"part": 3},
-             "thresholds": {"part": {"flagged": 1}}}
+            {"command": command, "config": {"task": "detect", "data": {"root": "/photos"}}, "image_counts": {"part": 3},
+             "thresholds": {"part": {"flagged_count": 1}}}
         ),
     }  # fmt: skip
     for name, text in files.items():

@@ -169,7 +169,7 @@ def test_runs_of_commands_are_listed(client, home):
     runs = {run["run"]: run for run in client.get("/api/state").json()["runs"]}
     assert runs.keys() == {"one", "two", "three"}
     one = runs["one"]
-    assert (one["state"], one["photos"], one["flagged"], one["look"]) == ("finished", 3, 1, 1)
+    assert (one["state"], one["photos"], one["flagged"], one["to_check"]) == ("finished", 3, 1, 1)
     assert one["groups"] == [{"name": "<i>rust", "verdict": "defect", "photos": 2}]
     assert (runs["two"]["state"], runs["two"]["progress"]["left"], runs["three"]["state"]) == (
         "running",

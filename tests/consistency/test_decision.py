@@ -52,7 +52,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
         calibrator.answer(int(photo), False)
     after = detector.score(comparison, review=result.review(photos=calibrator.answers))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
-    assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
+    assert after.calibration.decided_by == "answers" and after.calibration.threshold == calibrator.threshold
     assert after.score_name == calibrator.chosen and after.calibrator().answers == calibrator.answers
     assert after.calibrator().threshold == calibrator.threshold
     for name, scores in result.scores_by_name.items():
@@ -89,7 +89,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     threshold = float(np.median(plain.scores_by_name[name]))
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
     result = detector.score(both, review=review)
-    assert result.score_name == name and result.calibration.rule == "score"
+    assert result.score_name == name and result.calibration.decided_by == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
     bank = detector.score(comparison, review=review, bank=BankConfig(size=OWN)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")

@@ -60,7 +60,7 @@ def test_files_of_a_run(finished):
     records = read_log(finished / "metrics.jsonl")
     assert [(r["kind"], r["epoch"], r["step"]) for r in records] == [("train", 1, 3), ("train", 2, 6)]
     manifest = json.loads((finished / "manifest.json").read_text())
-    assert manifest["seed"] == 0 and manifest["images"]["normal"] == 384 and manifest["packages"]["jax"]
+    assert manifest["seed"] == 0 and manifest["image_counts"]["normal"] == 384 and manifest["packages"]["jax"]
     with (finished / "scores.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 64 and sum(int(row["normal"]) for row in rows) == 32

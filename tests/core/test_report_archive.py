@@ -14,7 +14,7 @@ def finished(workdir, photos, date="2026-11-28T09:30:00+00:00", root="/photos"):
     for name in names:
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
         (workdir / name).write_text(photos)
-    manifest = {"photos": photos, "date": date, "config": {"data": {"root": root}}}
+    manifest = {"photos_digest": photos, "date": date, "config": {"data": {"root": root}}}
     (workdir / "manifest.json").write_text(json.dumps(manifest))
     return names
 

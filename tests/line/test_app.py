@@ -264,7 +264,7 @@ def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
         for name, file in (("marked", path), ("plain", photographs[2])):
             client.post(f"/parts?name={name}", content=file.read_bytes())
         flagged, plain = client.get("/parts/1").json(), client.get("/parts/2").json()
-        assert (flagged["verdict"], flagged["answer"]) == ("flagged", "") and plain["verdict"] in ("passed", "look")
+        assert (flagged["verdict"], flagged["answer"]) == ("flagged", "") and plain["verdict"] in ("passed", "check")
         assert client.put("/parts/1/answer?defective=false").json()["answer"] == "good"
         assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
         # the same pictures again, and after a restart with the bank's file

@@ -132,7 +132,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
             {"flagged": flagged.tolist(), "scores": scores.tolist(), "p_values": p_values.tolist(),
              "good": good.tolist(), "defective": None if defective is None else defective.tolist(), "enough": enough}
         )  # fmt: skip
-    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.PHOTOS_TO_LOOK_AT}
+    limits = {"p_value": rules.CHECK_P_VALUE, "probability": rules.CHECK_PROBABILITY, "fewest": rules.PHOTOS_TO_CHECK}
     found = in_browser(
         browser, "return cases.map((set) => ActiveCalibrator.verdicts(set, limits))", cases=cases, limits=limits
     )

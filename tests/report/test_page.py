@@ -164,7 +164,7 @@ def test_filters(browser, page):
     assert sorted(shown_names(browser)) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
     choose("#show", "passed")
     passed = set(shown_names(browser))
-    choose("#show", "look")
+    choose("#show", "check")
     looked_at = set(shown_names(browser))
     assert len(looked_at) == 5 and len(passed) == 3 and not passed & looked_at
     choose("#show", "all")
@@ -405,8 +405,8 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     flagged = {number for number, verdict in found.items() if verdict == "flagged"}
     right = {str(number) for number in range(30, 60)}
     assert len(flagged ^ right) <= 3
-    assert set(found.values()) == {"flagged", "look at this", "passed"}
-    counts = {kind: int(text(browser, f"[data-count={kind}]")) for kind in ("flagged", "look", "passed")}
+    assert set(found.values()) == {"flagged", "to check", "passed"}
+    counts = {kind: int(text(browser, f"[data-count={kind}]")) for kind in ("flagged", "check", "passed")}
     assert counts["flagged"] == len(flagged) == int(text(browser, "#flagged")) and sum(counts.values()) == 60
     assert re.fullmatch(
         r"(About \d+|Probably none|None) of \d+ good parts .*, "
@@ -483,10 +483,10 @@ def test_how_unusual_photos_are_follows_the_answers(browser, many):
     assert "enough for most sets" in text(browser, "#progress")
 
 
-def test_photos_to_look_at_are_opened_one_by_one(browser, many):
+def test_photos_to_check_are_opened_one_by_one(browser, many):
     opened(browser, many)
-    click(browser, "button[data-count=look]")
-    assert set(verdicts_of(browser).values()) == {"look at this"}
+    click(browser, "button[data-count=check]")
+    assert set(verdicts_of(browser).values()) == {"to check"}
     click(browser, "#one-by-one")
     first = text(browser, "#viewer-name")
     browser.press("d")
@@ -713,7 +713,7 @@ def test_few_photos_are_not_judged(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES[:9], anomalous=1, recurring=0)
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     opened(browser, tmp_path / "out" / "report.html")
-    assert set(verdicts_of(browser).values()) <= {"flagged", "undecided"}
+    assert set(verdicts_of(browser).values()) <= {"flagged", "unknown"}
     browser.press("g")
     assert "passed" in verdicts_of(browser).values(), "a person has said so"
 

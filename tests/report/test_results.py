@@ -153,7 +153,7 @@ def test_manifest_tells_thresholds_and_nothing_is_left_half_written(run):
     workdir, outcomes = run
     manifest = json.loads((workdir / "manifest.json").read_text())
     assert manifest["thresholds"]["part"]["threshold"] == outcomes[0].result.calibration.threshold
-    assert manifest["thresholds"]["part"]["flagged"] == 4 and "results" in manifest["seconds"]
+    assert manifest["thresholds"]["part"]["flagged_count"] == 4 and "results" in manifest["seconds"]
     assert [path.name for path in workdir.rglob(".*")] == [".written.json"]
 
 
@@ -182,9 +182,9 @@ def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
     found = "(0 of 10 good, 4 of 4 defective by label)"
-    assert line == f"8 of 26 photos flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
+    assert line == f"8 of 26 photos flagged, 10 to check {found}; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(("heatmaps", "masks", "maps"))), outcomes[1:]) == (
-        f"4 of 12 photos flagged, 5 to look at; results: {workdir}"
+        f"4 of 12 photos flagged, 5 to check; results: {workdir}"
     )
 
 

@@ -70,7 +70,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
     assert len(files(kept / "masks")) == 2
     manifest = json.loads((work / "manifest.json").read_text())
-    assert {"date", "command", "photos"} <= set(manifest)
+    assert {"date", "command", "photos_digest"} <= set(manifest)
     left = [name for name in files(work) if not name.startswith((".", "earlier"))]
     assert not [name for name in left if "bolts" in name or name in ("report.html", "maps.npz")]
     assert "masks/mine.png" in left, "what a person has put there stays"

@@ -134,12 +134,12 @@ def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
     threshold = dataclasses.replace(config.threshold, rule="score:1.99")
     few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
     (outcome,) = job.run(dataclasses.replace(config, threshold=threshold, data=few), str(tmp_path / "run"))
-    assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"undecided"}
+    assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"unknown"}
     printed = capsys.readouterr().out
     assert "photos are too few for reliable verdicts: use at least 12" in printed
-    assert f"0 of {len(outcome.samples)} photos flagged, {len(outcome.samples)} undecided" in printed
+    assert f"0 of {len(outcome.samples)} photos flagged, {len(outcome.samples)} unknown" in printed
     rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
-    assert all(",undecided," in row for row in rows[1:])
+    assert all(",unknown," in row for row in rows[1:])
     assert status_of([outcome]) == TOO_FEW
     flags = np.arange(len(outcome.samples)) == 0
     flagged = dataclasses.replace(outcome.result.calibration, flagged=flags)

@@ -53,7 +53,7 @@ def test_p_values_of_normal_images_are_uniform():
     rng = np.random.default_rng(3)
     scores = np.concatenate([stats.gumbel_r.rvs(0.3, 0.02, 700, random_state=rng), rng.uniform(0.6, 0.9, 300)])
     found = calibrate(scores, ThresholdConfig())
-    assert found.rule == "rate" and found.normal_scores.share == pytest.approx(0.7, abs=0.02)
+    assert found.decided_by == "rate" and found.normal_scores.share == pytest.approx(0.7, abs=0.02)
     assert stats.kstest(found.p_values[:700], "uniform").statistic < 0.06
     assert found.p_values[700:].max() < 1e-4
 
@@ -191,7 +191,7 @@ def test_equal_scores_flag_nothing():
 def test_a_given_threshold_overrides():
     scores = np.linspace(0.1, 0.5, 41)
     found = calibrate(scores, ThresholdConfig("score:0.4"))
-    assert found.rule == "score" and found.threshold == 0.4
+    assert found.decided_by == "score" and found.threshold == 0.4
     assert (found.flagged == (scores >= 0.4)).all()
     assert found.expected_rate == pytest.approx(float(found.normal_scores.p_values(np.array([0.4]))[0]))
 
@@ -200,5 +200,5 @@ def test_a_given_threshold_overrides():
 def test_a_given_share_overrides(share, count):
     scores = np.random.default_rng(6).random(40)
     found = calibrate(scores, ThresholdConfig(f"share:{share}"))
-    assert found.rule == "share" and found.flagged.sum() == count
+    assert found.decided_by == "share" and found.flagged.sum() == count
     assert set(np.flatnonzero(found.flagged)) == set(np.argsort(-scores)[:count])
