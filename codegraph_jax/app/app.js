@@ -81,7 +81,7 @@
     if (run.state === "waiting") return h("p", { className: "facts" }, t("waiting"));
     if (!now) return h("p", { className: "facts" }, t("starting"));
     const over = now.total && now.done >= now.total, stages = now.stage === "inspection" || run.kind === "inspect" ? INSPECTION : STAGES;
-    const stage = now.stage === "distances" && over ? "scoring" : now.stage === "first look" ? "start" : now.stage;
+    const stage = now.stage === "distances" && over ? "scoring" : now.stage === "products" ? "start" : now.stage;
     const place = stages.indexOf(stage), share = now.total && !over ? now.done / now.total : over ? 1 : 0;
     const bar = h("progress", { max: 1, ariaLabel: t(`stage_${stage}`) });
     if (stage === "scoring" || !now.total) bar.removeAttribute("value");

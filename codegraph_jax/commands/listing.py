@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
-from codegraph_jax.commands.command_line import BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
+from codegraph_jax.commands.command_line import ARGUMENTS, BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.commands.launch import default_config, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
 from codegraph_jax.config import SavedBackboneConfig
@@ -18,9 +18,10 @@ NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 
 
 def flags_text(command: Command) -> str:
-    """The help of the short flags of a command, one per line, without those of its positional arguments."""
+    """The help of the short flags of a command, one per line, after its positional arguments."""
     values, settings = (default_config(command), task_settings(command.task)) if command.module else (None, {})
-    rows = [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
+    rows = [(name, ARGUMENTS[name]) for name in dict(command.arguments) if name in ARGUMENTS]
+    rows += [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
         useless = command.sweeps and name in NOT_IN_SWEEPS
         if short.path in settings and not useless and short.path not in dict(command.arguments).values():
@@ -120,7 +121,9 @@ def _short_forms(setting: Setting) -> Iterator[str]:
 def _default_text(setting: Setting, values: Any) -> str:
     value = setting_at(values, setting.path)
     value = setting.limits["unset"] if value is None else value
-    return "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
+    if value in ("", ()):
+        return ""
+    return f" = {','.join(map(str, value)) if setting.several else f'{value:g}' if isinstance(value, float) else value}"
 
 
 def _entry(setting: Setting, values: Any, note: str) -> str:

@@ -73,7 +73,7 @@ def products_of(
     patch = extractor.backbone.patch_size
     look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch))
     value_range, _ = measure_range(config, images)
-    with bar(len(images), "first look", "image", progress) as advance:
+    with bar(len(images), "products", "photo", progress) as advance:
         features = look.extract(images, advance=advance, value_range=value_range)
     found = np.zeros(len(images), int)
     if len(features.kept):

@@ -154,7 +154,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
         >>> read_config(Config, {"threshold": {"rul": "rate:5%"}})
         Traceback (most recent call last):
             ...
-        codegraph_jax.core.settings.ConfigError: config.threshold.rul: unknown field; did you mean 'rule'?
+        codegraph_jax.core.settings.ConfigError: config.threshold.rul: no such setting; did you mean 'rule'?
     """
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -162,11 +162,11 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     for name, value in dict(values).items():
         path = f"{where}.{name}"
         if name not in known:
-            hint = did_you_mean(str(name), known, "known fields: " + ", ".join(sorted(known)))
-            raise ConfigError(f"{path}: unknown field; {hint}")
+            hint = did_you_mean(str(name), known, "settings here: " + ", ".join(sorted(known)))
+            raise ConfigError(f"{path}: no such setting; {hint}")
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
+                raise ConfigError(f"{path}: is a group of settings, got {value!r}")
             built[name] = read_config(hints[name], value, path)
         else:
             if known[name].metadata.get("check") and type(value) is int:
@@ -283,7 +283,7 @@ def with_settings(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
             group = setting_at(copied, above) if above else copied
             group[name]  # noqa: B018  it must exist
         except (KeyError, TypeError):
-            raise ConfigError(f"config.{path}: unknown field") from None
+            raise ConfigError(f"config.{path}: no such setting") from None
         group[name] = value
     return copied
 

@@ -149,7 +149,7 @@ def _require_types(good: Sequence[str], present: set[str], root: str) -> None:
     known = set(map(composed, present))
     if unknown := [name for name in good if composed(name) not in known]:
         held = ", ".join(map(repr, sorted(present)[:40])) or "none"
-        raise LayoutError(f"data.good: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+        raise LayoutError(f"config.data.good: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
 
 
 def _warn_no_normal(category: str, kinds: set[str], good: frozenset[str]) -> None:
@@ -157,6 +157,6 @@ def _warn_no_normal(category: str, kinds: set[str], good: frozenset[str]) -> Non
     example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
     logger.warning(
         "%s: there is no folder %s (there are %s), so only images with a mask have a label; name the folders of good "
-        "parts with --config.data.good=%s",
+        "parts with --good=%s",
         category, " or ".join(sorted(good)), ", ".join(sorted(kinds)), ",".join(example),
     )  # fmt: skip

@@ -53,16 +53,16 @@ def read_layout(
     """
     if layout not in LAYOUTS:
         hint = did_you_mean(layout, LAYOUTS, f"known: {', '.join(sorted(LAYOUTS))}")
-        raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
+        raise LayoutError(f"config.data.layout: unknown layout {layout!r}; {hint}")
     if not root:
-        raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
+        raise LayoutError("config.data.root: no directory given")
     if layout != "tfds" and not (layout in ("auto", "folder") and Path(root).is_file()):
         # gives the same error for every layout
         _require_directory(root)
     present = LAYOUTS[layout](root, good)
     if not present:
         form = (LAYOUTS[layout].__doc__ or "").strip().splitlines()[0]
-        raise LayoutError(f"data.root: {root!r} holds no category of layout {layout!r}. {form}")
+        raise LayoutError(f"config.data.root: {root!r} holds no category of layout {layout!r}. {form}")
     wanted = list(dict.fromkeys(categories))
     if not wanted or (wanted == ["all"] and "all" not in present):
         wanted = sorted(present, key=natural_key)
@@ -78,9 +78,9 @@ def read_layout(
         problems.append(f"no category {', '.join(map(repr, absent))} below {root!r} (it holds {held})")
     if empty:
         skipped = "".join(f"; {line}" for line in skipped_below([root]).lines(all_suffixes=True))
-        problems.append(f"no image in category {', '.join(map(repr, empty))} below {root!r}{skipped}")
+        problems.append(f"category {', '.join(map(repr, empty))} in {root!r} contains no photos{skipped}")
     if problems and not found:
-        raise LayoutError("data.root: " + "; ".join(problems))
+        raise LayoutError("config.data.root: " + "; ".join(problems))
     for problem in problems:
         logger.warning("%s; skipped", problem)
     return found
@@ -91,4 +91,6 @@ def _require_directory(root: str) -> None:
         with os.scandir(root):
             pass
     except (OSError, ValueError) as error:
-        raise LayoutError(f"data.root: cannot list {root!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise LayoutError(
+            f"config.data.root: cannot list {root!r}: {getattr(error, 'strerror', None) or error}"
+        ) from None

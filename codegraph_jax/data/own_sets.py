@@ -57,7 +57,7 @@ def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]
     from codegraph_jax.data.layouts import LAYOUTS
 
     if name in LAYOUTS and name not in OWN:
-        raise LayoutError(f"data.layout: {name!r} is a layout of this package; choose another name")
+        raise LayoutError(f"config.data.layout: {name!r} is a layout of this package; choose another name")
 
     def read(root: str, good: Sequence[str] = ()) -> Categories:
         """A layout that was added with add_layout."""
@@ -75,7 +75,7 @@ def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) 
     """The checked samples of a category; `good` replaces the labels of samples with a type."""
     listed: dict[str, Sample] = {}
     for i in range(len(samples)):
-        sample, where = samples[i], f"data.layout {layout!r}: item {i}"
+        sample, where = samples[i], f"config.data.layout {layout!r}: item {i}"
         if not isinstance(sample, Sample):
             raise LayoutError(f"{where} is a {type(sample).__name__}; return a Sample, see codegraph_jax.data.samples")
         # results are written below directories of this name

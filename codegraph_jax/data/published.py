@@ -162,7 +162,7 @@ def _any_anomalous(mask: str) -> bool | None:
 
 def _require_unnamed(good: Sequence[str], layout: str) -> None:
     if good:
-        raise LayoutError(f"data.good: cannot be used with layout {layout}, which has a label for each image")
+        raise LayoutError(f"config.data.good: cannot be used with layout {layout}, which has a label for each image")
 
 
 def _finished(category: str, samples: list[Sample]) -> list[Sample]:

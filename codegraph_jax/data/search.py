@@ -138,7 +138,7 @@ def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
             state.visit(prefix, directory)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the root
             if not prefix:
-                raise LayoutError(f"data.root: cannot list {root!r}: {error}") from None
+                raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
             state.skipped.refused.append(directory)
     found, skipped = state.found, state.skipped
     skipped.suffixes = +skipped.suffixes

@@ -29,7 +29,7 @@ def read_tfds(root: str, good: Sequence[str] = ()) -> Categories:
     classes = class_names(builder.info.features, "label")
     if unknown := [name for name in good if name not in classes]:
         held = ", ".join(map(repr, classes[:40])) or "none"
-        raise LayoutError(f"data.good: no class {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+        raise LayoutError(f"config.data.good: no class {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
     return {split: partial(_samples, builder, split, classes, frozenset(good)) for split in builder.info.splits}
 
 
@@ -44,7 +44,7 @@ def prepared_set(root: str) -> Any:
     named = root.startswith(PREFIX)
     if not named and not (Path(root) / "dataset_info.json").is_file():
         raise LayoutError(
-            f"data.root: {root!r} is neither tfds:NAME nor the directory of a prepared set (a version, with "
+            f"config.data.root: {root!r} is neither tfds:NAME nor the directory of a prepared set (a version, with "
             "dataset_info.json)"
         )
     name = root.removeprefix(PREFIX)

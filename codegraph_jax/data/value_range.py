@@ -93,7 +93,7 @@ class ValueRange(JsonFields):
         if self.seen and self.seen[1] > self.high:
             beyond.append(f"up to {_number(self.seen[1])}")
         if beyond:
-            text += f"; a few samples are outside, {' and '.join(beyond)}"
+            text += f"; a few pixels are outside, {' and '.join(beyond)}"
         if self.gaps:
             values = ", ".join(["NaN", *map(_number, self.no_data)])
             text += f"; {self.gaps} photos have pixels without data (such as {values}), which are not inspected"
@@ -151,7 +151,7 @@ def given_range(values: Sequence[float]) -> ValueRange | None:
         return None
     if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
         raise ConfigError(
-            "config.data.range: give the sample for black, then the greater sample for white, as in 0,4095"
+            "config.data.range: give the pixel value of black, then the greater one of white, as in 0,4095"
         )
     low, high, *no_data = map(float, values)
     return ValueRange(low, high, tuple(no_data))

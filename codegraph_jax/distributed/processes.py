@@ -39,7 +39,7 @@ LEAVE_SECONDS = 30
 SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port"
 """Added to error messages under Slurm."""
 
-WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and names missing processes"
+WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process-id needs no scheduler, and names missing processes"
 """Advice if the runtime has searched for the other processes."""
 
 CONNECTION_LOST = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
@@ -63,7 +63,7 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
     """
     if not coordinator:
         if processes > 1 or process_id > 0:
-            raise ConfigError("--coordinator: is empty; give HOST:PORT of process 0 with --processes and --process_id")
+            raise ConfigError("--coordinator: is empty; give HOST:PORT of process 0 with --processes and --process-id")
         return
     automatic = coordinator == "auto"
     process = process_of_step(os.environ) if automatic else _process_of_flags(coordinator, processes, process_id)
@@ -95,7 +95,7 @@ def _process_of_flags(coordinator: str, processes: int, process_id: int) -> Proc
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
     if not 0 <= process_id < processes:
-        raise ConfigError(f"--process_id: {process_id} is not in 0 ... {processes - 1}; see --processes")
+        raise ConfigError(f"--process-id: {process_id} is not in 0 ... {processes - 1}; see --processes")
     return ProcessOfRun(host.strip("[]"), int(port), processes, process_id)
 
 

@@ -84,7 +84,7 @@ def _admit(caller: socket.socket, processes: int, present: dict[int, socket.sock
     if count != processes:
         problem = f"process {number} was started with --processes={count}, process 0 with --processes={processes}"
     elif number in present or not 0 < number < processes:
-        problem = f"two processes were started with --process_id={number}"
+        problem = f"two processes were started with --process-id={number}"
     else:
         present[number] = caller
         return ""

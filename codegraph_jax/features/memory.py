@@ -108,8 +108,8 @@ class MemoryPlan:
             fewer = self.reference_count * (free - in_memory + growing) // growing if growing else 0
             fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.reference_count else ""
             return (
-                f"config.resources: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
-                f"are free; {fewer_fit}a smaller --config.backbone.image_size or fewer images may fit"
+                f"the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
+                f"are free; {fewer_fit}a smaller --size or fewer photos may fit"
             )
         on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
         directory = self.directory or tempfile.gettempdir()
@@ -119,7 +119,7 @@ class MemoryPlan:
             return ""  # creating the first file reports the problem
         if on_disk > free:
             return (
-                f"TMPDIR: the run needs {on_disk / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
+                f"the run needs {on_disk / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
                 "free; set TMPDIR to a directory on a larger disk, or lower --config.similarity.references"
             )
         return ""
@@ -127,7 +127,7 @@ class MemoryPlan:
     def __str__(self) -> str:
         parts = [("features", self.features, self.features_on_disk), ("distances", self.tables, self.tables_on_disk)]
         texts = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
-        return f"estimate of memory: {', '.join(texts)}, work {self.working / GIB:.1f} GiB"
+        return f"memory (estimate): {', '.join(texts)}, working memory {self.working / GIB:.1f} GiB"
 
 
 def refuse_or_warn(problem: str, action: str) -> None:

@@ -124,7 +124,7 @@ def read_features(
             # features from the cache come before computed ones, so that a buffer must restore the order
             buffer = FeatureBuffer(memory.allocate_features, len(sources))
         length = 0 if buffer else device_length
-        with bar(len(sources), "backbone", "image", progress) as advance:
+        with bar(len(sources), "backbone", "photo", progress) as advance:
             found = extractor.extract(sources, stores, buffer, advance, once, value_range, length)
         if cache:
             cache.warn_of_damage()

@@ -92,7 +92,7 @@ def write_results(
         results = [outcome.result for outcome in outcomes]
         scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
-        with bar(len(records), "report", "image") as advance:
+        with bar(len(records), "report", "photo") as advance:
             pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, records, pictures)
@@ -164,7 +164,9 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     good, defective = counts["good"], counts["defective"]
     known = f", {check} to check" * bool(check) + f", {unknown} unknown" * bool(unknown)
     if good or defective:
-        known += f" ({counts['false_alarms']} of {good} good, {counts['found']} of {defective} defective by label)"
+        known += (
+            f"; by the labels {counts['false_alarms']} of {good} good and {counts['found']} of {defective} defective"
+        )
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 

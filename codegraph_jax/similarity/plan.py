@@ -56,8 +56,8 @@ class DevicePlan:
         which = "distances" if self.kept_layers == self.layer_count else some
         size = f"{self.bytes / GIB:.1f} GiB"
         if self.device_count == 1:
-            return f"estimate of memory: {which} stay on the device, {size} with features and working memory"
-        return f"estimate of memory: {which} stay on {self.device_count} devices, {size} on each with working memory"
+            return f"memory (estimate): {which} stay on the device, {size} with features and working memory"
+        return f"memory (estimate): {which} stay on {self.device_count} devices, {size} on each with working memory"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def choose_reach(
     if compares_everything(config, backbone, len(features.kept), grid):
         return full
     if jax.process_count() > 1:
-        return replace(full, reason="all patches are compared: several processes choose nothing")
+        return replace(full, reason="all patches are compared: auto chooses nothing in runs over several processes")
     references = choose_references(features.keys[:set_size], similarity.reference_count)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     expected = _sample_scores(distances[-1], neighbour_count(len(references)))
@@ -98,9 +98,9 @@ def _reason(reach: Reach, agreement: float, gain: float) -> str:
     if reach.radius == "all":
         what, setting = f"each photo with {reach.references} others", f"references={reach.references}"
     else:
-        what, setting = f"only patches at most {reach.radius} cells apart", f"radius={reach.radius}"
+        what, setting = f"only patches at most {reach.radius} patches apart", f"radius={reach.radius}"
     result = (
-        "a sample of patches is ranked as by all comparisons"
+        "a sample of patches keeps its ranking"
         if agreement >= AGREEMENT
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )

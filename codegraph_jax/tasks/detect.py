@@ -286,7 +286,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
         print(f"features: {result.from_cache_count} of {len(result.kept)} from the cache", flush=True)
     if result.value_range:
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
-        print(f"{printable(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
+        print(f"{printable(category)}: 16-bit, 32-bit or float pixels: {how}", flush=True)
     if config.data.roi:
         print_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):

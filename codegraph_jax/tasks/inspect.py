@@ -70,7 +70,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             inspection = bank.inspect(samples, config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
-            raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
+            reason = inspection.skipped[0][1]
+            raise UserError(f"category {category!r} in {config.data.root!r}: no photo can be read; the first: {reason}")
         if inspection.other_product:
             print(f"{printable(category)}: {OTHER_PRODUCT}", flush=True)
         if config.data.roi:

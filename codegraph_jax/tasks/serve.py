@@ -36,14 +36,14 @@ def run(config: ServeConfig, workdir: str) -> list[Outcome]:
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(
             f"config.serve.host: {config.serve.host} can be reached from other machines, which needs a token; "
-            "give a file with a token, --config.serve.token_file=FILE"
+            "give a file with a token, --token-file=FILE"
         )
     if config.watch.root:
         require_folder(config.watch)
     try:
         listener = bound(config.serve.host, config.serve.port)
     except UserError as error:
-        raise ConfigError(f"config.serve.port: {error}; choose another with --config.serve.port") from None
+        raise ConfigError(f"config.serve.port: {error}; choose another with --port") from None
     with listener, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token, config.csv)
         server = server_of(app, config.serve.timeout_seconds, ending=30)

@@ -42,8 +42,8 @@ def require_two(data: PhotosConfig, categories: Mapping[str, list[Sample]]) -> N
     for category, samples in categories.items():
         if len(samples) < 2:
             raise TooFewImagesError(
-                f"category {category!r} in {data.root!r} has one image; each image is compared with the others, so at "
-                "least two are needed"
+                f"category {category!r} in {data.root!r} has one photo, and photos are compared with each other; give "
+                "at least 12"
             )
 
 
@@ -117,7 +117,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
             try:
                 images = find_images(added)
             except LayoutError as error:
-                raise ConfigError(f"config.data.add: {str(error).removeprefix('data.root: ')}") from None
+                raise ConfigError(f"config.data.add: {str(error).removeprefix('config.data.root: ')}") from None
         if not images:
             raise ConfigError(f"config.data.add: {added!r} contains no photos")
         for name, path in images.items():

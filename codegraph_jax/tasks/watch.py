@@ -23,6 +23,7 @@ from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.targets import open_target
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.wording import rarity
 from codegraph_jax.tasks.paths import require_bank
 
 SIZE_FACTOR = 4
@@ -97,9 +98,9 @@ def print_part(part: Part) -> None:
         print(f"{part.id} {printable(part.name)}: failed, {printable(part.failure)}", flush=True)
     else:
         verdict = "FLAGGED" if part.flagged else "to check" if part.verdict == "check" else part.verdict
-        patterns = f", {', '.join(part.patterns)}" if part.patterns else ""
-        print(f"{part.id} {printable(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{patterns}, "
-            f"{part.seconds:.2f} s", flush=True)  # fmt: skip
+        score = f"score {part.score:.4f}" + ("" if part.p_value is None else f", reached by {rarity(part.p_value)}")
+        facts = ", ".join([verdict, score, *part.patterns, f"{part.seconds:.2f} s"])
+        print(f"{part.id} {printable(part.name)}: {facts}", flush=True)
     for alarm in part.alarms:
         print(f"ALARM {alarm.id}: {alarm.message}", flush=True)
 

@@ -1,6 +1,6 @@
 """Speed of the machine: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
 
-    codegraph benchmark               (all parts)
+    codegraph benchmark               (all measurements)
     codegraph benchmark --config=benchmark:kernel        (or backbone, end_to_end, scaling,
                                                                residency, inspect, oecl)
 
@@ -9,8 +9,8 @@ The first call, which compiles, is timed separately; the result is the median of
 the CPU time of the process on CPUs, and from wall time on other devices. Shares are relative to the speed of a matrix
 product in the same run, errors to float64. If torch is installed, the same work in PyTorch is timed in the same rounds.
 Results: docs/benchmarks.md. `:oecl` times the training step of the short runs, its augmentation and its network;
-`--config.published` times that of the published network. All parts take about half an hour on two CPU cores, `:kernel`
-about five minutes.
+`--config.published` times that of the published network. All measurements take about half an hour on two CPU cores,
+`:kernel` about five minutes.
 """
 
 from ml_collections import ConfigDict

@@ -114,5 +114,5 @@ def test_an_unknown_part_is_named():
 
 
 def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark():
-    with pytest.raises(ConfigError, match=r"config\.parallel\.by: unknown field"):
+    with pytest.raises(ConfigError, match=r"config\.parallel\.by: no such setting"):
         read_config(BenchmarkConfig, {"parallel": {"by": "categories"}})

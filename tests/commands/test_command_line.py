@@ -176,7 +176,7 @@ def test_fields_of_config_files_have_no_flag():
         ),
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
-        (["--false-alarms=max"], "--false-alarms: 'max' is not one of low, normal, high, and no share"),
+        (["--false-alarms=max"], "--false-alarms: 'max' is neither low, normal, high nor a share such as 5%"),
         (["--false-alarms=low", "--threshold=1"], "--false-alarms and --threshold both set the threshold"),
         (
             ["--config.metrics.defects_are_black=maybe"],

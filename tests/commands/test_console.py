@@ -65,7 +65,7 @@ def test_a_config_file_may_leave_settings_out_and_has_the_types_of_the_settings(
     assert (config.data.root, config.threshold.rule, config.similarity.radius) == ("/photos", "score:0.4", "auto")
     file.write_text(start + '{"task": "detect", "data": 3})')
     ended = commands.codegraph("detect", "/photos", f"--config={file}", "--good=ok")
-    assert ended.returncode == 2 and ended.stderr == "error: config.data: expected a group of fields, got 3\n"
+    assert ended.returncode == 2 and ended.stderr == "error: config.data: is a group of settings, got 3\n"
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.module])

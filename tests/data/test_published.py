@@ -193,7 +193,7 @@ def with_entry(**fields):
         (json.dumps(with_entry(image_path="..\\x.png")), "is not a path"),
         (json.dumps(with_entry(mask_path=5)), "test[0]: `mask_path`"),
         (json.dumps(with_entry(mask_path="C:\\x.png")), "test[0]: 'C:\\\\x.png' is not a path"),
-        (json.dumps(with_entry(image_path="a" * 5000)), "no image"),
+        (json.dumps(with_entry(image_path="a" * 5000)), "contains no photos"),
         (json.dumps(with_entry(image_path="a\0b")), "is not a path"),
     ],
 )
@@ -226,5 +226,5 @@ def test_damaged_lists_give_samples_or_a_layout_error(tmp_path_factory, edits, a
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_every_layout_refuses_an_empty_root(layout, tmp_path):
-    with pytest.raises(LayoutError, match="holds no category|no image|nor the directory of a prepared set"):
+    with pytest.raises(LayoutError, match="holds no category|contains no photos|nor the directory of a prepared set"):
         read_layout(layout, str(tmp_path))

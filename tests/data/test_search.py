@@ -51,7 +51,7 @@ def test_without_the_package_heic_is_named_with_the_command(tmp_path, monkeypatc
     monkeypatch.setattr("codegraph_jax.data.search.is_image_name", lambda name: name.endswith(".jpg"))
     for i in range(3):
         (tmp_path / f"IMG_{i}.HEIC").touch()
-    with pytest.raises(LayoutError, match=r"no image in category .*3 \.heic \(.*pip install pillow-heif\)"):
+    with pytest.raises(LayoutError, match=r"contains no photos.*3 \.heic \(.*pip install pillow-heif\)"):
         read_layout("folder", str(tmp_path))
 
 

@@ -133,7 +133,7 @@ def test_a_defect_beyond_the_others_is_brighter_than_they_are():
     samples[3, 10:15, 10:15] = 60_000
     found = range_of([Summary.of(own) for own in samples])
     assert found.to_uint8(samples[3]).max() == 255 and found.to_uint8(samples[2]).max() < 200
-    assert "a few samples are outside, up to 60,000" in str(found)
+    assert "a few pixels are outside, up to 60,000" in str(found)
 
 
 def test_sixteen_bit_colours_are_read_whole(tmp_path):

@@ -55,9 +55,9 @@ def test_the_estimate_counts_what_the_arrays_take():
         (None, 64, 0, None),
         (64, 28, 1000, r"about 28\.5 GiB of memory and 28\.0 GiB are free; --config\.similarity\.references=249,"),
         (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; --config\.similarity\.references=100,"),
-        (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller --config\.backbone\.image_size"),
+        (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller --size"),
         (8, 16, 1000, None),
-        (8, 16, 20, r"TMPDIR: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
+        (8, 16, 20, r"the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],
 )
 def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
@@ -77,7 +77,7 @@ def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     monkeypatch.setattr(Extractor, "extract", None)
-    with pytest.raises(ConfigError, match="config.resources: the run needs"):
+    with pytest.raises(ConfigError, match="the run needs"):
         detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
 
 

@@ -95,7 +95,7 @@ def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, cl
         shutil.rmtree(clone)
         assert demo == "codegraph demo"
         said = run(demo, environment, outside)
-        assert "20 of 48 photos flagged, 5 to check (0 of 28 good, 20 of 20 defective by label)" in said
+        assert "20 of 48 photos flagged, 5 to check; by the labels 0 of 28 good and 20 of 20 defective" in said
         assert (outside / "runs" / "demo" / "report.html").is_file()
         (packages,) = environment.glob("lib/python3.*/site-packages")
         assert not (packages / "configs").exists() and not (packages / "main.py").exists()

@@ -152,7 +152,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     for field, value in (("range", (0.0, 4095.0)), ("separate_products", True), ("cache", "x")):
         values = dataclasses.asdict(settings)
         values["data"][field] = value
-        with pytest.raises(ConfigError, match=f"config.data.{field}: unknown field"):
+        with pytest.raises(ConfigError, match=f"config.data.{field}: no such setting"):
             read_config(InspectConfig, values)
 
 

@@ -123,7 +123,7 @@ def test_an_inspection_of_nothing_readable(night, tmp_path):
     config = InspectConfig(
         bank=SavedBankConfig(str(night / "bank.safetensors")), data=PhotosConfig(root=str(tmp_path / "images"))
     )
-    with pytest.raises(UserError, match="no image can be read"):
+    with pytest.raises(UserError, match="no photo can be read"):
         inspection.run(config, str(tmp_path / "run"))
 
 

@@ -155,7 +155,7 @@ def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
     run(config(plates, fit="auto"), tmp_path)
     said = capsys.readouterr().out
     assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "the photos are 5.7 times as large" in said
-    assert "estimate of time: features less than a minute" in said
+    assert "time (estimate): network less than a minute" in said
 
 
 def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
     with pytest.raises(ConfigError) as caught:
         run(config(plates, resources=ResourcesConfig(max_hours=1.5)), tmp_path)
     message = str(caught.value)
-    assert message.startswith("config.resources: the run would take about") and "more than 1.5 hours" in message
+    assert message.startswith("the run would take about") and "more than 1.5 hours" in message
     assert "--config.similarity.radius=8" in message
     slow = config(plates, resources=ResourcesConfig(max_hours=0.5, check="warn"))
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)

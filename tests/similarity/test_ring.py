@@ -193,13 +193,13 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert calls[0] == -(-13 // devices) and calls[-1] <= most
-    assert "trying parts of" in warnings(caplog)[0]
+    assert "images; trying" in warnings(caplog)[0]
 
 
 def test_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
-        with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
+        with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*--size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
 

