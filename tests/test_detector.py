@@ -197,6 +197,8 @@ def test_a_backbone_can_be_the_only_argument():
         CoDeGraph("dinov2-bse")
     with pytest.raises(ConfigError, match=r"takes a Config or the name of a backbone, as CoDeGraph\('dinov2-base'\)"):
         CoDeGraph(["dinov2-base"])
+    with pytest.raises(ConfigError, match=r"besides 'tiny', backbone=\.\.\. is given; leave one out"):
+        CoDeGraph("tiny", backbone="dinov2-base")
 
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):

@@ -50,7 +50,9 @@ def backbone_settings(
         BackboneError: the output of the backbone has a wrong form.
     """
     if isinstance(config, str):
-        config, backbone = None, backbone or config
+        if backbone is not None:
+            raise ConfigError(f"CoDeGraph: besides {config!r}, backbone=... is given; leave one out")
+        config, backbone = None, config
     elif config is not None and not isinstance(config, Config):
         raise ConfigError(
             f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
