@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FILE = "codegraph-result-5", "result.safetensors"
+FORMAT, FILE = "codegraph-result-6", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""

@@ -30,7 +30,7 @@ from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import distance_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 16
+FORMAT = 17
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and

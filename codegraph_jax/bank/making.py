@@ -94,7 +94,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     low, high = scale_ends(placement.inspected_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
-        low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
+        low = max(low, min(calibration.normal_scores.mean, (low + high) / 2))
     images = comparison.features.image_features[:set_size]
     patterns = (
         inputs.consistency.pattern(number, set_size) for number in range(1, inputs.consistency.pattern_count + 1)

@@ -96,7 +96,7 @@ class ActiveCalibrator {
     const all = logSum(evidence);
     this.cache = Object.fromEntries(this.names.map((name, i) => {
       const weights = logs[i].map((log) => Math.exp(log - totals[i]));
-      return [name, { weights, share: Math.exp(evidence[i] - all), likely: this.likely(weights) }];
+      return [name, { weights, probability: Math.exp(evidence[i] - all), likely: this.likely(weights) }];
     }));
     return this.cache;
   }
@@ -114,11 +114,11 @@ class ActiveCalibrator {
 
   information() {
     const mean = new Float64Array(this.photos), within = new Float64Array(this.photos);
-    for (const [name, { weights, share, likely }] of Object.entries(this.posteriors)) {
+    for (const [name, { weights, probability, likely }] of Object.entries(this.posteriors)) {
       const level = this.levels[name], uncertain = weighted(weights, this.tables.entropies);
       for (let i = 0; i < this.photos; i++) {
-        mean[i] += share * likely[level[i]];
-        within[i] += share * uncertain[level[i]];
+        mean[i] += probability * likely[level[i]];
+        within[i] += probability * uncertain[level[i]];
       }
     }
     const asked = new Set([...this.answers.keys()].map((photo) => this.same_part[photo]));
@@ -137,14 +137,14 @@ class ActiveCalibrator {
 
   // ---- results ----
 
-  get shares() {
-    return Object.fromEntries(Object.entries(this.posteriors).map(([name, { share }]) => [name, share]));
+  get scoreProbabilities() {
+    return Object.fromEntries(Object.entries(this.posteriors).map(([name, { probability }]) => [name, probability]));
   }
 
   get chosen() {
-    const { shares } = this;
+    const probabilities = this.scoreProbabilities;
     if (!this.decided) return this.names[0];
-    return this.names.reduce((best, name) => (shares[name] > shares[best] ? name : best));
+    return this.names.reduce((best, name) => (probabilities[name] > probabilities[best] ? name : best));
   }
 
   defective(name = this.chosen) {

@@ -85,7 +85,7 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
         return text("threshold_too_few", count=calibration.image_count)
     if photo_count is None:
         return text("threshold_bank", expected=expected)
-    count = calibration.normal_scores.share * calibration.image_count * rate
+    count = calibration.normal_scores.normal_share * calibration.image_count * rate
     number = text("fewer_than_one") if count < 1 else text("about_number", number=round(count))
     members = photo_count - calibration.image_count
     key = "threshold_rate_members" if members else "threshold_rate"

@@ -231,8 +231,8 @@ class ActiveCalibrator:
         mean, within = np.zeros(self.photo_count), np.zeros(self.photo_count)
         for name, posterior in posteriors.items():
             level = self._levels[name]
-            mean += posterior.share * (posterior.weights @ self.grid.defective)[level]
-            within += posterior.share * (posterior.weights @ self.grid.entropy)[level]
+            mean += posterior.probability * (posterior.weights @ self.grid.defective)[level]
+            within += posterior.probability * (posterior.weights @ self.grid.entropy)[level]
         gain = np.maximum(_entropy(mean) - within, 0)
         asked = np.isin(self._same_part, self._same_part[list(self._answers)])
         gain[asked | self._always] = -1
@@ -242,13 +242,13 @@ class ActiveCalibrator:
     @property
     def score_probabilities(self) -> dict[str, float]:
         """Probability of each score."""
-        return {name: posterior.share for name, posterior in self._all_posteriors().items()}
+        return {name: posterior.probability for name, posterior in self._all_posteriors().items()}
 
     @property
     def chosen(self) -> str:
         """Name of the most probable score; the default score until there are enough answers."""
-        shares = self.score_probabilities
-        return max(shares, key=lambda name: shares[name]) if self.has_enough_answers else next(iter(shares))
+        chances = self.score_probabilities
+        return max(chances, key=lambda name: chances[name]) if self.has_enough_answers else next(iter(chances))
 
     @property
     def defect_probabilities(self) -> Float[np.ndarray, " n"]:
@@ -359,8 +359,8 @@ class ActiveCalibrator:
             evidence = np.array(list(totals.values()))
             evidence[0] += DEFAULT_BONUS
             self._posteriors = {
-                name: _Posterior(np.exp(log - totals[name]), float(share))
-                for (name, log), share in zip(logs.items(), scipy.special.softmax(evidence))
+                name: _Posterior(np.exp(log - totals[name]), float(probability))
+                for (name, log), probability in zip(logs.items(), scipy.special.softmax(evidence))
             }
         return self._posteriors
 
@@ -370,7 +370,7 @@ class _Posterior:
     """Posterior of one score: probabilities of its parameters [g], and of the score itself."""
 
     weights: Float[np.ndarray, " g"]
-    share: float
+    probability: float
 
 
 def _entropy(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -48,28 +48,28 @@ class NormalScores(JsonFields):
     """Distribution of the raw scores of normal images.
 
     Attributes:
-        location: mean.
-        scale: standard deviation.
-        share: share of the images that are normal.
+        mean: their mean.
+        deviation: their standard deviation.
+        normal_share: share of the images that are normal.
         unknown: probability that a normal image differs from all of the set; the scores of such images have a heavy
             tail.
-        log_survival: log p-value at location + scale * TABLE, without `unknown`.
+        log_survival: log p-value at mean + deviation * TABLE, without `unknown`.
     """
 
-    location: float
-    scale: float
-    share: float
+    mean: float
+    deviation: float
+    normal_share: float
     unknown: float
     log_survival: tuple[float, ...]
 
     def __post_init__(self) -> None:
         falling = len(self.log_survival) == len(TABLE) and (np.diff(self.log_survival) <= 0).all()
-        if not falling or not 0 <= self.unknown <= 1 or not self.scale > 0:
+        if not falling or not 0 <= self.unknown <= 1 or not self.deviation > 0:
             raise ValueError("inconsistent values of a distribution of normal scores")
 
     def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Share of normal images with at least these scores; never 0."""
-        z = (np.asarray(scores, np.float64) - self.location) / self.scale
+        z = (np.asarray(scores, np.float64) - self.mean) / self.deviation
         beyond = np.maximum(z - TABLE[-1], 0)
         log_known = self._interpolated(np.clip(z, TABLE[0], TABLE[-1])) + self._last_slope * beyond
         known = np.exp(np.minimum(log_known, 0.0))
@@ -79,14 +79,14 @@ class NormalScores(JsonFields):
         """The score with this p-value."""
 
         def excess(z: float) -> float:
-            return float(np.log(self.p_values(np.array([self.location + self.scale * z]))[0] / p_value))
+            return float(np.log(self.p_values(np.array([self.mean + self.deviation * z]))[0] / p_value))
 
         low, high = TABLE[0], TABLE[-1]
         while excess(low) < 0 and low > -1e6:
             low *= 2
         while excess(high) > 0:
             high *= 2
-        return self.location + self.scale * float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
+        return self.mean + self.deviation * float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
 
     @cached_property
     def _interpolated(self) -> Any:
@@ -134,9 +134,9 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
     unknown = 1 / (count + 1) ** 2
     spread = float(scores[-1] - scores[0])
     if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
-        scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
+        deviation = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
-        return ScoreFit(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
+        return ScoreFit(NormalScores(float(scores[0]), float(deviation), 1.0, unknown, table), np.zeros(count), 0.0)
     place, unit = _units(scores, LOWER_SHARE)
     groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
@@ -147,10 +147,11 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
         spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
         likelihood = partial(model.log_likelihood, values=values, sizes=sizes)
         samples.append((model, sample_posterior(likelihood, model.SCALES, start, spread)))
-    location, scale, share, log_survival, chances, even = _predict(samples, values)
+    mean, deviation, normal_share, log_survival, chances, even = _predict(samples, values)
     anomalous = np.empty(count)
     anomalous[order] = np.repeat(chances, sizes.astype(int))
-    return ScoreFit(NormalScores(place + unit * location, unit * scale, share, unknown, log_survival), anomalous, even)
+    normal_scores = NormalScores(place + unit * mean, unit * deviation, normal_share, unknown, log_survival)
+    return ScoreFit(normal_scores, anomalous, even)
 
 
 def _edges(count: int) -> Int[np.ndarray, " g"]:
@@ -197,11 +198,11 @@ def _predict(
         parts.append((model, sample.latent[counting], own * sample.weights[counting]))
     weights = np.concatenate([part for _, _, part in parts])
     weights /= weights.sum()
-    mean, deviation, share = (np.concatenate(values) for values in zip(*(m.moments(latent) for m, latent, _ in parts)))
-    location, scale = float(weights @ mean), float(weights @ deviation)
-    places = location + scale * TABLE
+    moments = zip(*(model.moments(latent) for model, latent, _ in parts))
+    mean, deviation, normal_share = (float(weights @ np.concatenate(values)) for values in moments)
+    places = mean + deviation * TABLE
     survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
     table = np.minimum.accumulate(np.log(np.maximum(survival, EPSILON)))
     chances = np.concatenate([model.anomalous(latent, values) for model, latent, _ in parts]).T @ weights
     even = float(np.concatenate([model.even(latent) for model, latent, _ in parts]) @ weights)
-    return location, scale, float(weights @ share), tuple(table.tolist()), chances, even
+    return mean, deviation, normal_share, tuple(table.tolist()), chances, even

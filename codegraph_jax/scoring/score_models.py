@@ -51,7 +51,7 @@ class Moments(NamedTuple):
 
     mean: Float[np.ndarray, " b"]
     deviation: Float[np.ndarray, " b"]
-    share: Float[np.ndarray, " b"]
+    normal_share: Float[np.ndarray, " b"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Contaminated:
         width = np.sqrt(1 + (ANOMALY_DEVIATION * np.exp(ANOMALY_DEVIATION_SPREAD * latent[:, 5]) * above) ** 2)
         away = (z - above[:, None]) / width[:, None]
         anomalous = np.exp(-0.5 * away**2) / (width * moments.deviation * np.sqrt(2 * np.pi))[:, None]
-        share = moments.share[:, None]
-        return share * normal, (1 - share) * anomalous, inside == shape
+        normal_share = moments.normal_share[:, None]
+        return normal_share * normal, (1 - normal_share) * anomalous, inside == shape
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         """Moments of the normal scores."""

@@ -156,7 +156,7 @@ def test_new_images_of_the_product_score_as_the_set_has_taught(made):
     fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
     scores = result.bank.anomaly_scores(fresh)
     law = result.bank.calibration.normal_scores
-    assert abs(np.median(scores) - law.location) < 2 * law.scale
+    assert abs(np.median(scores) - law.mean) < 2 * law.deviation
 
 
 def test_recurring_defects_are_no_references(images):

@@ -227,7 +227,7 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
     tensors, about = read_tensors(path)
     write_tensors(tmp_path / "old.safetensors", tensors, about | {"format": 5})
-    with pytest.raises(BankError, match="this version reads format 16 only.*; make one with"):
+    with pytest.raises(BankError, match="this version reads format 17 only.*; make one with"):
         ReferenceBank.load(str(tmp_path / "old.safetensors"))
 
 

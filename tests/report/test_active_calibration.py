@@ -18,7 +18,8 @@ OUTCOME = """
   const outcome = (model) => {
     const { falseAlarms, misses } = model.estimate(), { photo, enough } = model.suggest();
     return {
-      information: [...model.information()], shares: model.shares, chosen: model.chosen, photo, enough,
+      information: [...model.information()], photo, enough,
+      probabilities: model.scoreProbabilities, chosen: model.chosen,
       defective: [...model.defective()], threshold: model.threshold === Infinity ? null : model.threshold,
       flagged: model.flagged(), estimate: [count(falseAlarms), count(misses)],
     };
@@ -55,8 +56,9 @@ def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> 
 def same(found: dict, calibrator: ActiveCalibrator) -> None:
     information = calibrator.information()
     np.testing.assert_allclose(found["information"], information, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(list(found["shares"].values()), list(calibrator.score_probabilities.values()), atol=1e-9)
-    assert list(found["shares"]) == list(calibrator.score_probabilities) and found["chosen"] == calibrator.chosen
+    probabilities = calibrator.score_probabilities
+    np.testing.assert_allclose(list(found["probabilities"].values()), list(probabilities.values()), atol=1e-9)
+    assert list(found["probabilities"]) == list(probabilities) and found["chosen"] == calibrator.chosen
     np.testing.assert_allclose(found["defective"], calibrator.defect_probabilities, atol=1e-9)
     assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
     assert found["flagged"] == calibrator.flagged.tolist()

@@ -28,7 +28,7 @@ def test_p_values_fall_with_the_score_and_are_never_0(scores):
     grid = np.linspace(scores.min() - spread, scores.max() + 20 * spread, 400)
     p_values = law.p_values(grid)
     assert (p_values > 0).all() and (p_values <= 1).all()
-    assert (np.diff(p_values[grid > law.location]) < 0).all()
+    assert (np.diff(p_values[grid > law.mean]) < 0).all()
     assert (np.diff(p_values) <= 0).all()
 
 
@@ -91,8 +91,8 @@ def test_it_comes_back_from_json_and_damage_is_refused():
     law = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
     values = law.as_json()
     assert NormalScores.from_json(values) == law
-    for damage in ({"scale": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},
-                   {"log_survival": values["log_survival"][::-1]}, {"location": "x"}):  # fmt: skip
+    for damage in ({"deviation": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},
+                   {"log_survival": values["log_survival"][::-1]}, {"mean": "x"}):  # fmt: skip
         with pytest.raises((ValueError, TypeError)):
             NormalScores.from_json(values | damage)
 

@@ -53,7 +53,7 @@ def test_p_values_of_normal_images_are_uniform():
     rng = np.random.default_rng(3)
     scores = np.concatenate([stats.gumbel_r.rvs(0.3, 0.02, 700, random_state=rng), rng.uniform(0.6, 0.9, 300)])
     found = calibrate(scores, ThresholdConfig())
-    assert found.decided_by == "rate" and found.normal_scores.share == pytest.approx(0.7, abs=0.02)
+    assert found.decided_by == "rate" and found.normal_scores.normal_share == pytest.approx(0.7, abs=0.02)
     assert stats.kstest(found.p_values[:700], "uniform").statistic < 0.06
     assert found.p_values[700:].max() < 1e-4
 
