@@ -332,7 +332,7 @@ class CoDeGraph:
         inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         about = {
-            "weights": self.backbone.weights,
+            "weights_name": self.backbone.weights_name,
             "feature_identity": self.feature_identity,
             "seconds": dict(clock.seconds),
         }

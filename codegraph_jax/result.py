@@ -48,7 +48,7 @@ BY_NAME = "scores_"
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
 VALUES = (
     "skipped",
-    "weights",
+    "weights_name",
     "feature_identity",
     "seconds",
     "added_count",
@@ -79,7 +79,7 @@ class DetectionResult:
         scores_rescored: image scores after re-scoring, in [0, 1] over the set; equal to `scores` without it [n].
         calibration: p-values, thresholds and flags, from the set's own scores.
         placement: position and inspected patches of each photo in its grid.
-        weights: identity of the backbone weights.
+        weights_name: name of the backbone and its weights (`Backbone.weights_name`).
         feature_identity: weights and settings behind the features (`backbones.feature_identity`).
         seconds: wall time of each stage.
         consistency: recurring patterns, near-duplicates and the image graph.
@@ -105,7 +105,7 @@ class DetectionResult:
     scores_rescored: Float[np.ndarray, " n"]
     calibration: Calibration
     placement: Placement
-    weights: str
+    weights_name: str
     feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
     consistency: Consistency = field(default_factory=Consistency)

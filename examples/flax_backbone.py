@@ -36,7 +36,7 @@ class FlaxBackbone:
     """A pytree: `params` are arguments of the compiled program; everything else is static."""
 
     params: Any
-    weights: str = flax.struct.field(pytree_node=False)
+    weights_name: str = flax.struct.field(pytree_node=False)
     patch_size: int = flax.struct.field(pytree_node=False, default=8)
     mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.5, 0.5, 0.5))
     std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.25, 0.25, 0.25))
@@ -49,7 +49,7 @@ class FlaxBackbone:
 
 def make() -> FlaxBackbone:
     params = Convolutions().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    return FlaxBackbone(params, weights="small CNN, random filters, seed 0")
+    return FlaxBackbone(params, weights_name="small CNN, random filters, seed 0")
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
     masks = np.asarray(drawn.masks, bool)
     labels = masks.any(axis=(1, 2)).astype(int)
     metrics = image_metrics(labels, result.scores) | pixel_metrics(masks, result.maps(), "standard")
-    print("weights", result.weights)
+    print("weights", result.weights_name)
     for name, value in metrics.items():
         print(f"{name:14s} {value:.4f}" if value is not None else f"{name:14s} undefined")
     return metrics

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
     detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size, blocks=(5, 8))
     result = detector.detect(images)
 
-    print("weights", result.weights)
+    print("weights", result.weights_name)
     print("patch scores", result.patch_scores.shape, "maps", result.maps().shape)
     print("flagged", np.flatnonzero(result.calibration.flagged), "threshold", round(result.calibration.threshold, 4))
     labels = masks.any(axis=(1, 2)).astype(int)

@@ -20,7 +20,7 @@ from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
 class CosineTransform:
     """The transform of each patch and of each 2 x 2 patches; a plain object, not a pytree."""
 
-    weights = "cosine transform of 8 and 16 px"
+    weights_name = "cosine transform of 8 and 16 px"
     patch_size = 8
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
     masks = np.asarray(drawn.masks, bool)
     labels = masks.any(axis=(1, 2)).astype(int)
     metrics = image_metrics(labels, result.scores) | pixel_metrics(masks, result.maps(), "standard")
-    print("weights", result.weights)
+    print("weights", result.weights_name)
     for name, value in metrics.items():
         print(f"{name:14s} {value:.4f}" if value is not None else f"{name:14s} undefined")
     return metrics

@@ -83,7 +83,7 @@ def run(config: StudyConfig, workdir: str) -> None:
 def _run_in(workdir: Path, config: StudyConfig) -> None:
     """Runs the study in a locked workdir."""
     detector = CoDeGraph(config.detect)
-    print(f"weights: {detector.backbone.weights}", flush=True)
+    print(f"weights: {detector.backbone.weights_name}", flush=True)
     rows: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):

@@ -23,7 +23,7 @@ from codegraph_jax.data.frame import TILE_OVERLAP
 
 RANDOM_SEED = 0
 RANDOM_NUMBERS = "random numbers"
-"""Beginning of `Backbone.weights` for random parameters."""
+"""Beginning of `Backbone.weights_name` for random parameters."""
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
@@ -48,7 +48,7 @@ class PresetBackbone(LoadedBackbone):
         """See `LoadedBackbone`."""
         model = self.model
         return {
-            "weights": weights_identity(self.weights),
+            "weights": weights_identity(self.weights_name),
             "architecture": dataclasses.asdict(model.architecture),
             "final_norm": model.final_norm,
             "dtype": str(jnp.dtype(model.dtype)),
@@ -70,7 +70,7 @@ class PresetBackbone(LoadedBackbone):
         activation = self.model.architecture.activation
         return {
             "name": self.name,
-            "weights": "random" if self.weights.startswith(RANDOM_NUMBERS) else "",
+            "weights": "random" if self.weights_name.startswith(RANDOM_NUMBERS) else "",
             "blocks": self.blocks,
             "dtype": jnp.dtype(self.model.dtype).name,
             "activation": "checkpoint" if activation == self.preset.architecture.activation else activation,
@@ -99,16 +99,16 @@ FIELDS = [one.name for one in dataclasses.fields(PresetBackbone) if one.name != 
 jax.tree_util.register_dataclass(PresetBackbone, data_fields=["params"], meta_fields=FIELDS)
 
 
-def weights_identity(weights: str) -> str:
-    """The hash in `Backbone.weights`, which does not depend on the path of the file; without a hash, the whole text."""
-    found = SHA256.search(weights)
-    return found.group() if found else weights
+def weights_identity(weights_name: str) -> str:
+    """The hash in `Backbone.weights_name`, which does not depend on the path of the file; without a hash, all of it."""
+    found = SHA256.search(weights_name)
+    return found.group() if found else weights_name
 
 
 def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[str, Any]:
     """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
     identity = {
-        "weights": weights_identity(backbone.weights),
+        "weights": weights_identity(backbone.weights_name),
         "image_size": config.image_size,
         "blocks": list(backbone.blocks),
         "activation": config.activation,
@@ -143,7 +143,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
     try:
         if config.weights == "random":
             architecture = _with_activation(preset, config, None)
-            weights = f"{RANDOM_NUMBERS} (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
+            origin = f"{RANDOM_NUMBERS} (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
             _with_activation(preset, config, None)  # check the settings before any network access
@@ -151,7 +151,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
             checkpoint = find_checkpoint(preset, config.weights, retry_hub=not (instead and at_hand(instead)))
             architecture = with_grid_of(_with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
-            weights = checkpoint.origin
+            origin = checkpoint.origin
     except WeightsError as error:
         raise ConfigError(f"config.backbone.weights: {error}") from error
     if not preset.discriminative:
@@ -166,7 +166,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
     params = jax.tree_util.tree_map_with_path(partial(_stored, dtype), loaded)
     same = ("name", "patch_size", "mean", "std", "resample", "image_size", "discriminative")
     return PresetBackbone(
-        **{name: getattr(preset, name) for name in same}, weights=weights, blocks=tuple(blocks),
+        **{name: getattr(preset, name) for name in same}, weights_name=origin, blocks=tuple(blocks),
         widths=(preset.width,) * len(blocks), preset=preset, model=model, params=params,
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ class PrecomputedBackbone(LoadedBackbone):
         """
         blocks = tuple(range(len(widths)))
         return cls(
-            name=PRECOMPUTED, weights=PRECOMPUTED, patch_size=patch_size, mean=(0.0,) * 3, std=(1.0,) * 3,
+            name=PRECOMPUTED, weights_name=PRECOMPUTED, patch_size=patch_size, mean=(0.0,) * 3, std=(1.0,) * 3,
             resample="bilinear", image_size=1, discriminative=image_features, blocks=blocks, widths=widths,
             on_host=True, patches=patches,
         )  # fmt: skip

@@ -25,11 +25,11 @@ class Backbone(Protocol):
     """
 
     @property
-    def weights(self) -> str:
+    def weights_name(self) -> str:
         """A name for the network, its weights and its layers, such as `resnet50 IMAGENET1K_V2, layers 2 and 3`.
 
-        It is recorded in the manifest, and features of backbones with equal names are taken to be the same: cached
-        features are found by it.
+        It is recorded in the manifest, and cached features are found by it: features of backbones with equal names are
+        taken to be the same.
         """
 
     @property
@@ -63,7 +63,7 @@ class LoadedBackbone(ABC):
 
     Attributes:
         name: name in messages.
-        weights, patch_size, mean, std, resample: see `Backbone`.
+        weights_name, patch_size, mean, std, resample: see `Backbone`.
         image_size: default side of the input in pixels.
         discriminative: whether the image feature distinguishes images well enough for re-scoring.
         blocks: numbers of the layers.
@@ -72,7 +72,7 @@ class LoadedBackbone(ABC):
     """
 
     name: str
-    weights: str
+    weights_name: str
     patch_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -95,7 +95,7 @@ class LoadedBackbone(ABC):
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the numbers of its output depend on, for caches, as JSON."""
-        return {"weights": self.weights, "patch_size": self.patch_size} | self.details
+        return {"weights": self.weights_name, "patch_size": self.patch_size} | self.details
 
     @property
     def details(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class LoadedBackbone(ABC):
     @property
     def fixed_settings(self) -> dict[str, Any]:
         """The fields of `config.backbone` that it fixes."""
-        return {"name": self.weights, "weights": "", "blocks": (), "activation": "checkpoint"}
+        return {"name": self.weights_name, "weights": "", "blocks": (), "activation": "checkpoint"}
 
     @abstractmethod
     def flop(self, rows: int, columns: int) -> float:

@@ -17,7 +17,7 @@ from codegraph_jax.data.images import RESAMPLE
 
 MAX_DEFAULT_SIZE = 518
 """Upper limit of the default image size in pixels, as for presets."""
-REQUIRED = ("weights", "patch_size", "mean", "std")
+REQUIRED = ("weights_name", "patch_size", "mean", "std")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,14 +40,14 @@ class UserBackbone(LoadedBackbone):
             ConfigError: an attribute is missing or invalid.
             BackboneError: the output has a wrong form.
         """
-        weights, patch, mean, std, resample = _attributes(network)
+        weights_name, patch, mean, std, resample = _attributes(network)
         on_host = jax.tree_util.all_leaves([network])
         stated = getattr(network, "image_size", 0)
         default_size = stated if isinstance(stated, int) and stated > 0 else max(MAX_DEFAULT_SIZE // patch, 1) * patch
         # the caller refuses a size that is not a multiple of the patch size, and names the nearest ones
         image_size = max(1, (image_size or default_size) // patch) * patch
         found = cls(
-            name=weights, weights=weights, patch_size=patch, mean=mean, std=std, resample=resample,
+            name=weights_name, weights_name=weights_name, patch_size=patch, mean=mean, std=std, resample=resample,
             image_size=default_size, discriminative=True, blocks=(), widths=(), on_host=on_host,
             network=network,
         )  # fmt: skip
@@ -90,7 +90,7 @@ class UserBackbone(LoadedBackbone):
         return layers, image
 
     def _error(self, problem: str) -> BackboneError:
-        return BackboneError(f"the backbone {self.weights!r} cannot be used: {problem}")
+        return BackboneError(f"the backbone {self.weights_name!r} cannot be used: {problem}")
 
     def flop(self, rows: int, columns: int) -> float:
         """Floating-point operations for one image of `rows` x `columns` patches by XLA's count; 0: not known."""
@@ -145,9 +145,9 @@ def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[f
             f"config.backbone: {_described(network)} has no {' and no '.join(missing)}; a backbone has "
             f"{', '.join(REQUIRED)} and __call__ (docs/research.md)"
         )
-    weights, patch, resample = network.weights, network.patch_size, getattr(network, "resample", "bilinear")
-    if not isinstance(weights, str) or not weights:
-        raise ConfigError(f"config.backbone: weights is {weights!r}; name the network and its weights in a text")
+    weights_name, patch, resample = network.weights_name, network.patch_size, getattr(network, "resample", "bilinear")
+    if not isinstance(weights_name, str) or not weights_name:
+        raise ConfigError(f"config.backbone: weights_name is {weights_name!r}; name network and weights in a text")
     if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
         raise ConfigError(f"config.backbone: patch_size is {patch!r}; give pixels, 1 or more")
     if resample not in RESAMPLE:
@@ -164,7 +164,7 @@ def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[f
                 + " above 0" * (name == "std")
             )
         colours.append(values)
-    return weights, patch, colours[0], colours[1], resample
+    return weights_name, patch, colours[0], colours[1], resample
 
 
 def _require_static(network: Any) -> None:

@@ -47,7 +47,7 @@ class StoredBank(JsonFields):
 
     Attributes:
         settings: settings of the backbone.
-        weights: identity of the weights, see `Backbone.weights`.
+        weights_name: see `Backbone.weights_name`; in the file its identity.
         references: the references with which new images are compared.
         token_dtype: type to which patch tokens are rounded before the comparison.
         patterns: recurring patterns of the set, with their verdicts and frequencies.
@@ -66,7 +66,7 @@ class StoredBank(JsonFields):
     """
 
     settings: BackboneConfig = field(metadata=not_in_json())
-    weights: str = field(metadata=not_in_json())
+    weights_name: str = field(metadata=not_in_json())
     references: ReferenceImages | Pool = field(metadata=not_in_json())
     token_dtype: np.dtype[Any] = field(metadata=not_in_json())
     patterns: list[Pattern]
@@ -112,7 +112,7 @@ class StoredBank(JsonFields):
             "format": FORMAT,
             # the path of the weights is omitted: it may be private, and is useless on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
-            "weights": weights_identity(self.weights),
+            "weights_name": weights_identity(self.weights_name),
             "token_dtype": str(self.token_dtype),
             "degrees": references.options.degrees,
             "radius": references.options.radius,
@@ -234,7 +234,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     bank = StoredBank.from_json(
         {name: about[name] for name in names},
         settings=settings,
-        weights=str(about["weights"]),
+        weights_name=str(about["weights_name"]),
         references=references,
         token_dtype=np.dtype(feature_type(token_dtype, "float32")),
         calibration_set=CalibrationSet.read(tensors),

@@ -102,7 +102,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
-        weights=backbone.weights,
+        weights_name=backbone.weights_name,
         references=references,
         token_dtype=np.dtype(comparison.features.layers[0].dtype),
         patterns=[pattern for pattern in patterns if pattern],

@@ -229,13 +229,13 @@ class ReferenceBank(StoredBank):
         else:
             # a file must not choose code that is imported and called
             raise BankError(
-                f"{path}: was made with your own backbone, {stored.weights!r}, which is not in the file; give it: "
+                f"{path}: was made with your own backbone, {stored.weights_name!r}, which is not in the file; give it: "
                 "--backbone=FILE.py:NAME, or ReferenceBank.load(path, backbone=...)"
             )
-        if weights_identity(loaded.weights) != stored.weights:
+        if weights_identity(loaded.weights_name) != stored.weights_name:
             raise BankError(
-                f"{path}: was made with weights {stored.weights!r}, but these are {loaded.weights!r}; give the "
-                "former as config.backbone.weights, or make the bank again"
+                f"{path}: was made with weights {stored.weights_name!r}, but these are {loaded.weights_name!r}; give "
+                "the former as config.backbone.weights, or make the bank again"
             )
         layers = len(stored.references.layers)
         if len(loaded.blocks) != layers:
@@ -243,7 +243,7 @@ class ReferenceBank(StoredBank):
         if stored.frame.patch != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
         known = {one.name: getattr(stored, one.name) for one in fields(StoredBank)}
-        return cls(**{**known, "settings": settings, "weights": loaded.weights}, backbone=loaded)
+        return cls(**{**known, "settings": settings, "weights_name": loaded.weights_name}, backbone=loaded)
 
     def extend(
         self, images: Sequence[Source], names: Sequence[str] = (), when: str = "", defective: bool = False
@@ -407,7 +407,7 @@ class ReferenceBank(StoredBank):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         calibration, options = self.calibration, references.options
         settings = (
-            self.weights, self.score_name, calibration.threshold, calibration.min_defect_length,
+            self.weights_name, self.score_name, calibration.threshold, calibration.min_defect_length,
             self.frame, self.value_range,
             options.degrees, options.precision, options.radius, str(np.dtype(self.token_dtype)),
             sorted(self.answered.items()),

@@ -296,12 +296,12 @@ def _unique_names(result: DetectionResult) -> list[str]:
 def _of_directory(workdir: Path) -> _Side:
     manifest, rows, scored = (_read(workdir, file) for file in ("manifest.json", "scores.json", "metrics.json"))
     try:
-        config, weights = manifest["config"], manifest["weights"]
+        config, weights_name = manifest["config"], manifest["weights_name"]
         root = str(config["data"]["root"])
         scores = [(str(row["category"]), ScoredPhoto.of(row)) for row in rows]
         photos = {(category, _name(photo.path, root, workdir)): photo for category, photo in scores}
         metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
-        return _Side(str(workdir), photos, metrics, flattened({**config, "weights": weights}))
+        return _Side(str(workdir), photos, metrics, flattened({**config, "weights_name": weights_name}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
             f"{str(workdir)!r}: its files are damaged ({type(error).__name__}: {error}); run the command again"

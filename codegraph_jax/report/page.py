@@ -163,7 +163,7 @@ def write_page(
             if note
         ],
         unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
-        weights=outcomes[0].result.weights,
+        weights_name=outcomes[0].result.weights_name,
         frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
         headings=list(metrics_headings(metrics).values()),
         metrics=metrics_rows(metrics, mean) if measured else [],

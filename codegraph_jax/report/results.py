@@ -202,7 +202,7 @@ def _manifest(
     return {
         "config": asdict(config),
         "versions": package_versions(),
-        "weights": outcomes[0].result.weights,
+        "weights_name": outcomes[0].result.weights_name,
         "device": device_summary(),
         "image_counts": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "skipped_files": skipped.as_json(),

@@ -35,7 +35,7 @@ SAMPLED = 32
 
 
 def check_agreement(
-    config: Config, categories: Mapping[str, Sequence[Sample]], weights: str, review: Review | None = None
+    config: Config, categories: Mapping[str, Sequence[Sample]], weights_name: str, review: Review | None = None
 ) -> None:
     """Compares settings, weights and images between processes: all names and file sizes, and the content of some files.
 
@@ -48,7 +48,7 @@ def check_agreement(
     for category, samples in categories.items():
         facts[f"the image names in category {category!r}"] = _digest(sample.name for sample in samples)
         facts[f"the image files (by their sizes) in category {category!r}"] = _digest(_size(s.path) for s in samples)
-    facts["the weights"] = weights_identity(weights)
+    facts["the weights"] = weights_identity(weights_name)
     facts["the review"] = _digest([json.dumps(review.as_json())] if review else [])
     for sample in _some([*itertools.chain.from_iterable(categories.values())]):
         facts[f"the content of image {sample.name!r} in category {sample.category!r}"] = _content(sample.path)

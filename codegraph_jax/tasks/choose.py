@@ -71,7 +71,7 @@ class Trial:
 
     Attributes:
         name: the preset as it was given, with `=WEIGHTS` if these were given.
-        weights: identity of the weights that were used.
+        weights_name: name of the weights that were used.
         image_size: side S in pixels.
         metrics: means over the categories, None where undefined.
         agreement: mean Spearman correlation of its image scores with the scores of each other backbone.
@@ -83,7 +83,7 @@ class Trial:
     """
 
     name: str
-    weights: str = ""
+    weights_name: str = ""
     image_size: int = 0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     agreement: float | None = None
@@ -194,7 +194,7 @@ def _measured(
     memory = peaks.pop("host")
     done = replace(
         trial,
-        weights=detector.backbone.weights,
+        weights_name=detector.backbone.weights_name,
         metrics=mean_metrics(metrics),
         backbone_seconds=backbone_seconds / images,
         seconds=seconds / images,

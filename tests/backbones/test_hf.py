@@ -86,7 +86,7 @@ def test_outputs_equal_those_of_transformers(name: str, tmp_path: Path) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
     backbone = loaded(written(tmp_path, name))
     assert (backbone.mean, backbone.std, backbone.resample) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bicubic")
-    assert f"{tmp_path}/model.safetensors (sha256 " in backbone.weights
+    assert f"{tmp_path}/model.safetensors (sha256 " in backbone.weights_name
     layers, feature = jax.jit(lambda own, x: own(x))(backbone, jnp.asarray(drawn_image(8 * PATCH, 7 * PATCH))[None])
     assert np.abs(np.stack(layers)[:, 0] - golden["blocks_8x7"]).max() <= 1e-4
     assert np.abs(feature[0] - golden["image_8x7"]).max() <= 1e-4
@@ -156,11 +156,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_branch_becomes_the_commit_that_it_was(hub: Path) -> None:
     detector = CoDeGraph(Config(backbone=BackboneConfig(name="hf:ORG/NAME", image_size=20)))
     assert detector.config.backbone.name == f"hf:ORG/NAME@{COMMIT}"
-    assert detector.backbone.weights == f"ORG/NAME@{COMMIT} (model.safetensors)"
+    assert detector.backbone.weights_name == f"ORG/NAME@{COMMIT} (model.safetensors)"
     assert detector.backbone.preset.source == HubSource("ORG/NAME", COMMIT)
     (hub / "refs" / "main").write_text("f" * 40)
     # as a bank or a later run loads it, whatever the branch is by then
-    assert load_backbone(detector.config.backbone).weights == detector.backbone.weights
+    assert load_backbone(detector.config.backbone).weights_name == detector.backbone.weights_name
 
 
 @pytest.mark.parametrize(

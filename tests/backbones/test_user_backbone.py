@@ -41,7 +41,7 @@ class Traced:
     """Two layers of different widths, which JAX traces."""
 
     filters: tuple[Any, ...] = FILTERS
-    weights: str = flax.struct.field(pytree_node=False, default="filters 1")
+    weights_name: str = flax.struct.field(pytree_node=False, default="filters 1")
     patch_size: int = flax.struct.field(pytree_node=False, default=PATCH)
     mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.5, 0.5, 0.5))
     std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.25, 0.25, 0.25))
@@ -58,7 +58,7 @@ def placed(image):
 class Numpy:
     """The same network without JAX."""
 
-    weights, patch_size, mean, std = "filters 1", PATCH, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    weights_name, patch_size, mean, std = "filters 1", PATCH, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     image_size = SIZE
 
     def __call__(self, images):
@@ -103,7 +103,7 @@ def test_both_kinds_give_the_same_on_any_devices(images, expected, devices, back
 
 def test_the_whole_method_gives_the_same(images, expected):
     found = detector(Numpy(), parallel=ParallelConfig(devices=1)).detect(images)
-    assert found.weights == expected.weights == "filters 1"
+    assert found.weights_name == expected.weights_name == "filters 1"
     np.testing.assert_allclose(found.patch_scores, expected.patch_scores, atol=2e-6)
     np.testing.assert_allclose(found.scores_rescored, expected.scores_rescored, atol=1e-5)
 
@@ -136,7 +136,7 @@ def test_the_networks_of_the_package_are_nothing_special(tiny_preset, images):
     @flax.struct.dataclass
     class Wrapped:
         own: Any
-        weights: str = flax.struct.field(pytree_node=False, default=loaded.weights)
+        weights_name: str = flax.struct.field(pytree_node=False, default=loaded.weights_name)
         patch_size: int = flax.struct.field(pytree_node=False, default=loaded.patch_size)
         mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=loaded.mean)
         std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=loaded.std)
@@ -179,7 +179,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
     with pytest.raises(BankError, match=r"made with your own backbone, 'filters 1'.*name=FILE\.py:NAME.*backbone="):
         ReferenceBank.load(path)
     with pytest.raises(BankError, match=r"was made with weights 'filters 1', but these are 'filters 2'"):
-        ReferenceBank.load(path, backbone=Traced(weights="filters 2"))
+        ReferenceBank.load(path, backbone=Traced(weights_name="filters 2"))
     want = made.bank.anomaly_scores(images[:3])
     for network in (Numpy(), "own_network.py:make"):
         bank = ReferenceBank.load(path, backbone=network)
@@ -202,7 +202,7 @@ def test_features_are_cached_by_the_name_of_the_weights(images, tmp_path):
     config = Config(data=data)
     first, again, other = (
         CoDeGraph(config, backbone=network).compare(images).features
-        for network in (Numpy(), Numpy(), broken(weights="filters 2"))
+        for network in (Numpy(), Numpy(), broken(weights_name="filters 2"))
     )
     assert (first.from_store_count, again.from_store_count, other.from_store_count) == (0, 9, 0)
     np.testing.assert_array_equal(np.stack(again.layers), np.stack(first.layers))
@@ -234,8 +234,8 @@ def returning(output):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (object(), "a object has no weights and no patch_size and no mean and no std and no __call__"),
-        (broken(weights=""), "weights is ''; name the network and its weights"),
+        (object(), "a object has no weights_name and no patch_size and no mean and no std and no __call__"),
+        (broken(weights_name=""), "weights_name is ''; name network and weights in a text"),
         (broken(patch_size=0), "patch_size is 0; give pixels"),
         (broken(patch_size=8.0), r"patch_size is 8\.0; give pixels"),
         (broken(mean=(0.5,)), r"mean is \(0\.5,\); give three numbers"),
@@ -281,7 +281,7 @@ def module(tmp_path, monkeypatch):
 def test_an_import_path_names_a_backbone_or_what_makes_one(module, name):
     found = CoDeGraph(name, image_size=SIZE)
     assert found.config.backbone.name == name
-    assert found.backbone.weights == "filters 1"
+    assert found.backbone.weights_name == "filters 1"
 
 
 @pytest.mark.parametrize(

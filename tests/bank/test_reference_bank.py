@@ -174,13 +174,15 @@ def test_scores_stand_beside_their_images(saved, images):
 def test_other_weights_are_refused(saved, tmp_path):
     _, path = saved
     tensors, about = read_tensors(path)
-    about["weights"] = "sha256 " + "0" * 64
+    about["weights_name"] = "sha256 " + "0" * 64
     write_tensors(tmp_path / "other.safetensors", tensors, about)
     with pytest.raises(BankError, match="made with weights 'sha256 000"):
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
 
-@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "frame", "weights", "format", "heatmap_range"])
+@pytest.mark.parametrize(
+    "field", ["backbone", "tests", "calibration", "frame", "weights_name", "format", "heatmap_range"]
+)
 def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
     _, path = saved
     tensors, about = read_tensors(path)

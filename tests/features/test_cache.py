@@ -130,7 +130,7 @@ def test_other_settings_find_nothing(tmp_path, backbone, images):
     for changed in ({"name": "dinov2-small-registers"}, *changes):
         other = load_backbone(dataclasses.replace(BACKBONE, **changed))
         assert FeatureCache(str(tmp_path), other, FRAME).read(key) is None, changed
-    trained = dataclasses.replace(backbone, weights="owner/name@1 (model.safetensors)")
+    trained = dataclasses.replace(backbone, weights_name="owner/name@1 (model.safetensors)")
     assert FeatureCache(str(tmp_path), trained, FRAME).read(key) is None
 
 

@@ -53,7 +53,7 @@ def test_tokens_of_photos_give_what_the_photos_give(photographs, devices):
     np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
     np.testing.assert_allclose(found.scores_rescored, want.scores_rescored, atol=1e-5)
     np.testing.assert_array_equal(found.calibration.flagged, want.calibration.flagged)
-    assert found.maps().shape == (9, SIZE, SIZE) and found.weights == "precomputed"
+    assert found.maps().shape == (9, SIZE, SIZE) and found.weights_name == "precomputed"
 
 
 def test_without_image_features_nothing_is_rescored(photographs):

@@ -46,7 +46,7 @@ class FakeResult:
     calibration: Calibration
     consistency: Consistency
     placement: Placement
-    weights: str = "drawn weights <v1>"
+    weights_name: str = "drawn weights <v1>"
     feature_identity: dict[str, object] = field(
         default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE}
     )

