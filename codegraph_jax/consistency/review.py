@@ -56,8 +56,8 @@ class PhotoReview(JsonFields):
 
     @property
     def defective(self) -> bool | None:
-        """The answer for `ActiveCalibrator.answer`; None if the person is unsure."""
-        return None if self.answer == "unsure" else self.answer == "defective"
+        """The answer for `ActiveCalibrator.answer`; None if the person is unsure or gave none."""
+        return {"good": False, "defective": True}.get(self.answer or "")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,10 @@ class Review(JsonFields):
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
 
     def for_batch(self, batch: str) -> "Review":
-        """The review for a run on a batch; on its own one, the counts of the patterns are of no previous batch."""
+        """The review for a run on a batch; without the counts of its patterns if it was made on the same batch.
+
+        The counts are shown as those of a previous batch.
+        """
         if batch != self.batch:
             return self
         return replace(

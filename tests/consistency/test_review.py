@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.consistency.pattern import Pattern, Product
-from codegraph_jax.consistency.review import Review, ReviewError
+from codegraph_jax.consistency.review import PhotoReview, Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
 from tests.fuzz.budget import BUDGET, JSON, places
 
@@ -41,6 +41,11 @@ def test_a_review_comes_back(saved):
     np.testing.assert_array_equal(first.product.mean, want.product.mean)
     vectors = np.random.default_rng(3).normal(size=(2, 4, 16)).astype(np.float32)
     np.testing.assert_array_equal(first.signature.match_mask(vectors), want.signature.match_mask(vectors))
+
+
+def test_a_photo_without_an_answer_is_neither_good_nor_defective():
+    answers = {"good": False, "defective": True, "unsure": None, None: None}
+    assert all(PhotoReview("key", answer=answer, note="x").defective is value for answer, value in answers.items())
 
 
 def test_features_of_another_run_are_refused_by_what_differs(saved):
