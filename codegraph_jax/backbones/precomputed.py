@@ -26,7 +26,7 @@ class PrecomputedBackbone(LoadedBackbone):
     def of(
         cls, patches: int = 0, widths: tuple[int, ...] = (), patch_size: int = 1, image_features: bool = False
     ) -> "PrecomputedBackbone":
-        """The backbone of tokens of this form; by default of none.
+        """The backbone for tokens of this form; without arguments, for tokens that are given later.
 
         `patch_size` is the side in pixels that a patch stands for in the maps; `image_features` tells whether they are
         given.

@@ -99,12 +99,12 @@ class LoadedBackbone(ABC):
 
     @property
     def details(self) -> dict[str, Any]:
-        """Fields that tell apart networks with equal weights and settings in the feature identity, as JSON."""
+        """Fields of the feature identity in which networks with equal weights and settings may differ, as JSON."""
         return {"widths": list(self.widths)}
 
     @property
     def fixed_settings(self) -> dict[str, Any]:
-        """The fields of `config.backbone` that it fixes."""
+        """The fields of `config.backbone` that follow from the backbone, with their values."""
         return {"name": self.weights_name, "weights": "", "blocks": (), "activation": "checkpoint"}
 
     @abstractmethod

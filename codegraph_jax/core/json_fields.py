@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""Errors from JSON of another form; RecursionError comes from deep nesting, before any value is read."""
+"""Errors that JSON of another form raises in `from_json`; deep nesting raises RecursionError before, in the parser."""
 
 
 class JsonFields:
@@ -106,7 +106,7 @@ def _short(value: Any) -> str:
 
 
 def typed(hint: Any, value: Any) -> Any:
-    """The value as the annotated type; an int becomes a float, and a list a tuple. Of unions, only with None."""
+    """The value as the annotated type; an int becomes a float, and a list a tuple. The only unions are with None."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, UnionType):
         return None if value is None else typed(next(arg for arg in args if arg is not NoneType), value)

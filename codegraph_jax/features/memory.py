@@ -48,8 +48,8 @@ class MemoryPlan:
     Attributes:
         features: patch tokens of all layers.
         tables: distances of all layers.
-        working: needed in memory in any case: one prepared layer, the mean distances (twice if images are added), and
-            the chunks that the stages copy.
+        working: needed in memory in any case: one prepared layer, the mean distances (counted twice, since they are
+            copied if images are added), and the chunks that the stages copy.
         limit: upper limit of all that is in memory.
         directory: directory of the files.
         reference_count: number of images that each image is compared with.

@@ -120,8 +120,8 @@ class RunState:
         """Saves a result and removes the features and tables of its category.
 
         With a bank or `config.resume_data=keep` the tables stay and no result is saved: the bank, or a run with other
-        settings, is computed from the tables. The same holds for images without a file, whose changes only the
-        tables notice.
+        settings, is computed from the tables. The same holds for images without a file: only the keys of
+        the tables show that one has changed.
         """
         if result.bank or self._config.resume_data == "keep" or category in self._unchecked:
             return

@@ -151,7 +151,7 @@ def _mosaic_gpu() -> Any:
 
 
 def _joined(tiles: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:
-    """The tiles of an image joined, without the rows of the last one that the tile before it has."""
+    """Joins the tiles of an image; rows of the last tile that repeat those of the tile before it are dropped."""
     rest = p - (tiles.shape[1] - 1) * tiles.shape[2]
     return jnp.concatenate([tiles[:, :-1].reshape(len(tiles), -1), tiles[:, -1, -rest:]], axis=1)
 

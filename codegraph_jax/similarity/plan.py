@@ -132,7 +132,7 @@ def plan_device(
         return None
     # a device that does not report its memory is used only on request
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
-    # the working memory of the plan is a prepared layer, and the mean table, twice if images are added
+    # the working memory of the plan is a prepared layer, and two mean tables, since added images need a copy
     means, prepared = MEAN_TABLES * plan.table, plan.working - MEAN_TABLES * plan.table
     if not (derives_degrees(config.similarity, config.precision) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product

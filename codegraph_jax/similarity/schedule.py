@@ -26,7 +26,7 @@ def pairs_of_shards(
     """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
     Shards are ranges (start, stop); the pairs contain indices in their shards. With a parity, only pairs (i, j) with
-    that i + j mod 2 are listed.
+    (i + j) % 2 == parity are listed.
     """
     rows, partners = np.arange(*own), np.arange(*other)
     is_reference = np.isin(rows, references)

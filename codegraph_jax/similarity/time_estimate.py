@@ -20,7 +20,7 @@ BACKBONE_EFFICIENCY, TILE_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
 ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
 USUAL_RADIUS, USUAL_REFERENCES = "4", "64"
-"""Radius that the estimate assumes where the program chooses what is compared."""
+"""Radius, and number of references, that the estimate assumes where the program chooses them."""
 HOUR = 3600.0
 NEGLIGIBLE_WORK = 1e12
 """Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
