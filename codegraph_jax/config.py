@@ -479,8 +479,8 @@ class InspectConfig(TablesConfig):
 
 
 @dataclass(frozen=True)
-class AnsweredConfig:
-    """Photos of parts that a person has called good or defective."""
+class PhotosToAddConfig:
+    """The photos to add to a bank."""
 
     root: str = field(default="", metadata=path_like())
     """Folder of photos to add, all good or (with --defective) all defective."""
@@ -494,7 +494,7 @@ class ExtendConfig:
     """The task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
-    data: AnsweredConfig = field(default_factory=AnsweredConfig)
+    data: PhotosToAddConfig = field(default_factory=PhotosToAddConfig)
     line: str = field(default="", metadata=path_like())
     """Workdir of the line that inspected the parts to add."""
     part_numbers: tuple[int, ...] = field(default=(), metadata=at_least(1))

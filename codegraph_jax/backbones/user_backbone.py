@@ -52,20 +52,20 @@ class UserBackbone(LoadedBackbone):
             network=network,
         )  # fmt: skip
         if on_host:
-            layers, image = found._called(np.zeros((1, image_size, image_size, 3), np.float32))
+            layers, image = found._checked_output(np.zeros((1, image_size, image_size, 3), np.float32))
         else:
             _require_static(network)
             blank = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-            layers, image = jax.eval_shape(lambda backbone, images: backbone._called(images), found, blank)
+            layers, image = jax.eval_shape(lambda backbone, images: backbone._checked_output(images), found, blank)
         widths = tuple(int(layer.shape[2]) for layer in layers)
         return replace(found, discriminative=image is not None, blocks=tuple(range(len(widths))), widths=widths)
 
     def __call__(self, images: Any) -> tuple[list[Any], Any]:
         """The layers [n, p, c], and image features [n, d]: those of the network, or the mean of its last layer."""
-        layers, image = self._called(images)
+        layers, image = self._checked_output(images)
         return layers, layers[-1].mean(axis=1) if image is None else image
 
-    def _called(self, images: Any) -> tuple[list[Any], Any]:
+    def _checked_output(self, images: Any) -> tuple[list[Any], Any]:
         """The output of the network in float32, after its form is checked; image features may be None."""
         output = self.network(images)
         if not isinstance(output, tuple) or len(output) != 2 or not isinstance(output[0], Sequence) or not output[0]:

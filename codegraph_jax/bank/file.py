@@ -105,7 +105,7 @@ class StoredBank(JsonFields):
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors["parts"] = references.part_numbers
-        tensors |= self.calibration_set.tensors()
+        tensors |= self.calibration_set.to_tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
         about = {
@@ -237,7 +237,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         weights_name=str(about["weights_name"]),
         references=references,
         token_dtype=np.dtype(feature_type(token_dtype, "float32")),
-        calibration_set=CalibrationSet.read(tensors),
+        calibration_set=CalibrationSet.from_tensors(tensors),
         roi=None if roi is None else roi.astype(bool),
         stored_as=str(layers[0].dtype) if layers else "float16",
     )

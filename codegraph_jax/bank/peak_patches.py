@@ -88,8 +88,8 @@ class CalibrationSet:
     defect_members: Bool[np.ndarray, " n"]
     peak_patches: PeakPatches
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Arrays for the file of a bank; `read` restores them."""
+    def to_tensors(self) -> dict[str, np.ndarray]:
+        """Arrays for the file of a bank; `from_tensors` restores them."""
         return {
             "set_scores": self.scores,
             "set_defect_members": self.defect_members,
@@ -98,16 +98,16 @@ class CalibrationSet:
         }
 
     @classmethod
-    def read(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
-        """Restores a set from `tensors`.
+    def from_tensors(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
+        """Restores a set from the arrays of `to_tensors`.
 
         Raises:
             ValueError: the shapes do not match.
         """
         scores, defect_members = tensors["set_scores"].astype(np.float64), tensors["set_defect_members"].astype(bool)
         vectors = tensors["set_peak_patches"].astype(np.float32)
-        distances = tensors["set_peak_patch_scores"].astype(np.float32)
-        fitting = defect_members.shape == scores.shape and distances.shape == vectors.shape[:1]
+        peak_scores = tensors["set_peak_patch_scores"].astype(np.float32)
+        fitting = defect_members.shape == scores.shape and peak_scores.shape == vectors.shape[:1]
         if not fitting or scores.ndim != 1 or vectors.ndim != 2:
             raise ValueError("the shapes of the arrays of its set do not match")
-        return cls(scores, defect_members, PeakPatches(vectors, distances))
+        return cls(scores, defect_members, PeakPatches(vectors, peak_scores))

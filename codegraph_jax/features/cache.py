@@ -24,7 +24,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
+from codegraph_jax.features.stores import BatchFeatures, StoredFeatures
 
 FORMAT = 3
 """Version of the entries."""
@@ -69,13 +69,13 @@ class FeatureCache:
         except OSError as error:
             raise ConfigError(f"config.data.cache: {directory!r} cannot be used: {error.strerror or error}") from None
 
-    def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The features of each image, None unless all of its entries are found; counts `found`."""
         found = [self.read(key) for key in keys]
         self.found += sum(entry is not None for entry in found)
         return found
 
-    def read(self, key: bytes) -> ImageFeatures | None:
+    def read(self, key: bytes) -> StoredFeatures | None:
         """The tokens [p, c] of every layer and the image feature [d]; None if an entry is missing."""
         entries = []
         for name in self._names:
@@ -83,7 +83,7 @@ class FeatureCache:
             if entry is None:
                 return None
             entries.append(entry)
-        return ImageFeatures(entries[:-1], entries[-1])
+        return StoredFeatures(entries[:-1], entries[-1])
 
     def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Writes the entries of a batch."""

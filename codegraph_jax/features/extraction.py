@@ -26,7 +26,7 @@ from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureStore, ImageFeatures
+from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureStore, StoredFeatures
 from codegraph_jax.features.token_set import TokenBatches, TokenSet
 from codegraph_jax.features.tokens import host_tokens, image_tokens
 
@@ -199,14 +199,14 @@ class Extractor:
         """The backbone as a function of a batch; its compiled program is shared by all detectors of the process."""
         devices, backbone = self.mesh.local, self.backbone
         if backbone.on_host:
-            return self._called
+            return self._run_on_host
         program = _program(self.frame, devices)
         if len(devices) == 1:
             return partial(program, backbone)
         copies = devices.copy_to_all(backbone)
         return lambda *given: program(copies, *devices.put_shards(list(zip(*given))))
 
-    def _called(self, images: Float[np.ndarray, "*d b _ _ _"], *covered: Bool[np.ndarray, "*d b p"]) -> Any:
+    def _run_on_host(self, images: Float[np.ndarray, "*d b _ _ _"], *covered: Bool[np.ndarray, "*d b p"]) -> Any:
         """A batch of a backbone that JAX cannot trace: called at once for all devices, which then normalise."""
         devices, program = self.mesh.local, _program(None, self.mesh.local)
         if len(devices) == 1:
@@ -255,7 +255,7 @@ class _Collected:
         self.keys += keys
         self.batches.append(features)
 
-    def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
+    def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[StoredFeatures]) -> None:
         """Adds features from a store."""
         self.from_store += len(entries)
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
@@ -368,9 +368,9 @@ def _missing(
         yield _Batch(np.array(indices), keys, waiting)
 
 
-def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredFeatures | None]:
     """The features of each image from the first store that has it, otherwise None."""
-    entries: list[ImageFeatures | None] = [None] * len(keys)
+    entries: list[StoredFeatures | None] = [None] * len(keys)
     for store in stores:
         entries = [known or found for known, found in zip(entries, store.find(keys))]
     return entries
@@ -382,7 +382,7 @@ def _program(frame: Frame | None, devices: DeviceMesh) -> Callable[..., Any]:
 
     The backbone is an argument: detectors share a program if their backbones differ only in their arrays.
     """
-    function = partial(_forward, frame) if frame else _checked
+    function = partial(_forward, frame) if frame else _forward_tokens
     return jax.jit(function) if len(devices) == 1 else devices.spread(function)
 
 
@@ -392,7 +392,7 @@ def _forward(
     return _with_finite(*image_tokens(backbone, frame, images, covered))
 
 
-def _checked(
+def _forward_tokens(
     layers: Sequence[Float[Array, "b p c"]], image_features: Float[Array, "b d"], covered: Array | None = None
 ) -> tuple[list[Array], Array, Array]:
     return _with_finite(normalised_layers(layers, covered), image_features)

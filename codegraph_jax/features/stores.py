@@ -21,8 +21,8 @@ class BatchFeatures(NamedTuple):
     image_features: Any
 
 
-class ImageFeatures(NamedTuple):
-    """Features of one image on the host.
+class StoredFeatures(NamedTuple):
+    """Features of one image from a feature store.
 
     Attributes:
         layers: for each layer the normalised patch tokens [p, c].
@@ -36,7 +36,7 @@ class ImageFeatures(NamedTuple):
 class FeatureStore(Protocol):
     """Finds features that were computed earlier, and stores new ones."""
 
-    def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The stored features of the images with these keys (`data.batches.image_key`), None for missing ones."""
 
     def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:

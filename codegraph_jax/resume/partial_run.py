@@ -15,7 +15,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
-from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
+from codegraph_jax.features.stores import BatchFeatures, StoredFeatures
 from codegraph_jax.resume.budget import Budget
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,12 @@ class PartialRun:
         except (OSError, ConfigError) as error:
             self._budget.close(error)
 
-    def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The saved features of a batch, or only None if any image is missing.
 
         Batches are not mixed, since the features of an image may round differently in another batch.
         """
-        nothing: list[ImageFeatures | None] = [None] * len(keys)
+        nothing: list[StoredFeatures | None] = [None] * len(keys)
         if not self._features or not self._resumed:
             return nothing
         found = self._features.find(keys)
