@@ -5,7 +5,6 @@ field. Fields with `path_like` metadata may begin with `~`.
 """
 
 import ast
-import copy
 import dataclasses
 import functools
 import inspect
@@ -268,24 +267,6 @@ def setting_at(values: Any, path: str) -> Any:
     for name in path.split("."):
         values = values[name]
     return values
-
-
-def with_settings(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested settings with some values replaced, by their dotted paths.
-
-    Raises:
-        ConfigError: there is no such setting.
-    """
-    copied = copy.deepcopy({**values})
-    for path, value in changes.items():
-        above, _, name = path.rpartition(".")
-        try:
-            group = setting_at(copied, above) if above else copied
-            group[name]  # noqa: B018  it must exist
-        except (KeyError, TypeError):
-            raise ConfigError(f"config.{path}: no such setting") from None
-        group[name] = value
-    return copied
 
 
 def _expanded(value: Any) -> Any:

@@ -19,9 +19,10 @@ from codegraph_jax.core.bootstrap import DRAWS, ImageScores, Interval, auroc_dif
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
-from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of, with_settings
+from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of
 from codegraph_jax.core.tables import data_frame, text_table
 from codegraph_jax.core.workdir import written_to
+from studies.sweeps.settings import with_settings
 from studies.sweeps.tables import latex, markdown, markdown_table
 
 CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.csv", "table.md", "table.tex"

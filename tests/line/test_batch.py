@@ -12,7 +12,7 @@ import pytest
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
-from codegraph_jax.core.settings import ConfigError, read_config, with_settings
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line import batch
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
@@ -20,6 +20,7 @@ from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder, FolderSettings
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
+from studies.sweeps.settings import with_settings
 from tests.line.conftest import spoil
 
 
