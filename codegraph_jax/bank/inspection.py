@@ -29,7 +29,7 @@ class Inspection:
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected area of each image; empty: everything.
         matches: the patterns of the bank, each with the images on which it was found.
-        peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
+        peak_patches: peak patches of each image away from known patterns; empty unless `min_peak_score` was given.
         other_product: whether the images look like another product than the bank's.
     """
 

@@ -100,7 +100,7 @@ class ReferenceBank(StoredBank):
         images: Sequence[Source] | Samples,
         data: PhotosConfig | None = None,
         advance: Progress = lambda images: None,
-        peaks_from: float | None = None,
+        min_peak_score: float | None = None,
     ) -> Inspection:
         """Scores new images, each against the references only.
 
@@ -108,7 +108,7 @@ class ReferenceBank(StoredBank):
             images: as for `CoDeGraph.detect`.
             data: the inspected area, and the handling of unreadable images (default: skipped).
             advance: called with the number of images just done.
-            peaks_from: the least score of a peak patch; None: peak patches are not computed.
+            min_peak_score: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
             UnreadableImageError: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable`
@@ -120,7 +120,7 @@ class ReferenceBank(StoredBank):
         extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
         # at least one chunk, so that no images give empty arrays
         chunks = [
-            self._inspect_chunk(extractor, images, start, inspected, advance, peaks_from)
+            self._inspect_chunk(extractor, images, start, inspected, advance, min_peak_score)
             for start in range(0, max(len(images), 1), CHUNK)
         ]
         kept = [i for chunk in chunks for i in chunk.kept]
@@ -170,7 +170,7 @@ class ReferenceBank(StoredBank):
         start: int,
         inspected: Sequence[Inspected],
         advance: Progress,
-        peaks_from: float | None,
+        min_peak_score: float | None,
     ) -> "_Chunk":
         """The first `CHUNK` images from `start`; arguments as for `inspect`."""
         chunk = images[start : start + CHUNK]
@@ -183,7 +183,9 @@ class ReferenceBank(StoredBank):
             scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
             advance(1)
         advance(len(features.skipped))
-        shown = self._recognise(features)
+        shown, peak_patches = self._recognise(features), []
+        if min_peak_score is not None:
+            peak_patches = list(self._peak_patches(features, scores, shown, min_peak_score))
         return _Chunk(
             kept=(features.kept + start).tolist(),
             skipped=[(i + start, reason) for i, reason in features.skipped],
@@ -192,7 +194,7 @@ class ReferenceBank(StoredBank):
             image_features=np.asarray(features.image_features, np.float32),
             placement=features.placement,
             shown=shown,
-            peak_patches=[] if peaks_from is None else list(self._peak_patches(features, scores, shown, peaks_from)),
+            peak_patches=peak_patches,
         )
 
     def anomaly_scores(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -246,7 +248,7 @@ class ReferenceBank(StoredBank):
         return cls(**{**known, "settings": settings, "weights_name": loaded.weights_name}, backbone=loaded)
 
     def extend(
-        self, images: Sequence[Source], names: Sequence[str] = (), when: str = "", defective: bool = False
+        self, images: Sequence[Source], *, names: Sequence[str] = (), when: str = "", defective: bool = False
     ) -> "ReferenceBank":
         """The bank extended by answers to some parts.
 
@@ -439,19 +441,19 @@ class ReferenceBank(StoredBank):
         features: Features,
         scores: Sequence[Float[np.ndarray, " p"]],
         recognised: Bool[np.ndarray, "s b p"],
-        min_score: float,
+        min_peak_score: float,
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
-        for i, own in enumerate(scores):
+        for i, patch_scores in enumerate(scores):
             known = scipy.ndimage.maximum_filter(
                 recognised[:, i].any(axis=0).reshape(self.frame.grid), PEAK_NEIGHBOURHOOD
             ).ravel()
-            unknown = np.where(known, -1, own)
-            if unknown.max() < min_score:
+            unknown = np.where(known, -1, patch_scores)
+            if unknown.max() < min_peak_score:
                 yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))
             else:
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
-                yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_score)
+                yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_peak_score)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """Inspected region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""

@@ -185,7 +185,7 @@ class Inspector:
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
         least = 0.0 if always else self._unusual
-        inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), peaks_from=max(least, 1e-9))
+        inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), min_peak_score=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
         rect = placement.rect(0)
@@ -324,7 +324,7 @@ class Inspector:
         if defective is not None:
             if part.status == "failed":
                 raise AnswerError(f"part {part.id} could not be inspected")
-            return bank.extend([part.path], [name], utc_now(), defective)
+            return bank.extend([part.path], names=[name], when=utc_now(), defective=defective)
         if name not in bank.history[-1].names:
             raise AnswerError(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
         return bank.back_to(len(bank.history) - 2)

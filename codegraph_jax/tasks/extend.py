@@ -34,7 +34,7 @@ def run(config: ExtendConfig, workdir: str) -> list[Outcome]:
     allow_megapixels(max(bank.max_photo_pixels / 1e6, MAX_MEGAPIXELS))
     if images:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        bank = bank.extend(list(images.values()), list(images), when, config.defective)
+        bank = bank.extend(list(images.values()), names=list(images), when=when, defective=config.defective)
     elif config.back_to is not None:
         bank = bank.back_to(config.back_to)
     if images or config.back_to is not None:

@@ -117,7 +117,7 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
 
 def test_bank_is_restored_to_an_earlier_revision(made):
     bank, images = made
-    twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
+    twice = bank.extend(images[:2], names=["a", "b"], when="2026-01-01").extend(images[2:4])
     assert [revision.last_part for revision in twice.history] == [0, 2, 4]
     assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
     once = twice.back_to(1)
@@ -131,7 +131,7 @@ def test_bank_is_restored_to_an_earlier_revision(made):
 
 def test_a_grown_bank_survives_its_file(made, tmp_path):
     bank, images = made
-    grown = bank.extend(images[:3], ["x", "y", "z"], "2026-02-03")
+    grown = bank.extend(images[:3], names=["x", "y", "z"], when="2026-02-03")
     grown.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     np.testing.assert_array_equal(again.anomaly_scores(images), grown.anomaly_scores(images))
