@@ -331,13 +331,11 @@ class CoDeGraph:
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added_count)
         inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
-        about = {
-            "weights_name": self.backbone.weights_name,
-            "feature_identity": self.feature_identity,
-            "seconds": dict(clock.seconds),
-        }
-        cached = features.from_store_count if config.data.cache else 0
-        return DetectionResult.of(comparison, consistency, decided, scores, from_cache_count=cached, bank=made, **about)
+        return DetectionResult.of(
+            comparison, consistency, decided, scores, weights_name=self.backbone.weights_name,
+            feature_identity=self.feature_identity, seconds=dict(clock.seconds),
+            from_cache_count=features.from_store_count if config.data.cache else 0, bank=made,
+        )  # fmt: skip
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:
         """Checks the arguments of `score` before the slow half."""

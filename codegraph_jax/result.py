@@ -344,7 +344,7 @@ class DetectionResult:
         Raises:
             OSError: the file cannot be written.
         """
-        self.write(Path(directory) / FILE)
+        self.write_file(Path(directory) / FILE)
         unsaved = ["the reference bank (save it with result.bank.save)"] * (self.bank is not None)
         unsaved += ["the pixels of images without a file"] * any(not sample.is_file for sample in self.samples)
         unsaved += ["masks without a file"] * any(callable(sample.mask) for sample in self.samples)
@@ -360,14 +360,14 @@ class DetectionResult:
         """
         path = Path(directory) / FILE
         try:
-            return cls.read(path)
+            return cls.read_file(path)
         except FileNotFoundError:
             raise SavedResultError(f"{str(path)!r}: no such file; give the directory that `save` wrote") from None
         except DamagedTensorsError as error:
             raise SavedResultError(f"{str(path)!r}: cannot be read ({error}); save the result again") from None
 
-    def write(self, path: Path) -> None:
-        """Writes the result without its bank; `read` restores it bit for bit.
+    def write_file(self, path: Path) -> None:
+        """Writes the result without its bank to one file, as an interrupted run stores it; `read_file` restores it.
 
         Raises:
             OSError: the file cannot be written.
@@ -395,8 +395,8 @@ class DetectionResult:
         write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, plain(about))
 
     @classmethod
-    def read(cls, path: Path) -> "DetectionResult":
-        """The result from a file of `write`.
+    def read_file(cls, path: Path) -> "DetectionResult":
+        """The result from a file of `write_file`, bit for bit.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -433,7 +433,7 @@ class DetectionResult:
         consistency: Consistency,
         decided: PhotoDecisions,
         scores_rescored: Float[np.ndarray, " n"],
-        **about: Any,
+        **attributes: Any,
     ) -> "DetectionResult":
         """The result of a comparison, including identical copies of images.
 
@@ -442,7 +442,7 @@ class DetectionResult:
             consistency: see the attributes.
             decided: score, threshold and flags.
             scores_rescored: see the attributes.
-            **about: further attributes.
+            **attributes: those that follow from none of these, such as `weights_name` and `seconds`.
         """
         features = comparison.features
         result = cls(
@@ -462,7 +462,7 @@ class DetectionResult:
             scores_by_name=decided.scores_by_name,
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
-            **about,
+            **attributes,
         )
         result = result.with_copies(features.copies, comparison.source_count)
         samples = comparison.samples

@@ -45,8 +45,8 @@ def result(samples):
 
 
 def same(one, other, directory):
-    one.write(directory / "one.safetensors")
-    other.write(directory / "other.safetensors")
+    one.write_file(directory / "one.safetensors")
+    other.write_file(directory / "other.safetensors")
     (arrays, about), (others, others_about) = map(read_tensors, sorted(directory.glob("*.safetensors")))
     assert {name: array.dtype for name, array in arrays.items()} == {
         name: array.dtype for name, array in others.items()

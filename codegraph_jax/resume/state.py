@@ -100,7 +100,7 @@ class RunState:
         """The saved result of a category; None if the category is not finished."""
         path = self._results[category]
         try:
-            return DetectionResult.read(path)
+            return DetectionResult.read_file(path)
         except FileNotFoundError:
             return None
         except DamagedTensorsError as error:
@@ -126,7 +126,7 @@ class RunState:
         if result.bank or self._config.resume_data == "keep" or category in self._unchecked:
             return
         try:
-            result.write(self._results[category])
+            result.write_file(self._results[category])
         except OSError as error:
             logger.warning("%s: the result of %s cannot be saved: %s", self._run_dir, category, error)
         else:

@@ -157,8 +157,8 @@ def test_damaged_state_is_not_used(config, half_done, whole, what, kind, caplog)
 
 def test_a_result_comes_back_bit_for_bit(config, tmp_path):
     for outcome in run(config, tmp_path / "run"):
-        outcome.result.write(tmp_path / "result.safetensors")
-        back = DetectionResult.read(tmp_path / "result.safetensors")
+        outcome.result.write_file(tmp_path / "result.safetensors")
+        back = DetectionResult.read_file(tmp_path / "result.safetensors")
         for name in ("kept", "patch_scores", "scores", "scores_rescored"):
             want, got = getattr(outcome.result, name), getattr(back, name)
             assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
