@@ -18,7 +18,7 @@ from codegraph_jax.report.contact_sheet import crop
 from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
-from codegraph_jax.scoring.regions import background_of, flagged_regions, stretch
+from codegraph_jax.scoring.regions import background_of, flagged_mask, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 MAX_SIDE, USUAL_SIDE, MIN_SIDE = 1024, 512, 128
@@ -86,7 +86,7 @@ def find_regions(
         inspected: mask of the inspected pixels; None: all.
     """
     levels = background, calibration.threshold, calibration.score_of_1_in_2
-    mask = flagged_regions(patch_scores, *levels, size, inspected)
+    mask = flagged_mask(patch_scores, *levels, size, inspected)
     return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
 

@@ -30,7 +30,7 @@ def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> 
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def flagged_regions(
+def flagged_mask(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
     threshold: float,
@@ -82,7 +82,7 @@ def tolerated(
         background = background_of(patch_scores, placement, image)
         levels = background, calibration.threshold, calibration.score_of_1_in_2
         width, height = map(int, placement.sizes[image])
-        mask = flagged_regions(placement.rect(image).cut(patch_scores[image]), *levels, (width, height))
+        mask = flagged_mask(placement.rect(image).cut(patch_scores[image]), *levels, (width, height))
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         found[image] = all(

@@ -12,7 +12,7 @@ from scipy import ndimage
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.scoring.normal_scores import fit_scores
-from codegraph_jax.scoring.regions import background_of, flagged_regions, rectangle_sides, tolerated
+from codegraph_jax.scoring.regions import background_of, flagged_mask, rectangle_sides, tolerated
 from codegraph_jax.scoring.threshold import Calibration
 
 SIDE = 10
@@ -31,7 +31,7 @@ def flat(rows=20, columns=30):
 
 def regions_of(scores, **given):
     size = scores.shape[1] * SIDE, scores.shape[0] * SIDE
-    return flagged_regions(scores, BACKGROUND, THRESHOLD, FLOOR, size, **given)
+    return flagged_mask(scores, BACKGROUND, THRESHOLD, FLOOR, size, **given)
 
 
 def patches(top, bottom, left, right, shape=(20, 30)):
@@ -96,7 +96,7 @@ def test_a_peak_below_the_threshold_has_no_region_beside_one_above_it():
 
 def test_a_map_without_any_peak_is_flagged_as_a_whole():
     scores = np.full((6, 6), 0.5, np.float32)
-    assert flagged_regions(scores, 0.5, 0.4, 0.3, (60, 60)).all()
+    assert flagged_mask(scores, 0.5, 0.4, 0.3, (60, 60)).all()
 
 
 def test_regions_stay_within_the_inspected_area():
@@ -122,7 +122,7 @@ def test_a_region_of_which_little_is_inspected_is_kept():
 @settings(max_examples=80, deadline=None)
 @given(SCORES, st.floats(0, 2), st.floats(0, 2), st.tuples(st.integers(1, 60), st.integers(1, 60)))
 def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
-    mask = flagged_regions(scores, float(np.median(scores)), threshold, floor, size)
+    mask = flagged_mask(scores, float(np.median(scores)), threshold, floor, size)
     assert mask.shape == size[::-1] and mask.any()
 
 
@@ -131,8 +131,8 @@ def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
 def test_regions_do_not_depend_on_the_unit_of_the_scores(scores, threshold, unit):
     unit = 2.0 ** round(np.log2(unit))  # exact in floating point
     scores, size = np.maximum(scores, np.float32(0.01)), (scores.shape[1] * 5, scores.shape[0] * 5)
-    first = flagged_regions(scores, float(np.median(scores)), threshold, 0.1, size)
-    second = flagged_regions(
+    first = flagged_mask(scores, float(np.median(scores)), threshold, 0.1, size)
+    second = flagged_mask(
         scores * np.float32(unit), float(np.median(scores)) * unit, threshold * unit, 0.1 * unit, size
     )
     np.testing.assert_array_equal(first, second)
@@ -184,7 +184,7 @@ def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(sc
     )
     calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
     levels = background_of(scores[None], placement, 0), THRESHOLD, calibration.score_of_1_in_2
-    mask = flagged_regions(scores, *levels, (columns * SIDE, rows * SIDE))
+    mask = flagged_mask(scores, *levels, (columns * SIDE, rows * SIDE))
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     longest = max(rectangle_sides(labels == number)[0] for number in range(1, count + 1))
     assume(abs(longest - limit) > 1e-6)
