@@ -23,7 +23,7 @@ from codegraph_jax.backbones.presets import (
     Colours,
     HubSource,
     Preset,
-    Source,
+    WeightsSource,
     gated_width,
     preset_with_weights,
 )
@@ -47,7 +47,7 @@ def hf_preset(name: str) -> Preset:
     """
     identifier = name.removeprefix(HF)
     folder, match = Path(identifier).expanduser(), HUB_ID.fullmatch(identifier)
-    source: Source
+    source: WeightsSource
     if identifier and folder.is_dir():
         name, source = f"{HF}{folder.resolve()}", folder.resolve()
     elif match:

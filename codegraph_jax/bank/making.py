@@ -21,7 +21,7 @@ from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.signature import patch_vectors
-from codegraph_jax.core.arrays import at_once
+from codegraph_jax.core.arrays import arrays_at_once
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
@@ -266,7 +266,7 @@ def _tests(
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:
     """Mean distances, for a few images of the set at a time to limit memory."""
     tables = comparison.tables.host()
-    size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
+    size = arrays_at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
     for start in range(0, comparison.set_size, size):
         yield mean_distances(
             [table[:, start : min(start + size, comparison.set_size), subset.columns] for table in tables]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.consistency.constants import PERMUTATIONS, RESOLUTION, SIGNIFICANCE
 from codegraph_jax.consistency.groups import empty_graph
 from codegraph_jax.consistency.links import Links
-from codegraph_jax.core.arrays import CPU_THREADS, at_once
+from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
 from codegraph_jax.scoring.distances import Distances
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def significant_communities(
         return max((internal_weight(weights, members) for members in by_chance), default=0.0)
 
     # Leiden releases the GIL; memory limits the number of large graphs at once
-    with ThreadPoolExecutor(min(CPU_THREADS, at_once(2 * counts.nbytes))) as pool:
+    with ThreadPoolExecutor(min(CPU_THREADS, arrays_at_once(2 * counts.nbytes))) as pool:
         best = list(pool.map(strongest, chance))
     tested = [
         (community, (1 + sum(b >= internal_weight(observed, community) for b in best)) / (1 + len(best)))

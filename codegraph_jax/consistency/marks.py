@@ -30,9 +30,9 @@ from codegraph_jax.consistency.signature import (
 )
 from codegraph_jax.features.features import Features
 
-MAX_PATCHES = 64
+MAX_MARK_PATCHES = 64
 """Maximum number of patches of a mark; those with the highest scores are used."""
-PROTOTYPES = 16
+MARK_PROTOTYPES = 16
 """Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
 MAX_LIMIT = 0.55
 """Maximum limit, as a share of the usual distance."""
@@ -41,9 +41,9 @@ MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
-    """The patches of a mark: those that stand out, at most `MAX_PATCHES`."""
+    """The patches of a mark: those that stand out, at most `MAX_MARK_PATCHES`."""
     patches = np.flatnonzero(stands_out)
-    return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MAX_PATCHES])
+    return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MAX_MARK_PATCHES])
 
 
 def photo_mark(
@@ -79,7 +79,7 @@ def mark_signature(
         own: unit vectors of the patches (`signature.patch_vectors`), divided by layer.
         measure_others: results of a function for the vectors of each of o other photos.
     """
-    prototypes = prototypes_of([own], PROTOTYPES)
+    prototypes = prototypes_of([own], MARK_PROTOTYPES)
     directions = unit_directions(prototypes)
     usual = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
     usual = np.maximum(usual, EPSILON).astype(np.float32)

@@ -13,7 +13,7 @@ import scipy
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import DataConfig
-from codegraph_jax.core.arrays import at_once
+from codegraph_jax.core.arrays import arrays_at_once
 from codegraph_jax.core.progress import bar
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
@@ -56,7 +56,7 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
     groups = separate(cell_distances(parts, parts))
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
-    size = at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
+    size = arrays_at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
     labels = []
     for first in range(0, len(mine), size):
         distances = cell_distances(coarse_cells(features, grid, np.arange(first, min(first + size, len(mine)))), parts)

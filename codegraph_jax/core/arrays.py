@@ -24,8 +24,8 @@ COPIED_BYTES = 2**27
 """Bytes of a table or of features that a stage copies at once; results do not depend on it."""
 
 
-def at_once(size: int) -> int:
-    """Number of images of `size` bytes that a stage copies at once; at least one."""
+def arrays_at_once(size: int) -> int:
+    """Number of arrays of `size` bytes that a stage copies at once; at least one."""
     return max(1, COPIED_BYTES // size)
 
 

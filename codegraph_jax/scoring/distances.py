@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS, at_once
+from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.host_block import Columns, HostBlock
 from codegraph_jax.similarity.comparison import Comparison
@@ -115,7 +115,7 @@ class Distances:
     def images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
         """Yields the distances of each chosen image."""
         chosen = list(chosen)
-        size = at_once(4 * self.shape[1] * self.shape[2])
+        size = arrays_at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(chosen), size):
             some = chosen[start : start + size]
             found = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.images()), some)))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS, at_once
+from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Neighbourhood, Reference
@@ -144,7 +144,7 @@ def _changes(
     if not len(columns):
         return [_joined([])] * len(table)
     n, p, c = normalised.shape
-    size = at_once(4 * p * max(c, table.shape[2]))
+    size = arrays_at_once(4 * p * max(c, table.shape[2]))
     valid = np.ones_like(removed)
     if options.masked:
         valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])

@@ -60,7 +60,7 @@ class DistanceOptions(NamedTuple):
     """Whether some patches are invalid; the tokens of these are 0."""
 
     @property
-    def at_once(self) -> int | None:
+    def pairs_at_once(self) -> int | None:
         """Pairs of images in one product; None: one pair, or blocks of one pair."""
         return None if self.radius or self.batch == 1 else self.batch
 
@@ -173,7 +173,7 @@ def pair_distances(
         rows, columns = tile_maxima(left.select(i), right.select(j), options)
         return cosine_to_distance(rows[:, 0]), cosine_to_distance(columns)
 
-    return lax.map(one_pair, (first, second), batch_size=options.at_once)
+    return lax.map(one_pair, (first, second), batch_size=options.pairs_at_once)
 
 
 def _fused_distances(
