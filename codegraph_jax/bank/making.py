@@ -58,7 +58,7 @@ def check_bank(config: Config, chosen: Score) -> None:
     if chosen not in ANSWER_SCORES:
         raise ConfigError(
             f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
-            f"{', '.join(one.name for one in ANSWER_SCORES)}, or save no bank"
+            f"{', '.join(score.name for score in ANSWER_SCORES)}, or save no bank"
         )
     require_several("bank.size", config.bank.count)
     if config.similarity.radius_patches and config.bank.kind == "compact":

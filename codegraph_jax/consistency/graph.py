@@ -102,14 +102,14 @@ class Shuffler:
         self._numbers = int(lengths.sum())
         self._targets = np.concatenate([np.zeros(0, int), *targets])
         # few pairs of images are linked, so only these are shuffled
-        rows, places, found = [], [], []
+        rows, places, linked_counts = [], [], []
         for i, others in enumerate(targets):
             given = counts[i, others]
             linked = np.flatnonzero(given)
             rows.append(np.full(len(linked), i))
             places.append(linked)
-            found.append(given[linked])
-        self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, found))
+            linked_counts.append(given[linked])
+        self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, linked_counts))
         # positions of the links and their strata in the concatenated targets
         first = (np.cumsum(lengths) - lengths)[self._rows]
         self._offset = place % STRATUM_SIZE
@@ -139,12 +139,12 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
     edges = [(f"{a:09d}", f"{b:09d}", float(weight)) for a, b, weight in zip(*ends, ordered[ends])]
     if not edges:
         return []
-    _, found = graspologic_native.leiden(
+    _, partition = graspologic_native.leiden(
         edges=edges, resolution=resolution, use_modularity=False, iterations=3, seed=0, trials=TRIALS
     )
     members: dict[int, list[int]] = {}
-    for node in sorted(found):
-        members.setdefault(found[node], []).append(order[int(node)])
+    for node in sorted(partition):
+        members.setdefault(partition[node], []).append(order[int(node)])
     return [tuple(group) for group in members.values() if len(group) >= MIN_MEMBERS]
 
 
@@ -188,8 +188,8 @@ def significant_communities(
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
         # sparse, since 200 dense graphs of thousands of images would fill the memory
         chance.append(scipy.sparse.csr_array(weights))
-    found = communities(observed, order, resolution)
-    if not found:
+    candidates = communities(observed, order, resolution)
+    if not candidates:
         return []
     identity = range(len(counts))
 
@@ -203,7 +203,7 @@ def significant_communities(
         best = list(pool.map(strongest, chance))
     tested = [
         (community, (1 + sum(b >= internal_weight(observed, community) for b in best)) / (1 + len(best)))
-        for community in found
+        for community in candidates
     ]
     kept = [(community, p_value) for community, p_value in tested if p_value <= significance]
     return sorted(kept, key=lambda item: (-internal_weight(observed, item[0]), [position[i] for i in item[0]]))

@@ -130,9 +130,9 @@ def make_signatures(
     taken = {i for members in communities for i in members}
     outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
     showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
-    patches = [patches_of(features, grid, each, shown) if outside and len(each) > 1 else None for each in showing]
-    signatures = iter(_signatures([each for each in patches if each], features, grid, outside))
-    return [next(signatures) if each else None for each in patches]
+    patches = [patches_of(features, grid, group, shown) if outside and len(group) > 1 else None for group in showing]
+    signatures = iter(_signatures([vectors for vectors in patches if vectors], features, grid, outside))
+    return [next(signatures) if vectors else None for vectors in patches]
 
 
 def _signatures(

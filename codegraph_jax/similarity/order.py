@@ -29,8 +29,8 @@ def kth_smallest(
         return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
 
     shape = values.shape[:axis] + (1,) + values.shape[axis + 1 :]
-    _, found = lax.fori_loop(0, 32, halve, (jnp.full(shape, MIN_KEY, jnp.int32), jnp.full(shape, MAX_KEY, jnp.int32)))
-    return jnp.where(found == MAX_KEY, jnp.inf, _values(found))
+    _, key = lax.fori_loop(0, 32, halve, (jnp.full(shape, MIN_KEY, jnp.int32), jnp.full(shape, MAX_KEY, jnp.int32)))
+    return jnp.where(key == MAX_KEY, jnp.inf, _values(key))
 
 
 def mean_of_smallest(

@@ -30,7 +30,7 @@ def pairs_of_shards(
     """
     rows, partners = np.arange(*own), np.arange(*other)
     is_reference = np.isin(rows, references)
-    found = []
+    all_pairs = []
     # references with all images, other images with references: this takes no more memory than the pairs
     for some, others in ((is_reference, partners), (~is_reference, partners[np.isin(partners, references)])):
         first, second = np.meshgrid(rows[some] - own[0], others - other[0], indexing="ij")
@@ -39,8 +39,8 @@ def pairs_of_shards(
             pairs = pairs[:, pairs[0] < pairs[1]]
         elif parity is not None:
             pairs = pairs[:, pairs.sum(axis=0) % 2 == parity]
-        found.append(pairs)
-    return np.concatenate(found, axis=1)
+        all_pairs.append(pairs)
+    return np.concatenate(all_pairs, axis=1)
 
 
 @dataclass(frozen=True)
