@@ -119,7 +119,7 @@ def test_processes_that_count_differently(port):
 
 def test_two_processes_of_one_number(port):
     told = verdicts((port, 3, 0), (port, 3, 1), (port, 3, 1))
-    assert all("two processes were started with --process_id=1" in text for text in told)
+    assert all("two processes were started with --process-id=1" in text for text in told)
 
 
 def test_process_0_that_dies_while_others_wait(port):

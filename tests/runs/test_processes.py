@@ -95,7 +95,7 @@ def test_the_death_of_one_process_ends_the_other_with_an_error(tmp_path, victim)
     [
         (("", 2, 0), "--coordinator: is empty"),
         (("host", 2, 0), "neither HOST:PORT nor auto"),
-        (("host:80", 2, 2), "--process_id: 2"),
+        (("host:80", 2, 2), "--process-id: 2"),
     ],
 )
 def test_flags_that_do_not_fit_together_are_named(flags, complaint):
