@@ -1,4 +1,4 @@
-"""Further images against a set that stays as it is, and features that are computed once.
+"""Scores further images against a set, whose own scores stay the same, and caches features.
 
     python examples/added_images.py
 

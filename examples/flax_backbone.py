@@ -1,4 +1,4 @@
-"""A Flax network of one's own as the backbone: compiled with the rest of the method, on all devices.
+"""A Flax network of your own as the backbone: compiled with the rest of the method, on all devices.
 
     python examples/flax_backbone.py
     codegraph detect DIR --backbone=examples/flax_backbone.py:make

@@ -1,4 +1,4 @@
-"""A night's batch becomes the next day's inspector: references and threshold in one file, single images against it.
+"""Makes a reference bank from one set, and scores new parts with it, one by one.
 
     python examples/inspect_bank.py
 

@@ -1,4 +1,4 @@
-"""Images that exist as arrays: drawn parts with known defects, scored and held against their masks.
+"""Scores images in memory: drawn parts, whose masks give the metrics.
 
     python examples/library_arrays.py
 

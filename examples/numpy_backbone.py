@@ -3,7 +3,7 @@
     python examples/numpy_backbone.py
     codegraph detect DIR --backbone=examples/numpy_backbone.py:CosineTransform
 
-Here it is the discrete cosine transform of 8 x 8 px, without any weights; docs/research.md has the same with PyTorch.
+Here it is the discrete cosine transform of 8 x 8 px, without any weights; docs/research.md has an example with PyTorch.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""OECL from Python: trained on arrays, scoring arrays, saved and loaded.
+"""Trains OECL on arrays, scores other arrays, and saves and loads the model.
 
     python examples/oecl_arrays.py
 

