@@ -468,7 +468,7 @@
 
   const pageOf = (line) => `/lines/${encodeURIComponent(line.name)}/`;
 
-  function partCounts({ inspected, flagged, alarms, undelivered }) {
+  function partCounts({ inspected, flagged, last_alarm: alarms, undelivered }) {
     const late = undelivered.reduce((sum, one) => sum + (one.error || one.dropped ? one.waiting + one.refused + one.dropped : 0), 0);
     return h("p", { className: "counts" }, h("span", {}, counted(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),
       alarms ? h("span", {}, counted(alarms, "alarms")) : null, late ? h("span", { className: "bad" }, counted(late, "undelivered_results")) : null);

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -14,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from codegraph_jax.app.runs import AppError
 from codegraph_jax.app.service import Service
 from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.responses import LineSummary
 
 SECONDS = 60.0
 """Time that a line has for an answer."""
@@ -48,8 +48,7 @@ def _recorded(file: Path, what: str) -> Response:
 
         return StreamingResponse(rows(), media_type="text/csv")
     with closing(ledger):
-        undelivered = [asdict(one) for one in ledger.outbox.undelivered()]
-        return JSONResponse(ledger.count() | {"alarms": ledger.last_alarm(), "undelivered": undelivered})
+        return JSONResponse(LineSummary(waiting=len(ledger.inbox()), **ledger.summary()).model_dump())
 
 
 def _forwarded(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:

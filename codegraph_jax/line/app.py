@@ -284,8 +284,7 @@ def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistr
     @app.get("/summary", response_model=LineSummary, responses=REFUSALS)
     def summary() -> LineSummary:
         """Counts of parts, waiting photos and alarms."""
-        counts = {"waiting": line.waiting, "last_alarm": ledger.last_alarm(), "last_part": ledger.next_number() - 1}
-        return LineSummary.model_validate(ledger.count() | counts | {"undelivered": ledger.outbox.undelivered()})
+        return LineSummary(waiting=line.waiting, **ledger.summary())
 
     @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
     def send_again() -> Any:

@@ -132,6 +132,11 @@ class Ledger(Database):
         (row,) = self.read(query)
         return {"inspected": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
+    def summary(self) -> dict[str, Any]:
+        """Fields of `LineSummary` that the ledger has: all except `waiting`."""
+        last = {"last_alarm": self.last_alarm(), "last_part": self.next_number() - 1}
+        return self.count() | last | {"undelivered": self.outbox.undelivered()}
+
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, newest first; arguments as for `latest`."""
         rows = self.read(

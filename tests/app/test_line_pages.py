@@ -3,6 +3,7 @@
 import json
 import threading
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -11,7 +12,7 @@ from fastapi.testclient import TestClient
 from codegraph_jax.app.jobs import LINE
 from codegraph_jax.app.server import create_app
 from codegraph_jax.line.ledger import FILE, Ledger
-from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.part import Alarm, blank_part
 from tests.app.conftest import ADDRESS, KEY
 
 
@@ -89,11 +90,15 @@ def test_lines_that_do_not_run_have_no_page(line):
 def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     (home / "lines" / "parts-1").mkdir(parents=True)
     with closing(Ledger(home / "lines" / "parts-1" / FILE)) as ledger:
-        ledger.record(blank_part("a", "a.png", "a.png").failed("cannot be decoded"))
+        ledger.outbox.open(["https://host/x?key=secret"])
+        alarm = Alarm("drift", "scores", "The scores drift.")
+        ledger.record(replace(blank_part("a", "a.png", "a.png").failed("cannot be decoded"), alarms=(alarm,)))
     service = client.app.state.service
     service._last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
     summary = client.get("/lines/parts-1/summary").json()
-    assert (summary["failed"], summary["inspected"], summary["undelivered"]) == (1, 0, [])
+    counts = {"inspected": 0, "flagged": 0, "failed": 1, "waiting": 0, "last_alarm": 1, "last_part": 1}
+    late = {"target": "https://host/x", "waiting": 1, "refused": 0, "dropped": 0, "parts": [], "error": ""}
+    assert summary == counts | {"undelivered": [late]}, "as a running line answers, without secrets"
     heading, row = client.get("/lines/parts-1/parts.csv").text.splitlines()
     assert heading.startswith("id,") and "cannot be decoded" in row
     assert client.get("/lines/parts-1/", follow_redirects=False).headers["location"] == "/#/lines"

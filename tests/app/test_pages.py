@@ -4,10 +4,13 @@ import json
 import os
 
 import pytest
+from fastapi.responses import JSONResponse
 from PIL import Image
 
-from codegraph_jax.app import service
+from codegraph_jax.app import line_pages, service
+from codegraph_jax.app.jobs import LINE
 from codegraph_jax.data.roi import Roi
+from codegraph_jax.line.responses import LineSummary
 from tests.app.conftest import write_run
 from tests.app.person import Person, served
 from tests.support.accessibility import barriers_by_colours
@@ -145,3 +148,23 @@ def test_pages_without_barriers(person, home, photos):
     person.until("document.querySelector('.runs .wide')")
     assert barriers_by_colours(browser) == []
     assert browser.problems == []
+
+
+def test_the_alarms_of_a_running_line_are_counted(person, monkeypatch):
+    summary = LineSummary(inspected=9, flagged=2, failed=0, waiting=0, last_alarm=3, last_part=9, undelivered=[])
+    monkeypatch.setattr(line_pages, "_forwarded", lambda *request: JSONResponse(summary.model_dump()))
+    job = {
+        "id": 1,
+        "run": "lines/parts-1",
+        "kind": LINE,
+        "words": [],
+        "state": "running",
+        "message": "",
+        "created": 1.0,
+    }
+    person.service._last_jobs = lambda: {job["run"]: job}
+    person.service.jobs.address = lambda number: "http://127.0.0.1:1/"
+    person.enter()
+    person.go("#/lines", "[data-line] .counts")
+    counts = "[...document.querySelectorAll('.counts span')].map((one) => one.textContent)"
+    assert person.browser.evaluate(counts) == ["9 parts", "2 flagged", "3 alarms"]
