@@ -179,15 +179,14 @@ def status_of(outcomes: Sequence[Any]) -> int:
 
 
 def workdir(config: Any, config_name: str) -> str:
-    """The directory of the results: the value of `--workdir`, or `runs/FOLDER-CONFIG`.
+    """The directory of the results: the value of `--workdir`, or `runs/FOLDER-NAME`.
 
-    FOLDER is the name of the photos' folder, if there is one; for `codegraph detect` the default is `runs/FOLDER`.
+    FOLDER is the name of the photos' folder, if there is one, and NAME that of the config, or of the command if it has
+    none; for `codegraph detect` the default is `runs/FOLDER`.
     """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
-    stem = Path(shipped_config(config_name).partition(":")[0]).stem if config_name else config.task
-    if config.task == "oecl_score":
-        stem = "scores"  # not the directory of the training run
+    stem = Path(shipped_config(config_name).partition(":")[0]).stem if config_name else TASKS[config.task].name
     folder = _folder(config)
     if folder and (config.task, stem) == ("detect", "folder"):
         return str(Path("runs") / folder)

@@ -29,7 +29,7 @@ class Command:
         module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
         settings: the dataclass of the settings, as `module:class`.
-        config: name of the default config, perhaps with `:variant`; empty: the defaults of the settings.
+        config: name of the default config; empty: the defaults of the settings.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
         flags_photos: whether the task flags photos, so that `--exit-code` is allowed.
         resumes: whether an interrupted run always resumes.
@@ -103,7 +103,7 @@ ALL = (
              module="contrastive_jax.tasks.oecl", config="folder_oecl", resumes=True, several_processes=True),
     _command("score", NETWORKS, "scores photos with a trained network",
              "contrastive_jax.config:ScoreConfig", ("RUN", "run"), ("PHOTOS", "images"),
-             module="contrastive_jax.tasks.oecl_score", config="folder_oecl:score"),
+             module="contrastive_jax.tasks.oecl_score"),
     replace(DETECT, name="sweep", area=RESEARCH, flags_photos=False,
             help="compares settings, scores or seeds on labelled images, with error bars",
             sweeps={"detect": "studies.sweeps.detection", "oecl": "studies.sweeps.training"},

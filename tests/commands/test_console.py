@@ -185,17 +185,17 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
         ("detect", "tfds", "tfds:beans", "runs/beans-tfds"),
         ("detect", "demo", "", "runs/demo"),
         ("detect", "folder", "/", "runs/folder"),
-        ("inspect", "inspect", "/my/photos", "runs/photos-inspect"),
-        ("choose", "choose", "/my/photos", "runs/photos-choose"),
-        ("oecl_score", "folder_oecl", "/my/photos", "runs/photos-scores"),
+        ("inspect", "", "/my/photos", "runs/photos-inspect"),
+        ("choose", "", "/my/photos", "runs/photos-choose"),
+        ("oecl_score", "", "/my/photos", "runs/photos-score"),
         ("oecl", "folder_oecl", "/my/photos", "runs/folder_oecl"),
-        ("watch", "watch", "/my/photos", "runs/watch"),
+        ("watch", "", "/my/photos", "runs/watch"),
     ],
 )
 def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
     monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
     values = ConfigDict({"task": task, "data": {"root": place}, "images": place})
-    assert launch.workdir(values, f"configs/{config}.py") == workdir.replace("/", os.sep)
+    assert launch.workdir(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)
 
 
 def test_the_version_is_told(capsys, monkeypatch):
