@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands.registry import TASKS
+from codegraph_jax.commands.registry import COMMANDS, TASKS
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
@@ -96,6 +96,13 @@ def test_benchmarks_and_studies_import_no_commands(package):
 def test_every_task_has_a_module_that_runs_it(command):
     assert callable(importlib.import_module(command.module).run)
     assert command.module.rpartition(".")[0] in ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
+def test_every_command_runs_a_task_or_a_function(command):
+    module, _, function = command.main.partition(":")
+    assert bool(command.module) != bool(command.main)
+    assert command.module or callable(getattr(importlib.import_module(module), function))
 
 
 def undefined(file: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
 from itertools import groupby
 from textwrap import fill
 from typing import NoReturn
@@ -33,35 +32,19 @@ def main() -> NoReturn:
     if "--help" in rest or "-h" in rest:
         print(usage_of(name))
         sys.exit(0)
-    if name == "reproduce":
+    if command.module:
+        from codegraph_jax.commands.launch import launch
+
+        launch([f"codegraph {name}", *rest], command)
+    if not command.flags and len(rest) > len(command.arguments):
+        _refuse(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
+    if command.clone_only:
         add_clone_root()
-        sys.exit(importlib.import_module("studies.papers.command").main(rest))
-    if not command.module:
-        if len(rest) > len(command.arguments):
-            _refuse(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
-        sys.exit(_without_config(name, rest))
-    from codegraph_jax.commands.launch import launch
-
-    launch([f"codegraph {name}", *rest], command)
-
-
-def _without_config(name: str, rest: Sequence[str]) -> int:
-    """Runs a command that has no config; returns the exit status."""
-    if name == "doctor":
-        from codegraph_jax.commands import doctor
-
-        return doctor.main()
+    module, _, function = command.main.partition(":")
     try:
-        if name == "app":
-            from codegraph_jax.app.main import main as app
-
-            return app(*rest)
-        from codegraph_jax.commands.listing import settings_text
-
-        print(settings_text(rest[0] if rest else ""))
+        sys.exit(getattr(importlib.import_module(module), function)(*rest))
     except UserError as error:
         _refuse(str(error))
-    return 0
 
 
 def usage() -> str:

@@ -17,6 +17,12 @@ NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 """Short flags without effect on the tables of a sweep."""
 
 
+def main(word: str = "") -> int:
+    """Prints the settings for `codegraph settings WORD`, see `settings_text`; returns 0."""
+    print(settings_text(word))
+    return 0
+
+
 def flags_text(command: Command) -> str:
     """The help of the short flags of a command, one per line, after its positional arguments."""
     values, settings = (default_config(command), task_settings(command.task)) if command.module else (None, {})

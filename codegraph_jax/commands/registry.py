@@ -28,6 +28,8 @@ class Command:
         help: one line of help.
         module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
             Empty if the command runs no config.
+        main: for a command without a config, the function that runs it, as `module:function`: it takes the words after
+            the command and returns the exit status.
         settings: the dataclass of the settings, as `module:class`.
         config: name of the default config; empty: the defaults of the settings.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
@@ -43,6 +45,7 @@ class Command:
     area: str
     help: str
     module: str = ""
+    main: str = ""
     settings: str = ""
     config: str = ""
     arguments: tuple[tuple[str, str], ...] = ()
@@ -79,7 +82,7 @@ DETECT = _command("detect", PHOTOS,
                   f"{CONFIG}:Config", DATA, config="folder", flags_photos=True, several_processes=True)
 ALL = (
     Command("app", PHOTOS, "opens the app in the browser; its results are in RUNS (./runs)",
-            arguments=(("[RUNS]", ""),)),
+            main="codegraph_jax.app.main:main", arguments=(("[RUNS]", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
     DETECT,
     _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
@@ -112,7 +115,7 @@ ALL = (
                    ("--classes NAMES", "for the config of a training: its classes"),
                    HALVES, ("--seeds 0,1,2", "for the config of a training: its seeds"))),
     Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, next to the published numbers",
-            arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
+            main="studies.papers.command:main", arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
                    ("--seeds 0,1,2", "the seeds, for oecl (0)"), ("--weights PRESET=FILE", "weights of a network"))),
     _command("recurring", MEASUREMENTS, "measures the gain from detecting recurring defects",
@@ -126,8 +129,9 @@ ALL = (
     _command("benchmark", MEASUREMENTS, "measures the speed of this machine",
              "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark"),
     Command("settings", HELP, "lists all settings, those that mention WORD, or all of the command WORD",
-            arguments=(("[WORD]", ""),)),
-    Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it"),
+            main="codegraph_jax.commands.listing:main", arguments=(("[WORD]", ""),)),
+    Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it",
+            main="codegraph_jax.commands.doctor:main"),
 )
 # fmt: on
 """Every command, in the order of `codegraph --help`."""

@@ -29,7 +29,7 @@ PAGE = "reproduce.md"
 FLAGS = ("workdir", "out", "categories", "classes", "subsets", "seeds", "weights")
 
 
-def main(words: Sequence[str]) -> int:
+def main(*words: str) -> int:
     """Runs the command; returns the exit status."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     try:
