@@ -20,7 +20,6 @@ from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.settings import at_least, choice, no_flag, within
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks import detect
 
 Grid = Float[np.ndarray, "h w"]
@@ -67,7 +66,7 @@ class PlatesStudyConfig:
     """The settings of detection, such as the backbone."""
 
 
-def run(config: PlatesStudyConfig, workdir: str) -> list[Outcome]:
+def run(config: PlatesStudyConfig, workdir: str) -> None:
     """Draws the plates into `images` below the workdir, and detects their defects."""
     root, note = Path(workdir) / "images", Path(workdir) / "images" / DRAWN
     drawn = plain({name: value for name, value in asdict(config).items() if name != "detect"})
@@ -80,7 +79,7 @@ def run(config: PlatesStudyConfig, workdir: str) -> list[Outcome]:
             write_set(plates, root / "plate")
             write_json(note, drawn)
     data = replace(config.detect.data, layout="mvtec", root=str(root))
-    return detect.run(replace(config.detect, data=data), workdir)
+    detect.run(replace(config.detect, data=data), workdir)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class Command:
         name: the word after `codegraph`.
         area: its heading in `codegraph --help`.
         help: one line of help.
-        module: the module whose `run(config, workdir)` runs the task; its last name is the value of `config.task`.
-            Empty if the command runs no config.
+        module: the module whose `run(config, workdir)` runs the task; it returns the outcomes if the task flags photos.
+            Its last name is the value of `config.task`. Empty if the command runs no config.
         main: for a command without a config, the function that runs it, as `module:function`: it takes the words after
             the command and returns the exit status.
         settings: the dataclass of the settings, as `module:class`.

@@ -8,12 +8,11 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.evaluation.changes import compare_results
 from codegraph_jax.report.changes_page import write_changes
-from codegraph_jax.report.outcome import Outcome
 
 PAGE = "compare.html"
 
 
-def run(config: CompareConfig, workdir: str) -> list[Outcome]:
+def run(config: CompareConfig, workdir: str) -> None:
     """Prints the comparison and writes compare.html.
 
     Raises:
@@ -30,4 +29,3 @@ def run(config: CompareConfig, workdir: str) -> list[Outcome]:
         note_written(out, [PAGE])
         write_changes(out / PAGE, changes, runs)
     print(f"{changes}\n\npage: {out / PAGE}")
-    return []

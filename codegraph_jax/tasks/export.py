@@ -5,11 +5,10 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_bank, require_writable
 
 
-def run(config: ExportConfig, workdir: str) -> list[Outcome]:
+def run(config: ExportConfig, workdir: str) -> None:
     """Writes the program and the module that loads it.
 
     Raises:
@@ -25,4 +24,3 @@ def run(config: ExportConfig, workdir: str) -> list[Outcome]:
     height, width = bank.frame.size
     resample, platforms = bank.backbone.resample, " and ".join(PLATFORMS)
     print(f"{config.save}: input uint8 [{height}, {width}, 3], resized {resample}; for {platforms}; load with {loader}")
-    return []

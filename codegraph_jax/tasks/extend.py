@@ -14,11 +14,10 @@ from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_bank, require_line, require_writable
 
 
-def run(config: ExtendConfig, workdir: str) -> list[Outcome]:
+def run(config: ExtendConfig, workdir: str) -> None:
     """Extends a bank or returns it to a revision, then prints its history; without either, only prints the history.
 
     Raises:
@@ -44,7 +43,6 @@ def run(config: ExtendConfig, workdir: str) -> list[Outcome]:
         if images:
             print(_scored_again(bank, images))
     print(_history(bank))
-    return []
 
 
 def _parts_to_add(config: ExtendConfig) -> dict[str, str]:

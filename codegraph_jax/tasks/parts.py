@@ -7,13 +7,12 @@ from codegraph_jax.core.file_ownership import note_written, require_own
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.paths import require_line
 
 TABLE = "parts.csv"
 
 
-def run(config: PartsConfig, workdir: str) -> list[Outcome]:
+def run(config: PartsConfig, workdir: str) -> None:
     """Writes parts.csv; the line may be running.
 
     Raises:
@@ -28,4 +27,3 @@ def run(config: PartsConfig, workdir: str) -> list[Outcome]:
         counts = ledger.count()
     print(f"{counts['inspected'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
           f"{out / TABLE}")  # fmt: skip
-    return []

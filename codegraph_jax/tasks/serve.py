@@ -10,7 +10,6 @@ from codegraph_jax.core.errors import MissingPackageError, UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.line.watcher import Watcher
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
 MIN_TOKEN_LENGTH = 16
@@ -18,7 +17,7 @@ BACKLOG = 128
 """Connections that may wait to be accepted."""
 
 
-def run(config: ServeConfig, workdir: str) -> list[Outcome]:
+def run(config: ServeConfig, workdir: str) -> None:
     """Serves until it is interrupted.
 
     Raises:
@@ -57,7 +56,6 @@ def run(config: ServeConfig, workdir: str) -> list[Outcome]:
             print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
             with _watching(watcher, server):
                 server.run(sockets=[listener])
-    return []
 
 
 @contextmanager

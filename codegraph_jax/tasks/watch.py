@@ -22,7 +22,6 @@ from codegraph_jax.line.sending import sending
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.targets import open_target
 from codegraph_jax.line.watcher import Folder, Watcher
-from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.wording import rarity
 from codegraph_jax.tasks.paths import require_bank
 
@@ -32,7 +31,7 @@ MIN_MEGAPIXELS = 8.0
 """The size limit is at least this; at most `MAX_MEGAPIXELS`, or the largest photo in the bank's set."""
 
 
-def run(config: WatchConfig, workdir: str) -> list[Outcome]:
+def run(config: WatchConfig, workdir: str) -> None:
     """Watches until it is interrupted.
 
     Raises:
@@ -49,7 +48,6 @@ def run(config: WatchConfig, workdir: str) -> list[Outcome]:
         counts = inspector.ledger.count()
         print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
             f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
-    return []
 
 
 def require_folder(settings: FolderSettings) -> None:
