@@ -1,5 +1,6 @@
 """Flags of `codegraph sweep` and `codegraph reproduce`, which other commands do not have."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -24,13 +25,20 @@ def define_vary() -> None:
         flags.DEFINE_multi_string("vary", [], "A setting and its values, FIELD=VALUE,VALUE.")
 
 
-def values() -> dict[str, Any]:
+def values(refused: Mapping[str, str]) -> dict[str, Any]:
     """The arguments `groups`, `subsets` and `seeds` of a sweep.
 
+    Args:
+        refused: flags that the sweep does not have, with the reason; the arguments of these are left out.
+
     Raises:
-        UserError: a seed is not a whole number.
+        UserError: a flag that the sweep does not have is given, or a seed is not a whole number.
     """
     given = flags.FLAGS
+    for name, reason in refused.items():
+        if given[name].present:
+            raise UserError(f"--{name}: {reason}")
     if wrong := [seed for seed in given.seeds if not seed.isdecimal()]:
         raise UserError(f"--seeds: {wrong[0]!r} is not a whole number from 0")
-    return {"groups": given.categories, "subsets": given.subsets, "seeds": [int(seed) for seed in given.seeds]}
+    found = {"groups": given.categories, "subsets": given.subsets, "seeds": [int(seed) for seed in given.seeds]}
+    return {name: value for name, value in found.items() if name not in refused}

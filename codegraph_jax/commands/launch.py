@@ -168,8 +168,9 @@ def main(line: CommandLine, command: Command | None = None) -> int:
 def _sweep(config: Any, directory: str, module: str) -> None:
     """Runs the config with every combination of `--vary`."""
     directory += "" if WORKDIR.value else "-sweep"
-    arguments = importlib.import_module("studies.flags").values()
-    importlib.import_module(module).run(config, directory, flags.FLAGS.vary, **arguments)
+    sweep = importlib.import_module(module)
+    arguments = importlib.import_module("studies.flags").values(sweep.REFUSED)
+    sweep.run(config, directory, flags.FLAGS.vary, **arguments)
 
 
 def status_of(outcomes: Sequence[Any]) -> int:

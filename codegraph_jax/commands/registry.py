@@ -38,6 +38,7 @@ class Command:
         several_processes: whether it can run in several processes (`--coordinator`).
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
         sweeps: modules whose `run` sweeps over the settings of a config, by its task; such a command takes any of them.
+            Flags of the command that a module's `run` does not take are in its `REFUSED`.
         flags: (flag, meaning) of flags that do not set a setting, for the help.
     """
 

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -15,9 +16,10 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.programs import enable_compilation_cache
+from codegraph_jax.core.settings import with_settings
 from studies.flags import define, values
 from studies.papers import detection, detection_tables, training, training_tables
-from studies.papers.reproduction import page, text
+from studies.papers.reproduction import Published, page, require_groups, text
 
 PAPERS = {
     "musc": (detection_tables, detection),
@@ -61,9 +63,11 @@ def _reproduce(words: Sequence[str]) -> None:
     require_devices()
     remember_command(command)
     numbers, task = PAPERS[paper]
-    tables = [(table, load_config(table.config).to_dict()) for table in numbers.PAPERS[paper]]
+    arguments = values(task.REFUSED) | ({"weights": weights} if weights else {})
+    require_groups(arguments["groups"], numbers.PAPERS[paper])
+    tables = [(table, settings_of(table)) for table in numbers.PAPERS[paper]]
     out = Path(WORKDIR.value or f"runs/reproduce-{paper}").expanduser()
-    found = task.run(tables, out, data, weights=weights, **values())
+    found = task.run(tables, out, data, **arguments)
     facts = {
         "command": f"`{shlex.join(command)}`",
         "device": str(device_summary()),
@@ -73,3 +77,8 @@ def _reproduce(words: Sequence[str]) -> None:
     note_written(out, [PAGE])
     write_text(out / PAGE, page(paper, found, facts))
     print(f"{text(found)}\n\npage: {out / PAGE}")
+
+
+def settings_of(table: Published) -> dict[str, Any]:
+    """The nested settings that give a published table."""
+    return with_settings(load_config(table.config).to_dict(), table.changes)

@@ -13,8 +13,10 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks.paths import require_exists
-from studies.papers.reproduction import Published, Reproduction, require_groups
+from studies.papers.reproduction import Published, Reproduction
 from studies.sweeps import detection as sweep
+
+REFUSED = sweep.REFUSED
 
 
 def run(
@@ -23,7 +25,6 @@ def run(
     roots: Sequence[str],
     groups: Sequence[str] = (),
     subsets: int = 0,
-    seeds: Sequence[int] = (),
     weights: Mapping[str, str] | None = None,
 ) -> list[Reproduction]:
     """Measures each table whose weights and some of whose categories are at hand.
@@ -34,23 +35,20 @@ def run(
         roots: directories of data sets.
         groups: the categories; empty: all that are found.
         subsets: number of random halves for the spread.
-        seeds: refused, since detection has none.
         weights: files of weights by preset.
 
     Raises:
         ConfigError: `weights` names no preset, or a directory does not exist.
     """
-    sweep.refuse_seeds(seeds)
     weights = weights or {}
     if unknown := [name for name in weights if name not in PRESETS]:
         raise ConfigError(f"--weights: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
-    require_groups(groups, [published for published, _ in tables])
     for root in roots:
         require_exists("codegraph reproduce", root)
     found = []
-    for published, values in tables:
+    for published, settings in tables:
         wanted = published.chosen(groups)
-        config, present, missing = _inputs(published, values, roots, wanted, weights)
+        config, present, missing = _inputs(published, settings, roots, wanted, weights)
         if present:
             print(f"\n{published.title}", flush=True)
             directory = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
@@ -63,13 +61,13 @@ def run(
 
 def _inputs(
     published: Published,
-    values: Mapping[str, Any],
+    settings: Mapping[str, Any],
     roots: Sequence[str],
     wanted: Sequence[str],
     weights: Mapping[str, str],
 ) -> tuple[Config, list[str], list[str]]:
     """The settings, the categories that can be measured, and what is missing."""
-    config = read_config(Config, published.settings(values))
+    config = read_config(Config, settings)
     name, missing = config.backbone.name, []
     source = PRESETS[name].source
     assert not isinstance(source, Path)  # a directory is only the source of a preset for a path

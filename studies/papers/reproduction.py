@@ -50,10 +50,6 @@ class Published:
         """The categories or classes of the mean that are among `groups`; all of them if it is empty."""
         return [group for group in self.among if not groups or group in groups]
 
-    def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The nested settings of a config with the changes."""
-        return with_settings(config, self.changes)
-
 
 def require_groups(groups: Sequence[str], tables: Sequence[Published]) -> None:
     """Checks the values of `--categories` or `--classes`.

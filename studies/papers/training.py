@@ -10,8 +10,10 @@ from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import read_config
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.objectives import OBJECTIVES
-from studies.papers.reproduction import Published, Reproduction, require_groups
+from studies.papers.reproduction import Published, Reproduction
 from studies.sweeps import training as sweep
+
+REFUSED = sweep.REFUSED | {"weights": "the networks are trained here; leave it out"}
 
 
 def run(
@@ -19,23 +21,18 @@ def run(
     workdir: Path,
     sources: Sequence[str],
     groups: Sequence[str] = (),
-    subsets: int = 0,
     seeds: Sequence[int] = (),
-    weights: Mapping[str, str] | None = None,
 ) -> list[Reproduction]:
     """Trains and tests each table whose image sets are at hand.
 
     Arguments as for `studies.papers.detection.run`; `sources` are the training set and the set of outlier exposure
-    (empty: as in the settings), `groups` numbers of classes, and `subsets` and `weights` are refused.
+    (empty: as in the settings), `groups` numbers of classes, and `seeds` those of the runs.
     """
-    if subsets or weights:
-        raise UserError("codegraph reproduce oecl: has --seeds, but neither --subsets nor --weights")
-    require_groups(groups, [published for published, _ in tables])
     found = []
-    for published, values in tables:
+    for published, settings in tables:
         if not (classes := published.chosen(groups)):
             continue
-        config = read_config(OeclConfig, published.settings(values))
+        config = read_config(OeclConfig, settings)
         if sources:
             config = replace(config, data=replace(config.data, train=sources[0]))
         if len(sources) > 1:

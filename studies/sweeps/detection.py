@@ -51,6 +51,8 @@ SCORING_ONLY = (*SCORING, "metrics")
 """Settings that need neither new features nor new distances."""
 FIXED = ("task", "data", "report", "bank", "parallel", "resources", "resume_data", "review", "csv")
 """Settings that cannot be varied, since the scores do not depend on them, or on other photos."""
+REFUSED = {"seeds": "detection has no seed; give --subsets=5 for random halves of the images"}
+"""Flags of other sweeps, with the reason why there is no such argument."""
 MIN_IMAGES = 4
 """Least number of images of a category with halves."""
 FEATURES = "features"
@@ -69,7 +71,6 @@ def run(
     vary: Sequence[str] = (),
     groups: Sequence[str] = (),
     subsets: int = 0,
-    seeds: Sequence[int] = (),
 ) -> Sweep:
     """Computes the cells that are not finished, prints the table and writes it to the workdir.
 
@@ -79,7 +80,6 @@ def run(
         vary: settings and their values, as `scoring.score=standard,few`.
         groups: the categories; empty: as in the settings.
         subsets: number of random halves.
-        seeds: not used by detection, and refused.
 
     Raises:
         ConfigError, LayoutError, TooFewImagesError: nothing was computed.
@@ -89,7 +89,6 @@ def run(
             "codegraph sweep: runs in one process on each host; start the same command on every host, without "
             "--coordinator and with a shared --out"
         )
-    refuse_seeds(seeds)
     if config.bank.save or config.review or config.data.add or config.data.separate_products:
         raise ConfigError("codegraph sweep: leave out bank.save, review, data.add and data.separate_products")
     # another network would be measured under the name of the requested one
@@ -114,12 +113,6 @@ def run(
         sweep = running.run()
     sweep.report(directory)
     return sweep
-
-
-def refuse_seeds(seeds: Sequence[int]) -> None:
-    """Raises a ConfigError if there are seeds."""
-    if seeds:
-        raise ConfigError("--seeds: detection has no seed; give --subsets=5 for random halves of the images")
 
 
 class _RunningSweep:

@@ -10,7 +10,7 @@ import numpy as np
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.image_set import Labels
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig
@@ -25,6 +25,8 @@ SMALLER = frozenset({"fpr95"})
 """Metrics of which smaller values are better."""
 FIXED = ("task", "seed")
 """Settings that cannot be varied; seeds have a flag of their own."""
+REFUSED = {"subsets": "a training run has seeds; give --seeds=0,1,2"}
+"""As in `studies.sweeps.detection`."""
 ALL = "all"
 """In place of classes: every class of the training set."""
 
@@ -34,21 +36,18 @@ def run(
     workdir: str,
     vary: Sequence[str] = (),
     groups: Sequence[str] = (),
-    subsets: int = 0,
     seeds: Sequence[int] = (),
 ) -> Sweep:
     """Trains the unfinished runs, prints the table and writes it to the workdir.
 
     Each run has its own directory in `runs/`, and resumes from its newest checkpoint.
 
-    Arguments as for `studies.sweeps.detection.run`; `groups` are values of `data.target`, or `all`, and `subsets` is
-    refused, since a training run has `seeds`.
+    Arguments as for `studies.sweeps.detection.run`; `groups` are values of `data.target`, or `all`, and `seeds` those
+    of the runs (empty: that of the settings).
 
     Raises:
         ConfigError: a setting is invalid; nothing was computed.
     """
-    if subsets:
-        raise ConfigError("--subsets: a training run has seeds; give --seeds=0,1,2")
     directory = Path(workdir)
     points = read_points(vary, OeclConfig, dataclasses.asdict(config), FIXED)
     configs = [read_config(OeclConfig, point.settings) for point in points]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import Config
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -18,7 +17,7 @@ from studies.papers import detection as task
 from studies.papers import detection_tables as published
 from studies.papers import training
 from studies.papers import training_tables as oecl
-from studies.papers.command import PAPERS
+from studies.papers.command import PAPERS, settings_of
 from studies.papers.reproduction import MEAN, Published
 from studies.sweeps import training as trainer_sweep
 from tests.backbones.tiny import GOLDEN
@@ -57,14 +56,14 @@ def test_published_means_are_those_of_their_rows(table):
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
 def test_settings_of_the_papers_pass_their_check(table):
-    config = read_config(Config, table.settings(load_config(table.config).to_dict()))
+    config = read_config(Config, settings_of(table))
     assert config.backbone.name in PRESETS and config.data.layout in table.config
     assert {metric for row in table.values.values() for metric in row} <= {*published.COLUMNS, "pixel_f1_max"}
 
 
 @pytest.mark.parametrize("table", oecl.PAPERS["oecl"], ids=lambda table: table.title)
 def test_settings_of_oecl_pass_their_check(table):
-    config = read_config(OeclConfig, table.settings(load_config(table.config).to_dict()))
+    config = read_config(OeclConfig, settings_of(table))
     loo = config.data.protocol == "leave_one_class_out"
     assert loo == ("leaving one class out" in table.title) and set(table.values[MEAN]) <= set(METRICS)
 
@@ -104,7 +103,6 @@ def test_without_data_only_what_is_missing_is_told(tmp_path):
 
 
 def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
-    config = load_config("cifar10_oecl").to_dict()
     trained = []
 
     def train(settings, home):
@@ -113,6 +111,7 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer_sweep, "train", train)
     table = oecl.PAPERS["oecl"][0]
+    config = settings_of(table)
     (none,) = training.run([(table, config)], tmp_path, [str(tmp_path / "absent.npz")])
     assert none.sweep is None and "absent.npz" in none.missing[0] and "cifar.html" in none.missing[0]
     (done,) = training.run([(table, config)], tmp_path, ["patterns", "patterns"], seeds=[0, 1])
@@ -124,7 +123,9 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (["musc", "--seeds=1"], "detection has no seed"),
-        (["oecl", "--subsets=2"], "has --seeds, but neither --subsets nor --weights"),
+        (["oecl", "--subsets=2"], "--subsets: a training run has seeds; give --seeds=0,1,2"),
+        (["oecl", "--weights=resnet=/x"], "--weights: the networks are trained here"),
+        (["oecl", "--classes=11"], "'11' is none of 0, 1, 2"),
         (["oecl", "--seeds=one"], "'one' is not a whole number"),
         (["must"], "there is no paper 'must'; name one of musc, codegraph, oecl"),
         (["musc", "--sets=1"], "Unknown command line flag 'sets'"),

@@ -127,7 +127,6 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"seeds": [1]}, "--seeds: detection has no seed; give --subsets=5"),
         ({"vary": ["data.root=a,b"]}, "data.root cannot be varied"),
         ({"vary": ["scoring.score=standard,absent"]}, "config.scoring.score: 'absent' is none of"),
         ({"vary": ["scoring.score=standard,absent.py:mine"]}, "there is no file"),
@@ -158,3 +157,15 @@ def test_the_command(root, tmp_path):
     assert refused.returncode == 2
     assert "--subsets: no such flag" in refused.stderr
     assert "--subsets 5" in codegraph("sweep", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["/photos", "--config=mvtec", "--seeds=1"], "--seeds: detection has no seed; give --subsets=5"),
+        (["--config=oecl_demo", "--subsets=2"], "--subsets: a training run has seeds; give --seeds=0,1,2"),
+    ],
+)
+def test_flags_of_the_other_sweep_are_refused(words, message, tmp_path):
+    refused = codegraph("sweep", *words, f"--out={tmp_path}")
+    assert refused.returncode == 2 and message in refused.stderr and len(refused.stderr.splitlines()) == 1

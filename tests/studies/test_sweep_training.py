@@ -68,7 +68,6 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"subsets": 2}, "--subsets: a training run has seeds"),
         ({"vary": ["seed=1,2"]}, "seed cannot be varied"),
         ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
         ({"vary": ["oe.image_count=-1,3"]}, "config.oe.image_count: -1 is below 1"),
