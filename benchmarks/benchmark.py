@@ -3,59 +3,28 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 import jax
 
 from benchmarks import backbone, end_to_end, inspect, kernel, residency, scaling, training
-from benchmarks.measurements import Measurement, measurement, table
+from benchmarks.measurements import Measurement, table
 from benchmarks.peaks import copy_peak, product_peak
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import SIZES, Sizes
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.tasks import detect
-from contrastive_jax.config import ModelConfig, OeclDataConfig, TrainConfig
 
 MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "kernel": kernel.measure,
     "backbone": backbone.measure,
-    "end_to_end": partial(end_to_end.measure, run=detect.run),
+    "end_to_end": end_to_end.measure,
     "scaling": scaling.measure,
     "residency": residency.measure,
     "inspect": inspect.measure,
-    "oecl": lambda config, sizes: measure_training(config, sizes),
+    "oecl": training.measure,
 }
 """The function of each of `BenchmarkConfig.measurements`."""
-
-
-def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """Measures training steps of OECL."""
-    if config.published:
-        model, data, batch = ModelConfig(), OeclDataConfig(), TrainConfig().batch_size
-    else:
-        model, batch = ModelConfig(width=sizes.width), sizes.batch_size
-        data = OeclDataConfig(stored_size=sizes.stored_size, image_size=sizes.view_size)
-    found = training.measure(model, data, batch, config.precisions, config.repeats, config.torch)
-    baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
-    records = []
-    for work in found:
-        compared = baseline if work.name.startswith("network") else None
-        records.append(
-            measurement(
-                "oecl",
-                work.name,
-                work.timing,
-                work.items,
-                work.unit,
-                flop=work.flop or None,
-                peak=product_peak(work.precision) if work.precision else None,
-                devices=work.devices,
-                speedup=compared.seconds / work.timing.seconds if compared else None,
-            )
-        )
-    return records
 
 
 def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:

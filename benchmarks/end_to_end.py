@@ -1,25 +1,23 @@
 """A whole detection of drawn images, and its time relative to backbone and distances."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
 
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.timing import Timing
+from codegraph_jax.tasks import detect
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes, run: Callable[[Any, str], Any]) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Runs the task `detect` from drawn files to the report, twice; the first run compiles.
 
     Args:
         config: devices.
         sizes: number and size of the images, and the backbone.
-        run: the task, called with a ConfigDict and a workdir.
     """
     detection = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detected, size=sizes.image_size)),
@@ -32,7 +30,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes, run: Callable[[Any, str], Any
     with tempfile.TemporaryDirectory() as workdir:
         for k in range(2):
             begin, begin_cpu = perf_counter(), process_time()
-            outcomes = run(detection, str(Path(workdir) / str(k)))
+            outcomes = detect.run(detection, str(Path(workdir) / str(k)))
             seconds.append(perf_counter() - begin)
             cpu.append(process_time() - begin_cpu)
     stages = outcomes[0].result.seconds

@@ -6,7 +6,7 @@ from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
 MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
-"""Names of the measurements, each a module of this package."""
+"""Names of the measurements; each is the function `measure` of a module of this package."""
 
 
 @dataclass(frozen=True)

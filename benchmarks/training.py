@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,7 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from codegraph_jax.core.timing import Timing, interleaved
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.peaks import product_peak
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
+from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.network.resnet import BLOCKS, build_network
@@ -22,72 +25,49 @@ STEPS = 1 << 20
 """Steps of the run, so many that the learning rate is constant in the measurement."""
 STORED = 2048
 """Number of drawn images of each kind."""
+TORCH = "network, torch float32"
+"""Name of the row of PyTorch."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """A timed function.
-
-    Attributes:
-        name: name of the row.
-        timing: times of a call.
-        items, unit: number and name of the items per call.
-        flop: operations of a call; 0: not counted.
-        precision: precision of the products; None for PyTorch and the augmentation.
-        devices: number of devices.
-    """
-
-    name: str
-    timing: Timing
-    items: int
-    unit: str
-    flop: float = 0.0
-    precision: str | None = None
-    devices: int = 1
-
-
-def measure(
-    model: ModelConfig, data: OeclDataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
-) -> list[Work]:
-    """Times training on drawn images with each type, and the same network in PyTorch if torch is installed.
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+    """Times training on drawn images with each precision, and the same network in PyTorch if torch is installed.
 
     A step runs on all devices; its parts are timed on one.
-
-    Args:
-        model: the network; its `dtype` is replaced by each of `dtypes`.
-        data: sizes of the images.
-        batch_size: normal images per step.
-        dtypes: types to compare.
-        repeats: timed rounds.
-        torch: whether PyTorch is measured.
     """
+    if config.published:
+        model, data, batch = ModelConfig(), OeclDataConfig(), TrainConfig().batch_size
+    else:
+        model, batch = ModelConfig(width=sizes.width), sizes.batch_size
+        data = OeclDataConfig(stored_size=sizes.stored_size, image_size=sizes.view_size)
     functions: dict[str, Callable[[], Any]] = {}
-    for dtype in dtypes:
+    for dtype in config.precisions:
         typed = dataclasses.replace(model, dtype=dtype)
-        config = OeclConfig(data=data, model=typed, train=TrainConfig(batch_size=batch_size))
-        functions[f"step, {dtype}"], steps = _step(config)
-        functions[f"network, {dtype}"] = _network(config)
-    functions["augmentation"] = _augmentation(config)
+        training = OeclConfig(data=data, model=typed, train=TrainConfig(batch_size=batch))
+        functions[f"step, {dtype}"], steps = _step(training)
+        functions[f"network, {dtype}"] = _network(training)
+    functions["augmentation"] = _augmentation(training)
     # two views of each normal and each OE image
-    views = 4 * batch_size
-    if torch and (baseline := _torch(config, views)):
-        functions["network, torch float32"] = baseline
-    times = interleaved(functions, repeats)
+    views = 4 * batch
+    if config.torch and (torch := _torch(training, views)):
+        functions[TORCH] = torch
+    times = interleaved(functions, config.repeats)
     # the backward pass costs twice the forward pass
     flop = 3.0 * views * forward_flops(model, data.image_size)
-    found = []
+    records = []
     for name, timing in times.items():
         what, _, precision = name.partition(", ")
+        peak = product_peak(precision) if precision in config.precisions else None
         if what == "step":
-            found.append(
-                Work(name, timing, steps * batch_size, "normal images", steps * flop, precision, jax.device_count())
+            images = steps * batch
+            records.append(
+                measurement("oecl", name, timing, images, "normal images", steps * flop, peak, jax.device_count())
             )
         elif what == "network":
-            ours = precision if precision in dtypes else None
-            found.append(Work(name, timing, batch_size, "normal images", flop, ours))
+            speedup = times[TORCH].seconds / timing.seconds if TORCH in times else None
+            records.append(measurement("oecl", name, timing, batch, "normal images", flop, peak, speedup=speedup))
         else:
-            found.append(Work(name, timing, views, "views"))
-    return found
+            records.append(measurement("oecl", name, timing, views, "views"))
+    return records
 
 
 def forward_flops(config: ModelConfig, image_size: int) -> int:
