@@ -47,7 +47,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
 
 
 def photographs(n=24, seed=0):
-    return list(draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
+    return list(draw_set(count=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
 
 
 def assert_same(there, here):

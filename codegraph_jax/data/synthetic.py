@@ -50,38 +50,38 @@ class DrawnSet:
     """Paths as in a test directory of MVTec's form: `good/000.png`, `one_off/007.png`, `recurring_0/011.png`."""
 
 
-def draw_set(
-    n: int = 48, size: int = 448, seed: int = 0, one_off: float = 0.15, recurring: Sequence[float] = (0.15,)
-) -> DrawnSet:
-    """Draws `n` photos of one kind of part.
+def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequence[float]) -> DrawnSet:
+    """Draws `count` photos of one kind of part.
 
     Args:
-        n: number of images.
+        count: number of images.
         size: side s in pixels.
         seed: seed of the random numbers.
         one_off: share of images with a unique defect.
         recurring: share of images of each group with the same defect.
 
     Raises:
-        DrawnSetError: n below 1, size below 32, or shares that are negative or add up to more than 1.
+        DrawnSetError: count below 1, size below 32, or shares that are negative or add up to more than 1.
     """
-    if n < 1 or size < _SMALLEST:
-        raise DrawnSetError(f"a drawn set needs 1 image or more of {_SMALLEST} pixels or more, got n={n}, size={size}")
+    if count < 1 or size < _SMALLEST:
+        raise DrawnSetError(
+            f"a drawn set needs 1 image or more of {_SMALLEST} pixels or more, got count={count}, size={size}"
+        )
     shares = (one_off, *recurring)
-    counts = [round(n * share) for share in shares]
-    if min(shares) < 0 or sum(counts) > n:
+    counts = [round(count * share) for share in shares]
+    if min(shares) < 0 or sum(counts) > count:
         raise DrawnSetError(
             f"shares of defective images must not be negative and may add up to 1 at most, got {shares}"
         )
 
     # role of each image: -2 good, -1 one-off, otherwise the group
     roles = np.repeat(np.arange(-1, len(recurring)), counts)
-    roles = np.concatenate([roles, np.full(n - len(roles), -2)])
+    roles = np.concatenate([roles, np.full(count - len(roles), -2)])
     np.random.default_rng((seed, 0)).shuffle(roles)
     defects = _plan(roles, seed, len(recurring))
 
-    images = np.empty((n, size, size, 3), np.uint8)
-    masks = np.zeros((n, size, size), bool)
+    images = np.empty((count, size, size, 3), np.uint8)
+    masks = np.zeros((count, size, size), bool)
     for i, defect in enumerate(defects):
         images[i], masks[i] = _draw(defect, size, np.random.default_rng((seed, 1, i)))
     kinds = ["good" if role == -2 else "one_off" if role == -1 else f"recurring_{role}" for role in roles]

@@ -41,7 +41,7 @@ def draw(place: Path) -> None:
     """
     marked, own = map(sum, zip(*WEEKS.values()))
     count = PHOTOS * len(WEEKS)
-    drawn = draw_set(n=count, size=SIDE, seed=3, one_off=own / count, recurring=(marked / count,))
+    drawn = draw_set(count=count, size=SIDE, seed=3, one_off=own / count, recurring=(marked / count,))
     by_kind = {name: [i for i, found in enumerate(drawn.names) if found.startswith(name)] for name in
                ("recurring", "one_off", "good")}  # fmt: skip
     for week, (marks, defects) in WEEKS.items():

@@ -23,7 +23,7 @@ from tests.backbones.tiny import tiny_backbone
 from tests.data.files import write_image
 
 ROOT = Path(__file__).parents[2]
-PARTS = draw_set(n=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images
+PARTS = draw_set(count=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images
 
 NAMES = (
     "plain.png",

@@ -21,4 +21,4 @@ def photographs(root: Path, n: int = 4) -> None:
 
 def drawn_parts(n: int = 24, seed: int = 0) -> list[np.ndarray]:
     """n drawn parts of 64 px: a fifth has a defect of its own, a quarter shares one."""
-    return list(draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
+    return list(draw_set(count=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)

@@ -72,7 +72,7 @@ def transformer(image, weights):
 
 def main():
     weights = {key: value.astype(np.float64) for key, value in load_file(WEIGHTS).items()}
-    images = draw_set(n=9, size=64, seed=3, one_off=0.3, recurring=()).images
+    images = draw_set(count=9, size=64, seed=3, one_off=0.3, recurring=()).images
     blocks, classes = [], []
     for image in images:
         resized = Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
