@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float
 
-from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, region_fields
 from codegraph_jax.scoring.photo_verdicts import CHECK_P_VALUE
+
+if TYPE_CHECKING:
+    # the app reads ledgers, and starts without JAX
+    from codegraph_jax.bank.reference_bank import ReferenceBank
+    from codegraph_jax.consistency.pattern import Pattern
 
 HEAD, PIECE = 64, 2**20
 """Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
@@ -124,14 +127,14 @@ class Part:
 
 def scored_part(
     part: Part,
-    bank: ReferenceBank,
+    bank: "ReferenceBank",
     *,
     score: float,
     p_value: float,
     flagged: bool,
     size: tuple[int, int],
     scores: Float[np.ndarray, "h w"],
-    patterns: Iterable[Pattern],
+    patterns: Iterable["Pattern"],
     regions: Sequence[Region],
 ) -> Part:
     """A part with the results of its inspection.
