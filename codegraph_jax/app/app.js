@@ -135,21 +135,21 @@
     if (run.photos !== undefined) {
       image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
     }
-    const kind = active(run) && run.photos !== undefined ? t(`job_${run.job}`) : null;
+    const kind = active(run) && run.photos !== undefined ? t(`job_${run.job_kind}`) : null;
     const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dated(run.begun))];
     return h("li", { "data-run": run.run }, image,
       h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
         kind && h("p", { className: "facts" }, kind)),
       h("div", { className: "actions" },
-        active(run) && run.own ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
-        !active(run) && run.state !== "finished" && run.own ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
+        active(run) && run.job_kind ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
+        !active(run) && run.state !== "finished" && run.job_kind ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
         finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
         finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
         active(run) ? null : button(t("delete"), () => remove(run.name, "delete_about", runPath(run.run), "#/"), "plain")),
       active(run) ? h("div", { className: "wide" }, progress(run)) : null,
-      run.message ? h("p", { className: "note wide" }, run.message, " ", run.own && button(t("log"), () => showLog(run), "plain")) :
-        ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.own ? "interrupted" : "interrupted_terminal")) : null);
+      run.message ? h("p", { className: "note wide" }, run.message, " ", run.job_kind && button(t("log"), () => showLog(run), "plain")) :
+        ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.job_kind ? "interrupted" : "interrupted_terminal")) : null);
   }
 
   async function showLog(run) {
@@ -457,7 +457,7 @@
   // ---- banks and lines ----
 
   function banksView() {
-    const saved = state.runs.filter((run) => active(run) && run.job === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
+    const saved = state.runs.filter((run) => active(run) && run.job_kind === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
     if (!state.banks.length) return [h("h2", {}, t("banks")), now ?? h("p", {}, t("no_banks"))];
     return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), now, h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
       h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),

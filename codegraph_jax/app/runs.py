@@ -90,9 +90,8 @@ class Runs:
         state, message = self._state(workdir, manifest, progress, job)
         about = {
             "run": run, "state": state, "message": message, "kind": job["kind"] if job else "detect",
-            "job": job["kind"] if job else "",
+            "job_kind": job["kind"] if job else "",  # empty: started in a terminal
             "date": _changed(workdir / MANIFEST) or (job["created"] if job else _changed(workdir)),
-            "own": bool(job),
         }  # fmt: skip
         about["begun"] = job["begun"] if job else about["date"]
         if state == "running" and progress:
