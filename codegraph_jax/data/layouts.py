@@ -13,8 +13,6 @@ from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError, natural_key, skipped_below
 from codegraph_jax.data.tfds_layout import read_tfds
 
-__all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -54,8 +52,6 @@ def read_layout(
     if layout not in LAYOUTS:
         hint = did_you_mean(layout, LAYOUTS, f"known: {', '.join(sorted(LAYOUTS))}")
         raise LayoutError(f"config.data.layout: unknown layout {layout!r}; {hint}")
-    if not root:
-        raise LayoutError("config.data.root: no directory given")
     if layout != "tfds" and not (layout in ("auto", "folder") and Path(root).is_file()):
         # gives the same error for every layout
         _require_directory(root)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.data.layouts import LayoutError, read_layout
-from codegraph_jax.data.search import natural_key
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.search import LayoutError, natural_key
 from tests.data.files import write_image, write_images, write_mask
 
 

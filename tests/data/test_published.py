@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.data.layouts import LAYOUTS, LayoutError, read_layout
+from codegraph_jax.data.layouts import LAYOUTS, read_layout
 from codegraph_jax.data.masks import load_mask
+from codegraph_jax.data.search import LayoutError
 from tests.data.files import write_image, write_images, write_mask
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.data.images import UnreadableImageError, load_image
-from codegraph_jax.data.layouts import LayoutError, read_layout
+from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.search import LayoutError
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
