@@ -44,8 +44,7 @@ class PhotosConfig(LimitsConfig):
 
     layout: str = "folder"
     """The directory structure: `folder`, `auto` (`mvtec` if there is a folder named test, otherwise `folder`),
-    `mvtec`, `mpdd`, `mvtec_loco`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set
-    into the workdir."""
+    `mvtec`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
     root: str = field(default="", metadata=path_like())
     """Folder of the photos, or of one folder for each product (category); with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()

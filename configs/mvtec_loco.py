@@ -17,4 +17,4 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_d
 def get_config() -> ConfigDict:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(Config(data=DataConfig(layout="mvtec_loco"), backbone=backbone))
+    return to_config_dict(Config(data=DataConfig(layout="mvtec"), backbone=backbone))

@@ -20,9 +20,6 @@ LAYOUTS: dict[str, Callable[[str, Sequence[str]], Categories]] = {
     "auto": read_auto,
     "folder": read_folder,
     "mvtec": read_mvtec_form,
-    # MPDD and MVTec LOCO have MVTec's own form; LOCO's masks are directories of masks
-    "mpdd": read_mvtec_form,
-    "mvtec_loco": read_mvtec_form,
     "mvtec_ad_2": read_mvtec_ad_2,
     "btad": read_btad,
     "visa": read_visa,

@@ -28,7 +28,7 @@ def test_btad(tmp_path):
 def test_mpdd(tmp_path):
     write_images(tmp_path / "tubes", ["train/good/000.png", "test/good/000.png", "test/anomalous/000.png"])
     write_mask(tmp_path / "tubes/ground_truth/anomalous/000_mask.png")
-    assert facts(read_layout("mpdd", str(tmp_path))["tubes"]) == [
+    assert facts(read_layout("mvtec", str(tmp_path))["tubes"]) == [
         ("anomalous/000.png", 1, "anomalous", True),
         ("good/000.png", 0, "good", False),
     ]
@@ -40,7 +40,7 @@ def test_mvtec_loco_has_directories_of_masks(tmp_path):
     write_mask(home / "ground_truth/logical_anomalies/000/000.png", (0, 0, 2, 2))
     write_mask(home / "ground_truth/logical_anomalies/000/001.png", (4, 4, 6, 6))
     write_mask(home / "ground_truth/structural_anomalies/000/000.png", (0, 0, 1, 1))
-    logical, structural = read_layout("mvtec_loco", str(tmp_path))["breakfast_box"][1:]
+    logical, structural = read_layout("mvtec", str(tmp_path))["breakfast_box"][1:]
     assert load_mask(logical.mask, None).sum() == 8
     assert load_mask(structural.mask, None).sum() == 1
 

@@ -26,8 +26,6 @@ SIZE = (60, 44)
 TREES = {
     "folder": ["a.png", "b/c.png", "b/d.png"],
     "mvtec": ["bottle/test/good/0.png", "bottle/test/good/1.png", "bottle/test/bad/0.png"],
-    "mpdd": ["tubes/test/good/0.png", "tubes/test/anomalous/0.png"],
-    "mvtec_loco": ["box/test/good/0.png", "box/test/logical_anomalies/0.png"],
     "mvtec_ad_2": ["can/test_public/good/0.png", "can/test_public/bad/0.png"],
     "btad": ["01/test/ok/0.bmp", "01/test/ko/1.bmp"],
     "visa": ["candle/test/good/0.png", "candle/test/bad/0.png"],
@@ -36,8 +34,6 @@ TREES = {
 }
 MASKS = {
     "mvtec": "bottle/ground_truth/bad/0_mask.png",
-    "mpdd": "tubes/ground_truth/anomalous/0_mask.png",
-    "mvtec_loco": "box/ground_truth/logical_anomalies/0/0.png",
     "mvtec_ad_2": "can/test_public/ground_truth/bad/0_mask.png",
     "btad": "01/ground_truth/ko/1.png",
     "visa": "candle/ground_truth/bad/0.png",
