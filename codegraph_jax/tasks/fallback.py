@@ -9,9 +9,10 @@ from codegraph_jax.config import Config, InputConfig
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed import processes
 
 
-def load_detector(config: Config, first: bool) -> CoDeGraph:
+def load_detector(config: Config) -> CoDeGraph:
     """The detector of a run, with `config.backbone.fallback` if the weights of `config.backbone.name` are missing.
 
     Raises:
@@ -37,7 +38,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
             if isinstance(other.__cause__, NoWeightsError):
                 raise error from None
             raise
-    if first:
+    if processes.is_first():
         asked, size = preset_of(config.backbone), detector.config.backbone.side
         # a directory of the user is never missing
         fetch = "" if isinstance(asked.source, Path) else f"\n  to download {asked.name}: {asked.source.command}"

@@ -73,13 +73,13 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     with clock("weights"), processes.together():
         review, review_path = _read_review(config.review)
         roi = Roi.load(config.data.roi) if config.data.roi else None
-        detector = load_detector(config, first)
+        detector = load_detector(config)
         config = detector.config
         if review:
             review.check(detector.feature_identity, review_path)
     if config.data.separate_products:
         with clock("backbone"):
-            categories = _by_product(detector, categories, first)
+            categories = _by_product(detector, categories)
     with clock("data"), processes.together():
         require_one_product(config, categories)
         added = {category: read_added(config.data, category) for category in categories}
@@ -106,18 +106,18 @@ def _read_review(setting: str) -> tuple[Review | None, str]:
     return review, path
 
 
-def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], first: bool) -> dict[str, list[Sample]]:
+def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
     """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
-        found = detector.products(samples, first)
+        found = detector.products(samples, processes.is_first())
         if not found.any():
             parted[category] = samples
             continue
         groups = {f"{category}-{k + 1}": np.flatnonzero(found == k) for k in range(found.max() + 1)}
         for name, indices in groups.items():
             parted[name] = [replace(samples[i], category=name) for i in indices]
-        if first:
+        if processes.is_first():
             listed = ", ".join(f"{printable(name)} ({len(indices)} photos)" for name, indices in groups.items())
             print(
                 f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",

