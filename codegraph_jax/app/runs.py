@@ -22,6 +22,7 @@ from codegraph_jax.core.progress import FILE as PROGRESS
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
+from codegraph_jax.line.ledger import LEDGER_FILES
 
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
@@ -29,7 +30,7 @@ FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", 
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
 NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
-LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", REVIEW, LOCK, PROGRESS)
+LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
 
 

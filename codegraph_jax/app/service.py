@@ -26,7 +26,7 @@ from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
-from codegraph_jax.line.ledger import WRITTEN
+from codegraph_jax.line.ledger import LEDGER_FILES, WRITTEN
 from codegraph_jax.line.targets import require_targets, shown
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
@@ -373,8 +373,8 @@ class Service:
                         part.unlink()
                     elif part.is_dir():
                         shutil.rmtree(part)
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    (directory / f"{LEDGER}{suffix}").unlink(missing_ok=True)
+                for file in LEDGER_FILES:
+                    (directory / file).unlink(missing_ok=True)
                 self.state.forget(job["run"])
             (directory / LOCK).unlink(missing_ok=True)
             with suppress(OSError):
