@@ -22,13 +22,12 @@ from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, preview, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
+from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
 SHOWN = 3
 """Number of folders that a message lists."""
 SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
 """Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
-FEWEST = 12
-"""Photos below which no verdict is possible (`scoring.photo_verdicts`)."""
 MOST_BYTES, MOST_FILES, MOST_UPLOADS = 200 * 2**20, 20_000, 10_000
 """Limits for uploads: the size of a photo, the number of photos, and the number of folders of one name."""
 PREVIEWS, SIDES = 600, (256, 1024)
@@ -146,7 +145,7 @@ class Folders:
             "sizes": [{"width": s[0], "height": s[1], "count": number} for s, number in count.most_common(4) if s],
             "several_sizes": len({*count} - {None}), "unreadable": count[None],
             "skipped": [*skipped.lines(all_suffixes=True), *refused],
-            "enough": len(files) >= FEWEST,
+            "enough": len(files) >= MIN_PHOTOS,
             "folders": len({name.rpartition("/")[0] for name in found}),
             "thumbnails": [
                 {"place": place_of(file), "name": printable(Path(file).name), "size": size}

@@ -28,6 +28,7 @@ from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import FILE as LEDGER
 from codegraph_jax.line.ledger import LEDGER_FILES, WRITTEN
 from codegraph_jax.line.targets import require_targets, shown
+from codegraph_jax.tasks.paths import BANK_SUFFIX
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
@@ -212,7 +213,7 @@ class Service:
         """Saves a reference bank of a run; it replaces a bank of this run only. Without a name a free one is taken."""
         self._require_idle(run)
         for stem in map(_without_spaces, numbered_names(name.strip() or run)):
-            if self._may_save(path := self.home / BANKS / f"{stem}.safetensors", run):
+            if self._may_save(path := self.home / BANKS / f"{stem}{BANK_SUFFIX}", run):
                 break
             if name.strip():
                 raise UserError(f"the reference bank {stem!r} is of another inspection; choose another name")
@@ -283,7 +284,7 @@ class Service:
         """Reference banks, newest first."""
         found = []
         with suppress(OSError):
-            for path in (self.home / BANKS).glob("*.safetensors"):
+            for path in (self.home / BANKS).glob(f"*{BANK_SUFFIX}"):
                 status = path.stat()
                 found.append({"bank": path.name, "name": path.stem, "date": status.st_mtime, "bytes": status.st_size})
         return sorted(found, key=lambda bank: bank["date"], reverse=True)

@@ -20,6 +20,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
+from codegraph_jax.tasks.paths import BANK_SUFFIX
 from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
 
 
@@ -64,8 +65,8 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     """
     first = processes.is_first()
     with clock("data"), processes.together():
-        if config.bank.save and not config.bank.save.endswith(".safetensors"):
-            raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
+        if config.bank.save and not config.bank.save.endswith(BANK_SUFFIX):
+            raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in {BANK_SUFFIX}")
         categories = read_categories(config.data, workdir)
         if not config.data.separate_products:
             require_one_product(config, categories)
