@@ -17,7 +17,7 @@ class OeclDataConfig:
     train: str = field(default="tfds:cifar10", metadata=path_like())
     """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
     .npz file, `csv:` and a table of classes, `voc:` and a set of boxes, or the demo's `patterns` (see
-    `codegraph_jax.data.catalog`)."""
+    `contrastive_jax.data.catalog`)."""
     train_split: str = "train"
     """Split of `train`, where the source has splits."""
     test: str = field(default="", metadata=path_like())

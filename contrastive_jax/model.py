@@ -17,11 +17,11 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.data.arguments import listed_images
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.data.image_set import square
 from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer

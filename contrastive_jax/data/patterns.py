@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from codegraph_jax.data.image_set import ImageSet, RowSelector
 from codegraph_jax.data.search import LayoutError
+from contrastive_jax.data.image_set import ImageSet, RowSelector
 
 Coordinates = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]

@@ -8,11 +8,10 @@ import numpy as np
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import image_key
-from codegraph_jax.data.catalog import load_image_set
-from codegraph_jax.data.image_set import ImageSet, Labels, RowSelector
 from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, ood_entry
-from contrastive_jax.data.patterns import draw_patterns
+from contrastive_jax.data.catalog import load_image_set
+from contrastive_jax.data.image_set import Labels
 from contrastive_jax.data.protocols import (
     Images,
     ProtocolError,
@@ -48,20 +47,6 @@ class RunData:
     value_range: ValueRange | None = None
 
 
-def read_source(
-    source: str,
-    split: str,
-    size: int,
-    choose: RowSelector | None = None,
-    least_side: int = 0,
-    value_range: ValueRange | None = None,
-) -> ImageSet:
-    """An image set at `size` x `size` pixels; `patterns` is drawn, everything else comes from the shared catalogue."""
-    if source == "patterns":
-        return draw_patterns(split, size, choose)
-    return load_image_set(source, split, size, choose, least_side, value_range)
-
-
 def read_run_data(config: OeclConfig) -> RunData:
     """Reads and checks the training, OE and test images of a run; unused images are not decoded.
 
@@ -81,7 +66,7 @@ def read_run_data(config: OeclConfig) -> RunData:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
         return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
 
-    train = read_source(data.train, data.train_split, size, choose_normal, data.least_side, given_range(data.range))
+    train = load_image_set(data.train, data.train_split, size, choose_normal, data.least_side, given_range(data.range))
     normal = train.images
     if len(normal) < config.train.batch_size:
         raise ProtocolError(
@@ -90,7 +75,7 @@ def read_run_data(config: OeclConfig) -> RunData:
     test = None if data.test == "none" else _read_test(config, train.class_names, train.value_range)
     oe = None
     if needs_oe:
-        oe = read_source(config.oe.source, config.oe.split, size, partial(_oe_rows, config)).images
+        oe = load_image_set(config.oe.source, config.oe.split, size, partial(_oe_rows, config)).images
         check_overlap(oe, normal, test)
     return RunData(normal, oe, test, train.value_range)
 
@@ -102,12 +87,12 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     def wanted(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         return np.flatnonzero(rows_of_classes(data.classes, count, labels, names, "config.data.classes"))
 
-    source = read_source(data.test or data.train, data.test_split, size, wanted, data.least_side, value_range)
+    source = load_image_set(data.test or data.train, data.test_split, size, wanted, data.least_side, value_range)
     if data.protocol == "multimodal":
         others = {}
         for entry in config.evaluation.ood:
             name, split, path = ood_entry(entry)
-            others[name] = read_source(path, split, size, value_range=value_range).images
+            others[name] = load_image_set(path, split, size, value_range=value_range).images
         test = ood_test_set(source.images, others)
     else:
         target = data.target

@@ -10,11 +10,11 @@ from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclDataConfig, ScoreConfig
+from contrastive_jax.data.image_set import square
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.model import OECL
 from contrastive_jax.objectives import SCORES

@@ -11,11 +11,11 @@ import numpy as np
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import read_config
-from codegraph_jax.data.image_set import Labels
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.data.catalog import load_image_set
+from contrastive_jax.data.image_set import Labels
 from contrastive_jax.data.protocols import find_class
-from contrastive_jax.data.sources import read_source
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.objectives import SCORES
 from contrastive_jax.trainer import train
@@ -110,5 +110,5 @@ def class_names(config: OeclConfig) -> list[str]:
     def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         return np.zeros(0, int)
 
-    names = read_source(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
+    names = load_image_set(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
     return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)

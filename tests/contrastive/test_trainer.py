@@ -15,10 +15,10 @@ from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.catalog import load_image_set
-from codegraph_jax.data.image_set import square
 from contrastive_jax import trainer
 from contrastive_jax.config import ScoreConfig
+from contrastive_jax.data.catalog import load_image_set
+from contrastive_jax.data.image_set import square
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.network.resnet import build_network

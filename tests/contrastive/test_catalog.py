@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.search import LayoutError
+from contrastive_jax.data.catalog import load_image_set
 from tests.data.files import write_image
 
 RNG = np.random.default_rng(0)
@@ -156,7 +156,7 @@ PREPARE_AND_READ = """
 import io
 import tensorflow_datasets as tfds
 from PIL import Image
-from codegraph_jax.data.catalog import load_image_set
+from contrastive_jax.data.catalog import load_image_set
 from codegraph_jax.data.search import LayoutError
 
 class Dots(tfds.core.GeneratorBasedBuilder):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.search import LayoutError
+from contrastive_jax.data.catalog import load_image_set
 
 
 def grey(path, value, size=(12, 10)):

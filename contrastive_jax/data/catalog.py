@@ -1,15 +1,16 @@
-"""Loads whole image sets into memory: arrays, folders, annotated sets, tensorflow-datasets."""
+"""Loads whole image sets into memory: drawn patterns, arrays, folders, annotated sets, tensorflow-datasets."""
 
 from pathlib import Path
 
 import numpy as np
 
 from codegraph_jax.core.names import composed
-from codegraph_jax.data.annotated import list_boxes, list_table
-from codegraph_jax.data.image_set import ImageList, ImageSet, RowSelector, decoded, indexed
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.tfds_layout import PREFIX, class_names, prepared_set, read_split
 from codegraph_jax.data.value_range import ValueRange
+from contrastive_jax.data.annotated import list_boxes, list_table
+from contrastive_jax.data.image_set import ImageList, ImageSet, RowSelector, decoded, indexed
+from contrastive_jax.data.patterns import draw_patterns
 
 MAX_CLASSES = 100_000
 
@@ -26,6 +27,7 @@ def load_image_set(
 
     Args:
         source: one of
+            "patterns": drawn patterns, see `patterns.draw_patterns`;
             "path.npz": arrays `x` (uint8 [n, h, w, 3], [n, h, w, 1] or [n, h, w]) and, if there are labels, `y` [n];
                 with a split, `x_<split>` and `y_<split>`; texts in `classes` name the classes of all splits;
             "path.npy": the array `x` alone;
@@ -47,6 +49,8 @@ def load_image_set(
     Raises:
         LayoutError: the source does not exist, or a file or array is invalid.
     """
+    if source == "patterns":
+        return draw_patterns(split, size, choose)
     if source.startswith(PREFIX):
         listed = _list_tfds(source, split or "train")
     elif source.startswith("csv:"):
