@@ -171,7 +171,7 @@ class DetectionResult:
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)
         skipped = f", {len(self.skipped)} not read" if self.skipped else ""
-        some = f"{groups} group{'s' * (groups != 1)}"
+        some = f"{groups} group{'' if groups == 1 else 's'}"
         return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
 
     def maps(

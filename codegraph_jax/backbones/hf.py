@@ -222,7 +222,8 @@ def _colours(values: Mapping[str, Any], field: str, where: str) -> tuple[float, 
         red, green, blue = map(float, given)
         if field == "image_mean" or min(red, green, blue) > 0:
             return red, green, blue
-    raise WeightsError(f"{where}: {field} is {given!r}, not three numbers" + " above 0" * (field == "image_std"))
+    above = " above 0" if field == "image_std" else ""
+    raise WeightsError(f"{where}: {field} is {given!r}, not three numbers{above}")
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

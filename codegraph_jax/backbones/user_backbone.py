@@ -161,7 +161,7 @@ def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[f
         if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
             raise ConfigError(
                 f"config.backbone: {name} is {getattr(network, name)!r}; give three numbers for red, green and blue"
-                + " above 0" * (name == "std")
+                + (" above 0" if name == "std" else "")
             )
         colours.append(values)
     return weights_name, patch, colours[0], colours[1], resample

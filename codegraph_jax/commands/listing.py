@@ -104,7 +104,7 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
                 # studies have all settings of a detection in one group
                 path = "detect.*" if setting.path.startswith("detect.") else setting.path
                 differs = path == setting.path and _default_text(setting, values) != default
-                others.setdefault(place, {})[path + _default_text(setting, values) * differs] = None
+                others.setdefault(place, {})[path + (_default_text(setting, values) if differs else "")] = None
     if others:
         names = "; ".join(f"{', '.join(paths)} (see codegraph {place})" for place, paths in others.items())
         entries.append(_filled(f"Also accepts: {names}.", 2))

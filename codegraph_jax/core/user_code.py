@@ -48,7 +48,7 @@ def user_object(name: str, setting: str) -> Iterator[Any]:
         for attribute in attributes.split("."):
             if not hasattr(found, attribute):
                 hint = did_you_mean(attribute, [key for key in dir(found) if not key.startswith("_")])
-                raise ConfigError(f"{setting}: {name!r}: there is no {attribute!r} in it{'; ' * bool(hint)}{hint}")
+                raise ConfigError(f"{setting}: {name!r}: there is no {attribute!r} in it{f'; {hint}' if hint else ''}")
             found = getattr(found, attribute)
         yield found
     finally:

@@ -162,7 +162,7 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
     counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
     good, defective = counts["good"], counts["defective"]
-    known = f", {check} to check" * bool(check) + f", {unknown} unknown" * bool(unknown)
+    known = (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
     if good or defective:
         known += (
             f"; by the labels {counts['false_alarms']} of {good} good and {counts['found']} of {defective} defective"

@@ -139,7 +139,7 @@ def page(paper: str, reproductions: Iterable[Reproduction], facts: Mapping[str, 
         parts += [f"## {published.title}", markdown_table(HEADINGS, one.rows())]
         changes = ", ".join(f"`{path} = {value}`" for path, value in published.changes.items())
         lines = [
-            f"- Settings: config `{published.config}`" + f", with {changes}." * bool(changes),
+            f"- Settings: config `{published.config}`{f', with {changes}' if changes else ''}.",
             f"- Published numbers: {published.source}.",
             f"- Data: {published.data}.",
         ]

@@ -329,7 +329,8 @@ class Sweep:
 
     def text(self) -> str:
         """The table and the differences for the terminal."""
-        lines = [f"percent{'; * best' * (len(self.points) > 1)}{self._spread_note()}", self._marked(text_table, "*{}")]
+        best = "; * best" if len(self.points) > 1 else ""
+        lines = [f"percent{best}{self._spread_note()}", self._marked(text_table, "*{}")]
         if len(self.points) > 1:
             lines += ["", DIFFERENCE.format(self.points[0].name), text_table(*self.difference_table())]
         lines += [f"{name}: {problem}" for name, problem in self.problems.items()]
