@@ -61,7 +61,7 @@ class StudyConfig:
     shares: tuple[float, ...] = field(default=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4), metadata=within(0.0, 1.0))
     """The shares of the recurring defect in the drawn sets; empty draws none."""
     draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
-    """The other settings of the drawn sets."""
+    """The settings of the drawn sets; `recurring` has no effect, since `shares` takes its place."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice(*STATISTICS))
