@@ -16,10 +16,10 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.programs import enable_compilation_cache
-from codegraph_jax.core.settings import with_settings
 from studies.flags import define, values
 from studies.papers import detection, detection_tables, training, training_tables
 from studies.papers.reproduction import Published, page, require_groups, text
+from studies.sweeps.settings import with_settings
 
 PAPERS = {
     "musc": (detection_tables, detection),

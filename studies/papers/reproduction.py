@@ -6,7 +6,6 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.tables import METRIC_NAMES, text_table
-from studies.sweeps.settings import with_settings
 from studies.sweeps.sweep import Sweep
 from studies.sweeps.tables import markdown_table
 
