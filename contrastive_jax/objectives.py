@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -61,14 +60,12 @@ class Objective:
         return ("loss", "normal_norm", *(name for name, used in optional.items() if used))
 
 
-_baseline = partial(Objective, "images")
-
 OBJECTIVES = {
     "oecl": Objective("images"),
     "self_oecl": Objective("rotated"),
     "simclr": Objective(),
-    "hsc": _baseline(losses.hypersphere, _minus_distance, _minus_distance, "-h"),
-    "bce": _baseline(losses.binary_cross_entropy, _logit, _logit, "normal-class logit", 1),
+    "hsc": Objective("images", losses.hypersphere, _minus_distance, _minus_distance, label="-h"),
+    "bce": Objective("images", losses.binary_cross_entropy, _logit, _logit, label="normal-class logit", head_dim=1),
 }
 """Modes by the values of `train.mode`: `oecl`, `self_oecl` and `simclr` (arXiv:2312.15288), and the baselines `hsc` and
 `bce` (Liznerski et al. 2022)."""

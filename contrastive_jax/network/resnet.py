@@ -61,15 +61,15 @@ class ContrastiveResNet(nn.Module):
         head_dim: width of the head's output.
         dtype: type of activations and products.
         axis_name: mesh axis over which the batch is split, or None.
-        precision: precision of products; by default true float32, since GPUs would use TF32.
+        precision: precision of products.
     """
 
-    stem: str = "cifar"
-    width: int = 64
-    head_dim: int = 128
-    dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
-    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
+    stem: str
+    width: int
+    head_dim: int
+    dtype: jnp.dtype
+    axis_name: str | None
+    precision: jax.lax.Precision
 
     @nn.compact
     def __call__(
