@@ -163,7 +163,7 @@ class OECL:
             raise WorkdirError(f"{path}: holds a network already; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
         with closing(Checkpoints(path)) as checkpoints:
-            checkpoints.save(self.state, {"config": dataclasses.asdict(self.config)})
+            checkpoints.save(self.state, self.config)
 
     @classmethod
     def load(cls, directory: str | Path) -> "OECL":
@@ -176,7 +176,7 @@ class OECL:
             raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
         with closing(Checkpoints(directory, read_only=True)) as checkpoints:
             try:
-                model = cls(read_config(OeclConfig, checkpoints.describe()["config"]))
+                model = cls(read_config(OeclConfig, checkpoints.settings()))
             except ConfigError as error:
                 reason = f"its settings are not those of this version ({error}); train it again"
                 raise CheckpointError(f"{str(directory)!r}: {reason}") from None

@@ -20,7 +20,7 @@ from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
-from contrastive_jax.data.sources import RunData, describe, read_run_data
+from contrastive_jax.data.sources import RunData, image_counts, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
@@ -91,7 +91,7 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
     agree({**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]})
-    manifest = finite_or_none({**identity, "seed": config.seed, "image_counts": describe(data), **environment()})
+    manifest = finite_or_none({**identity, "seed": config.seed, "image_counts": image_counts(data), **environment()})
     finished: dict[str, Any] | None = None
     with together():
         if is_first():
@@ -206,7 +206,7 @@ def _remaining_epochs(
             progress.show(epoch, means)
             if epoch % checkpoint_every == 0 or epoch == epochs:
                 _require_finite_state(state, epoch, checkpoints)
-                checkpoints.save(state, {"config": dataclasses.asdict(config)})
+                checkpoints.save(state, config)
     finally:
         log.close()
     if len(seconds) < 2:

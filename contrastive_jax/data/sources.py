@@ -139,7 +139,7 @@ def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
             )
 
 
-def describe(data: RunData) -> dict[str, int]:
+def image_counts(data: RunData) -> dict[str, int]:
     """Numbers of images for the manifest."""
     counts = {"normal": len(data.normal), "oe": 0 if data.oe is None else len(data.oe)}
     if data.test is not None:

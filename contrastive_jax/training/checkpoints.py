@@ -5,6 +5,7 @@ into a temporary directory and renames it, so that a killed run leaves no incomp
 a third of a second to import, so it is imported where it is used.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 
 from codegraph_jax.core.errors import UserError
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -46,36 +48,35 @@ class Checkpoints:
         handlers = {"state": ocp.StandardCheckpointHandler(), "description": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
-    def save(self, state: TrainState, description: dict[str, Any]) -> None:
-        """Writes the state under its step."""
+    def save(self, state: TrainState, config: OeclConfig) -> None:
+        """Writes the state, under its step, and the settings."""
         import orbax.checkpoint as ocp
 
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)),
-        )
+        description = ocp.args.JsonSave({"config": dataclasses.asdict(config)})
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), description=description)
+        self._manager.save(step, args=args)
         self._manager.wait_until_finished()
 
     def newest(self) -> int | None:
         """The newest step on disk; None if there is none."""
         return self._manager.latest_step()
 
-    def describe(self) -> dict[str, Any]:
-        """The description in the newest readable checkpoint.
+    def settings(self) -> dict[str, Any]:
+        """The settings in the newest readable checkpoint, as nested mappings.
 
         Raises:
             CheckpointError: no checkpoint can be read.
         """
         import orbax.checkpoint as ocp
 
-        description = ocp.args.Composite(description=ocp.args.JsonRestore())
-        found = self._newest_readable(lambda step: self._manager.restore(step, args=description)["description"])
+        wanted = ocp.args.Composite(description=ocp.args.JsonRestore())
+        found = self._newest_readable(lambda step: self._manager.restore(step, args=wanted)["description"])
         if found is None:
             raise CheckpointError(f"{self.directory}: holds no checkpoint that can be read")
-        return dict(found)
+        return dict(found["config"])
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest readable state, with the sharding of `like`; None if there is no checkpoint.

@@ -117,8 +117,8 @@ def test_checkpoint_of_another_network(finished):
 def test_broken_checkpoint_is_skipped(tmp_path, caplog):
     state = fresh_state(CONFIG)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state, {"config": {}})
-    checkpoints.save(state.replace(step=state.step + 7), {"config": {}})
+    checkpoints.save(state, CONFIG)
+    checkpoints.save(state.replace(step=state.step + 7), CONFIG)
     checkpoints.close()
     for path in (tmp_path / "checkpoints" / "7" / "state").rglob("*"):
         if path.is_file():
@@ -134,7 +134,7 @@ def test_broken_checkpoint_is_skipped(tmp_path, caplog):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     """The message names the step and the last good checkpoint."""
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(fresh_state(CONFIG).replace(step=np.int32(3)), {"config": {}})
+    checkpoints.save(fresh_state(CONFIG).replace(step=np.int32(3)), CONFIG)
     good = {name: np.ones(3, np.float32) for name in ("loss", "normal_norm")}
     trainer._require_finite_steps(good, 1, checkpoints)
     bad = {**good, "loss": np.array([1, np.nan, 1], np.float32)}
@@ -225,7 +225,7 @@ def test_scoring_touches_nothing_of_a_run_at_work(finished, tmp_path):
             path.write_text("{")
     before = sorted(path.relative_to(run) for path in run.rglob("*"))
     checkpoints = Checkpoints(run, read_only=True)
-    assert checkpoints.describe()["config"]["seed"] == 0
+    assert checkpoints.settings()["seed"] == 0
     checkpoints.close()
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
 
