@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from codegraph_jax.config import Config, RecurringConfig
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
@@ -173,9 +173,9 @@ def simulate(
         balanced=balanced_accuracy(flagged, labels),
         best=best_balanced(standard, labels),
         covered=float(np.mean(covered)),
-        mutual=_percent(image_metrics(labels.astype(int), mutual)["image_auroc"]),
-        standard=_percent(image_metrics(labels.astype(int), standard)["image_auroc"]),
-        chosen=_percent(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
+        mutual=_percent_or_chance(image_metrics(labels.astype(int), mutual)["image_auroc"]),
+        standard=_percent_or_chance(image_metrics(labels.astype(int), standard)["image_auroc"]),
+        chosen=_percent_or_chance(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
         score=chosen,
         f1=f1(found, labels),
         best_f1=image_metrics(labels.astype(int), mutual)["image_f1_max"] or 0.0,
@@ -225,7 +225,7 @@ def thin(
     )
 
 
-def _percent(share: float | None) -> float:
+def _percent_or_chance(share: float | None) -> float:
     """A share in percent; 50 if it is undefined, as the AUROC of a set without good or without defective photos."""
     return 50.0 if share is None else 100 * share
 
@@ -286,7 +286,7 @@ def _mean(name: str, rows: list[Row]) -> list[str]:
 
 
 def _thinned_cells(row: Thinned) -> list[str]:
-    found = "-" if row.found is None else f"{100 * row.found:.0f}"
+    found = percent(row.found, 0)
     rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
     misses = [f"{value:.1f}" for value in (row.missed, row.expected)]
     return [row.name, *rates, found, *misses, f"{row.within:.2f}", f"{row.answers:.1f}"]

@@ -19,7 +19,7 @@ from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
-from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
@@ -273,7 +273,7 @@ def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    numbers = ["-" if row[key] is None else f"{100 * row[key]:.1f}" for key in COLUMNS]
+    numbers = [percent(row[key]) for key in COLUMNS]
     return [row["set"], row["method"], *numbers]
 
 

@@ -27,6 +27,11 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
 
 
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent without the sign; a dash for None."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
 def data_frame(rows: Sequence[Mapping[str, Any]]) -> Any:
     """A pandas DataFrame.
 

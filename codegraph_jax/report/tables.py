@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.tables import METRIC_NAMES, text_table
+from codegraph_jax.core.tables import METRIC_NAMES, percent, text_table
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.texts import text
 from codegraph_jax.report.wording import how_unusual
@@ -30,10 +30,7 @@ def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> li
     """Cells in percent for every category, and for the mean of several; a dash for an undefined metric."""
     keys = metrics_headings(categories)
     lines = [*categories.items(), *([("mean", mean)] if len(categories) > 1 else [])]
-    return [
-        [name, *("-" if (value := metrics.get(key)) is None else f"{100 * value:.2f}" for key in keys)]
-        for name, metrics in lines
-    ]
+    return [[name, *(percent(metrics.get(key), 2) for key in keys)] for name, metrics in lines]
 
 
 def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> str:

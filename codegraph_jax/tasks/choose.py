@@ -24,7 +24,7 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, choice
-from codegraph_jax.core.tables import METRIC_NAMES, text_table
+from codegraph_jax.core.tables import METRIC_NAMES, percent, text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.samples import Sample
@@ -226,7 +226,7 @@ def _table(trials: Sequence[Trial]) -> str:
     headings = ["network", "input px", *metric_names, "agreement", "s/photo", "of it network", "GiB"]
     rows = []
     for trial in ran:
-        metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
+        metrics = [percent(trial.metrics[key]) for key in known]
         agreement = "-" if trial.agreement is None else f"{trial.agreement:.2f}"
         times = [f"{trial.seconds:.2f}", f"{trial.backbone_seconds:.2f}", f"{(trial.memory or 0) / GIB:.1f}"]
         rows.append([trial.name, str(trial.image_size), *metrics, agreement, *times])
