@@ -66,8 +66,8 @@ def nt_xent(
     return (global_mean(losses[0], valid, axis_name) + global_mean(losses[1], valid, axis_name)) / 2
 
 
-def exposure_norm(features: Features, valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
-    """Mean l2-norm (not its square) of the OE views' head outputs (OECL, arXiv:2312.15288)."""
+def mean_norm(features: Features, valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
+    """Mean l2-norm (not its square) of head outputs; of OE views, a term of the loss (OECL, arXiv:2312.15288)."""
     return global_mean(safe_norm(features), valid, axis_name)
 
 

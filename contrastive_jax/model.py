@@ -26,7 +26,7 @@ from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
 from contrastive_jax.network.resnet import build_network
-from contrastive_jax.objectives import OBJECTIVES, SCORES
+from contrastive_jax.objectives import DEFAULT_SCORE, OBJECTIVES
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
@@ -127,7 +127,7 @@ class OECL:
         Raises:
             ProtocolError: nothing has been fitted.
         """
-        return self.scores(images, views)[SCORES[0]]
+        return self.scores(images, views)[DEFAULT_SCORE]
 
     def scores(
         self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None, batch_size: int = 0

@@ -11,7 +11,9 @@ from contrastive_jax import losses
 
 Baseline = Callable[..., Float[Array, ""]]
 SCORES = ("mean_feature", "mean_view", "clean")
-"""Names of the scores of an image; the first is the default."""
+"""Names of the scores of an image."""
+DEFAULT_SCORE = "mean_feature"
+"""The score that `OECL.score` returns and images are ranked by."""
 
 
 def _logit(features: Float[Array, "*n 1"]) -> Float[Array, "*n"]:

@@ -21,7 +21,7 @@ from codegraph_jax.distributed.processes import agree, gather, is_first, locked_
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, image_counts, read_run_data
-from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
+from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, measure
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
@@ -286,10 +286,5 @@ def _test(config: OeclConfig, data: RunData, state: TrainState, workdir: Path) -
     if is_first():
         write_test_scores(workdir / "scores.csv", data.test, scores)
         save_histogram(workdir / NORMS, groups, OBJECTIVES[config.train.mode].label)
-    sets = {"ood": set_metrics(data.test, scores)} if config.data.protocol == "multimodal" else {}
-    return {
-        "auroc": measure(data.test, scores),
-        "metrics": intervals(data.test.normal, scores),
-        **sets,
-        "clean_score_means": _means(groups),
-    }
+    by_set = config.data.protocol == "multimodal"
+    return {**measure(data.test, scores, by_set), "clean_score_means": _means(groups)}

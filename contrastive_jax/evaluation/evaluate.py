@@ -98,8 +98,8 @@ def _shard_scores(
     return view_scores(features, config.train.mode)
 
 
-def intervals(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
-    """Metrics of each score over all images, each with value, low and high; None if undefined."""
+def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
+    """Metrics of each score over all images, each with value, low and high; None where undefined."""
     found = {name: detection_metrics(normal, values) for name, values in scores.items()}
     return {
         name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
@@ -107,12 +107,12 @@ def intervals(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[
     }
 
 
-def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """`intervals` of each single out-of-distribution set against the in-distribution images."""
+def metrics_by_set(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
+    """`metrics_by_score` of each single out-of-distribution set against the in-distribution images."""
     found = {}
     for label in np.unique(data.labels[~data.normal]):
         kept = data.normal | (data.labels == label)
-        found[data.class_names[label]] = intervals(
+        found[data.class_names[label]] = metrics_by_score(
             data.normal[kept], {name: values[kept] for name, values in scores.items()}
         )
     return found
@@ -125,8 +125,8 @@ def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> fl
     return float(area(scores[~normal], scores[normal]))
 
 
-def measure(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """AUROC of each score over the whole test set ("pooled") and for each class.
+def auroc_by_class(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
+    """AUROC of each score for each class, and the mean over classes.
 
     One-vs-rest compares each anomalous class with the normal class; otherwise each normal class is compared with the
     anomalous one.
@@ -142,8 +142,13 @@ def measure(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
             by_class[data.class_names[label]] = auroc(data.normal[kept], values[kept])
         defined = [value for value in by_class.values() if value is not None]
         results[name] = {
-            "pooled": auroc(data.normal, values),
             "class_mean": math.fsum(defined) / len(defined) if defined else None,
             "per_class": by_class,
         }
     return results
+
+
+def measure(data: TestSet, scores: Scores, by_set: bool) -> dict[str, Any]:
+    """The AUROC and other metrics of results.json, with those of each out-of-distribution set if `by_set`."""
+    sets = {"ood": metrics_by_set(data, scores)} if by_set else {}
+    return {"auroc": auroc_by_class(data, scores), "metrics": metrics_by_score(data.normal, scores), **sets}

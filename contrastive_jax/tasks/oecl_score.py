@@ -17,7 +17,7 @@ from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.image_set import square
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.model import OECL
-from contrastive_jax.objectives import SCORES
+from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run(config: ScoreConfig, workdir: str) -> None:
 def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> None:
     """Writes scores.csv and prints the least normal images."""
     ranks = np.empty(len(names), int)
-    order = np.argsort(scores[SCORES[0]], kind="stable")
+    order = np.argsort(scores[DEFAULT_SCORE], kind="stable")
     ranks[order] = np.arange(1, len(names) + 1)
     rows = (
         {"path": names[row], **{name: f"{scores[name][row]:.7g}" for name in SCORES}, "rank": int(ranks[row])}

@@ -116,9 +116,9 @@ def loss_of_views(
     )
     axis, objective = network.axis_name, OBJECTIVES[config.train.mode]
     normal_heads, oe_heads = heads[: len(normal_valid)], heads[len(normal_valid) :]
-    logged = {"normal_norm": losses.exposure_norm(normal_heads, normal_valid, axis)}
+    logged = {"normal_norm": losses.mean_norm(normal_heads, normal_valid, axis)}
     if oe:
-        logged["oe_norm"] = losses.exposure_norm(oe_heads, oe_valid, axis)
+        logged["oe_norm"] = losses.mean_norm(oe_heads, oe_valid, axis)
     if objective.baseline:
         loss = objective.baseline(normal_heads, oe_heads, normal_valid, oe_valid, axis)
     else:

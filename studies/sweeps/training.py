@@ -17,7 +17,7 @@ from contrastive_jax.data.catalog import load_image_set
 from contrastive_jax.data.image_set import Labels
 from contrastive_jax.data.protocols import find_class
 from contrastive_jax.evaluation.metrics import METRICS
-from contrastive_jax.objectives import SCORES
+from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
 from contrastive_jax.trainer import train
 from studies.sweeps.sweep import AS_GIVEN, Cell, CellStore, Sweep, read_points
 
@@ -92,10 +92,13 @@ def _trained(directory: Path, name: str, config: OeclConfig) -> dict[str, Any] |
 
 def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
     """The metrics of the default score, and AUROC of the others."""
-    found: dict[str, float | None] = {"auroc": results["auroc"][SCORES[0]]["pooled"]}
-    measured = results["metrics"][SCORES[0]] or {}
-    found |= {name: measured[name]["value"] for name in METRICS if name != "auroc" and name in measured}
-    return found | {f"auroc_{score}": results["auroc"][score]["pooled"] for score in SCORES[1:]}
+
+    def value(score: str, metric: str) -> float | None:
+        metrics = results["metrics"][score]
+        return metrics[metric]["value"] if metrics else None
+
+    others = {f"auroc_{score}": value(score, "auroc") for score in SCORES if score != DEFAULT_SCORE}
+    return {metric: value(DEFAULT_SCORE, metric) for metric in METRICS} | others
 
 
 def class_names(config: OeclConfig) -> list[str]:

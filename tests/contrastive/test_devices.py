@@ -121,9 +121,9 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
     valid = jnp.arange(8) < 5
 
     def padded_loss(a, b, v):
-        return losses.nt_xent(a, b, 0.5, v, AXIS) + losses.exposure_norm(a, v, AXIS)
+        return losses.nt_xent(a, b, 0.5, v, AXIS) + losses.mean_norm(a, v, AXIS)
 
-    whole = losses.nt_xent(first, second, 0.5) + losses.exposure_norm(first)
+    whole = losses.nt_xent(first, second, 0.5) + losses.mean_norm(first)
     for devices in (1, 2, 4, 8):
         np.testing.assert_allclose(run_sharded(padded_loss, devices, *padded, valid), whole, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""AUROC pooled and by class, and the table over runs."""
+"""AUROC by class, and the table over runs."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contrastive_jax.config import OeclConfig, OeclDataConfig
 from contrastive_jax.data.protocols import ood_test_set
 from contrastive_jax.data.protocols import test_set as make_test_set
-from contrastive_jax.evaluation.evaluate import auroc, measure, set_metrics
+from contrastive_jax.evaluation.evaluate import auroc, auroc_by_class, metrics_by_set
 from studies.sweeps.training import class_names
 
 
@@ -32,10 +32,10 @@ def test_classes_stand_alone_against_the_other_side():
     labels = np.array([0, 0, 1, 1, 2, 2])
     images = np.zeros((6, 1, 1, 3), np.uint8)
     scores = {"clean": np.array([3.0, 2, 1, 0, 5, 4])}
-    one = measure(make_test_set("one_vs_rest", images, labels, "a", ("a", "b", "c")), scores)["clean"]
-    assert one == {"pooled": 0.5, "class_mean": 0.5, "per_class": {"b": 1.0, "c": 0.0}}
-    rest = measure(make_test_set("leave_one_class_out", images, labels, "a", ("a", "b", "c")), scores)["clean"]
-    assert rest == {"pooled": 0.5, "class_mean": 0.5, "per_class": {"b": 0.0, "c": 1.0}}
+    one = auroc_by_class(make_test_set("one_vs_rest", images, labels, "a", ("a", "b", "c")), scores)["clean"]
+    assert one == {"class_mean": 0.5, "per_class": {"b": 1.0, "c": 0.0}}
+    rest = auroc_by_class(make_test_set("leave_one_class_out", images, labels, "a", ("a", "b", "c")), scores)["clean"]
+    assert rest == {"class_mean": 0.5, "per_class": {"b": 0.0, "c": 1.0}}
 
 
 def test_all_classes_are_those_of_the_training_set():
@@ -51,6 +51,6 @@ def test_each_named_set_is_measured_alone():
         np.zeros((2, 1, 1, 3), np.uint8),
         {"near": np.zeros((2, 1, 1, 3), np.uint8), "far": np.zeros((1, 1, 1, 3), np.uint8)},
     )
-    found = set_metrics(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})
+    found = metrics_by_set(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})
     assert found["near"]["clean"]["auroc"]["value"] == 0.75
     assert found["far"]["clean"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}

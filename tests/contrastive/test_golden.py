@@ -71,7 +71,7 @@ def test_step(case):
     ("name", "inputs"),
     [
         ("nt_xent", ("first", "second")),
-        ("exposure_norm", ("oe",)),
+        ("mean_norm", ("oe",)),
         ("hypersphere", ("normal", "oe")),
         ("binary_cross_entropy", ("normal", "oe")),
     ],
@@ -102,7 +102,7 @@ def test_scores_of_the_baselines_are_larger_for_what_they_call_normal():
 
 
 def test_norm_has_a_gradient_at_the_origin():
-    grads = jax.grad(lambda x: losses.exposure_norm(x))(jnp.array([[0.0, 0.0], [3.0, 4.0]]))
+    grads = jax.grad(lambda x: losses.mean_norm(x))(jnp.array([[0.0, 0.0], [3.0, 4.0]]))
     np.testing.assert_allclose(grads, [[0, 0], [0.3, 0.4]], atol=1e-7)
 
 

@@ -54,7 +54,7 @@ def fresh_state(config):
 def test_files_of_a_run(finished):
     results = json.loads((finished / "results.json").read_text())
     assert set(results["auroc"]) == set(SCORES)
-    assert all(0 <= results["auroc"][name]["pooled"] <= 1 for name in SCORES)
+    assert all(0 <= results["metrics"][name]["auroc"]["value"] <= 1 for name in SCORES)
     assert set(results["auroc"]["clean"]["per_class"]) <= set(draw_patterns("test", 8).class_names) - {"disc"}
     assert set(results["clean_score_means"]) == {"normal", "oe", "unseen"}
     records = read_log(finished / "metrics.jsonl")

@@ -161,7 +161,7 @@ def loss_case():
             arrays[f"{name}/grad_{key}"] = grad.numpy()
 
     record("nt_xent", nt_xent(first, second, 0.5), {"first": first, "second": second})
-    record("exposure_norm", (oe**2).sum(1).sqrt().mean(), {"oe": oe})
+    record("mean_norm", (oe**2).sum(1).sqrt().mean(), {"oe": oe})
 
     def h(z):
         return torch.sqrt((z**2).sum(1) + 1) - 1
