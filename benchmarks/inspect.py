@@ -17,7 +17,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
@@ -59,7 +59,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
 
 def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Measurement:
     workdir.mkdir()
-    ledger = Ledger(workdir / FILE)
+    ledger = Ledger(workdir / LEDGER_FILE)
     begin = perf_counter()
     inspector = Inspector(bank, ledger, workdir)
     inspector.warm_up()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, FILE = "codegraph-result-6", "result.safetensors"
+FORMAT, RESULT_FILE = "codegraph-result-6", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -344,7 +344,7 @@ class DetectionResult:
         Raises:
             OSError: the file cannot be written.
         """
-        self.write_file(Path(directory) / FILE)
+        self.write_file(Path(directory) / RESULT_FILE)
         unsaved = ["the reference bank (save it with result.bank.save)"] * (self.bank is not None)
         unsaved += ["the pixels of images without a file"] * any(not sample.is_file for sample in self.samples)
         unsaved += ["masks without a file"] * any(callable(sample.mask) for sample in self.samples)
@@ -358,7 +358,7 @@ class DetectionResult:
         Raises:
             SavedResultError: the file is missing, damaged, or has another format.
         """
-        path = Path(directory) / FILE
+        path = Path(directory) / RESULT_FILE
         try:
             return cls.read_file(path)
         except FileNotFoundError:

@@ -16,7 +16,7 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.result import FILE, SavedResultError
+from codegraph_jax.result import RESULT_FILE, SavedResultError
 
 COUNT = 14
 
@@ -73,7 +73,7 @@ def test_a_loaded_result_is_the_same(result, tmp_path, caplog):
 
 def test_any_program_reads_a_saved_result(result, tmp_path):
     result.save(tmp_path)
-    np.testing.assert_array_equal(load_file(tmp_path / FILE)["scores"], result.scores)
+    np.testing.assert_array_equal(load_file(tmp_path / RESULT_FILE)["scores"], result.scores)
 
 
 def test_pixels_and_banks_are_not_saved_and_the_log_says_so(result, tmp_path, caplog):
@@ -111,7 +111,7 @@ def damage_values(path):
 )
 def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
     result.save(tmp_path)
-    damage(tmp_path / FILE)
+    damage(tmp_path / RESULT_FILE)
     with pytest.raises(SavedResultError, match=message):
         DetectionResult.load(tmp_path)
 

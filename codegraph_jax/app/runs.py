@@ -18,7 +18,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import heatmap_of, remove_written, written_files
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.names import numbered_names, printable
-from codegraph_jax.core.progress import FILE as PROGRESS
+from codegraph_jax.core.progress import PROGRESS_FILE
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
@@ -30,7 +30,7 @@ FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", 
 """Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
 NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
-LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS)
+LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS_FILE)
 """Files of a run besides those that it lists."""
 
 
@@ -85,7 +85,7 @@ class Runs:
         """Facts about a run; None for a directory of something else."""
         workdir = self.workdir(run)
         manifest = self.manifest(run)
-        progress = self._json(run, PROGRESS)
+        progress = self._json(run, PROGRESS_FILE)
         if manifest is None and job is None and progress is None and not (workdir / RESUME).is_dir():
             return None
         state, message = self._state(workdir, manifest, progress, job)
@@ -110,7 +110,7 @@ class Runs:
     ) -> tuple[str, str]:
         if job and job["state"] in UNDER_WAY:
             return str(job["state"]), ""
-        if progress and _is_running(progress, _changed(workdir / PROGRESS)):
+        if progress and _is_running(progress, _changed(workdir / PROGRESS_FILE)):
             return "running", ""
         if manifest:
             return "finished", job["message"] if job and job["state"] == "failed" else ""

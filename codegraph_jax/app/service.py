@@ -19,14 +19,13 @@ from pydantic import AfterValidator, BaseModel, Field
 from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
 from codegraph_jax.app.runs import AppError, Runs
-from codegraph_jax.app.state import FILE, HOME, KINDS, State
+from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
 from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
-from codegraph_jax.line.ledger import FILE as LEDGER
-from codegraph_jax.line.ledger import LEDGER_FILES, WRITTEN
+from codegraph_jax.line.ledger import LEDGER_FILE, LEDGER_FILES, WRITTEN
 from codegraph_jax.line.targets import require_targets, shown
 from codegraph_jax.tasks.paths import BANK_SUFFIX
 
@@ -102,7 +101,7 @@ class Service:
 
     def __init__(self, home: Path):
         self.home = home
-        self.state = State(home / HOME / FILE)
+        self.state = State(home / HOME / STATE_FILE)
         self.folders = Folders(self.state, home / UPLOADS)
         self.runs, self.jobs = Runs(home), Jobs(self.state, home)
         self._estimates: dict[str, Any] = {}
@@ -350,7 +349,7 @@ class Service:
 
     def ledger_of_stopped(self, name: str) -> Path | None:
         """The ledger of a line that does not run; None if it runs, or has none."""
-        path = self.home / LINES / name / LEDGER
+        path = self.home / LINES / name / LEDGER_FILE
         return path if self._line(name)["state"] not in UNDER_WAY and path.is_file() else None
 
     def change_line(self, name: str, action: Literal["start", "stop"]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-HOME, FILE = ".app", "app.sqlite"
+HOME, STATE_FILE = ".app", "app.sqlite"
 """Directory below the results with the state and the logs, and the file of the state."""
 MOST_FOLDERS = 12
 SCHEMA = """

@@ -16,7 +16,7 @@ from codegraph_jax.core.files import write_json
 
 Progress = Callable[[int], object]
 """A function that is called with the number of items just finished."""
-FILE = ".progress.json"
+PROGRESS_FILE = ".progress.json"
 """File in the workdir of a run that is under way: stage, done, total, seconds of the stage, and the process."""
 PAUSE = 0.5
 """Minimum number of seconds between two writes of the file."""
@@ -87,17 +87,17 @@ _file = _ProgressFile()
 
 @contextmanager
 def progress_in(workdir: Path) -> Iterator[None]:
-    """Writes the progress of all bars in the context to `FILE` in the workdir, and removes the file at the end.
+    """Writes the progress of all bars in the context to `PROGRESS_FILE` in the workdir, and removes the file at the end.
 
     A file that is left over belongs to a run that was killed.
     """
-    _file.path, _file.facts = workdir / FILE, {}
+    _file.path, _file.facts = workdir / PROGRESS_FILE, {}
     _file.write(stage="start", done=0, total=0, seconds=0.0, pid=os.getpid())
     try:
         yield
     finally:
         with suppress(OSError):
-            (workdir / FILE).unlink(missing_ok=True)
+            (workdir / PROGRESS_FILE).unlink(missing_ok=True)
         _file.path = None
 
 

@@ -19,7 +19,7 @@ from codegraph_jax.line.database import Database, LedgerUnavailableError
 from codegraph_jax.line.outbox import Outbox
 from codegraph_jax.line.part import Alarm, Part, utc_now
 
-FILE = "line.sqlite"
+LEDGER_FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
 LEDGER_FILES = tuple(FILE + suffix for suffix in ("", "-wal", "-shm", "-journal"))
 """The ledger and the files that SQLite writes beside it."""

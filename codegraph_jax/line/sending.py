@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.outbox import Delivery, Undelivered
 from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
 from codegraph_jax.report.wording import counted
@@ -158,7 +158,9 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
         for sender in senders:
             sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():
-            stay = f" Those that wait or were refused stay in {FILE}; the next start with this target sends them."
+            stay = (
+                f" Those that wait or were refused stay in {LEDGER_FILE}; the next start with this target sends them."
+            )
             print(f"{in_words(one)}.{stay if one.waiting or one.refused else ''}", flush=True)
 
 

@@ -21,7 +21,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.line.batch import inspected_part, unreadable_part
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import ReportImage
@@ -108,7 +108,7 @@ def _write_parts(
     def name(of: Record | Sample) -> str:
         return of.name if len(categories) == 1 else f"{of.category}/{of.name}"
 
-    with closing(Ledger(workdir / FILE)) as ledger:
+    with closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         ledger.record_all(
             [inspected_part(bank, record, picture, name(record)) for record, picture in written]
             + [unreadable_part(sample.path, name(sample), reason) for sample, reason in unread]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import obstacle
-from codegraph_jax.line.ledger import FILE
+from codegraph_jax.line.ledger import LEDGER_FILE
 
 BANK_SUFFIX = ".safetensors"
 MAX_LISTED = 3
@@ -57,9 +57,9 @@ def require_line(workdir: str) -> Path:
     Raises:
         ConfigError: there is none in the workdir.
     """
-    path = Path(workdir) / FILE
+    path = Path(workdir) / LEDGER_FILE
     if not path.is_file():
-        raise ConfigError(f"config.line: {workdir!r} holds no {FILE}; give the workdir of a line")
+        raise ConfigError(f"config.line: {workdir!r} holds no {LEDGER_FILE}; give the workdir of a line")
     return path
 
 

@@ -16,7 +16,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.sending import sending
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
@@ -62,7 +62,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     require_bank(config.bank.path)
     for text in config.send:
         open_target(text)  # a missing package is named before the bank is loaded
-    with locked(workdir), closing(Ledger(workdir / FILE)) as ledger:
+    with locked(workdir), closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         clock = Clock()
         with clock("ready"):
             bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)

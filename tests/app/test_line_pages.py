@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from codegraph_jax.app.jobs import LINE
 from codegraph_jax.app.server import create_app
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Alarm, blank_part
 from tests.app.conftest import ADDRESS, KEY
 
@@ -89,7 +89,7 @@ def test_lines_that_do_not_run_have_no_page(line):
 
 def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     (home / "lines" / "parts-1").mkdir(parents=True)
-    with closing(Ledger(home / "lines" / "parts-1" / FILE)) as ledger:
+    with closing(Ledger(home / "lines" / "parts-1" / LEDGER_FILE)) as ledger:
         ledger.outbox.open(["https://host/x?key=secret"])
         alarm = Alarm("drift", "scores", "The scores drift.")
         ledger.record(replace(blank_part("a", "a.png", "a.png").failed("cannot be decoded"), alarms=(alarm,)))
@@ -103,6 +103,6 @@ def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     assert heading.startswith("id,") and "cannot be decoded" in row
     assert client.get("/lines/parts-1/", follow_redirects=False).headers["location"] == "/#/lines"
     assert client.get("/lines/parts-1/parts").status_code == 404, "the rest needs the process of the line"
-    (home / "lines" / "parts-1" / FILE).write_bytes(b"no database, but long enough to be read as one" * 40)
+    (home / "lines" / "parts-1" / LEDGER_FILE).write_bytes(b"no database, but long enough to be read as one" * 40)
     answer = client.get("/lines/parts-1/summary")
     assert 400 <= answer.status_code < 500 and answer.json()["detail"]

@@ -13,7 +13,7 @@ from codegraph_jax.app import folders, server
 from codegraph_jax.app.folders import place_of
 from codegraph_jax.app.server import create_app
 from codegraph_jax.core.command_words import without_flags
-from codegraph_jax.core.progress import FILE as PROGRESS
+from codegraph_jax.core.progress import PROGRESS_FILE
 from tests.app.conftest import ADDRESS, KEY, write_run
 
 
@@ -161,7 +161,7 @@ def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
 def test_runs_of_commands_are_listed(client, home):
     write_run(home, "one")
     (home / "two").mkdir()
-    (home / "two" / PROGRESS).write_text(
+    (home / "two" / PROGRESS_FILE).write_text(
         json.dumps({"stage": "backbone", "done": 5, "total": 10, "seconds": 2, "pid": os.getpid()})
     )
     (home / "three" / ".resume").mkdir(parents=True)

@@ -3,14 +3,14 @@
 import json
 
 from codegraph_jax.core import progress
-from codegraph_jax.core.progress import FILE, bar, note_estimate, progress_in
+from codegraph_jax.core.progress import PROGRESS_FILE, bar, note_estimate, progress_in
 
 
 def test_the_file_follows_the_bar_and_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "PAUSE", 0.0)
 
     def read():
-        return json.loads((tmp_path / FILE).read_text())
+        return json.loads((tmp_path / PROGRESS_FILE).read_text())
 
     with progress_in(tmp_path):
         assert read()["stage"] == "start"

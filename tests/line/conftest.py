@@ -13,7 +13,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line import sending, targets
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from tests.line.receiver import Receiver
 from tests.support.shallow import shallow_backbone
 
@@ -49,7 +49,7 @@ def photographs(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def ledger(tmp_path):
-    opened = Ledger(tmp_path / FILE)
+    opened = Ledger(tmp_path / LEDGER_FILE)
     yield opened
     opened.close()
 

@@ -16,7 +16,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line import batch
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder, FolderSettings
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
@@ -49,7 +49,7 @@ def values(config, **groups):
 
 def inspected(saved, folder, workdir):
     inspect.run(values(InspectConfig, bank__path=str(saved), data__root=str(folder)), str(workdir))
-    return Ledger(workdir / FILE)
+    return Ledger(workdir / LEDGER_FILE)
 
 
 def test_an_inspection_writes_the_rows_of_a_line(saved, folder, tmp_path):
@@ -125,7 +125,7 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tm
     with pytest.raises(ConfigError, match="holds no"):
         parts.run(values(PartsConfig, line=str(tmp_path / "absent")), str(tmp_path / "table"))
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / FILE).write_text("no ledger")
+    (tmp_path / "bad" / LEDGER_FILE).write_text("no ledger")
     with pytest.raises(LedgerError):
         parts.run(values(PartsConfig, line=str(tmp_path / "bad")), str(tmp_path / "table"))
 

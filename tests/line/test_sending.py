@@ -16,7 +16,7 @@ import pytest
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
@@ -73,7 +73,7 @@ def test_without_targets_nothing_is_kept(ledger):
 
 def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_path, receiver, capsys):
     receiver.close()
-    with closing(Ledger(tmp_path / FILE)) as ledger:
+    with closing(Ledger(tmp_path / LEDGER_FILE)) as ledger:
         with sending.sending(ledger, [receiver.url]):
             record(ledger, "a", "b", "c")
             wait_until(lambda: ledger.outbox.undelivered()[0].error)
@@ -83,7 +83,7 @@ def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_pat
         assert f"3 results not delivered to http://127.0.0.1:{receiver.port}/results (3 waiting)" in said
         assert "secret" not in said, "a query may hold a token"
     again = Receiver(receiver.port)
-    with closing(again), closing(Ledger(tmp_path / FILE)) as ledger, sending.sending(ledger, [receiver.url]):
+    with closing(again), closing(Ledger(tmp_path / LEDGER_FILE)) as ledger, sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
         assert again.parts() == [1, 2, 3]
 
@@ -190,7 +190,7 @@ with sending(ledger, [sys.argv[2]]):
 
 def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_path, receiver):
     root = str(Path(__file__).parents[2])
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / FILE), receiver.url], cwd=root,
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / LEDGER_FILE), receiver.url], cwd=root,
                              env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"})  # fmt: skip
     killed = threading.Event()
 
@@ -202,12 +202,12 @@ def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_pat
         return 200
 
     def recorded() -> int:
-        with closing(Ledger(tmp_path / FILE)) as reader:
+        with closing(Ledger(tmp_path / LEDGER_FILE)) as reader:
             return reader.count()["inspected"]
 
     receiver.status = kill_at_the_third
     assert child.wait(60) == -signal.SIGKILL
-    with closing(Ledger(tmp_path / FILE)) as ledger, sending.sending(ledger, [receiver.url]):
+    with closing(Ledger(tmp_path / LEDGER_FILE)) as ledger, sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
     assert receiver.parts() == [1, 2, 3, 3, 4, 5]
     ids = [message["delivery"] for message in receiver.messages]

@@ -17,7 +17,7 @@ from PIL import Image
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 
 ROOT = Path(__file__).parents[2]
 PARTS, KILLS, VARIETY = 2000, 4, 40
@@ -89,7 +89,7 @@ class Line:
 
     def count(self) -> int:
         try:
-            ledger = Ledger(self.workdir / FILE)
+            ledger = Ledger(self.workdir / LEDGER_FILE)
         except ValueError:
             return 0
         try:
@@ -107,7 +107,7 @@ class Line:
 
 def check(line: Line, names: list[str]) -> None:
     """Every part is one row, and the failed ones say why."""
-    ledger = Ledger(line.workdir / FILE)
+    ledger = Ledger(line.workdir / LEDGER_FILE)
     parts = ledger.latest(10**6)
     assert sorted(part.name for part in parts) == sorted(names)
     assert len({part.key for part in parts}) == PARTS
