@@ -87,7 +87,7 @@ _file = _ProgressFile()
 
 @contextmanager
 def progress_in(workdir: Path) -> Iterator[None]:
-    """Writes the progress of all bars in the context to `PROGRESS_FILE` in the workdir, and removes the file at the end.
+    """Writes the progress of all bars in the context to a file in the workdir, which is removed at the end.
 
     A file that is left over belongs to a run that was killed.
     """

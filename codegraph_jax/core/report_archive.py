@@ -27,7 +27,7 @@ def local_time() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> str:
+def digest_of_photos(files: Iterable[tuple[str, str]], by_time: bool = True) -> str:
     """A digest that identifies the photos of a run.
 
     Args:
@@ -46,12 +46,12 @@ def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> s
     return digest.hexdigest()
 
 
-def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> str:
+def keep_earlier(workdir: Path, photos_digest: str, excluded: Collection[str] = ()) -> str:
     """Moves the finished report of other photos to `earlier/`, and removes all but the newest reports there.
 
     Args:
         workdir: locked by this run.
-        photos: `photos_identity` of the photos of this run.
+        photos_digest: `digest_of_photos` of the photos of this run.
         excluded: POSIX paths below the workdir of files of this run, which stay.
 
     Returns:
@@ -60,7 +60,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     file = workdir / MANIFEST
     try:
         manifest = read_json(file)
-        if not isinstance(manifest, dict) or manifest.get("photos_digest") == photos:
+        if not isinstance(manifest, dict) or manifest.get("photos_digest") == photos_digest:
             return ""
     except (OSError, ValueError):
         return ""

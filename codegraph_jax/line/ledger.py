@@ -21,7 +21,7 @@ from codegraph_jax.line.part import Alarm, Part, utc_now
 
 LEDGER_FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
-LEDGER_FILES = tuple(FILE + suffix for suffix in ("", "-wal", "-shm", "-journal"))
+LEDGER_FILES = tuple(LEDGER_FILE + suffix for suffix in ("", "-wal", "-shm", "-journal"))
 """The ledger and the files that SQLite writes beside it."""
 ALARMS, RECEIVED = WRITTEN = ("alarms", "received")
 """Directories beside the ledger: contact sheets, and photos that were sent."""

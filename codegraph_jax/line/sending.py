@@ -158,9 +158,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
         for sender in senders:
             sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():
-            stay = (
-                f" Those that wait or were refused stay in {LEDGER_FILE}; the next start with this target sends them."
-            )
+            stay = f" Those waiting or refused stay in {LEDGER_FILE}; the next start with this target sends them."
             print(f"{in_words(one)}.{stay if one.waiting or one.refused else ''}", flush=True)
 
 

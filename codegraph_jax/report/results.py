@@ -50,7 +50,7 @@ def write_results(
     scale: Scale | None = None,
     skipped: SkippedFiles | None = None,
     drawn: Sequence[str] = (),
-    photos: str = "",
+    photos_digest: str = "",
     review: Review | None = None,
 ) -> list[tuple[Record, ReportImage]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and finally the manifest.
@@ -63,7 +63,7 @@ def write_results(
         scale: scale of the heat maps; None: computed from the run.
         skipped: files that were skipped, for the manifest.
         drawn: POSIX paths below the workdir of images that the run has drawn.
-        photos: digest of the photos (`core.report_archive.photos_identity`).
+        photos_digest: digest of the photos (`core.report_archive.digest_of_photos`).
         review: answers that the run has applied.
 
     Returns:
@@ -97,7 +97,7 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, records, pictures)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": local_time(), "command": command_line(), "photos_digest": photos}
+        about = {"date": local_time(), "command": command_line(), "photos_digest": photos_digest}
         if "page" in config.report.files:
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, review)
     run = about | {

@@ -83,7 +83,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     if config.resume_data == "keep" and not state and processes.is_first():
         logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
-    review = inputs.review and inputs.review.for_batch(inputs.batch(workdir))
+    review = inputs.review and inputs.review.for_batch(inputs.photos_digest(workdir))
     results = _results(detectors, sets, ahead, state, review)
     outcomes = _outcomes(inputs, sets, results, clock)
     if processes.is_first():
@@ -138,11 +138,11 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
     config, review = inputs.config, inputs.review
     with written_to(workdir):
         drawn = drawn_by(config.data, workdir)
-        photos = inputs.batch(workdir)
-        if line := keep_earlier(workdir, photos, drawn):
+        digest = inputs.photos_digest(workdir)
+        if line := keep_earlier(workdir, digest, drawn):
             print(line)
         write_results(
-            workdir, config, outcomes, clock, skipped=inputs.skipped, drawn=drawn, photos=photos, review=review
+            workdir, config, outcomes, clock, skipped=inputs.skipped, drawn=drawn, photos_digest=digest, review=review
         )
     if bank := outcomes[0].result.bank:
         replaced = Path(config.bank.save).exists()

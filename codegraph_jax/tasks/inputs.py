@@ -11,7 +11,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.report_archive import photos_identity
+from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
@@ -51,10 +51,10 @@ class Inputs:
         """Photos of each set, then those that are added to it."""
         return {category: [*samples, *self.added[category]] for category, samples in self.categories.items()}
 
-    def batch(self, workdir: Path) -> str:
+    def photos_digest(self, workdir: Path) -> str:
         """A digest of the photos, by which a run on the same ones is recognised."""
         drawn = drawn_by(self.config.data, workdir)
-        return photos_identity(((s.name, s.path) for one in self.all_samples.values() for s in one), not drawn)
+        return digest_of_photos(((s.name, s.path) for one in self.all_samples.values() for s in one), not drawn)
 
 
 def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:

@@ -14,7 +14,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
-from codegraph_jax.core.report_archive import keep_earlier, photos_identity
+from codegraph_jax.core.report_archive import digest_of_photos, keep_earlier
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.samples import Sample
@@ -84,10 +84,12 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
-        photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
-        if line := keep_earlier(workdir, photos):
+        digest = digest_of_photos((s.name, s.path) for samples in categories.values() for s in samples)
+        if line := keep_earlier(workdir, digest):
             print(line)
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos=photos)
+        written = write_results(
+            workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos_digest=digest
+        )
         _write_parts(workdir, bank, written, unread)
     print(photos_table(outcomes))
     for line in (*recurrence_lines(outcomes), *notices(outcomes)):

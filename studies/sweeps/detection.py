@@ -25,7 +25,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.bootstrap import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.report_archive import photos_identity
+from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import METRIC_NAMES
 from codegraph_jax.core.user_code import user_code_digest
@@ -123,7 +123,7 @@ class _RunningSweep:
         points: all combinations of settings.
         categories: photos by category.
         subsets: number of random halves.
-        by_time: see `photos_identity`.
+        by_time: see `digest_of_photos`.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class _RunningSweep:
         self.directory, self.points, self.categories = directory, points, categories
         self.subsets, self.store = subsets, CellStore(directory)
         self.problems: dict[str, str] = {}
-        self.photos = {
-            name: photos_identity(((s.name, s.path) for s in samples), by_time) for name, samples in categories.items()
+        self.photos_digests = {
+            name: digest_of_photos(((s.name, s.path) for s in samples), by_time) for name, samples in categories.items()
         }
 
     def run(self) -> Sweep:
@@ -245,7 +245,7 @@ class _RunningSweep:
             "data": data,
             "score": user_code_digest(config.scoring.score, "config.scoring.score"),
             "backbone": user_code_digest(config.backbone.name, "config.backbone.name"),
-            "photos": self.photos[category],
+            "photos": self.photos_digests[category],
             "category": category,
             "repeat": repeat,
         }

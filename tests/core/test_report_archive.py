@@ -3,7 +3,7 @@
 import json
 
 from codegraph_jax.core.file_ownership import note_written, replace_written, written_files
-from codegraph_jax.core.report_archive import MAX_KEPT, keep_earlier, photos_identity
+from codegraph_jax.core.report_archive import MAX_KEPT, digest_of_photos, keep_earlier
 from codegraph_jax.data.search import walk
 
 
@@ -75,9 +75,9 @@ def test_files_that_this_run_has_drawn_stay(tmp_path):
 def test_photos_are_known_by_name_size_and_time(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(b"1")
-    first = photos_identity([("a.png", str(file))])
-    assert photos_identity([("a.png", str(file))]) == first
-    assert photos_identity([("b.png", str(file))]) != first
+    first = digest_of_photos([("a.png", str(file))])
+    assert digest_of_photos([("a.png", str(file))]) == first
+    assert digest_of_photos([("b.png", str(file))]) != first
     file.write_bytes(b"22")
-    assert photos_identity([("a.png", str(file))]) != first
-    assert photos_identity([("\udcff\ud800", str(tmp_path / "absent"))])
+    assert digest_of_photos([("a.png", str(file))]) != first
+    assert digest_of_photos([("\udcff\ud800", str(tmp_path / "absent"))])
