@@ -40,8 +40,8 @@ COLUMNS = {
     "pixel_ap": "pixel AP",
     "pixel_f1_max": "pixel F1-max",
     "pixel_aupro": "AUPRO",
-    "community_precision": "community prec.",
-    "community_recall": "recall",
+    "group_precision": "group prec.",
+    "group_recall": "recall",
     "patch_precision": "patch prec.",
     "patch_recall": "recall",
     "false_alarms": "false alarms",
@@ -53,7 +53,7 @@ NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
-class StudyConfig:
+class RecurringStudyConfig:
     """Sets and link statistics to compare."""
 
     task: str = field(default="recurring", metadata=choice("recurring"))
@@ -74,13 +74,13 @@ class StudyConfig:
     """The settings of detection, the same for all sets."""
 
 
-def run(config: StudyConfig, workdir: str) -> None:
+def run(config: RecurringStudyConfig, workdir: str) -> None:
     """Prints the comparison and writes it to study.json."""
     with locked(Path(workdir)):
         _run_in(Path(workdir), config)
 
 
-def _run_in(workdir: Path, config: StudyConfig) -> None:
+def _run_in(workdir: Path, config: RecurringStudyConfig) -> None:
     """Runs the study in a locked workdir."""
     detector = CoDeGraph(config.detect)
     print(f"weights: {detector.backbone.weights_name}", flush=True)
@@ -102,7 +102,7 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
         print("\n" + text_table(list(groups[0]), [[_text(value) for value in group.values()] for group in groups]))
 
 
-def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]]]:
+def _sets(config: RecurringStudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]]]:
     for share in config.shares:
         for repeat in range(config.repeats):
             draw = config.draw
@@ -116,14 +116,13 @@ def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]
 
 
 def _results(
-    detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: StudyConfig
+    detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: RecurringStudyConfig
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.recurring, exclude="off")
     yield "mutual scoring", detector.score(comparison, off)
     # a comparison has each image once, even if it is listed several times
-    groups = recurring_groups([samples[i] for i in comparison.features.kept])
-    if groups:
+    if groups := true_groups([samples[i] for i in comparison.features.kept]):
         yield "oracle", detector.score(_without_own_group(comparison, groups.values()), off)
     for statistic in config.statistics:
         link_finder = STATISTICS[statistic]
@@ -157,8 +156,8 @@ def _fewer(comparison: Comparison, limit: int) -> Comparison:
     return dataclasses.replace(comparison, tables=tables, references=references)
 
 
-def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """Image indices of every recurring group."""
+def true_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Image indices of every recurring defect, by the labels."""
     kinds = sorted({s.defect for s in samples if s.defect and s.defect.startswith(RECURRING)})
     return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
 
@@ -166,9 +165,9 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
     found, verdicts = result.consistency, dict[int, PatternVerdict]()
-    for number, community in enumerate(found.groups, 1):
-        if community.signature:
-            defect = anomalous_share(community.members, samples) >= NEARLY_ALL
+    for number, group in enumerate(found.groups, 1):
+        if group.signature:
+            defect = anomalous_share(group.members, samples) >= NEARLY_ALL
             verdicts[number] = "defect" if defect else "variant"
     return verdicts
 
@@ -179,15 +178,15 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """PatternVerdict and evidence of every group."""
+    """Verdict and evidence of every group."""
     found = result.consistency.groups
-    evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
+    evidence = [dataclasses.asdict(group.evidence) if group.evidence else {} for group in found]
     return [
         {
-            "images": len(community.members),
-            "anomalous": anomalous_share(community.members, samples),
-            "verdict": community.verdict,
-            "by chance": community.chance_p_value,
+            "images": len(group.members),
+            "anomalous": anomalous_share(group.members, samples),
+            "verdict": group.verdict,
+            "by chance": group.chance_p_value,
             **{
                 name: values.get(name)
                 for name in (
@@ -198,7 +197,7 @@ def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str
                 )
             },
         }
-        for community, values in zip(found, evidence)
+        for group, values in zip(found, evidence)
     ]
 
 
@@ -206,7 +205,9 @@ def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyConfig) -> dict[str, float | None]:
+def _measure(
+    result: DetectionResult, samples: Sequence[Sample], config: RecurringStudyConfig
+) -> dict[str, float | None]:
     metrics = evaluate(result, samples, config.detect.metrics)
     seconds = result.seconds
     flagged, labels = result.calibration.flagged, np.array([sample.label for sample in samples])
@@ -215,22 +216,23 @@ def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyCo
             metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
     if "consistency" in seconds:
-        found = [community.members for community in result.consistency.groups]
-        row |= community_agreement(found, samples) | _patch_agreement(result, samples)
+        found = [group.members for group in result.consistency.groups]
+        row |= group_agreement(found, samples) | _patch_agreement(result, samples)
         row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
     return row
 
 
-def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
-    """Precision and recall of the communities' members.
+def group_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
+    """Precision and recall of the groups' members.
 
-    A community is assigned to the recurring group of most of its members, or to the anomalous images if there is none.
-    Precision: share of members in the assigned group. Recall: share of group images in a community of their group.
+    A group is assigned to the true group of most of its members, or to the anomalous images if there is none.
+    Precision: share of members in the assigned true group. Recall: share of the images of true groups that are members
+    of a group of theirs.
     """
-    groups = recurring_groups(samples)
+    true = true_groups(samples)
     right, caught = 0, set()
     for members in found:
-        shared = {kind: set(members) & set(group.tolist()) for kind, group in groups.items()}
+        shared = {kind: set(members) & set(group.tolist()) for kind, group in true.items()}
         kind = max(shared, key=lambda k: len(shared[k]), default=None)
         if kind is not None and shared[kind]:
             right += len(shared[kind])
@@ -238,10 +240,10 @@ def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample
         else:
             right += sum(samples[i].label == 1 for i in members)
     total = sum(map(len, found))
-    wanted = sum(map(len, groups.values()))
+    wanted = sum(map(len, true.values()))
     return {
-        "community_precision": right / total if total else None,
-        "community_recall": len(caught) / wanted if wanted else None,
+        "group_precision": right / total if total else None,
+        "group_recall": len(caught) / wanted if wanted else None,
     }
 
 
@@ -252,7 +254,7 @@ def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict
         return {"patch_precision": None, "patch_recall": None}
     covered = _mask_shares(samples, result.placement)
     in_group = np.zeros(len(samples), bool)
-    for members in recurring_groups(samples).values():
+    for members in true_groups(samples).values():
         in_group[members] = True
     wanted = (covered >= 0.5) & in_group[:, None, None]
     return {

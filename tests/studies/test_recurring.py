@@ -15,7 +15,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
 from studies import recurring as study
-from studies.recurring import StudyConfig, _fewer
+from studies.recurring import RecurringStudyConfig, _fewer
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -35,11 +35,11 @@ def test_the_study_tells_methods_and_groups(tmp_path, capsys):
     draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
-    study.run(StudyConfig(shares=(0.4,), draw=draw, detect=detect), str(tmp_path))
+    study.run(RecurringStudyConfig(shares=(0.4,), draw=draw, detect=detect), str(tmp_path))
     methods = json.loads((tmp_path / "study.json").read_text())["methods"]
     assert [row["method"] for row in methods[:3]] == ["mutual scoring", "oracle", "f_test"]
     assert all(0 <= row["false_alarms"] <= 1 and 0 <= row["flagged_recall"] <= 1 for row in methods)
-    assert "community prec." in capsys.readouterr().out
+    assert "group prec." in capsys.readouterr().out
 
 
 def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
@@ -48,7 +48,7 @@ def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
     shutil.copy(images[0], images[0].with_name("again.png"))
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
-    study.run(StudyConfig(shares=(), roots=(str(tmp_path / "sets"),), detect=detect), str(tmp_path / "out"))
+    study.run(RecurringStudyConfig(shares=(), roots=(str(tmp_path / "sets"),), detect=detect), str(tmp_path / "out"))
     methods = json.loads((tmp_path / "out" / "study.json").read_text())["methods"]
     assert {row["method"] for row in methods} >= {"mutual scoring", "oracle", "f_test"}
 
