@@ -27,7 +27,7 @@ from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import DEFAULT_SCORE, OBJECTIVES
-from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
+from contrastive_jax.report.manifest import fingerprint, require_same_run, versions_and_device
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -191,7 +191,7 @@ class OECL:
         settings = dataclasses.asdict(self.config)
         identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
         require_same_run(workdir, identity)
-        write_json(workdir / "manifest.json", finite_or_none({**identity, **environment()}))
+        write_json(workdir / "manifest.json", finite_or_none({**identity, **versions_and_device()}))
         return train_network(self.config, data, workdir, progress)[0]
 
     def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:

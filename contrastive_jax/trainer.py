@@ -25,8 +25,8 @@ from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, mea
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
-from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
-from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, clock, read_log
+from contrastive_jax.report.manifest import fingerprint, require_same_run, versions_and_device
+from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, hours_minutes_seconds, read_log
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -91,7 +91,9 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
     agree({**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]})
-    manifest = finite_or_none({**identity, "seed": config.seed, "image_counts": image_counts(data), **environment()})
+    manifest = finite_or_none(
+        {**identity, "seed": config.seed, "image_counts": image_counts(data), **versions_and_device()}
+    )
     finished: dict[str, Any] | None = None
     with together():
         if is_first():
@@ -109,7 +111,7 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
         write_json(workdir / "results.json", finite_or_none(results))
         print_results(results)
-        print(f"\n{clock(time.monotonic() - started)} in all; results in {workdir}", flush=True)
+        print(f"\n{hours_minutes_seconds(time.monotonic() - started)} in all; results in {workdir}", flush=True)
     return results
 
 

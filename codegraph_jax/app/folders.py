@@ -24,7 +24,7 @@ from codegraph_jax.data.images import UnreadableImageError, preview, size_of
 from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
 from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
-SHOWN = 3
+MAX_LISTED = 3
 """Number of folders that a message lists."""
 SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
 """Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
@@ -54,18 +54,18 @@ def _valid(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_valid)]
+ValidText = Annotated[str, AfterValidator(_valid)]
 
 
-Name = Annotated[Text, Body(embed=True, max_length=200)]
+Name = Annotated[ValidText, Body(embed=True, max_length=200)]
 """A name that the user has given: the field of the request that the parameter names."""
 
 
 class Place(BaseModel):
     """A path that the user has typed, or a place."""
 
-    path: Text = Field("", max_length=4096)
-    place: Text = Field("", max_length=16_384)
+    path: ValidText = Field("", max_length=4096)
+    place: ValidText = Field("", max_length=16_384)
 
     @property
     def chosen(self) -> str:
@@ -139,7 +139,7 @@ class Folders:
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
         sizes = [(file, size_of(file)) for file in sample]
         count = Counter(size for _, size in sizes)
-        refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:SHOWN]]
+        refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:MAX_LISTED]]
         return {
             "photos": len(files), "sampled": len(sample),
             "sizes": [{"width": s[0], "height": s[1], "count": number} for s, number in count.most_common(4) if s],

@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"listening on (http://\S+);")
 _BAR = re.compile(r"^.*\r", re.MULTILINE)
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Environment variables of child processes, which import this package too."""
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
     return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -124,7 +124,7 @@ class Jobs:
                 child = subprocess.Popen(
                     [*PROGRAM, *job["words"]],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                    env=environment(),
+                    env=child_environment(),
                 )  # fmt: skip
                 born = psutil.Process(child.pid).create_time()
             except (OSError, ValueError, psutil.Error) as error:

@@ -16,8 +16,8 @@ from annotated_types import Interval
 from fastapi import Body
 from pydantic import AfterValidator, BaseModel, Field
 
-from codegraph_jax.app.folders import Folders, Name, Place, Text, place_of
-from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, environment
+from codegraph_jax.app.folders import Folders, Name, Place, ValidText, place_of
+from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.runs import AppError, Runs
 from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
 from codegraph_jax.core.command_words import without_flags
@@ -26,7 +26,7 @@ from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.workdir import LOCK, REVIEW, WorkdirError, locked
 from codegraph_jax.line.ledger import LEDGER_FILE, LEDGER_FILES, WRITTEN
-from codegraph_jax.line.targets import require_targets, shown
+from codegraph_jax.line.targets import require_targets, without_secrets
 from codegraph_jax.tasks.paths import BANK_SUFFIX
 
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
@@ -72,23 +72,23 @@ class Start(EstimateInput):
     bank: str = ""
     answers: str = ""
     false_alarms: Literal["", "low", "normal", "high"] = ""
-    roi: Text = Field("", max_length=4096)
+    roi: ValidText = Field("", max_length=4096)
     areas: Areas | None = None
-    more: Text = Field("", max_length=4000)
+    more: ValidText = Field("", max_length=4000)
 
 
 class NewLine(Place):
     """A new line, with the folder that it watches and the targets of its results, separated by commas."""
 
     bank: str
-    send: Text = Field("", max_length=4000)
+    send: ValidText = Field("", max_length=4000)
 
 
 class ChangedAnswer(BaseModel):
     """An answer in a report; None removes it."""
 
     kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
-    key: Text = Field(max_length=1000)
+    key: ValidText = Field(max_length=1000)
     value: Annotated[Any, AfterValidator(_json_value)]
 
 
@@ -201,7 +201,7 @@ class Service:
         self.runs.workdir(run)
         self.state.answer(run, [(one.kind, one.key, one.value) for one in changes])
 
-    def review(self, run: str, text: Annotated[Text, Body(embed=True)]) -> None:
+    def review(self, run: str, text: Annotated[ValidText, Body(embed=True)]) -> None:
         """Applies the answers, the text of a review.json: the run decides again."""
         self._require_idle(run)
         path = self._file_of(run, REVIEWS)
@@ -308,7 +308,7 @@ class Service:
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
                      "address": address, "date": job["created"],
                      "folder": printable(words.get("config.watch.root", "")),
-                     "send": ", ".join(shown(text) for text in words.get("send", "").split(",") if text)}
+                     "send": ", ".join(without_secrets(text) for text in words.get("send", "").split(",") if text)}
                 )  # fmt: skip
         return sorted(found, key=lambda line: line["date"], reverse=True)
 
@@ -403,7 +403,7 @@ def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             [sys.executable, "-m", module, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
-            env=environment(), encoding="utf-8", errors="replace",
+            env=child_environment(), encoding="utf-8", errors="replace",
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess([], 1, "", str(error))

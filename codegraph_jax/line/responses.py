@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.line.targets import shown
+from codegraph_jax.line.targets import without_secrets
 
-Text = Annotated[str, BeforeValidator(printable)]
+Printable = Annotated[str, BeforeValidator(printable)]
 """A file name, which need not be Unicode."""
 
 
@@ -53,8 +53,8 @@ class DecisionOut(_Read):
     model_config = ConfigDict(extra="forbid")  # a `PartOut` is no decision
 
     id: int
-    key: Text = Field(description="identifies the part: `request:` and the Idempotency-Key, or the path of a file")
-    name: Text
+    key: Printable = Field(description="identifies the part: `request:` and the Idempotency-Key, or the path of a file")
+    name: Printable
     status: Literal["inspected", "failed"]
     failure: str = Field(description="why the inspection failed")
     decision: Literal["OK", "NOK"] = Field(description="NOK: the part is flagged, or could not be inspected")
@@ -66,7 +66,7 @@ class PartOut(DecisionOut):
 
     model_config = ConfigDict(extra="ignore")
 
-    path: Text = Field(description="file of the photo on the server")
+    path: Printable = Field(description="file of the photo on the server")
     received_at: str = Field(description="ISO 8601, UTC")
     inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
     verdict: Literal["flagged", "check", "passed", "failed"] = Field(
@@ -116,7 +116,7 @@ class Problem(BaseModel):
 class UndeliveredOut(_Read):
     """Results that a target has not accepted."""
 
-    target: Annotated[str, BeforeValidator(shown)]
+    target: Annotated[str, BeforeValidator(without_secrets)]
     waiting: int = Field(description="results that are sent as soon as possible")
     refused: int = Field(description="results that are sent again only on request")
     dropped: int = Field(description="results that were dropped, since 100,000 were waiting")

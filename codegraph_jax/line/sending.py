@@ -15,7 +15,7 @@ from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.outbox import Delivery, Undelivered
-from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, shown
+from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, without_secrets
 from codegraph_jax.report.wording import counted
 
 MAX_TRIES = 5
@@ -38,7 +38,7 @@ class Sender(threading.Thread):
     """
 
     def __init__(self, ledger: Ledger, text: str, target: Target):
-        super().__init__(name=f"send to {shown(text)}", daemon=True)
+        super().__init__(name=f"send to {without_secrets(text)}", daemon=True)
         self.ledger, self.text, self.target = ledger, text, target
         self._wake = threading.Event()
         self._ends_at: float | None = None
@@ -92,7 +92,7 @@ class Sender(threading.Thread):
         except LedgerUnavailableError as error:
             return self._failed(error)
         if self._warned:
-            logger.warning("%s: accepts results again", shown(self.text))
+            logger.warning("%s: accepts results again", without_secrets(self.text))
         self._failures, self._accepts, self._warned = 0, True, False
         return 0.0
 
@@ -103,13 +103,13 @@ class Sender(threading.Thread):
         except (DeliveryError, LedgerUnavailableError):
             raise
         except Exception as error:  # an error of this program must not end the thread
-            logger.exception("%s: a result cannot be sent", shown(self.text))
+            logger.exception("%s: a result cannot be sent", without_secrets(self.text))
             raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
     def _failed(self, error: Exception, refused: bool = False, retry_after: float = 0.0) -> float:
         """Returns the seconds until the next step."""
         if not self._warned:
-            logger.warning("%s: results are not accepted: %s", shown(self.text), error)
+            logger.warning("%s: results are not accepted: %s", without_secrets(self.text), error)
             self._warned = True
         if refused:  # the target can be reached, and may accept the next message
             return 0.0
@@ -136,7 +136,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
             from codegraph_jax.line import responses  # noqa: F401
         except ImportError:
             raise MissingPackageError("sending results", "pydantic", "line") from None
-        print(f"sending results to {', '.join(shown(sender.text) for sender in senders)}", flush=True)
+        print(f"sending results to {', '.join(without_secrets(sender.text) for sender in senders)}", flush=True)
     outbox.open([sender.text for sender in senders])
     for one in outbox.undelivered():
         print(f"from an earlier start: {in_words(one)}", flush=True)
@@ -180,4 +180,4 @@ def in_words(one: Undelivered) -> str:
     kinds = {"waiting": one.waiting, "refused": one.refused, "dropped": one.dropped}
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     error = f"; last error: {one.error}" if one.error else ""
-    return f"{counted(sum(kinds.values()), 'result')} not delivered to {shown(one.target)} ({counts}){error}"
+    return f"{counted(sum(kinds.values()), 'result')} not delivered to {without_secrets(one.target)} ({counts}){error}"

@@ -85,7 +85,7 @@ def require_targets(texts: Iterable[str]) -> None:
         _kind(text)
 
 
-def shown(text: str) -> str:
+def without_secrets(text: str) -> str:
     """A target for messages, without parts that may be secrets: its query, and long names in its path."""
     scheme, separator, rest = text.partition("?")[0].partition("://")
     return printable(scheme + separator + re.sub(r"(?<=/)[^/]{16,}", "...", rest))
@@ -116,8 +116,8 @@ def _kind(text: str) -> str:
         url = urlsplit(text)
         port = url.port
     except ValueError as error:
-        raise ValueError(f"{shown(text).rpartition('@')[2]!r} is not an address ({error})") from None
-    name = shown(text)
+        raise ValueError(f"{without_secrets(text).rpartition('@')[2]!r} is not an address ({error})") from None
+    name = without_secrets(text)
     if url.scheme not in PORTS:
         raise ValueError(f"{name!r}: results are sent to http://, https://, mqtt://, mqtts:// or a .csv file")
     if "@" in url.netloc:

@@ -26,7 +26,7 @@ from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
 
-SHOWN = 1024
+PREVIEW_SIDE = 1024
 """Longest side in pixels of a photo on the page."""
 PREVIEWS = 64
 """Number of reduced photos in the cache."""
@@ -178,7 +178,7 @@ class Reception:
 
     def _draw(self, number: int, path: str) -> bytes:
         # the number is part of the cache's key: the file of another part may have had the same path
-        return preview(path, SHOWN, self.inspector.bank.value_range)
+        return preview(path, PREVIEW_SIDE, self.inspector.bank.value_range)
 
     async def read(self, request: Request) -> Sent:
         """Reads the photo of a request within the limits.

@@ -25,7 +25,7 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
     return digest.hexdigest()
 
 
-def environment() -> dict[str, Any]:
+def versions_and_device() -> dict[str, Any]:
     """Versions of Python and packages, and the devices."""
     return {"packages": package_versions(PACKAGES), "device": device_summary()}
 

@@ -16,7 +16,7 @@ VERSION = "brain.Event:2"
 """Format version, with which TensorBoard expects a file to begin."""
 
 
-def clock(seconds: float) -> str:
+def hours_minutes_seconds(seconds: float) -> str:
     """Seconds as h:mm:ss."""
     return str(timedelta(seconds=round(seconds)))
 
@@ -100,7 +100,7 @@ class EpochPrinter:
         left = ""
         if epoch > self._first:
             spent = time.monotonic() - self._started
-            left = f"  {clock(spent / (epoch - self._first) * (self._epochs - epoch))} left"
+            left = f"  {hours_minutes_seconds(spent / (epoch - self._first) * (self._epochs - epoch))} left"
         shown = "  ".join(
             f"{name} {100 * value:.1f}" if name == "auroc" else f"{name} {value:.4g}"
             for name, value in values.items()

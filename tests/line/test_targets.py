@@ -76,9 +76,11 @@ def test_another_table_is_not_mixed_with_results(ledger, tmp_path):
 
 
 def test_secrets_of_addresses_are_not_shown():
-    assert targets.shown("https://host/hook?key=abc") == "https://host/hook"
-    assert targets.shown("https://hooks.example/T0/B0/abcdefghijklmnopqrst") == "https://hooks.example/T0/B0/..."
-    assert targets.shown("mqtts://broker/plant/line1") == "mqtts://broker/plant/line1"
+    assert targets.without_secrets("https://host/hook?key=abc") == "https://host/hook"
+    assert (
+        targets.without_secrets("https://hooks.example/T0/B0/abcdefghijklmnopqrst") == "https://hooks.example/T0/B0/..."
+    )
+    assert targets.without_secrets("mqtts://broker/plant/line1") == "mqtts://broker/plant/line1"
     with pytest.raises(ValueError, match=r"^'host:abc/'") as raised:
         open_target("https://user:hidden@host:abc/")
     assert "hidden" not in str(raised.value)
