@@ -149,7 +149,7 @@ def _require_shared(workdir: Path) -> None:
 
 
 def train_network(
-    config: OeclConfig, data: RunData, workdir: Path, verbose: bool = True
+    config: OeclConfig, data: RunData, workdir: Path, progress: bool = True
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining epochs; returns the last state and the speed.
 
@@ -159,11 +159,11 @@ def train_network(
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     with closing(Checkpoints(workdir)) as checkpoints:
-        return _remaining_epochs(config, data, checkpoints, workdir, verbose and is_first())
+        return _remaining_epochs(config, data, checkpoints, workdir, progress and is_first())
 
 
 def _remaining_epochs(
-    config: OeclConfig, data: RunData, checkpoints: Checkpoints, workdir: Path, verbose: bool
+    config: OeclConfig, data: RunData, checkpoints: Checkpoints, workdir: Path, progress: bool
 ) -> tuple[TrainState, dict[str, Any]]:
     mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
     feeder = Feeder(config, data.normal, data.oe, mesh)
@@ -175,20 +175,20 @@ def _remaining_epochs(
     state = state if resumed is None else resumed
     agree({"the checkpoint from which it resumes": int(state.step)})
     first = int(state.step) // steps
-    if first and verbose:
+    if first and progress:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(workdir / "metrics.jsonl" if is_first() else None, first)
-    progress = EpochPrinter(epochs, first, shown=verbose)
+    printer = EpochPrinter(epochs, first, progress)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
         if data.test is not None and config.evaluation.every and not first:
             untrained = _clean_test(clean_scorer, state, data)
             log.add("test", 0, 0, untrained)
-            progress.show(0, {"auroc": untrained["auroc"]})
+            printer.show(0, {"auroc": untrained["auroc"]})
         for epoch in range(first + 1, epochs + 1):
             began, parts = time.monotonic(), []
             for images, rows, count in feeder.epoch(epoch - 1):
@@ -205,7 +205,7 @@ def _remaining_epochs(
                 tested = _clean_test(clean_scorer, state, data)
                 log.add("test", epoch, epoch * steps, tested)
                 means["auroc"] = tested["auroc"]
-            progress.show(epoch, means)
+            printer.show(epoch, means)
             if epoch % checkpoint_every == 0 or epoch == epochs:
                 _require_finite_state(state, epoch, checkpoints)
                 checkpoints.save(state, config)

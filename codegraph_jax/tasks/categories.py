@@ -33,11 +33,11 @@ def on_each_device(
     detectors: Sequence[CoDeGraph],
     work: Callable[[CoDeGraph, K], T],
     items: Sequence[K],
-    progress: Progress = lambda items: None,
+    advance: Progress = lambda items: None,
 ) -> list[T]:
     """Runs `work(detector, item)` for every item on the next free detector.
 
-    `work` is called in threads; `progress` after each item.
+    `work` is called in threads; `advance` after each item.
 
     Returns:
         The results in the order of the items.
@@ -62,17 +62,17 @@ def on_each_device(
         try:
             for result in as_completed(results):
                 result.result()
-                progress(1)
+                advance(1)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [result.result() for result in results]
 
 
-def in_two_halves(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Sequence[K]) -> Iterator[T]:
+def overlapped(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Sequence[K]) -> Iterator[T]:
     """Yields `quick(item, slow(item))` for every item in order; `slow` of the next item runs during `quick`.
 
-    The slow half runs in a daemon thread, so a caller that stops early does not wait for it.
+    `slow` runs in a daemon thread, so a caller that stops early does not wait for it.
     """
     upcoming = _begun(slow, items[0]) if items else None
     for item, following in zip(items, [*items[1:], None]):

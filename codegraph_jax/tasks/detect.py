@@ -37,7 +37,7 @@ from codegraph_jax.resume.state import RunState
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
-from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
+from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
 from codegraph_jax.tasks.paths import require_writable
 from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
@@ -46,6 +46,14 @@ logger = logging.getLogger(__name__)
 
 _Compared = tuple[Comparison, PartialRun | None]
 """A category after comparison, before scoring."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The plan and the time estimate of one category."""
+
+    plan: SetPlan
+    time_estimate: TimeEstimate
 
 
 def run(config: Config, workdir: str) -> list[Outcome]:
@@ -72,9 +80,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     by_category = config.parallel.by == "categories" and len(inputs.categories) > 1
     detectors = one_for_each_device(detector, len(inputs.categories)) if by_category else [detector]
     with clock("data"), processes.together():
-        sets, ahead = _planned(detectors[0], len(detector.mesh), inputs, by_category)
+        plans, overlap = _plans(detectors[0], len(detector.mesh), inputs, by_category)
         # check all categories before the first one, which may take hours
-        for one in sets.values():
+        for one in plans.values():
             one.plan.check(config.resources.check)
             one.time_estimate.require(config)
     state = None
@@ -84,8 +92,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
     review = inputs.review and inputs.review.for_batch(inputs.photos_digest(workdir))
-    results = _results(detectors, sets, ahead, state, review)
-    outcomes = _outcomes(inputs, sets, results, clock)
+    results = _results(detectors, plans, overlap, state, review)
+    outcomes = _outcomes(inputs, plans, results, clock)
     if processes.is_first():
         _write(workdir, inputs, outcomes, clock)
         if state:
@@ -99,7 +107,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
 
 def _outcomes(
-    inputs: Inputs, sets: "Mapping[str, _Set]", results: Iterable[DetectionResult], clock: Clock
+    inputs: Inputs, plans: Mapping[str, _Plan], results: Iterable[DetectionResult], clock: Clock
 ) -> list[Outcome]:
     """Measures each category while the next ones are detected."""
     config = inputs.config
@@ -108,7 +116,7 @@ def _outcomes(
         kept = [inputs.all_samples[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
+        inspected = [plans[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, inspected)
@@ -163,38 +171,30 @@ def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
     return replace(review, photos=photos)
 
 
-@dataclass(frozen=True)
-class _Set:
-    """The plan and the time estimate of one category."""
+def _plans(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Plan], bool]:
+    """The plans of all categories, and whether the next one is compared while the current one is scored.
 
-    plan: SetPlan
-    time_estimate: TimeEstimate
-
-
-def _planned(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Set], bool]:
-    """The plans of all sets, and whether the next set is compared while the current one is scored.
-
-    Two sets are processed at once if a single accelerator compares and scores them and has memory for both.
+    Two categories are processed at once if a single accelerator compares and scores them and has memory for both.
 
     `device_count` is the number of devices in the run; `detector` uses one of them if each takes a category.
     """
     how = detector.config, detector.backbone
     largest = max(map(len, inputs.all_samples.values()))
-    plans, sets = {}, {}
+    make_plan, plans = {}, {}
     for category, samples in inputs.categories.items():
         images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.added[category]))
         frame = detector.frame_of(images, partial(_print_about, category))
         names = [sample.name for sample in inputs.all_samples[category]]
         inspected = inputs.roi.each(names) if inputs.roi else []
-        plans[category] = partial(plan_set, *how, detector.mesh, images, frame, added, inspected, largest=largest)
-        plan = plans[category]()
-        sets[category] = _Set(plan, estimate(*how, len(plan), frame, device_count))
+        make_plan[category] = partial(plan_set, *how, detector.mesh, images, frame, added, inspected, largest=largest)
+        plan = make_plan[category]()
+        plans[category] = _Plan(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)
-    if by_category or len(sets) == 1 or not accelerated:
-        return sets, False
-    two = {name: replace(one, plan=plans[name](sets=2)) for name, one in sets.items()}
+    if by_category or len(plans) == 1 or not accelerated:
+        return plans, False
+    two = {name: replace(one, plan=make_plan[name](sets=2)) for name, one in plans.items()}
     fit = all(one.plan.device and one.plan.device.scored_alone for one in two.values())
-    return (two, True) if fit else (sets, False)
+    return (two, True) if fit else (plans, False)
 
 
 @contextmanager
@@ -232,15 +232,15 @@ def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count
 
 def _results(
     detectors: Sequence[CoDeGraph],
-    sets: "Mapping[str, _Set]",
-    ahead: bool,
+    plans: Mapping[str, _Plan],
+    overlap: bool,
     state: RunState | None,
     review: Review | None,
 ) -> Iterable[DetectionResult]:
     """The results of all categories, in order."""
     first, config = processes.is_first(), detectors[0].config
 
-    def compare(detector: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
+    def compare(detector: CoDeGraph, item: tuple[str, _Plan], progress: bool = False) -> DetectionResult | _Compared:
         category, one = item
         plan = one.plan
         if first:
@@ -254,7 +254,7 @@ def _results(
         partial_run = state.partial_run(category, plan.frame) if state else None
         return detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
 
-    def score(detector: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
+    def score(detector: CoDeGraph, item: tuple[str, _Plan], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         comparison, partial_run = made
@@ -265,18 +265,18 @@ def _results(
             state.finish(item[0], result)
         return result
 
-    def detect(detector: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
+    def detect(detector: CoDeGraph, item: tuple[str, _Plan], progress: bool = False) -> DetectionResult:
         return score(detector, item, compare(detector, item, progress))
 
-    items = list(sets.items())
+    items = list(plans.items())
     if len(detectors) > 1:
         # one bar for all categories: bars of several threads would overwrite each other
-        with bar(len(sets), "categories", "category", first) as advance:
+        with bar(len(plans), "categories", "category", first) as advance:
             return on_each_device(detectors, detect, items, advance)
     (detector,) = detectors
-    if ahead:
+    if overlap:
         slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: score(detector, item, made))
-        return in_two_halves(slow, quick, items)
+        return overlapped(slow, quick, items)
     return (detect(detector, item, first) for item in items)
 
 

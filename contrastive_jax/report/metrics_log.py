@@ -87,15 +87,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class EpochPrinter:
     """Prints about fifty lines during a run."""
 
-    def __init__(self, epochs: int, first: int, shown: bool = True):
-        """Starts the clock at epoch `first` of `epochs`; prints nothing unless `shown`."""
-        self._epochs, self._first, self._shown = epochs, first, shown
+    def __init__(self, epochs: int, first: int, progress: bool = True):
+        """Starts the clock at epoch `first` of `epochs`; prints nothing unless `progress`."""
+        self._epochs, self._first, self._progress = epochs, first, progress
         self._every = max(1, epochs // 50)
         self._started = time.monotonic()
 
     def show(self, epoch: int, values: dict[str, Any]) -> None:
         """Prints a line if this epoch has one, with `values` in order and an AUROC in percent."""
-        if not self._shown or epoch % self._every and epoch != self._epochs and "auroc" not in values:
+        if not self._progress or epoch % self._every and epoch != self._epochs and "auroc" not in values:
             return
         left = ""
         if epoch > self._first:

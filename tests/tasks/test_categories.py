@@ -12,7 +12,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelCon
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
+from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
 from tests.support.photographs import photographs
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -131,9 +131,9 @@ def test_the_next_category_is_compared_while_one_is_judged():
         assert item == 3 or begun[item + 1].wait(10)
         return item, made
 
-    assert list(in_two_halves(slow, quick, range(4))) == [(0, 0), (1, -1), (2, -2), (3, -3)]
+    assert list(overlapped(slow, quick, range(4))) == [(0, 0), (1, -1), (2, -2), (3, -3)]
     assert compared == [0, 1, 2, 3]
-    assert list(in_two_halves(slow, quick, [])) == []
+    assert list(overlapped(slow, quick, [])) == []
 
 
 def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
@@ -144,7 +144,7 @@ def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
 
     found = []
     with pytest.raises(ValueError, match="the third"):
-        for made in in_two_halves(slow, lambda item, made: made, range(4)):
+        for made in overlapped(slow, lambda item, made: made, range(4)):
             found.append(made)
     assert found == [0, 1]
 
@@ -152,13 +152,13 @@ def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
 def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
     straight = run(root, tmp_path / "straight", tables="device", devices=1)
     monkeypatch.setattr(job, "_accelerated", lambda detector: True)
-    halves = []
-    monkeypatch.setattr(job, "in_two_halves", lambda *given: halves.append(1) or in_two_halves(*given))
+    calls = []
+    monkeypatch.setattr(job, "overlapped", lambda *given: calls.append(1) or overlapped(*given))
     ahead = run(root, tmp_path / "ahead", tables="device", devices=1)
     for mine, theirs in zip(ahead, straight, strict=True):
         assert mine.category == theirs.category
         np.testing.assert_array_equal(mine.result.patch_scores, theirs.result.patch_scores)
-    assert halves == [1]
+    assert calls == [1]
 
 
 def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path, monkeypatch):
@@ -173,6 +173,6 @@ def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path
 
     monkeypatch.setattr(job, "plan_set", no_room_for_two)
     monkeypatch.setattr(job, "_accelerated", lambda detector: True)
-    monkeypatch.setattr(job, "in_two_halves", None)
+    monkeypatch.setattr(job, "overlapped", None)
     assert [outcome.category for outcome in run(root, tmp_path / "run", tables="device", devices=1)] == NAMES
     assert asked.count(2) == len(NAMES)
