@@ -27,8 +27,8 @@ from codegraph_jax.line.responses import (
     ScoreOut,
     UndeliveredOut,
 )
-from codegraph_jax.line.settings import WebSettings
-from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
+from codegraph_jax.line.settings import WebConfig
+from codegraph_jax.line.uploads import HOW_TO_SEND, RequestError, Uploads
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
 T = TypeVar("T")
@@ -71,18 +71,18 @@ class _LineMetrics:
     """Prometheus metrics of a line; those from the ledger continue after a restart.
 
     Args:
-        line: the line.
+        uploads: the uploaded photos of the line.
     """
 
-    def __init__(self, line: Reception):
-        self.line = line
+    def __init__(self, uploads: Uploads):
+        self.uploads = uploads
 
     def collect(self) -> Any:
-        threshold = self.line.inspector.bank.calibration.threshold
-        yield GaugeMetricFamily("codegraph_waiting", "Photos that wait for inspection.", value=self.line.waiting)
+        threshold = self.uploads.inspector.bank.calibration.threshold
+        yield GaugeMetricFamily("codegraph_waiting", "Photos that wait for inspection.", value=self.uploads.waiting)
         yield GaugeMetricFamily("codegraph_threshold", "Least score that is flagged.", value=threshold)
         with suppress(LedgerUnavailableError):
-            ledger = self.line.ledger
+            ledger = self.uploads.ledger
             counts = ledger.count()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
             counts["passed"] = counts["inspected"] - counts["flagged"]
@@ -96,7 +96,7 @@ class _LineMetrics:
             )
 
 
-def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv: str = "plain") -> FastAPI:
+def create_app(inspector: Inspector, settings: WebConfig, token: str = "", csv: str = "plain") -> FastAPI:
     """The application of a line.
 
     Args:
@@ -105,12 +105,12 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv
         token: the token that requests must carry as `Authorization: Bearer TOKEN`; empty: none is needed.
         csv: form of /parts.csv, see `TablesConfig.csv`.
     """
-    line = Reception(inspector, settings)
+    uploads = Uploads(inspector, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        line.close()
+        uploads.close()
 
     app = FastAPI(
         title="Line inspection",
@@ -122,13 +122,13 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv
         # redirects would lead to the address in the Host header
         redirect_slashes=False,
     )
-    app.state.line = line
+    app.state.uploads = uploads
     registry = CollectorRegistry()
     _add_checks(app, token, settings.host in LOOPBACK)
-    _add_part_routes(app, line, registry, csv)
-    _add_single_part_routes(app, line)
+    _add_part_routes(app, uploads, registry, csv)
+    _add_single_part_routes(app, uploads)
     _add_alarm_routes(app, inspector)
-    _add_status_routes(app, line, registry)
+    _add_status_routes(app, uploads, registry)
     _add_pages(app)
     return app
 
@@ -154,8 +154,8 @@ def _add_checks(app: FastAPI, token: str, local: bool) -> None:
         return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "2"})
 
 
-def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry, csv: str) -> None:
-    ledger = line.ledger
+def _add_part_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegistry, csv: str) -> None:
+    ledger = uploads.ledger
     seconds = Histogram(
         "codegraph_seconds", "Seconds of an inspection, without waiting in the queue.", registry=registry,
         buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
@@ -189,7 +189,7 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
         ] = "",
     ) -> Any:
         """Inspects a part. The body is the photo, or a form with the photo."""
-        part = await line.receive(_unicode(idempotency_key), name, await line.read(request))
+        part = await uploads.receive(_unicode(idempotency_key), name, await uploads.read(request))
         if part.seconds is not None:
             seconds.observe(part.seconds)
         response.status_code = 200 if part.status == "inspected" else 422
@@ -216,8 +216,8 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry,
         return StreamingResponse(ledger.csv(csv), media_type="text/csv; charset=utf-8")
 
 
-def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
-    ledger = line.ledger
+def _add_single_part_routes(app: FastAPI, uploads: Uploads) -> None:
+    ledger = uploads.ledger
 
     @app.get("/parts/{part}", response_model=PartOut | DecisionOut, responses=REFUSALS | MISSING)
     def one(part: int, fields: Fields = "all") -> PartOut | DecisionOut:
@@ -229,7 +229,7 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
         """The photo of a part, reduced in size."""
         found = await run_in_threadpool(_existing, "part", part, ledger.get)
         try:
-            data = await line.preview(found)
+            data = await uploads.preview(found)
         except UnreadableImageError:
             raise RequestError(404, f"the photo of part {part} no longer exists or cannot be read") from None
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
@@ -245,12 +245,12 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def answer(part: int, defective: bool) -> Any:
         """Sets the operator's answer. The bank stores it and applies it to similar parts."""
-        return _answered(line.inspector, part, defective)
+        return _answered(uploads.inspector, part, defective)
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def take_back(part: int) -> Any:
         """Takes back the last answer."""
-        return _answered(line.inspector, part, None)
+        return _answered(uploads.inspector, part, None)
 
 
 def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
@@ -277,14 +277,14 @@ def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
         return FileResponse(path, media_type="image/png")
 
 
-def _add_status_routes(app: FastAPI, line: Reception, registry: CollectorRegistry) -> None:
-    inspector, ledger = line.inspector, line.ledger
-    registry.register(_LineMetrics(line))
+def _add_status_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegistry) -> None:
+    inspector, ledger = uploads.inspector, uploads.ledger
+    registry.register(_LineMetrics(uploads))
 
     @app.get("/summary", response_model=LineSummary, responses=REFUSALS)
     def summary() -> LineSummary:
         """Counts of parts, waiting photos and alarms."""
-        return LineSummary(waiting=line.waiting, **ledger.summary())
+        return LineSummary(waiting=uploads.waiting, **ledger.summary())
 
     @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
     def send_again() -> Any:

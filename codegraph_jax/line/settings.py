@@ -8,7 +8,7 @@ from codegraph_jax.line.targets import require_targets
 
 
 @dataclass(frozen=True)
-class FolderSettings:
+class FolderConfig:
     """A folder that receives photos."""
 
     root: str = field(default="", metadata=path_like())
@@ -25,7 +25,7 @@ class FolderSettings:
 
 
 @dataclass(frozen=True)
-class MonitorSettings:
+class MonitorConfig:
     """Alarms of a line."""
 
     parts_per_false_alarm: float = field(default=10_000.0, metadata=at_least(100))
@@ -33,7 +33,7 @@ class MonitorSettings:
 
 
 @dataclass(frozen=True)
-class WebSettings:
+class WebConfig:
     """The HTTP server."""
 
     host: str = "127.0.0.1"
@@ -62,8 +62,8 @@ class WatchConfig:
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
-    watch: FolderSettings = field(default_factory=FolderSettings)
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    watch: FolderConfig = field(default_factory=FolderConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     send: tuple[str, ...] = field(default=(), metadata={"check": require_targets})
     """Where each result is sent: webhooks (https://HOST/PATH), MQTT topics (mqtts://HOST/TOPIC), and tables to which a
     row is appended (PATH.csv). Results wait in the ledger until they are accepted."""
@@ -76,7 +76,7 @@ class ServeConfig(WatchConfig, TablesConfig):
 
     task: str = field(default="serve", metadata=choice("serve"))
     """Task that this config is for."""
-    serve: WebSettings = field(default_factory=WebSettings)
+    serve: WebConfig = field(default_factory=WebConfig)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED
 from codegraph_jax.line.part import Part, content_of
-from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
 
 PREVIEW_SIDE = 1024
@@ -58,10 +58,10 @@ class Sent(NamedTuple):
     file: str = ""
 
 
-class Reception:
-    """State shared by all requests: a thread for inspections, a thread for previews, and the length of the queue."""
+class Uploads:
+    """Uploaded photos: the queue that all requests share, and its two threads, for inspections and for previews."""
 
-    def __init__(self, inspector: Inspector, settings: WebSettings):
+    def __init__(self, inspector: Inspector, settings: WebConfig):
         self.inspector, self.ledger, self.settings = inspector, inspector.ledger, settings
         self.inspecting = ThreadPoolExecutor(1, thread_name_prefix="inspect")
         self.drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")

@@ -25,7 +25,7 @@ from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import WRITTEN, Ledger
 from codegraph_jax.line.part import Part, content_of_file, file_key, is_continuation, stamp_of
-from codegraph_jax.line.settings import FolderSettings
+from codegraph_jax.line.settings import FolderConfig
 
 try:
     import fcntl
@@ -84,7 +84,7 @@ class Folder:
         workdir: workdir of the line; photos saved there are not new.
     """
 
-    def __init__(self, settings: FolderSettings, ledger: Ledger, workdir: Path):
+    def __init__(self, settings: FolderConfig, ledger: Ledger, workdir: Path):
         self.settings, self.ledger = settings, ledger
         self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in WRITTEN)
         self._waiting: dict[str, _Waiting] = {}

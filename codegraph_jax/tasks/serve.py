@@ -8,7 +8,7 @@ from typing import Any
 
 from codegraph_jax.core.errors import MissingPackageError, UserError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.line.settings import ServeConfig, WebSettings
+from codegraph_jax.line.settings import ServeConfig, WebConfig
 from codegraph_jax.line.watcher import Watcher
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
@@ -49,7 +49,7 @@ def run(config: ServeConfig, workdir: str) -> None:
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
         # the server handles signals while it runs, and raises them again after it has ended
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
-            if late := app.state.line.catch_up(lambda: bool(server.should_exit)):
+            if late := app.state.uploads.catch_up(lambda: bool(server.should_exit)):
                 print(f"{late} parts left from an earlier start inspected", flush=True)
             listener.listen(BACKLOG)
             host, port = listener.getsockname()[:2]
@@ -75,7 +75,7 @@ def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
         watching.result()
 
 
-def read_token(settings: WebSettings) -> str:
+def read_token(settings: WebConfig) -> str:
     """The first line of the token file; empty if no file is named.
 
     Raises:

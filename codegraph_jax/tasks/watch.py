@@ -19,7 +19,7 @@ from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.sending import sending
-from codegraph_jax.line.settings import FolderSettings, WatchConfig
+from codegraph_jax.line.settings import FolderConfig, WatchConfig
 from codegraph_jax.line.targets import open_target
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.wording import rarity
@@ -50,7 +50,7 @@ def run(config: WatchConfig, workdir: str) -> None:
             f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
 
 
-def require_folder(settings: FolderSettings) -> None:
+def require_folder(settings: FolderConfig) -> None:
     """Checks that the folder exists."""
     if not Path(settings.root).is_dir():
         raise ConfigError(f"config.watch.root: {settings.root!r} is not a directory")
@@ -83,7 +83,7 @@ def most_megapixels(bank: ReferenceBank) -> float:
     return max(MIN_MEGAPIXELS, min(SIZE_FACTOR * largest, max(largest, MAX_MEGAPIXELS))) if largest else MAX_MEGAPIXELS
 
 
-def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
+def watcher_of(settings: FolderConfig, inspector: Inspector) -> Watcher:
     """The watcher of a folder, which prints a line for each part."""
     # the ledger stores absolute paths, so that it can be read from any directory
     settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100

@@ -21,7 +21,7 @@ from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import Alarm
-from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.tasks.serve import read_token
 from tests.line.conftest import spoil
 
@@ -29,7 +29,7 @@ TOKEN = "a token that is long enough"
 
 
 def client_of(inspector, token: str = "", **fields) -> TestClient:
-    return TestClient(create_app(inspector, WebSettings(**fields), token), base_url="http://127.0.0.1:8000")
+    return TestClient(create_app(inspector, WebConfig(**fields), token), base_url="http://127.0.0.1:8000")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
 
 def test_the_table_has_the_form_of_the_settings(inspector):
     for form, heading in (("plain", "id,key,"), ("excel", "id;key;")):
-        app = create_app(inspector, WebSettings(), csv=form)
+        app = create_app(inspector, WebConfig(), csv=form)
         assert heading in TestClient(app, base_url="http://127.0.0.1:8000").get("/parts.csv").text
 
 
@@ -112,7 +112,7 @@ def test_limits_of_size_queue_and_time(inspector, photographs):
     with client_of(inspector, max_megabytes=0.001, queue=1) as client:
         assert client.post("/parts", content=b"x" * 2000).status_code == 413
         assert client.post("/parts", content=iter([b"x" * 600] * 3)).status_code == 413
-        client.app.state.line.waiting = 1
+        client.app.state.uploads.waiting = 1
         refused = client.post("/parts", content=b"x")
         assert refused.status_code == 503 and refused.headers["Retry-After"]
     assert inspector.ledger.count()["failed"] == 0
@@ -128,7 +128,7 @@ def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, pho
         assert refused.status_code == 503 and "full" in refused.json()["detail"]
     assert [key for key, *_ in inspector.ledger.inbox()] == ["request:k"]
     # the next start goes on, and so does a client that sends it again
-    assert client.app.state.line.catch_up() == 1
+    assert client.app.state.uploads.catch_up() == 1
     again = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"})
     assert again.status_code == 200 and again.json()["id"] == 1
 
@@ -176,9 +176,9 @@ def test_requests_from_other_pages_are_refused(client):
 def test_weak_tokens_are_refused(tmp_path, text):
     (tmp_path / "token").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="token_file"):
-        read_token(WebSettings(token_file=str(tmp_path / "token")))
+        read_token(WebConfig(token_file=str(tmp_path / "token")))
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_token(WebSettings(token_file=str(tmp_path / "absent")))
+        read_token(WebConfig(token_file=str(tmp_path / "absent")))
 
 
 def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
@@ -193,7 +193,7 @@ def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
 
 def test_server_follows_its_openapi_description(inspector, photographs):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
-    app = create_app(inspector, WebSettings(max_megabytes=0.01))
+    app = create_app(inspector, WebConfig(max_megabytes=0.01))
     for path in photographs[:2]:
         inspector.inspect(path.name, path.name, str(path))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})

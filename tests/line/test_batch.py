@@ -18,7 +18,7 @@ from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
-from codegraph_jax.line.watcher import Folder, FolderSettings
+from codegraph_jax.line.watcher import Folder, FolderConfig
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
 from studies.sweeps.settings import with_settings
 from tests.line.conftest import spoil
@@ -72,7 +72,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
     inspected(saved, folder, tmp_path / "out").close()
     again = inspected(saved, folder, tmp_path / "out")
     assert sorted(part.id for part in again.latest(9)) == [1, 2, 3, 4]
-    assert Folder(FolderSettings(root=str(folder), settle_seconds=0.0), again, tmp_path / "out").ready() == []
+    assert Folder(FolderConfig(root=str(folder), settle_seconds=0.0), again, tmp_path / "out").ready() == []
     line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
     for part in again.latest(9):
         other = line.inspect(part.key, part.name, part.path)
@@ -101,7 +101,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
 def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder, inspector, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
     ledger = inspected(saved, Path(folder.name), tmp_path / "out")
-    watcher = watch.watcher_of(FolderSettings(root=folder.name, settle_seconds=0.0), inspector)
+    watcher = watch.watcher_of(FolderConfig(root=folder.name, settle_seconds=0.0), inspector)
     paths = {file.path for file in watcher.folder.ready()}
     assert paths == {part.path for part in ledger.latest(9)} == {str(path) for path in folder.iterdir()}
     ledger.close()

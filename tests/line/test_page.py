@@ -12,7 +12,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bound, server_of
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
-from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.settings import WebConfig
 from tests.line.conftest import spoil
 from tests.report.browser import Browser
 from tests.support.accessibility import barriers_by_colours
@@ -25,7 +25,7 @@ TOKEN = "a token that is long enough"
 def served(inspector, token: str = ""):
     """The address of a running server."""
     place = bound("127.0.0.1", 0)
-    server = server_of(create_app(inspector, WebSettings(), token), seconds=30, ending=5)
+    server = server_of(create_app(inspector, WebConfig(), token), seconds=30, ending=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     thread.start()
     try:

@@ -18,8 +18,8 @@ from codegraph_jax.core.output import steady_output
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bound, server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
-from codegraph_jax.line.settings import ServeConfig, WebSettings
-from codegraph_jax.line.uploads import Reception
+from codegraph_jax.line.settings import ServeConfig, WebConfig
+from codegraph_jax.line.uploads import Uploads
 from codegraph_jax.tasks import serve, watch
 from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
 from tests.support.waiting import wait_until
@@ -75,17 +75,17 @@ def saved_line(inspector, monkeypatch, tmp_path):
         yield inspector
 
     monkeypatch.setattr(serve, "opened_line", opened)
-    return ServeConfig(serve=WebSettings(port=0)), str(tmp_path)
+    return ServeConfig(serve=WebConfig(port=0)), str(tmp_path)
 
 
 def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs):
-    line = Reception(inspector, WebSettings())
+    uploads = Uploads(inspector, WebConfig())
     for number, path in enumerate(photographs[:3]):
         inspector.ledger.receive(f"request:{number}", path.name, str(path))
     stopped = threading.Event()
-    inspect, line.inspect = line.inspect, lambda *part: (inspect(*part), stopped.set())
+    inspect, uploads.inspect = uploads.inspect, lambda *part: (inspect(*part), stopped.set())
     with stopped_by_signals(stopped.set):
-        assert line.catch_up(stopped.is_set) == 1
+        assert uploads.catch_up(stopped.is_set) == 1
     assert len(inspector.ledger.inbox()) == 2
 
 
@@ -122,7 +122,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
     place = bound("127.0.0.1", 0)
     place.listen(serve.BACKLOG)
-    server = server_of(create_app(inspector, WebSettings()), seconds=5, ending=30)
+    server = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30)
     running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     running.start()
     address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []

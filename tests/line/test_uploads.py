@@ -18,7 +18,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
-from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.settings import WebConfig
 from tests.support.waiting import wait_until
 
 SCOPE = {
@@ -28,7 +28,7 @@ SCOPE = {
 
 
 def client_of(inspector, **fields) -> TestClient:
-    return TestClient(create_app(inspector, WebSettings(**fields)), base_url="http://127.0.0.1:8000")
+    return TestClient(create_app(inspector, WebConfig(**fields)), base_url="http://127.0.0.1:8000")
 
 
 @pytest.fixture
@@ -69,14 +69,14 @@ def test_two_photos_with_one_key_at_once(client, inspector, photographs):
 
 def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
-    line = module.Reception(inspector, WebSettings())
+    uploads = module.Uploads(inspector, WebConfig())
     inspector.inspect("request:k", "a", str(photographs[0]), content="c")
     copy = tmp_path / "copy.png"
     copy.write_bytes(photographs[1].read_bytes())
     inspector.ledger.receive("request:k", "b", str(copy), "d")
-    assert line.catch_up() == 1
+    assert uploads.catch_up() == 1
     assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
-    line.close()
+    uploads.close()
 
 
 def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photographs):
@@ -143,7 +143,7 @@ def test_heads_listing_and_umlauts(client, photographs):
 
 
 def test_a_table_without_formulas(inspector, photographs):
-    app = create_app(inspector, WebSettings(), csv="excel_english")
+    app = create_app(inspector, WebConfig(), csv="excel_english")
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         for name in ("=cmd()", "+1", "-1", "@x", "plain", "a\u202egnp.exe"):
             client.post("/parts", params={"name": name}, content=photographs[0].read_bytes())
@@ -190,7 +190,7 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
 
 def test_slow_uploads_block_no_request(inspector, photographs):
     """A part waits when its picture is there: slow ones must not fill the queue."""
-    line, begun = module.Reception(inspector, WebSettings(queue=2, timeout_seconds=0.5)), []
+    uploads, begun = module.Uploads(inspector, WebConfig(queue=2, timeout_seconds=0.5)), []
 
     async def never():
         begun.append(True)
@@ -200,34 +200,34 @@ def test_slow_uploads_block_no_request(inspector, photographs):
         return {"type": "http.request", "body": photographs[0].read_bytes(), "more_body": False}
 
     async def requests():
-        slow = [asyncio.create_task(line.read(Request(SCOPE, never))) for _ in range(64)]
+        slow = [asyncio.create_task(uploads.read(Request(SCOPE, never))) for _ in range(64)]
         while len(begun) < 64:
             await asyncio.sleep(0)
-        assert line.waiting == 0
-        part = await line.receive("", "", await line.read(Request(SCOPE, whole)))
+        assert uploads.waiting == 0
+        part = await uploads.receive("", "", await uploads.read(Request(SCOPE, whole)))
         return part, await asyncio.gather(*slow, return_exceptions=True)
 
     part, slow = asyncio.run(requests())
-    line.close()
+    uploads.close()
     assert part.status == "inspected"
     assert [(type(error), error.status) for error in slow] == [(module.RequestError, 408)] * 64
-    line.waiting = 2
+    uploads.waiting = 2
     with pytest.raises(module.RequestError, match="503"):
-        asyncio.run(line.read(Request(SCOPE, whole)))
+        asyncio.run(uploads.read(Request(SCOPE, whole)))
 
 
 def test_uploads_take_bounded_memory(inspector, monkeypatch):
     monkeypatch.setattr(module, "ARRIVING", 2)
     with client_of(inspector, max_megabytes=0.001) as client:
-        line = client.app.state.line
-        line.arriving = 1500
+        uploads = client.app.state.uploads
+        uploads.arriving = 1500
         refused = client.post("/parts", content=b"x" * 900)
         assert refused.status_code == 503 and refused.headers["Retry-After"]
-        assert line.arriving == 1500
+        assert uploads.arriving == 1500
 
 
 def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
-    app = create_app(inspector, WebSettings())
+    app = create_app(inspector, WebConfig())
     messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive():
@@ -247,7 +247,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
     part = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
     load, release, queued = module.preview, threading.Event(), []
-    drawing = client.app.state.line.drawing
+    drawing = client.app.state.uploads.drawing
     submit = drawing.submit
 
     def slow(*arguments):

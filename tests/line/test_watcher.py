@@ -15,7 +15,7 @@ from codegraph_jax.line import watcher as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Part, content_of_file, file_key
-from codegraph_jax.line.settings import FolderSettings
+from codegraph_jax.line.settings import FolderConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from tests.support.waiting import wait_until
 
@@ -54,9 +54,9 @@ def place(tmp_path):
     return tmp_path / "in"
 
 
-def settings(place: Path, **fields) -> FolderSettings:
+def settings(place: Path, **fields) -> FolderConfig:
     quick = {"scan_seconds": 0.05, "settle_seconds": 0.05, "retry_seconds": 0.3}
-    return FolderSettings(**{"root": str(place)} | quick | fields)
+    return FolderConfig(**{"root": str(place)} | quick | fields)
 
 
 class Counted(Folder):
