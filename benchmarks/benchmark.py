@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks import backbone, end_to_end, inspect, kernel, residency, scaling, training
+from benchmarks import backbone, end_to_end, host_time, inspect, kernel, scaling, training
 from benchmarks.measurements import Measurement, table
 from benchmarks.peaks import copy_peak, product_peak
 from benchmarks.settings import BenchmarkConfig
@@ -20,7 +20,7 @@ MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "backbone": backbone.measure,
     "end_to_end": end_to_end.measure,
     "scaling": scaling.measure,
-    "residency": residency.measure,
+    "host_time": host_time.measure,
     "inspect": inspect.measure,
     "oecl": training.measure,
 }

@@ -28,10 +28,10 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """
     drawn = list(draw_set(sizes.bank_images + sizes.inspected, sizes.image_size, 0, 0.1, ()).images)
     found = []
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as directory:
         files = []
         for number, image in enumerate(drawn[sizes.bank_images :]):
-            files.append(str(Path(place) / f"{number}.jpg"))
+            files.append(str(Path(directory) / f"{number}.jpg"))
             Image.fromarray(image).save(files[-1], quality=92)
         for precision in config.precisions:
             comparison = None
@@ -53,7 +53,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                 bank = detector.score(comparison, bank=BankConfig(kind=kind, size=size)).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"
-                found.append(_measure_bank(name, bank, files, Path(place) / f"{kind}-{precision}"))
+                found.append(_measure_bank(name, bank, files, Path(directory) / f"{kind}-{precision}"))
     return found
 
 

@@ -84,9 +84,9 @@ def measurement(
 def table(records: Sequence[Measurement]) -> str:
     """The records of one part as a table without empty columns."""
     rows = [[_cell(record, field) for field in COLUMNS] for record in records]
-    used = [place for place in range(len(COLUMNS)) if any(row[place] != "-" for row in rows)]
+    used = [column for column in range(len(COLUMNS)) if any(row[column] != "-" for row in rows)]
     titles = list(COLUMNS.values())
-    return text_table([titles[place] for place in used], [[row[place] for place in used] for row in rows])
+    return text_table([titles[column] for column in used], [[row[column] for column in used] for row in rows])
 
 
 def _cell(record: Measurement, field: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
-MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
+MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "host_time", "inspect", "oecl")
 """Names of the measurements; each is the function `measure` of a module of this package."""
 
 

@@ -363,9 +363,9 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Image.Image:
     try:
-        samples, holds = deep_samples(image), None
+        samples, has_data = deep_samples(image), None
         if samples is not None:
-            rgb, holds = _shown(image, samples, value_range)
+            rgb, has_data = _deep_to_rgb(image, samples, value_range)
             alpha = image.getchannel("A") if image.mode == "RGBA" else None
         elif image.has_transparency_data:
             rgb = image.convert("RGBA")
@@ -376,8 +376,8 @@ def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Im
             rgb.putalpha(alpha)
             rgb = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), rgb)
         rgb = rgb.convert("RGB")
-        if holds is not None and not holds.all():
-            rgb.info["has_data"] = holds
+        if has_data is not None and not has_data.all():
+            rgb.info["has_data"] = has_data
         return rgb
     except UnreadableImageError as error:
         raise UnreadableImageError(name, error.reason) from None
@@ -392,19 +392,19 @@ def _is_opacity(alpha: Image.Image) -> bool:
     return bool(counts[0] + counts[255] >= MIN_OPACITY * counts.sum() and visible >= MIN_VISIBLE)
 
 
-def _shown(
+def _deep_to_rgb(
     image: Image.Image, samples: np.ndarray, value_range: ValueRange | None
 ) -> tuple[Image.Image, Bool[np.ndarray, "h w"]]:
     """8-bit RGB of samples that do not have 8 bits, and a mask of the pixels with data."""
     no_data = (*(value_range.no_data if value_range else ()), *declared_no_data(image))
-    holds = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
-    if not holds.any():
+    has_data = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
+    if not has_data.any():
         raise UnreadableImageError("image", "no pixel has data")
-    pixels = (value_range or _own_range(image, samples[holds])).to_uint8(samples)
-    if not holds.all():
+    pixels = (value_range or _own_range(image, samples[has_data])).to_uint8(samples)
+    if not has_data.all():
         # the mean avoids strong edges around these pixels
-        pixels[~holds] = np.rint(pixels[holds].mean(axis=0))
-    return Image.fromarray(pixels).convert("RGB"), holds
+        pixels[~has_data] = np.rint(pixels[has_data].mean(axis=0))
+    return Image.fromarray(pixels).convert("RGB"), has_data
 
 
 def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:

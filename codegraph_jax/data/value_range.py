@@ -121,16 +121,16 @@ class Summary:
     @classmethod
     def of(cls, samples: Num[np.ndarray, "h w *c"], declared: Sequence[float] = ()) -> "Summary":
         """The summary of all pixels of a photo; `declared` is the no-data value that its file declares, if any."""
-        holds = have_data(samples, declared)
-        values = samples[holds]
+        has_data = have_data(samples, declared)
+        values = samples[has_data]
         if not values.size:
             return cls((), (), (), (), True)
         gaps = values.size < samples.size
         some = np.sort(values[:: -(-values.size // MAX_SAMPLES)])
         quantiles = some[((np.arange(QUANTILES) + 0.5) / QUANTILES * some.size).astype(int)]
         seen = values.min(), values.max()
-        low = _of_blocks(np.where(holds, samples, seen[1]) if gaps else samples, np.maximum).min()
-        high = _of_blocks(np.where(holds, samples, seen[0]) if gaps else samples, np.minimum).max()
+        low = _of_blocks(np.where(has_data, samples, seen[1]) if gaps else samples, np.maximum).min()
+        high = _of_blocks(np.where(has_data, samples, seen[0]) if gaps else samples, np.minimum).max()
         lowest = [seen[0]]
         while lowest[-1] < 0 and len(lowest) < LOWEST_VALUES and (values := values[values > lowest[-1]]).size:
             lowest.append(values.min())
@@ -216,15 +216,15 @@ def _usual(low: float, high: float, seen: tuple[float, float]) -> tuple[float, f
 def have_data(samples: Num[np.ndarray, "*shape"], no_data: Sequence[float]) -> Bool[np.ndarray, "*shape"]:
     """Samples that are finite, not fill values, and not in `no_data`."""
     if samples.dtype.kind == "f":
-        holds = np.abs(samples) < FILL_MAGNITUDE
+        has_data = np.abs(samples) < FILL_MAGNITUDE
     elif samples.dtype.kind == "i":
-        holds = (samples != FILLS[0]) & (samples != FILLS[1])
+        has_data = (samples != FILLS[0]) & (samples != FILLS[1])
     else:
-        holds = np.ones(samples.shape, bool)
+        has_data = np.ones(samples.shape, bool)
     for value in no_data:
         # compared in the precision of the file
-        holds &= samples != samples.dtype.type(value) if samples.dtype.kind == "f" else samples != value
-    return holds
+        has_data &= samples != samples.dtype.type(value) if samples.dtype.kind == "f" else samples != value
+    return has_data
 
 
 def _of_blocks(samples: Num[np.ndarray, "h w *c"], pick: np.ufunc) -> Num[np.ndarray, "a b *c"]:

@@ -14,7 +14,7 @@ from codegraph_jax.report.records import Record
 def inspected_part(bank: ReferenceBank, record: Record, picture: ReportImage, name: str) -> Part:
     """The row of an image that was scored against the bank."""
     result = record.outcome.result
-    part = replace(_blank(record.path, name), heatmap=picture.layer)
+    part = replace(_blank(record.path, name), heatmap=picture.anomaly_png)
     rect = result.placement.rect(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return scored_part(

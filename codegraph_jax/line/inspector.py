@@ -27,7 +27,7 @@ from codegraph_jax.line.ledger import ALARMS, Ledger
 from codegraph_jax.line.part import Alarm, Part, blank_part, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
-from codegraph_jax.report.heatmaps import Scale, layer_png
+from codegraph_jax.report.heatmaps import Scale, anomaly_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
@@ -203,7 +203,7 @@ class Inspector:
             scored_part(part, bank, score=score, p_value=float(inspection.p_values[0]), flagged=flagged,
                         size=(width, height), scores=scores, patterns=patterns, regions=regions),
             statistics={"score": score, **picture_statistics(picture)},
-            heatmap=layer_png(Scale(*bank.heatmap_range).strength(scores)),
+            heatmap=anomaly_png(Scale(*bank.heatmap_range).strength(scores)),
         )  # fmt: skip
         defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more

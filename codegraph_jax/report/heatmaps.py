@@ -16,7 +16,7 @@ OPACITY = 0.7
 DIM = 80
 """Brightness of regions that are not inspected, of 256."""
 LEVELS = 64
-"""Number of colours of a layer; more are not distinguishable over a photo and make files larger."""
+"""Number of colours of an anomaly map; more are not distinguishable over a photo and make files larger."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Ima
     return Image.composite(image, dark, mask)
 
 
-def layer_png(strength: Float[np.ndarray, "h w"]) -> bytes:
+def anomaly_png(strength: Float[np.ndarray, "h w"]) -> bytes:
     """A map as a small transparent PNG, which a browser can lay over a photo of any size."""
     colours, opacity = _colours(LEVELS)
     picture = Image.fromarray(np.rint(strength * (LEVELS - 1)).astype(np.uint8))

@@ -25,7 +25,7 @@ from codegraph_jax.core.command_words import without_flags
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
-from codegraph_jax.report.heatmaps import layer_png
+from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import ReportImage, picture_side
 from codegraph_jax.report.policy import content_policy, digest, report_parts
@@ -345,7 +345,7 @@ def _environment() -> jinja2.Environment:
     )
     t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
     environment.globals |= {
-        "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
+        "COLOURBAR": Markup(data_url("image/png", anomaly_png(np.linspace(0, 1, 128)[None]))),
         "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
         "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
         "MAX_MEMBERS": MAX_MEMBERS,

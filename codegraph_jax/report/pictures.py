@@ -15,7 +15,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.report.contact_sheet import crop
-from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
+from codegraph_jax.report.heatmaps import Scale, anomaly_png, dimmed, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
 from codegraph_jax.scoring.regions import background_of, flagged_mask, stretch
@@ -38,7 +38,7 @@ class ReportImage:
 
     Attributes:
         photo: JPEG file.
-        layer: PNG file of the anomaly map with transparency.
+        anomaly_png: PNG file of the anomaly map with transparency.
         width, height: size of `photo` in pixels.
         image_width, image_height: size of the image file, upright.
         tile: crop for the contact sheet; None if the image shows no recurring pattern.
@@ -46,7 +46,7 @@ class ReportImage:
     """
 
     photo: bytes
-    layer: bytes
+    anomaly_png: bytes
     width: int
     height: int
     image_width: int
@@ -142,7 +142,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Rep
     dimmed(small, inspected).save(photo, "JPEG", quality=QUALITY)
     return ReportImage(
         photo=photo.getvalue(),
-        layer=layer_png(scale.strength(patch_scores)),
+        anomaly_png=anomaly_png(scale.strength(patch_scores)),
         width=width,
         height=height,
         image_width=own_width,

@@ -2,7 +2,7 @@
 
     codegraph benchmark               (all measurements)
     codegraph benchmark --config=benchmark:kernel        (or backbone, end_to_end, scaling,
-                                                               residency, inspect, oecl)
+                                                               host_time, inspect, oecl)
 
 Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
 The first call, which compiles, is timed separately; the result is the median of the following rounds. Speeds are from

@@ -39,26 +39,29 @@ FRACTION = 0.3
 GROUP = 0.1
 """Share of the images that show the recurring defect."""
 PATCH = 14
-PLACES = ("device", "host")
+DISTANCES_ON = ("device", "host")
+"""Where the distances are stored."""
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Measures the stages for each number of images, on the device and on the host; the first call compiles."""
     records = []
     for n in sizes.resident:
-        for place in PLACES:
-            first, second = (_stages(config, sizes, n, place) for _ in range(2))
+        for distances_on in DISTANCES_ON:
+            first, second = (_stages(config, sizes, n, distances_on) for _ in range(2))
             for stage, (wall, cpu, transfers) in second.items():
                 copies = transfers.to_device + transfers.to_host
                 more: dict[str, Any] = {}
-                if place == "device":
+                if distances_on == "device":
                     mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
                     more = {"copies": str(copies), "copied_mib": mib}
                     if len(_devices(config)) == 1:
                         # with several devices, threads wait at the same time
                         more["host_s"] = wall - transfers.waited
                 timing = Timing(first[stage][0], wall, cpu)
-                records.append(measurement("residency", f"N = {n}, {stage}, {place}", timing, n, "images", **more))
+                records.append(
+                    measurement("host_time", f"N = {n}, {stage}, {distances_on}", timing, n, "images", **more)
+                )
     return records
 
 
@@ -66,13 +69,15 @@ def _devices(config: BenchmarkConfig) -> tuple[jax.Device, ...]:
     return tuple(jax.devices()[: config.parallel.devices or None])
 
 
-def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
+def _stages(
+    config: BenchmarkConfig, sizes: Sizes, n: int, distances_on: str
+) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
     options = distance_options(
         SimilarityConfig(), "float32", sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid)
     )
     mesh, references = DeviceMesh(_devices(config)), np.arange(n)
-    features = _features(sizes, n, on_device=place == "device" and len(mesh) == 1)
+    features = _features(sizes, n, on_device=distances_on == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
@@ -85,7 +90,7 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
     k = max(1, int(FRACTION * (n - 1)))
 
     def distances() -> Any:
-        if place == "device":
+        if distances_on == "device":
             return DeviceTables(features.layers, references, options, mesh, k)
         tables = [pairwise_distances(layer, options, references) for layer in features.layers]
         return HostTables(tables, features.layers, features.counts, references, options)
@@ -103,14 +108,14 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
 def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
     """Tokens of n similar images, some of which share four patches."""
     grid, channels = sizes.resident_grid, sizes.resident_channels
-    places = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
+    patches = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
     layers: list[Any] = []
     for number in range(sizes.resident_layers):
         rng = np.random.default_rng(number)
         tokens = rng.normal(size=(1, grid * grid, channels)) + 0.4 * rng.normal(size=(n, grid * grid, channels))
         group = max(3, int(GROUP * n))
-        shared = tokens[:, places].mean(axis=0) + 1.6 * rng.normal(size=(len(places), channels))
-        tokens[:group, places] = shared + rng.normal(size=(group, len(places), channels))
+        shared = tokens[:, patches].mean(axis=0) + 1.6 * rng.normal(size=(len(patches), channels))
+        tokens[:group, patches] = shared + rng.normal(size=(group, len(patches), channels))
         layers.append(_placed(normalise(jnp.asarray(tokens, jnp.float32)), on_device))
     placement = Placement(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
     keys = [number.to_bytes(4, "big") for number in range(n)]
