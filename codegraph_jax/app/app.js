@@ -27,11 +27,11 @@
   }
 
   function toast(text) {
-    const place = $("#toast");
-    place.textContent = text;
-    place.hidden = false;
+    const message = $("#toast");
+    message.textContent = text;
+    message.hidden = false;
     clearTimeout(toast.timer);
-    toast.timer = setTimeout(() => { place.hidden = true; }, 8000);
+    toast.timer = setTimeout(() => { message.hidden = true; }, 8000);
   }
 
   // ---- elements ----
@@ -82,12 +82,12 @@
     if (!now) return h("p", { className: "facts" }, t("starting"));
     const over = now.total && now.done >= now.total, stages = now.stage === "inspection" || run.kind === "inspect" ? INSPECTION : STAGES;
     const stage = now.stage === "distances" && over ? "scoring" : now.stage === "products" ? "start" : now.stage;
-    const place = stages.indexOf(stage), share = now.total && !over ? now.done / now.total : over ? 1 : 0;
+    const current = stages.indexOf(stage), share = now.total && !over ? now.done / now.total : over ? 1 : 0;
     const bar = h("progress", { max: 1, ariaLabel: t(`stage_${stage}`) });
     if (stage === "scoring" || !now.total) bar.removeAttribute("value");
     else bar.value = share;
     return [bar,
-      h("ol", { className: "stages" }, stages.map((one, i) => h("li", { className: i < place ? "done" : i === place ? "now" : "" },
+      h("ol", { className: "stages" }, stages.map((one, i) => h("li", { className: i < current ? "done" : i === current ? "now" : "" },
         t(`stage_${one}`), one === stage && now.total && !over ? ` ${percent(Math.floor(100 * share) / 100)}` : ""))),
       h("p", { className: "facts" }, now.left && stage !== "scoring" ? t("left", { time: lasting(now.left) }) : "")];
   }
@@ -264,13 +264,13 @@
   }
 
   function showEstimate() {
-    const place = $("#estimate"), { estimate } = chosen;
-    if (!place) return;
-    if (chosen.bank) place.textContent = t("with_bank");
-    else if (!estimate) place.textContent = t("estimating");
-    else if (!estimate.seconds) place.textContent = estimate.problem ?? t("no_estimate");
+    const box = $("#estimate"), { estimate } = chosen;
+    if (!box) return;
+    if (chosen.bank) box.textContent = t("with_bank");
+    else if (!estimate) box.textContent = t("estimating");
+    else if (!estimate.seconds) box.textContent = estimate.problem ?? t("no_estimate");
     else {
-      place.textContent = [t("takes", { time: lasting(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
+      box.textContent = [t("takes", { time: lasting(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
         estimate.downloads ? t("downloads") : ""].filter(Boolean).join(" ");
     }
     const select = $("[name=network]");

@@ -115,13 +115,13 @@ class Folders:
         }  # fmt: skip
 
     def _subfolder(self, path: str, name: str) -> dict[str, Any]:
-        place = str(Path(path) / name)
+        folder = str(Path(path) / name)
         try:
-            photos = _photos_in(place)
+            photos = _photos_in(folder)
         except OSError:
-            return {"place": place_of(place), "name": printable(name), "photos": None, "first": None}
-        first = place_of(str(Path(place) / min(photos, key=natural_key))) if photos else None
-        return {"place": place_of(place), "name": printable(name), "photos": len(photos), "first": first}
+            return {"place": place_of(folder), "name": printable(name), "photos": None, "first": None}
+        first = place_of(str(Path(folder) / min(photos, key=natural_key))) if photos else None
+        return {"place": place_of(folder), "name": printable(name), "photos": len(photos), "first": first}
 
     def contents(self, wanted: Place) -> dict[str, Any]:
         """The photos below a folder, as a run would find them: number, sizes, skipped files and some pictures.

@@ -31,16 +31,16 @@ def main(runs: str = "runs") -> int:
     except ImportError as error:
         raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "line") from None
     try:
-        place = bound(HOST, PORT)
+        listener = bound(HOST, PORT)
     except UserError:
-        place = bound(HOST, 0)
+        listener = bound(HOST, 0)
     try:
-        with place, locked(home / HOME):
+        with listener, locked(home / HOME):
             key = _key(home / HOME)
-            address = f"http://{HOST}:{place.getsockname()[1]}/"
+            address = f"http://{HOST}:{listener.getsockname()[1]}/"
             server = server_of(create_app(home, key), seconds=30.0, ending=5)
             (home / HOME / ADDRESS).write_text(f"{address}?key={key}", encoding="ascii")
-            place.listen(128)
+            listener.listen(128)
             print(f"codegraph: {address}?key={key}\nresults: {home}; end with Ctrl+C", flush=True)
             with suppress(webbrowser.Error):
                 webbrowser.open(f"{address}?key={key}")
@@ -48,7 +48,7 @@ def main(runs: str = "runs") -> int:
                 # the server ends at a signal, and raises it again when it has ended
                 for name in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(name, lambda *_: None)
-            server.run(sockets=[place])
+            server.run(sockets=[listener])
     except WorkdirError as error:
         address = _running(home)
         if not address:

@@ -52,10 +52,10 @@ class Runs:
             AppError: there is none of that name directly below the results.
         """
         if run and run[0] != "." and not set(run) & set("/\\\0"):
-            place = self.home / run
+            workdir = self.home / run
             with suppress(OSError):
-                if place.is_dir() and place.resolve().parent == self.home.resolve():
-                    return place
+                if workdir.is_dir() and workdir.resolve().parent == self.home.resolve():
+                    return workdir
         raise AppError(f"no inspection is called {printable(run)!r}")
 
     def free_name(self, stem: str, taken: Collection[str]) -> str:
@@ -229,8 +229,8 @@ class Runs:
             remove_written(workdir)
             shutil.rmtree(workdir / RESUME, ignore_errors=True)
             with suppress(OSError):
-                for place in (workdir / EARLIER).iterdir():
-                    remove_written(place)
+                for earlier in (workdir / EARLIER).iterdir():
+                    remove_written(earlier)
                 (workdir / EARLIER).rmdir()
             for name in LEFT_OVER:
                 (workdir / name).unlink(missing_ok=True)

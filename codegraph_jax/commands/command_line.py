@@ -134,13 +134,13 @@ def config_of(words: Sequence[str]) -> str | None:
 def parsed_line(
     words: Sequence[str],
     settings: Mapping[str, Setting],
-    places: Sequence[str] = (),
+    arguments: Sequence[str] = (),
     known: Callable[[str], bool | None] = lambda name: None,
 ) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
-    `places` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without dashes)
-    takes no value; None if there is no such flag.
+    `arguments` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without
+    dashes) takes no value; None if there is no such flag.
 
     Raises:
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
@@ -171,9 +171,9 @@ def parsed_line(
                 flags.append(f"--{flag.name}={_flag_value(flag, value)}")
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
-    if len(positional) > len(places):
-        raise UserError(f"unexpected argument {positional[len(places)]!r}; put a name with spaces in quotes")
-    given = {path: _setting_value(_Flag(path), settings[path], word) for path, word in zip(places, positional)}
+    if len(positional) > len(arguments):
+        raise UserError(f"unexpected argument {positional[len(arguments)]!r}; put a name with spaces in quotes")
+    given = {path: _setting_value(_Flag(path), settings[path], word) for path, word in zip(arguments, positional)}
     return CommandLine(flags, given | changes, typed)
 
 

@@ -91,13 +91,13 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
         importlib.import_module("studies.flags").define_vary()
     task = str(config.get("task"))
     _check_task(task, named, command)
-    places = [setting for _, setting in command.arguments] if command else []
+    positional = [setting for _, setting in command.arguments] if command else []
     settings = task_settings(task)
     del settings["task"]
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
-    line = parsed_line(words, settings, [place for place in places if place in settings], _takes_no_value)
+    line = parsed_line(words, settings, [setting for setting in positional if setting in settings], _takes_no_value)
     complete = to_config_dict(settings_class(task)())
     try:
         complete.update(config)

@@ -97,16 +97,16 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
     ):
         name = setting.path.rpartition(".")[2]
         if name != "task" and _is_about(setting, word):
-            place, default = listed.setdefault((setting.owner, name), (command.name, _default_text(setting, values)))
-            if place == command.name:
+            first, default = listed.setdefault((setting.owner, name), (command.name, _default_text(setting, values)))
+            if first == command.name:
                 entries.append(_entry(setting, values, "" if setting.path in with_flag else " (in config files only)"))
             elif setting.path in with_flag:
                 # studies have all settings of a detection in one group
                 path = "detect.*" if setting.path.startswith("detect.") else setting.path
                 differs = path == setting.path and _default_text(setting, values) != default
-                others.setdefault(place, {})[path + (_default_text(setting, values) if differs else "")] = None
+                others.setdefault(first, {})[path + (_default_text(setting, values) if differs else "")] = None
     if others:
-        names = "; ".join(f"{', '.join(paths)} (see codegraph {place})" for place, paths in others.items())
+        names = "; ".join(f"{', '.join(paths)} (see codegraph {first})" for first, paths in others.items())
         entries.append(_filled(f"Also accepts: {names}.", 2))
     return "\n".join([f"codegraph {command.name}", *entries]) if entries else ""
 

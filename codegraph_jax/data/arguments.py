@@ -78,9 +78,9 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
     return listed
 
 
-def _in_directory(place: str, name: str) -> list[Source | Sample]:
-    if not Path(place).is_dir():
-        kind = "a single file" if Path(place).is_file() else "not a directory"
-        raise UserError(f"{name}: {place!r} is {kind}; give a list of files, or a directory of photos")
-    (samples,) = (read() for read in read_folder(place).values())
+def _in_directory(directory: str, name: str) -> list[Source | Sample]:
+    if not Path(directory).is_dir():
+        kind = "a single file" if Path(directory).is_file() else "not a directory"
+        raise UserError(f"{name}: {directory!r} is {kind}; give a list of files, or a directory of photos")
+    (samples,) = (read() for read in read_folder(directory).values())
     return [sample.path for sample in samples]

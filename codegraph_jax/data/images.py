@@ -332,11 +332,11 @@ def pages_in(image: Image.Image) -> int:
     """Number of pages or frames of an open file; layers do not count."""
     if image.format not in PAGED:
         return 1
-    place = image.tell()
+    position = image.tell()
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # a damaged page list; the current page may be intact
-        image.seek(place)
+        image.seek(position)
         return 1
 
 

@@ -126,34 +126,34 @@ def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
 class Roi:
     """The inspected area of each photo of a set, from a file or directory: shared, or by the `stem` of its name."""
 
-    place: str
+    path: str
     shared: Inspected | None = None
     own: Mapping[str, Inspected] | None = None
 
     @classmethod
-    def load(cls, place: str) -> "Roi":
+    def load(cls, path: str) -> "Roi":
         """Reads the file or directory of `config.data.roi`.
 
         Raises:
             ConfigError: the file does not exist, is invalid, or excludes everything.
         """
-        path = Path(place)
-        if path.is_dir():
-            own = {name: mask_region(found) for name, found in mask_index(place).items()}
+        file = Path(path)
+        if file.is_dir():
+            own = {name: mask_region(found) for name, found in mask_index(path).items()}
             if not own:
-                raise ConfigError(f"{WHERE}: {place!r} contains no images")
-            return cls(place, own=own)
-        if not path.is_file():
-            raise ConfigError(f"{WHERE}: {place!r} does not exist")
-        if path.suffix.lower() == ".json":
-            return _polygons(place)
+                raise ConfigError(f"{WHERE}: {path!r} contains no images")
+            return cls(path, own=own)
+        if not file.is_file():
+            raise ConfigError(f"{WHERE}: {path!r} does not exist")
+        if file.suffix.lower() == ".json":
+            return _polygons(path)
         try:
-            inspected = load_mask(place, None)
+            inspected = load_mask(path, None)
         except UnreadableImageError as error:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
-            raise ConfigError(f"{WHERE}: {place!r} is all black, so nothing would be inspected")
-        return cls(place, mask_region(place))
+            raise ConfigError(f"{WHERE}: {path!r} is all black, so nothing would be inspected")
+        return cls(path, mask_region(path))
 
     @classmethod
     def of(cls, roi: "str | np.ndarray") -> "Roi":
@@ -173,7 +173,7 @@ class Roi:
         if None in found:
             missing = [name for name, one in zip(names, found) if one is None]
             raise ConfigError(
-                f"{WHERE}: {self.place!r} has no area for {len(missing)} of {len(names)} photos; the first: "
+                f"{WHERE}: {self.path!r} has no area for {len(missing)} of {len(names)} photos; the first: "
                 f"{missing[0]!r}"
             )
         return [one for one in found if one]
@@ -181,7 +181,7 @@ class Roi:
     @property
     def identity(self) -> str:
         """Digest of the file, or of the names, sizes and times of the files of a directory."""
-        path = Path(self.place)
+        path = Path(self.path)
         if path.is_file():
             return blake2b(path.read_bytes(), digest_size=16).hexdigest()
         stats = ((str(p.relative_to(path)), p.stat()) for p in sorted(path.rglob("*")) if p.is_file())
@@ -239,17 +239,17 @@ def _keys(name: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
-def _polygons(place: str) -> Roi:
+def _polygons(path: str) -> Roi:
     try:
-        values = read_json(place)
+        values = read_json(path)
         if {"polygons", "excluded"} & values.keys():
-            return Roi(place, Polygons.from_json(values))
+            return Roi(path, Polygons.from_json(values))
         own = {stem(name): Polygons.from_json(one) for name, one in values.items()}
         if not own:
             raise ValueError("it is empty")
     except (OSError, *MALFORMED) as e:
         raise ConfigError(
-            f'{WHERE}: {place!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
+            f'{WHERE}: {path!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
             f"({type(e).__name__}: {e})"
         ) from None
-    return Roi(place, own=own)
+    return Roi(path, own=own)

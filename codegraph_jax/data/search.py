@@ -201,5 +201,5 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _several(places: Sequence[str]) -> str:
-    return some_of([printable(place) for place in sorted(places)], 1)
+def _several(paths: Sequence[str]) -> str:
+    return some_of([printable(path) for path in sorted(paths)], 1)

@@ -38,10 +38,10 @@ def unreadable_part(path: str, name: str, reason: str) -> Part:
 def _blank(path: str, name: str) -> Part:
     """The row of an image before it is scored, with the absolute path of its file."""
     file = page_of(path)[0]
-    place = os.path.abspath(path) if os.path.isfile(file) else path  # noqa: PTH100, PTH113
+    absolute = os.path.abspath(path) if os.path.isfile(file) else path  # noqa: PTH100, PTH113
     try:
         status, content = Path(file).stat(), content_of_file(file)
     except (OSError, ValueError):  # the image has no file, or the file was removed or cannot be read
-        return blank_part(name, name, place)
-    part = blank_part(file_key(name, status, content), name, place)
+        return blank_part(name, name, absolute)
+    part = blank_part(file_key(name, status, content), name, absolute)
     return replace(part, content=content, stamp=stamp_of(status))

@@ -98,11 +98,11 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the address cannot be used.
     """
-    place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((host, port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
     except OSError as error:
-        place.close()
+        listener.close()
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error})") from None
-    return place
+    return listener

@@ -72,15 +72,15 @@ def list_boxes(root: str, split: str, least_side: int) -> ImageList:
     skipped = 0
     for name in names:
         found = _objects(annotations[name])
-        places = files.get(name, [])
-        if found and len(places) != 1:
-            which = f"{len(places)} images" if places else "no image"
+        paths = files.get(name, [])
+        if found and len(paths) != 1:
+            which = f"{len(paths)} images" if paths else "no image"
             raise LayoutError(f"{root!r}: found {which} named {name!r}, which {annotations[name]} describes")
         for label, box in found:
             if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
                 skipped += 1
                 continue
-            objects.append((places[0], label, box))
+            objects.append((paths[0], label, box))
     if not objects:
         raise LayoutError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
     if skipped:
@@ -166,11 +166,11 @@ def _names_of_split(root: str, split: str) -> list[str]:
     """The image names in the lists of a split."""
     names: list[str] = []
     for part in split.split("+"):
-        places = [Path(root) / folder / f"{part}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
-        place = next((place for place in places if place.is_file()), None)
-        if place is None:
-            raise LayoutError(f"{str(places[0])!r}: no such file; it must list the images of split {part!r}")
-        names += [composed(line.split()[0]) for line in read_list(place).splitlines() if line.strip()]
+        paths = [Path(root) / folder / f"{part}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise LayoutError(f"{str(paths[0])!r}: no such file; it must list the images of split {part!r}")
+        names += [composed(line.split()[0]) for line in read_list(path).splitlines() if line.strip()]
     return names
 
 

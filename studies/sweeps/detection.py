@@ -277,7 +277,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
     host, features = comparison.tables.host(), comparison.features
     columns = np.flatnonzero(np.isin(comparison.references, images))
     references = np.searchsorted(images, comparison.references[columns])
-    place = {int(i): k for k, i in enumerate(images)}
+    index = {int(i): k for k, i in enumerate(images)}
     features = replace(
         features,
         layers=[np.asarray(layer[images]) for layer in features.layers],
@@ -286,7 +286,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         keys=[features.keys[i] for i in images],
         kept=features.kept[images],
         placement=features.placement.select(images),
-        copies=tuple((source, place[i]) for source, i in features.copies if i in place),
+        copies=tuple((source, index[i]) for source, i in features.copies if i in index),
     )
     tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]
     return replace(
