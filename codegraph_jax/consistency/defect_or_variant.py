@@ -58,14 +58,14 @@ def measure_evidence(
     `shown` has the patches of members that show the pattern; the other arguments are those of `pattern_tests`, and its
     result.
     """
-    outside = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    highest = np.array([max(finite_values(scores), default=0.0) for scores in distances.scores(k, images=outside)])
-    normal = fit_scores(highest).normal_scores
+    outside_images = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    scores = distances.scores(k, images=outside_images)
+    normal = fit_scores(np.array([max(finite_values(row), default=0.0) for row in scores])).normal_scores
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
-        inside, rest = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
+        inside, outside = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
         evidence = [
-            _member_evidence(to_references, inside[references[inside] != i], rest, shown[i], normal, k)
+            _member_evidence(to_references, inside[references[inside] != i], outside, shown[i], normal, k)
             for i, to_references in zip(members, distances.images(members))
         ]
         measured = np.array([values for values in evidence if values])
@@ -83,11 +83,11 @@ def _member_evidence(
 ) -> tuple[float, float, float, float] | None:
     """The four values of `Evidence` for one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
-    rest = valid_patches(distances) & ~pattern
+    elsewhere = valid_patches(distances) & ~pattern
     # with a radius, some patches have no reference in reach
     finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
-    rest, pattern = rest & finite, pattern & finite
-    if len(near) < 2 or not len(far) or not pattern.any() or not rest.any():
+    elsewhere, pattern = elsewhere & finite, pattern & finite
+    if len(near) < 2 or not len(far) or not pattern.any() or not elsewhere.any():
         return None
     near = np.sort(near, axis=0)
     nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR_QUANTILE * len(near)), len(near) - 1)]
@@ -101,9 +101,9 @@ def _member_evidence(
     inequality = median(farther, pattern) / median(nearest, pattern)
     return (
         float(normal.p_values(np.array([score]))[0]),
-        median(nearest, pattern) / median(nearest, rest),
+        median(nearest, pattern) / median(nearest, elsewhere),
         float(np.median(to_outside)) / median(middle, pattern),
-        inequality / (median(farther, rest) / median(nearest, rest)),
+        inequality / (median(farther, elsewhere) / median(nearest, elsewhere)),
     )
 
 

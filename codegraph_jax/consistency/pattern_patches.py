@@ -51,20 +51,20 @@ def pattern_tests(
         communities: image indices of each community.
         k: number of nearest references that a score averages.
     """
-    outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
-    if len(outside) < MIN_OUTSIDE:
+    outside_images = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
+    if len(outside_images) < MIN_OUTSIDE:
         return []
-    scores = distances.scores(k, images=outside)
+    scores = distances.scores(k, images=outside_images)
     score_limit = float(np.quantile(finite_values(scores), ANOMALY_QUANTILE))
     tests = []
     for community in communities:
-        rest = np.flatnonzero(~np.isin(references, community))
-        if len(rest) < MIN_OUTSIDE:
-            tests.append(PatternTest(rest.tolist(), 0.0, score_limit))
+        outside_columns = np.flatnonzero(~np.isin(references, community))
+        if len(outside_columns) < MIN_OUTSIDE:
+            tests.append(PatternTest(outside_columns.tolist(), 0.0, score_limit))
             continue
-        without = distances.scores(min(k, len(rest)), rest, outside)
+        without = distances.scores(min(k, len(outside_columns)), outside_columns, outside_images)
         limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
-        tests.append(PatternTest(rest.tolist(), float(limit), score_limit))
+        tests.append(PatternTest(outside_columns.tolist(), float(limit), score_limit))
     return tests
 
 
