@@ -86,7 +86,7 @@ def test_no_gap_is_one_group():
 
 
 def mixed(tmp_path):
-    """Drawn parts, and pictures of row_shards."""
+    """Drawn parts, and pictures of stripes."""
     from PIL import Image
 
     (tmp_path / "mixed").mkdir()
@@ -94,8 +94,8 @@ def mixed(tmp_path):
         Image.fromarray(image).save(tmp_path / "mixed" / f"part{i}.png")
     draw = np.random.default_rng(0)
     for i in range(6):
-        row_shards = (np.arange(112) // 7 % 2 * 200 + draw.integers(0, 20, (112, 112))).astype(np.uint8)
-        Image.fromarray(row_shards).save(tmp_path / "mixed" / f"row_shards{i}.png")
+        stripes = (np.arange(112) // 7 % 2 * 200 + draw.integers(0, 20, (112, 112))).astype(np.uint8)
+        Image.fromarray(stripes).save(tmp_path / "mixed" / f"stripes{i}.png")
     return str(tmp_path / "mixed")
 
 
