@@ -66,7 +66,7 @@ def measure_evidence(
         inside, outside = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
         evidence = [
             _member_evidence(to_references, inside[references[inside] != i], outside, shown[i], normal, k)
-            for i, to_references in zip(members, distances.images(members))
+            for i, to_references in zip(members, distances.of_images(members))
         ]
         measured = np.array([values for values in evidence if values])
         found.append(Evidence(*np.median(measured, axis=0).tolist()) if len(measured) else None)

@@ -36,7 +36,7 @@ def agreement_elsewhere(
     """
     inside = np.isin(references, members)
     areas = []
-    for i, to_references in zip(members, distances.images(members)):
+    for i, to_references in zip(members, distances.of_images(members)):
         covered = scipy.ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
         usable = np.isfinite(to_references).any(axis=1)
         covered |= ~valid_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)

@@ -74,7 +74,7 @@ class DeviceBlock:
         given = [self._on_device(self._padded(x)) for x in (patches, scale)]
         return self._at_ranks(_kth_patch, ranks, *given)[..., : self.reference_count]
 
-    def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
+    def all_distances(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""
         if not (count := len(self.chosen)):
             return []

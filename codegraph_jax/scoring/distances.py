@@ -112,13 +112,13 @@ class Distances:
         found = self._gather(lambda block, at: block.kth_patch(ranks[at], valid[at], unit[at]))
         return found[:, 0].astype(np.float64)
 
-    def images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
+    def of_images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
         """Yields the distances of each chosen image."""
         chosen = list(chosen)
         size = arrays_at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(chosen), size):
             some = chosen[start : start + size]
-            found = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.images()), some)))
+            found = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), some)))
             yield from (found[place] for place in range(len(some)))
 
     def patch_distances(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:

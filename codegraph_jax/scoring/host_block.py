@@ -78,7 +78,7 @@ class HostBlock:
 
         return self._map_images((ranks.shape[1], self.shape[1]), ranked)
 
-    def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
+    def all_distances(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""
         return [self.values[i] for i in self.chosen]
 

@@ -62,7 +62,7 @@ class RowShard(NamedTuple):
     stop: int
 
     @property
-    def images(self) -> int:
+    def image_count(self) -> int:
         """Number of images."""
         return self.stop - self.start
 
@@ -107,7 +107,7 @@ class DeviceTables:
         self._shards = shards_of(mesh, (n,))
         self._row_shards = [RowShard(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
         lengths = [len(layer.values) for layer in layers if isinstance(layer, DeviceLayer)]
-        longest = max(row_shard.images for row_shard in self._row_shards)
+        longest = max(row_shard.image_count for row_shard in self._row_shards)
         self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
         self._valid = None if valid is None else self._rows(valid)
         self._column = reference_columns(n, references)
@@ -129,7 +129,7 @@ class DeviceTables:
             del table
         count = self._each(np.float32(len(layers) * len(options.degrees)))
         self._means = [
-            DeviceMeanDistances(divide(part, divisor), row_shard.images, len(references))
+            DeviceMeanDistances(divide(part, divisor), row_shard.image_count, len(references))
             for part, divisor, row_shard in zip(total, count, self._row_shards)
         ]
         self._k, self._first_scores = k, list(map(self._to_host, scores))
@@ -209,7 +209,7 @@ class DeviceTables:
         parts = []
         for row_shard in self._row_shards:
             part = np.full(self._part, np.inf, np.float32)
-            part[:, : row_shard.images, : self.shape[1]] = table[:, row_shard.start : row_shard.stop]
+            part[:, : row_shard.image_count, : self.shape[1]] = table[:, row_shard.start : row_shard.stop]
             parts.append(to_device(part, row_shard.device))
         return parts
 
@@ -252,11 +252,12 @@ class DeviceTables:
             places, leaving = np.arange(len(losing)), self._each(zero_padded(removed[losing], size))
         listed = self._each(zero_padded(np.stack([places, column], axis=1).astype(np.int32), self._columns))
         waiting: list[Array] = []
-        for start, stop in _spans(max(s.images for s in self._row_shards) * len(losing), pairs_per_iteration(options)):
+        longest = max(row_shard.image_count for row_shard in self._row_shards)
+        for start, stop in _spans(longest * len(losing), pairs_per_iteration(options)):
             done = []
             for d, row_shard in enumerate(self._row_shards):
-                ends = np.minimum([start, stop], row_shard.images * len(losing))
-                numbers = to_device(np.array([*ends, max(row_shard.images, 1)], np.int32), row_shard.device)
+                ends = np.minimum([start, stop], row_shard.image_count * len(losing))
+                numbers = to_device(np.array([*ends, max(row_shard.image_count, 1)], np.int32), row_shard.device)
                 table[d], finished = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
                 done.append(finished)
             for finished in waiting:
@@ -285,7 +286,7 @@ class DeviceTables:
 
     def _to_host(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
         """The values of all images on the host, without padding."""
-        return np.concatenate([to_host(x)[:, : s.images] for x, s in zip(parts, self._row_shards)], axis=1)
+        return np.concatenate([to_host(x)[:, : s.image_count] for x, s in zip(parts, self._row_shards)], axis=1)
 
 
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ REMOVED_MULTIPLE = 128
 """Removed patches of an image are padded to a multiple of this, so that few programs are compiled."""
 
 
-class Neighbourhood(NamedTuple):
+class WithinRadius(NamedTuple):
     """Which patches are compared: those at most `radius` cells apart along either axis of the grid; 0: all."""
 
     grid: tuple[int, int]
@@ -139,12 +139,12 @@ class DistanceUpdate:
         references: Sequence[Reference],
         centres: Centres,
         precision: str,
-        reach: Neighbourhood,
+        within: WithinRadius,
     ):
         products = np.asarray(inner_products(flat, jnp.asarray(centres.vectors, flat.dtype), "float32"), np.float32)
         self._centres, self._to_centres = centres, np.ascontiguousarray(_apart(products, centres.vectors).T)
         self.old, self.new = old, old.copy()
-        self._flat, self._references, self._precision, self._reach = flat, references, precision, reach
+        self._flat, self._references, self._precision, self._within = flat, references, precision, within
 
     def update(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Updates some distances, which must be finite."""
@@ -157,7 +157,7 @@ class DistanceUpdate:
         removed = np.zeros(len(reference.unusable), bool)
         removed[reference.patches] = True
         bounds = self._centres.lower_bounds(index, self._to_centres).reshape(needed.shape)
-        near = needed & self._reach.around(removed)
+        near = needed & self._within.around(removed)
         near &= np.square(bounds) <= np.square(self.old[:, index]) + MARGIN
         image, patch = np.nonzero(near)
         rows = image * self.old.shape[2] + patch
@@ -176,32 +176,32 @@ class DistanceUpdate:
             some = rows[start : start + CALL_SIZES[-1]]
             length = next(length for length in CALL_SIZES if length >= len(some))
             padded = np.pad(some, (0, length - len(some)), mode="edge")
-            pending.append((len(some), function(self._flat, padded, precision=self._precision, reach=self._reach)))
+            pending.append((len(some), function(self._flat, padded, precision=self._precision, within=self._within)))
         return np.concatenate([np.zeros(0, np.float32), *(np.asarray(values)[:count] for count, values in pending)])
 
 
-@partial(jax.jit, static_argnames=("precision", "reach"))
+@partial(jax.jit, static_argnames=("precision", "within"))
 def _greatest_cosine(
     flat: Float[Array, "q c"],
     rows: Int[Array, " e"],
     vectors: Float[Array, "f c"],
     removed_patches: Int[Array, " f"],
     precision: str,
-    reach: Neighbourhood,
+    within: WithinRadius,
 ) -> Float[Array, " e"]:
-    patches = rows % (reach.grid[0] * reach.grid[1])
-    return (inner_products(flat[rows], vectors, precision) + reach.penalty(patches, removed_patches)).max(axis=1)
+    patches = rows % (within.grid[0] * within.grid[1])
+    return (inner_products(flat[rows], vectors, precision) + within.penalty(patches, removed_patches)).max(axis=1)
 
 
-@partial(jax.jit, static_argnames=("precision", "reach"))
+@partial(jax.jit, static_argnames=("precision", "within"))
 def _distances_to_rest(
     flat: Float[Array, "q c"],
     rows: Int[Array, " e"],
     reference: Float[Array, "p c"],
     unusable: Bool[Array, " p"],
     precision: str,
-    reach: Neighbourhood,
+    within: WithinRadius,
 ) -> Float[Array, " e"]:
     patches = rows % len(reference)
-    cosines = inner_products(flat[rows], reference, precision) + reach.penalty(patches, jnp.arange(len(reference)))
+    cosines = inner_products(flat[rows], reference, precision) + within.penalty(patches, jnp.arange(len(reference)))
     return cosine_to_distance(jnp.where(unusable[None, :], -jnp.inf, cosines).max(axis=1))

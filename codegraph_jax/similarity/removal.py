@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Neighbourhood, Reference
+from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Reference, WithinRadius
 from codegraph_jax.similarity.tiles import DistanceOptions
 
 EXTRA_NEIGHBOURS = 2
@@ -39,7 +39,7 @@ class ReferenceMask(NamedTuple):
 class ExcludedReferences:
     """Which of c references are not used for which patches of n images; the columns of `masks` are among the c."""
 
-    images: Bool[np.ndarray, "n c"]
+    pairs: Bool[np.ndarray, "n c"]
     masks: Sequence[ReferenceMask]
     patches: int
 
@@ -57,7 +57,7 @@ class ExcludedReferences:
 
     def affected(self, i: int) -> Bool[np.ndarray, " p"]:
         """Patches of image i for which some reference is not used."""
-        affected = np.full(self.patches, self.images[i].any())
+        affected = np.full(self.patches, self.pairs[i].any())
         for mask in self.masks:
             affected |= mask.patches[i]
         return affected
@@ -66,7 +66,7 @@ class ExcludedReferences:
         self, i: int, distances: Float[np.ndarray, "c q"], patches: Int[np.ndarray, " q"] | slice = slice(None)
     ) -> None:
         """Makes distances of some patches of image i to excluded references infinite, in place."""
-        distances[self.images[i]] = np.inf
+        distances[self.pairs[i]] = np.inf
         for columns, chosen in self.masks:
             distances[np.ix_(columns, np.flatnonzero(chosen[i, patches]))] = np.inf
 
@@ -148,7 +148,7 @@ def _changes(
     valid = np.ones_like(removed)
     if options.masked:
         valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
-    reach = Neighbourhood(options.grid, options.radius)
+    within = WithinRadius(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_rounded_vectors, degree=degree, options=options)
@@ -165,7 +165,7 @@ def _changes(
                 # the device computes these while the host updates the others
                 upcoming = unit(normalised[after : after + size]).reshape(-1, c)
             some = distances[start : start + size]
-            to_losing = DistanceUpdate(flat, some[:, columns], references, centres, _precision(options), reach)
+            to_losing = DistanceUpdate(flat, some[:, columns], references, centres, _precision(options), within)
             if neighbours:
                 _update_neighbours(to_losing, some, columns, neighbours, first + start)
             else:

@@ -149,7 +149,7 @@ def assert_statistics(layout, values, rng):
             (held.relative_distances(rank, share), numpy_relative_distances(values, rank, share)),
         ):
             np.testing.assert_allclose(found, expected, rtol=1e-6)
-        for i, found in zip(images, held.images(images), strict=True):
+        for i, found in zip(images, held.of_images(images), strict=True):
             np.testing.assert_array_equal(found, values[i])
         for i, (number, own, rows) in enumerate(held.each(patches, lambda *given: given)):
             assert number == i
@@ -173,7 +173,7 @@ def test_nothing_chosen(layout):
     assert held.scores(2, images=nobody).shape == held.kth(2, images=[]).shape == (0, PATCHES)
     assert held.quantile(0.5, images=nobody).shape == (0, PATCHES)
     assert held.patch_distances(nobody, nobody).shape == (0, 9)
-    assert not list(held.images([]))
+    assert not list(held.of_images([]))
     for found in (held.kth(1, nobody), held.quantile(0.5, nobody), held.scores(1, nobody), held.medians(nothing)):
         assert np.isposinf(found).all() and len(found) == 11
     assert all(rows.shape == (0, 9) for rows in held.each(nothing, lambda i, patches, rows: rows))
@@ -215,7 +215,7 @@ def test_memory_of_the_host_is_not_copied():
     values, pairs = draw(), np.zeros((11, 9), bool)
     pairs[3, 4] = True
     held = as_distances(values)
-    assert all(np.shares_memory(found, values) for found in held.images([5, 2]))
+    assert all(np.shares_memory(found, values) for found in held.of_images([5, 2]))
     held.select(slice(2, None)).exclude(pairs[2:])
     assert np.isinf(values[3, 4]).all()
 
@@ -239,10 +239,10 @@ def test_copies_of_several_devices_are_counted_and_few(monkeypatch):
         held.usable()
         assert (transfers.to_device, transfers.to_host) == (0, 3)
         # in any order; the device without images has nothing to copy
-        list(held.images([9, 0, 8, 1, 7, 2]))
+        list(held.of_images([9, 0, 8, 1, 7, 2]))
         assert transfers.to_host == 5
         monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
-        list(held.images([9, 0, 8, 1, 7, 2]))
+        list(held.of_images([9, 0, 8, 1, 7, 2]))
         assert transfers.to_host == 11
         monkeypatch.setattr(device_block, "CALL_SIZES", (2, 4))
         image = np.tile(np.arange(11), 2)
