@@ -13,7 +13,6 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.consistency.constants import PERMUTATIONS, RESOLUTION, SIGNIFICANCE
 from codegraph_jax.consistency.groups import empty_graph
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
@@ -21,6 +20,17 @@ from codegraph_jax.scoring.distances import Distances
 
 if TYPE_CHECKING:
     import networkx as nx
+
+SIGNIFICANCE = 0.01
+"""Probability of a community in a set without recurring patterns [ours: the usual 1%]; greater if images are similar to
+each other."""
+
+RESOLUTION = 0.5
+"""Least resolution of the constant Potts model: mean number of links between two members [paper, by name; value
+ours]."""
+
+PERMUTATIONS = 199
+"""Number of shuffled graphs in the test of communities [ours: p-values in steps of 1 in 200]."""
 
 MIN_MEMBERS = 3
 """A defect on two images may be two one-off defects that resemble each other."""

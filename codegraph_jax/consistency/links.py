@@ -17,16 +17,26 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from codegraph_jax.consistency.constants import (
-    ANOMALY_QUANTILE,
-    COVERAGE,
-    MAX_LINK_P_VALUE,
-    SMALLEST_WINDOW,
-    WINDOWS,
-)
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE
 from codegraph_jax.similarity.valid import finite_values
+
+MAX_LINK_P_VALUE = 1e-4
+"""Largest p-value of a burnout that gives links [ours: it only limits the links; communities are tested]."""
+
+WINDOWS = (0.25, 0.5, 0.95)
+"""Window sizes of the burnout test, as shares of the references [ours: a group of g images needs a window of 2 g
+references, so the largest window finds groups of up to half its size]."""
+
+ANOMALY_QUANTILE = 0.95
+"""Quantile of d(omega) over the set that a patch must exceed [ours: a patch that is similar to all images outside its
+group is not anomalous]."""
+
+SMALLEST_WINDOW = 8
+"""Least number of references in a window [ours: half of fewer has too few spacings]."""
+
+COVERAGE = 0.95
+"""Share of the images that the selected links must touch [paper, by name; value ours]."""
 
 SLACK = 0.99
 """Factor on the limits of a device, which sums in float32, so that it rules out no patch that the host would accept."""
@@ -60,7 +70,10 @@ class Links:
 
 
 LinkFinder = Callable[[Distances, Int[np.ndarray, " m"], list[int]], Links]
-"""Finds links by the distances [n, m, p] of a set, the image of each of m columns, and the sizes of windows."""
+"""Finds links by the distances [n, m, p] of a set, the image of each of m columns, and the sizes of windows.
+
+`burnout_links` is ours; studies/link_ratios.py has others, such as by the paper's ratio d(k) / d(omega).
+"""
 
 
 def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"]:
@@ -133,9 +146,7 @@ def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windo
     return Links.join(distances.each(chosen.any(axis=1), links_of))
 
 
-def find_links(
-    distances: Distances, references: Int[np.ndarray, " m"], link_finder: LinkFinder = burnout_links
-) -> Links:
+def find_links(distances: Distances, references: Int[np.ndarray, " m"], link_finder: LinkFinder) -> Links:
     """Links of the patches of a set, the most suspicious first; arguments as for `pattern_tests`."""
     windows = window_sizes(int(distances.usable().sum(axis=1).min()))
     if not windows:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from codegraph_jax.consistency.constants import SIGNIFICANCE
+from codegraph_jax.consistency.graph import SIGNIFICANCE
 from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.scoring.distances import Distances
 

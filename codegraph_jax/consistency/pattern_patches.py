@@ -10,8 +10,8 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.constants import ANOMALY_QUANTILE
 from codegraph_jax.consistency.groups import PatchBox
+from codegraph_jax.consistency.links import ANOMALY_QUANTILE
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import finite_values

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.consistency.constants import SMALLEST_WINDOW
-from codegraph_jax.consistency.links import burnout_test, log_spacings
+from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
 
@@ -20,7 +19,7 @@ WINDOW_SHARE = 0.5
 MAX_SAMPLED_PATCHES = 5000
 """Maximum number of patches of each kind in the sample, evenly spaced over the set."""
 
-ANOMALY_QUANTILE = 0.95
+ONE_OFF_QUANTILE = 0.95
 """Quantile of the patch scores above which an unflagged patch counts as a one-off anomaly."""
 
 BINS = 20
@@ -62,7 +61,7 @@ def measure_spacing_law(
     if window < SMALLEST_WINDOW:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
-    outstanding = scores > np.quantile(scores[valid], ANOMALY_QUANTILE)
+    outstanding = scores > np.quantile(scores[valid], ONE_OFF_QUANTILE)
     normal_patches, one_off = ~recurring & ~outstanding & valid, ~recurring & outstanding & valid
     masks = {"normal": normal_patches, "one-off": one_off, "recurring": recurring}
     spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}

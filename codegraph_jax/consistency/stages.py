@@ -91,7 +91,7 @@ def find_communities(
     k: int,
     grid: tuple[int, int],
     config: RecurringConfig,
-    link_finder: LinkFinder = burnout_links,
+    link_finder: LinkFinder,
 ) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.
 

@@ -6,6 +6,7 @@ from scipy import stats
 
 from codegraph_jax.consistency.links import (
     Links,
+    burnout_links,
     burnout_test,
     find_links,
     log_spacings,
@@ -65,7 +66,7 @@ def test_windows_that_are_too_small_or_repeat_are_left_out(references, fractions
 def test_links_tie_the_planted_group_and_nobody_else():
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(as_distances(distances[0]), np.arange(len(tokens)))
+    links = find_links(as_distances(distances[0]), np.arange(len(tokens)), burnout_links)
     assert len(links) > 100
     assert (np.diff(links.value) >= 0).all()
     assert (links.image != links.target).all()
@@ -78,7 +79,7 @@ def test_links_only_lead_to_references():
     tokens = planted.draw(60)
     references = np.arange(0, 60, 2)
     _, distances = planted.table(tokens, references)
-    links = find_links(as_distances(distances[0]), references)
+    links = find_links(as_distances(distances[0]), references, burnout_links)
     assert len(links)
     assert np.isin(links.target, references).all()
 
@@ -87,7 +88,7 @@ def test_links_only_lead_to_references():
 def test_small_sets_have_no_links(n):
     tokens = planted.draw(n, group=2, one_off=0)
     _, distances = planted.table(tokens)
-    assert len(find_links(as_distances(distances[0]), np.arange(n))) == 0
+    assert len(find_links(as_distances(distances[0]), np.arange(n), burnout_links)) == 0
 
 
 @settings(max_examples=50, deadline=None)
