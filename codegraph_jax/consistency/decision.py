@@ -134,7 +134,7 @@ def decide_photos(
     consistency: Consistency,
     config: ThresholdConfig,
     answers: Answers,
-    chosen: Score = STANDARD,
+    chosen: Score,
 ) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 

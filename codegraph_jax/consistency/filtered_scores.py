@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
-from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, STANDARD, Score
+from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, Score
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.removal import ReferenceMask
@@ -50,7 +50,7 @@ def patch_scores_by_name(
     fraction: float,
     standard: Sequence[Float[np.ndarray, "r n p"]],
     exclusions: Exclusions | None,
-    chosen: Score = STANDARD,
+    chosen: Score,
 ) -> dict[str, Float[np.ndarray, "n p"]]:
     """Patch scores of the chosen score and of all `ANSWER_SCORES` by all references, at least 0; the chosen one first.
 

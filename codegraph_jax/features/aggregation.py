@@ -60,7 +60,7 @@ def normalise(tokens: Float[Array, "n p c"], covered: Bool[Array, "n p"] | None 
 
 
 def normalised_layers(
-    layers: Sequence[Float[Array, "n p _"]], covered: Bool[Array, "n p"] | None = None
+    layers: Sequence[Float[Array, "n p _"]], covered: Bool[Array, "n p"] | None
 ) -> list[Float[Array, "n p c"]]:
     """`normalise` for layers of several widths; channels of 0, which change no distance, make them equally wide."""
     width = max(layer.shape[2] for layer in layers)

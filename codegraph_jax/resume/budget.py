@@ -28,7 +28,7 @@ class Budget:
         at_any_cost: whether to ignore the time that writing takes.
     """
 
-    def __init__(self, directory: Path, at_any_cost: bool = False):
+    def __init__(self, directory: Path, at_any_cost: bool):
         self._directory, self._at_any_cost = directory, at_any_cost
         self._since = perf_counter()
         self._balance = 0.0

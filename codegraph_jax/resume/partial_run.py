@@ -38,8 +38,8 @@ class PartialRun:
         backbone: LoadedBackbone,
         frame: Frame,
         keep_features: bool,
-        dtype: DTypeLike = np.float32,
-        at_any_cost: bool = False,
+        dtype: DTypeLike,
+        at_any_cost: bool,
     ):
         self._directory, self._budget = directory, Budget(directory, at_any_cost)
         self._features: FeatureCache | None = None

@@ -20,7 +20,7 @@ def rescore(
     scores: Float[np.ndarray, " n"],
     image_features: Float[np.ndarray, "n d"],
     neighbours: tuple[int, ...],
-    added: int = 0,
+    added: int,
 ) -> Float[np.ndarray, " n"]:
     """Replaces each score by a mean over the most similar images, weighted by similarity.
 

@@ -21,7 +21,7 @@ def split(n: int, pieces: int) -> Int[np.ndarray, " ends"]:
 
 
 def pairs_of_shards(
-    own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None = None
+    own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None
 ) -> Int[np.ndarray, "2 b"]:
     """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
@@ -70,9 +70,9 @@ def ring_steps(
     mine: Shards,
     theirs: Shards,
     references: Int[np.ndarray, " m"],
-    batch: int = 1,
-    pairs: int = PAIRS,
-    same_size: bool = False,
+    batch: int,
+    pairs: int,
+    same_size: bool,
 ) -> Iterator[RingStep]:
     """Yields the calls; together they have each pair of images with at least one reference once, on one device.
 

@@ -82,7 +82,7 @@ def window_maxima(
     grid: tuple[int, int],
     radius: int,
     precision: str,
-    batch: int = 1,
+    batch: int,
 ) -> tuple[Float[Array, "q p"], Float[Array, " p"]]:
     """Greatest cosine of each patch with any patch of the other image within the radius; minus infinity without any.
 

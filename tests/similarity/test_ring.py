@@ -14,7 +14,7 @@ from codegraph_jax.similarity import ring
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length
 from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of
-from codegraph_jax.similarity.schedule import ring_steps, split
+from codegraph_jax.similarity.schedule import PAIRS, ring_steps, split
 from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import GRID, draw
 from tests.support.exhausted import FULL, limited, warnings
@@ -40,7 +40,7 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
     assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
     seen, steps = [], set()
     shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
-    for ring_step in ring_steps(shards, shards, references):
+    for ring_step in ring_steps(shards, shards, references, 1, PAIRS, False):
         steps.add(ring_step.step)
         for d in range(devices):
             remote = (d + ring_step.step) % devices
@@ -54,7 +54,7 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
 
 def test_work_is_spread_evenly():
     shards = np.stack([np.arange(0, 64, 8), np.arange(8, 65, 8)], axis=1)
-    load = sum(ring_step.valid.sum(axis=1) for ring_step in ring_steps(shards, shards, np.arange(64)))
+    load = sum(ring_step.valid.sum(axis=1) for ring_step in ring_steps(shards, shards, np.arange(64), 1, PAIRS, False))
     assert load.sum() == 64 * 63 // 2
     assert load.max() <= 1.02 * load.mean()
 

@@ -22,7 +22,7 @@ def listed(*arguments):
 def test_pairs_of_a_shard_with_itself(n, start, seed):
     serves = chosen(n, seed)
     wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(serves.tolist())}
-    assert listed((start, start + n), (start, start + n), serves + start) == wanted
+    assert listed((start, start + n), (start, start + n), serves + start, None) == wanted
     assert len(wanted) == schedule_length(n, len(serves))
 
 
