@@ -5,7 +5,7 @@ from jaxtyping import Float
 from scipy.ndimage import uniform_filter1d
 
 from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
-from codegraph_jax.scoring.mutual import neighbour_count
+from codegraph_jax.similarity.references import neighbour_count
 
 
 def features(tokens: Float[np.ndarray, "n p c"], degree: int, grid: tuple[int, int]) -> Float[np.ndarray, "n p c"]:

@@ -32,7 +32,7 @@ from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.pairwise import distance_options
+from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
 
 FRACTION = 0.3

@@ -17,9 +17,9 @@ from codegraph_jax.config import ScoringConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
-from codegraph_jax.similarity.pairwise import distance_options
+from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare

@@ -14,7 +14,7 @@ from benchmarks.sizes import Sizes
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.similarity.pairwise import distance_options
+from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
 
 

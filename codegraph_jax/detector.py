@@ -47,16 +47,15 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.mutual import ReferenceSubset, neighbour_count, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.scores import Score, score_of
 from codegraph_jax.similarity.autotuning import autotune
-from codegraph_jax.similarity.compare import compare_images
-from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.comparison import Comparison, compare_images
 from codegraph_jax.similarity.host_tables import PatchScore
-from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
+from codegraph_jax.similarity.references import require_several
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
 
@@ -268,21 +267,20 @@ class CoDeGraph:
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
-        count = int((features.kept < len(plan.images)).sum())
+        count = features.set_size(len(plan.images))
         if count < 2:
             raise TooFewImagesError(
                 f"{count} of {len(plan.images)} images can be read; at least two are needed, since each is scored "
                 "against the others"
             )
         with clock("distances"):
-            neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
-            reach = choose_reach(features, config, self.backbone, plan.frame.grid, count, neighbours)
+            reach = choose_reach(features, config, self.backbone, plan.frame.grid, count)
             similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
             config = replace(config, similarity=similarity)
             if reach.reason:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
                 log(f"{reach.reason}; distances {format_duration(left)}")
-            comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
+            comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))
 

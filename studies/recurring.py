@@ -30,7 +30,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.references import choose_references
 from studies.link_ratios import STATISTICS
 
 RECURRING = "recurring"

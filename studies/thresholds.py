@@ -21,10 +21,11 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.references import neighbour_count
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -25,7 +25,8 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers, weighted_tokens, zero_outside
-from codegraph_jax.similarity import compare, device_tables
+from codegraph_jax.similarity import comparison as comparing
+from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import SetPlan, plan_device, plan_set
@@ -108,7 +109,7 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
         def __init__(self, *_, **__):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(compare, "DeviceTables", Exhausted)
+    monkeypatch.setattr(comparing, "DeviceTables", Exhausted)
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(photographs())
     assert "the host keeps them" in caplog.text

@@ -27,7 +27,7 @@ from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.similarity.pairwise import distance_options
+from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.query import query_options
 
 FORMAT = 17

@@ -27,13 +27,13 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.maps import image_scores, scale_ends
-from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, neighbour_count, subset_scores
+from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, NAMED_SCORES, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
-from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.query import query_options
+from codegraph_jax.similarity.references import neighbour_count, require_several
 
 
 class BankInputs(NamedTuple):

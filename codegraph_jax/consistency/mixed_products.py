@@ -22,7 +22,7 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import weighted_tokens
 from codegraph_jax.features.reading import measure_range
-from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.references import choose_references
 
 LOOK_SIDE = 8
 """Side in patches of the small copies that are used before a run."""

@@ -59,6 +59,10 @@ class Features:
         start = sum(self.counts[:rank])
         return range(start, start + self.counts[rank])
 
+    def set_size(self, source_count: int) -> int:
+        """Number of images of the set, whose sources come before index `source_count`."""
+        return int((self.kept < source_count).sum())
+
     def similarity_weighted(self, degrees: tuple[int, ...], grid: tuple[int, int]) -> "Features":
         """The features with the tokens of each layer replaced by `aggregation.similarity_weighted`."""
 

@@ -133,7 +133,7 @@ def read_features(
     features = read(once=True)
     with together():
         refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
-    if features.copies and int((features.kept < len(images)).sum()) < 2:
+    if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(once=False)
     if inspected or incomplete:

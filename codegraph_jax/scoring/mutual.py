@@ -8,15 +8,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
-from codegraph_jax.similarity.pairwise import choose_references
-
-
-def neighbour_count(reference_count: int, fraction: float) -> int:
-    """Number of nearest references that a score averages: max(1, int(fraction * (references - 1))).
-
-    MuSc's rule, without the maximum, gives 0 neighbours and a score of NaN for sets of fewer than five images.
-    """
-    return max(1, int(fraction * (reference_count - 1)))
+from codegraph_jax.similarity.references import choose_references, neighbour_count
 
 
 def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.ndarray, "n p"]:

@@ -24,7 +24,7 @@ from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.programs import machine
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.similarity.pairwise import distance_options
+from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.tiles import pair_distances, prepare
 
 KERNELS = ("direct", "reuse")

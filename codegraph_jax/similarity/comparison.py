@@ -1,16 +1,31 @@
-"""The result of comparing all images: features and read-only tables of distances."""
+"""Compares all images of a set; the result has read-only tables of distances, on devices or on the host."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
+from codegraph_jax.config import Config
+from codegraph_jax.core.progress import Progress, UndoableProgress, bar
+from codegraph_jax.data.roi import shared_roi
 from codegraph_jax.data.samples import Sample
+from codegraph_jax.distributed.chunks import is_out_of_memory
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.plan import DevicePlan, SetPlan
+from codegraph_jax.similarity.references import choose_references, neighbour_count, schedule_length
+from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
 from codegraph_jax.similarity.tiles import DistanceOptions
+from codegraph_jax.similarity.valid import mark_invalid
+
+logger = logging.getLogger(__name__)
 
 Tables = HostTables | DeviceTables
 """Distances of the patches of n images to m references in every layer, on the host or on devices."""
@@ -62,3 +77,64 @@ class Comparison:
         """The comparison with only one of its degrees and with tables on the host."""
         tables = self.tables.host().of_degree(degree_index)
         return replace(self, tables=tables, options=tables.options)
+
+
+def compare_images(
+    features: Features,
+    plan: SetPlan,
+    config: Config,
+    mesh: DeviceMesh,
+    resume_store: ResumeStore | None,
+    progress: bool,
+) -> Comparison:
+    """Compares all images, at least two of them in the set, with all references.
+
+    Tables are read from and written to the store, and `progress` shows a bar on standard error.
+    """
+    set_size = features.set_size(len(plan.images))
+    valid = features.placement.inspected
+    degrees, grid = config.features.degrees, plan.frame.grid
+    options = distance_options(config.similarity, config.precision, degrees, grid, masked=valid is not None)
+    references = choose_references(features.keys[:set_size], config.similarity.reference_count)
+    k = neighbour_count(len(references), config.scoring.fraction)
+    layer_pairs = schedule_length(len(features.kept), len(references))
+    allocate = plan.memory.allocate_tables
+    identity = comparison_identity(features.keys, references, options.radius)
+    store = StoredLayers(resume_store, identity, allocate) if resume_store else None
+
+    def on_devices(device: DevicePlan, advance: Progress) -> DeviceTables | None:
+        """Tables on devices; None if a device runs out of memory."""
+        counted = UndoableProgress(advance)
+        try:
+            return DeviceTables(
+                features.layers, references, options, mesh, k, valid=valid,
+                kept_layers=device.kept_layers, advance=counted, store=store, size=device.size,
+            )  # fmt: skip
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        counted.undo()
+        logger.warning("a device has too little memory for the distances; the host keeps them")
+        plan.memory.check(config.resources.check)
+        return None
+
+    def on_host(advance: Progress) -> HostTables:
+        """Tables on the host, read from the store or computed."""
+        tables = []
+        for number, layer in enumerate(features.layers):
+            table = store.find(number) if store else None
+            if table is not None:
+                advance(layer_pairs)
+            else:
+                table = pairwise_distances(layer, options, references, advance, allocate, mesh, features.counts)
+                if valid is not None:
+                    mark_invalid(table, valid)
+                if store:
+                    store.save(number, table, table.shape)
+            tables.append(table)
+        return HostTables(tables, features.layers, features.counts, references, options)
+
+    with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
+        tables = (on_devices(plan.device, advance) if plan.device else None) or on_host(advance)
+    roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - set_size
+    return Comparison(features, tables, references, options, added_count=added, source_count=len(plan.images), roi=roi)

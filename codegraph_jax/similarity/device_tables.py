@@ -26,7 +26,6 @@ from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
     add,
     divide,
@@ -36,6 +35,7 @@ from codegraph_jax.similarity.programs import (
     refill_table,
     table_scores,
 )
+from codegraph_jax.similarity.references import reference_columns, schedule_length
 from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.ring import ring_of
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of

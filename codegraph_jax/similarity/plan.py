@@ -23,7 +23,7 @@ from codegraph_jax.data.roi import Inspected
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan, plan_run
 from codegraph_jax.features.token_set import TokenSet
-from codegraph_jax.similarity.pairwise import derives_degrees
+from codegraph_jax.similarity.kernels import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 from codegraph_jax.similarity.time_estimate import compares_everything
 

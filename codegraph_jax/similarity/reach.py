@@ -6,7 +6,6 @@ photos do. Which of these holds is measured: a sample of patches is compared in 
 chosen that ranks the sample in the same way (benchmarks/log/accuracy.md, "Comparing less").
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import jax
@@ -19,7 +18,7 @@ from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
-from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.references import choose_references, neighbour_count
 from codegraph_jax.similarity.tiles import cosine_to_distance
 from codegraph_jax.similarity.time_estimate import affordable_work, compares_everything, comparison_work
 
@@ -51,12 +50,10 @@ def choose_reach(
     backbone: LoadedBackbone,
     grid: tuple[int, int],
     set_size: int,
-    neighbour_count: Callable[[int], int],
 ) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
     A radius or a number of references that the user chose is kept. The images of the set come first.
-    `neighbour_count` returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
     full = Reach(similarity.full().radius, similarity.full().references)
@@ -74,7 +71,7 @@ def choose_reach(
         return replace(full, reason="all patches are compared: auto chooses nothing in runs over several processes")
     references = choose_references(features.keys[:set_size], similarity.reference_count)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
-    expected = _sample_scores(distances[-1], neighbour_count(len(references)))
+    expected = _sample_scores(distances[-1], config.scoring.fraction)
     radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
     candidates = {Reach(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
     counts = [count for count in REFERENCES if count < len(references)] if similarity.references == "auto" else []
@@ -82,7 +79,7 @@ def choose_reach(
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
         candidates[Reach("all", str(count))] = distances[-1][..., columns]
     agreements = {
-        reach: _agreement(expected, _sample_scores(d, neighbour_count(d.shape[-1]))) for reach, d in candidates.items()
+        reach: _agreement(expected, _sample_scores(d, config.scoring.fraction)) for reach, d in candidates.items()
     }
     agreements[full] = 1.0
     worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]
@@ -160,8 +157,9 @@ def _greatest(
     return jnp.stack([*near, cosines.max(axis=1)])
 
 
-def _sample_scores(distances: Float[np.ndarray, "s q m"], k: int) -> Float[np.ndarray, "s q"]:
-    """Mean of the k smallest distances; infinite if one of them is."""
+def _sample_scores(distances: Float[np.ndarray, "s q m"], fraction: float) -> Float[np.ndarray, "s q"]:
+    """Mean of the smallest distances, a fraction of all; infinite if one of them is."""
+    k = neighbour_count(distances.shape[-1], fraction)
     return np.sort(distances, axis=-1)[..., :k].mean(axis=-1)
 
 

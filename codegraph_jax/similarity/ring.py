@@ -28,7 +28,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import tokens_on_device, tokens_on_host
-from codegraph_jax.similarity.pairwise import reference_columns
+from codegraph_jax.similarity.references import reference_columns
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, piece_of, ring_steps, shards_of, turn
 from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances, prepare
 

@@ -12,7 +12,8 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.matmul import speed
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.memory import refuse_or_warn
-from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
+from codegraph_jax.similarity.kernels import derives_degrees
+from codegraph_jax.similarity.references import schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
 
 BACKBONE_EFFICIENCY, TILE_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35

@@ -20,8 +20,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 

@@ -18,8 +18,9 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.references import neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5

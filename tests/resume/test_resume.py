@@ -20,7 +20,7 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
-from codegraph_jax.similarity import compare
+from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as job
 from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
 
@@ -247,7 +247,7 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
 def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
-    interrupt(spread, tmp_path / "run", monkeypatch, (compare, "pairwise_distances"), after=0)
+    interrupt(spread, tmp_path / "run", monkeypatch, (comparison, "pairwise_distances"), after=0)
     half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
     half.unlink()
     backbone_runs.clear()

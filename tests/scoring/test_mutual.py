@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mean_of_smallest, mutual_scores
+from codegraph_jax.similarity.references import neighbour_count
 from tests.support import reference
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jax import export, lax
 
 from codegraph_jax.similarity import fused
-from codegraph_jax.similarity.pairwise import pick_kernel
+from codegraph_jax.similarity.kernels import pick_kernel
 from tests.similarity.test_pairwise import draw, expected, table
 
 BOUNDS = {"float32": 5e-6, "tf32": 2e-3, "bfloat16": 8e-3}

@@ -9,7 +9,7 @@ import pytest
 from jax import export
 
 from codegraph_jax.similarity import fused_gpu
-from codegraph_jax.similarity.pairwise import pick_kernel
+from codegraph_jax.similarity.kernels import pick_kernel
 from tests.similarity.test_fused import BOUNDS, assert_maxima, unit_vectors
 from tests.similarity.test_pairwise import draw, expected, table
 

@@ -39,7 +39,7 @@ WITHIN = set(map(str, RADII))
 
 
 def choose(given, config=CONFIG):
-    return choose_reach(given, config, BACKBONE, GRID, IMAGES, lambda count: max(1, int(0.3 * (count - 1))))
+    return choose_reach(given, config, BACKBONE, GRID, IMAGES)
 
 
 @pytest.fixture

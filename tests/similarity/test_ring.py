@@ -12,7 +12,7 @@ from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
 from codegraph_jax.similarity.device_tables import DeviceTables
-from codegraph_jax.similarity.pairwise import choose_references, schedule_length
+from codegraph_jax.similarity.references import choose_references, schedule_length
 from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of
 from codegraph_jax.similarity.schedule import PAIRS, ring_steps, split
 from codegraph_jax.similarity.tiles import DistanceOptions

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.similarity.pairwise import schedule_length
+from codegraph_jax.similarity.references import schedule_length
 from codegraph_jax.similarity.schedule import pairs_of_shards
 
 

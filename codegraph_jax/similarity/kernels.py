@@ -1,14 +1,10 @@
-"""Chooses the reference images, and the kernel that compares images on this platform."""
+"""Chooses the kernel that compares images on this platform, and its options."""
 
 import logging
-from collections.abc import Sequence
 
 import jax
-import numpy as np
-from jaxtyping import Int
 
 from codegraph_jax.config import SimilarityConfig
-from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.tiles import DistanceOptions
 
@@ -19,42 +15,6 @@ MAX_TILES, TILE_BYTES = 8, 2**29
 
 BLOCKS = 64
 """Blocks in one product on accelerators, if patches are compared within a radius."""
-
-
-def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarray, " m"]:
-    """Indices of the reference images, in ascending order: all images, or `limit` of them.
-
-    The sample is pseudo-random but depends only on the images' content (`data.batches.image_key`), not on their order,
-    so that everything that alternates in a listing (views, cameras, shifts) is represented.
-    """
-    n = len(keys)
-    if not limit or limit >= n:
-        return np.arange(n)
-    return np.sort(np.array(sorted(range(n), key=lambda i: keys[i])[:limit], np.int64))
-
-
-def require_several(setting: str, count: int | None) -> None:
-    """Checks a number of references; None stands for all images.
-
-    Raises:
-        ConfigError: the number is below 2 or not an integer.
-    """
-    if count == 1:
-        raise ConfigError(f"config.{setting}: a reference cannot be scored against itself; give two or more")
-    if count is not None and (not isinstance(count, int | np.integer) or count < 1):
-        raise ConfigError(f"config.{setting}: {count!r} is not a number of references; give two or more")
-
-
-def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
-    """For each of n images its index among the references, or -1 if it is not a reference."""
-    column = np.full(n, -1)
-    column[references] = np.arange(len(references))
-    return column
-
-
-def schedule_length(n: int, reference_count: int) -> int:
-    """Number of pairs of n images that contain at least one reference."""
-    return reference_count * (reference_count - 1) // 2 + reference_count * (n - reference_count)
 
 
 def pick_kernel(kernel: str, precision: str) -> str:

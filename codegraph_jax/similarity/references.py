@@ -1,0 +1,57 @@
+"""The reference images of a set: their choice, their columns in tables, and the number that a score averages."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from codegraph_jax.core.settings import ConfigError
+
+
+def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarray, " m"]:
+    """Indices of the reference images, in ascending order: all images, or `limit` of them.
+
+    The sample is pseudo-random but depends only on the images' content (`data.batches.image_key`), not on their order,
+    so that everything that alternates in a listing (views, cameras, shifts) is represented.
+    """
+    n = len(keys)
+    if not limit or limit >= n:
+        return np.arange(n)
+    return np.sort(np.array(by_content(range(n), keys)[:limit], np.int64))
+
+
+def by_content(images: Iterable[int], keys: Sequence[bytes]) -> list[int]:
+    """Indices of images, sorted by their keys, so that results do not depend on the order of a listing."""
+    return sorted(images, key=lambda i: keys[i])
+
+
+def require_several(setting: str, count: int | None) -> None:
+    """Checks a number of references; None stands for all images.
+
+    Raises:
+        ConfigError: the number is below 2 or not an integer.
+    """
+    if count == 1:
+        raise ConfigError(f"config.{setting}: a reference cannot be scored against itself; give two or more")
+    if count is not None and (not isinstance(count, int | np.integer) or count < 1):
+        raise ConfigError(f"config.{setting}: {count!r} is not a number of references; give two or more")
+
+
+def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:
+    """For each of n images its index among the references, or -1 if it is not a reference."""
+    column = np.full(n, -1)
+    column[references] = np.arange(len(references))
+    return column
+
+
+def schedule_length(n: int, reference_count: int) -> int:
+    """Number of pairs of n images that contain at least one reference."""
+    return reference_count * (reference_count - 1) // 2 + reference_count * (n - reference_count)
+
+
+def neighbour_count(reference_count: int, fraction: float) -> int:
+    """Number of nearest references that a score averages: max(1, int(fraction * (references - 1))).
+
+    MuSc's rule, without the maximum, gives 0 neighbours and a score of NaN for sets of fewer than five images.
+    """
+    return max(1, int(fraction * (reference_count - 1)))
