@@ -12,6 +12,7 @@ from codegraph_jax.bank.pool import Pool, degree_vectors
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.references import by_content
 from codegraph_jax.similarity.tiles import DistanceOptions
 
 FOLDS = 4
@@ -50,8 +51,7 @@ class Candidates:
         """Patch scores of the set; each image is scored by a pool of `wanted` patches of other images."""
         images, keys = len(self.allowed), self.comparison.features.keys
         folds = np.zeros(images, int)
-        # ordered by content, so that results do not depend on the order of the images
-        folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
+        folds[by_content(range(images), keys)] = np.arange(images) % min(FOLDS, images)
         valid = self.comparison.features.placement.inspected
         own = {}
         for fold in range(int(folds.max()) + 1):

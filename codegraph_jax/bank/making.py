@@ -33,7 +33,7 @@ from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.query import query_options
-from codegraph_jax.similarity.references import neighbour_count, require_several
+from codegraph_jax.similarity.references import by_content, neighbour_count, require_several
 
 
 class BankInputs(NamedTuple):
@@ -236,8 +236,7 @@ def _peak_patches(
 ) -> PeakPatches:
     """Peak patches of the images that passed; the same in every process."""
     features, grid = comparison.features, comparison.options.grid
-    # ordered by content, so that results do not depend on the order of the images
-    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MAX_PEAKS // PEAKS_PER_IMAGE]
+    chosen = by_content(np.flatnonzero(passed).tolist(), features.keys)[: MAX_PEAKS // PEAKS_PER_IMAGE]
     width = sum(layer.shape[-1] for layer in features.layers)
     found = []
     for i in (i for i in sorted(chosen) if i in features.local):

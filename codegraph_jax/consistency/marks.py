@@ -29,6 +29,7 @@ from codegraph_jax.consistency.signature import (
     unit_directions,
 )
 from codegraph_jax.features.features import Features
+from codegraph_jax.similarity.references import by_content
 
 MAX_MARK_PATCHES = 64
 """Maximum number of patches of a mark; those with the highest scores are used."""
@@ -57,8 +58,7 @@ def photo_mark(
 ) -> Pattern | None:
     """The mark of a photo of the set; None if no patch stands out or there is no other photo."""
     patches = strongest(stands_out, scores)
-    # sorted by content, so that results do not depend on the listing
-    others = [i for i in sorted(range(len(features.kept)), key=lambda i: features.keys[i]) if i != photo]
+    others = [i for i in by_content(range(len(features.kept)), features.keys) if i != photo]
     if not len(patches) or not others:
         return None
     chosen = np.zeros((len(features.kept), len(scores)), bool)

@@ -25,6 +25,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import tokens_of
+from codegraph_jax.similarity.references import by_content
 
 DEGREE = 3
 """Side of the neighbourhoods that vectors average; single patches are recognised less reliably."""
@@ -125,8 +126,7 @@ def make_signatures(
 
     The n images of the set come first in `features`; `shown` has the patches of members that show the pattern.
     """
-    # sorted by content, so that results do not depend on the listing
-    ordered = sorted(range(len(shown)), key=lambda i: features.keys[i])
+    ordered = by_content(range(len(shown)), features.keys)
     taken = {i for members in communities for i in members}
     outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
     showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]

@@ -39,6 +39,7 @@ from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.references import by_content
 from codegraph_jax.similarity.removal import ReferenceMask
 
 
@@ -102,7 +103,7 @@ def find_communities(
     is_reference = np.isin(np.arange(images), references)
     links = select_by_coverage(find_links(distances, references, link_finder), images)
     counts = link_counts(links, images)
-    order = sorted(range(images), key=lambda i: keys[i])
+    order = by_content(range(images), keys)
     found = significant_communities(counts, background_distances(distances, links), references, order)
     found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k)

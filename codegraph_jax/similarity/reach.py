@@ -18,7 +18,7 @@ from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
-from codegraph_jax.similarity.references import choose_references, neighbour_count
+from codegraph_jax.similarity.references import by_content, choose_references, neighbour_count
 from codegraph_jax.similarity.tiles import cosine_to_distance
 from codegraph_jax.similarity.time_estimate import affordable_work, compares_everything, comparison_work
 
@@ -115,7 +115,7 @@ def _sampled(
 
     The patches of a sampled image are spread evenly over its inspected area.
     """
-    order = sorted(references, key=lambda i: features.keys[i])
+    order = by_content(references, features.keys)
     images = [order[i] for i in np.linspace(0, len(order) - 1, min(SAMPLED_IMAGES, len(order))).astype(int)]
     inspected = features.placement.inspected
     patches = grid[0] * grid[1]
