@@ -26,7 +26,7 @@ from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import BankConfig, Config, RecurringConfig
 from codegraph_jax.consistency.decision import Answers, decide_photos
-from codegraph_jax.consistency.filtered_scores import Exclusions, patch_scores_by_name
+from codegraph_jax.consistency.filtered_scores import patch_scores_by_name
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.links import LinkFinder, burnout_links
 from codegraph_jax.consistency.mixed_products import find_products, products_of
@@ -56,6 +56,7 @@ from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
 from codegraph_jax.similarity.references import require_several
+from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
 
@@ -312,7 +313,7 @@ class CoDeGraph:
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
-        consistency, exclusions = Consistency(), Exclusions.none(comparison)
+        consistency, exclusions = Consistency(), Exclusions.none(comparison.shape)
         with clock("scoring"):
             layer_scores = subset_scores(comparison, whole)
         if recurring.exclude != "off":

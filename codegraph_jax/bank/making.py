@@ -16,7 +16,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
-from codegraph_jax.consistency.filtered_scores import Exclusions, clip_to_median, filtered_scores, layer_scores_without
+from codegraph_jax.consistency.filtered_scores import clip_to_median, filtered_scores, layer_scores_without
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest, pattern_tests
@@ -34,6 +34,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.query import query_options
 from codegraph_jax.similarity.references import by_content, neighbour_count, require_several
+from codegraph_jax.similarity.removal import Exclusions
 
 
 class BankInputs(NamedTuple):

@@ -1,7 +1,6 @@
 """Scores without the references and patches that belong to recurring defects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,28 +9,7 @@ from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subs
 from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, Score
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
-from codegraph_jax.similarity.removal import ReferenceMask
-
-
-@dataclass(frozen=True)
-class Exclusions:
-    """References and patches that are excluded, and patches whose scores are lowered.
-
-    `pairs` are references excluded for an image, `masks` for some patches; `removed` patches are removed from all
-    references, and still scored; scores of `clipped` patches, which count as normal, are lowered to the median of their
-    image.
-    """
-
-    pairs: Bool[np.ndarray, "n m"]
-    removed: Bool[np.ndarray, "n p"]
-    masks: Sequence[ReferenceMask]
-    clipped: Bool[np.ndarray, "n p"]
-
-    @classmethod
-    def none(cls, comparison: Comparison) -> "Exclusions":
-        """Excludes nothing."""
-        n, m, p = comparison.shape
-        return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
+from codegraph_jax.similarity.removal import Exclusions
 
 
 def filtered_scores(
@@ -86,10 +64,7 @@ def layer_scores_without(
     """Filtered scores of each layer and degree by a subset, not clipped; `scores` are those of `subset_scores`."""
     if not (exclusions.pairs.any() or exclusions.removed.any() or exclusions.masks):
         return [layer.copy() for layer in scores]
-    excluded = exclusions.pairs, exclusions.masks, exclusions.removed
-    if score is None:
-        return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
-    return comparison.tables.host().scores_without(subset.k, subset.columns, *excluded, scores, score)
+    return comparison.tables.scores_without(subset.k, subset.columns, exclusions, scores, score)
 
 
 def clip_to_median(scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

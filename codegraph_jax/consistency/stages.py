@@ -12,7 +12,6 @@ from jaxtyping import Bool, Int
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.consistency.graph import (
     Members,
     background_distances,
@@ -40,7 +39,7 @@ from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewh
 from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.references import by_content
-from codegraph_jax.similarity.removal import ReferenceMask
+from codegraph_jax.similarity.removal import Exclusions, ReferenceMask
 
 
 def find_consistent(

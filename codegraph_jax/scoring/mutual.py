@@ -36,6 +36,4 @@ def subset_scores(
     comparison: Comparison, subset: ReferenceSubset, score: PatchScore | None = None
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores, or other scores, of each layer by the references of a subset."""
-    if score is None:
-        return comparison.tables.scores(subset.k, subset.columns)
-    return comparison.tables.host().scores(subset.k, subset.columns, score)
+    return comparison.tables.scores(subset.k, subset.columns, score)

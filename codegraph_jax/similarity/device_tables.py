@@ -25,7 +25,7 @@ from codegraph_jax.core.sizes import padded, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
-from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.host_tables import HostTables, PatchScore
 from codegraph_jax.similarity.programs import (
     add,
     divide,
@@ -36,7 +36,7 @@ from codegraph_jax.similarity.programs import (
     table_scores,
 )
 from codegraph_jax.similarity.references import reference_columns, schedule_length
-from codegraph_jax.similarity.removal import ReferenceMask
+from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import ring_of
 from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
 from codegraph_jax.similarity.stores import StoredLayers
@@ -141,26 +141,32 @@ class DeviceTables:
         """Mean over layers and degrees; each device has those of its images."""
         return self._means
 
-    def scores(self, k: int, columns: Int[np.ndarray, " c"]) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores of every layer, see `HostTables.scores`."""
+    def scores(
+        self, k: int, columns: Int[np.ndarray, " c"], score: PatchScore | None = None
+    ) -> list[Float[np.ndarray, "r n p"]]:
+        """Scores of every layer, see `HostTables.scores`; another score is computed on the host."""
+        if score:
+            return self.host().scores(k, columns, score)
         if k == self._k and len(columns) == self.shape[1]:
             return [layer.copy() for layer in self._first_scores]
-        return self.scores_without(k, columns, np.zeros(self.shape[:2], bool), (), np.zeros(self.shape[::2], bool))
+        return self.scores_without(k, columns, Exclusions.none(self.shape), ())
 
     def scores_without(
         self,
         k: int,
         columns: Int[np.ndarray, " c"],
-        pairs: Bool[np.ndarray, "n m"],
-        masks: Sequence[ReferenceMask],
-        removed: Bool[np.ndarray, "n p"],
-        scores: Sequence[Float[np.ndarray, "r n p"]] = (),
+        exclusions: Exclusions,
+        scores: Sequence[Float[np.ndarray, "r n p"]],
+        score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores without some references or patches, see `HostTables.scores_without`; computes all scores."""
+        """Scores without some references or patches, see `HostTables.scores_without`; all scores are computed."""
+        if score:
+            return self.host().scores_without(k, columns, exclusions, scores, score)
         usable = np.zeros(self.shape[:2], bool)
-        usable[:, columns] = ~pairs[:, columns]
+        usable[:, columns] = ~exclusions.pairs[:, columns]
         used, k_there = self._padded_columns(usable), self._each(np.int32(k))
-        excluded = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in masks]
+        excluded = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in exclusions.masks]
+        removed = exclusions.removed
         losing = np.intersect1d(np.flatnonzero(removed.any(axis=1)), self._references[columns])
         found = []
         for number in range(len(self)):

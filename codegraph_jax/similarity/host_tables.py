@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Neighbours, ReferenceMask, changes_by_removal
+from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Exclusions, Neighbours, changes_by_removal
 from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
@@ -80,21 +80,19 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         self,
         k: int,
         columns: Int[np.ndarray, " c"],
-        pairs: Bool[np.ndarray, "n m"],
-        masks: Sequence[ReferenceMask],
-        removed: Bool[np.ndarray, "n p"],
+        exclusions: Exclusions,
         scores: Sequence[Float[np.ndarray, "r n p"]],
         score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer without some references (`pairs`, `masks`) or patches of references (`removed`).
+        """Scores of every layer without some references or patches of references; none is clipped.
 
         Only patches whose score can change are scored again: one of their references is excluded, or has lost the patch
         that was nearest. With another score, the whole image is scored again. `scores` are those by the same references
         with nothing excluded; removed patches are still scored.
         """
-        used, lost = self.references[columns], np.zeros_like(removed)
-        lost[used] = removed[used]
-        excluded = ExcludedReferences.of(pairs, masks, columns, removed.shape[1])
+        used, lost = self.references[columns], np.zeros_like(exclusions.removed)
+        lost[used] = exclusions.removed[used]
+        excluded = ExcludedReferences.of(exclusions, columns)
         neighbours = Neighbours(columns, k, excluded.apply)
         found = [layer.copy() for layer in scores]
         for layer, table, tokens in zip(found, self.tables, self.layers):

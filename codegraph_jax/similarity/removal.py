@@ -36,6 +36,27 @@ class ReferenceMask(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Exclusions:
+    """References and patches that are excluded, and patches whose scores are lowered.
+
+    `pairs` are references excluded for an image, `masks` for some patches; `removed` patches are removed from all
+    references, and still scored; scores of `clipped` patches, which count as normal, are lowered to the median of their
+    image, after all scores are computed.
+    """
+
+    pairs: Bool[np.ndarray, "n m"]
+    removed: Bool[np.ndarray, "n p"]
+    masks: Sequence[ReferenceMask]
+    clipped: Bool[np.ndarray, "n p"]
+
+    @classmethod
+    def none(cls, shape: tuple[int, int, int]) -> "Exclusions":
+        """Excludes nothing from a comparison [n, m, p]."""
+        n, m, p = shape
+        return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
+
+
+@dataclass(frozen=True)
 class ExcludedReferences:
     """Which of c references are not used for which patches of n images; the columns of `masks` are among the c."""
 
@@ -44,16 +65,13 @@ class ExcludedReferences:
     patches: int
 
     @classmethod
-    def of(
-        cls,
-        pairs: Bool[np.ndarray, "n m"],
-        masks: Sequence[ReferenceMask],
-        columns: Int[np.ndarray, " c"],
-        patches: int,
-    ) -> "ExcludedReferences":
-        """The exclusions among some of the m references of a table, given by their columns in ascending order."""
-        among = [np.searchsorted(columns, np.intersect1d(mask.columns, columns)) for mask in masks]
-        return cls(pairs[:, columns], [ReferenceMask(c, mask.patches) for c, mask in zip(among, masks)], patches)
+    def of(cls, exclusions: Exclusions, columns: Int[np.ndarray, " c"]) -> "ExcludedReferences":
+        """The exclusions among some references of a table, given by their columns in ascending order."""
+        masks = [
+            ReferenceMask(np.searchsorted(columns, np.intersect1d(mask.columns, columns)), mask.patches)
+            for mask in exclusions.masks
+        ]
+        return cls(exclusions.pairs[:, columns], masks, exclusions.removed.shape[1])
 
     def affected(self, i: int) -> Bool[np.ndarray, " p"]:
         """Patches of image i for which some reference is not used."""

@@ -15,13 +15,13 @@ from codegraph_jax.bank.pool import SHARPNESS, Pool, degree_vectors
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.thinning import thin
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.filtered_scores import Exclusions
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.references import neighbour_count
+from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
@@ -178,7 +178,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
 
     def own(defects):
         found = SimpleNamespace(defect_members=lambda n: np.isin(np.arange(n), defects))
-        return np.stack(_own_scores(comparison, found, Exclusions.none(comparison), 0.3))  # type: ignore[arg-type]
+        return np.stack(_own_scores(comparison, found, Exclusions.none(comparison.shape), 0.3))  # type: ignore[arg-type]
 
     k = neighbour_count(OWN - 5, 0.3)
     by_others = np.stack([mutual_scores(table, k, np.flatnonzero(~member)) for table in tables])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.filtered_scores import Exclusions, filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.similarity.host_tables import mutual_scores
-from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
+from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
 from tests.consistency import planted
 
 N = 14
@@ -57,5 +57,5 @@ def test_an_empty_filter_changes_nothing():
     subset = ReferenceSubset.of(comparison, 0.3)
     scores = subset_scores(comparison, subset)
     np.testing.assert_array_equal(
-        filtered_scores(comparison, subset, scores, Exclusions.none(comparison)), mean_over_layers(scores)
+        filtered_scores(comparison, subset, scores, Exclusions.none(comparison.shape)), mean_over_layers(scores)
     )

@@ -1,5 +1,6 @@
 """Tables over several devices: those of one, bit for bit, wherever an image lies."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
@@ -35,10 +37,10 @@ def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept_
     np.testing.assert_array_equal(several.host()[0], pairwise_distances(layer, OPTIONS, references))
     assert sum(done) == 2 * (len(references) * (len(references) - 1) // 2 + len(references) * (n - len(references)))
     removed = np.random.default_rng(n).uniform(size=layer.shape[:2]) < 0.2
-    columns, nobody = np.arange(len(references)), np.zeros((n, len(references)), bool)
+    columns, exclusions = np.arange(len(references)), replace(Exclusions.none(several.shape), removed=removed)
     for tables in zip(several.scores(2, columns), one.scores(2, columns)):
         np.testing.assert_array_equal(*tables)
-    changed, expected = (tables.scores_without(2, columns, nobody, (), removed, ())[0] for tables in (several, one))
+    changed, expected = (tables.scores_without(2, columns, exclusions, ())[0] for tables in (several, one))
     np.testing.assert_allclose(changed, expected, atol=1e-6)
     assert not np.array_equal(changed, several.scores(2, columns)[0])
 

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.filtered_scores import Exclusions, filtered_scores
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
-from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
+from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
 from tests.support.shallow import shallow_backbone
 
 
@@ -56,7 +56,7 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
             changes.apply(degree)
     subset = ReferenceSubset.of(comparison, 0.3)
     mask = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
-    exclusions = dataclasses.replace(Exclusions.none(comparison), removed=removed, masks=(mask,))
+    exclusions = dataclasses.replace(Exclusions.none(comparison.shape), removed=removed, masks=(mask,))
     result = working.score(comparison)
     return {
         "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions),
