@@ -148,7 +148,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
         else:
             _with_activation(preset, config, None)  # check the settings before any network access
             instead = PRESETS.get(config.fallback)
-            checkpoint = find_checkpoint(preset, config.weights, retry_hub=not (instead and at_hand(instead)))
+            checkpoint = find_checkpoint(preset, config.weights, use_stored_failure=bool(instead and at_hand(instead)))
             architecture = with_grid_of(_with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             origin = checkpoint.origin

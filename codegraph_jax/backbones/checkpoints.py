@@ -62,14 +62,14 @@ class NoWeightsError(UnreachableError):
     """The source of a preset's weights is not available."""
 
 
-def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True) -> Checkpoint:
+def find_checkpoint(preset: Preset, weights: str = "", *, use_stored_failure: bool = False) -> Checkpoint:
     """Opens the weights of `preset`.
 
     Args:
         preset: preset whose source is opened if `weights` is empty.
         weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id,
             optionally followed by `@` and a branch, tag or commit.
-        retry_hub: connect to the hub even if that failed within the last day.
+        use_stored_failure: do not connect to the hub if that failed within the last day.
 
     Raises:
         NoWeightsError: `weights` is empty, and its source is not available.
@@ -89,7 +89,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
     source = preset.source
     try:
         if isinstance(source, HubSource):
-            return open_hub(source, retry_hub)
+            return open_hub(source, use_stored_failure)
         return open_package(source) if isinstance(source, PackageSource) else open_directory(source)
     except UnreachableError as error:
         raise NoWeightsError(f"no weights for {preset.name}: {error}", error.reason) from None
@@ -132,19 +132,17 @@ def open_directory(path: Path) -> Checkpoint:
     raise WeightsError(f"{path}: holds no .safetensors file{hint}")
 
 
-def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
+def open_hub(source: HubSource, use_stored_failure: bool = False) -> Checkpoint:
     """Opens a file of a Hugging Face repository, which is downloaded into the hub's cache if it is not there.
 
     huggingface_hub reads the environment variables HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT and HF_TOKEN.
-
-    `retry_hub` connects to the hub even if that failed within the last day.
 
     Raises:
         UnreachableError: the hub cannot be reached, or has no such file.
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    fetch, reason = _fetcher(source, retry_hub)
+    fetch, reason = _fetcher(source, use_stored_failure)
     index = f"{source.file}.index.json"
     try:
         try:
@@ -208,11 +206,11 @@ def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
     return folder, commit
 
 
-def _fetcher(source: HubSource, retry_hub: bool = True) -> tuple[Callable[[str], Path], str | None]:
+def _fetcher(source: HubSource, use_stored_failure: bool = False) -> tuple[Callable[[str], Path], str | None]:
     """The function that fetches a file of a repository by name; and why the hub cannot be reached, if it is needed."""
     # a branch may have a newer commit, and shards may be missing in the cache
     cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
-    reason = None if cached else why_unreachable(not retry_hub)
+    reason = None if cached else why_unreachable(use_stored_failure)
     return partial(_hub_file, source, local=cached or reason is not None), reason
 
 

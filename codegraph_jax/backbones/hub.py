@@ -18,10 +18,10 @@ RETRY_SECONDS = 24 * 3600.0
 """Seconds for which a stored failure is valid."""
 
 
-def why_unreachable(use_stored: bool) -> str | None:
+def why_unreachable(use_stored_failure: bool) -> str | None:
     """The reason why the hub cannot be reached; None if it can.
 
-    `use_stored` returns a failure of the last day without a request.
+    `use_stored_failure` returns a failure of the last day without a request.
     """
     from huggingface_hub import constants
 
@@ -29,7 +29,7 @@ def why_unreachable(use_stored: bool) -> str | None:
         return "HF_HUB_OFFLINE is set"
     network = f"{constants.ENDPOINT} {os.environ.get('HTTPS_PROXY') or os.environ.get('https_proxy') or ''}".strip()
     file = failure_file()
-    if use_stored and (known := _stored_failure(file, network)):
+    if use_stored_failure and (known := _stored_failure(file, network)):
         return known
     reason = _request(constants.ENDPOINT)
     with suppress(OSError):

@@ -179,7 +179,7 @@ def test_what_the_hub_refuses_is_said(hub: Path, monkeypatch: Any, error: type[E
         raise error("no") if error is OSError else error("no", response=response)  # type: ignore[call-arg]
 
     monkeypatch.setattr(checkpoints, "_hub_file", refuse)
-    monkeypatch.setattr(checkpoints, "why_unreachable", lambda use_stored: None)
+    monkeypatch.setattr(checkpoints, "why_unreachable", lambda use_stored_failure: None)
     with pytest.raises(ConfigError, match=rf"config\.backbone\.name: {message}"):
         CoDeGraph("hf:ORG/OTHER@v2")
 

@@ -44,19 +44,19 @@ def network(monkeypatch, tmp_path):
 
 def test_a_failure_is_remembered_for_a_day(network, monkeypatch):
     session = network(OSError("Name or service not known"))
-    assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(use_stored=True)
-    assert "the next attempt is a day later" in hub.why_unreachable(use_stored=True)
+    assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(use_stored_failure=True)
+    assert "the next attempt is a day later" in hub.why_unreachable(use_stored_failure=True)
     assert session.asked == 1
-    assert hub.why_unreachable(use_stored=False), "whoever has nothing else asks again"
+    assert hub.why_unreachable(use_stored_failure=False), "whoever has nothing else asks again"
     assert session.asked == 2
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
-    hub.why_unreachable(use_stored=True)
+    hub.why_unreachable(use_stored_failure=True)
     assert session.asked == 3, "another network was not asked yet"
     monkeypatch.delenv("HTTPS_PROXY")
     session = network(0)
     known = json.loads(hub.failure_file().read_text())
     hub.failure_file().write_text(json.dumps(known | {"network": "https://huggingface.co", "at": time.time() - 90_000}))
-    assert hub.why_unreachable(use_stored=True) is None
+    assert hub.why_unreachable(use_stored_failure=True) is None
     assert session.asked == 1 and not hub.failure_file().exists()
 
 
@@ -65,14 +65,14 @@ def test_a_damaged_memory_counts_as_none(text, network):
     network(0)
     hub.failure_file().parent.mkdir(parents=True)
     hub.failure_file().write_text(text)
-    assert hub.why_unreachable(use_stored=True) is None
+    assert hub.why_unreachable(use_stored_failure=True) is None
 
 
 def test_silent_hub_times_out(network, monkeypatch):
     monkeypatch.setattr(hub, "SECONDS", 0.1)
     network(5)
     began = time.monotonic()
-    assert "does not answer within 0.1 s" in hub.why_unreachable(use_stored=True)
+    assert "does not answer within 0.1 s" in hub.why_unreachable(use_stored_failure=True)
     assert time.monotonic() - began < 2
 
 

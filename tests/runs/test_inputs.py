@@ -158,7 +158,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source, retry_hub):
+    def refuse(source, use_stored_failure):
         raise checkpoints.UnreachableError("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
