@@ -111,14 +111,8 @@ class CoDeGraph:
             return
         traits = loaded or preset_of(settings.backbone)
         cells = settings.backbone.side // traits.patch_size
-        settings = self._tuned(settings, (cells, cells), traits.width)
+        settings, self.autotuning_note = _tuned(settings, (cells, cells), traits.width)
         self._set_up(settings, mesh, loaded or load_backbone(settings.backbone))
-
-    def _tuned(self, config: Config, grid: tuple[int, int], width: int) -> Config:
-        """The settings with a kernel, a precision and the type of the backbone."""
-        config, self.autotuning_note = autotune(config, grid, width)
-        network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, config.precision).name)
-        return replace(config, backbone=network)
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
@@ -232,10 +226,10 @@ class CoDeGraph:
         if not isinstance(self.backbone, PrecomputedBackbone):
             raise UserError(f'this detector has the backbone {self.backbone.name}; make one with "precomputed"')
         tokens = TokenSet(layers, grid, image_features)
-        patches, other = tokens.grid[0] * tokens.grid[1], copy.copy(self)
+        patches = tokens.grid[0] * tokens.grid[1]
         backbone = PrecomputedBackbone.of(patches, tokens.widths, patch_size, tokens.has_image_features)
-        config = other._tuned(self.config, tokens.grid, backbone.width)
-        self.autotuning_note = other.autotuning_note
+        config, self.autotuning_note = _tuned(self.config, tokens.grid, backbone.width)
+        other = copy.copy(self)
         other._set_up(config, self.mesh, backbone)
         frame = Frame("squeeze", tokens.grid, patch_size)
         return other.compare_set(plan_set(config, backbone, self.mesh, tokens, frame), progress)
@@ -260,11 +254,11 @@ class CoDeGraph:
             plan.check(config.resources.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            images, added, inspected = plan.images, plan.added, plan.inspected
-            length = plan.device.device_length if plan.device else 0
             features = read_features(
-                self.extractor, config.data, images, added, inspected, plan.memory, length, resume_store, progress
-            )
+                self.extractor, config.data, plan.images, plan.added, plan.inspected, memory=plan.memory,
+                device_length=plan.device.device_length if plan.device else 0,
+                resume_store=resume_store, progress=progress,
+            )  # fmt: skip
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
@@ -381,3 +375,10 @@ class CoDeGraph:
         config = replace(self.config, resources=replace(self.config.resources, memory_gib=memory / GIB))
         other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
         return other
+
+
+def _tuned(config: Config, grid: tuple[int, int], width: int) -> tuple[Config, str]:
+    """The settings with a kernel, a precision and the type of the backbone; and the choice of autotuning, in words."""
+    config, note = autotune(config, grid, width)
+    network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, config.precision).name)
+    return replace(config, backbone=network), note

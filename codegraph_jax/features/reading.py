@@ -83,10 +83,11 @@ def read_features(
     images: Sequence[Source] | TokenSet,
     added: Sequence[Source],
     inspected: Sequence[Inspected],
+    *,
     memory: MemoryPlan,
-    device_length: int = 0,
-    resume_store: FeatureStore | None = None,
-    progress: bool = False,
+    device_length: int,
+    resume_store: FeatureStore | None,
+    progress: bool,
 ) -> Features:
     """The features of all images without copies.
 
