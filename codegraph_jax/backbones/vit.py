@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from codegraph_jax.backbones.attention import Route, attention
 from codegraph_jax.backbones.positions import Interpolation, resampling_matrix, rotary_angles
+from codegraph_jax.core.matmul import product_precision
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def rotated(x: Float[Array, "b t heads d"], rotation: Rotation) -> Float[Array, 
 
 def precision_of(dtype: Any) -> lax.Precision:
     """True float32 products for float32, where GPUs default to TF32 and TPUs to bfloat16; one pass for bfloat16."""
-    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
+    return product_precision(jnp.dtype(dtype).name)
 
 
 def _norm(architecture: Architecture, name: str) -> nn.LayerNorm:

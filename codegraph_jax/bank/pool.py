@@ -111,7 +111,7 @@ class Pool:
     @cached_property
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Arguments of `pool_scores`, on the device."""
-        dtype, squares = _product_type(self.options), np.square(self.own_scores)
+        dtype, squares = self.options.product_type, np.square(self.own_scores)
         sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), EPSILON)
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.layers)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
@@ -126,7 +126,7 @@ class Pool:
 
 def degree_vectors(tokens: Float[Array, "p c"], options: DistanceOptions) -> list[Shaped[Array, "p c"]]:
     """Unit vectors of the patches of one image in one layer, for each degree."""
-    return [aggregate(tokens[None], degree, options.grid, _product_type(options))[0] for degree in options.degrees]
+    return [aggregate(tokens[None], degree, options.grid, options.product_type)[0] for degree in options.degrees]
 
 
 @partial(jax.jit, static_argnames="options")
@@ -150,7 +150,3 @@ def pool_scores(
             mean = logsumexp(b * cosines, axis=1) - jnp.log(cosines.shape[1])
             distances.append(cosine_to_distance(mean / b))
     return jnp.stack(distances).mean(axis=0)
-
-
-def _product_type(options: DistanceOptions) -> Any:
-    return jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32

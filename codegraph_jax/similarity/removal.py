@@ -246,10 +246,9 @@ def _rounded_vectors(
     normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: DistanceOptions
 ) -> Float[Array, "b p c"]:
     """Unit vectors rounded as in the kernel: `reuse` rounds tokens, the others round unit vectors."""
-    narrow = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
     if options.kernel == "reuse":
-        return aggregate(jnp.asarray(normalised), degree, options.grid, rounded=narrow)
-    return aggregate(jnp.asarray(normalised), degree, options.grid, narrow)
+        return aggregate(jnp.asarray(normalised), degree, options.grid, rounded=options.product_type)
+    return aggregate(jnp.asarray(normalised), degree, options.grid, options.product_type)
 
 
 def _precision(options: DistanceOptions) -> str:

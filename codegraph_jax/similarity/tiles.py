@@ -60,6 +60,11 @@ class DistanceOptions(NamedTuple):
     """Whether some patches are invalid; the tokens of these are 0."""
 
     @property
+    def product_type(self) -> Any:
+        """Type of the factors of a product."""
+        return jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
+
+    @property
     def pairs_at_once(self) -> int | None:
         """Pairs of images in one product; None: one pair, or blocks of one pair."""
         return None if self.radius or self.batch == 1 else self.batch
@@ -67,8 +72,7 @@ class DistanceOptions(NamedTuple):
 
 def prepare(normalised: Float[Array, "n p c"], options: DistanceOptions) -> PatchSet:
     """Prepares the output of `aggregation.normalise` for the kernel."""
-    dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
-    penalty = _penalty(normalised)
+    dtype, penalty = options.product_type, _penalty(normalised)
     if options.kernel == "reuse":
         scales = inverse_norms(normalised, options.degrees, options.grid)
         # the product of two bfloat16 numbers is exact in float32, so rounded tokens can stay in bfloat16
