@@ -13,11 +13,11 @@ from typing import IO, Any
 import psutil
 
 from codegraph_jax.app.jobs import UNDER_WAY
-from codegraph_jax.core.command_words import without_flags
+from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import heatmap_of, remove_written, written_files
+from codegraph_jax.core.file_ownership import remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import numbered_names, printable
+from codegraph_jax.core.names import heatmap_of, numbered_names, printable
 from codegraph_jax.core.progress import PROGRESS_FILE
 from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code

@@ -20,7 +20,7 @@ from codegraph_jax.app.folders import Folders, Name, Place, ValidText, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.runs import AppError, Runs
 from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
-from codegraph_jax.core.command_words import without_flags
+from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, numbered_names, printable

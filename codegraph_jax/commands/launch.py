@@ -56,7 +56,7 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         # imported here, so that an interrupt during the import of JAX is handled too
         import jax
 
-        from codegraph_jax.core.environment import remember_command
+        from codegraph_jax.core.command import remember_command
 
         jax.config.config_with_absl()
         line = parse_command_line(arguments[1:], command)
@@ -133,8 +133,8 @@ def _takes_no_value(name: str) -> bool | None:
 
 def main(line: CommandLine, command: Command | None = None) -> int:
     """Runs the task of the config, or a sweep over its settings; returns the exit status."""
+    from codegraph_jax.core.compilation_cache import enable_compilation_cache
     from codegraph_jax.core.environment import require_devices
-    from codegraph_jax.core.programs import enable_compilation_cache
     from codegraph_jax.distributed.processes import joined
 
     enable_compilation_cache()

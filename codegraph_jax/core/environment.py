@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,20 +15,6 @@ import psutil
 from codegraph_jax.core.errors import UserError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "networkx", "Pillow")
-
-
-_command = ""
-
-
-def remember_command(words: Sequence[str]) -> None:
-    """Stores the command that started this process, for the manifest."""
-    global _command
-    _command = shlex.join(words)
-
-
-def command_line() -> str:
-    """The command that started this process; empty if the library is used without one."""
-    return _command
 
 
 def require_devices() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import PARTIAL, read_json, write_json
-from codegraph_jax.core.names import output_path
 
 LISTING = ".written.json"
 
@@ -29,25 +28,6 @@ class ForeignFileError(UserError):
 def written_files(directory: str | os.PathLike[str]) -> frozenset[str]:
     """Paths below `directory` of the files that runs have written, with the system's separator."""
     return frozenset(map(os.path.normpath, _written(Path(directory))))
-
-
-def heatmap_of(workdir: Path, category: str, path: str) -> Path | None:
-    """Path below the workdir of the heat map of a photo; None if there is none.
-
-    Args:
-        workdir: directory of a run.
-        category: of the photo, as in scores.json.
-        path: of the photo; the file is named after an end of it, of which the longest counts.
-    """
-    parts = Path(path).parts
-    for start in range(len(parts)):
-        # category and path are from a file of the run, and must not lead out of its directory
-        with suppress(OSError, ValueError):
-            name = output_path(Path("heatmaps"), category, "/".join(parts[start:]))
-            real = (workdir / name).resolve(strict=True)
-            if real.is_relative_to((workdir / "heatmaps").resolve()) and real.is_file():
-                return name
-    return None
 
 
 def note_written(workdir: Path, names: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,6 +65,25 @@ def output_path(directory: Path, category: str, name: str) -> Path:
         kept = os.fsencode(last)[: NAME_BYTES - len(SUFFIX) - len(mark) - 1]
         last = f"{os.fsdecode(kept)}-{mark}"
     return Path(*parts, last + SUFFIX)
+
+
+def heatmap_of(workdir: Path, category: str, path: str) -> Path | None:
+    """Path below the workdir of the heat map of a photo; None if there is none.
+
+    Args:
+        workdir: directory of a run.
+        category: of the photo, as in scores.json.
+        path: of the photo; the file is named after an end of it, of which the longest counts.
+    """
+    parts = Path(path).parts
+    for start in range(len(parts)):
+        # category and path are from a file of the run, and must not lead out of its directory
+        with suppress(OSError, ValueError):
+            name = output_path(Path("heatmaps"), category, "/".join(parts[start:]))
+            real = (workdir / name).resolve(strict=True)
+            if real.is_relative_to((workdir / "heatmaps").resolve()) and real.is_file():
+                return name
+    return None
 
 
 def file_stem(text: str) -> str:

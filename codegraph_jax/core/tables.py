@@ -1,4 +1,4 @@
-"""Tables as plain text and pandas, and the names of metrics in them."""
+"""Tables as plain text and pandas."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,6 @@ from typing import Any
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.names import printable
-
-METRIC_NAMES = {
-    "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "AUPRO",
-}  # fmt: skip
-"""Metrics of a detection by their names in files."""
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -19,10 +19,10 @@ from codegraph_jax.core.bootstrap import ImageScores, Interval, auroc_difference
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import JsonFields, flattened
-from codegraph_jax.core.tables import METRIC_NAMES, text_table
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.data.samples import LABELS
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.evaluation.metrics import Metrics
+from codegraph_jax.evaluation.metrics import METRIC_NAMES, Metrics
 from codegraph_jax.result import DetectionResult
 
 LISTED_PHOTOS = 10

@@ -16,6 +16,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 Metrics = dict[str, float | None]
 
+METRIC_NAMES = {
+    "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "AUPRO",
+}  # fmt: skip
+"""Metrics of a detection by their names in files."""
+
 PRO_LIMIT = 0.3
 """False-positive rate up to which the PRO curve is integrated (Bergmann et al., IJCV 2021, section 5)."""
 _MUSC_STEPS = 200

@@ -5,8 +5,8 @@ The page has the style and the languages of the report, and needs no other files
 
 from pathlib import Path
 
-from codegraph_jax.core.file_ownership import heatmap_of
 from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import heatmap_of
 from codegraph_jax.data.images import UnreadableImageError, preview
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
 from codegraph_jax.report.page import render_page

@@ -15,7 +15,8 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
+from codegraph_jax.core.command import command_line
+from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
 from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import printable

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.tables import METRIC_NAMES, percent, text_table
+from codegraph_jax.core.tables import percent, text_table
+from codegraph_jax.evaluation.metrics import METRIC_NAMES
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.texts import text
 from codegraph_jax.report.wording import how_unusual

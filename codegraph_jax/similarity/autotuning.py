@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from codegraph_jax.config import Config, SimilarityConfig
+from codegraph_jax.core.compilation_cache import machine
 from codegraph_jax.core.files import user_cache, whole_file
 from codegraph_jax.core.matmul import speed
-from codegraph_jax.core.programs import machine
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.kernels import distance_options

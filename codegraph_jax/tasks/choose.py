@@ -24,14 +24,14 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, choice
-from codegraph_jax.core.tables import METRIC_NAMES, percent, text_table
+from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.evaluation.metrics import METRIC_NAMES, mean_metrics
 from codegraph_jax.tasks.fallback import input_size
 from codegraph_jax.tasks.sets import read_files, require_two
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.tables import METRIC_NAMES, text_table
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.evaluation.metrics import METRIC_NAMES
 from studies.sweeps.sweep import Sweep
 from studies.sweeps.tables import markdown_table
 

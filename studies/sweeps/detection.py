@@ -27,7 +27,6 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.tables import METRIC_NAMES
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
@@ -35,6 +34,7 @@ from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.evaluation.metrics import METRIC_NAMES
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
 from codegraph_jax.scoring.scores import score_of

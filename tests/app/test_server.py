@@ -12,7 +12,7 @@ from PIL import Image
 from codegraph_jax.app import folders, server
 from codegraph_jax.app.folders import place_of
 from codegraph_jax.app.server import create_app
-from codegraph_jax.core.command_words import without_flags
+from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.progress import PROGRESS_FILE
 from tests.app.conftest import ADDRESS, KEY, write_run
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import CompareConfig, Config, DataConfig
-from codegraph_jax.core.file_ownership import ForeignFileError, heatmap_of
+from codegraph_jax.core.file_ownership import ForeignFileError
+from codegraph_jax.core.names import heatmap_of
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.evaluation.changes import RunError, compare_results

@@ -6,9 +6,9 @@ import sys
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from codegraph_jax.core import programs
-programs.MIN_SECONDS = 0.0
-programs.enable_compilation_cache()
+from codegraph_jax.core import compilation_cache
+compilation_cache.MIN_SECONDS = 0.0
+compilation_cache.enable_compilation_cache()
 print(jax.config.jax_compilation_cache_dir)
 jax.jit(lambda x: jnp.linalg.norm(x @ x.T))(jnp.ones((9, 9))).block_until_ready()
 """
