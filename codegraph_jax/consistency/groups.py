@@ -171,7 +171,7 @@ class Consistency(JsonFields):
 
     def defect_members(self, image_count: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `image_count` is their number."""
-        members = [image for c in self.groups if c.verdict == "defect" for image in c.members]
+        members = [image for group in self.groups if group.verdict == "defect" for image in group.members]
         return np.isin(np.arange(image_count), members)
 
     def as_json(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Marks: patterns from a single photo that a person has answered, to be recognised in other photos [ours].
 
-A good part that was flagged has a harmless mark, a defective part has a defect. The signature of a community has a
+A good part that was flagged has a harmless mark, a defective part has a defect. The signature of a group has a
 limit from the distances between its members (`consistency.signature`); a single photo has no other members, so the
 limit is at most about half of the usual distance. Measured on bottle_recurring (ViT-S/14, 224 px): photos with the same
 defect are at 0.1 to 0.5 of the usual distance, good parts at 0.6 or more. Within the limit, photos show the mark only
@@ -34,7 +34,7 @@ from codegraph_jax.similarity.references import by_content
 MAX_MARK_PATCHES = 64
 """Maximum number of patches of a mark; those with the highest scores are used."""
 MARK_PROTOTYPES = 16
-"""Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
+"""Number of prototypes; more than for a group, since a mark may be large and only one photo shows it."""
 MAX_LIMIT = 0.55
 """Maximum limit, as a share of the usual distance."""
 MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1

@@ -92,9 +92,7 @@ def member_patches(
     return shown
 
 
-def community_boxes(
-    shown: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
-) -> tuple[PatchBox, ...]:
+def member_boxes(shown: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]) -> tuple[PatchBox, ...]:
     """Bounding boxes of the connected regions of patches in each member; diagonal neighbours are connected."""
     h, w = grid
     boxes = []

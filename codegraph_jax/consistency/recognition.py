@@ -1,4 +1,4 @@
-"""Recognises known patterns in a new set, on communities and on single images [ours]."""
+"""Recognises known patterns in a new set, on groups and on single images [ours]."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -12,29 +12,29 @@ from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
 
 MIN_MEMBER_SHARE = 0.5
-"""Minimum share of the members of a community that must show a known pattern."""
+"""Minimum share of the members of a group that must show a known pattern."""
 
 
 def with_signatures(consistency: Consistency, comparison: Comparison) -> Consistency:
-    """Adds signatures to the communities, and the product."""
+    """Adds signatures to the groups, and the product."""
     if not consistency.groups:
         return consistency
-    members = [community.members for community in consistency.groups]
+    members = [group.members for group in consistency.groups]
     shown = consistency.pattern_ids.reshape(comparison.set_size, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
-    communities = (replace(c, signature=signature) for c, signature in zip(consistency.groups, signatures))
+    groups = (replace(group, signature=signature) for group, signature in zip(consistency.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
-    return replace(consistency, groups=tuple(communities), product=product)
+    return replace(consistency, groups=tuple(groups), product=product)
 
 
 def with_verdicts(
     consistency: Consistency, patterns: Sequence[Pattern], comparison: Comparison
 ) -> tuple[Consistency, dict[int, Bool[np.ndarray, "n p"]]]:
-    """Applies the verdicts of known patterns to communities, and finds other images that show them.
+    """Applies the verdicts of known patterns to groups, and finds other images that show them.
 
     Returns:
         The result with verdicts and matches; and for the number of each match the patches of images outside its
-        communities that show the pattern. Patterns of other products are not used.
+        groups that show the pattern. Patterns of other products are not used.
     """
     own = comparison.features.image_features[: comparison.set_size]
     known: list[Pattern] = []
@@ -46,20 +46,20 @@ def with_verdicts(
         return consistency, {}
     signatures = [pattern.signature for pattern in known]
     recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
-    communities = list(consistency.groups)
+    groups = list(consistency.groups)
     numbers: dict[int, list[int]] = {}
-    for index, community in enumerate(communities):
-        shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
+    for index, group in enumerate(groups):
+        shares = recognised[:, list(group.members)].any(axis=2).mean(axis=1)
         best = int(shares.argmax())
         if shares[best] >= MIN_MEMBER_SHARE:
             pattern = known[best]
-            communities[index] = replace(community, verdict=pattern.verdict, name=pattern.name, reviewed=True)
+            groups[index] = replace(group, verdict=pattern.verdict, name=pattern.name, reviewed=True)
             numbers.setdefault(best, []).append(index + 1)
 
     matches, elsewhere = [], {}
-    last = len(communities)
+    last = len(groups)
     for k, pattern in enumerate(known):
-        members = [i for number in numbers.get(k, ()) for i in communities[number - 1].members]
+        members = [i for number in numbers.get(k, ()) for i in groups[number - 1].members]
         recognised[k, members] = False
         images = sorted({*members, *np.flatnonzero(recognised[k].any(axis=1)).tolist()})
         if k in numbers:
@@ -68,7 +68,7 @@ def with_verdicts(
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
-    return replace(consistency, groups=tuple(communities), matches=tuple(matches)), elsewhere
+    return replace(consistency, groups=tuple(groups), matches=tuple(matches)), elsewhere
 
 
 def numbered(

@@ -1,6 +1,6 @@
 """Signatures: the appearance of a pattern in a few vectors, for recognition in other images [ours].
 
-A verdict on a community must apply to the next batch too, where other images show the same pattern. A signature has
+A verdict on a group must apply to the next batch too, where other images show the same pattern. A signature has
 prototypes, the k-means centres of the patches that show the pattern (`scipy.cluster.vq`), and for each the usual
 distance to the nearest patch of an image that does not show it. An image shows the pattern if some of its patches are
 much closer to a prototype. Measured on one half of a set with prototypes from the other half:
@@ -120,37 +120,39 @@ def recognise_all(
 
 
 def make_signatures(
-    features: Features, grid: tuple[int, int], communities: Sequence[Sequence[int]], shown: Bool[np.ndarray, "n p"]
+    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], shown: Bool[np.ndarray, "n p"]
 ) -> list[Signature | None]:
-    """The signature of each community; None if fewer than two members show the pattern or all images are members.
+    """The signature of each group; None if fewer than two members show the pattern or all images are members.
 
     The n images of the set come first in `features`; `shown` has the patches of members that show the pattern.
     """
     ordered = by_content(range(len(shown)), features.keys)
-    taken = {i for members in communities for i in members}
+    taken = {i for members in groups for i in members}
     outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
-    showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
-    patches = [patches_of(features, grid, group, shown) if outside and len(group) > 1 else None for group in showing]
+    showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, groups)]
+    patches = [
+        patches_of(features, grid, members, shown) if outside and len(members) > 1 else None for members in showing
+    ]
     signatures = iter(_signatures([vectors for vectors in patches if vectors], features, grid, outside))
     return [next(signatures) if vectors else None for vectors in patches]
 
 
 def _signatures(
-    communities: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
+    groups: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
     features: Features,
     grid: tuple[int, int],
     outside: Sequence[int],
 ) -> list[Signature]:
-    """The signatures of communities, from the patches by which each member shows the pattern.
+    """The signatures of groups, from the patches by which each member shows the pattern.
 
     The distance of prototypes to new images is measured by cross-validation: prototypes of one half of the members are
-    compared with the other half. All communities share two passes over the images outside, for usual distances and for
+    compared with the other half. All groups share two passes over the images outside, for usual distances and for
     limits.
     """
-    if not communities:
+    if not groups:
         return []
-    halves = [(members[::2], members[1::2]) for members in communities]
-    parts = [part for members, both in zip(communities, halves) for part in (members, *both)]
+    halves = [(members[::2], members[1::2]) for members in groups]
+    parts = [part for members, both in zip(groups, halves) for part in (members, *both)]
     # no more prototypes than images, so that none represents a single patch
     prototypes = [prototypes_of(part, min(PROTOTYPES, len(part))) for part in parts]
     directions = [unit_directions(one) for one in prototypes]
@@ -159,7 +161,7 @@ def _signatures(
     medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
     usual = np.split(medians, np.cumsum([len(one) for one in directions])[:-1])
     drafts, near = [], []
-    for number, (members, (first, second)) in enumerate(zip(communities, halves)):
+    for number, (members, (first, second)) in enumerate(zip(groups, halves)):
         whole = 3 * number
         patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
         drafts.append(Signature(prototypes[whole], usual[whole], 1.0, patches))

@@ -28,7 +28,7 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.pattern_patches import (
     MIN_OUTSIDE,
     PatternTest,
-    community_boxes,
+    member_boxes,
     member_patches,
     pattern_tests,
     shows_pattern,
@@ -52,7 +52,7 @@ def find_consistent(
     """Finds recurring patterns in a set, and the references and patches to filter out.
 
     Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
-    references, and are scored by images outside their community only, since the patches around them resemble it
+    references, and are scored by images outside their group only, since the patches around them resemble it
     without showing the defect. Added images are compared with the set only. Patches that show a harmless variant count
     as normal. `patterns` are known ones, and scores average `k` references.
     """
@@ -61,12 +61,12 @@ def find_consistent(
     duplicates = duplicate_pairs(distances, references)
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
-    found, tests = find_communities(
+    found, tests = find_groups(
         distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, link_finder
     )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
-    # patches come from the community on members, from its test on added images, and from signatures on others
+    # patches come from the group on members, from its test on added images, and from signatures on others
     added = range(set_size, len(distances))
     members = found.pattern_ids.reshape(set_size, -1)
     pattern_patches = dict(elsewhere)
@@ -83,7 +83,7 @@ def find_consistent(
     return found, _filter(found, pattern_patches, references, duplicates, nothing)
 
 
-def find_communities(
+def find_groups(
     distances: Distances,
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
@@ -93,7 +93,7 @@ def find_communities(
     config: RecurringConfig,
     link_finder: LinkFinder,
 ) -> tuple[Consistency, list[PatternTest]]:
-    """The communities of a set with verdicts, and for each the test of dependence.
+    """The groups of a set with verdicts, and for each the test of dependence.
 
     `distances` are infinite for excluded references and `duplicates`; `keys`, the digests of the images, break ties
     independently of the listing. The other arguments are those of `pattern_tests`.
@@ -111,16 +111,16 @@ def find_communities(
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
     weights = mutual_weights(counts, is_reference)
-    communities = []
+    groups = []
     pattern_ids = np.zeros(shown.shape, np.int16)
     for members, (_, p_value), measured in zip(whole, found, evidence):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
-        boxes = community_boxes(shown, typical, grid)
+        boxes = member_boxes(shown, typical, grid)
         verdict = decide(measured, config)
-        communities.append(Group(typical, strength(weights, members), p_value, boxes, verdict, measured))
-        pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
+        groups.append(Group(typical, strength(weights, members), p_value, boxes, verdict, measured))
+        pattern_ids[list(members)] = np.where(shown[list(members)], len(groups), 0)
     consistency = Consistency(
-        tuple(communities),
+        tuple(groups),
         connected_groups((int(i), int(references[c])) for i, c in zip(*np.nonzero(duplicates))),
         views,
         image_graph(weights, links),
@@ -137,7 +137,7 @@ def _filter(
     duplicates: Bool[np.ndarray, "n m"],
     nothing: Bool[np.ndarray, "n p"],
 ) -> Exclusions:
-    """The filter of the verdicts: defects are removed and scored from outside their community, variants are clipped."""
+    """The filter of the verdicts: defects are removed and scored from outside their group, variants are clipped."""
     masks = []
     for number in consistency.numbers("defect"):
         inside = np.isin(references, consistency.images(number))

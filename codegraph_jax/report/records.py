@@ -7,7 +7,7 @@ from typing import Any
 
 from codegraph_jax.config import ReportConfig
 from codegraph_jax.consistency.groups import Consistency, PatchBox
-from codegraph_jax.consistency.pattern_patches import community_boxes
+from codegraph_jax.consistency.pattern_patches import member_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import LABELS, Sample
@@ -81,7 +81,7 @@ def boxes_of_pattern(consistency: Consistency, number: int) -> list[PatchBox]:
     others = [image for image in consistency.images(number) if image not in members]
     if others and len(consistency.pattern_ids):
         shown = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == number
-        boxes += community_boxes(shown, others, consistency.pattern_ids.shape[1:])
+        boxes += member_boxes(shown, others, consistency.pattern_ids.shape[1:])
     return boxes
 
 

@@ -54,7 +54,7 @@ def saved(detector, images, tmp_path_factory):
 @pytest.fixture
 def recurring(monkeypatch):
     """A set in which the first four images share a defect in their first patches."""
-    find = stages.find_communities
+    find = stages.find_groups
 
     def found(distances, *arguments):
         consistency, _ = find(distances, *arguments)
@@ -64,7 +64,7 @@ def recurring(monkeypatch):
         tests = pattern_tests(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
         return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
-    monkeypatch.setattr(stages, "find_communities", found)
+    monkeypatch.setattr(stages, "find_groups", found)
 
 
 def test_added_images_change_nothing_of_the_set(detector, images, saved):

@@ -30,9 +30,9 @@ def photographs():
 def test_what_was_found_is_told_of_all_copies():
     graph = nx.Graph()
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
-    community = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
+    group = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
     found = Consistency(
-        (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
+        (group,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
     all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
     assert all_of_them.groups[0].members == (3, 0, 2, 4)

@@ -49,10 +49,10 @@ def test_rough_repeats_are_defects_and_exact_ones_are_not():
     assert found.groups[0].evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
 
     found, mutual, full = find(planted.draw(rough=EXACT))
-    (community,) = found.groups
-    assert sorted(community.members) == list(range(10)), "it is reported"
-    assert community.verdict == "undecided" and not community.reviewed
-    assert community.evidence.repeat_distance_ratio < MIN_REPEAT_RATIO
+    (group,) = found.groups
+    assert sorted(group.members) == list(range(10)), "it is reported"
+    assert group.verdict == "undecided" and not group.reviewed
+    assert group.evidence.repeat_distance_ratio < MIN_REPEAT_RATIO
     assert not found.defect_patches.any() and not found.defect_members(48).any()
     np.testing.assert_array_equal(full, mutual)
 
@@ -83,7 +83,7 @@ def test_without_evidence_nothing_is_decided():
     assert decide(None, RecurringConfig()) == "undecided"
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
-    assert all(community.evidence for community in found.groups)
+    assert all(group.evidence for group in found.groups)
     assert decide(None, RecurringConfig(exclude="all")) == "undecided"
 
 
@@ -91,8 +91,8 @@ def test_a_person_can_say_that_it_is_a_defect():
     tokens = planted.draw(rough=EXACT)
     before, mutual, _ = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
-    (community,) = found.groups
-    assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
+    (group,) = found.groups
+    assert (group.verdict, group.name, group.reviewed) == ("defect", "tool mark", True)
     assert found.defect_members(48).sum() == 10 and found.defect_patches.any()
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > 1.2 * mutual[region]).all()
@@ -102,8 +102,8 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     tokens = planted.draw()
     before, mutual, filtered = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
-    (community,) = found.groups
-    assert (community.verdict, community.reviewed) == ("variant", True)
+    (group,) = found.groups
+    assert (group.verdict, group.reviewed) == ("variant", True)
     assert not found.defect_members(48).any() and not found.defect_patches.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
@@ -121,8 +121,8 @@ def test_decisions_are_recognised_in_the_next_batch():
     assert (pattern.member_count, pattern.image_count) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
-    (community,), (match,) = lot.groups, lot.matches
-    assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
+    (group,), (match,) = lot.groups, lot.matches
+    assert (group.verdict, group.name, group.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
     assert lot.pattern(1, 48).member_count == len(match.images)

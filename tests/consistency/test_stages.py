@@ -30,15 +30,15 @@ def shown_patches(distances, references, communities, k):
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
     comparison, subset, found, exclusions = find(tokens)
-    (community,) = found.groups
-    assert community.verdict == "defect"
-    assert sorted(community.members) == list(range(10))
-    assert community.chance_p_value <= 0.01 and community.mean_links > 1
+    (group,) = found.groups
+    assert group.verdict == "defect"
+    assert sorted(group.members) == list(range(10))
+    assert group.chance_p_value <= 0.01 and group.mean_links > 1
     flagged = found.defect_patches.reshape(48, -1)
     assert flagged[:10][:, planted.REGION].mean() > 0.9
     assert flagged.sum() <= 45, "hardly anything else"
-    assert {box.image for box in community.boxes} == set(range(10))
-    for box in community.boxes[:3]:
+    assert {box.image for box in group.boxes} == set(range(10))
+    for box in group.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
     scores = subset_scores(comparison, subset)
@@ -129,9 +129,9 @@ def test_a_defect_in_nearly_all_images_is_normality():
 
 def test_flagged_patches_are_judged_from_outside_their_community():
     _, _, found, exclusions = find(planted.draw())
-    (community,) = found.groups
+    (group,) = found.groups
     ((columns, patches),) = exclusions.masks
-    assert sorted(columns.tolist()) == sorted(community.members)
+    assert sorted(columns.tolist()) == sorted(group.members)
     np.testing.assert_array_equal(patches, found.defect_patches.reshape(48, -1))
 
 

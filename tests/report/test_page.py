@@ -671,8 +671,8 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
 
 def test_earlier_review_is_continued(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    keys, (community,) = outcome.result.keys, outcome.result.consistency.groups
-    mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)
+    keys, (group,) = outcome.result.keys, outcome.result.consistency.groups
+    mark = Pattern("", "defect", group.signature, outcome.result.consistency.product, 1, 1)
     photos = [
         PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
         PhotoReview("ff", "of an earlier batch", "part", "good"),

@@ -57,7 +57,7 @@ def config(photographs):
 @pytest.fixture(autouse=True)
 def group(monkeypatch):
     """The first images share something in their first patches, and the rule does not know what."""
-    find = stages.find_communities
+    find = stages.find_groups
 
     def found(distances, *arguments):
         consistency, _ = find(distances, *arguments)
@@ -68,7 +68,7 @@ def group(monkeypatch):
         tests = pattern_tests(distances, arguments[0], [MEMBERS], arguments[3])
         return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
-    monkeypatch.setattr(stages, "find_communities", found)
+    monkeypatch.setattr(stages, "find_groups", found)
 
 
 def run(config, workdir):
@@ -178,7 +178,7 @@ def test_the_library_judges_again(config, photographs):
     comparison = detector.compare(paths)
     result = detector.score(comparison)
     variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
-    assert [community.verdict for community in variant.consistency.groups] == ["variant"]
+    assert [group.verdict for group in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
     # a verdict that is not changed stays, and takes the counts of this lot
