@@ -163,7 +163,7 @@ def simulate(
     covered = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), true_counts)]
     calibrator = ActiveCalibrator(scores)
     answer(calibrator, labels, config.score_answers)
-    chosen = calibrator.chosen
+    chosen = calibrator.score_name
     answer(calibrator, labels, 2)
     found = calibrator.flagged
     return Row(

@@ -157,7 +157,7 @@ def decide_photos(
     if answers.threshold is not None and answers.score in scores:
         name, threshold = answers.score, answers.threshold
     elif calibrator.answer_count:
-        name, threshold = calibrator.chosen, calibrator.threshold
+        name, threshold = calibrator.score_name, calibrator.threshold
     elif answers.marks:
         name, threshold = chosen.name, calibration.threshold
     else:

@@ -39,10 +39,10 @@ def patch_scores_by_name(
         True: ReferenceSubset.of(comparison, min(FEW_SHARE, fraction)),
     }
 
-    def layers_of(few: bool, score: PatchScore | None) -> Sequence[Float[np.ndarray, "r n p"]]:
+    def layers_of(few: bool, patch_score: PatchScore | None) -> Sequence[Float[np.ndarray, "r n p"]]:
         subset = subsets[few]
-        layers = subset_scores(comparison, subset, score) if few or score else standard
-        return layer_scores_without(comparison, subset, layers, exclusions, score) if exclusions else layers
+        layers = subset_scores(comparison, subset, patch_score) if few or patch_score else standard
+        return layer_scores_without(comparison, subset, layers, exclusions, patch_score) if exclusions else layers
 
     mutual = {few: layers_of(few, None) for few in (False, True)}
     found = {}
@@ -59,12 +59,12 @@ def layer_scores_without(
     subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
     exclusions: Exclusions,
-    score: PatchScore | None = None,
+    patch_score: PatchScore | None = None,
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Filtered scores of each layer and degree by a subset, not clipped; `scores` are those of `subset_scores`."""
     if not (exclusions.pairs.any() or exclusions.removed.any() or exclusions.masks):
         return [layer.copy() for layer in scores]
-    return comparison.tables.scores_without(subset.k, subset.columns, exclusions, scores, score)
+    return comparison.tables.scores_without(subset.k, subset.columns, exclusions, scores, patch_score)
 
 
 def clip_to_median(scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

@@ -138,7 +138,7 @@ class ActiveCalibrator:
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
             calibrator.answer(photo, defective=ask(photo))
-        calibrator.chosen, calibrator.threshold, calibrator.flagged, calibrator.estimate
+        calibrator.score_name, calibrator.threshold, calibrator.flagged, calibrator.estimate
 
     Args:
         scores: one score for each of n photos, or several scores by name, the default first. Larger is more anomalous.
@@ -245,7 +245,7 @@ class ActiveCalibrator:
         return {name: posterior.probability for name, posterior in self._all_posteriors().items()}
 
     @property
-    def chosen(self) -> str:
+    def score_name(self) -> str:
         """Name of the most probable score; the default score until there are enough answers."""
         chances = self.score_probabilities
         return max(chances, key=lambda name: chances[name]) if self.has_enough_answers else next(iter(chances))
@@ -253,7 +253,7 @@ class ActiveCalibrator:
     @property
     def defect_probabilities(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
-        found = self._by_score(self.chosen)
+        found = self._by_score(self.score_name)
         found[list(self._decisive)] = list(self._decisive.values())
         return found
 
@@ -267,7 +267,7 @@ class ActiveCalibrator:
         """
         if not self.has_enough_answers:
             return self._threshold
-        chosen = self.chosen
+        chosen = self.score_name
         scores = self.scores[chosen][: self.set_size]
         order = np.argsort(scores, kind="stable")
         scores, defective = scores[order], self._by_score(chosen)[: self.set_size][order]
@@ -289,14 +289,14 @@ class ActiveCalibrator:
     @property
     def flagged(self) -> Bool[np.ndarray, " n"]:
         """Which photos are flagged: by their answer, otherwise by their score or because they always are [n]."""
-        found = (self.scores[self.chosen] >= self.threshold) | self._always
+        found = (self.scores[self.score_name] >= self.threshold) | self._always
         found[list(self._decisive)] = list(self._decisive.values())
         return found
 
     @property
     def estimate(self) -> ExpectedErrors:
         """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
-        chosen = self.chosen
+        chosen = self.score_name
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.estimated, self._levels[chosen]
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[list(self._decisive)] = True

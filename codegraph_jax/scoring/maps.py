@@ -82,14 +82,14 @@ def image_scores(
     patch_scores: Float[np.ndarray, "n h w"],
     size: int | tuple[int, int],
     rects: Sequence[PhotoRect],
-    score: ImageScore | None = None,
+    image_score: ImageScore | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Greatest value of each image's anomaly map of `size`, or another score of it; few maps are in memory at once."""
     if not len(patch_scores):
         return np.zeros(0, np.float32)
-    if score is not None:
+    if image_score is not None:
         maps = (interpolated(rect.cut(own)[None], size)[0] for own, rect in zip(patch_scores, rects))
-        return np.array([score(anomaly_map) for anomaly_map in maps], np.float32)
+        return np.array([image_score(anomaly_map) for anomaly_map in maps], np.float32)
     return np.concatenate([_greatest_values(part, size) for part in _photo_parts(patch_scores, rects)])
 
 

@@ -33,7 +33,7 @@ class ReferenceSubset(NamedTuple):
 
 
 def subset_scores(
-    comparison: Comparison, subset: ReferenceSubset, score: PatchScore | None = None
+    comparison: Comparison, subset: ReferenceSubset, patch_score: PatchScore | None = None
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores, or other scores, of each layer by the references of a subset."""
-    return comparison.tables.scores(subset.k, subset.columns, score)
+    return comparison.tables.scores(subset.k, subset.columns, patch_score)

@@ -142,11 +142,11 @@ class DeviceTables:
         return self._means
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], score: PatchScore | None = None
+        self, k: int, columns: Int[np.ndarray, " c"], patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores of every layer, see `HostTables.scores`; another score is computed on the host."""
-        if score:
-            return self.host().scores(k, columns, score)
+        if patch_score:
+            return self.host().scores(k, columns, patch_score)
         if k == self._k and len(columns) == self.shape[1]:
             return [layer.copy() for layer in self._first_scores]
         return self.scores_without(k, columns, Exclusions.none(self.shape), ())
@@ -157,11 +157,11 @@ class DeviceTables:
         columns: Int[np.ndarray, " c"],
         exclusions: Exclusions,
         scores: Sequence[Float[np.ndarray, "r n p"]],
-        score: PatchScore | None = None,
+        patch_score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores without some references or patches, see `HostTables.scores_without`; all scores are computed."""
-        if score:
-            return self.host().scores_without(k, columns, exclusions, scores, score)
+        if patch_score:
+            return self.host().scores_without(k, columns, exclusions, scores, patch_score)
         usable = np.zeros(self.shape[:2], bool)
         usable[:, columns] = ~exclusions.pairs[:, columns]
         used, k_there = self._padded_columns(usable), self._each(np.int32(k))

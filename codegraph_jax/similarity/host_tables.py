@@ -70,11 +70,11 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return replace(self, tables=[table[degree_index : degree_index + 1] for table in self.tables], options=options)
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], score: PatchScore | None = None
+        self, k: int, columns: Int[np.ndarray, " c"], patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores of every layer: the mean of the k smallest distances to some references, or another score."""
         chosen = slice(None) if len(columns) == len(self.references) else columns
-        return [mutual_scores(table, k, chosen, score) for table in self.tables]
+        return [mutual_scores(table, k, chosen, patch_score) for table in self.tables]
 
     def scores_without(
         self,
@@ -82,7 +82,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         columns: Int[np.ndarray, " c"],
         exclusions: Exclusions,
         scores: Sequence[Float[np.ndarray, "r n p"]],
-        score: PatchScore | None = None,
+        patch_score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores of every layer without some references or patches of references; none is clipped.
 
@@ -97,10 +97,10 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         found = [layer.copy() for layer in scores]
         for layer, table, tokens in zip(found, self.tables, self.layers):
             # another score can depend on any distance
-            nearest = None if score else neighbours
+            nearest = None if patch_score else neighbours
             found_changes = changes_by_removal(table, tokens, lost, self.references, self.options, nearest, self.counts)
             for degree, changes in enumerate(found_changes):
-                _score_again(layer[degree], table[degree], neighbours, changes, excluded, score)
+                _score_again(layer[degree], table[degree], neighbours, changes, excluded, patch_score)
         return found
 
 
@@ -128,16 +128,16 @@ def mean_of_smallest(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.nd
 
 
 def patch_scores(
-    distances: Float[np.ndarray, "m p"], k: int, score: PatchScore | None = None
+    distances: Float[np.ndarray, "m p"], k: int, patch_score: PatchScore | None = None
 ) -> Float[np.ndarray, " p"]:
     """Scores of the patches of one image; `INVALID` for patches that are not inspected, infinite without a reference.
 
-    Distances to excluded references are infinite; without a score the result is `mean_of_smallest`.
+    Distances to excluded references are infinite; without `patch_score` the result is `mean_of_smallest`.
 
     Raises:
-        PatchScoreError: the result of `score` has another shape, or values that are negative or not finite.
+        PatchScoreError: the result of `patch_score` has another shape, or values that are negative or not finite.
     """
-    if score is None:
+    if patch_score is None:
         return mean_of_smallest(distances, k)
     found = np.full(distances.shape[1], INVALID)
     inspected = distances.min(axis=0, initial=np.inf) >= 0
@@ -145,8 +145,8 @@ def patch_scores(
     scored = inspected & np.isfinite(distances).any(axis=0)
     references = np.isfinite(distances[:, scored]).any(axis=1)
     if scored.any():
-        values = np.asarray(score(distances[np.ix_(references, scored)], k))
-        name = getattr(score, "__name__", type(score).__name__)
+        values = np.asarray(patch_score(distances[np.ix_(references, scored)], k))
+        name = getattr(patch_score, "__name__", type(patch_score).__name__)
         if values.shape != (scored.sum(),):
             raise PatchScoreError(
                 f"score {name}: returned an array of shape {values.shape} for distances [{references.sum()}, "
@@ -165,7 +165,7 @@ def mutual_scores(
     distances: Float[np.ndarray, "r n m p"],
     k: int,
     columns: Int[np.ndarray, " c"] | slice = slice(None),
-    score: PatchScore | None = None,
+    patch_score: PatchScore | None = None,
 ) -> Float[np.ndarray, "r n p"]:
     """s[r](x) = mean of the K smallest distances of patch x to the reference images, or another score of them.
 
@@ -175,7 +175,7 @@ def mutual_scores(
     scores = np.empty((degrees, n, p), np.float32)
 
     def score_image(index: tuple[int, int]) -> None:
-        scores[index] = patch_scores(distances[index][columns], k, score)
+        scores[index] = patch_scores(distances[index][columns], k, patch_score)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(score_image, np.ndindex(degrees, n)))
@@ -188,7 +188,7 @@ def _score_again(
     neighbours: Neighbours,
     changes: Changes,
     excluded: ExcludedReferences,
-    score: PatchScore | None,
+    patch_score: PatchScore | None,
 ) -> None:
     """Updates, in place, the scores of the patches of one layer and degree that lose a reference or a nearest patch."""
     order = np.argsort(changes.image, kind="stable")
@@ -203,11 +203,11 @@ def _score_again(
         affected[changes.patch[own]] = True
         if not affected.any():
             return
-        patches = np.arange(len(affected)) if score else np.flatnonzero(affected)
+        patches = np.arange(len(affected)) if patch_score else np.flatnonzero(affected)
         rows = table[i][np.ix_(neighbours.columns, patches)]
         rows[position[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
         excluded.apply(i, rows, patches)
-        scores[i, patches] = patch_scores(rows, neighbours.k, score)
+        scores[i, patches] = patch_scores(rows, neighbours.k, patch_score)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(score_image, range(len(table))))

@@ -53,7 +53,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     after = detector.score(comparison, review=result.review(photos=calibrator.answers))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
     assert after.calibration.decided_by == "answers" and after.calibration.threshold == calibrator.threshold
-    assert after.score_name == calibrator.chosen and after.calibrator().answers == calibrator.answers
+    assert after.score_name == calibrator.score_name and after.calibrator().answers == calibrator.answers
     assert after.calibrator().threshold == calibrator.threshold
     for name, scores in result.scores_by_name.items():
         np.testing.assert_array_equal(after.scores_by_name[name], scores)

@@ -58,7 +58,7 @@ def same(found: dict, calibrator: ActiveCalibrator) -> None:
     np.testing.assert_allclose(found["information"], information, rtol=0, atol=1e-9)
     probabilities = calibrator.score_probabilities
     np.testing.assert_allclose(list(found["probabilities"].values()), list(probabilities.values()), atol=1e-9)
-    assert list(found["probabilities"]) == list(probabilities) and found["chosen"] == calibrator.chosen
+    assert list(found["probabilities"]) == list(probabilities) and found["chosen"] == calibrator.score_name
     np.testing.assert_allclose(found["defective"], calibrator.defect_probabilities, atol=1e-9)
     assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
     assert found["flagged"] == calibrator.flagged.tolist()

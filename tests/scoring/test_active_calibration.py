@@ -55,13 +55,13 @@ def test_the_score_that_agrees_with_the_answers_is_chosen():
     scores, labels = drawn(100, 0.4, 3.5)
     blind = np.random.default_rng(9).normal(size=100)
     calibrator = ActiveCalibrator({"blind": blind, "other": scores})
-    assert calibrator.chosen == "blind"
+    assert calibrator.score_name == "blind"
     answer(calibrator, labels, 12)
-    assert calibrator.chosen == "other" and calibrator.score_probabilities["other"] > 0.9
+    assert calibrator.score_name == "other" and calibrator.score_probabilities["other"] > 0.9
     # and the default stays where it is as good
     calibrator = ActiveCalibrator({"default": scores, "same": scores + 0.01 * blind})
     answer(calibrator, labels, 12)
-    assert calibrator.chosen == "default"
+    assert calibrator.score_name == "default"
 
 
 def test_answers_can_be_replaced_and_taken_back():
@@ -143,7 +143,7 @@ def test_two_answers_decide_on_their_photos_alone():
     calibrator.answer(middle, True)
     calibrator.answer(low, False)
     changed = np.flatnonzero(calibrator.flagged != before)
-    assert changed.tolist() == [middle] and calibrator.threshold == 2.5 and calibrator.chosen == "a"
+    assert changed.tolist() == [middle] and calibrator.threshold == 2.5 and calibrator.score_name == "a"
 
 
 def test_no_more_than_so_many_can_be_defective():
@@ -197,7 +197,7 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         assert np.isfinite(calibrator.threshold)
         free = [i for i in range(photos) if calibrator.answers.get(i) is None]
         np.testing.assert_array_equal(
-            calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
+            calibrator.flagged[free], calibrator.scores[calibrator.score_name][free] >= calibrator.threshold
         )
     if calibrator.answer_count < MIN_ANSWERS and len(calibrator.answers) < photos:
         assert photo is not None

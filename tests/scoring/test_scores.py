@@ -62,7 +62,7 @@ def test_a_function_is_a_score(detector, comparison):
     np.testing.assert_allclose(mine.scores_rescored, standard.scores_rescored, atol=1e-5)
     assert (standard.score_name, mine.score_name) == ("standard", "smallest")
     assert next(iter(mine.scores_by_name)) == "smallest" and "standard" in mine.scores_by_name
-    assert mine.calibrator().chosen == "smallest"
+    assert mine.calibrator().score_name == "smallest"
     farther = detector.score(comparison, score=lambda distances, k: distances.max(axis=0))
     assert (farther.patch_scores >= standard.patch_scores).all() and farther.score_name == "own"
 
