@@ -38,13 +38,13 @@ class Candidates:
         usable = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
         chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], wanted)])
         images, patches = self._places[chosen].T
-        own = np.stack([layer[:, images, patches] for layer in self.scores])
+        own_scores = np.stack([layer[:, images, patches] for layer in self.scores])
         parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]
-        layers, degrees, _ = own.shape
+        layers, degrees, count = own_scores.shape
         channels = self.comparison.features.layers[0].shape[-1]
         gathered = processes.gather_parts(map(_rows, parts), (layers, degrees, channels))
         return Pool(
-            self.options, list(gathered.transpose(1, 2, 0, 3)), own.astype(np.float32), np.zeros(own.shape[2], int)
+            self.options, list(gathered.transpose(1, 2, 0, 3)), own_scores.astype(np.float32), np.zeros(count, int)
         )
 
     def held_out_scores(self, wanted: int) -> Float[np.ndarray, "n p"]:
@@ -53,23 +53,23 @@ class Candidates:
         folds = np.zeros(images, int)
         folds[by_content(range(images), keys)] = np.arange(images) % min(FOLDS, images)
         valid = self.comparison.features.placement.inspected
-        own = {}
+        scores = {}
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
-                own[i] = pool.scores(tokens, None if valid is None else valid[i])
-        return processes.gather_parts([own[i][None] for i in sorted(own)], self.allowed.shape[1:])
+                scores[i] = pool.scores(tokens, None if valid is None else valid[i])
+        return processes.gather_parts([scores[i][None] for i in sorted(scores)], self.allowed.shape[1:])
 
     @cached_property
     def _places(self) -> Int[np.ndarray, "m 2"]:
         """Image and patch of each candidate, in ascending order."""
-        each = max(1, MAX_CANDIDATES // max(1, len(self.allowed)))
+        per_image = max(1, MAX_CANDIDATES // max(1, len(self.allowed)))
         places = []
         for i, allowed in enumerate(self.allowed):
             patches = np.flatnonzero(allowed)
-            if len(patches) > each:
+            if len(patches) > per_image:
                 seed = int.from_bytes(self.comparison.features.keys[i][:8], "little")
-                patches = np.sort(np.random.default_rng(seed).permutation(patches)[:each])
+                patches = np.sort(np.random.default_rng(seed).permutation(patches)[:per_image])
             places.append(np.stack([np.full(len(patches), i), patches], axis=1))
         return np.concatenate(places)
 

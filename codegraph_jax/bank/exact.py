@@ -55,15 +55,15 @@ class ReferenceImages:
         count = len(layers[0])
         return replace(
             self,
-            layers=[np.concatenate([own, np.asarray(new)]) for own, new in zip(self.layers, layers)],
+            layers=[np.concatenate([old, np.asarray(new)]) for old, new in zip(self.layers, layers)],
             removed=np.concatenate([self.removed, np.zeros((count, self.removed.shape[1]), bool)]),
             part_numbers=np.concatenate([self.part_numbers, np.arange(first, first + count)]),
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
         """Unit vectors of the patches of each image of the set [p, d], for signatures."""
-        own = np.flatnonzero(self.part_numbers == 0)
-        return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in own]
+        of_set = np.flatnonzero(self.part_numbers == 0)
+        return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in of_set]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""

@@ -42,12 +42,12 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     pool = bank.active_references
     if not isinstance(pool, Pool):
         raise BankError("an exact bank cannot be exported; make a compact one, --config.bank.kind=compact")
-    for kind, found, remedy in (
+    for kind, unsupported, remedy in (
         ("whose photos keep their aspect", bank.frame.fit != "squeeze", "with config.backbone.fit=squeeze"),
         ("with an inspected area (config.data.roi)", bank.roi is not None, "without"),
         ("that tolerates short defects", bank.calibration.min_defect_length, "without threshold.min_defect_length"),
     ):
-        if found:
+        if unsupported:
             raise BankError(f"a bank {kind} cannot be exported; make it {remedy}")
     backbone = bank.backbone.portable()
     prepared, grid = pool.prepared, bank.frame.grid

@@ -219,8 +219,8 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     part_numbers = tensors["parts"].astype(int)
     references: ReferenceImages | Pool
     if about["kind"] == "compact":
-        own = tensors["own_scores"].astype(np.float32)
-        references = Pool(options, [layer.astype(np.float32) for layer in layers], own, part_numbers)
+        own_scores = tensors["own_scores"].astype(np.float32)
+        references = Pool(options, [layer.astype(np.float32) for layer in layers], own_scores, part_numbers)
     else:
         references = ReferenceImages(
             options=options,
@@ -230,7 +230,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             tests=[PatternTest.from_json(test) for test in about["tests"]],
             part_numbers=part_numbers,
         )
-    roi, names = tensors.get("roi"), [one.name for one in fields(StoredBank) if "not_in_json" not in one.metadata]
+    roi, names = tensors.get("roi"), [entry.name for entry in fields(StoredBank) if "not_in_json" not in entry.metadata]
     bank = StoredBank.from_json(
         {name: about[name] for name in names},
         settings=settings,

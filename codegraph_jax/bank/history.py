@@ -41,13 +41,13 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     Photos of the set can also have answers, from its report; they have no number and do not change `last_part`.
     """
     numbers: dict[str, int] = {}
-    found: set[int] = set()
+    withdrawn_parts: set[int] = set()
     for before, revision in zip(history, history[1:]):
         if revision.last_part > before.last_part:
             numbers |= {key: before.last_part + 1 + index for index, key in enumerate(revision.keys)}
         elif revision.defective:
-            found.update(numbers.pop(key) for key in revision.keys if key in numbers)
-    return found
+            withdrawn_parts.update(numbers.pop(key) for key in revision.keys if key in numbers)
+    return withdrawn_parts
 
 
 def newest(part_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:

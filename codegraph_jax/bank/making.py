@@ -239,12 +239,12 @@ def _peak_patches(
     features, grid = comparison.features, comparison.options.grid
     chosen = by_content(np.flatnonzero(passed).tolist(), features.keys)[: MAX_PEAKS // PEAKS_PER_IMAGE]
     width = sum(layer.shape[-1] for layer in features.layers)
-    found = []
+    peak_patches = []
     for i in (i for i in sorted(chosen) if i in features.local):
-        own = patch_vectors([np.asarray(layer[i - features.local.start])[None] for layer in features.layers], grid)[0]
-        found.append(PeakPatches.of(own, maps[i]))
-    vectors = processes.gather_parts([peaks.vectors for peaks in found], (width,))
-    return PeakPatches(vectors, processes.gather_parts([peaks.scores for peaks in found], ()))
+        tokens = [np.asarray(layer[i - features.local.start])[None] for layer in features.layers]
+        peak_patches.append(PeakPatches.of(patch_vectors(tokens, grid)[0], maps[i]))
+    vectors = processes.gather_parts([peaks.vectors for peaks in peak_patches], (width,))
+    return PeakPatches(vectors, processes.gather_parts([peaks.scores for peaks in peak_patches], ()))
 
 
 def _tests(

@@ -69,8 +69,8 @@ class PeakPatches:
 def peaks(scores: Float[np.ndarray, "h w"], min_score: float) -> Int[np.ndarray, " m"]:
     """Indices of the peak patches with scores of `min_score` or more, by descending score."""
     greatest = scipy.ndimage.maximum_filter(scores, PEAK_NEIGHBOURHOOD, mode="nearest")
-    found = np.flatnonzero(((scores >= greatest) & (scores >= min_score)).ravel())
-    return found[np.argsort(-scores.ravel()[found], kind="stable")][:PEAKS_PER_IMAGE]
+    indices = np.flatnonzero(((scores >= greatest) & (scores >= min_score)).ravel())
+    return indices[np.argsort(-scores.ravel()[indices], kind="stable")][:PEAKS_PER_IMAGE]
 
 
 MAX_PEAKS = 3000

@@ -94,8 +94,8 @@ class Pool:
     def patch_vectors(self) -> list[np.ndarray]:
         """Approximate unit vectors of all patches of the set for signatures, in one array [k, d]."""
         degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
-        own = [np.asarray(layer[degree][self.part_numbers == 0], np.float32) for layer in self.layers]
-        return [np.concatenate(own, axis=-1) / np.float32(np.sqrt(len(own)))]
+        vectors = [np.asarray(layer[degree][self.part_numbers == 0], np.float32) for layer in self.layers]
+        return [np.concatenate(vectors, axis=-1) / np.float32(np.sqrt(len(vectors)))]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""

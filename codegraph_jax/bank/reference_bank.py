@@ -244,7 +244,7 @@ class ReferenceBank(StoredBank):
             raise BankError(f"{path}: holds {layers} layers, but its settings name {len(loaded.blocks)}")
         if stored.frame.patch != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
-        known = {one.name: getattr(stored, one.name) for one in fields(StoredBank)}
+        known = {entry.name: getattr(stored, entry.name) for entry in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights_name": loaded.weights_name}, backbone=loaded)
 
     def extend(
@@ -289,10 +289,10 @@ class ReferenceBank(StoredBank):
         # a part that was called good before must not be compared with itself
         active = self._references_after((*self.history, revision)) if defective else self.active_references
         marks = {index: self.marks[index] for index in self.history[-1].marks}
-        found = list(self.marks)
+        all_marks = list(self.marks)
         for i, name in zip(new, called):
-            own = [np.asarray(layer[i])[None] for layer in features.layers]
-            vectors = patch_vectors(own, self.frame.grid)
+            tokens = [np.asarray(layer[i])[None] for layer in features.layers]
+            vectors = patch_vectors(tokens, self.frame.grid)
             opposite = "variant" if defective else "defect"
             marks = {
                 index: mark
@@ -300,17 +300,17 @@ class ReferenceBank(StoredBank):
                 if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_score(active.scores([layer[0] for layer in own], valid)[None], None)
+            scores = self._of_score(active.scores([layer[0] for layer in tokens], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
             # a good part below the threshold needs no mark
             verdict: PatternVerdict = "defect" if defective else "variant"
             needed = defective or raw >= self.calibration.threshold
             if needed and (mark := self._mark(vectors[0], scores.ravel(), verdict, name, active)):
-                marks[len(found)] = mark
-                found.append(mark)
-        max_pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
+                marks[len(all_marks)] = mark
+                all_marks.append(mark)
+        pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
         history = (*self.history, replace(revision, marks=tuple(marks)))
-        return replace(self, references=references, marks=tuple(found), history=history, max_photo_pixels=max_pixels)
+        return replace(self, references=references, marks=tuple(all_marks), history=history, max_photo_pixels=pixels)
 
     def back_to(self, revision: int) -> "ReferenceBank":
         """The bank after a revision of its history, counted from 0.
@@ -392,8 +392,8 @@ class ReferenceBank(StoredBank):
         if not len(patches):
             return None
         others = active.patch_vectors()
-        own = vectors[patches].reshape(len(patches), len(active.layers), -1)
-        signature = mark_signature(own, lambda measure: np.array([measure(one) for one in others]))
+        mark_vectors = vectors[patches].reshape(len(patches), len(active.layers), -1)
+        signature = mark_signature(mark_vectors, lambda measure: np.array([measure(image) for image in others]))
         if isinstance(active, Pool):
             # the patches of a pool belong to no photo, so the gap between photos cannot be measured
             signature = replace(signature, limit=MAX_LIMIT)
@@ -404,8 +404,8 @@ class ReferenceBank(StoredBank):
         """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
         references = self.active_references
-        own = references.own_scores if isinstance(references, Pool) else references.removed
-        for array in (*references.layers, own):
+        per_patch = references.own_scores if isinstance(references, Pool) else references.removed
+        for array in (*references.layers, per_patch):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         calibration, options = self.calibration, references.options
         settings = (

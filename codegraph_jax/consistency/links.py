@@ -138,9 +138,9 @@ def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windo
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
-        found = np.flatnonzero(best < MAX_LINK_P_VALUE)
-        row = np.repeat(found, place[found])
-        rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
+        linked = np.flatnonzero(best < MAX_LINK_P_VALUE)
+        row = np.repeat(linked, place[linked])
+        rank = np.concatenate([np.arange(k) for k in place[linked]]) if len(linked) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
 
     return Links.join(distances.each(chosen.any(axis=1), links_of))

@@ -63,27 +63,27 @@ def photo_mark(
         return None
     chosen = np.zeros((len(features.kept), len(scores)), bool)
     chosen[photo, patches] = True
-    (own,) = patches_of(features, grid, [photo], chosen)
-    signature = mark_signature(own, partial(measure_images, features, grid, evenly(others, MAX_OUTSIDE)))
+    (mark_vectors,) = patches_of(features, grid, [photo], chosen)
+    signature = mark_signature(mark_vectors, partial(measure_images, features, grid, evenly(others, MAX_OUTSIDE)))
     product = Product.of(features.image_features)
     return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), origin="photo")
 
 
 def mark_signature(
-    own: Float[np.ndarray, "k l c"],
+    mark_vectors: Float[np.ndarray, "k l c"],
     measure_others: Callable[[Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]]], Float[np.ndarray, "o x"]],
 ) -> Signature:
     """The signature of some patches of a photo.
 
     Args:
-        own: unit vectors of the patches (`signature.patch_vectors`), divided by layer.
+        mark_vectors: unit vectors of the patches (`signature.patch_vectors`), divided by layer.
         measure_others: results of a function for the vectors of each of o other photos.
     """
-    prototypes = prototypes_of([own], MARK_PROTOTYPES)
+    prototypes = prototypes_of([mark_vectors], MARK_PROTOTYPES)
     directions = unit_directions(prototypes)
     usual = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
     usual = np.maximum(usual, EPSILON).astype(np.float32)
-    signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(own))))
+    signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(mark_vectors))))
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
         return np.array([kth_or_greatest(signature.prototype_ratios(vectors), signature.min_patch_count)])

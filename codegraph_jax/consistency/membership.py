@@ -61,18 +61,18 @@ def with_missed_members(
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
     others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    found = np.full((len(tests), len(others)), np.inf)
+    limited = np.full((len(tests), len(others)), np.inf)
     for c, (members, test) in enumerate(zip(communities, tests)):
         inside = np.flatnonzero(np.isin(references, members))
-        own, values = (
+        of_members, values = (
             affinities(distances, images, inside, outside, test.min_outside_score)
             for images in (members, others.tolist())
         )
-        limit = min(MAX_AFFINITY, _prediction_bound(own[np.isfinite(own)], SIGNIFICANCE))
-        found[c] = np.where(values < limit, values, np.inf)
+        limit = min(MAX_AFFINITY, _prediction_bound(of_members[np.isfinite(of_members)], SIGNIFICANCE))
+        limited[c] = np.where(values < limit, values, np.inf)
     for place, i in enumerate(others):
-        if len(tests) and np.isfinite(found[:, place]).any():
-            grown[int(found[:, place].argmin())].append(int(i))
+        if len(tests) and np.isfinite(limited[:, place]).any():
+            grown[int(limited[:, place].argmin())].append(int(i))
     return [tuple(members) for members in grown]
 
 

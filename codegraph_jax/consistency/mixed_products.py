@@ -61,9 +61,9 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
     for first in range(0, len(mine), size):
         distances = cell_distances(coarse_cells(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
-    found = processes.gather_parts(labels, (), int)
-    order = np.argsort(-np.bincount(found[:set_size], minlength=len(groups)), kind="stable")
-    return np.argsort(order)[found]
+    products = processes.gather_parts(labels, (), int)
+    order = np.argsort(-np.bincount(products[:set_size], minlength=len(groups)), kind="stable")
+    return np.argsort(order)[products]
 
 
 def products_of(
@@ -75,10 +75,10 @@ def products_of(
     value_range, _ = measure_range(config, images)
     with bar(len(images), "products", "photo", progress) as advance:
         features = look.extract(images, advance=advance, value_range=value_range)
-    found = np.zeros(len(images), int)
+    products = np.zeros(len(images), int)
     if len(features.kept):
-        found[features.kept] = find_products(features, (LOOK_SIDE, LOOK_SIDE), len(features.kept))
-    return found
+        products[features.kept] = find_products(features, (LOOK_SIDE, LOOK_SIDE), len(features.kept))
+    return products
 
 
 def coarse_cells(

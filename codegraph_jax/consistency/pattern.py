@@ -34,8 +34,8 @@ class Product:
     def of(cls, image_features: Float[np.ndarray, "n d"]) -> "Product":
         """The product of n images."""
         mean = _unit(image_features).mean(axis=0)
-        found = np.round(mean / max(float(np.abs(mean).max()), 1e-12) * np.iinfo(np.int8).max).astype(np.int8)
-        return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), LIMIT_QUANTILE)))
+        quantised = np.round(mean / max(float(np.abs(mean).max()), 1e-12) * np.iinfo(np.int8).max).astype(np.int8)
+        return cls(quantised, float(np.quantile(cls(quantised, 0.0)._cosines(image_features), LIMIT_QUANTILE)))
 
     def fits(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether n images show this product."""

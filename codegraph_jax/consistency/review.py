@@ -167,9 +167,9 @@ def find_review(path: str) -> str:
             raise ReviewError(f"{path}: there is no such folder; name the one where your browser saved review.json")
         return str(location)
     try:
-        found = sorted(location.glob(FILES), key=lambda file: file.stat().st_mtime)
+        files = sorted(location.glob(FILES), key=lambda file: file.stat().st_mtime)
     except OSError as error:
         raise ReviewError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not found:
+    if not files:
         raise ReviewError(f"{path}: contains no file review*.json; save one from the report, or give the file itself")
-    return str(found[-1])
+    return str(files[-1])

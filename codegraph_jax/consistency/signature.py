@@ -112,11 +112,11 @@ def recognise_all(
     signatures: Sequence[Signature], features: Features, grid: tuple[int, int]
 ) -> Bool[np.ndarray, "s n p"]:
     """Which patches of all images show each pattern; the same in every process."""
-    own = [
+    masks = [
         np.stack([signature.match_mask(vectors) for signature in signatures], axis=1)
         for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
     ]
-    return processes.gather_parts(own, (len(signatures), grid[0] * grid[1]), bool).swapaxes(0, 1)
+    return processes.gather_parts(masks, (len(signatures), grid[0] * grid[1]), bool).swapaxes(0, 1)
 
 
 def make_signatures(
@@ -155,11 +155,11 @@ def _signatures(
     parts = [part for members, both in zip(groups, halves) for part in (members, *both)]
     # no more prototypes than images, so that none represents a single patch
     prototypes = [prototypes_of(part, min(PROTOTYPES, len(part))) for part in parts]
-    directions = [unit_directions(one) for one in prototypes]
+    directions = [unit_directions(centres) for centres in prototypes]
     every = np.concatenate(directions)
     least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, every).min(axis=0))
     medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
-    usual = np.split(medians, np.cumsum([len(one) for one in directions])[:-1])
+    usual = np.split(medians, np.cumsum([len(centres) for centres in directions])[:-1])
     drafts, near = [], []
     for number, (members, (first, second)) in enumerate(zip(groups, halves)):
         whole = 3 * number
@@ -226,23 +226,23 @@ def measure_images(
     measure: Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]],
 ) -> Float[np.ndarray, "o x"]:
     """Results of `measure` on the vectors of each image, in any order; the same in every process."""
-    own = [measure(vectors) for _, chunk in _in_chunks(features, grid, images) for vectors in chunk]
-    return processes.gather_rows(np.array(own, np.float32) if own else np.zeros((0, 0), np.float32))
+    results = [measure(vectors) for _, chunk in _in_chunks(features, grid, images) for vectors in chunk]
+    return processes.gather_rows(np.array(results, np.float32) if results else np.zeros((0, 0), np.float32))
 
 
 def patches_of(
     features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
-    each = -(-MAX_PATCHES // len(members))
-    chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
+    per_member = -(-MAX_PATCHES // len(members))
+    chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), per_member) for i in members}
     layers = len(features.layers)
-    own: dict[int, np.ndarray] = {}
+    local_vectors: dict[int, np.ndarray] = {}
     for images, vectors in _in_chunks(features, grid, members):
-        own |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
+        local_vectors |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
     width = sum(layer.shape[-1] for layer in features.layers)
-    rows = processes.gather_parts(own.values(), (width,))
-    order = [i for part in processes.gather(list(own)) for i in part]
+    rows = processes.gather_parts(local_vectors.values(), (width,))
+    order = [i for part in processes.gather(list(local_vectors)) for i in part]
     pieces = np.split(rows, np.cumsum([len(chosen[i]) for i in order])[:-1])
     by_image = dict(zip(order, pieces))
     return [by_image[i].reshape(len(chosen[i]), layers, -1) for i in members]
@@ -252,9 +252,9 @@ def _in_chunks(
     features: Features, grid: tuple[int, int], images: Sequence[int]
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
-    own = [i for i in images if i in features.local]
-    for place in range(0, len(own), CHUNK):
-        chunk = own[place : place + CHUNK]
+    local = [i for i in images if i in features.local]
+    for place in range(0, len(local), CHUNK):
+        chunk = local[place : place + CHUNK]
         # devices return padded batches
         tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]

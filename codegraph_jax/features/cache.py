@@ -71,9 +71,9 @@ class FeatureCache:
 
     def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The features of each image, None unless all of its entries are found; counts `found`."""
-        found = [self.read(key) for key in keys]
-        self.found += sum(entry is not None for entry in found)
-        return found
+        entries = [self.read(key) for key in keys]
+        self.found += sum(entry is not None for entry in entries)
+        return entries
 
     def read(self, key: bytes) -> StoredFeatures | None:
         """The tokens [p, c] of every layer and the image feature [d]; None if an entry is missing."""

@@ -348,8 +348,8 @@ def _missing(
         entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
         known = [i for i, entry in entries.items() if entry is not None]
         if known:
-            found = [entry for entry in entries.values() if entry is not None]
-            collected.add_found(rows[known], [batch_keys[i] for i in known], found)
+            stored = [entry for entry in entries.values() if entry is not None]
+            collected.add_found(rows[known], [batch_keys[i] for i in known], stored)
         advance(valid - len(new) + len(known))
         if not known and not indices and len(new) == valid:
             yield _Batch(rows, batch_keys, images)
@@ -372,7 +372,7 @@ def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredF
     """The features of each image from the first store that has it, otherwise None."""
     entries: list[StoredFeatures | None] = [None] * len(keys)
     for store in stores:
-        entries = [known or found for known, found in zip(entries, store.find(keys))]
+        entries = [known or stored for known, stored in zip(entries, store.find(keys))]
     return entries
 
 

@@ -39,8 +39,8 @@ def frame_for(
     if settings.fit == "squeeze":
         return Frame.squeezed(settings.side, patch)
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        found = gather(list(pool.map(size_of, images[share(len(images))])))
-    sizes = [(width, height) for part in found for width, height in filter(None, part)]
+        gathered = gather(list(pool.map(size_of, images[share(len(images))])))
+    sizes = [(width, height) for part in gathered for width, height in filter(None, part)]
     options = settings.side, patch, settings.scale
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *options)
@@ -65,16 +65,16 @@ def measure_range(
     sources = [*images, *added]
     mine = share(len(sources))
     with together():
-        found_here = summaries(sources[mine], decoding_threads())
-    parts = gather([[i + mine.start, *astuple(summary)] for i, summary in found_here.items()])
-    found = {i: Summary(*values) for part in parts for i, *values in part}
-    measured = range_of([summary for i, summary in found.items() if i < len(images)])
+        local_summaries = summaries(sources[mine], decoding_threads())
+    parts = gather([[i + mine.start, *astuple(summary)] for i, summary in local_summaries.items()])
+    all_summaries = {i: Summary(*values) for part in parts for i, *values in part}
+    measured = range_of([summary for i, summary in all_summaries.items() if i < len(images)])
     if not measured:
         return None, frozenset()
     if given := given_range(config.range):
         given = replace(given, no_data=given.no_data or measured.no_data)
         measured = replace(given, seen=measured.seen, gaps=measured.gaps)
-    return measured, frozenset(i for i, summary in found.items() if summary.lacks_data(measured))
+    return measured, frozenset(i for i, summary in all_summaries.items() if summary.lacks_data(measured))
 
 
 def read_features(
@@ -126,10 +126,10 @@ def read_features(
             buffer = FeatureBuffer(memory.allocate_features, len(sources))
         length = 0 if buffer else device_length
         with bar(len(sources), "backbone", "photo", progress) as advance:
-            found = extractor.extract(sources, stores, buffer, advance, once, value_range, length)
+            features = extractor.extract(sources, stores, buffer, advance, once, value_range, length)
         if cache:
             cache.warn_of_damage()
-        return found
+        return features
 
     features = read(once=True)
     with together():

@@ -45,8 +45,8 @@ class TokenSet(Sequence[Any]):
     """
 
     def __init__(self, layers: Any, grid: tuple[int, int] | None = None, image_features: Any = None):
-        self._layers, found = _opened_layers(layers)
-        self._image = found if image_features is None else _opened(image_features, IMAGE_FEATURES)
+        self._layers, stored_feature = _opened_layers(layers)
+        self._image = stored_feature if image_features is None else _opened(image_features, IMAGE_FEATURES)
         self.grid = _checked(self._layers, grid, self._image)
         self.widths = tuple(int(layer.shape[-1]) for layer in self._layers)
         self.has_image_features = self._image is not None
@@ -117,13 +117,13 @@ def _opened_layers(layers: Any) -> tuple[list[Any], Any]:
         path = Path(layers)
         try:
             names = sorted(safe_open(path, framework="numpy").keys())
-            found = {name: _Stored(path, name) for name in names}
+            tensors = {name: _Stored(path, name) for name in names}
         except READ_ERRORS as error:
             raise TokensError(f"layers: {str(path)!r} cannot be read ({error})") from None
-        image = found.pop(IMAGE_FEATURES, None)
-        if not found:
+        image = tensors.pop(IMAGE_FEATURES, None)
+        if not tensors:
             raise TokensError(f"layers: {str(path)!r} has no tensor with tokens")
-        return list(found.values()), image
+        return list(tensors.values()), image
     if isinstance(layers, list | tuple):
         if not layers:
             raise TokensError("layers: is empty; give an array [n, p, c] for each layer")

@@ -253,9 +253,9 @@ class ActiveCalibrator:
     @property
     def defect_probabilities(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
-        found = self._by_score(self.score_name)
-        found[list(self._decisive)] = list(self._decisive.values())
-        return found
+        probabilities = self._by_score(self.score_name)
+        probabilities[list(self._decisive)] = list(self._decisive.values())
+        return probabilities
 
     @property
     def threshold(self) -> float:
@@ -289,9 +289,9 @@ class ActiveCalibrator:
     @property
     def flagged(self) -> Bool[np.ndarray, " n"]:
         """Which photos are flagged: by their answer, otherwise by their score or because they always are [n]."""
-        found = (self.scores[self.score_name] >= self.threshold) | self._always
-        found[list(self._decisive)] = list(self._decisive.values())
-        return found
+        flagged = (self.scores[self.score_name] >= self.threshold) | self._always
+        flagged[list(self._decisive)] = list(self._decisive.values())
+        return flagged
 
     @property
     def estimate(self) -> ExpectedErrors:

@@ -157,13 +157,13 @@ class Distances:
         numbers = None if images is None else np.arange(len(self))[np.asarray(images, int)]
         first, tasks = 0, []
         for block in self._blocks:
-            own = slice(first, first + block.shape[0])
+            block_rows = slice(first, first + block.shape[0])
             if numbers is None:
-                tasks.append(partial(compute, block, own))
+                tasks.append(partial(compute, block, block_rows))
             else:
-                at = np.flatnonzero((numbers >= own.start) & (numbers < own.stop))
-                tasks.append(partial(compute, block.select(numbers[at] - own.start), at))
-            first = own.stop
+                at = np.flatnonzero((numbers >= block_rows.start) & (numbers < block_rows.stop))
+                tasks.append(partial(compute, block.select(numbers[at] - block_rows.start), at))
+            first = block_rows.stop
         if len(tasks) == 1:
             return [tasks[0]()]
         with ThreadPoolExecutor(len(tasks)) as pool:

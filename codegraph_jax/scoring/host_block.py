@@ -101,23 +101,23 @@ class HostBlock:
         dtype: type | np.dtype | None = None,
     ) -> np.ndarray:
         """Results of `work`, called with the index and the distances of each image."""
-        found = np.empty((len(self.chosen), *shape), dtype or self.values.dtype)
-        remaining = iter(range(len(found)))
+        results = np.empty((len(self.chosen), *shape), dtype or self.values.dtype)
+        remaining = iter(range(len(results)))
 
         def work_through(_: int) -> None:
             for i in remaining:
-                found[i] = work(i, self.values[self.chosen[i]])
+                results[i] = work(i, self.values[self.chosen[i]])
 
         # NumPy's sorting releases the GIL; one task per image would cost more than the cheapest work
         with ThreadPoolExecutor(CPU_THREADS) as pool:
             list(pool.map(work_through, range(CPU_THREADS)))
-        return found
+        return results
 
 
 def _at_ranks(values: Float[np.ndarray, "c v"], ranks: Int[np.ndarray, " w"]) -> Float[np.ndarray, "w v"]:
     """The values at ranks in ascending order along the first axis; infinite beyond the last."""
-    found = np.full((len(ranks), values.shape[1]), np.inf, values.dtype)
+    at_ranks = np.full((len(ranks), values.shape[1]), np.inf, values.dtype)
     inside = ranks <= len(values)
     if inside.any():
-        found[inside] = np.partition(values, ranks[inside] - 1, axis=0)[ranks[inside] - 1]
-    return found
+        at_ranks[inside] = np.partition(values, ranks[inside] - 1, axis=0)[ranks[inside] - 1]
+    return at_ranks

@@ -69,7 +69,7 @@ def _photo_parts(
     """The part of each grid that its photo covers; a single array if all photos cover their grids."""
     if all((rect.height, rect.width) == patch_scores.shape[1:] for rect in rects):
         return [patch_scores]
-    return [rect.cut(own)[None] for own, rect in zip(patch_scores, rects)]
+    return [rect.cut(photo_scores)[None] for photo_scores, rect in zip(patch_scores, rects)]
 
 
 def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
@@ -88,7 +88,7 @@ def image_scores(
     if not len(patch_scores):
         return np.zeros(0, np.float32)
     if image_score is not None:
-        maps = (interpolated(rect.cut(own)[None], size)[0] for own, rect in zip(patch_scores, rects))
+        maps = (interpolated(rect.cut(photo_scores)[None], size)[0] for photo_scores, rect in zip(patch_scores, rects))
         return np.array([image_score(anomaly_map) for anomaly_map in maps], np.float32)
     return np.concatenate([_greatest_values(part, size) for part in _photo_parts(patch_scores, rects)])
 
@@ -102,7 +102,7 @@ def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple
 def _greatest(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Float[Array, " n"]:
     pixels = size * size if isinstance(size, int) else size[0] * size[1]
     step = max(1, min(MAPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
-    return lax.map(lambda own: anomaly_maps(own[None], size).max(), scores, batch_size=min(step, len(scores)))
+    return lax.map(lambda of_photo: anomaly_maps(of_photo[None], size).max(), scores, batch_size=min(step, len(scores)))
 
 
 def scale_ends(patch_scores: Float[np.ndarray, " v"], thresholds: Sequence[float] = ()) -> tuple[float, float]:

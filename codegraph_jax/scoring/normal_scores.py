@@ -193,9 +193,9 @@ def _predict(
     """
     evidence = scipy.special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
-    for own, (model, sample) in zip(evidence, samples):
-        counting = own * sample.weights > MIN_WEIGHT
-        parts.append((model, sample.latent[counting], own * sample.weights[counting]))
+    for probability, (model, sample) in zip(evidence, samples):
+        counting = probability * sample.weights > MIN_WEIGHT
+        parts.append((model, sample.latent[counting], probability * sample.weights[counting]))
     weights = np.concatenate([part for _, _, part in parts])
     weights /= weights.sum()
     moments = zip(*(model.moments(latent) for model, latent, _ in parts))

@@ -56,12 +56,12 @@ def flagged_mask(
     """
     scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
     pixels, fine = stretch(scores, *size), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
-    mask, found = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
+    mask, covered = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
     for row, column in _prominent_peaks(scores, background, threshold):
-        if found[row, column]:
+        if covered[row, column]:
             continue
         level, inside = _contour(scores, fine, background, floor, (row, column))
-        found |= _blocks(inside).any(axis=(1, 3))
+        covered |= _blocks(inside).any(axis=(1, 3))
         # interpolation to pixels moves the contour by less than one cell of the finer grid
         region = (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, EIGHT), pixels.shape)
         if inspected is not None:
@@ -77,7 +77,7 @@ def tolerated(
     patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
 ) -> Bool[np.ndarray, " n"]:
     """Flagged photos whose regions are all shorter than `calibration.min_defect_length` pixels [n]."""
-    found = np.zeros(len(patch_scores), bool)
+    short = np.zeros(len(patch_scores), bool)
     for image in np.flatnonzero(calibration.flagged).tolist() if calibration.min_defect_length else ():
         background = background_of(patch_scores, placement, image)
         levels = background, calibration.threshold, calibration.score_of_1_in_2
@@ -85,10 +85,10 @@ def tolerated(
         mask = flagged_mask(placement.rect(image).cut(patch_scores[image]), *levels, (width, height))
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
-        found[image] = all(
+        short[image] = all(
             rectangle_sides(labels[window] == number)[0] < calibration.min_defect_length for number, window in windows
         )
-    return found
+    return short
 
 
 def background_of(patch_scores: Float[np.ndarray, "n h w"], placement: Placement, image: int) -> float:

@@ -59,12 +59,12 @@ def rescore_by_peaks(
     layer = features.layers[max(len(features.layers) - 2, 0)]
     degree = sorted(options.degrees)[len(options.degrees) // 2]
     peaks = patch_scores.reshape(len(patch_scores), -1).argmax(axis=1)
-    own = []
+    peak_vectors = []
     for row, i in enumerate(features.local):
         tokens = jnp.asarray(np.asarray(layer[row : row + 1]))
-        own.append(np.asarray(aggregate(tokens, degree, options.grid))[0, peaks[i]])
+        peak_vectors.append(np.asarray(aggregate(tokens, degree, options.grid))[0, peaks[i]])
     width = layer.shape[-1]
-    vectors = processes.gather_rows(np.array(own, np.float32).reshape(len(own), width))
+    vectors = processes.gather_rows(np.array(peak_vectors, np.float32).reshape(len(peak_vectors), width))
     return rescore(scores, vectors, PEAK_NEIGHBOUR_COUNTS, comparison.added_count)
 
 

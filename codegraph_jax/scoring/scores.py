@@ -120,8 +120,8 @@ def score_of(score: str | Score | PatchScore) -> Score:
             return NAMED_SCORES[score]
         if ":" not in score:
             raise ConfigError(f"{SETTING}: {score!r}; {did_you_mean(score, NAMED_SCORES, ', '.join(NAMED_SCORES))}")
-        with user_object(score, SETTING) as own:
-            return score_of(own)
+        with user_object(score, SETTING) as user_score:
+            return score_of(user_score)
     if isinstance(score, Score):
         return score
     if not callable(score):
