@@ -86,7 +86,9 @@ class CoDeGraph:
         ((6,), (6, 56, 56))
 
     Attributes:
-        autotuning_note: kernel and precision that autotuning chose, in words; empty if nothing was timed.
+        config: the settings, with kernel and precision as chosen.
+        backbone: the loaded network.
+        autotuning_note: kernel and precision that autotuning chose, as a sentence; empty if nothing was timed.
     """
 
     def __init__(
@@ -222,7 +224,7 @@ class CoDeGraph:
         *,
         patch_size: int = 1,
     ) -> Comparison:
-        """The slow half of `detect_features`; arguments and errors as there."""
+        """The slow half of `detect_features`, with the same arguments and errors."""
         if not isinstance(self.backbone, PrecomputedBackbone):
             raise UserError(f'this detector has the backbone {self.backbone.name}; make one with "precomputed"')
         tokens = TokenSet(layers, grid, image_features)
@@ -247,7 +249,7 @@ class CoDeGraph:
             plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
             resume_store: store of features and distances from an earlier start of the run.
-            log: called with the choice of what is compared, in words, before the comparison.
+            log: called with the choice of what is compared, as a sentence, before the comparison.
         """
         config, clock = self.config, Clock()
         with together():
@@ -300,6 +302,9 @@ class CoDeGraph:
             category: category whose threshold is used from a review with several.
             link_finder: finds the links of the search for recurring patterns.
             score: replaces the score of the detector.
+
+        Raises:
+            ConfigError, ReviewError: see `detect`.
         """
         recurring = recurring or self.config.recurring
         chosen = self.chosen_score if score is None else score_of(score)
@@ -357,7 +362,7 @@ class CoDeGraph:
         return products_of(self.extractor, self.config.data, checked_images(images), progress)
 
     def frame_of(self, images: Sequence[Source], log: Callable[[str], None] = lambda text: None) -> Frame:
-        """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` in words."""
+        """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` as a sentence."""
         self._require_network()
         affordable = partial(is_affordable, self.config, self.backbone, len(images))
         return frame_for(self.config, self.backbone.patch_size, images, affordable, log)

@@ -86,7 +86,7 @@ class DetectionResult:
         added_count: number of images at the end that are not references for the others; their `scores_rescored` may
             exceed 1.
         from_cache_count: number of images whose features came from the cache.
-        value_range: conversion of samples without 8 bits; None if there were none.
+        value_range: values shown as black and white if images have more than 8 bits; None if all have 8 bits.
         products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
             not determined.
         bank: the reference bank, if `detect` was asked for one.

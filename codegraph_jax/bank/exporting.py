@@ -77,7 +77,10 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
 
 
 def export_bank(bank: ReferenceBank, path: str) -> Path:
-    """Writes the program of a compact bank, and beside it a module that loads it, whose path is returned.
+    """Writes a compact bank as a program, with a module in the same directory that loads it.
+
+    Returns:
+        Path of the module.
 
     Raises:
         BankError: see `scorer`.

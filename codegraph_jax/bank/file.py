@@ -55,7 +55,7 @@ class StoredBank(JsonFields):
         calibration_set: scores and peak patches of the set.
         history: the first revision, and one for each extension.
         heatmap_range: scores at which the colours of heat maps begin and end.
-        value_range: conversion of samples that do not have 8 bits, as in the set; None: the set had none.
+        value_range: values shown as black and white if images have more than 8 bits; None: all have 8 bits.
         frame: how photos become grids of patches.
         roi: the inspected area, stretched over every photo; None: everything.
         score_name: name of the score (`scoring.scores`).

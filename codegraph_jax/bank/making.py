@@ -38,7 +38,7 @@ from codegraph_jax.similarity.removal import Exclusions
 
 
 class BankInputs(NamedTuple):
-    """Results of a run from which a bank is made: comparison, patterns, what the references exclude, and decisions."""
+    """The results of a run from which a bank is made: comparison, patterns, patches to exclude, and decisions."""
 
     comparison: Comparison
     consistency: Consistency

@@ -25,7 +25,7 @@ class PeakPatches:
     def of(
         cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], min_score: float = 0.0
     ) -> "PeakPatches":
-        """The peak patches of an image with a score from `min_score` on, from vectors and scores of all its patches."""
+        """The peak patches of an image with a score of at least `min_score`, chosen from all its patches."""
         chosen = peaks(scores, min_score)
         return cls(vectors[chosen], scores.ravel()[chosen])
 

@@ -136,7 +136,7 @@ class Outbox:
                 )
 
     def next(self, target: str, any_of_them: bool = False) -> Delivery | None:
-        """The oldest message that waits for a target, or any one of them; None if there is none."""
+        """The oldest message that waits for a target, or with `any_of_them` a random one; None if no message waits."""
         rows = self.database.read(
             "SELECT number, delivery, event, subject, replaces, tries FROM outbox WHERE target = ? AND NOT refused "
             f"ORDER BY {'random()' if any_of_them else 'number'} LIMIT 1", (target,),

@@ -311,7 +311,10 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The state from which report/active_calibration.js continues; `max_defective` does not yet limit its grid."""
+        """The state from which report/active_calibration.js continues.
+
+        Its grid is the unlimited one; the script applies `max_defective`.
+        """
         grid = ParameterGrid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},

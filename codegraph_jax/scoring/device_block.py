@@ -63,13 +63,16 @@ class DeviceBlock:
         return self._chosen_rows(_mean_of_smallest(self.values, self._on_device(np.int32(k)), self._mask(columns)))
 
     def kth_reference(self, ranks: Int[np.ndarray, "b w"], columns: Columns) -> Float[np.ndarray, "b w p"]:
-        """Distances of each patch to some references, at ranks from 1; infinite beyond the last."""
+        """Distances of each patch to some references, at the given ranks (1: smallest); infinite beyond the last."""
         return self._at_ranks(_kth_reference, ranks, self._mask(columns))
 
     def kth_patch(
         self, ranks: Int[np.ndarray, "b w"], patches: Bool[np.ndarray, "b p"], unit: Float[np.ndarray, "b p"] | None
     ) -> Float[np.ndarray, "b w m"]:
-        """Distances of some patches to each reference, at ranks from 1, in units of each patch."""
+        """Distances of the chosen patches to each reference, at the given ranks (1: smallest).
+
+        With `unit` the distances of each patch are first divided by its value.
+        """
         scale = np.ones(patches.shape, np.float32) if unit is None else unit
         given = [self._on_device(self._padded(x)) for x in (patches, scale)]
         return self._at_ranks(_kth_patch, ranks, *given)[..., : self.reference_count]

@@ -99,10 +99,10 @@ class Distances:
         return (low + high) / 2
 
     def relative_distances(self, rank: int, share: float) -> Float[np.ndarray, "n m"]:
-        """Quantile, over the patches of an image, of their distance to each reference.
+        """The `share` quantile, over the patches of each image, of their relative distance to each reference.
 
-        Distances are in units of each patch's own distance to its nearest reference number `rank`, from 1. The result
-        is infinite for images without inspected patches.
+        The relative distance of a patch is its distance to the reference, divided by its `rank`-th smallest distance to
+        any reference (1: the smallest). The result is infinite for images without inspected patches.
         """
         valid = self.valid()
         ranks = np.maximum((share * (valid.sum(axis=1) - 1)).astype(int), 0)[:, None] + 1

@@ -59,16 +59,16 @@ class HostBlock:
         return self._map_images(self.shape[2:], lambda i, x: mean_of_smallest(x[columns], k))
 
     def kth_reference(self, ranks: Int[np.ndarray, "b w"], columns: Columns) -> Float[np.ndarray, "b w p"]:
-        """Distances of each patch to some references, at ranks from 1; infinite beyond the last."""
+        """Distances of each patch to some references, at the given ranks (1: smallest); infinite beyond the last."""
         shape = ranks.shape[1], self.shape[2]
         return self._map_images(shape, lambda i, x: _at_ranks(x[columns], ranks[i]))
 
     def kth_patch(
         self, ranks: Int[np.ndarray, "b w"], patches: Bool[np.ndarray, "b p"], unit: Float[np.ndarray, "b p"] | None
     ) -> Float[np.ndarray, "b w m"]:
-        """Distances of some patches to each reference, at ranks from 1, in units of each patch (None: 1).
+        """Distances of the chosen patches to each reference, at the given ranks (1: smallest).
 
-        They are infinite beyond the last rank.
+        They are infinite beyond the last rank. With `unit` the distances of each patch are first divided by its value.
         """
 
         def ranked(i: int, distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, "w m"]:

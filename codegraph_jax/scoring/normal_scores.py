@@ -104,7 +104,8 @@ class NormalScores(JsonFields):
 class ScoreFit:
     """A fit to a set: the distribution of normal scores, and the probability that each image is anomalous.
 
-    `even` is the probability that all images are normal with scores as evenly spread as those of two equal halves.
+    `even` is the probability that all images are normal although their scores are as evenly spread as those of a half
+    defective set.
     """
 
     normal_scores: NormalScores

@@ -49,7 +49,7 @@ def flagged_mask(
     Args:
         patch_scores: patch scores of one photo; 0 for patches that are not inspected.
         background: median score of its inspected patches.
-        threshold: scores from it on are flagged.
+        threshold: pixels with this score or more are flagged.
         floor: least level of a region, unless its peak is lower.
         size: width and height of the photo in pixels.
         inspected: mask of the inspected pixels; None: all.

@@ -56,9 +56,10 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated:
-    """Normal and anomalous images, with a share of anomalies between two ranks in its prior (`share_rank`).
+    """Normal and anomalous images.
 
-    `within` is the prior weight of the model per unit of rank.
+    The share of anomalies lies between two quantiles of its prior, `min_rank` and `max_rank` (`share_rank`); `within`
+    is the prior weight of the model per unit of rank.
     """
 
     min_rank: float

@@ -66,8 +66,8 @@ class Calibration(JsonFields):
     """Thresholds, p-values and flags of n images.
 
     Attributes:
-        threshold: image scores from it on are flagged; infinite if no image can be flagged.
-        patch_threshold: patches stand out from this score on; at most `threshold`.
+        threshold: images with this score or more are flagged; infinite if no image can be flagged.
+        patch_threshold: lowest score of a patch that stands out; at most `threshold`.
         p_values: share of normal images that score as high [n].
         flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
             those whose defects `min_defect_length` tolerates; a person's answer overrides all of it [n].
