@@ -213,10 +213,10 @@ def test_modules_that_a_page_names_exist(page):
 YOURS = {"images", "layer_a", "layer_b", "others", "outliers", "pooled", "tf_dataset", "torch_dataset"}
 """Names on the pages that stand for the reader's own data."""
 SECTIONS = {
-    f"{page.name}: {section.splitlines()[0]}": "".join(blocks)
+    f"{page.name}: {section.splitlines()[0]}": "".join(re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.M))
     for page in PAGES
     for section in re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    if (blocks := re.findall(r"^```python\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
+    if "\n```python\n" in section
 }
 """The Python code of each section."""
 
