@@ -86,7 +86,7 @@ class _LineMetrics:
             counts = ledger.count()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
             counts["passed"] = counts["inspected"] - counts["flagged"]
-            for verdict in ("passed", "flagged", "failed"):
+            for verdict in ("passed", "flagged", "not_inspected"):
                 parts.add_metric([verdict], counts[verdict])
             yield parts
             yield CounterMetricFamily("codegraph_alarms", "Alarms.", value=ledger.last_alarm())
@@ -169,8 +169,8 @@ def _add_part_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegistry
             **{status: PROBLEMS[status] for status in (408, 413, 415)},
             422: {
                 "model": PartOut | DecisionOut | Any,
-                "description": "the photo cannot be read, and the part is recorded as failed; or the key was used for "
-                "another photo",
+                "description": "the photo cannot be read, and the part is recorded as not inspected; or the key was "
+                "used for another photo",
             },
         },
         openapi_extra={"requestBody": PHOTO_BODY},

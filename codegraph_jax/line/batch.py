@@ -32,7 +32,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: ReportImage, na
 
 def unreadable_part(path: str, name: str, reason: str) -> Part:
     """The row of an image that cannot be read."""
-    return _blank(path, name).failed(reason)
+    return _blank(path, name).not_inspected(reason)
 
 
 def _blank(path: str, name: str) -> Part:

@@ -112,7 +112,7 @@ class Inspector:
     ) -> Part | None:
         """Inspects a part and records it; if its key is recorded already, returns that part.
 
-        A failed part is replaced if another photo has its key.
+        A part that was not inspected is replaced if another photo has its key.
 
         Args:
             key: identifies the part, see `Part`.
@@ -135,12 +135,12 @@ class Inspector:
             part, photo_id = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
             if photo_id not in self._begun and self.ledger.begin_attempt(photo_id) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                return self.ledger.record(part.failed(TOO_MANY_ATTEMPTS), replaces=replaces)
+                return self.ledger.record(part.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces)
             self._begun.add(photo_id)
             recorded = None
             try:
                 scored = self._read_and_score(part, path)
-                if not is_unfinished(scored.part.status == "failed"):
+                if not is_unfinished(scored.part.status == "not_inspected"):
                     recorded = self._record(scored, replaces, photo_id)
             finally:
                 # only an attempt that ends the process counts
@@ -164,7 +164,7 @@ class Inspector:
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            return self.ledger.record(replace(blank_part(key, name, path), stamp=stamp).failed(reason))
+            return self.ledger.record(replace(blank_part(key, name, path), stamp=stamp).not_inspected(reason))
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
         began = time.perf_counter()
@@ -174,10 +174,10 @@ class Inspector:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
         except UnreadableImageError as error:
-            return _Scored(part.failed(error.reason))
+            return _Scored(part.not_inspected(error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", part.name)
-            return _Scored(part.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
+            return _Scored(part.not_inspected(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
         return replace(
             scored, part=replace(scored.part, inspected_at=utc_now(), seconds=round(time.perf_counter() - began, 4))
         )
@@ -216,7 +216,7 @@ class Inspector:
     def _record(self, scored: _Scored, replaces: int, photo_id: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""
         part, number = scored.part, self.ledger.next_number()
-        if part.status == "failed":
+        if part.status == "not_inspected":
             return self.ledger.record(part, replaces=replaces, ended=photo_id)
         try:
             drift, recurrence = self._restored()
@@ -294,7 +294,8 @@ class Inspector:
             The part with the answer; None if there is no part of this number.
 
         Raises:
-            AnswerError: the part failed, its photo no longer exists, or the answer to take back is not the last one.
+            AnswerError: the part was not inspected, its photo no longer exists, or the answer to take back is not the
+                last one.
             LedgerUnavailableError: the bank or the ledger cannot be written now, and nothing has changed.
         """
         with self._lock:
@@ -322,7 +323,7 @@ class Inspector:
         """The stored bank with an answer added, or with the last answer taken back."""
         bank = self._stored
         if defective is not None:
-            if part.status == "failed":
+            if part.status == "not_inspected":
                 raise AnswerError(f"part {part.id} could not be inspected")
             return bank.extend([part.path], names=[name], when=utc_now(), defective=defective)
         if name not in bank.history[-1].names:

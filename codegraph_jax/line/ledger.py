@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS parts (
     path TEXT NOT NULL,
     received_at TEXT NOT NULL,
     inspected_at TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('inspected', 'failed')),
+    status TEXT NOT NULL CHECK (status IN ('inspected', 'not_inspected')),
     failure TEXT NOT NULL DEFAULT '',
     bank TEXT NOT NULL DEFAULT '',
     score REAL, p_value REAL, threshold REAL, flagged INTEGER,
@@ -129,10 +129,10 @@ class Ledger(Database):
         return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, count))
 
     def count(self) -> dict[str, int]:
-        """Numbers of parts: `inspected`, `failed`, and `flagged` among the inspected ones."""
-        query = "SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts"
+        """Numbers of parts: `inspected`, `not_inspected`, and `flagged` among the inspected ones."""
+        query = "SELECT count(*), coalesce(sum(status = 'not_inspected'), 0), coalesce(sum(flagged), 0) FROM parts"
         (row,) = self.read(query)
-        return {"inspected": row[0] - row[1], "failed": row[1], "flagged": row[2]}
+        return {"inspected": row[0] - row[1], "not_inspected": row[1], "flagged": row[2]}
 
     def summary(self) -> dict[str, Any]:
         """Fields of `LineSummary` that the ledger has: all except `waiting`."""

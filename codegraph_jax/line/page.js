@@ -61,7 +61,7 @@
 
   function card(part) {
     const stack = h("span", { className: "stack" });
-    if (part.status === "failed") stack.append(h("span", { className: "none" }, t("no_photo")));
+    if (part.status === "not_inspected") stack.append(h("span", { className: "none" }, t("no_photo")));
     else {
       // the frame has the aspect of the photo, so that the map covers it exactly
       const images = ["photo", "heatmap"].map((kind) => [kind, h("img", { alt: "" })]), aspect = part.width / part.height;
@@ -72,7 +72,7 @@
     }
     // an answer counts more than the verdict
     const kind = { good: "passed", defective: "flagged" }[part.answer] ?? part.verdict;
-    const facts = [part.answer && t("verdict_in_list", { verdict: t(`verdict_${part.verdict}`) }), part.status === "failed" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
+    const facts = [part.answer && t("verdict_in_list", { verdict: t(`verdict_${part.verdict}`) }), part.status === "not_inspected" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
     const words = h("span", { className: "words" }, h("b", {}, `${part.id}: ${part.name}`),
       h("span", { className: `verdict ${kind}` }, part.answer ? t("you_said", { answer: t(part.answer) }) : t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
     return h("li", {}, h("button", { className: kind, "data-part": part.id, onclick: () => open(part) }, stack, words));
@@ -82,11 +82,11 @@
     opened = part;
     $("#large-title").textContent = `${part.id}: ${part.name}`;
     $("#large-photo").alt = t("photo_of_part", { number: String(part.id) });
-    $("#large figure").style.width = part.status === "failed" ? "" : `min(100%, ${50 * part.width / part.height}vh)`;
+    $("#large figure").style.width = part.status === "not_inspected" ? "" : `min(100%, ${50 * part.width / part.height}vh)`;
     for (const kind of ["photo", "heatmap"]) {
       const image = $(`#large-${kind}`);
       image.removeAttribute("src");
-      if (part.status !== "failed") show(image, `/parts/${part.id}/${kind}`);
+      if (part.status !== "not_inspected") show(image, `/parts/${part.id}/${kind}`);
     }
     const facts = {
       verdict_column: [t(`verdict_${part.verdict}`), part.failure].filter(Boolean).join(": "),
@@ -106,7 +106,7 @@
   function showAnswer(part) {
     for (const button of $$("[data-answer]")) {
       const { answer } = button.dataset;
-      button.disabled = part.status === "failed" || part.answer === answer;
+      button.disabled = part.status === "not_inspected" || part.answer === answer;
       if (answer) button.setAttribute("aria-pressed", part.answer === answer);
     }
   }
@@ -264,7 +264,7 @@
       const summary = await json("/summary");
       $("#ask").hidden = true;
       $("#main").hidden = false;
-      for (const name of ["inspected", "flagged", "failed", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
+      for (const name of ["inspected", "flagged", "not_inspected", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
       showUndelivered(summary.undelivered);
       if (summary.last_part !== last) {
         await refresh();

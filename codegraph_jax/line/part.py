@@ -60,10 +60,10 @@ class Part:
         name: name of the part.
         path: file of the photo.
         received_at, inspected_at: times, ISO 8601 in UTC.
-        status: `inspected` or `failed`.
-        failure: why the inspection failed.
+        status: `inspected` or `not_inspected`.
+        failure: why the part could not be inspected.
         bank: digest of the bank that scored the part.
-        score, p_value, threshold, flagged: as in scores.json; None if the inspection failed.
+        score, p_value, threshold, flagged: as in scores.json; None if it was not inspected.
         width, height: size of the photo in pixels.
         peak_position: position of the greatest score, as shares of width and height.
         patterns: names of the bank's patterns found on the part; "like PHOTO" if one was learned from a single photo.
@@ -106,18 +106,18 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """The verdict for people: failed, flagged, check or passed (`scoring.photo_verdicts`)."""
-        if self.status == "failed":
-            return "failed"
+        """The verdict for people: not_inspected, flagged, check or passed (`scoring.photo_verdicts`)."""
+        if self.status == "not_inspected":
+            return "not_inspected"
         if self.flagged:
             return "flagged"
         tolerated = self.score is not None and self.threshold is not None and self.score >= self.threshold
         unusual = self.p_value is not None and self.p_value < CHECK_P_VALUE
         return "check" if unusual and not tolerated else "passed"
 
-    def failed(self, reason: str) -> "Part":
+    def not_inspected(self, reason: str) -> "Part":
         """The part with the reason why it could not be inspected."""
-        return replace(self, inspected_at=utc_now(), status="failed", failure=reason)
+        return replace(self, inspected_at=utc_now(), status="not_inspected", failure=reason)
 
     @property
     def decision(self) -> str:

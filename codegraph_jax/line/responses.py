@@ -55,8 +55,8 @@ class DecisionOut(_Read):
     id: int
     key: Printable = Field(description="identifies the part: `request:` and the Idempotency-Key, or the path of a file")
     name: Printable
-    status: Literal["inspected", "failed"]
-    failure: str = Field(description="why the inspection failed")
+    status: Literal["inspected", "not_inspected"]
+    failure: str = Field(description="why the part could not be inspected; empty if it was")
     decision: Literal["OK", "NOK"] = Field(description="NOK: the part is flagged, or could not be inspected")
     score: float | None
 
@@ -69,7 +69,7 @@ class PartOut(DecisionOut):
     path: Printable = Field(description="file of the photo on the server")
     received_at: str = Field(description="ISO 8601, UTC")
     inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
-    verdict: Literal["flagged", "check", "passed", "failed"] = Field(
+    verdict: Literal["flagged", "check", "passed", "not_inspected"] = Field(
         description="the verdict shown to people; check: it passes, but fewer than 1 in 20 good parts score this high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
@@ -129,7 +129,7 @@ class LineSummary(BaseModel):
 
     inspected: int
     flagged: int
-    failed: int
+    not_inspected: int
     waiting: int = Field(description="photos that wait for inspection")
     last_alarm: int = Field(description="number of the last alarm")
     last_part: int = Field(description="number of the last part")

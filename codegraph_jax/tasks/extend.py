@@ -54,7 +54,7 @@ def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
         with closing(Ledger(require_line(config.line))) as ledger:
             for number in config.part_numbers:
                 part = ledger.get(number)
-                if part is None or part.status == "failed":
+                if part is None or part.status == "not_inspected":
                     raise ConfigError(f"config.part_numbers: the line has inspected no part {number}")
                 if not Path(part.path).is_file():
                     raise ConfigError(

@@ -25,5 +25,5 @@ def run(config: PartsConfig, workdir: str) -> None:
             note_written(out, [TABLE])
             ledger.export(out / TABLE, config.csv)
         counts = ledger.count()
-    print(f"{counts['inspected'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
-          f"{out / TABLE}")  # fmt: skip
+    print(f"{counts['inspected'] + counts['not_inspected']} parts, {counts['flagged']} flagged, "
+          f"{counts['not_inspected']} not inspected: {out / TABLE}")  # fmt: skip

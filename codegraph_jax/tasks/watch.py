@@ -46,8 +46,9 @@ def run(config: WatchConfig, workdir: str) -> None:
         with stopped_by_signals(watcher.stop):
             watcher.run()
         counts = inspector.ledger.count()
-        print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
-            f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
+        print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, "
+              f"{counts['not_inspected']} not inspected; "
+              f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
 
 
 def require_folder(settings: FolderConfig) -> None:
@@ -92,8 +93,8 @@ def watcher_of(settings: FolderConfig, inspector: Inspector) -> Watcher:
 
 def print_part(part: Part) -> None:
     """One line for a part, and one for each alarm that it raised."""
-    if part.status == "failed":
-        print(f"{part.id} {printable(part.name)}: failed, {printable(part.failure)}", flush=True)
+    if part.status == "not_inspected":
+        print(f"{part.id} {printable(part.name)}: not inspected, {printable(part.failure)}", flush=True)
     else:
         verdict = "FLAGGED" if part.flagged else "to check" if part.verdict == "check" else part.verdict
         score = f"score {part.score:.4f}" + ("" if part.p_value is None else f", reached by {rarity(part.p_value)}")

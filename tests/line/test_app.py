@@ -99,9 +99,9 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector
     assert inspector.ledger.inbox() == []
 
 
-def test_what_is_no_picture_is_recorded_as_failed(client):
+def test_what_is_no_picture_is_recorded_as_not_inspected(client):
     answer = client.post("/parts", content=b"no picture")
-    assert answer.status_code == 422 and answer.json()["status"] == "failed" and answer.json()["failure"]
+    assert answer.status_code == 422 and answer.json()["status"] == "not_inspected" and answer.json()["failure"]
     assert client.get("/parts/1/heatmap").status_code == client.get("/parts/1/photo").status_code == 404
     assert client.post("/parts", content=b"").status_code == 400
     assert client.get("/parts/99").json() == {"detail": "there is no part 99"}
@@ -115,7 +115,7 @@ def test_limits_of_size_queue_and_time(inspector, photographs):
         client.app.state.uploads.waiting = 1
         refused = client.post("/parts", content=b"x")
         assert refused.status_code == 503 and refused.headers["Retry-After"]
-    assert inspector.ledger.count()["failed"] == 0
+    assert inspector.ledger.count()["not_inspected"] == 0
 
 
 def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, photographs, inspector, monkeypatch):

@@ -44,18 +44,18 @@ def test_a_key_is_judged_once(inspector, photographs, monkeypatch):
 def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     failed = inspector.inspect("t", "text.png", str(tmp_path / "text.png"))
-    assert failed.status == "failed" and failed.failure and failed.score is None and failed.flagged is None
+    assert failed.status == "not_inspected" and failed.failure and failed.score is None and failed.flagged is None
     gone = inspector.inspect("g", "gone.png", str(tmp_path / "gone.png"))
-    assert gone.status == "failed" and "gone.png" not in gone.failure
+    assert gone.status == "not_inspected" and "gone.png" not in gone.failure
     assert inspector.inspect("w", "w", str(tmp_path / "text.png"), is_unfinished=lambda failed: failed) is None
-    assert inspector.ledger.count() == {"inspected": 0, "failed": 2, "flagged": 0}
+    assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
 def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
         failed = inspector.inspect("a", "a", str(photographs[0]))
-    assert failed.status == "failed" and failed.failure.startswith("ZeroDivisionError")
+    assert failed.status == "not_inspected" and failed.failure.startswith("ZeroDivisionError")
     assert inspector.inspect("b", "b", str(photographs[0])).status == "inspected"
 
 
@@ -78,9 +78,9 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photogr
                 Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
         monkeypatch.undo()
     failed = Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
-    assert failed.status == "failed" and "ended 2 times" in failed.failure
+    assert failed.status == "not_inspected" and "ended 2 times" in failed.failure
     # and not under another key either
-    assert Inspector(bank, ledger, tmp_path).inspect("l", "a", path, content="c").status == "failed"
+    assert Inspector(bank, ledger, tmp_path).inspect("l", "a", path, content="c").status == "not_inspected"
     assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "inspected"
 
 
@@ -114,11 +114,11 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
         assert np.prod(module._bounded(width, height)) <= 4_000_000 and max(module._bounded(width, height)) <= 8192
 
 
-def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photographs, tmp_path, monkeypatch):
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
     part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
-    assert part.status == "failed" and "not a finite number" in part.failure
+    assert part.status == "not_inspected" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
         broken.inspect([str(photographs[0])])
 

@@ -51,7 +51,7 @@ def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
     assert ledger.record(part(score=9.0), monitors={"drift": {}}) == first
     assert ledger.monitor("drift") is None
     assert ledger.record(part("b")).id == 2
-    assert ledger.count() == {"inspected": 2, "failed": 0, "flagged": 0}
+    assert ledger.count() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
 
 
 def test_pages_and_scores(ledger):

@@ -63,7 +63,7 @@ def test_shows_what_has_come_and_what_comes(browser, inspected, photographs):
         browser.view(1200, 900)
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 5")
-        assert [text(browser, f"#{name}") for name in ("inspected", "flagged", "failed")] == ["4", "1", "1"]
+        assert [text(browser, f"#{name}") for name in ("inspected", "flagged", "not_inspected")] == ["4", "1", "1"]
         assert browser.evaluate("document.querySelectorAll('#chart circle').length") == 4
         assert browser.evaluate("document.querySelectorAll('#chart circle.flagged').length") == 1
         assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")

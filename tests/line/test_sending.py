@@ -33,7 +33,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a", flagged=True)
         record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
-        ledger.record(part("c", regions=()).failed("cut off"), replaces=1)
+        ledger.record(part("c", regions=()).not_inspected("cut off"), replaces=1)
         ledger.answer(2, "defective", "bank")
         ledger.acknowledge(1, "a new batch", {})
         until_empty(ledger)

@@ -86,7 +86,7 @@ def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photographs
     assert client.post("/parts", content=whole[: len(whole) // 2], headers=headers).json() == failed.json()
     inspected = client.post("/parts", content=whole, headers=headers)
     assert inspected.status_code == 200 and inspected.json()["key"] == failed.json()["key"]
-    assert inspector.ledger.count() | {"inspected": 1, "failed": 0} == inspector.ledger.count()
+    assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 0} == inspector.ledger.count()
     assert len(kept(inspector)) == 1
     assert client.post("/parts", content=photographs[1].read_bytes(), headers=headers).status_code == 422
 
@@ -114,11 +114,11 @@ def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photographs
     assert refused.status_code == 415 and "--data-binary" in refused.json()["detail"]
     for content in (base64.b64encode(data), gzip.compress(data), b'{"image": ""}'):
         failed = client.post("/parts", content=content, headers={"Content-Type": "image/png"})
-        assert failed.status_code == 422 and failed.json()["status"] == "failed"
+        assert failed.status_code == 422 and failed.json()["status"] == "not_inspected"
     # as curl sends a file without being told what it is
     curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert curl.status_code == 200
-    assert inspector.ledger.count() | {"inspected": 1, "failed": 3} == inspector.ledger.count()
+    assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 3} == inspector.ledger.count()
 
 
 def test_a_controller_gets_the_verdict_alone(client, photographs):
@@ -240,7 +240,7 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
         asyncio.run(app(dict(SCOPE), receive, send))
     (record,) = [record for record in caplog.records if record.name.startswith("codegraph")]
     assert "disconnected" in record.message and not record.exc_info
-    assert inspector.ledger.count()["failed"] == 0
+    assert inspector.ledger.count()["not_inspected"] == 0
 
 
 def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypatch):

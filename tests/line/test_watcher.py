@@ -33,12 +33,12 @@ class Quick:
         if is_unfinished(not good):
             return None
         self.order.append(name)
-        status, reason = ("inspected", "") if good else ("failed", "truncated")
+        status, reason = ("inspected", "") if good else ("not_inspected", "truncated")
         part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
         return self.ledger.record(part, replaces=replaces)
 
     def fail(self, key, name, path, reason, stamp):
-        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, stamp=stamp))
+        return self.ledger.record(Part(key, name, path, "t", "t", "not_inspected", reason, stamp=stamp))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def watching(place: Path, inspector, **fields):
 
 def total(inspector) -> int:
     counts = inspector.ledger.count()
-    return counts["inspected"] + counts["failed"]
+    return counts["inspected"] + counts["not_inspected"]
 
 
 @pytest.mark.parametrize("events", ["auto", "poll"])
@@ -132,7 +132,7 @@ def test_a_picture_that_stays_cut_fails_once(place, quick):
     with watching(place, quick) as watcher:
         wait_until(lambda: total(quick) == 1)
         wait_for_scans(watcher)
-    assert [part.status for part in quick.ledger.latest(9)] == ["failed"]
+    assert [part.status for part in quick.ledger.latest(9)] == ["not_inspected"]
 
 
 def test_a_name_that_is_written_anew_is_another_part_and_a_copy_too(place, quick):
@@ -339,7 +339,7 @@ def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tm
         wait_until(lambda: total(quick) == 4)
     parts = {part.name: part for part in quick.ledger.latest(9)}
     for name in ("file.png", "folder/secret.png"):
-        assert parts[name].status == "failed" and "out of the watched folder" in parts[name].failure
+        assert parts[name].status == "not_inspected" and "out of the watched folder" in parts[name].failure
         assert not parts[name].path
     assert parts["real.png"].status == parts["within.png"].status == "inspected"
 
@@ -352,7 +352,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
         watcher._inspect(file)
-    assert {part.name: part.status for part in told} == {"pipe.png": "failed", "part.png": "failed"}
+    assert {part.name: part.status for part in told} == {"pipe.png": "not_inspected", "part.png": "not_inspected"}
 
 
 def test_pictures_are_judged_by_the_bank(bank, photographs, ledger, tmp_path):
