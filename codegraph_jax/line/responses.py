@@ -14,11 +14,15 @@ Printable = Annotated[str, BeforeValidator(printable)]
 class RegionOut(BaseModel):
     """One flagged region, as in regions.json, in pixels of the upright photo."""
 
+    model_config = ConfigDict(extra="forbid")  # a field that is missing here is an error, and not left out
+
     region: int = Field(description="number from 1, by descending peak")
     box: list[int] = Field(description="left, top, right, bottom; right and bottom are exclusive")
     polygon: list[list[list[float]]] = Field(description="outer edges: rings of [x, y]")
     area: int = Field(description="area in pixels")
     share: float = Field(description="area as a share of the photo")
+    region_length: float = Field(description="longer side of the smallest rotated rectangle around the region")
+    region_width: float = Field(description="its shorter side")
     peak_score: float = Field(description="greatest score in the region")
     mean_score: float = Field(description="mean score in the region")
     p_value: float = Field(description="share of good parts with a peak this high anywhere")

@@ -51,6 +51,7 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
     assert part["name"] == "left side" and part["path"].endswith(".png") and part["status"] == "inspected"
     (region,) = part["regions"]
     left, top, right, bottom = region["box"]
+    assert region["region_length"] >= region["region_width"] > 0
     assert 0 <= left < right <= 64 and 0 <= top < bottom <= 64 and region["peak_score"] >= part["threshold"] - 1e-3
     assert client.get(f"/parts/{part['id']}").json() == part
     assert client.get("/parts").json() == [part]
