@@ -71,11 +71,12 @@ CREATE TABLE IF NOT EXISTS inbox (
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-COLUMNS = (
-    "id", "key", "name", "path", "received_at", "inspected_at", "status", "failure", "bank", "score", "p_value",
-    "threshold", "flagged", "width", "height", "patterns", "seconds", "answer",
+STORED = (
+    "answer", "score", "p_value", "threshold", "flagged", "status", "failure", "patterns", "width", "height", "bank",
+    "seconds", "received_at", "inspected_at", "path",
 )  # fmt: skip
-"""Columns of parts.csv."""
+COLUMNS = ("id", "key", "name", "decision", "verdict", *STORED)
+"""Columns of parts.csv; the decision and the verdict are not stored."""
 TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
@@ -336,11 +337,13 @@ class Ledger(Database):
 
     def _cells(self) -> Iterator[dict[str, object]]:
         """The columns of parts.csv for each part."""
-        query, last = f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
+        query, last = f"SELECT id, key, name, {', '.join(STORED)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
         while rows := self.read(query, (last,)):
             for row in rows:
+                part = Part(**dict(row) | {"flagged": row["flagged"] == 1})
                 texts = {name: _text(row[name]) for name in ("key", "name", "path", "failure")}
                 texts["patterns"] = "; ".join(_json(row["patterns"]))
+                texts |= {"decision": part.decision, "verdict": part.verdict}
                 yield dict(row) | {name: table_cell(text) for name, text in texts.items()}
             last = rows[-1]["id"]
 

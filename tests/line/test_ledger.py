@@ -18,7 +18,7 @@ from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Alarm, Part
+from codegraph_jax.line.part import Alarm, Part, blank_part
 from tests.support.waiting import wait_until
 
 MOMENT = "2026-01-02T03:04:05.678+00:00"
@@ -96,10 +96,14 @@ def test_names_that_are_no_unicode_keep_their_bytes(ledger):
 def test_the_table_has_a_row_for_each_part(ledger, monkeypatch, tmp_path):
     hostile = '=cmd(),"\n'
     for number in range(5):
-        ledger.record(replace(part(str(number)), name=hostile))
+        ledger.record(replace(part(str(number), p_value=0.01 if number == 4 else 0.5), name=hostile))
+    ledger.record(part("flagged", flagged=True))
+    ledger.record(blank_part("unread", "unread", "unread").not_inspected("cannot be decoded"))
     ledger.export(tmp_path / "parts.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "parts.csv").read_text())))
-    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [row["decision"] for row in rows] == [*["OK"] * 5, "NOK", "NOK"]
+    assert [row["verdict"] for row in rows[3:]] == ["passed", "check", "flagged", "not_inspected"]
     assert "\n" not in rows[0]["name"] and rows[0]["patterns"] == "imprint"
     assert tuple(rows[0]) == module.COLUMNS
 
