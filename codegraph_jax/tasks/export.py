@@ -16,7 +16,7 @@ def run(config: ExportConfig, workdir: str) -> None:
     """
     require_bank(config.bank.path)
     if not config.save:
-        raise ConfigError("config.save: is empty; give the name of a file, --config.save=FILE")
+        raise ConfigError("config.save: is empty; name the file to write")
     require_writable("config.save", config.save)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
     with written_to(config.save):

@@ -47,10 +47,8 @@ def run(config: ExtendConfig, workdir: str) -> None:
 
 def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
     """{name: file} of the parts to add."""
-    if config.part_numbers and not config.line:
-        raise ConfigError("config.line: is empty; give the workdir of the line that inspected the parts")
     found = find_images(config.data.root) if config.data.root else {}
-    if config.line:
+    if config.line or config.part_numbers:
         with closing(Ledger(require_line(config.line))) as ledger:
             for number in config.part_numbers:
                 part = ledger.get(number)

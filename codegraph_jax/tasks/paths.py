@@ -55,11 +55,13 @@ def require_line(workdir: str) -> Path:
     """The ledger of a line.
 
     Raises:
-        ConfigError: there is none in the workdir.
+        ConfigError: the workdir is not named, or has none.
     """
+    if not workdir:
+        raise ConfigError("config.line: is empty; name the directory of a line")
     path = Path(workdir) / LEDGER_FILE
     if not path.is_file():
-        raise ConfigError(f"config.line: {workdir!r} holds no {LEDGER_FILE}; give the workdir of a line")
+        raise ConfigError(f"config.line: {workdir!r} holds no {LEDGER_FILE}; name the directory of a line")
     return path
 
 
@@ -71,7 +73,7 @@ def require_bank(path: str) -> None:
     """
     field = "config.bank.path"
     if not path:
-        raise ConfigError(f"{field}: is empty; give the file of a bank, --config.bank.path=FILE{BANK_SUFFIX}")
+        raise ConfigError(f"{field}: is empty; name the {BANK_SUFFIX} file of a bank")
     if Path(path).is_dir():
         banks = sorted(str(bank) for bank in Path(path).glob(f"*{BANK_SUFFIX}"))[:MAX_LISTED]
         hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {BANK_SUFFIX} file that --save-bank wrote"

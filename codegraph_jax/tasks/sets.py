@@ -54,7 +54,7 @@ def read_files(data: PhotosConfig) -> dict[str, list[Sample]]:
         ConfigError: `data.root` is empty or does not exist.
     """
     if not data.root:
-        raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+        raise ConfigError("config.data.root: is empty; name the folder of the photos")
     if data.layout != "tfds":
         require_exists("config.data.root", data.root)
     categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.good), data.roi)

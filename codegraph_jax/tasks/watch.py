@@ -37,8 +37,9 @@ def run(config: WatchConfig, workdir: str) -> None:
     Raises:
         ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """
+    require_bank(config.bank.path)
     if not config.watch.root:
-        raise ConfigError("config.watch.root: is empty; give the folder to watch, --config.watch.root=DIR")
+        raise ConfigError("config.watch.root: is empty; name the folder to watch")
     require_folder(config.watch)
     with opened_line(config, Path(workdir)) as inspector:
         watcher = watcher_of(config.watch, inspector)

@@ -58,9 +58,9 @@ def read_run_data(config: OeclConfig) -> RunData:
     data, size = config.data, config.data.stored_size
     needs_oe = OBJECTIVES[config.train.mode].needs_oe
     if not data.train:
-        raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
+        raise ConfigError("config.data.train: is empty; name the folder of the normal images, or another source")
     if needs_oe and not config.oe.source:
-        raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
+        raise ConfigError(f"config.oe.source: is empty; name a folder of other images, which {config.train.mode} needs")
 
     def choose_normal(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")

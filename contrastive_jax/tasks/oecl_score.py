@@ -35,7 +35,7 @@ def run(config: ScoreConfig, workdir: str) -> None:
     """
     for field, value in (("run", config.run), ("images", config.images)):
         if not value:
-            raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
+            raise ConfigError(f"config.{field}: is empty; name a directory")
     model = OECL.load(config.run)
     files = find_images(config.images)
     if not files:

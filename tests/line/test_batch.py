@@ -160,15 +160,18 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
 
 def test_missing_settings_are_named(saved, tmp_path):
     for task, config, field in (
-        (watch, WatchConfig, "watch.root"),
+        (watch, WatchConfig, "bank.path"),
         (serve, ServeConfig, "bank.path"),
         (extend, ExtendConfig, "bank.path"),
         (export, ExportConfig, "bank.path"),
     ):
         with pytest.raises(ConfigError, match=f"config.{field}"):
             task.run(values(config), str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="config.watch.root: is empty"):
+        watch.run(values(WatchConfig, bank__path=str(saved)), str(tmp_path / "out"))
+    absent = values(WatchConfig, bank__path=str(saved), watch__root=str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match="not a directory"):
-        watch.run(values(WatchConfig, watch__root=str(tmp_path / "absent")), str(tmp_path / "out"))
+        watch.run(absent, str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="needs a token"):
         serve.run(values(ServeConfig, bank__path=str(saved), serve__host="0.0.0.0"), str(tmp_path / "out"))
     elsewhere = values(ServeConfig, bank__path=str(saved), serve__host="192.0.2.1", serve__token_file=token(tmp_path))
