@@ -85,7 +85,7 @@ ARGUMENTS = {
 }
 """Help of the positional arguments."""
 
-OUT, OUT_HELP = "out", "directory of the results (runs/NAME)"
+OUT, OUT_HELP = "out", "directory of the results (below runs/)"
 """Short flag for --workdir."""
 
 EXCLUSIVE = ("false-alarms", "threshold")
@@ -99,7 +99,7 @@ class CommandLine:
     Attributes:
         flags: flags for absl, as `--name=value`.
         settings: values of the changed settings, by path.
-        typed: short flags as typed, by setting.
+        typed: short flags as typed and names of positional arguments, by setting.
         config: the config with these settings, a ConfigDict.
         config_name: the value of `--config`, or the default of the command.
     """
@@ -111,7 +111,7 @@ class CommandLine:
     config_name: str = ""
 
     def named(self, problem: str) -> str:
-        """An error message with the typed short flag before the name of the setting."""
+        """An error message with the short flag or the argument before the name of the setting."""
         where, colon, rest = problem.partition(":")
         flag = self.typed.get(where.removeprefix("config."))
         return f"{flag} ({where}){colon}{rest}" if flag else problem
@@ -243,10 +243,10 @@ def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
     """A hint that names the most similar flag."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [path for path in settings if path.rpartition(".")[2] == last]
-    flags = {short: f"--{short}" for short, meant in SHORT.items() if meant.path in settings}
-    flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
-    flags |= {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
+    flags = {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
     flags |= {path: f"--config.{path}" for path in settings}
+    flags |= {short: f"--{short}" for short, meant in SHORT.items() if meant.path in settings}
+    flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
     close = [f"--config.{path}" for path in same[:3]] or [
         flags[match]
         for match in difflib.get_close_matches(name, flags, n=1) or difflib.get_close_matches(last, flags, n=1)

@@ -14,37 +14,47 @@ from codegraph_jax.core.output import steady_output
 
 
 def main() -> NoReturn:
-    """Runs `codegraph COMMAND [ARGUMENTS] [FLAGS]`."""
+    """Runs `codegraph COMMAND [ARGUMENTS] [FLAGS]`, and exits."""
     steady_output()
-    name, *rest = sys.argv[1:] or ["--help"]
+    try:
+        sys.exit(_run(*sys.argv[1:] or ["--help"]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(name: str, *rest: str) -> int:
+    """Runs a command with the rest of its words; returns the exit status.
+
+    Raises:
+        UserError: there is no such command, or an argument is wrong.
+    """
     if name in ("--help", "-h", "help"):
         print(usage())
-        sys.exit(0)
+        return 0
     if name == "--version":
         print(f"codegraph-jax {codegraph_jax.__version__}")
-        sys.exit(0)
+        return 0
     if name not in COMMANDS and name in CLONE_ONLY:
-        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
+        raise UserError(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
-        _refuse(f"{name!r} is not a command of codegraph; {hint}")
+        raise UserError(f"{name!r} is not a command of codegraph; {hint}")
     command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
-        print(usage_of(name))
-        sys.exit(0)
+        print(usage_of(name, rest))
+        return 0
     if command.module:
         from codegraph_jax.commands.launch import launch
 
         launch([f"codegraph {name}", *rest], command)
     if not command.flags and len(rest) > len(command.arguments):
-        _refuse(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
+        raise UserError(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
     if command.clone_only:
         add_clone_root()
     module, _, function = command.main.partition(":")
-    try:
-        sys.exit(getattr(importlib.import_module(module), function)(*rest))
-    except UserError as error:
-        _refuse(str(error))
+    status: int = getattr(importlib.import_module(module), function)(*rest)
+    return status
 
 
 def usage() -> str:
@@ -67,22 +77,18 @@ def usage() -> str:
     )  # fmt: skip
 
 
-def usage_of(name: str) -> str:
-    """The help text of one command, with its short flags."""
+def usage_of(name: str, words: Sequence[str] = ()) -> str:
+    """The help text of one command: its short flags, with the defaults of the config that its arguments name."""
     command = COMMANDS[name]
     arguments = "".join(f" {argument}" for argument, _ in command.arguments)
     lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module or command.flags else ''}", f"  {command.help}"]
     if command.module or command.flags:
+        from codegraph_jax.commands.command_line import config_of
         from codegraph_jax.commands.listing import flags_text
 
-        flags = flags_text(command)
+        flags = flags_text(command, config_of(words) or "")
         lines += ["", *([flags, ""] if flags else [])]
     if command.module:
         configs = "Other configs: --config=NAME." if command.config else "Your own settings: --config=FILE.py."
         lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. {configs}")
     return "\n".join(lines)
-
-
-def _refuse(problem: str) -> NoReturn:
-    print(f"error: {problem}", file=sys.stderr)
-    sys.exit(2)

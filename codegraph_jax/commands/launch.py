@@ -80,32 +80,20 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     if asked := [word for word in words if word in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
         return CommandLine(asked)
     named = config_of(words) or (command.config if command else "")
-    if named:
-        config = load_config(named)
-    elif command:
-        config = default_config(command)
-    else:
-        raise UserError("--config: is missing; name a file or a config, such as --config=folder")
+    config = complete_config(named, command)
     if command and command.sweeps:
         add_clone_root()
         importlib.import_module("studies.flags").define_vary()
-    task = str(config.get("task"))
-    _check_task(task, named, command)
-    positional = [setting for _, setting in command.arguments] if command else []
+    task = str(config.task)
     settings = task_settings(task)
     del settings["task"]
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
-    line = parsed_line(words, settings, [setting for setting in positional if setting in settings], _takes_no_value)
-    complete = to_config_dict(settings_class(task)())
-    try:
-        complete.update(config)
-    except AttributeError:
-        read_config(settings_class(task), config)  # a group of settings has another type; this error names it
-        raise
-    complete.update_from_flattened_dict(line.settings)
-    return replace(line, config=complete, config_name=named)
+    positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
+    line = parsed_line(words, settings, [*positional], _takes_no_value)
+    config.update_from_flattened_dict(line.settings)
+    return replace(line, typed=positional | line.typed, config=config, config_name=named)
 
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
@@ -114,9 +102,30 @@ def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
     return {setting.path: setting for setting in found}
 
 
-def default_config(command: Command) -> ConfigDict:
-    """The config that a command has without `--config`."""
-    return load_config(command.config) if command.config else to_config_dict(settings_class(command.task)())
+def complete_config(named: str, command: Command | None) -> ConfigDict:
+    """The config of a name, or the defaults of the command's settings; with all settings.
+
+    Raises:
+        UserError: there is neither a name nor a command, or the config cannot be read or is for another command.
+    """
+    if named:
+        config = load_config(named)
+    elif command:
+        config = ConfigDict({"task": command.task})
+    else:
+        raise UserError("--config: is missing; name a file or a config, such as --config=folder")
+    task = str(config.get("task"))
+    if task not in TASKS:
+        raise UserError(f"--config={named}: config.task: {task!r} is not one of {', '.join(TASKS)}")
+    if command and task not in (command.sweeps or {command.task}):
+        raise UserError(f"--config={named}: is for another command; use codegraph {TASKS[task].name}")
+    complete = to_config_dict(settings_class(task)())
+    try:
+        complete.update(config)
+    except AttributeError:
+        read_config(settings_class(task), config)  # a group of settings has another type; this error names it
+        raise
+    return complete
 
 
 def settings_class(task: str) -> type:
@@ -140,15 +149,15 @@ def main(line: CommandLine, command: Command | None = None) -> int:
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     task = line.config.task
+    name = (command or TASKS[task]).name
     try:
         sweeps = command.sweeps if command else {}
         if EXIT_CODE.value and (sweeps or not TASKS[task].flags_photos):
-            flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
-            raise UserError(f"--exit-code: can be used with {flagging}; {task} flags no photos")
+            raise UserError(f"--exit-code: has no effect, since {name} flags no photos; leave it out")
         if WORKDIR.value and not TASKS[task].has_workdir:
-            raise UserError(f"--out: has no effect, since {task} writes no directory; leave it out")
+            raise UserError(f"--out: has no effect, since {name} writes no directory; leave it out")
         if COORDINATOR.value and not TASKS[task].several_processes:
-            raise UserError(f"--coordinator: {task} runs in one process; leave it out")
+            raise UserError(f"--coordinator: {name} runs in one process; leave it out")
         config: Any = read_config(settings_class(task), line.config)
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
@@ -212,13 +221,6 @@ def parse(arguments: list[str]) -> list[str]:
     except flags.Error as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(INVALID)
-
-
-def _check_task(task: str, config: str, command: Command | None) -> None:
-    if task not in TASKS:
-        raise UserError(f"--config={config}: config.task: {task!r} is not one of {', '.join(TASKS)}")
-    if command and task not in (command.sweeps or {command.task}):
-        raise UserError(f"--config={config}: is for another command; use codegraph {TASKS[task].name}")
 
 
 def _how_to_resume(config: Any, sweeping: bool = False) -> str:

@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import Any
 
 from codegraph_jax.commands.command_line import ARGUMENTS, BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
-from codegraph_jax.commands.launch import default_config, task_settings
+from codegraph_jax.commands.launch import complete_config, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
 from codegraph_jax.config import SavedBackboneConfig
 from codegraph_jax.core.errors import UserError
@@ -23,9 +23,18 @@ def main(word: str = "") -> int:
     return 0
 
 
-def flags_text(command: Command) -> str:
-    """The help of the short flags of a command, one per line, after its positional arguments."""
-    values, settings = (default_config(command), task_settings(command.task)) if command.module else (None, {})
+def flags_text(command: Command, config: str = "") -> str:
+    """The help of the short flags of a command, one per line, after its positional arguments.
+
+    Args:
+        command: the command.
+        config: name of the config that has the defaults; empty: that of the command.
+
+    Raises:
+        UserError: the config cannot be read or is for another command.
+    """
+    values = complete_config(config or command.config, command) if command.module else None
+    settings = task_settings(values.task) if values else {}
     rows = [(name, ARGUMENTS[name]) for name in dict(command.arguments) if name in ARGUMENTS]
     rows += [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
@@ -66,7 +75,9 @@ def settings_text(word: str) -> str:
         UserError: no setting contains the word.
     """
     listed: dict[tuple[type, str], tuple[str, str]] = {}
-    if word in COMMANDS and COMMANDS[word].module:
+    if word in COMMANDS and not COMMANDS[word].module:
+        raise UserError(f"codegraph {word} has no settings; see codegraph {word} --help")
+    if word in COMMANDS:
         own = task_settings(COMMANDS[word].task)
         paths = dict.fromkeys(path for task in TASKS for path in task_settings(task) if word in path)
         also = [path for path in paths if path not in own and not path.startswith("detect.")]
@@ -86,7 +97,7 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
 
     `listed` has the command that describes a setting, and its default there.
     """
-    values = default_config(command)
+    values = complete_config(command.config, command)
     with_flag, every = (task_settings(str(values.task), without_flag=there) for there in (False, True))
     usual = [path for _, path in command.arguments] + [short.path for short in SHORT.values()]
     entries: list[str] = []

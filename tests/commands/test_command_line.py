@@ -158,6 +158,7 @@ def test_fields_of_config_files_have_no_flag():
     "words,said",
     [
         (["--treshold=1"], "--treshold: no such flag; did you mean --threshold?"),
+        (["--sise=1"], "--sise: no such flag; did you mean --size?"),
         (["--image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.data.rooot=x"], "--config.data.rooot: no such setting; did you mean --config.data.root?"),
@@ -240,6 +241,18 @@ def test_a_word_finds_settings_of_all_commands_and_shared_ones_are_named():
     assert all(path.rpartition(".")[2] in serve for path in task_settings("serve") if path != "task")
     assert "--false-alarms 5% (= rate:5%), --threshold 0.45 (= score:0.45)" in text
     assert "Any of: page, heatmaps, masks, coco, maps (comma-separated)." in text
+
+
+def test_the_help_has_the_defaults_of_the_config_that_is_named():
+    assert "(dinov2-base)" in usage_of("detect") and "(auto)" in usage_of("detect")
+    text = usage_of("detect", ["--config=mvtec"])
+    assert "(clip-vit-l14-336)" in text and "(squeeze)" in text and "dinov2-base" not in text
+
+
+@pytest.mark.parametrize("name", ["app", "doctor", "reproduce", "settings"])
+def test_a_command_without_settings_is_no_word_to_search_for(name):
+    with pytest.raises(UserError, match=f"codegraph {name} has no settings; see codegraph {name} --help"):
+        settings_text(name)
 
 
 def test_a_command_with_a_bank_asks_for_no_other_network():
