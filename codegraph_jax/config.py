@@ -6,6 +6,7 @@ result and makes a `Config` of it (`codegraph_jax.core.settings`).
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
@@ -137,14 +138,14 @@ class FeatureConfig:
     kernels round them to it anyway, and float32 otherwise."""
 
 
-def check_limit(text: str) -> None:
+def check_limit(text: str, least: int = 1) -> None:
     """Checks a value of `similarity.references` or `similarity.radius`.
 
     Raises:
-        ValueError: the text is neither `auto` nor `all` nor a number from 1.
+        ValueError: the text is neither `auto` nor `all` nor a number from `least`.
     """
-    if text not in ("auto", "all") and not (text.isdecimal() and int(text)):
-        raise ValueError(f"{text!r} is not auto, all, or a number from 1")
+    if text not in ("auto", "all") and not (text.isdecimal() and int(text) >= least):
+        raise ValueError(f"{text!r} is not auto, all, or a number from {least}")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class SimilarityConfig:
     """`reuse` derives all degrees from one matrix product (fastest on CPU); `direct` computes one product per degree;
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
-    references: str = field(default="all", metadata={"check": check_limit})
+    references: str = field(default="all", metadata={"check": partial(check_limit, least=2)})
     """Number of photos that each photo is compared with, or `all`. A number selects them by the photos' content alone.
     `auto` takes fewer than all if that saves much time and gives the same ranking; with a number as `radius` it means
     `all`."""
@@ -165,11 +166,11 @@ class SimilarityConfig:
     `auto`: fewer patches if that takes much less time and gives the same ranking."""
 
     def __post_init__(self) -> None:
-        for name in ("references", "radius"):
+        for name, least in (("references", 2), ("radius", 1)):
             # callers of the library may pass a number
             object.__setattr__(self, name, str(getattr(self, name)))
             try:
-                check_limit(getattr(self, name))
+                check_limit(getattr(self, name), least)
             except ValueError as error:
                 raise ConfigError(f"config.similarity.{name}: {error}") from None
 
@@ -302,17 +303,16 @@ class ThresholdConfig:
     min_defect_length: float = field(default=0.0, metadata=at_least(0))
     """Defects shorter than this many pixels are tolerated; a photo with no other defect passes."""
 
-    @property
-    def parsed_rule(self) -> tuple[str, float]:
-        """The kind of the rule, `rate`, `score` or `share`, and its number.
-
-        Raises:
-            ConfigError: the setting is not a rule.
-        """
+    def __post_init__(self) -> None:
         try:
-            return read_rule(self.rule)
+            read_rule(self.rule)
         except ValueError as error:
             raise ConfigError(f"config.threshold.rule: {error}") from None
+
+    @property
+    def parsed_rule(self) -> tuple[str, float]:
+        """The kind of the rule, `rate`, `score` or `share`, and its number."""
+        return read_rule(self.rule)
 
 
 @dataclass(frozen=True)
@@ -360,10 +360,10 @@ class BankConfig:
     """The .safetensors file to write; empty: none."""
     dtype: str = field(default="float16", metadata=no_flag() | choice("float16", "bfloat16", "float32"))
     """Type of the patch tokens in the file."""
-    kind: str = field(default="exact", metadata=choice("exact", "compact"))
+    kind: str = field(default="compact", metadata=choice("exact", "compact"))
     """`exact` stores whole photos, and scores new ones as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
-    size: int | None = field(default=None, metadata=at_least(1) | unset("auto"))
+    size: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
     """Number of photos in an exact bank (`auto`: 32), selected by their content alone; or of patches in a
     compact bank (`auto`: 1,024), chosen to represent the set. The size of the file and the time of the comparison,
     without that of the network, are proportional to it."""

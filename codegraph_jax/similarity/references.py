@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.core.settings import ConfigError
-
 
 def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarray, " m"]:
     """Indices of the reference images, in ascending order: all images, or `limit` of them.
@@ -23,18 +21,6 @@ def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarra
 def by_content(images: Iterable[int], keys: Sequence[bytes]) -> list[int]:
     """Indices of images, sorted by their keys, so that results do not depend on the order of a listing."""
     return sorted(images, key=lambda i: keys[i])
-
-
-def require_several(setting: str, count: int | None) -> None:
-    """Checks a number of references; None stands for all images.
-
-    Raises:
-        ConfigError: the number is below 2 or not an integer.
-    """
-    if count == 1:
-        raise ConfigError(f"config.{setting}: a reference cannot be scored against itself; give two or more")
-    if count is not None and (not isinstance(count, int | np.integer) or count < 1):
-        raise ConfigError(f"config.{setting}: {count!r} is not a number of references; give two or more")
 
 
 def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarray, " n"]:

@@ -91,7 +91,7 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
     for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
-    with pytest.raises(ConfigError, match=r"config\.similarity\.references: .* cannot be scored against itself"):
+    with pytest.raises(ConfigError, match=r"config\.similarity\.references: .* is not auto, all, or a number from 2"):
         CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), similarity=SimilarityConfig(references=1)))
     assert not session.asked
 

@@ -97,7 +97,7 @@ def test_what_cannot_be_exported_is_said(bank, images):
             backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
             parallel=ParallelConfig(devices=1),
         )
-    ).detect(images[:4], bank=BankConfig())
+    ).detect(images[:4], bank=BankConfig(kind="exact"))
     with pytest.raises(BankError, match="compact"):
         scorer(exact.bank)
     wide = Frame("pad", (4, 4), 14, 56, 0, 0)

@@ -84,10 +84,10 @@ def test_copies_of_one_image_have_each_other(photographs):
 
 
 def test_a_single_reference_is_refused(photographs):
-    with pytest.raises(ConfigError, match="config.similarity.references: a reference cannot be scored against itself"):
+    with pytest.raises(ConfigError, match="config.similarity.references: '1' is not auto, all, or a number from 2"):
         detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
-    with pytest.raises(ConfigError, match="config.bank.size: a reference cannot be scored against itself"):
-        detector().detect(photographs[:4], bank=BankConfig(size=1))
+    with pytest.raises(ConfigError, match="config.bank.size: a bank needs two references or more, not 1"):
+        detector().detect(photographs[:4], bank=BankConfig(kind="exact", size=1))
 
 
 def test_the_place_in_the_listing_decides_nothing(photographs):

@@ -44,7 +44,7 @@ def night(photographs):
     data = DataConfig(
         root=str(photographs / "night"), cache=str(photographs / "cache"), add=(str(photographs / "day"),)
     )
-    bank = BankConfig(save=str(photographs / "bank.safetensors"), dtype="float32")
+    bank = BankConfig(save=str(photographs / "bank.safetensors"), kind="exact", dtype="float32")
     job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photographs / "run"))
     return photographs
 
