@@ -21,7 +21,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, preview, size_of
-from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
+from codegraph_jax.data.search import natural_key, subdirectories, walk
 from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
 MAX_LISTED = 3
@@ -31,10 +31,6 @@ SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
 MOST_BYTES, MOST_FILES, MOST_UPLOADS = 200 * 2**20, 20_000, 10_000
 """Limits for uploads: the size of a photo, the number of photos, and the number of folders of one name."""
 PREVIEWS, SIDES = 600, (256, 1024)
-
-
-class FolderError(UserError):
-    """A folder that cannot be opened, or a photo that is not below an opened folder."""
 
 
 def place_of(path: str) -> str:
@@ -95,18 +91,18 @@ class Folders:
         """Opens a folder: its subfolders and the number of photos directly in each.
 
         Raises:
-            FolderError: it is not a folder that can be listed.
+            UserError: it is not a folder that can be listed.
         """
         if not wanted.chosen:
-            raise FolderError("no folder is named; type its path or choose one")
+            raise UserError("no folder is named; type its path or choose one")
         path = os.path.abspath(os.path.expanduser(wanted.chosen))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
         if not os.path.isdir(path):  # noqa: PTH112  (false for names that are too long or not readable)
-            raise FolderError(f"{printable(path)!r} is not a folder on this computer; check the spelling")
+            raise UserError(f"{printable(path)!r} is not a folder on this computer; check the spelling")
         try:
             photos = _photos_in(path)
             folders = [self._subfolder(path, name) for name in subdirectories(path)[:MOST_ENTRIES]]
         except OSError as error:
-            raise FolderError(f"{printable(path)!r} cannot be opened ({error.strerror or error})") from None
+            raise UserError(f"{printable(path)!r} cannot be opened ({error.strerror or error})") from None
         self.state.open_folder(path)
         parent = str(Path(path).parent)
         return {
@@ -127,14 +123,11 @@ class Folders:
         """The photos below a folder, as a run would find them: number, sizes, skipped files and some pictures.
 
         Raises:
-            FolderError: it is not an opened folder, or cannot be listed.
+            UserError: it is not an opened folder, or cannot be listed.
         """
         path = wanted.chosen
         self.require_opened(path)
-        try:
-            found, skipped = walk(path)
-        except LayoutError as error:
-            raise FolderError(str(error)) from None
+        found, skipped = walk(path)
         files = list(found.values())
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
         sizes = [(file, size_of(file)) for file in sample]
@@ -157,23 +150,23 @@ class Folders:
         """The real path of a file or folder.
 
         Raises:
-            FolderError: it is not below a folder that the user has opened.
+            UserError: it is not below a folder that the user has opened.
         """
         with suppress(OSError, ValueError):
             real = Path(os.path.realpath(path))
             if any(real.is_relative_to(os.path.realpath(folder)) for folder in self.state.folders()):
                 return real
-        raise FolderError(f"{printable(path)!r} is not below a folder that you have opened")
+        raise UserError(f"{printable(path)!r} is not below a folder that you have opened")
 
     def preview(self, path: str, side: int) -> bytes:
         """A photo as a small JPEG.
 
         Raises:
-            FolderError: the file is not a photo in an opened folder, or cannot be decoded.
+            UserError: the file is not a photo in an opened folder, or cannot be decoded.
         """
         real = self.require_opened(path)
         if not is_image_name(real.name):
-            raise FolderError(f"{printable(path)!r} is not a photo")
+            raise UserError(f"{printable(path)!r} is not a photo")
         return self.small(real, side)
 
     def small(self, path: Path, side: int) -> bytes:
@@ -182,7 +175,7 @@ class Folders:
         try:
             return _preview(str(path), path.stat().st_mtime_ns, side)
         except (OSError, UnreadableImageError) as error:
-            raise FolderError(f"{printable(str(path))!r} cannot be shown: {error}") from None
+            raise UserError(f"{printable(str(path))!r} cannot be shown: {error}") from None
 
     def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
@@ -193,24 +186,24 @@ class Folders:
                 path.mkdir(parents=True)
                 self.state.open_folder(str(path))
                 return {"place": place_of(str(path)), "name": path.name}
-        raise FolderError(f"there are too many folders {stem!r}; delete some of them in {printable(str(self.uploads))}")
+        raise UserError(f"there are too many folders {stem!r}; delete some of them in {printable(str(self.uploads))}")
 
     async def receive(self, folder: str, name: str, pieces: AsyncIterator[bytes]) -> None:
         """Saves an uploaded photo.
 
         Raises:
-            FolderError: it is not a photo by its name, or too large, or there are too many.
+            UserError: it is not a photo by its name, or too large, or there are too many.
         """
         target = self.uploads / folder
         name = name.replace("\\", "/").rpartition("/")[2]
         if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not os.path.isdir(target):  # noqa: PTH112
-            raise FolderError(f"no folder for uploads is called {folder!r}")
+            raise UserError(f"no folder for uploads is called {folder!r}")
         if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
-            raise FolderError(f"{printable(name)!r} is not the name of a photo")
+            raise UserError(f"{printable(name)!r} is not the name of a photo")
         if sum(1 for _ in target.iterdir()) >= MOST_FILES:
-            raise FolderError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
+            raise UserError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
         if shutil.disk_usage(target).free < 2 * MOST_BYTES:
-            raise FolderError("the disk is full; choose the folder of the photos instead")
+            raise UserError("the disk is full; choose the folder of the photos instead")
         paths = (target / f"{stem}{Path(name).suffix}" for stem in numbered_names(Path(name).stem))
         path = next(path for path in paths if not path.exists())
         with whole_file(path) as temporary:
@@ -219,10 +212,10 @@ class Folders:
                 async for piece in pieces:
                     size += len(piece)
                     if size > MOST_BYTES:
-                        raise FolderError(f"{name}: is larger than {MOST_BYTES >> 20} MB; choose its folder instead")
+                        raise UserError(f"{name}: is larger than {MOST_BYTES >> 20} MB; choose its folder instead")
                     stream.write(piece)
             if not size:
-                raise FolderError(f"{name}: is empty")
+                raise UserError(f"{name}: is empty")
 
 
 @lru_cache(PREVIEWS)

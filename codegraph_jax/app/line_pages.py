@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from codegraph_jax.app.runs import AppError
+from codegraph_jax.app.runs import NotFoundError
 from codegraph_jax.app.service import Service
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.responses import LineSummary
@@ -55,7 +55,7 @@ def _forwarded(address: str, method: str, target: str, body: bytes, headers: Map
     """The answer of a line.
 
     Raises:
-        AppError: the line does not answer.
+        NotFoundError: the line does not answer.
     """
     connection = HTTPConnection(urlsplit(address).netloc, timeout=SECONDS)
     try:
@@ -63,7 +63,7 @@ def _forwarded(address: str, method: str, target: str, body: bytes, headers: Map
         answer = connection.getresponse()
     except (OSError, HTTPException, ValueError) as error:
         connection.close()
-        raise AppError(f"the line does not answer ({error})") from None
+        raise NotFoundError(f"the line does not answer ({error})") from None
 
     def chunks() -> Iterator[bytes]:
         try:

@@ -34,8 +34,8 @@ LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS_FILE)
 """Files of a run besides those that it lists."""
 
 
-class AppError(UserError):
-    """A run, line or bank that does not exist, or that does not allow what is asked."""
+class NotFoundError(UserError):
+    """A run, line, bank or file that does not exist."""
 
 
 class Runs:
@@ -49,14 +49,14 @@ class Runs:
         """The directory of a run.
 
         Raises:
-            AppError: there is none of that name directly below the results.
+            NotFoundError: there is none of that name directly below the results.
         """
         if run and run[0] != "." and not set(run) & set("/\\\0"):
             workdir = self.home / run
             with suppress(OSError):
                 if workdir.is_dir() and workdir.resolve().parent == self.home.resolve():
                     return workdir
-        raise AppError(f"no inspection is called {printable(run)!r}")
+        raise NotFoundError(f"no inspection is called {printable(run)!r}")
 
     def free_name(self, stem: str, taken: Collection[str]) -> str:
         """The name of a new run: the stem, or the stem with a number."""
@@ -74,7 +74,7 @@ class Runs:
         found = []
         with suppress(OSError), os.scandir(self.home) as entries:
             for entry in entries:
-                with suppress(AppError, OSError, UnicodeEncodeError):
+                with suppress(NotFoundError, OSError, UnicodeEncodeError):
                     entry.name.encode()  # a name that is not valid text cannot be part of an address
                     about = self.about(entry.name, jobs.get(entry.name))
                     if about:
@@ -155,17 +155,17 @@ class Runs:
         """The file with the answers that a run has applied.
 
         Raises:
-            AppError: it has applied none.
+            UserError: it has applied none.
         """
         if (path := self.workdir(run) / REVIEW).is_file():
             return path
-        raise AppError(f"the inspection {printable(run)!r} has applied no answers; answer in its report first")
+        raise UserError(f"the inspection {printable(run)!r} has applied no answers; answer in its report first")
 
     def file(self, run: str, name: str) -> Path:
         """A file that the run has written.
 
         Raises:
-            AppError: the run has not listed it, or it leads out of the run's directory.
+            NotFoundError: the run has not listed it, or it leads out of the run's directory.
         """
         workdir = self.workdir(run)
         if os.path.normpath(name) in written_files(workdir):
@@ -173,20 +173,20 @@ class Runs:
                 real = (workdir / name).resolve(strict=True)
                 if real.is_relative_to(workdir.resolve()) and real.is_file():
                     return real
-        raise AppError(f"the inspection {printable(run)!r} has no file {printable(name)!r}")
+        raise NotFoundError(f"the inspection {printable(run)!r} has no file {printable(name)!r}")
 
     def thumbnail(self, run: str) -> Path:
         """The heat map of the most unusual photo, or any.
 
         Raises:
-            AppError: the run has none.
+            NotFoundError: the run has none.
         """
         maps = sorted(name for name in written_files(self.workdir(run)) if Path(name).parts[0] == "heatmaps")
         for record in sorted(self.scores(run), key=lambda record: record.get("rank", 0))[:1]:
             found = heatmap_of(self.workdir(run), str(record.get("category")), str(record.get("path")))
             maps = [str(found), *maps] if found else maps
         if not maps:
-            raise AppError(f"the inspection {printable(run)!r} has no heat map")
+            raise NotFoundError(f"the inspection {printable(run)!r} has no heat map")
         return self.file(run, maps[0])
 
     def masks(self, run: str) -> IO[bytes]:
@@ -195,7 +195,7 @@ class Runs:
         with zipfile.ZipFile(target, "w") as archive:
             for name in sorted(written_files(self.workdir(run))):
                 if Path(name).parts[0] == "masks":
-                    with suppress(AppError):
+                    with suppress(NotFoundError):
                         archive.write(self.file(run, name), name.encode("utf-8", "replace").decode())
         target.seek(0)
         return target
@@ -204,7 +204,7 @@ class Runs:
         """The words of the command that made a run, without its review.
 
         Raises:
-            AppError: the run was made in another way. A config file, or a network or score of the user's own, is never
+            UserError: the run was made in another way. A config file, or a network or score of the user's own, is never
                 run again, since manifest.json is data and must not name code.
         """
         words = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
@@ -213,7 +213,7 @@ class Runs:
         known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
         if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
-        raise AppError(
+        raise UserError(
             f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a "
             "terminal or start a new inspection"
         )

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from codegraph_jax.app.folders import path_of
 from codegraph_jax.app.line_pages import add_line_pages
-from codegraph_jax.app.runs import AppError
+from codegraph_jax.app.runs import NotFoundError
 from codegraph_jax.app.service import COMPARED, Service
 from codegraph_jax.app.state import HOME
 from codegraph_jax.core.errors import UserError
@@ -70,7 +70,7 @@ def _add_checks(app: FastAPI, key: str) -> None:
 
     @app.exception_handler(UserError)
     async def refused(request: Request, error: UserError) -> Response:
-        return _problem(404 if isinstance(error, AppError) else 400, str(error))
+        return _problem(404 if isinstance(error, NotFoundError) else 400, str(error))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
@@ -147,7 +147,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
     def compared() -> Response:
         path = service.home / HOME / COMPARED / "compare.html"
         if not path.is_file():
-            raise AppError("no inspections have been compared; choose two of them in the list")
+            raise NotFoundError("no inspections have been compared; choose two of them in the list")
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": SANDBOX})
 
     @app.get("/thumbnails/{run}")

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from codegraph_jax.app.folders import Folders, Name, Place, ValidText, place_of
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, child_environment
-from codegraph_jax.app.runs import AppError, Runs
+from codegraph_jax.app.runs import NotFoundError, Runs
 from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
 from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
@@ -125,11 +125,11 @@ class Service:
         """Facts about a run.
 
         Raises:
-            AppError: there is none of that name.
+            NotFoundError: there is none of that name.
         """
         if found := self.runs.about(run, self._last_jobs().get(run)):
             return found | {"name": self.state.names().get(run) or printable(run)}
-        raise AppError(f"no inspection is called {printable(run)!r}")
+        raise NotFoundError(f"no inspection is called {printable(run)!r}")
 
     def log(self, run: str) -> dict[str, str]:
         """The end of the output of a run."""
@@ -151,7 +151,7 @@ class Service:
             words = ["detect", *words, *(f"--{flag}={value}" for flag, value in short.items() if value)]
         more = more_flags(wanted.more)
         if wanted.roi and wanted.areas:
-            raise AppError("areas were drawn, and a file with areas was named; remove one of them")
+            raise UserError("areas were drawn, and a file with areas was named; remove one of them")
         run = self._new_run(Path(folder).name or "photos", "-inspected" if wanted.bank else "")
         roi = os.path.expanduser(wanted.roi)  # noqa: PTH111
         if wanted.areas:
@@ -166,7 +166,7 @@ class Service:
     def demo(self) -> dict[str, str]:
         """Draws parts and inspects them; returns the name of the run."""
         run = self._new_run("demo")
-        self.jobs.add("detect", run, ["demo", "--config.resume_data=keep", f"--workdir={self.home / run}"])
+        self.jobs.add("detect", run, ["demo", f"--workdir={self.home / run}"])
         return {"run": run}
 
     def resume(self, run: str) -> None:
@@ -175,7 +175,7 @@ class Service:
         self._require_idle(run)
         job = self._last_jobs().get(run)
         if job is None:
-            raise AppError(f"{printable(run)!r} was started in a terminal: start the same command again there")
+            raise UserError(f"{printable(run)!r} was started in a terminal: start the same command again there")
         self.jobs.add(job["kind"], run, job["words"])
 
     def rename(self, run: str, name: Name) -> None:
@@ -233,7 +233,7 @@ class Service:
         pair = [str(self.runs.workdir(run)) for run in runs]
         ended = _child("codegraph_jax", "compare", *pair, f"--workdir={self.home / HOME / COMPARED}")
         if ended.returncode:
-            raise AppError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
+            raise UserError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
 
     def estimate(self, wanted: EstimateInput) -> Any:
         """The estimate of a run, computed once in a process of its own."""
@@ -267,7 +267,7 @@ class Service:
     def _require_idle(self, run: str) -> None:
         """Refuses to change a run that is under way."""
         if self.about(run)["state"] in UNDER_WAY:
-            raise AppError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
+            raise UserError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
         """Runs the command of a finished run again in the same directory."""
@@ -339,12 +339,12 @@ class Service:
         """The address of a line that is ready.
 
         Raises:
-            AppError: there is none of that name, or it does not run.
+            NotFoundError: there is none of that name, or it does not run.
         """
         job = self._line(name)
         address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
         if not address:
-            raise AppError(f"no running line is called {printable(name)!r}")
+            raise NotFoundError(f"no running line is called {printable(name)!r}")
         return address
 
     def ledger_of_stopped(self, name: str) -> Path | None:
@@ -388,14 +388,14 @@ class Service:
         """The last job of a line."""
         job = self._last_jobs().get(f"{LINES}/{name}")
         if job is None or job["kind"] != LINE:
-            raise AppError(f"no line is called {printable(name)!r}")
+            raise NotFoundError(f"no line is called {printable(name)!r}")
         return job
 
     def _bank(self, name: str) -> Path:
         """The file of a bank."""
         if any(bank["bank"] == name for bank in self.banks()):
             return self.home / BANKS / name
-        raise AppError(f"no reference bank is called {printable(name)!r}")
+        raise NotFoundError(f"no reference bank is called {printable(name)!r}")
 
 
 def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -425,16 +425,16 @@ def more_flags(text: str) -> list[str]:
     """Further flags of a run.
 
     Raises:
-        AppError: a word is not a setting with a value, or the app sets it itself.
+        UserError: a word is not a setting with a value, or the app sets it itself.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise AppError(f"further settings: {error}") from None
+        raise UserError(f"further settings: {error}") from None
     for word in words:
         name, equals, _ = word.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise AppError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
+            raise UserError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
         if name.removeprefix("--config.").startswith(SET_BY_APP):
-            raise AppError(f"further settings: {name} is set by the app")
+            raise UserError(f"further settings: {name} is set by the app")
     return words

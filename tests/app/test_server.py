@@ -235,7 +235,7 @@ def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     assert [run["state"] for run in state["runs"]] == ["waiting", "waiting"]
     assert [folder["name"] for folder in state["recent"]] == [str(place)]
     for more in ("--config=evil.py", "--workdir=/x", "word", "--out=/x", '--config.data.root="', "--review=x"):
-        assert client.post("/api/runs", json=wanted | {"more": more}).status_code == 404, more
+        assert client.post("/api/runs", json=wanted | {"more": more}).status_code == 400, more
     assert client.post("/api/runs", json=wanted | {"network": "--x"}).status_code == 422
     assert client.post("/api/runs", json=wanted | {"bank": "../x.safetensors"}).status_code == 404
 
@@ -266,7 +266,7 @@ def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_p
     wanted = {"place": place_of(str(place)), "answers": "one", "areas": drawn}
     assert "answer in its report first" in client.post("/api/runs", json=wanted).json()["detail"]
     (home / "one" / "review.json").write_text("{}")
-    assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 404, "drawn and named"
+    assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 400, "drawn and named"
     run = client.post("/api/runs", json=wanted).json()["run"]
     file = home / ".app" / "areas" / f"{run}.json"
     assert f"--review={home / 'one' / 'review.json'}" in words_of(client) and f"--roi={file}" in words_of(client)
@@ -300,7 +300,7 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
     assert words_of(client) == [
         "detect", "/photos", "--size", "224", f"--review={review}", f"--workdir={home / 'one'}",
     ]  # fmt: skip
-    assert client.post("/api/runs/one/bank", json={"name": "x"}).status_code == 404, "one job at a time"
+    assert client.post("/api/runs/one/bank", json={"name": "x"}).status_code == 400, "one job at a time"
     client.post("/api/runs/one/cancel", json={})
     assert client.post("/api/runs/one/bank", json={"name": "../my bank"}).status_code == 200
     assert words_of(client)[-3:] == [
@@ -319,7 +319,7 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
 def test_a_manifest_names_no_code(no_processes, home, command):
     write_run(home, "one", command=command)
     answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
-    assert answer.status_code == 404 and "does not repeat" in answer.json()["detail"]
+    assert answer.status_code == 400 and "does not repeat" in answer.json()["detail"]
     assert no_processes.app.state.service.state.jobs() == []
 
 
