@@ -28,10 +28,10 @@ class Outcome:
     inspected: Sequence[Inspected] = ()
 
     def label_counts(self) -> Counter[str]:
-        """Numbers of images by label: `good`, `false_alarms` among them, `defective`, and `found` among them."""
-        counts = Counter(good=0, false_alarms=0, defective=0, found=0)
+        """Numbers of images: `good`, `false_alarms` among them, `defective`, and `defective_flagged` among them."""
+        counts = Counter(good=0, false_alarms=0, defective=0, defective_flagged=0)
         for sample, flagged in zip(self.samples, self.result.calibration.flagged):
             if sample.label is not None:
                 counts["defective" if sample.label else "good"] += 1
-                counts["found" if sample.label else "false_alarms"] += int(flagged)
+                counts["defective_flagged" if sample.label else "false_alarms"] += int(flagged)
         return counts

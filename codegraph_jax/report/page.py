@@ -209,7 +209,7 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
         counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
-        names = ("false_alarms", "good", "found", "defective")
+        names = ("false_alarms", "good", "defective_flagged", "defective")
         values = {name: counts[name] for name in names}
         lines.append(text("against_labels", auroc=round(100 * auroc, 1), **values))
     laws = [outcome.result.consistency.spacing_law for outcome in outcomes]

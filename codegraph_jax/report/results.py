@@ -84,8 +84,8 @@ def write_results(
         fits = {
             o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
         }
-        measured = asdict(config.metrics)
-        scored = {"categories": metrics, "mean": mean, "measured": measured, "counts": counts, "spacing_fit": fits}
+        settings = asdict(config.metrics)
+        scored = {"categories": metrics, "mean": mean, "settings": settings, "counts": counts, "spacing_fit": fits}
         write_json(workdir / "metrics.json", scored)
         if "maps" in config.report.files:
             # half precision resolves 0.001 up to the greatest distance, 2
@@ -162,12 +162,10 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
     flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
     counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
-    good, defective = counts["good"], counts["defective"]
+    good, defective, caught = (counts[name] for name in ("good", "defective", "defective_flagged"))
     known = (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
     if good or defective:
-        known += (
-            f"; by the labels {counts['false_alarms']} of {good} good and {counts['found']} of {defective} defective"
-        )
+        known += f"; by the labels {counts['false_alarms']} of {good} good and {caught} of {defective} defective"
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 

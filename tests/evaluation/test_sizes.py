@@ -85,7 +85,7 @@ def test_pixels_are_counted_at_the_configured_size(outcomes, choice, size):
     assert outcome.metrics["pixel_auroc"] == pytest.approx(auroc, abs=1e-4)
     assert outcome.metrics["pixel_ap"] == pytest.approx(ap, abs=1e-3)
     assert 0 <= outcome.metrics["pixel_aupro"] <= 1
-    assert json.loads((workdir / "metrics.json").read_text())["measured"]["resolution"] == choice
+    assert json.loads((workdir / "metrics.json").read_text())["settings"]["resolution"] == choice
     assert json.loads((workdir / "manifest.json").read_text())["config"]["metrics"]["resolution"] == choice
     words = "the size of the score map" if choice == "score" else "each image's own size"
     assert f"pixels at {words}" in printed

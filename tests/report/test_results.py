@@ -255,7 +255,7 @@ def test_metrics_say_how_the_threshold_did(run):
     workdir, _ = run
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["counts"]["part"] == {
-        "good": 10, "false_alarms": 0, "defective": 4, "found": 4,
+        "good": 10, "false_alarms": 0, "defective": 4, "defective_flagged": 4,
     }  # fmt: skip
     assert metrics["counts"]["other"]["good"] == 0, "no labels"
     assert set(metrics["categories"]) == {"part", "other"} and "image_auroc" in metrics["mean"]
