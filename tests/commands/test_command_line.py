@@ -176,6 +176,10 @@ def test_fields_of_config_files_have_no_flag():
             "config.threshold.rule: '5' is not a rule; write rate:1%, score:0.45 or share:10%",
         ),
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
+        (
+            ["--config.similarity.references=1"],
+            "config.similarity.references: '1' is not auto, all, or a number from 2",
+        ),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
         (["--false-alarms=max"], "--false-alarms: 'max' is neither low, normal, high nor a share such as 5%"),
         (["--false-alarms=low", "--threshold=1"], "--false-alarms and --threshold both set the threshold"),

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from codegraph_jax.config import ThresholdConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
 SETS = 12
@@ -202,3 +203,8 @@ def test_a_given_share_overrides(share, count):
     found = calibrate(scores, ThresholdConfig(f"share:{share}"))
     assert found.decided_by == "share" and found.flagged.sum() == count
     assert set(np.flatnonzero(found.flagged)) == set(np.argsort(-scores)[:count])
+
+
+def test_a_rule_that_is_none_is_refused_when_it_is_made():
+    with pytest.raises(ConfigError, match=r"config\.threshold\.rule: 'rate' is not a rule; write rate:1%"):
+        ThresholdConfig("rate")
