@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from itertools import groupby
 from textwrap import fill
 from typing import NoReturn
