@@ -64,6 +64,14 @@ def few_optimisations(few: bool) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(autouse=True)
+def usual_megapixels():
+    """The usual size limit of photos: a line and a run set another one in their process, which tests share."""
+    from codegraph_jax.data.images import allow_megapixels
+
+    allow_megapixels()
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A headless browser with one page."""

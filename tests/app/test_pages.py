@@ -151,7 +151,7 @@ def test_pages_without_barriers(person, home, photos):
 
 
 def test_the_alarms_of_a_running_line_are_counted(person, monkeypatch):
-    summary = LineSummary(inspected=9, flagged=2, failed=0, waiting=0, last_alarm=3, last_part=9, undelivered=[])
+    summary = LineSummary(inspected=9, flagged=2, not_inspected=0, waiting=0, last_alarm=3, last_part=9, undelivered=[])
     monkeypatch.setattr(line_pages, "_forwarded", lambda *request: JSONResponse(summary.model_dump()))
     job = {
         "id": 1,

@@ -176,7 +176,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
     path = str(tmp_path / "bank.safetensors")
     made.bank.save(path, dtype="float32")
     # a file must not choose code that is imported
-    with pytest.raises(BankError, match=r"made with your own backbone, 'filters 1'.*name=FILE\.py:NAME.*backbone="):
+    with pytest.raises(BankError, match=r"made with your own backbone, 'filters 1'.*--backbone=FILE\.py:NAME.*backbone="):
         ReferenceBank.load(path)
     with pytest.raises(BankError, match=r"was made with weights 'filters 1', but these are 'filters 2'"):
         ReferenceBank.load(path, backbone=Traced(weights_name="filters 2"))
@@ -213,7 +213,7 @@ def test_the_time_of_a_network_is_estimated_where_it_can_be_counted():
     assert products <= as_loaded(Traced(), SIZE).flop(4, 4) < 1.2 * products
     own = detector(Numpy())
     frame = own.frame_of([])
-    assert "features not known" in str(estimate(own.config, own.backbone, 10, frame, 1))
+    assert "network unknown" in str(estimate(own.config, own.backbone, 10, frame, 1))
 
 
 def broken(**changes):

@@ -39,12 +39,6 @@ pytestmark = pytest.mark.usefixtures("shallow")
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
 
 
-@pytest.fixture(autouse=True)
-def usual_limit():
-    yield
-    allow_megapixels(179)
-
-
 def config(root, fit="tile", **changes):
     backbone = dataclasses.replace(NETWORK, fit=fit)
     data = DataConfig(layout="mvtec", root=str(root), **changes.pop("data", {}))
