@@ -5,7 +5,7 @@ import inspect
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from codegraph_jax.commands.registry import CLONE_ONLY, PACKAGE, clone_root
 from codegraph_jax.core.errors import UserError, did_you_mean
@@ -67,7 +67,8 @@ def load_config(value: str) -> Any:
     parameters = inspect.signature(get_config).parameters
     if colon and not parameters:
         raise UserError(f"--config={value}: {path.name} has no variants; leave :{variant} out")
-    variants = [name for parameter in parameters.values() for name in get_args(parameter.annotation) if name]
+    declared = [one.annotation for one in parameters.values() if get_origin(one.annotation) is Literal]
+    variants = [str(name) for annotation in declared for name in get_args(annotation) if name]
     if colon and variants and variant not in variants:
         hint = did_you_mean(variant, variants, f"variants: {', '.join(variants)}")
         raise UserError(f"--config={value}: there is no variant {variant!r}; {hint}")

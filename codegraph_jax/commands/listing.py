@@ -6,11 +6,11 @@ from textwrap import fill
 from typing import Any
 
 from codegraph_jax.commands.command_line import ARGUMENTS, BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
-from codegraph_jax.commands.launch import complete_config, task_settings
+from codegraph_jax.commands.launch import complete_config, settings_class, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
-from codegraph_jax.config import SavedBackboneConfig
+from codegraph_jax.config import SavedBackboneConfig, to_config_dict
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, setting_at
+from codegraph_jax.core.settings import Setting, read_config, setting_at
 
 WIDTH = 100
 NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
@@ -34,6 +34,8 @@ def flags_text(command: Command, config: str = "") -> str:
         UserError: the config cannot be read or is for another command.
     """
     values = complete_config(config or command.config, command) if command.module else None
+    if values:
+        values = to_config_dict(read_config(settings_class(values.task), values))
     settings = task_settings(values.task) if values else {}
     rows = [(name, ARGUMENTS[name]) for name in dict(command.arguments) if name in ARGUMENTS]
     rows += [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]

@@ -304,7 +304,8 @@ def _of_directory(workdir: Path) -> _Side:
         return _Side(str(workdir), photos, metrics, flattened({**config, "weights_name": weights_name}))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"{str(workdir)!r}: its files are damaged ({type(error).__name__}: {error}); run the command again"
+            f"{str(workdir)!r}: its files are damaged or of another version ({type(error).__name__}: {error}); run the "
+            "command again"
         ) from None
 
 

@@ -30,7 +30,7 @@ from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureS
 from codegraph_jax.features.token_set import TokenBatches, TokenSet
 from codegraph_jax.features.tokens import host_tokens, image_tokens
 
-ADVICE = "a smaller --size or network may fit, or --config.precision=bfloat16"
+ADVICE = "a smaller input size, a smaller network, or bfloat16 may fit"
 
 
 class NotFiniteError(UserError):

@@ -109,7 +109,7 @@ class MemoryPlan:
             fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.reference_count else ""
             return (
                 f"the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
-                f"are free; {fewer_fit}a smaller --size or fewer photos may fit"
+                f"are free; {fewer_fit}a smaller input size (--size) or fewer photos may fit"
             )
         on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
         directory = self.directory or tempfile.gettempdir()

@@ -94,7 +94,7 @@ class Database:
         if not empty and application != APPLICATION:
             raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --out")
         if not empty and version != VERSION:
-            raise LedgerError(f"{self.path}: was written by another version of this program")
+            raise LedgerError(f"{self.path}: was written by another version of this program; choose another --out")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise LedgerError(

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 DEVICE_SHARE = 0.7
 """Share of a device's memory for the patches of a layer."""
 
-ADVICE = "a smaller --size, fewer photos, or more devices may fit"
+ADVICE = "a smaller input size, fewer photos, or more devices may fit"
 
 Writer = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Starts to store the distances of one call, in both directions; returns a function that waits until they are stored.

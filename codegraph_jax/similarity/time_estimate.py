@@ -55,7 +55,7 @@ class TimeEstimate:
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
         if radius == "all":
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
-        advice.append("a smaller --config.backbone.scale or --size")
+        advice.append("a smaller --config.backbone.scale or input size (--size)")
         return (
             f"the run would take {format_duration(self.seconds)} on this machine, more than "
             f"{hours:g} hours; try {' or '.join(advice)}"

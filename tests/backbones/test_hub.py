@@ -8,7 +8,7 @@ import pytest
 from codegraph_jax.backbones import checkpoints, hub
 from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.presets import PRESETS, HubSource
-from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 
@@ -91,8 +91,8 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
     for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
-    with pytest.raises(ConfigError, match=r"config\.similarity\.references: .* is not auto, all, or a number from 2"):
-        CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), similarity=SimilarityConfig(references=1)))
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: a bank needs two photos or patches or more, not 1"):
+        CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), bank=BankConfig(save="x.safetensors", size=1)))
     assert not session.asked
 
 

@@ -176,7 +176,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
     path = str(tmp_path / "bank.safetensors")
     made.bank.save(path, dtype="float32")
     # a file must not choose code that is imported
-    with pytest.raises(BankError, match=r"made with your own backbone, 'filters 1'.*--backbone=FILE\.py:NAME.*backbone="):
+    with pytest.raises(BankError, match=r"your own backbone, 'filters 1'.*--backbone=FILE\.py:NAME.*backbone="):
         ReferenceBank.load(path)
     with pytest.raises(BankError, match=r"was made with weights 'filters 1', but these are 'filters 2'"):
         ReferenceBank.load(path, backbone=Traced(weights_name="filters 2"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
 from codegraph_jax.commands.listing import settings_text
@@ -251,6 +252,18 @@ def test_the_help_has_the_defaults_of_the_config_that_is_named():
     assert "(dinov2-base)" in usage_of("detect") and "(auto)" in usage_of("detect")
     text = usage_of("detect", ["--config=mvtec"])
     assert "(clip-vit-l14-336)" in text and "(squeeze)" in text and "dinov2-base" not in text
+
+
+def test_the_help_refuses_a_config_with_an_invalid_value(tmp_path):
+    (tmp_path / "mine.py").write_text('def get_config():\n    return {"task": "detect", "threshold": {"rule": []}}\n')
+    with pytest.raises(UserError, match="config.threshold.rule"):
+        usage_of("detect", [f"--config={tmp_path / 'mine.py'}"])
+
+
+def test_a_variant_with_another_annotation_takes_any_text(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('def get_config(variant: str | None = None):\n    return {"task": variant}\n')
+    assert load_config(f"{file}:detect") == {"task": "detect"}
 
 
 @pytest.mark.parametrize("name", ["app", "doctor", "reproduce", "settings"])

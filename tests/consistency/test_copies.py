@@ -86,7 +86,7 @@ def test_copies_of_one_image_have_each_other(photographs):
 def test_a_single_reference_is_refused(photographs):
     with pytest.raises(ConfigError, match="config.similarity.references: '1' is not auto, all, or a number from 2"):
         detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
-    with pytest.raises(ConfigError, match="config.bank.size: a bank needs two references or more, not 1"):
+    with pytest.raises(ConfigError, match="config.bank.size: a bank needs two photos or patches or more, not 1"):
         detector().detect(photographs[:4], bank=BankConfig(kind="exact", size=1))
 
 

@@ -55,7 +55,7 @@ def test_the_estimate_counts_what_the_arrays_take():
         (None, 64, 0, None),
         (64, 28, 1000, r"about 28\.5 GiB of memory and 28\.0 GiB are free; --config\.similarity\.references=249,"),
         (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; --config\.similarity\.references=100,"),
-        (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller --size"),
+        (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller input size"),
         (8, 16, 1000, None),
         (8, 16, 20, r"the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],

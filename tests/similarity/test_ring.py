@@ -199,7 +199,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
 def test_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
-        with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*--size"):
+        with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*input size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
 
