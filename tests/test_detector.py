@@ -179,7 +179,7 @@ def test_a_loaded_backbone_can_be_handed_in():
         CoDeGraph(tiny(), backbone=loaded, image_size=21)
 
 
-def test_what_a_notebook_shows_is_one_line():
+def test_the_repr_of_results_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
     result = detector.score(comparison, bank=BankConfig(kind="exact", size=4))

@@ -143,7 +143,7 @@ def test_excluded_patches_are_neither_scored_nor_references():
     np.testing.assert_array_equal(everything.patch_scores, whole.patch_scores)
 
 
-def test_a_bank_knows_what_is_inspected(tmp_path):
+def test_a_bank_stores_the_inspected_area(tmp_path):
     images = [np.array(image) for image in draw_set(16, 64, 0, 0.2, ()).images]
     inspected = np.zeros((64, 64), np.uint8)
     inspected[20:, :] = 255
@@ -156,7 +156,7 @@ def test_a_bank_knows_what_is_inspected(tmp_path):
     assert not inspection.placement.inspected.reshape(-1, 5, 5)[:, 0].any()
 
 
-def test_a_photograph_of_which_nothing_is_inspected_is_refused():
+def test_a_photo_without_inspected_patches_is_refused():
     images = mixed(4)
     thin = np.zeros((100, 100), bool)
     thin[:3] = True

@@ -21,7 +21,7 @@ def started(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
-def test_a_folder_of_photographs_is_ranked(tmp_path):
+def test_a_folder_of_photos_is_ranked(tmp_path):
     photographs(tmp_path / "photos", n=5)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"")
     work = tmp_path / "work"

@@ -79,7 +79,7 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_features_from_a_cache(tmp_path, precision):
+def test_features_from_a_cache_give_the_same(tmp_path, precision):
     """Which come to the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
     first, second = (CoDeGraph(tiny(**changes)).detect(photographs(12)) for _ in range(2))
@@ -87,7 +87,7 @@ def test_features_from_a_cache(tmp_path, precision):
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 
 
-def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
+def test_categories_padded_to_the_largest_share_compiled_programs():
     """A run knows the sizes of its categories: those of 9 and of 33 images are padded as those of 40."""
     detector = CoDeGraph(tiny())
 
@@ -129,7 +129,7 @@ def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog)
     assert_same(there, CoDeGraph(tiny("host")).detect(photographs()))
 
 
-def test_what_stays_follows_from_the_room(monkeypatch):
+def test_kept_layers_depend_on_the_device_memory(monkeypatch):
     detector = CoDeGraph(tiny("auto"))
     comparison = CoDeGraph(tiny()).compare(photographs(12))
     assert isinstance(comparison.tables, DeviceTables)

@@ -76,7 +76,7 @@ def test_any_program_reads_a_saved_result(result, tmp_path):
     np.testing.assert_array_equal(load_file(tmp_path / RESULT_FILE)["scores"], result.scores)
 
 
-def test_pixels_and_banks_are_not_saved_and_the_log_says_so(result, tmp_path, caplog):
+def test_pixels_and_banks_are_not_saved_with_a_note_in_the_log(result, tmp_path, caplog):
     pixels = np.zeros((28, 28, 3), np.uint8)
     held = replace(result, samples=tuple(Sample.of(pixels, f"{i}") for i in range(COUNT + 1)), bank=object())
     held.save(tmp_path)

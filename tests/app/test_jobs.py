@@ -52,7 +52,7 @@ def begin(jobs, home, run, kind="detect", action="wait"):
     jobs.add(kind, run, [str(home / run), action])
 
 
-def test_one_after_the_other_and_lines_beside_them(made):
+def test_inspections_run_one_after_the_other_and_lines_beside_them(made):
     state, jobs, home = made
     begin(jobs, home, "a")
     begin(jobs, home, "b", action="end")

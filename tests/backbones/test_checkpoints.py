@@ -89,7 +89,7 @@ def test_truncated_files_are_errors(tmp_path: Path) -> None:
             open_file(cut)
 
 
-def test_directories_say_what_they_lack(tmp_path: Path) -> None:
+def test_unsuitable_directories_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"holds no \.safetensors file$"):
         open_directory(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
@@ -112,7 +112,7 @@ def test_settings_come_from_the_file_beside(tmp_path: Path) -> None:
         open_file(file)
 
 
-def test_what_weights_may_be(tmp_path: Path) -> None:
+def test_weights_are_a_directory_a_safetensors_file_or_a_hub_id(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is not a directory, a .safetensors file, or a Hugging Face id"):
         find_checkpoint(DINOV2, str(tmp_path / "weights.onnx"))
     for name in ("weights.pth", "weights.pt", "pytorch_model.bin", "last.ckpt"):
@@ -132,7 +132,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_without_the_hub_the_error_tells_the_way_by_hand(offline: Path) -> None:
+def test_without_the_hub_the_error_shows_the_manual_download(offline: Path) -> None:
     with pytest.raises(WeightsError) as error:
         find_checkpoint(DINOV2)
     source = DINOV2.source
@@ -193,7 +193,7 @@ def _cache(cache: Path, repository: str, commit: str, branch: str = "") -> Path:
     return snapshot
 
 
-def test_the_cache_serves_without_the_hub(offline: Path) -> None:
+def test_weights_in_the_cache_are_used_without_the_hub(offline: Path) -> None:
     source = DINOV2.source
     assert isinstance(source, HubSource)
     snapshot = _cache(offline, source.repository, source.revision)

@@ -173,7 +173,7 @@ def test_a_branch_becomes_the_commit_that_it_was(hub: Path) -> None:
         (OSError, "ORG/OTHER@v2 cannot be fetched .* hf download ORG/OTHER --revision v2 --local-dir DIR .*=hf:DIR"),
     ],
 )
-def test_what_the_hub_refuses_is_said(hub: Path, monkeypatch: Any, error: type[Exception], message: str) -> None:
+def test_refused_downloads_state_the_reason(hub: Path, monkeypatch: Any, error: type[Exception], message: str) -> None:
     def refuse(*_: object, **__: object) -> Path:
         response = __import__("httpx").Response(403, request=__import__("httpx").Request("GET", "https://hub"))
         raise error("no") if error is OSError else error("no", response=response)  # type: ignore[call-arg]
@@ -184,7 +184,7 @@ def test_what_the_hub_refuses_is_said(hub: Path, monkeypatch: Any, error: type[E
         CoDeGraph("hf:ORG/OTHER@v2")
 
 
-def test_without_a_network_and_a_cache_the_way_by_hand_is_told(hub: Path) -> None:
+def test_without_a_network_and_a_cache_the_error_shows_the_manual_download(hub: Path) -> None:
     with pytest.raises(ConfigError, match=r"ORG/OTHER@main cannot be fetched \(HF_HUB_OFFLINE is set\).*hf download"):
         CoDeGraph("hf:ORG/OTHER")
 
@@ -247,7 +247,7 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
         ("siglip", {"vision_use_head": False}, "vision_use_head is False"),
     ],
 )
-def test_another_network_is_a_clear_no(name: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_unsupported_networks_are_refused(name: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"config\.backbone\.name: hf:{tmp_path}: {message}"):
         CoDeGraph(f"hf:{written(tmp_path, name, **changes)}")
 
@@ -269,7 +269,7 @@ def test_preprocessing_that_is_not_supported_is_named(changes: dict[str, Any], m
         CoDeGraph(f"hf:{folder}")
 
 
-def test_files_of_preprocessing(tmp_path: Path) -> None:
+def test_preprocessing_is_read_from_either_file(tmp_path: Path) -> None:
     folder = written(tmp_path, "dinov2")
     preset = hf_preset(f"hf:{folder}")
     hf_preset.cache_clear()
@@ -293,7 +293,7 @@ def test_damaged_files_are_named(content: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "", "a/b/c", "/no/such/directory"])
-def test_a_name_that_is_none(name: str) -> None:
+def test_a_wrong_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"'{name}' is neither a directory nor a Hugging Face id"):
         CoDeGraph(f"hf:{name}")
 

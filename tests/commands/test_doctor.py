@@ -21,7 +21,7 @@ def by_name():
     return {finding.item: finding for finding in examine()}
 
 
-def test_everything_that_a_run_needs_is_looked_at(capsys):
+def test_every_requirement_of_a_run_is_checked(capsys):
     assert doctor.main() == 0
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 24, "one screen"
@@ -29,7 +29,7 @@ def test_everything_that_a_run_needs_is_looked_at(capsys):
         assert what in said
 
 
-def test_packages_that_are_looked_at_are_those_that_are_required():
+def test_the_checked_packages_are_the_required_ones():
     required = {re.split("[><=]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     assert set(doctor.NEEDED) | set(doctor.TRAINING) <= required
 
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
     assert said.endswith("missing: packages\n")
 
 
-def test_the_doctor_needs_no_package_to_say_which_are_missing():
+def test_the_doctor_lists_missing_packages_without_needing_any():
     """Nothing of the command line may import them before."""
     names = [name.replace("-", "_") for name in doctor.NEEDED]
     code = (
@@ -60,7 +60,7 @@ def test_the_doctor_needs_no_package_to_say_which_are_missing():
     assert run.returncode == 0, run.stderr
 
 
-def test_ready_says_what_is_not(monkeypatch, capsys):
+def test_the_last_lines_name_commands_that_are_ready_and_not_ready(monkeypatch, capsys):
     def absent(name):
         if name == "uvicorn":
             raise importlib.metadata.PackageNotFoundError(name)
@@ -106,7 +106,7 @@ def test_missing_platform_is_one_line(platform, monkeypatch):
             doctor.shutil, "which", lambda name: "/usr/bin/" + name)),
     ],
 )  # fmt: skip
-def test_what_is_short_or_absent_is_named_with_what_to_do(what, state, mend, change, monkeypatch):
+def test_missing_resources_are_named_with_the_remedy(what, state, mend, change, monkeypatch):
     change(monkeypatch)
     finding = by_name()[what]
     assert isinstance(finding, Finding)

@@ -27,7 +27,7 @@ def photographs():
     return list(draw_set(13, 56, 3, 0.0, ()).images)
 
 
-def test_what_was_found_is_told_of_all_copies():
+def test_copies_get_the_groups_of_their_originals():
     graph = nx.Graph()
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
     group = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
@@ -61,7 +61,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photographs, cou
     assert (0, *range(13, 12 + count)) in many.consistency.duplicates
 
 
-def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(photographs):
+def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photographs):
     bad = photographs[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
     result = detector(recurring=RecurringConfig(exclude="off")).detect([*photographs[1:], *[bad] * 7])
@@ -90,7 +90,7 @@ def test_a_single_reference_is_refused(photographs):
         detector().detect(photographs[:4], bank=BankConfig(kind="exact", size=1))
 
 
-def test_the_place_in_the_listing_decides_nothing(photographs):
+def test_results_do_not_depend_on_the_place_in_the_listing(photographs):
     config = dataclasses.replace(detector().config, similarity=SimilarityConfig(references=5))
     straight = CoDeGraph(config).detect(photographs)
     backward = CoDeGraph(config).detect(photographs[::-1])

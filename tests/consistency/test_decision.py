@@ -59,7 +59,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
         np.testing.assert_array_equal(after.scores_by_name[name], scores)
 
 
-def test_good_and_defective_marks(made):
+def test_answers_for_photos_create_variant_and_defect_marks(made):
     """With a random network, which recognises little but the photo itself."""
     detector, images, _, both = made
     base = detector.score(both)

@@ -63,7 +63,7 @@ def test_windows_that_are_too_small_or_repeat_are_left_out(references, fractions
     assert window_sizes(references, fractions) == sizes
 
 
-def test_links_tie_the_planted_group_and_nobody_else():
+def test_links_connect_the_planted_group_and_no_others():
     tokens = planted.draw()
     _, distances = planted.table(tokens)
     links = find_links(as_distances(distances[0]), np.arange(len(tokens)), burnout_links)

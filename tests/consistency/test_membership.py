@@ -15,13 +15,13 @@ def grown(tokens, communities):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_members_that_were_missed_join_and_nobody_else(seed):
+def test_missed_members_join_and_no_others(seed):
     tokens = draw(n=60, group=8, one_off=6, seed=seed)
     (members,) = grown(tokens, [(0, 1, 2, 3)])
     assert sorted(members) == list(range(8))
 
 
-def test_nobody_joins_a_group_that_shares_nothing():
+def test_no_image_joins_a_group_that_shares_nothing():
     tokens = draw(n=60, group=0, one_off=6)
     assert grown(tokens, [(20, 30, 40)]) == [(20, 30, 40)]
     assert grown(tokens, []) == []

@@ -91,7 +91,7 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
 
 
 @pytest.mark.parametrize("seed,devices", [(0, 1), pytest.param(1, 1, marks=pytest.mark.slow), (0, 2)])
-def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed, devices):
+def test_device_tables_give_the_same_with_subset_added_images_twins_and_excluded_patches(seed, devices):
     tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
     tokens[30] = tokens[31] + 0.01 * tokens[30]
     normalised = planted.table(tokens)[0]

@@ -61,7 +61,7 @@ def test_fewer_than_five_of_a_kind_are_outliers():
     assert not find_products(features_of([0, 0, 1, 1]), GRID, 4).any()
 
 
-def test_added_images_are_told_by_the_set():
+def test_added_images_get_the_products_of_the_set():
     kinds = [0] * 12 + [1] * 8 + [1, 0]
     np.testing.assert_array_equal(find_products(features_of(kinds), GRID, 20), kinds)
     # ten added images of another product make no product of the set
@@ -128,7 +128,7 @@ def test_one_product_is_not_split(tmp_path):
     assert outcome.category == "drawn"
 
 
-def test_ten_bottles_and_ten_screws(tmp_path):
+def test_ten_bottles_and_ten_screws_are_two_products(tmp_path):
     root = real_data("mvtec")
     sources = [
         str(root / product / "test" / "good" / f"{i:03d}.png") for product in ("bottle", "screw") for i in range(10)

@@ -62,7 +62,7 @@ def test_features_of_another_run_are_refused_by_what_differs(saved):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-4"}', "[" * 100_000, '{"a": NaN}']
 )
-def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
+def test_other_files_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(ReviewError, match="other.json: is not a review") as problem:

@@ -21,7 +21,7 @@ def measure(distances, flagged=None):
     )
 
 
-def test_a_set_that_obeys_the_law_is_seen_to():
+def test_the_fit_to_data_from_the_law_has_a_small_departure():
     law = measure(table())
     assert law.tail_index[1] == pytest.approx(6.0, rel=0.1)
     assert law.departure < 0.06

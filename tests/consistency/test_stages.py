@@ -50,7 +50,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
 
 
 @pytest.mark.parametrize("images", [1, 5])
-def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images):
+def test_results_do_not_depend_on_the_number_of_images_copied_at_once(monkeypatch, images):
     tokens = planted.draw()
 
     def flagged_and_left():
@@ -91,7 +91,7 @@ def test_few_references_still_find_the_group():
     assert members <= set(range(24)) and len(members) >= 20
 
 
-def test_photographs_of_one_part_are_duplicates_and_no_community():
+def test_photos_of_one_part_are_duplicates_and_no_community():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(5)
     tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
@@ -110,7 +110,7 @@ def test_equal_images_are_duplicates():
     assert {(int(i), int(j)) for i, j in zip(*np.nonzero(pairs))} == {(7, 30), (30, 7)}
 
 
-def test_images_that_share_a_view_are_told_from_a_defect():
+def test_images_that_share_a_view_are_no_defect():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(6)
     view = 1.5 * rng.normal(size=tokens.shape[1:])
@@ -127,7 +127,7 @@ def test_a_defect_in_nearly_all_images_is_normality():
     assert not shown_patches(table[0], np.arange(20), [tuple(range(17))], 5).any()
 
 
-def test_flagged_patches_are_judged_from_outside_their_community():
+def test_defect_patches_are_excluded_from_the_references():
     _, _, found, exclusions = find(planted.draw())
     (group,) = found.groups
     ((columns, patches),) = exclusions.masks

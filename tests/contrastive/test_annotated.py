@@ -52,7 +52,7 @@ def test_columns_of_marks_are_classes(lesions):
     assert [read.class_names[label] for label in read.labels] == ["NV"]
 
 
-def test_what_is_not_chosen_is_not_decoded(lesions):
+def test_only_chosen_images_are_decoded(lesions):
     (lesions / "HAM10000_images_part_1" / "ISIC_1.jpg").write_bytes(b"no image")
     source = f"csv:{lesions}/HAM10000_metadata.csv"
     read = load_image_set(source, "", 8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
@@ -72,7 +72,7 @@ def test_what_is_not_chosen_is_not_decoded(lesions):
         ("image,note\nISIC_1,blue\n", "found no class column"),
     ],
 )
-def test_tables_that_cannot_serve(lesions, text, message):
+def test_unsuitable_tables_are_refused(lesions, text, message):
     (lesions / "a.csv").write_text(text)
     with pytest.raises(LayoutError, match=message):
         load_image_set(f"csv:{lesions}/a.csv", "", 8)

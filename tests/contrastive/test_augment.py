@@ -17,7 +17,7 @@ PIXELS = ARRAYS["image"].astype(np.float32) / 255
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_crop_and_resize(size):
+def test_crop_and_resize_equal_torchvision(size):
     crops = jax.vmap(lambda box: augment.crop_resize(jnp.asarray(PIXELS), box, size))(jnp.asarray(ARRAYS["boxes"]))
     np.testing.assert_allclose(crops, ARRAYS[f"crops_{size}"], atol=2e-6)
 
@@ -26,13 +26,13 @@ def test_crop_and_resize(size):
     ("name", "operation"),
     [("brightness", color.BRIGHTNESS), ("contrast", color.CONTRAST), ("saturation", color.SATURATION)],
 )
-def test_blends(name, operation):
+def test_colour_blends_equal_torchvision(name, operation):
     for factor, expected in zip(ARRAYS[f"{name}_factors"], ARRAYS[name]):
         actual = color.blend(jnp.asarray(PIXELS), jnp.float32(factor), jnp.int32(operation))
         np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-def test_hue():
+def test_hue_shifts_equal_torchvision():
     for turn, expected in zip(ARRAYS["hue_factors"], ARRAYS["hue"]):
         np.testing.assert_allclose(color.shift_hue(jnp.asarray(PIXELS), jnp.float32(turn)), expected, atol=1e-5)
 
@@ -43,7 +43,7 @@ def test_every_order_of_the_jitter():
     np.testing.assert_allclose(actual, ARRAYS["jittered"], atol=1e-5)
 
 
-def test_grayscale_and_turn():
+def test_grayscale_and_rotation_equal_torchvision():
     gray = color.random_grayscale(jax.random.key(0), jnp.asarray(PIXELS), 1.0)
     np.testing.assert_allclose(gray, ARRAYS["gray"], atol=1e-6)
     square = jnp.asarray(PIXELS[None, :, :14])
@@ -124,7 +124,7 @@ def test_resize_weights_are_a_partition_of_unity(length, start, size):
         np.testing.assert_allclose(weights[:, start : start + length], np.eye(size), atol=1e-6)
 
 
-def test_clean_views():
+def test_clean_views_are_cropped_or_resized_only():
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     config = AugmentConfig(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     same = augment.clean_batch(jnp.asarray(images), config, 16, "whole")

@@ -45,7 +45,7 @@ def shipped(name: str, home: Path, variant: str = "", **data: object) -> OeclCon
     return read_config(OeclConfig, values)
 
 
-def test_imagenet30(tmp_path):
+def test_imagenet30_is_read_as_published(tmp_path):
     from configs.imagenet30_oecl import CLASSES
 
     assert len(CLASSES) == len(set(CLASSES.values())) == 30
@@ -67,7 +67,7 @@ def test_imagenet30(tmp_path):
         read_run_data(shipped("imagenet30_oecl", tmp_path))
 
 
-def test_dior(tmp_path):
+def test_dior_is_read_as_published(tmp_path):
     from configs.dior_oecl import CLASSES
 
     boxes, lists = tmp_path / "dior/Annotations/Horizontal Bounding Boxes", tmp_path / "dior/ImageSets/Main"
@@ -94,7 +94,7 @@ def test_dior(tmp_path):
     assert config.oe.alpha == 0.1
 
 
-def test_raabin_wbc(tmp_path):
+def test_raabin_wbc_is_read_as_published(tmp_path):
     for split, count in (("Train", 3), ("TestA", 2)):
         for k, name in enumerate(("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")):
             for i in range(count):
@@ -108,7 +108,7 @@ def test_raabin_wbc(tmp_path):
         read_run_data(shipped("raabin_wbc_oecl", tmp_path, test_split="test_A"))
 
 
-def test_ham10000(tmp_path):
+def test_ham10000_is_read_as_published(tmp_path):
     diagnoses = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
     rows = [(f"ISIC_{i}", diagnoses[i % 7]) for i in range(21)]
     for i, (name, _) in enumerate(rows):

@@ -82,7 +82,7 @@ def test_several_devices_agree_with_one(devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["simclr", "self_oecl", "hsc", "bce"])
-def test_the_other_modes(mode):
+def test_several_devices_agree_with_one_in_the_other_modes(mode):
     config = eager_config(mode, 10)
     assert_same(take_steps(config, 1), take_steps(config, 4), 1e-9)
 

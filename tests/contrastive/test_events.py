@@ -18,7 +18,7 @@ def events(path):
     return found
 
 
-def test_events(tmp_path):
+def test_tensorboard_events_have_step_tag_and_value(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl", 0)
     log.add("train", 100, 300, {"loss": 1.5, "é": -2.0})
     version, event = events(tmp_path / "events.out.tfevents.0")  # on the disk before the file is closed

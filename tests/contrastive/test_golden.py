@@ -34,7 +34,7 @@ def case(request):
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_network_in_evaluation(case):
+def test_the_network_in_evaluation_equals_torch(case):
     _, network, arrays = case
     variables = {"params": nested(arrays, "params"), "batch_stats": nested(arrays, "batch_stats")}
     with jax.default_matmul_precision("highest"):
@@ -43,7 +43,7 @@ def test_network_in_evaluation(case):
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_step(case):
+def test_a_training_step_equals_torch(case):
     config, network, arrays = case
     params, stats = nested(arrays, "params"), nested(arrays, "batch_stats")
     views = jnp.split(jnp.asarray(arrays["views"]), 4)
@@ -76,7 +76,7 @@ def test_step(case):
         ("binary_cross_entropy", ("normal", "oe")),
     ],
 )
-def test_losses(name, inputs):
+def test_losses_equal_torch(name, inputs):
     arrays = np.load(GOLDEN / "losses.npz")
     arguments = [jnp.asarray(arrays[f"{name}/{key}"], jnp.float32) for key in inputs]
     function = getattr(losses, name)
@@ -87,7 +87,7 @@ def test_losses(name, inputs):
         assert_close(grad, arrays[f"{name}/grad_{key}"])
 
 
-def test_scores():
+def test_scores_of_views_equal_torch():
     arrays = np.load(GOLDEN / "losses.npz")
     for name, values in view_scores(jnp.asarray(arrays["views"], jnp.float32), "oecl").items():
         assert_close(values, arrays[f"scores/{name}"])

@@ -28,7 +28,7 @@ def test_values_equal_scikit_learn(seed, normals, anomalies, levels):
         assert found[name].value == pytest.approx(expected[name], abs=1e-9), name
 
 
-def test_values_by_hand():
+def test_values_equal_a_calculation_by_hand():
     normal = np.array([True, True, False, True, False])
     found = detection_metrics(normal, np.array([5.0, 4.0, 3.0, 2.0, 1.0]), draws=2)
     assert found["auroc"].value == pytest.approx(5 / 6)
@@ -43,7 +43,7 @@ def test_perfect_scores_leave_no_room():
         assert interval == ((0.0,) * 3 if metric == "fpr95" else (1.0,) * 3)
 
 
-def test_what_cannot_be_measured_is_none():
+def test_undefined_metrics_are_none():
     assert detection_metrics(np.ones(3, bool), np.arange(3.0)) is None
     assert detection_metrics(np.zeros(3, bool), np.arange(3.0)) is None
     assert detection_metrics(np.array([True, False]), np.array([np.nan, 1.0])) is None

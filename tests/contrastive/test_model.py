@@ -42,7 +42,7 @@ def fitted(images, quick_training):
     return OECL(CONFIG).fit(images[0], images[1])
 
 
-def test_it_trains_as_the_task_does(images, fitted, tmp_path):
+def test_the_class_trains_like_the_task(images, fitted, tmp_path):
     normal, outliers, others = images
     np.savez(
         tmp_path / "set.npz",
@@ -63,7 +63,7 @@ def test_it_trains_as_the_task_does(images, fitted, tmp_path):
     np.testing.assert_allclose(np.stack([found[name] for name in SCORES], axis=1), written, rtol=1e-6)
 
 
-def test_what_is_saved_scores_as_before(fitted, images, tmp_path):
+def test_a_saved_model_scores_as_before(fitted, images, tmp_path):
     fitted.save(tmp_path / "kept")
     loaded = OECL.load(tmp_path / "kept")
     assert loaded.config == fitted.config
@@ -100,12 +100,12 @@ def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_docstring():
+def test_the_example_of_the_docstring_runs():
     outcome = doctest.testmod(model)
     assert outcome.attempted and not outcome.failed
 
 
-def test_the_example_on_arrays(capsys):
+def test_the_example_on_arrays_runs(capsys):
     spec = importlib.util.spec_from_file_location("oecl_arrays", EXAMPLES / "oecl_arrays.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -126,7 +126,7 @@ def test_fields_find_their_groups():
         OECL(mode="oecll")
 
 
-def test_what_cannot_work_is_refused(images, fitted, tmp_path):
+def test_invalid_calls_are_refused(images, fitted, tmp_path):
     normal, outliers, _ = images
     with pytest.raises(ProtocolError, match="the mode oecl needs outliers"):
         OECL(CONFIG).fit(normal)

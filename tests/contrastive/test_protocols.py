@@ -81,12 +81,12 @@ def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
 
 
 @pytest.mark.parametrize("target", ["3", "bird", "-1", ""])
-def test_unknown_class(target):
+def test_an_unknown_class_is_refused(target):
     with pytest.raises(ProtocolError, match="target.*cat, dog, 7"):
         protocols.find_class(target, NAMES)
 
 
-def test_missing_labels_and_empty_sides():
+def test_missing_labels_and_empty_sides_are_refused():
     with pytest.raises(ProtocolError, match="needs class labels"):
         protocols.training_rows("one_vs_rest", 6, None, "0", ())
     with pytest.raises(ProtocolError, match="no training image is normal"):
@@ -125,7 +125,7 @@ def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
     assert few.shape == (3, 4) and set(np.unique(few)) <= {0, 1}
 
 
-def test_few_shot():
+def test_few_shot_images_are_chosen_repeatably():
     chosen = protocols.few_shot(6, 2, seed=1)
     np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
     assert len(chosen) == 2 and protocols.few_shot(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
@@ -164,7 +164,7 @@ def test_the_overlap_of_few_shots_is_that_of_the_images_used(tmp_path):
     assert outcomes == {True, "refused"}
 
 
-def test_run_data_of_files(tmp_path):
+def test_run_data_is_read_from_files(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
     np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)

@@ -8,7 +8,7 @@ from codegraph_jax.core.auroc import auroc
 
 
 @pytest.mark.parametrize("decimals", [0, 1, 8])
-def test_it_is_scikit_learns_ties_included(decimals):
+def test_auroc_equals_scikit_learn_with_ties(decimals):
     rng = np.random.default_rng(decimals)
     negative, positive = rng.normal(size=(3, 30)).round(decimals), rng.normal(0.7, 1.0, (3, 11)).round(decimals)
     labels = np.repeat([0, 1], [30, 11])

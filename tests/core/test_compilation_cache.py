@@ -34,7 +34,7 @@ def test_programs_are_kept_by_kind_of_machine(tmp_path):
     assert {path.name for path in (tmp_path / "codegraph-jax").rglob("*-cache")} == kept
 
 
-def test_what_the_user_has_set_counts(tmp_path):
+def test_settings_of_the_user_are_kept(tmp_path):
     assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")) == str(tmp_path / "own")
     assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false") == "None"
     assert not (tmp_path / "codegraph-jax").exists()

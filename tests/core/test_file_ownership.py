@@ -70,7 +70,7 @@ def test_tampered_list_removes_nothing_outside_the_workdir(text, tmp_path):
     assert (tmp_path / "out.txt").is_file()
 
 
-def test_what_nobody_of_ours_has_written_is_not_replaced(tmp_path):
+def test_foreign_files_are_not_replaced(tmp_path):
     require_own(tmp_path, ["manifest.json"])
     write(tmp_path, "manifest.json")
     with pytest.raises(ForeignFileError, match="manifest.json: would be replaced, but this program did not write it"):

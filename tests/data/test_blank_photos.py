@@ -53,7 +53,7 @@ def test_blank_photos_are_refused(values, tmp_path):
         np.concatenate([np.full((1, 30, 40), 255), RNG.integers(0, 256, SHAPE)]),
     ],
 )
-def test_drawings_even_surfaces_and_single_blank_photos_are_judged(values, tmp_path, caplog):
+def test_drawings_even_surfaces_and_single_blank_photos_raise_no_warning(values, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         checked(tmp_path, values)
     assert not caplog.text

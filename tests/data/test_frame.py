@@ -19,7 +19,7 @@ def frame(fit, sizes, image_size=112, scale=None):
 
 
 @given(st.sampled_from(["squeeze", "pad", "tile"]), SIZES, SIDES, SIDES)
-def test_every_photograph_lies_within_the_grid(fit, sizes, width, height):
+def test_every_photo_lies_within_the_grid(fit, sizes, width, height):
     made = frame(fit, sizes)
     for size in (*sizes, (width, height)):
         rect = made.rect(*size)
@@ -67,7 +67,7 @@ def test_the_scale_of_tiles():
     assert frame("tile", [(4000, 3000), (400, 300), (800, 600)]).longest == 57
 
 
-def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
+def test_a_placed_photo_keeps_its_aspect_and_the_border_is_the_mean_colour():
     made = frame("pad", [(400, 100), (50, 200)])
     assert made.grid == (16, 16), "as many patches as the square has: 4 x 16 instead of 8 x 8"
     white = Image.new("RGB", (400, 100), (255, 255, 255))
@@ -91,13 +91,13 @@ def test_square_photos_are_placed_like_squeezed_ones():
     "values",
     [{"grid": [0, 3]}, {"fit": "crop"}, {"overlap": 8}, {"tile": -1}, {"patch": 0}, {"grid": [1]}, {"longest": None}],
 )
-def test_no_frame_of_other_values(values):
+def test_frames_with_invalid_values_are_refused(values):
     good = Frame("tile", (9, 9), 14, 9, 8, 2).as_json()
     with pytest.raises((ValueError, TypeError)):
         Frame.from_json({**good, **values})
 
 
-def test_placements_join_and_say_what_is_judged():
+def test_joined_placements_have_the_inspected_patches_of_both():
     made = frame("pad", [(400, 100), (400, 400), (400, 400), (100, 400)])
     parts = [Placement(made, np.array([[400, 100]])), Placement(made, np.array([[400, 400]]))]
     parts[0] = parts[0].within(made.covered(parts[0].rects()))

@@ -93,7 +93,7 @@ def test_a_malformed_exif_block_counts_as_none(tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), NOISE)
 
 
-def test_grey_bilevel_and_palette(tmp_path):
+def test_grey_bilevel_and_palette_images_are_converted(tmp_path):
     grey = NOISE[..., 0]
     Image.fromarray(grey).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(pixels(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
@@ -225,7 +225,7 @@ def test_broken_files_are_refused_with_file_and_reason(tmp_path, data, reason):
     assert "broken\\n.png" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_heic_under_another_name_says_what_reads_it(tmp_path, monkeypatch):
+def test_the_error_about_heic_under_another_name_has_the_command(tmp_path, monkeypatch):
     """As phones send it."""
     (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 60)
     others = tuple(name for name in formats.known_formats() if name != "HEIF")

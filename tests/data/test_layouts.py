@@ -198,7 +198,7 @@ def labels(samples):
     return {sample.name: sample.label for sample in samples}
 
 
-def test_a_set_without_a_type_called_good_has_no_labels_and_says_so(tmp_path, caplog):
+def test_a_set_without_a_type_called_good_has_no_labels_and_a_warning(tmp_path, caplog):
     typed(tmp_path, ("normal", "abnormal", "cut"), masks=("cut",))
     (samples,) = read_layout("mvtec", str(tmp_path)).values()
     known = {"cut/0.png": 1}
@@ -230,7 +230,7 @@ def test_folders_of_a_plain_folder_can_be_labels(tmp_path):
         read_layout("folder", str(tmp_path / "photos"), good=("ok",))
 
 
-def test_lists_that_say_what_each_image_is_take_no_names(tmp_path):
+def test_layouts_that_list_labels_refuse_names_of_good_folders(tmp_path):
     (tmp_path / "kos01").mkdir()
     with pytest.raises(LayoutError, match="data.good: cannot be used with layout"):
         read_layout("kolektor", str(tmp_path), good=("good",))

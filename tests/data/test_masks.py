@@ -104,7 +104,7 @@ def test_masks_are_found_by_all_usual_names(ending, tmp_path):
     assert (load_mask(cut.mask, None) == SHAPE).mean() > 0.98
 
 
-def test_masks_beside_photographs_are_not_judged(tmp_path, caplog):
+def test_masks_beside_photos_are_not_inspected(tmp_path, caplog):
     home = tmp_path / "part"
     for i in range(3):
         photograph(home / f"test/good/{i}.png", i)
@@ -121,7 +121,7 @@ def test_masks_beside_photographs_are_not_judged(tmp_path, caplog):
     assert not any("mask" in sample.name for sample in flat)
 
 
-def test_directories_of_masks_among_photographs_are_not_judged(tmp_path):
+def test_directories_of_masks_among_photos_are_not_inspected(tmp_path):
     photograph(tmp_path / "set/images/7.png")
     photograph(tmp_path / "set/images/8.png", 1)
     as_mask(tmp_path / "set/masks/7.png", SHAPE.astype(np.uint8) * 255)
@@ -130,7 +130,7 @@ def test_directories_of_masks_among_photographs_are_not_judged(tmp_path):
     assert masks_among(images)[0] == {"set/masks/7.png": "set/images/7.png"}, "9.png has no photograph, and stays"
 
 
-def test_of_several_photographs_of_one_name_the_nearest_has_the_mask(tmp_path):
+def test_of_several_photos_of_one_name_the_nearest_has_the_mask(tmp_path):
     for kind in ("a", "b", "c"):
         photograph(tmp_path / f"test/{kind}/0.png", ord(kind))
     as_mask(tmp_path / "ground_truth/b/0_mask.png", SHAPE.astype(np.uint8))
@@ -138,7 +138,7 @@ def test_of_several_photographs_of_one_name_the_nearest_has_the_mask(tmp_path):
     assert masks_among(images)[0] == {"ground_truth/b/0_mask.png": "test/b/0.png"}
 
 
-def test_a_photograph_does_not_look_like_a_mask(tmp_path):
+def test_a_photo_does_not_look_like_a_mask(tmp_path):
     photograph(tmp_path / "p.png")
     as_mask(tmp_path / "m.png", SHAPE)
     (tmp_path / "broken.png").write_bytes(b"x")
@@ -252,7 +252,7 @@ def test_files_of_labelme(tmp_path):
     assert all(sample.mask and sample.mask.endswith("label.png") for sample in samples)
 
 
-def test_photographs_of_equal_names_stay_photographs(tmp_path):
+def test_photos_of_equal_names_stay_photos(tmp_path):
     """Also those in black and white, and a blank one among others."""
     for i in range(4):
         for kind in ("good", "bad"):

@@ -101,7 +101,7 @@ def test_items_that_are_no_images_are_named(item, message):
         as_samples([PHOTO, item])
 
 
-def test_what_is_no_dataset_is_refused():
+def test_other_objects_than_datasets_are_refused():
     for data in (7, {"a": PHOTO}, "photos"):
         with pytest.raises(UserError, match="is neither a dataset nor an iterable"):
             as_samples(data)

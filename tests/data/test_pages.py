@@ -56,7 +56,7 @@ def test_pages_have_their_own_masks(tmp_path):
     assert [page.mask for page in pages] == [f"{mask}#{i}" for i in (1, 2, 3)]
 
 
-def test_single_pages_and_broken_files_say_nothing(tmp_path, caplog):
+def test_single_pages_and_broken_files_have_no_pages(tmp_path, caplog):
     Image.new("RGB", (8, 6)).save(tmp_path / "a.tif")
     (tmp_path / "b.tif").write_bytes(b"II*\0broken")
     samples = [Sample(str(tmp_path / name), name, "parts") for name in ("a.tif", "b.tif", "absent.tif")]

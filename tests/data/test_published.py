@@ -15,7 +15,7 @@ def facts(samples):
     return [(s.name, s.label, s.defect, s.mask is not None) for s in samples]
 
 
-def test_btad(tmp_path):
+def test_btad_is_read_as_published(tmp_path):
     for category, masks in (("01", "png"), ("03", "bmp")):
         write_images(tmp_path / category, ["train/ok/0001.bmp", "test/ok/0000.bmp", "test/ko/0002.bmp"])
         write_mask(tmp_path / category / f"ground_truth/ko/0002.{masks}")
@@ -25,7 +25,7 @@ def test_btad(tmp_path):
         assert facts(samples) == [("ko/0002.bmp", 1, "ko", True), ("ok/0000.bmp", 0, "ok", False)]
 
 
-def test_mpdd(tmp_path):
+def test_mpdd_is_read_as_published(tmp_path):
     write_images(tmp_path / "tubes", ["train/good/000.png", "test/good/000.png", "test/anomalous/000.png"])
     write_mask(tmp_path / "tubes/ground_truth/anomalous/000_mask.png")
     assert facts(read_layout("mvtec", str(tmp_path))["tubes"]) == [
@@ -77,7 +77,7 @@ def visa(tmp_path):
     return tmp_path
 
 
-def test_visa_as_published(visa):
+def test_visa_is_read_as_published(visa):
     read = read_layout("visa", str(visa))
     assert list(read) == ["candle", "pcb1"]
     assert facts(read["candle"]) == [
@@ -86,7 +86,7 @@ def test_visa_as_published(visa):
     ]
 
 
-def test_visa_with_a_category_and_a_mask_missing(visa, caplog):
+def test_visa_is_read_without_a_category_and_a_mask(visa, caplog):
     (visa / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
     (visa / "candle/Data/Masks/Anomaly/000.png").unlink()
     assert list(read_layout("visa", str(visa))) == ["candle"]
@@ -94,7 +94,7 @@ def test_visa_with_a_category_and_a_mask_missing(visa, caplog):
         assert text in caplog.text
 
 
-def test_visa_in_its_one_class_copy(tmp_path):
+def test_visa_is_read_from_its_one_class_copy(tmp_path):
     write_images(tmp_path / "candle", ["train/good/0.JPG", "test/good/0000.JPG", "test/bad/000.JPG"])
     write_mask(tmp_path / "candle/ground_truth/bad/000.png")
     assert facts(read_layout("visa", str(tmp_path))["candle"]) == [
@@ -128,7 +128,7 @@ def test_a_malformed_csv_is_named_by_file_and_line(visa, text, message):
 
 
 @pytest.mark.parametrize("marks", ["_GT", "_label"])
-def test_kolektor(tmp_path, marks, caplog):
+def test_kolektor_is_read_as_published(tmp_path, marks, caplog):
     home = tmp_path / ("test" if marks == "_GT" else "kos01")
     write_images(home, ["10001.png", "10002.png", "10003.png", "10004.png"])
     (home / f"10004{marks}.png").write_bytes(b"broken")

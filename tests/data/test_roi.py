@@ -45,13 +45,13 @@ def test_a_patch_counts_from_half():
     assert patches(Roi.of(pixels))[0].all(axis=0).tolist() == [True, True, False, False, False, False]
 
 
-def test_only_the_photograph_counts_where_a_grid_has_a_border():
+def test_only_the_photo_counts_where_a_grid_has_a_border():
     frame = Frame.of("pad", [(60, 40), (40, 60)], 84, 14, 0)
     got = patches(Roi.of(np.ones((2, 2))), ((60, 40), (40, 60)), frame=frame)
     np.testing.assert_array_equal(got.reshape(2, -1), frame.covered([frame.rect(60, 40), frame.rect(40, 60)]))
 
 
-def test_polygons_are_pixels_of_the_upright_photograph(tmp_path):
+def test_polygons_are_pixels_of_the_upright_photo(tmp_path):
     ring = [[0, 0], [30, 0], [30, 40], [0, 40]]
     path = tmp_path / "roi.json"
     path.write_text(json.dumps({"polygons": [ring]}))
@@ -98,7 +98,7 @@ def test_other_json_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_places_without_anything_are_refused(tmp_path):
+def test_areas_that_are_empty_or_unreadable_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_bytes(b"no image")
     black = saved(tmp_path / "black.png", np.zeros((4, 4), np.uint8))
@@ -112,7 +112,7 @@ def test_places_without_anything_are_refused(tmp_path):
             Roi.load(str(place))
 
 
-def test_what_is_shared_is_kept_for_photographs_to_come():
+def test_a_shared_area_is_kept_for_later_photos():
     placement = Placement(Frame("squeeze", (4, 6), 14), np.array([[6000, 4000], [60, 40]]))
     kept = shared_roi(Roi.of(LEFT).each(["a", "b"]), placement)
     assert kept is not None and max(kept.shape) <= 2048

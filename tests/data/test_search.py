@@ -69,7 +69,7 @@ def test_formats_that_call_other_programs_or_are_only_announced_do_not_count():
     assert not formats.PICTURES & image_suffixes() - formats.EXTRA
 
 
-def test_what_is_left_out_is_counted_by_suffix(tmp_path):
+def test_skipped_files_are_counted_by_suffix(tmp_path):
     touch(tmp_path, "a.png", "b/c.png")
     for name in ("x.CR2", "b/y.cr2", "notes.txt", "LICENSE", ".DS_Store", "b/.hidden.cr2"):
         (tmp_path / name).touch()
@@ -90,7 +90,7 @@ def test_thumbnails_and_deleted_files_are_left_out(store, tmp_path):
     assert store in said and "thumbnails or deleted files" in said
 
 
-def test_pictures_of_a_run_are_no_photographs(tmp_path):
+def test_pictures_of_a_run_are_no_photos(tmp_path):
     touch(tmp_path, "1.png", "2.png", "runs/night/heatmaps/x/1.png", "runs/night/masks/x/1.png", "runs/night/own.png")
     replace_written(tmp_path / "runs/night", ["heatmaps/x/1.png", "masks/x/1.png", "scores.csv"])
     (tmp_path / "runs/night/scores.csv").touch()

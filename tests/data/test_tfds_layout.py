@@ -74,7 +74,7 @@ def test_the_classes_that_are_normal_are_a_setting(prepared):
         read_layout("tfds", str(prepared), ("test",), ("good",))
 
 
-def test_what_is_no_prepared_set_says_what_to_do(prepared, tmp_path):
+def test_the_error_about_an_unprepared_set_has_the_remedy(prepared, tmp_path):
     with pytest.raises(LayoutError, match="neither tfds:NAME nor"):
         read_layout("tfds", str(tmp_path))
     with pytest.raises(LayoutError, match="download_and_prepare"):

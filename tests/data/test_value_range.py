@@ -209,7 +209,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
     np.testing.assert_allclose(bank.anomaly_scores([added]), plain.bank.anomaly_scores(shallow[5:]), atol=1e-3)
 
 
-def test_a_person_can_say_the_range(tmp_path):
+def test_a_person_can_set_the_range(tmp_path):
     files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
     assert measure_range(DataConfig(range=(0, 16_383, -5)), files)[0].stated == (0, 16_383, -5)
     with pytest.raises(ConfigError, match="config.data.range: .* as in 0,4095"):

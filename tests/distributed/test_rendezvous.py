@@ -77,7 +77,7 @@ def test_no_coordinator_listens(port):
     assert time.monotonic() - begin < 3
 
 
-def test_a_name_that_leads_nowhere():
+def test_an_unknown_host_is_reported():
     with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid:80: process 0 was not reached"):
         rendezvous("no.such.host.invalid", 80, 2, 1, 1.0)
 
@@ -91,7 +91,7 @@ def test_wrong_server_at_the_coordinator_port(port, other_server, answer):
     assert "another program answers at this address, not process 0 of a run" in call(port, 2, 1)
 
 
-def test_a_port_that_is_taken(port, other_server):
+def test_a_taken_port_is_reported(port, other_server):
     assert "process 0 cannot listen at this port" in call(port, 2, 0)
 
 
@@ -112,17 +112,17 @@ def test_other_servers_do_not_disturb(port):
         assert (first.result(), second.result()) == (None, None)
 
 
-def test_processes_that_count_differently(port):
+def test_processes_with_different_counts_are_reported(port):
     told = verdicts((port, 2, 0), (port, 3, 1))
     assert all("process 1 was started with --processes=3, process 0 with --processes=2" in text for text in told)
 
 
-def test_two_processes_of_one_number(port):
+def test_two_processes_of_one_number_are_reported(port):
     told = verdicts((port, 3, 0), (port, 3, 1), (port, 3, 1))
     assert all("two processes were started with --process-id=1" in text for text in told)
 
 
-def test_process_0_that_dies_while_others_wait(port):
+def test_the_death_of_process_0_is_reported_to_waiting_processes(port):
     def die():
         with socket.create_server((HOST, port)) as server, server.accept()[0] as caller:
             caller.recv(100)

@@ -91,7 +91,7 @@ def test_the_first_host_of_a_list(nodes, host):
         "(null)",
     ],
 )
-def test_what_is_no_list_of_hosts_is_refused(nodes):
+def test_malformed_lists_of_hosts_are_refused(nodes):
     with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST: .* is not a list of hosts"):
         first_host(nodes)
 
@@ -115,17 +115,17 @@ def test_any_list_gives_a_host_or_an_error(nodes):
     assert host and not set(host) & set("[],") and host[0] in nodes
 
 
-def test_a_step_gives_a_place():
+def test_a_step_gives_address_count_and_number_of_the_process():
     assert process_of_step(step(3, 8, "n[04-05]", 123456)) == ProcessOfRun("n04", 61440 + 123456 % 4096, 8, 3)
     assert process_of_step(step(0, JAX_COORDINATOR_PORT="1234")) == ProcessOfRun("localhost", 1234, 2, 0)
 
 
 @pytest.mark.parametrize("missing", list(step(0)))
-def test_outside_of_a_step_there_is_none(missing):
+def test_without_slurm_variables_there_is_no_process(missing):
     assert process_of_step({name: value for name, value in step(0).items() if name != missing}) is None
 
 
-def test_under_mpirun_slurm_speaks_of_something_else():
+def test_under_mpirun_the_variables_of_slurm_are_ignored():
     assert process_of_step(step(0) | under_mpirun(1, 2, "1234")) is None
 
 

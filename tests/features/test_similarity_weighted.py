@@ -41,7 +41,7 @@ def defined(tokens: np.ndarray, degrees: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_it_equals_the_definition(hidden):
+def test_similarity_weighting_equals_the_definition(hidden):
     tokens = np.random.default_rng(0).normal(size=(2, *GRID, 6)).astype(np.float32)
     if hidden:
         tokens[1, 1:3, 2:] = 0

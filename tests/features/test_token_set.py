@@ -120,7 +120,7 @@ def test_features_can_lie_on_disk_and_distances_on_a_device(tmp_path):
         np.testing.assert_allclose(found.tables.host()[0], want, atol=1e-6)
 
 
-def test_copies_do_not_vouch_for_each_other():
+def test_copies_are_not_references_of_each_other():
     tokens = drawn()
     alone = given().detect_features(tokens)
     twice = given().detect_features(np.concatenate([tokens, tokens[2:3]]))
@@ -129,7 +129,7 @@ def test_copies_do_not_vouch_for_each_other():
     assert same.scores.max() < 2e-3, "there is nothing else to compare with"
 
 
-def test_comparing_and_judging_are_halves_as_for_photos():
+def test_comparing_and_scoring_can_be_separated_as_for_photos():
     own = given(similarity=SimilarityConfig(references=4))
     comparison = own.compare_features(drawn())
     assert len(comparison.references) == 4
@@ -184,7 +184,7 @@ def test_one_image_is_too_few():
         ((np.array(["x"]),), "layers: is a ndarray; give an array of numbers"),
     ],
 )
-def test_what_does_not_fit_is_named(arguments, message):
+def test_tokens_that_do_not_fit_together_are_refused(arguments, message):
     with pytest.raises(TokensError, match=message):
         given().detect_features(*arguments)
 

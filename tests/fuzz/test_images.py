@@ -67,7 +67,7 @@ def path(tmp_path_factory):
 @pytest.mark.parametrize("kind", sorted(FILES))
 @BUDGET
 @given(edits=EDITS, keep=st.integers(1, 10), near=st.sampled_from([0, 40, 120, 400]))
-def test_damaged_images(path, kind, edits, keep, near):
+def test_damaged_images_are_read_or_refused(path, kind, edits, keep, near):
     path.write_bytes(damaged(FILES[kind], edits, keep, near))
     for read in (load_image, lambda file: load_mask(file, 8)):
         try:
@@ -78,7 +78,7 @@ def test_damaged_images(path, kind, edits, keep, near):
 
 @BUDGET
 @given(st.sampled_from(sorted(FILES)), st.binary(max_size=60))
-def test_noise_behind_a_real_beginning(path, kind, noise):
+def test_noise_behind_a_real_beginning_is_read_or_refused(path, kind, noise):
     path.write_bytes(FILES[kind][:12] + noise)
     try:
         load_image(path)

@@ -54,7 +54,7 @@ def write(path, tensors, about):
 
 @BUDGET
 @given(EDITS, st.integers(1, 10))
-def test_damaged_banks(saved, edits, keep):
+def test_damaged_banks_are_loaded_or_refused(saved, edits, keep):
     folder, data, _, _, backbone = saved
     path = folder / "damaged.safetensors"
     path.write_bytes(damaged(data, edits, keep, near=3000))
@@ -63,7 +63,7 @@ def test_damaged_banks(saved, edits, keep):
 
 @BUDGET
 @given(data=st.data())
-def test_banks_with_arbitrary_headers(saved, data):
+def test_banks_with_arbitrary_headers_are_loaded_or_refused(saved, data):
     folder, _, about, tensors, backbone = saved
     about = copy.deepcopy(about)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -82,7 +82,7 @@ SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 @BUDGET
 @given(st.sampled_from(["layer0", "removed", "set_flagged", "set_p_values", "layer1"]), SHAPES, st.booleans())
-def test_banks_whose_tensors_do_not_fit(saved, name, shape, drop):
+def test_banks_with_arbitrary_tensors_are_loaded_or_refused(saved, name, shape, drop):
     folder, _, about, tensors, backbone = saved
     tensors = {**tensors, name: np.zeros(shape, np.float16)}
     if drop:
@@ -102,7 +102,7 @@ def cache(tmp_path_factory):
 
 @BUDGET
 @given(EDITS, st.integers(1, 10))
-def test_damaged_cache_entries(cache, edits, keep):
+def test_damaged_cache_entries_are_read_or_ignored(cache, edits, keep):
     made, data = cache
     path = made._path(b"k", "block1")
     path.write_bytes(damaged(data, edits, keep, near=200))

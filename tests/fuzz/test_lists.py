@@ -40,7 +40,7 @@ def read(layout, root):
 
 @BUDGET
 @given(JSON | REAL_IAD)
-def test_any_json(tmp_path_factory, value):
+def test_any_json_gives_samples_or_an_error(tmp_path_factory, value):
     root = tmp_path_factory.mktemp("json")
     (root / "realiad_jsons").mkdir()
     (root / "realiad_jsons" / "audiojack.json").write_text(json.dumps(value))
@@ -49,7 +49,7 @@ def test_any_json(tmp_path_factory, value):
 
 @BUDGET
 @given(ROWS, st.booleans(), st.permutations(HEADER))
-def test_any_csv(tmp_path_factory, rows, quoted, header):
+def test_any_csv_gives_samples_or_an_error(tmp_path_factory, rows, quoted, header):
     root = tmp_path_factory.mktemp("csv")
     (root / "split_csv").mkdir()
     text = io.StringIO(newline="")

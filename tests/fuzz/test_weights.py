@@ -41,7 +41,7 @@ def read_all(path):
 
 @BUDGET
 @given(EDITS, st.integers(1, 10), st.booleans())
-def test_damaged_safetensors(folder, edits, keep, small):
+def test_damaged_safetensors_are_read_or_refused(folder, edits, keep, small):
     path = folder / "a.safetensors"
     path.write_bytes(damaged(SMALL if small else WHOLE, edits, keep, near=0 if small else 8000))
     read_all(path)
@@ -52,7 +52,7 @@ def test_damaged_safetensors(folder, edits, keep, small):
 
 @BUDGET
 @given(st.dictionaries(st.text(max_size=4), st.tuples(TYPES, st.lists(SIZES, max_size=5), st.lists(SIZES)), max_size=3))
-def test_hostile_headers(folder, tensors):
+def test_hostile_headers_are_read_or_refused(folder, tensors):
     path = folder / "b.safetensors"
     header = {name: {"dtype": d, "shape": s, "data_offsets": o} for name, (d, s, o) in tensors.items()}
     text = json.dumps(header).encode()
@@ -62,7 +62,7 @@ def test_hostile_headers(folder, tensors):
 
 @BUDGET
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=40))
-def test_hostile_header_lengths(folder, length, rest):
+def test_hostile_header_lengths_are_read_or_refused(folder, length, rest):
     path = folder / "c.safetensors"
     path.write_bytes(struct.pack("<Q", length) + rest)
     assert read_all(path) in (None, [])
@@ -70,7 +70,7 @@ def test_hostile_header_lengths(folder, length, rest):
 
 @BUDGET
 @given(JSON, JSON | st.just("weight_map"), st.booleans())
-def test_hostile_indices_and_settings(folder, value, settings, deep):
+def test_hostile_indices_and_settings_are_read_or_refused(folder, value, settings, deep):
     text = "[" * 100_000 if deep else json.dumps({"weight_map": value} if settings == "weight_map" else value)
     (folder / "model.safetensors.index.json").write_text(text)
     (folder / "config.json").write_text(json.dumps(settings))
@@ -86,7 +86,7 @@ def test_hostile_indices_and_settings(folder, value, settings, deep):
 
 @BUDGET
 @given(EDITS, st.integers(1, 10))
-def test_damaged_onnx(folder, edits, keep):
+def test_damaged_onnx_is_read_or_refused(folder, edits, keep):
     path = folder / "a.onnx"
     path.write_bytes(damaged(MODEL, edits, keep))
     try:

@@ -100,7 +100,7 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector
     assert inspector.ledger.inbox() == []
 
 
-def test_what_is_no_picture_is_recorded_as_not_inspected(client):
+def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
     answer = client.post("/parts", content=b"no picture")
     assert answer.status_code == 422 and answer.json()["status"] == "not_inspected" and answer.json()["failure"]
     assert client.get("/parts/1/heatmap").status_code == client.get("/parts/1/photo").status_code == 404
@@ -119,7 +119,7 @@ def test_limits_of_size_queue_and_time(inspector, photographs):
     assert inspector.ledger.count()["not_inspected"] == 0
 
 
-def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, photographs, inspector, monkeypatch):
+def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photographs, inspector, monkeypatch):
     def full(*arguments, **fields):
         raise LedgerUnavailableError("the disk is full")
 

@@ -151,7 +151,7 @@ def test_one_change_is_one_alarm_and_its_message_says_what_and_since_when():
     assert 190 <= alarm.charts["brightness"].after <= 210
 
 
-def test_the_set_teaches_what_scores_are_usual():
+def test_scores_are_compared_with_those_of_the_set():
     rng = np.random.default_rng(4)
     values = [{"score": float(rng.normal() + 3)} for _ in range(25)]
     assert run(Charts(["score"], 10_000, {"score": rng.normal(size=80)}), values)
@@ -174,7 +174,7 @@ def test_restart_continues():
     assert again.charts["score"].state() == whole.charts["score"].state()
 
 
-def test_figures_of_pictures_say_what_they_are_called():
+def test_picture_statistics_measure_brightness_position_and_sharpness():
     image = np.full((60, 80, 3), 100, np.uint8)
     image[20:30, 50:60] = 250
     plain = picture_statistics(Image.fromarray(image))

@@ -35,13 +35,13 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
     assert inspector.ledger.count()["inspected"] == len(photographs)
 
 
-def test_a_key_is_judged_once(inspector, photographs, monkeypatch):
+def test_a_key_is_inspected_once(inspector, photographs, monkeypatch):
     first = inspector.inspect("k", "a", str(photographs[0]))
     monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("inspected again"))
     assert inspector.inspect("k", "b", str(photographs[1])) == first
 
 
-def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
+def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     failed = inspector.inspect("t", "text.png", str(tmp_path / "text.png"))
     assert failed.status == "not_inspected" and failed.failure and failed.score is None and failed.flagged is None
@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
     assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
-def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs, monkeypatch):
+def test_the_line_continues_after_an_error_of_a_part(inspector, photographs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
         failed = inspector.inspect("a", "a", str(photographs[0]))
@@ -238,7 +238,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     assert {number for number, _ in ledger.peak_patches(WINDOW)} == set(alarm.parts)
 
 
-def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, tmp_path):
+def test_parts_of_another_product_are_reported(bank, ledger, photographs, tmp_path):
     rng = np.random.default_rng(5)
     strangers = []
     for number in range(OTHER_PRODUCT + 1):
@@ -264,7 +264,7 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
     assert not any(raised), "the bank's own product"
 
 
-def test_a_damaged_entry_of_a_monitor_is_said(inspector, photographs):
+def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photographs):
     inspector.inspect("a", "a", str(photographs[0]))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE monitors SET state = '{half'")
@@ -313,7 +313,7 @@ def known_mark(bank, path, verdict: str):
 
 
 @pytest.mark.parametrize("verdict", ["defect", "variant"])
-def test_what_a_person_has_named_is_recognised_and_a_variant_is_quiet(bank, ledger, photographs, tmp_path, verdict):
+def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledger, photographs, tmp_path, verdict):
     marked = []
     for number in range(5):
         marked.append(tmp_path / f"marked{number}.png")

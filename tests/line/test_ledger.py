@@ -64,7 +64,7 @@ def test_pages_and_scores(ledger):
     assert [number for number, _ in ledger.passed(2, 2)] == [3, 5]
 
 
-def test_what_was_received_waits_until_it_is_judged(ledger):
+def test_received_photos_stay_in_the_inbox_until_they_are_inspected(ledger):
     place = str(ledger.path)
     assert ledger.receive("k", "n", place, "c") == (place, "c")
     assert ledger.receive("k", "n", "/other", "c") == ledger.receive("k", "n", "/other", "d") == (place, "c")
@@ -218,7 +218,7 @@ def test_ended_threads_leave_no_connection(ledger):
     assert ledger.count()["inspected"] == 88
 
 
-def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
+def test_a_ledger_that_cannot_be_opened_is_unavailable(ledger, monkeypatch):
     """Whatever keeps a connection from being opened, the answer is 503 and not a traceback."""
     with monkeypatch.context() as without:
         without.setattr(database.sqlite3, "connect", _refused)

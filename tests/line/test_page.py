@@ -58,7 +58,7 @@ def inspected(inspector, photographs, tmp_path):
     return inspector
 
 
-def test_shows_what_has_come_and_what_comes(browser, inspected, photographs):
+def test_the_page_shows_past_and_new_parts(browser, inspected, photographs):
     with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
@@ -78,7 +78,7 @@ def test_shows_what_has_come_and_what_comes(browser, inspected, photographs):
         assert barriers_by_colours(browser) == []
 
 
-def test_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
+def test_the_page_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
     with served(inspected) as address:
         browser.view(400, 800, dark=True, phone=True)
         browser.visit(address)
@@ -98,7 +98,7 @@ def test_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
         assert browser.problems == []
 
 
-def test_shows_alarms_and_says_when_the_server_is_gone(browser, inspected):
+def test_the_page_shows_alarms_and_a_lost_connection(browser, inspected):
     part = inspected.ledger.get(1)
     alarm = Alarm("drift", "brightness", "The brightness has fallen.")
     with served(inspected) as address:
@@ -110,7 +110,7 @@ def test_shows_alarms_and_says_when_the_server_is_gone(browser, inspected):
     until(browser, "document.querySelector('#state').className === 'lost'")
 
 
-def test_speaks_german_and_translates_alarms(browser, inspected):
+def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
     alarms = (
         Alarm("drift", "brightness", "Photos have been darker since part 3."),
         Alarm("drift", "own", "Own words."),
@@ -132,7 +132,7 @@ def test_speaks_german_and_translates_alarms(browser, inspected):
         assert text(browser, "h1") == "Line inspection" and browser.problems == []
 
 
-def test_names_results_that_were_not_delivered_and_sends_them_again(browser, inspected):
+def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspected):
     outbox, asked = inspected.ledger.outbox, []
     outbox.open(["https://mes.example/<b>x?key=secret"])
     inspected.fail("f2", "cut.png", "", "image file is truncated")
@@ -161,7 +161,7 @@ def test_names_results_that_were_not_delivered_and_sends_them_again(browser, ins
         assert browser.problems == []
 
 
-def test_asks_for_the_token_and_keeps_it(browser, inspected):
+def test_the_page_asks_for_the_token_and_keeps_it(browser, inspected):
     with served(inspected, TOKEN) as address:
         browser.view(1200, 900)
         browser.visit(address)

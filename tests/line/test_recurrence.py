@@ -72,13 +72,13 @@ def test_links_of_a_texture_are_not_spread_evenly_and_ask_for_larger_groups():
     assert expected_groups(50, 4, 1e-3, 1e-6) == expected_groups(50, 4, 1e-3), "a further link is no rarer than a first"
 
 
-def test_until_the_line_has_counted_three_parts_are_no_group():
+def test_three_parts_are_no_group_at_the_start_of_a_line():
     line = Line(9)
     assert not announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(3)])
     assert announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(5)])
 
 
-def test_what_a_person_calls_usual_is_not_announced_again():
+def test_an_accepted_group_raises_no_further_alarm():
     parts = stream()
     monitor = RecurrenceMonitor()
     part, others = announced(monitor, parts)[0]
@@ -146,7 +146,7 @@ def test_known_defects_are_called_by_their_names():
     assert "scratch is back" in raised[0][1].message
 
 
-def test_what_the_set_shows_is_no_news():
+def test_peak_patches_like_those_of_the_set_are_removed():
     line = Line(6)
     known, planted = line.draw(3, planted=True), line.draw(5, planted=True)
     assert len(planted.without_similar(known, LIMITS[-1])) < 5

@@ -98,7 +98,7 @@ def test_line_limits_the_size_of_photos(bank, largest, megapixels):
     assert most_megapixels(replace(bank, max_photo_pixels=largest)) == megapixels
 
 
-def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
+def test_the_bank_stores_the_size_of_its_largest_photo(bank, tmp_path):
     assert bank.max_photo_pixels == 56 * 56
     bank.save(str(tmp_path / "bank.safetensors"))
     assert type(bank).load(str(tmp_path / "bank.safetensors")).max_photo_pixels == 56 * 56

@@ -52,7 +52,7 @@ def test_a_key_belongs_to_one_picture(client, inspector, photographs):
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_two_photos_with_one_key_at_once(client, inspector, photographs):
+def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, photographs):
     answers = []
 
     def send(path) -> None:
@@ -67,7 +67,7 @@ def test_two_photos_with_one_key_at_once(client, inspector, photographs):
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
+def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
     uploads = module.Uploads(inspector, WebConfig())
     inspector.inspect("request:k", "a", str(photographs[0]), content="c")
@@ -276,7 +276,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
     assert client.get(places[0]).status_code == 200 and drawn == before
 
 
-def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photographs, tmp_path, monkeypatch):
     """Each is a row, whatever the order; what is too much is refused and may come again."""
     inspector = Inspector(bank, ledger, tmp_path)
     monkeypatch.setattr(inspector, "_read_and_score", lambda part, path: inspector_module._Scored(part, *nothing()))

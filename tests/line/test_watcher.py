@@ -98,7 +98,7 @@ def total(inspector) -> int:
 
 
 @pytest.mark.parametrize("events", ["auto", "poll"])
-def test_pictures_are_judged_in_the_order_of_their_time(place, quick, events):
+def test_photos_are_inspected_in_the_order_of_their_time(place, quick, events):
     for age, name in enumerate(["c.png", "deep/b.png", "a.jpg"]):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes(b"END")
@@ -163,7 +163,7 @@ def test_burst_with_restarts_records_each_photo_once(place, quick):
     assert len(names) == len(set(names)) == 1000 == len(quick.order)
 
 
-def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place, quick):
+def test_a_photo_that_changes_during_inspection_is_inspected_as_it_is_then(place, quick):
     inspect, (first, second) = quick.inspect, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
@@ -180,7 +180,7 @@ def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place
     assert part.key == file_key("a.png", (place / "a.png").stat(), content_of_file(place / "a.png"))
 
 
-def test_what_the_line_itself_writes_is_no_part(place, quick):
+def test_files_written_by_the_line_are_not_inspected(place, quick):
     quick.workdir = place / "line"
     (place / "line" / "alarms").mkdir(parents=True)
     (place / "line" / "alarms" / "1.png").write_bytes(b"END")
@@ -328,7 +328,7 @@ def test_a_file_that_is_renamed_is_the_same_part(place, quick):
     assert names["y.png"].path == str(place / "y.png") and names["y.png"].key.startswith("y.png@")
 
 
-def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tmp_path):
+def test_links_that_lead_out_of_the_folder_are_refused_and_reported(place, quick, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.png").write_bytes(b"END")
     (place / "real.png").write_bytes(b"END")
@@ -355,7 +355,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     assert {part.name: part.status for part in told} == {"pipe.png": "not_inspected", "part.png": "not_inspected"}
 
 
-def test_pictures_are_judged_by_the_bank(bank, photographs, ledger, tmp_path):
+def test_photos_are_inspected_with_the_bank(bank, photographs, ledger, tmp_path):
     (tmp_path / "in").mkdir()
     for path in photographs[:4]:
         shutil.copy2(path, tmp_path / "in")

@@ -96,14 +96,14 @@ def test_pictures_stay_within_the_budget():
         assert images * 0.3 * picture_side(images) ** 2 <= PICTURE_BYTES
 
 
-def test_opens_without_problems(browser, page):
+def test_the_page_opens_without_problems(browser, page):
     opened(browser, page)
     assert browser.problems == []
     assert browser.evaluate("document.title") == "8 of 32 photos flagged"
     assert browser.evaluate("document.querySelectorAll('#table tbody tr').length") == 32
 
 
-def test_without_barriers(browser, page):
+def test_the_page_has_no_barriers(browser, page):
     opened(browser, page)
     browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert barriers_by_colours(browser) == []
@@ -130,7 +130,7 @@ def click(browser: Browser, selector: str) -> None:
     browser.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
 
 
-def test_sorts_by_every_column_and_back(browser, page):
+def test_the_table_sorts_by_every_column_and_back(browser, page):
     opened(browser, page)
     rarity = column(browser, "rarity")
     chances = [int(text.split()[2].replace(",", "")) for text in rarity if text != "most good parts"]
@@ -149,7 +149,7 @@ def test_sorts_by_every_column_and_back(browser, page):
     assert groups[:4] == ["defect 1"] * 3 + [""]
 
 
-def test_filters(browser, page):
+def test_filters_hide_the_other_photos(browser, page):
     opened(browser, page)
 
     def choose(selector: str, value: str) -> None:
@@ -191,7 +191,7 @@ SHOWN_COLOUR = """(async () => {
 })()"""
 
 
-def test_opens_the_right_image_and_steps_through_the_table(browser, page):
+def test_the_viewer_opens_the_right_image_and_steps_through_the_table(browser, page):
     opened(browser, page)
     for name in ("kind_0/4.png", "kind_1/7.png"):
         number = int(name.split("/")[1].split(".")[0])
@@ -322,7 +322,7 @@ def test_typed_keys_stay_in_the_name(browser, page):
     assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
 
 
-def test_works_moved_away_from_its_folder(browser, page, tmp_path):
+def test_the_page_works_moved_away_from_its_folder(browser, page, tmp_path):
     lone = tmp_path / "mailed.html"
     lone.write_bytes(page.read_bytes())
     opened(browser, lone, "#image-0")
@@ -440,7 +440,7 @@ def spreadsheet(browser: Browser) -> list[list[str]]:
     return list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
 
 
-def test_the_spreadsheet_says_what_the_page_says(browser, many, page):
+def test_the_spreadsheet_equals_the_table_of_the_page(browser, many, page):
     opened(browser, many)
     for _ in range(4):
         click(browser, f"[data-answer={'defective' if asked(browser).startswith('bad') else 'good'}]")
@@ -470,7 +470,7 @@ def test_the_name_of_a_recurring_defect_is_in_table_and_spreadsheet_at_once(brow
     assert cells.count("'=tool mark") == listed.count("=tool mark"), "not read as a formula"
 
 
-def test_how_unusual_photos_are_follows_the_answers(browser, many):
+def test_the_probability_of_a_defect_follows_the_answers(browser, many):
     opened(browser, many)
     assert all(shown.endswith("good parts") for shown in column(browser, "rarity"))
     said = answer_by_name(browser, 8)
@@ -651,7 +651,7 @@ def test_every_category_is_calibrated_by_itself(browser, page):
     assert list(review["thresholds"]) == ["<b>other</b>"]
 
 
-def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(browser, tmp_path):
+def test_the_page_reports_the_end_of_the_review_and_the_chosen_score(browser, tmp_path):
     names = [f"{'bad' if i < 10 else 'good'} {i}.png" for i in range(20)]
     outcome = make_outcome(tmp_path / "data", names, anomalous=0, recurring=0, image_size=(16, 12))
     scores = np.linspace(0.2, 0.5, 20)
@@ -709,7 +709,7 @@ def test_earlier_review_is_continued(browser, tmp_path):
     assert "mark" not in photo, "it was that of a defective photo"
 
 
-def test_few_photos_are_not_judged(browser, tmp_path):
+def test_photos_of_a_small_set_are_unknown_until_a_person_answers(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES[:9], anomalous=1, recurring=0)
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     opened(browser, tmp_path / "out" / "report.html")

@@ -40,7 +40,7 @@ def described(mask, calibration, scores=None, pattern_ids=NOTHING):
     return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, pattern_ids)
 
 
-def test_a_square_is_what_it_is(calibration):
+def test_box_area_and_group_of_a_rectangle(calibration):
     mask = np.zeros((40, 60), bool)
     mask[10:20, 30:50] = True
     scores = np.where(mask, 0.5, 0.1)
@@ -71,7 +71,7 @@ def test_regions_come_by_their_peaks_and_a_rarer_peak_has_a_smaller_p_value(cali
     assert first.peak_score > second.peak_score and first.p_value < second.p_value
 
 
-def test_what_touches_at_a_corner_is_one_region_of_two_rings(calibration):
+def test_squares_that_touch_at_a_corner_are_one_region_of_two_rings(calibration):
     mask = np.zeros((12, 12), bool)
     mask[2:5, 2:5] = mask[5:8, 5:8] = True
     (region,) = described(mask, calibration)
@@ -188,7 +188,7 @@ def test_there_is_a_schema_for_each_file_that_programs_read():
     }
 
 
-def test_the_table_says_what_the_json_says(workdir):
+def test_the_table_equals_the_json(workdir):
     entries = json.loads((workdir / "regions.json").read_text())
     rows = list(csv.DictReader((workdir / "regions.csv").open()))
     assert len(rows) == len(entries) > 0

@@ -65,7 +65,7 @@ def test_scores_csv_has_a_row_for_every_image_in_order(run):
     np.testing.assert_allclose([float(row["score"]) for row in rows[:14]], outcomes[0].result.scores, atol=1e-6)
 
 
-def test_scores_json_says_the_same_as_the_csv(run):
+def test_scores_json_equals_the_csv(run):
     workdir, _ = run
     records, rows = json.loads((workdir / "scores.json").read_text()), read_rows(workdir)
     assert len(records) == len(rows)
@@ -149,7 +149,7 @@ def test_arrays_that_come_in_blocks_are_as_numpy_writes_them(tmp_path):
         assert arrays["empty"].shape == (0, 3) and arrays["empty"].dtype == np.float16
 
 
-def test_manifest_tells_thresholds_and_nothing_is_left_half_written(run):
+def test_the_manifest_has_thresholds_and_nothing_is_left_half_written(run):
     workdir, outcomes = run
     manifest = json.loads((workdir / "manifest.json").read_text())
     assert manifest["thresholds"]["part"]["threshold"] == outcomes[0].result.calibration.threshold
@@ -193,11 +193,11 @@ def test_closing_line_counts_the_flagged(run):
     [("defect", "defect 1: 3 of 14"), ("variant", "variant 1: 3 of 14"),
      ("undecided", "group 1 (defect or variant?): 3 of 14")],
 )  # fmt: skip
-def test_the_terminal_says_what_recurs(tmp_path, verdict, line):
+def test_the_terminal_lists_recurring_patterns(tmp_path, verdict, line):
     assert recurrence_lines([make_outcome(tmp_path, NAMES, verdict=verdict)]) == [line]
 
 
-def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(tmp_path):
+def test_the_terminal_reports_too_few_photos_and_groups_without_an_answer(tmp_path):
     few = make_outcome(tmp_path / "few", NAMES[:9], "few")
     enough, many = (make_outcome(tmp_path / "more", NAMES, anomalous=count, recurring=0) for count in (0, 4))
     assert "4 of 14 photos are flagged; if so many cannot be defective" in notices([many])[0]
@@ -224,7 +224,7 @@ def test_photos_that_only_show_tolerated_defects_are_counted(tmp_path):
     ] * reached
 
 
-def test_communities_are_told_with_verdict_and_evidence(run):
+def test_groups_are_printed_with_verdict_and_evidence(run):
     workdir, _ = run
     listing = json.loads((workdir / "groups.json").read_text())
     (entry,) = listing["part"]
@@ -251,7 +251,7 @@ def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path)
     assert recurrence_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
 
 
-def test_metrics_say_how_the_threshold_did(run):
+def test_metrics_count_false_alarms_and_flagged_defects(run):
     workdir, _ = run
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["counts"]["part"] == {
@@ -305,7 +305,7 @@ def test_the_smallest_set_gets_a_report(tmp_path, anomalous):
     assert nx.read_graphml(tmp_path / "out" / "graphs" / "part.graphml").number_of_nodes() == 0
 
 
-def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_path):
+def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
     outcome = make_outcome(tmp_path, NAMES, recurring=0)
     result, keys = outcome.result, outcome.result.keys
     assert all(said.endswith("good parts") for said in how_unusual(result))

@@ -188,7 +188,7 @@ def test_other_settings_and_other_images_start_anew(
     assert sum(backbone_runs) >= CATEGORIES["gear"], "the size is the same, and yet the file was written since"
 
 
-def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, backbone_runs, capsys):
+def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_runs, capsys):
     keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "0.0 GiB kept in the workdir" in capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     assert not state_files(tmp_path / "run"), "switched off, they go"
 
 
-def test_what_was_kept_of_an_earlier_lot_is_removed(config, photographs, tmp_path, caplog):
+def test_features_of_an_earlier_batch_are_removed(config, photographs, tmp_path, caplog):
     images = shutil.copytree(photographs, tmp_path / "images")
     keep = dataclasses.replace(config, resume_data="keep", data=dataclasses.replace(config.data, root=str(images)))
     run(keep, tmp_path / "run")

@@ -207,7 +207,7 @@ def test_a_category_of_one_class_has_no_image_metric(run, tmp_path, normal, anom
 
 
 @pytest.mark.parametrize("damage", ["another size", "missing", "empty", "unreadable"])
-def test_wrong_masks(run, tmp_path, caplog, damage):
+def test_wrong_masks_do_not_change_image_scores(run, tmp_path, caplog, damage):
     write_mvtec(tmp_path / "set" / "part", 3, 3)
     mask = tmp_path / "set" / "part" / "ground_truth" / "hole" / "4_mask.png"
     want = run("mvtec", work="whole")[0][0].metrics

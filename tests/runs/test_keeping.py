@@ -82,7 +82,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
     assert '"explanation":{"t":"threshold_bank"' in (night / "inspected" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
+def test_a_second_run_reports_that_nothing_was_computed(night, tmp_path, capsys):
     data = DataConfig(root=str(night / "night"), cache=str(night / "cache"))
     job.run(Config(data=data, backbone=BACKBONE), str(tmp_path))
     assert "features: 12 of 12 from the cache" in capsys.readouterr().out
@@ -98,7 +98,7 @@ def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
         ({}, {"save": "bank.npz"}, "config.bank.save: 'bank.npz' does not end in .safetensors"),
     ],
 )
-def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
+def test_invalid_settings_are_refused(photographs, tmp_path, data, bank, message):
     config = Config(
         data=DataConfig(root=str(photographs / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank)
     )
@@ -110,14 +110,14 @@ def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
 @pytest.mark.parametrize(
     "path,message", [("", "is empty"), ("absent.safetensors", "--save-bank=FILE.safetensors makes")]
 )
-def test_an_inspection_without_a_bank(photographs, tmp_path, path, message):
+def test_an_inspection_without_a_bank_is_refused(photographs, tmp_path, path, message):
     config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photographs / "day")))
     with pytest.raises(ConfigError, match=message):
         inspection.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
-def test_an_inspection_of_nothing_readable(night, tmp_path):
+def test_an_inspection_of_unreadable_photos_is_an_error(night, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     config = InspectConfig(

@@ -94,10 +94,10 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
 
 
 @pytest.mark.slow
-def test_two_kills_of_a_detection(tmp_path):
+def test_a_detection_survives_two_kills(tmp_path):
     check(tmp_path, kills=2, warm=False)
 
 
 @pytest.mark.slow
-def test_thirty_kills_of_a_detection(tmp_path):
+def test_a_detection_survives_thirty_kills(tmp_path):
     check(tmp_path, kills=30, warm=True)

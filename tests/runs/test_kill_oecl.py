@@ -69,10 +69,10 @@ def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_kill(tmp_path):
+def test_a_training_survives_a_kill(tmp_path):
     check(tmp_path, epochs=3, kills=1, least=1)
 
 
 @pytest.mark.slow
-def test_thirty_kills(tmp_path):
+def test_a_training_survives_thirty_kills(tmp_path):
     check(tmp_path, epochs=34, kills=31, least=30)

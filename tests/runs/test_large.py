@@ -73,7 +73,7 @@ def test_plates_are_drawn_alike_and_their_masks_are_exact():
         list(draw_plates(4, 320, 120, sizes=(20, 60)))
 
 
-def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_path, monkeypatch):
+def test_a_tiled_run_writes_results_at_the_scale_of_the_photos(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "HEATMAP_SIDE", 200)
     report = ReportConfig((*ReportConfig().files, "coco"))
     outcome = run(config(plates, threshold=ThresholdConfig("share:30%"), report=report), tmp_path)
@@ -129,7 +129,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     assert pixels[:39].mean() < 0.5 * pixels[41:].mean()
 
 
-def test_what_says_what_is_inspected_is_no_photograph(tmp_path):
+def test_files_of_the_inspected_area_are_not_photos(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "photos" / "areas").mkdir(parents=True)
     for i in range(4):
@@ -145,7 +145,7 @@ def test_what_says_what_is_inspected_is_no_photograph(tmp_path):
         (tmp_path / "photos" / "area.png").unlink(missing_ok=True)
 
 
-def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
+def test_auto_prints_its_choice(plates, tmp_path, capsys):
     run(config(plates, fit="auto"), tmp_path)
     said = capsys.readouterr().out
     assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "the photos are 5.7 times as large" in said
@@ -174,7 +174,7 @@ def test_advised_references_fit(plates, monkeypatch):
     assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).problem(1.0, "all")
 
 
-def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkeypatch, caplog):
+def test_very_large_photos_are_read_if_they_are_allowed(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(images, "MAX_WHOLE_PIXELS", 40_000)
     rng = np.random.default_rng(0)
     for i in range(4):
@@ -248,7 +248,7 @@ def test_masks_of_long_plates_fit_their_defects(tmp_path, seed):
 
 
 @pytest.mark.load
-def test_small_defects_in_large_photographs_are_found(tmp_path):
+def test_small_defects_in_large_photos_are_found(tmp_path):
     write_set(draw_plates(60, 4000, 3000, 0, 0.3, (24, 60)), tmp_path / "set" / "plate")
     outcome = tiled_within_a_radius(tmp_path / "set", tmp_path / "work")
     rows = agreement(tmp_path / "set", tmp_path / "work", "plate")

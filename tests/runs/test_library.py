@@ -63,14 +63,14 @@ def test_grey_arrays_are_taken(detector):
     assert detector.detect(grey).patch_scores.shape == (3, 4, 4)
 
 
-def test_a_config_says_the_same_as_the_shorthand(images, result):
+def test_a_config_is_equivalent_to_the_shorthand(images, result):
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
     np.testing.assert_array_equal(
         CoDeGraph(Config(backbone=backbone)).detect(images).scores_rescored, result.scores_rescored
     )
 
 
-def test_what_cannot_work_says_why(detector, images):
+def test_errors_of_invalid_calls_state_the_reason(detector, images):
     with pytest.raises(TooFewImagesError, match="two are needed"):
         detector.detect(images[:1])
     with pytest.raises(ConfigError, match="config.backbone"):
@@ -96,7 +96,7 @@ def example(name):
     return module.main
 
 
-def test_own_folder(images, tmp_path, capsys):
+def test_the_example_own_folder_runs(images, tmp_path, capsys):
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
     example("own_folder")([str(tmp_path), *SMALL])
@@ -104,19 +104,19 @@ def test_own_folder(images, tmp_path, capsys):
     assert [line.split()[0] for line in lines[:8]] == [str(i) for i in range(1, 9)]
 
 
-def test_library_arrays(capsys):
+def test_the_example_library_arrays_runs(capsys):
     metrics = example("library_arrays")([*SMALL, "--count", "10"])
     assert set(metrics) >= {"image_auroc", "pixel_ap"}
     assert "maps (10, 56, 56)" in capsys.readouterr().out
 
 
-def test_own_set(capsys):
+def test_the_example_own_set_runs(capsys):
     found = example("own_set")([*SMALL, "--count", "10"])
     assert len(found) == 3 and len(set(found)) == 1, "the same photos, the same scores"
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["folder", "tensors", "records"]
 
 
-def test_inspect_bank(capsys):
+def test_the_example_inspect_bank_runs(capsys):
     example("inspect_bank")([*SMALL, "--count", "14"])
     out = capsys.readouterr().out
     assert "parts.safetensors" in out
@@ -124,7 +124,7 @@ def test_inspect_bank(capsys):
 
 
 @pytest.mark.parametrize("name", ["flax_backbone", "numpy_backbone"])
-def test_a_backbone_of_ones_own(name, capsys):
+def test_the_examples_of_own_backbones_run(name, capsys):
     run = {"flax_backbone": example("flax_backbone"), "numpy_backbone": example("numpy_backbone")}[name]
     metrics = run(["--size", "64", "--count", "10"])
     assert capsys.readouterr().out.startswith("weights ")
@@ -132,7 +132,7 @@ def test_a_backbone_of_ones_own(name, capsys):
     assert metrics["pixel_auroc"] > 0.6
 
 
-def test_added_images(optimised, capsys):
+def test_the_example_added_images_runs(optimised, capsys):
     example("added_images")([*SMALL, "--count", "10"])
     out = capsys.readouterr().out
     assert "6 of 10 images came from the cache" in out and "are the same: True" in out
@@ -140,13 +140,13 @@ def test_added_images(optimised, capsys):
 
 
 @pytest.mark.slow
-def test_choose_backbone(capsys):
+def test_the_example_choose_backbone_runs(capsys):
     settings = ["dinov2-small:28:1", "dinov2-small:56"]
     example("choose_backbone")(["--weights", "random", "--count", "8", "--settings", *settings])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == settings
 
 
-def test_own_score(capsys):
+def test_the_example_own_score_runs(capsys):
     example("own_score")([*SMALL, "--count", "8"])
     said = capsys.readouterr().out
     assert "standard   image AUROC" in said and "median     image AUROC" in said and "95% interval" in said

@@ -130,7 +130,7 @@ def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*bank*"))
 
 
-def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
+def test_photos_of_a_small_set_are_unknown(config, tmp_path, capsys):
     threshold = dataclasses.replace(config.threshold, rule="score:1.99")
     few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
     (outcome,) = job.run(dataclasses.replace(config, threshold=threshold, data=few), str(tmp_path / "run"))

@@ -172,7 +172,7 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         browser.close()
 
 
-def test_the_library_judges_again(config, photographs):
+def test_a_comparison_can_be_scored_again_with_a_review(config, photographs):
     detector = job.CoDeGraph(config)
     paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
@@ -213,7 +213,7 @@ def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsy
     assert len(after.review({}).patterns) == 1, "it is passed on"
 
 
-def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
+def test_the_bank_recognises_recurring_patterns(config, photographs, tmp_path, capsys):
     result, _ = run(config, tmp_path / "run")
     review = tmp_path / "review.json"
     result.review({1: ("variant", "imprint")}).save(str(review))

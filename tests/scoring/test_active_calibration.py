@@ -213,12 +213,12 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         ([1.0], {"set_size": 2}),
     ],
 )
-def test_what_makes_no_sense_is_refused(scores, given):
+def test_invalid_arguments_are_refused(scores, given):
     with pytest.raises(ValueError, match="scores|same_part|set_size"):
         ActiveCalibrator(scores, **given)
 
 
-def test_there_is_no_such_photo():
+def test_an_answer_for_a_missing_photo_is_refused():
     with pytest.raises(IndexError, match="photo 3 does not exist: the set has the photos 0 to 2"):
         ActiveCalibrator([1.0, 2.0, 3.0]).answer(3, True)
 

@@ -167,7 +167,7 @@ def test_statistics_are_those_of_numpy(layout, n, m, seed):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_nothing_chosen(layout):
+def test_empty_selections_give_empty_arrays(layout):
     values, nobody, nothing = draw(), np.zeros(0, int), np.zeros((11, PATCHES), bool)
     held = layout(values)
     assert held.scores(2, images=nobody).shape == held.kth(2, images=[]).shape == (0, PATCHES)
@@ -184,7 +184,7 @@ def test_nothing_chosen(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_stretch_of_the_images(layout):
+def test_statistics_of_a_slice_are_those_of_numpy(layout):
     values = draw()
     held = layout(values).select(slice(2, 10))
     assert_statistics(lambda _: held.select(slice(1, None)), values[3:10], np.random.default_rng(0))

@@ -87,7 +87,7 @@ def test_scores_that_are_not_finite_are_refused(bad):
         fit_scores(np.array([0.1, bad, 0.2, 0.3]))
 
 
-def test_it_comes_back_from_json_and_damage_is_refused():
+def test_normal_scores_are_restored_from_json_and_damage_is_refused():
     law = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
     values = law.as_json()
     assert NormalScores.from_json(values) == law

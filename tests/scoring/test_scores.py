@@ -146,7 +146,7 @@ def test_patches_that_are_not_inspected_are_not_given_to_a_score():
     np.testing.assert_array_equal(found, [3, -1, np.inf])
 
 
-def test_relative_distances_forgive_a_reference_in_another_light():
+def test_relative_distances_do_not_depend_on_the_light_of_a_reference():
     rng = np.random.default_rng(0)
     distances = rng.uniform(0.2, 0.3, (6, 40)).astype(np.float32)
     distances[:, 7] = 0.9

@@ -78,7 +78,7 @@ def test_skewed_scores_of_good_parts_keep_the_rate(draw):
     assert np.mean([draw.sf(law.threshold) for law in laws]) < 0.02
 
 
-def test_how_many_can_be_defective_decides_between_two_explanations():
+def test_max_defective_decides_between_two_explanations():
     rng = np.random.default_rng(21)
     bimodal = np.concatenate([rng.normal(0.3, 0.02, 66), rng.normal(0.42, 0.02, 24)])
     anything, few = (calibrate(bimodal, ThresholdConfig(max_defective=share)) for share in (1.0, 0.1))
@@ -120,7 +120,7 @@ def test_photos_of_recurring_defects_are_counted_in_a_warning_as_in_the_report()
     assert (found.warning.flagged, found.warning.image_count) == (found.flagged.sum(), 89)
 
 
-def test_scores_that_do_not_separate_are_said_to():
+def test_scores_that_do_not_separate_raise_a_warning():
     rng = np.random.default_rng(24)
     for scores in (
         np.concatenate([rng.normal(0, 1, 100), rng.normal(3, 1, 100)]),  # spread evenly
@@ -139,11 +139,11 @@ def test_each_kind_of_warning_has_its_sets(shift, spread, kind):
     assert calibrate(scores, ThresholdConfig()).warning.kind == kind
 
 
-def test_evenly_spread_scores_are_said_to_be_even():
+def test_evenly_spread_scores_raise_a_warning():
     assert calibrate(np.linspace(0.2, 0.5, 60), ThresholdConfig()).warning.kind == "even"
 
 
-def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
+def test_members_of_a_recurring_defect_are_flagged_and_left_out_of_the_fit():
     rng = np.random.default_rng(12)
     normal, members, alone = rng.normal(0.30, 0.02, 60), rng.normal(0.36, 0.02, 16), rng.normal(0.44, 0.03, 8)
     scores = np.concatenate([normal, members, alone])
@@ -158,14 +158,14 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     assert calibrate(scores, ThresholdConfig("share:10%"), defect_members).flagged.sum() == 8
 
 
-def test_where_all_are_members_they_are_what_there_is():
+def test_the_fit_uses_defect_members_if_all_images_are_members():
     scores = np.random.default_rng(13).normal(0.3, 0.02, 10)
     found = calibrate(scores, ThresholdConfig(), np.ones(10, bool))
     assert found.image_count == 10 and found.flagged.all()
 
 
 @pytest.mark.parametrize(("n", "rough"), [(6, True), (11, True), (12, False)])
-def test_few_images_say_that_the_threshold_is_rough(n, rough):
+def test_few_images_raise_a_warning_about_a_rough_threshold(n, rough):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
     assert calibrate(scores, ThresholdConfig()).too_few_photos is rough
     assert not calibrate(scores, ThresholdConfig("score:0.4")).too_few_photos
@@ -205,6 +205,6 @@ def test_a_given_share_overrides(share, count):
     assert set(np.flatnonzero(found.flagged)) == set(np.argsort(-scores)[:count])
 
 
-def test_a_rule_that_is_none_is_refused_when_it_is_made():
+def test_an_invalid_rule_is_refused_by_the_constructor():
     with pytest.raises(ConfigError, match=r"config\.threshold\.rule: 'rate' is not a rule; write rate:1%"):
         ThresholdConfig("rate")

@@ -51,7 +51,7 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, gain: float = 0.0, **seconds: floa
     return asked
 
 
-def test_what_is_given_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_kernel_and_precision_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _pretend(monkeypatch)
     for config in (Config(), Config(similarity=SimilarityConfig(kernel="direct"), precision="bfloat16")):
         assert autotune(config, GRID, CHANNELS) == (config, "")
@@ -150,7 +150,7 @@ def test_failing_precision_is_not_chosen(monkeypatch, fault) -> None:
     assert autotune(AUTO, GRID, CHANNELS)[0].precision == "float32"
 
 
-def test_a_run_says_and_keeps_what_it_chose() -> None:
+def test_a_run_prints_and_stores_its_choice() -> None:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,), dtype="auto")
     detector = CoDeGraph(Config(backbone=backbone, precision="auto"))
     taken = detector.config.precision

@@ -31,7 +31,7 @@ def assert_maxima(rows, columns, vectors, first, second):
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 40), st.sampled_from([8, 16]), st.integers(0, 10**6))
-def test_maxima_over_any_number_of_patches(p, block, seed):
+def test_maxima_are_exact_for_any_number_of_patches(p, block, seed):
     vectors = unit_vectors(3, p, 12, seed)
     first, second = jnp.array([0, 0, 1, 2]), jnp.array([1, 2, 2, 0])
     rows, columns = fused.pair_maxima(vectors, vectors, first, second, lax.Precision.HIGHEST, True, block)
@@ -62,7 +62,7 @@ def test_direct_and_fused_kernels_agree():
 
 
 @pytest.mark.parametrize("precision,dtype", [("HIGHEST", jnp.float32), ("DEFAULT", jnp.bfloat16)])
-def test_it_lowers_for_tpu(precision, dtype):
+def test_the_kernel_lowers_for_tpu(precision, dtype):
     vectors = jax.ShapeDtypeStruct((4, 1369, 1024), dtype)
     pairs = jax.ShapeDtypeStruct((6,), jnp.int32)
 

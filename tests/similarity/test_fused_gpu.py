@@ -15,7 +15,7 @@ from tests.similarity.test_pairwise import draw, expected, table
 
 
 @pytest.mark.parametrize("p,c", [(200, 320), pytest.param(264, 64, marks=pytest.mark.slow)])
-def test_maxima_where_tiles_overlap_and_buffers_go_round(p, c):
+def test_maxima_are_exact_with_overlapping_tiles_and_reused_buffers(p, c):
     vectors = unit_vectors(3, p, c, dtype=jnp.bfloat16)
     first, second = jnp.array([2]), jnp.array([1])
     rows, columns = fused_gpu.pair_maxima(vectors, vectors, first, second, emulate=True)
@@ -48,7 +48,7 @@ def test_tiles_cover_the_image_with_little_to_spare(p, columns):
 
 
 @pytest.mark.parametrize("p,c", [(256, 384), (1376, 1024)])
-def test_it_lowers_for_hopper(p, c):
+def test_the_kernel_lowers_for_hopper(p, c):
     vectors = jax.ShapeDtypeStruct((4, p, c), jnp.bfloat16)
     pairs = jax.ShapeDtypeStruct((6,), jnp.int32)
     # the form of the call is not promised to stay, so it may not be kept in a file; here it is not

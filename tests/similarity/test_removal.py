@@ -110,7 +110,7 @@ def test_an_image_without_patches_left_is_no_reference():
 
 
 @pytest.mark.parametrize("references", [np.array([0, 3]), np.array([2])])
-def test_removal_with_few_references(references):
+def test_removal_with_few_references_equals_columns_of_the_whole_table(references):
     tokens = draw(5)
     removed = np.random.default_rng(1).uniform(size=tokens.shape[:2]) < 0.3
     normalised = normalise(jnp.asarray(tokens))

@@ -114,7 +114,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
-def test_fewer_images_than_devices(n):
+def test_fewer_images_than_devices_give_the_same(n):
     normalised = normalise(jnp.asarray(draw(n)))
     options = DistanceOptions("reuse", (1, 3), GRID, "bfloat16")
     want = pairwise_distances(normalised, options, np.arange(n))
@@ -130,7 +130,7 @@ def test_more_devices_than_there_are_is_an_error_that_names_the_field():
 
 
 @pytest.mark.parametrize("devices,most", [(1, 1), (1, 5), (3, 1), (3, 2)])
-def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch):
+def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
     """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
@@ -196,7 +196,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
     assert "images; trying" in warnings(caplog)[0]
 
 
-def test_out_of_memory_error(monkeypatch):
+def test_pairs_that_never_fit_raise_an_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*input size"):

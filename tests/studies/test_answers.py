@@ -30,7 +30,7 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
     assert "balanced" in capsys.readouterr().out
 
 
-def test_figures_by_hand():
+def test_metrics_equal_a_calculation_by_hand():
     labels, flagged = np.array([True, True, False, False]), np.array([True, False, True, False])
     assert balanced_accuracy(flagged, labels) == 0.5 and f1(flagged, labels) == 0.5
     assert best_balanced(np.array([3.0, 2.0, 1.0, 0.0]), labels) == 1.0

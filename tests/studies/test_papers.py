@@ -75,7 +75,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "sets"
 
 
-def test_what_is_at_hand_is_measured(root, tmp_path, tiny_preset, monkeypatch):
+def test_available_data_and_weights_are_measured(root, tmp_path, tiny_preset, monkeypatch):
     monkeypatch.setitem(published.PAPERS, "musc", (TINY, replace(TINY, title="Other", changes={})))
     monkeypatch.setattr(task, "at_hand", lambda preset: False)
     words = ["reproduce", "musc", root, f"--weights=tiny={GOLDEN / 'dinov2.safetensors'}", f"--out={tmp_path / 'out'}"]
@@ -93,7 +93,7 @@ def test_what_is_at_hand_is_measured(root, tmp_path, tiny_preset, monkeypatch):
     assert "published numbers: a table." in page.lower() and "config `mvtec`" in page
 
 
-def test_without_data_only_what_is_missing_is_told(tmp_path):
+def test_without_data_only_missing_inputs_are_listed(tmp_path):
     ended = codegraph("reproduce", "musc", f"--out={tmp_path}")
     assert ended.returncode == 0, ended.stderr
     assert "missing: the data, VisA, https://github.com/amazon-science/spot-diff; give the directory" in ended.stdout
@@ -133,7 +133,7 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
         (["musc", "--weights=clip=/x"], "unknown preset 'clip'"),
     ],
 )
-def test_arguments_that_cannot_be(words, message):
+def test_invalid_arguments_are_refused(words, message):
     ended = codegraph("reproduce", *words)
     assert ended.returncode == 2 and message in ended.stderr and len(ended.stderr.splitlines()) == 1
 

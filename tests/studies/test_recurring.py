@@ -31,7 +31,7 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
         np.testing.assert_array_equal(got, want)
 
 
-def test_the_study_tells_methods_and_groups(tmp_path, capsys):
+def test_the_study_lists_methods_and_groups(tmp_path, capsys):
     draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
@@ -53,7 +53,7 @@ def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
     assert {row["method"] for row in methods} >= {"mutual scoring", "oracle", "f_test"}
 
 
-def test_groups_are_told_with_their_evidence_and_get_the_verdicts_of_their_labels():
+def test_groups_are_listed_with_their_evidence_and_get_the_verdicts_of_their_labels():
     samples = [Sample(f"{i}.png", f"{i}.png", "part", int(i < 4)) for i in range(8)]
     signature = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 1)
     communities = (

@@ -52,7 +52,7 @@ def test_points_are_all_combinations_with_typed_values():
         ("scoring.fraction=1,", "give different values"),
     ],
 )
-def test_points_that_cannot_be(vary, message):
+def test_invalid_points_are_refused(vary, message):
     with pytest.raises(ConfigError, match=message):
         read_points([vary], Config, {**SETTINGS, "metrics": {"inverted": True}})
 

@@ -133,19 +133,19 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
         ({"vary": ["scoring.fraction=0.1,2"]}, "--vary=scoring.fraction=2: 2 is above 1; write 2% for 0.02"),
     ],
 )
-def test_sweeps_that_cannot_work(root, tmp_path, given, message):
+def test_invalid_sweeps_are_refused(root, tmp_path, given, message):
     with pytest.raises(ConfigError, match=message):
         task.run(settings(root), str(tmp_path), **given)
     assert not list(tmp_path.iterdir())
 
 
-def test_too_few_images_for_halves(tmp_path):
+def test_too_few_images_for_halves_are_refused(tmp_path):
     write_set(draw_set(3, 32, 0, 0.4, (0.0,)), str(tmp_path / "nut"))
     with pytest.raises(TooFewImagesError, match="category 'nut' has 3 images; halves need 4 or more"):
         task.run(settings(tmp_path), str(tmp_path / "out"), subsets=2)
 
 
-def test_the_command(root, tmp_path):
+def test_the_command_writes_a_table(root, tmp_path):
     flags = [f"--config.backbone.{name}={getattr(BACKBONE, name)}" for name in ("name", "weights", "image_size")]
     ended = codegraph(
         "sweep", root, "--config=mvtec", *flags, "--vary", "scoring.score=standard,nearest", "--categories=nut",

@@ -38,7 +38,7 @@ def trained(monkeypatch):
     return calls
 
 
-def test_modes_classes_and_seeds(tmp_path, trained, capsys):
+def test_cells_are_all_modes_classes_and_seeds(tmp_path, trained, capsys):
     config, vary = small_config(), ["train.mode=simclr,oecl"]
     sweep = task.run(config, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
     assert [run[0::2] for run in trained[:3]] == [("simclr", "disc"), ("oecl", "disc"), ("simclr", "ring")]
@@ -73,6 +73,6 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
         ({"vary": ["oe.image_count=-1,3"]}, "config.oe.image_count: -1 is below 1"),
     ],
 )
-def test_sweeps_that_cannot_work(tmp_path, given, message):
+def test_invalid_sweeps_are_refused(tmp_path, given, message):
     with pytest.raises(ConfigError, match=message):
         task.run(small_config(), str(tmp_path), **given)

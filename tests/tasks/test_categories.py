@@ -89,7 +89,7 @@ def test_the_first_failure_ends_the_run(detector):
     assert len(begun) < 10
 
 
-def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
+def test_several_processes_are_refused_with_advice(root, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"config\.parallel\.by"):
         run(root, tmp_path / "run", by="categories")
@@ -118,7 +118,7 @@ def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monke
     assert len(threads) == 3 and all(name.startswith("metrics") for name in threads)
 
 
-def test_the_next_category_is_compared_while_one_is_judged():
+def test_the_next_category_is_compared_while_one_is_scored():
     begun, compared = [threading.Event() for _ in range(4)], []
 
     def slow(item):
@@ -136,7 +136,7 @@ def test_the_next_category_is_compared_while_one_is_judged():
     assert list(overlapped(slow, quick, [])) == []
 
 
-def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
+def test_an_error_of_the_slow_function_is_raised_at_its_item():
     def slow(item):
         if item == 2:
             raise ValueError("the third")

