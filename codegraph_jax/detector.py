@@ -78,9 +78,9 @@ class CoDeGraph:
     Examples:
         >>> from codegraph_jax import CoDeGraph
         >>> from codegraph_jax.data.synthetic import draw_set
-        >>> photographs = list(draw_set(6, 64, 0, 0.2, ()).images)  # or the paths of files
+        >>> photos = list(draw_set(6, 64, 0, 0.2, ()).images)  # or the paths of files
         >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-        >>> result = detector.detect(photographs)
+        >>> result = detector.detect(photos)
         >>> result.scores.shape, result.maps().shape
         ((6,), (6, 56, 56))
 

@@ -28,7 +28,7 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"

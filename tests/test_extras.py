@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from codegraph_jax.commands.registry import COMMANDS
-from tests.support.photographs import RANDOM, photographs
+from tests.support.photos import RANDOM, write_photos
 from tests.test_docs import check
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def test_the_notebook_runs(tmp_path):
         for name, value in old.items():
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
-    assert "24 photographs" in said and "flagged;" in said
+    assert "24 photos" in said and "flagged;" in said
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def script(name, *arguments, env):
 
 @pytest.mark.installs
 def test_the_weekly_recipes_work_together(tmp_path, codegraph):
-    photographs(tmp_path / "week", n=12)
-    photographs(tmp_path / "today", n=2)
+    write_photos(tmp_path / "week", n=12)
+    write_photos(tmp_path / "today", n=2)
     home = tmp_path / "inspection"
     ended = script("weekly.sh", tmp_path / "week", home, *RANDOM, env=codegraph)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Photographs that are kept in proportion or tiled: what must not change a result, and what must."""
+"""Photos that are kept in proportion or tiled: what must not change a result, and what must."""
 
 import dataclasses
 from functools import lru_cache
@@ -14,7 +14,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.extraction import Extractor
 from tests.backbones.tiny import tiny_backbone
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 
 SIZE = 20
 SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
@@ -30,7 +30,7 @@ def config_of(fit="pad", image_size=SIZE, scale=None, radius="all", **changes):
 
 
 def mixed(n=14, seed=0):
-    """Photographs of every shape."""
+    """Photos of every shape."""
     drawn = drawn_parts(n, seed)
     return [np.asarray(Image.fromarray(image).resize(SHAPES[i % len(SHAPES)])) for i, image in enumerate(drawn)]
 
@@ -113,7 +113,7 @@ def test_added_images_change_no_score_and_equal_the_bank(tmp_path, fit, radius):
 
 
 def test_border_is_ignored():
-    # the same photographs beside one that makes the grid higher: their scores against each other may not move much,
+    # the same photos beside one that makes the grid higher: their scores against each other may not move much,
     # and what lies beside them has none
     images = mixed()
     result = CoDeGraph(config_of("pad")).detect(images)
@@ -125,7 +125,7 @@ def test_border_is_ignored():
         assert result.scores[i] <= rect.cut(result.patch_scores[i]).max() + 1e-6
         assert not result.consistency.pattern_ids[i][outside].any() if len(result.consistency.pattern_ids) else True
     maps = result.maps(size=(33, 44))
-    assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"
+    assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photo alone"
 
 
 def test_excluded_patches_are_neither_scored_nor_references():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.commands import main
-from tests.support.photographs import RANDOM, photographs
+from tests.support.photos import RANDOM, write_photos
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +22,7 @@ def started(*arguments):
 
 
 def test_a_folder_of_photos_is_ranked(tmp_path):
-    photographs(tmp_path / "photos", n=5)
+    write_photos(tmp_path / "photos", n=5)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"")
     work = tmp_path / "work"
     ended = started("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
@@ -83,8 +83,8 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(tmp_path, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
-    photographs(tmp_path / "many")
-    photographs(tmp_path / "one", n=1)
+    write_photos(tmp_path / "many")
+    write_photos(tmp_path / "one", n=1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.safetensors").write_text("these are no weights")
     places = {name: str(tmp_path / name) for name in ("many", "one", "empty")} | {

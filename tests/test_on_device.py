@@ -47,7 +47,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
     return Config(backbone=backbone, resources=ResourcesConfig(distances_on=where), parallel=parallel, **changes)
 
 
-def photographs(n=24, seed=0):
+def draw_photos(n=24, seed=0):
     return list(draw_set(count=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
 
 
@@ -61,14 +61,14 @@ def assert_same(there, here):
 
 def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
     """With what makes places and numbers of images differ: a copy, an unreadable file, added images, a mask, a bank."""
-    images = photographs()
+    images = draw_photos()
     images[7] = images[2]
     images[11] = str(tmp_path / "nothing.png")
     roi = np.ones((8, 8), bool)
     roi[:2] = False
     *there, here = (
         CoDeGraph(tiny(where, devices=devices)).detect(
-            images, added=photographs(5, seed=1), roi=roi, bank=BankConfig(kind="exact", size=6)
+            images, added=draw_photos(5, seed=1), roi=roi, bank=BankConfig(kind="exact", size=6)
         )
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )
@@ -82,7 +82,7 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
 def test_features_from_a_cache_give_the_same(tmp_path, precision):
     """Which come to the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
-    first, second = (CoDeGraph(tiny(**changes)).detect(photographs(12)) for _ in range(2))
+    first, second = (CoDeGraph(tiny(**changes)).detect(draw_photos(12)) for _ in range(2))
     assert second.from_cache_count == 12
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 
@@ -92,7 +92,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
     detector = CoDeGraph(tiny())
 
     def detect(n):
-        images = photographs(n, seed=n)
+        images = draw_photos(n, seed=n)
         how = detector.config, detector.backbone, detector.mesh
         return detector.score(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 
@@ -101,7 +101,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
         few, _ = (detect(n) for n in (9, 33))
     by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
     assert set(programs) <= by_selection
-    assert_same(few, CoDeGraph(tiny("host")).detect(photographs(9, seed=9)))
+    assert_same(few, CoDeGraph(tiny("host")).detect(draw_photos(9, seed=9)))
 
 
 def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
@@ -111,9 +111,9 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
 
     monkeypatch.setattr(comparing, "DeviceTables", Exhausted)
     with caplog.at_level(logging.WARNING):
-        there = CoDeGraph(tiny()).detect(photographs())
+        there = CoDeGraph(tiny()).detect(draw_photos())
     assert "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(photographs()))
+    assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))
 
 
 def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog):
@@ -124,16 +124,16 @@ def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog)
 
     # what waits for a call of the ring
     monkeypatch.setattr(device_tables, "partial", lambda *_: exhausted)
-    there = CoDeGraph(tiny()).detect(photographs())
+    there = CoDeGraph(tiny()).detect(draw_photos())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(photographs()))
+    assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))
 
 
 def test_kept_layers_depend_on_the_device_memory(monkeypatch):
     detector = CoDeGraph(tiny("auto"))
-    comparison = CoDeGraph(tiny()).compare(photographs(12))
+    comparison = CoDeGraph(tiny()).compare(draw_photos(12))
     assert isinstance(comparison.tables, DeviceTables)
-    assert not isinstance(detector.compare(photographs(12)).tables, DeviceTables)  # a CPU
+    assert not isinstance(detector.compare(draw_photos(12)).tables, DeviceTables)  # a CPU
 
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     found = []

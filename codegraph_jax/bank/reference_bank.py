@@ -80,10 +80,10 @@ class ReferenceBank(StoredBank):
         >>> from codegraph_jax import CoDeGraph
         >>> from codegraph_jax.config import BankConfig
         >>> from codegraph_jax.data.synthetic import draw_set
-        >>> photographs = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files
+        >>> photos = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files
         >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-        >>> bank = detector.detect(photographs[:6], bank=BankConfig()).bank
-        >>> bank.anomaly_scores(photographs[6:]).shape
+        >>> bank = detector.detect(photos[:6], bank=BankConfig()).bank
+        >>> bank.anomaly_scores(photos[6:]).shape
         (2,)
 
     See Also:

@@ -67,11 +67,11 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
         return dict(categories)
     excluded = Path(roi).resolve()
 
-    def is_photograph(sample: Sample) -> bool:
+    def is_photo(sample: Sample) -> bool:
         path = Path(sample.path).resolve()
         return path != excluded and excluded not in path.parents
 
-    left = {name: [sample for sample in samples if is_photograph(sample)] for name, samples in categories.items()}
+    left = {name: [sample for sample in samples if is_photo(sample)] for name, samples in categories.items()}
     return {name: samples for name, samples in left.items() if samples}
 
 

@@ -20,7 +20,7 @@ from codegraph_jax.app.state import HOME
 from tests.app.person import Person, served
 from tests.support.accessibility import barriers
 from tests.support.commands import codegraph
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

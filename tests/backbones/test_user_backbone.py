@@ -21,7 +21,7 @@ from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.similarity.time_estimate import estimate
 from tests.backbones.tiny import tiny_backbone
 from tests.support import reference
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 
 PATCH, SIZE = 8, 32

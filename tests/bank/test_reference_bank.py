@@ -92,7 +92,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
 
 
 def test_an_added_copy_scores_as_its_original(images):
-    # photographs of one part are no references for each other
+    # photos of one part are no references for each other
     detector = CoDeGraph(configured())
     result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(kind="exact", size=OWN))
     np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)

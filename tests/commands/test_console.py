@@ -25,7 +25,7 @@ from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from codegraph_jax.core.settings import setting_at
 from tests.support import commands
 from tests.support.commands import codegraph
-from tests.support.photographs import RANDOM, photographs
+from tests.support.photos import RANDOM, write_photos
 from tests.test_docs import check
 
 ROOT = Path(__file__).parents[2]
@@ -245,7 +245,7 @@ def test_a_wrong_command_is_one_line_of_a_process(tmp_path):
 
 
 def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
-    photographs(tmp_path / "home" / "photos", n=5)
+    write_photos(tmp_path / "home" / "photos", n=5)
     share = "--config.threshold.rule=share:40%"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -261,7 +261,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
 def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
-    photographs(tmp_path / "photos", n=12)
+    write_photos(tmp_path / "photos", n=12)
     command = [sys.executable, str(ROOT / "main.py"), "--config=folder", f"--config.data.root={tmp_path}/photos",
                f"--workdir={tmp_path}/work", *RANDOM, "--config.backbone.image_size=560"]  # fmt: skip
     # a process that runs in the background of a script is started with this signal ignored, and so are its own

@@ -23,7 +23,7 @@ def detector(**fields):
 
 
 @pytest.fixture(scope="module")
-def photographs():
+def photos():
     return list(draw_set(13, 56, 3, 0.0, ()).images)
 
 
@@ -44,9 +44,9 @@ def test_copies_get_the_groups_of_their_originals():
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_copies_change_no_score_and_share_their_originals_score(photographs, count):
-    once = detector().detect(photographs)
-    listed = [photographs[4], *photographs[:4], *photographs[5:], *[photographs[4].copy() for _ in range(count - 1)]]
+def test_copies_change_no_score_and_share_their_originals_score(photos, count):
+    once = detector().detect(photos)
+    listed = [photos[4], *photos[:4], *photos[5:], *[photos[4].copy() for _ in range(count - 1)]]
     many = detector().detect(listed)
     order = [4, 0, 1, 2, 3, *range(5, 13), *[4] * (count - 1)]
     assert many.kept.tolist() == list(range(len(listed)))
@@ -61,37 +61,37 @@ def test_copies_change_no_score_and_share_their_originals_score(photographs, cou
     assert (0, *range(13, 12 + count)) in many.consistency.duplicates
 
 
-def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photographs):
-    bad = photographs[0].copy()
+def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photos):
+    bad = photos[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
-    result = detector(recurring=RecurringConfig(exclude="off")).detect([*photographs[1:], *[bad] * 7])
+    result = detector(recurring=RecurringConfig(exclude="off")).detect([*photos[1:], *[bad] * 7])
     assert not result.calibration.flagged[:12].any()
     assert (result.calibration.p_values > 0).all()
     assert result.scores[12:].min() == result.scores.max()
 
 
-def test_an_added_copy_of_an_image_of_the_set_is_still_added(photographs):
-    result = detector().detect(photographs[:8], added=[photographs[2], photographs[9], photographs[9]])
+def test_an_added_copy_of_an_image_of_the_set_is_still_added(photos):
+    result = detector().detect(photos[:8], added=[photos[2], photos[9], photos[9]])
     assert result.added_count == 3 and result.kept.tolist() == list(range(11))
     assert result.scores[8] == result.scores[2] and result.scores[9] == result.scores[10]
 
 
-def test_copies_of_one_image_have_each_other(photographs):
-    result = detector().detect([photographs[0]] * 3)
+def test_copies_of_one_image_have_each_other(photos):
+    result = detector().detect([photos[0]] * 3)
     assert result.scores.max() < 2e-3 and not result.calibration.flagged.any()
     with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
-        detector().detect([photographs[0], "absent.png"])
+        detector().detect([photos[0], "absent.png"])
 
 
-def test_a_single_reference_is_refused(photographs):
+def test_a_single_reference_is_refused(photos):
     with pytest.raises(ConfigError, match="config.similarity.references: '1' is not auto, all, or a number from 2"):
-        detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
+        detector(similarity=SimilarityConfig(references=1)).detect(photos[:4])
     with pytest.raises(ConfigError, match="config.bank.size: a bank needs two photos or patches or more, not 1"):
-        detector().detect(photographs[:4], bank=BankConfig(kind="exact", size=1))
+        detector().detect(photos[:4], bank=BankConfig(kind="exact", size=1))
 
 
-def test_results_do_not_depend_on_the_place_in_the_listing(photographs):
+def test_results_do_not_depend_on_the_place_in_the_listing(photos):
     config = dataclasses.replace(detector().config, similarity=SimilarityConfig(references=5))
-    straight = CoDeGraph(config).detect(photographs)
-    backward = CoDeGraph(config).detect(photographs[::-1])
+    straight = CoDeGraph(config).detect(photos)
+    backward = CoDeGraph(config).detect(photos[::-1])
     np.testing.assert_allclose(backward.scores[::-1], straight.scores, rtol=1e-5)

@@ -30,7 +30,7 @@ def test_the_report_of_other_photos_is_moved_whole(tmp_path):
     assert not (tmp_path / "manifest.json").exists() and not (tmp_path / "report.html").exists()
     assert not written_files(tmp_path)
     found, left_out = walk(str(tmp_path))
-    assert [*found] == ["heatmaps/mine.png"], "what is kept is not taken for photographs"
+    assert [*found] == ["heatmaps/mine.png"], "what is kept is not taken for photos"
     finished(tmp_path, "new")
     assert (place / "report.html").is_file(), "the next run removes nothing of it"
 

@@ -1,4 +1,4 @@
-"""Photographs become grids of patches: by one rule for a set, in whole patches, with nothing left out."""
+"""Photos become grids of patches: by one rule for a set, in whole patches, with nothing left out."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_the_scale_of_tiles():
     assert frame("tile", [(4000, 3000)]).longest == MAX_TILED_SIDE // 14
     assert frame("tile", [(1600, 400)]).grid == (28, 114)
     assert frame("tile", [(4000, 3000)], scale=0.5).grid == (107, 143)
-    # of photographs of several sizes, all get the longer side of the median one
+    # of photos of several sizes, all get the longer side of the median one
     assert frame("tile", [(4000, 3000), (400, 300), (800, 600)]).longest == 57
 
 

@@ -34,7 +34,7 @@ def patches(roi, sizes=((60, 40),), names=None, frame=None):
 def test_black_is_not_inspected(tmp_path, suffix):
     roi = Roi.load(saved(tmp_path / f"roi.{suffix}", LEFT))
     got = patches(roi, ((60, 40), (600, 400), (30, 90)))
-    assert got[..., :3].all() and not got[..., 3:].any(), "stretched over photographs of any size"
+    assert got[..., :3].all() and not got[..., 3:].any(), "stretched over photos of any size"
 
 
 def test_a_patch_counts_from_half():

@@ -9,7 +9,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import Chunks, is_out_of_memory
 from tests.backbones.tiny import tiny_backbone
 from tests.support.exhausted import FULL, limited, warnings
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 
 IMAGES = drawn_parts(8)
 pytestmark = pytest.mark.usefixtures("tiny_preset")

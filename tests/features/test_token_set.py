@@ -23,7 +23,7 @@ from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.features.extraction import NotFiniteError
 from codegraph_jax.features.token_set import TokenBatches, TokensError, TokenSet
 from tests.backbones.test_user_backbone import PATCH, SIZE, Numpy, Traced, detector, placed
-from tests.support.photographs import drawn_parts
+from tests.support.photos import drawn_parts
 
 N, H, W, C = 6, 4, 5, 8
 
@@ -37,7 +37,7 @@ def drawn(n=N, width=C, seed=0):
 
 
 @pytest.fixture(scope="module")
-def photographs():
+def photos():
     """Photos, the tokens of `Traced` on them, and what comes of the photos."""
     images = drawn_parts(9)
     layers, image_features = Numpy()(np.stack([placed(image) for image in images]))
@@ -45,8 +45,8 @@ def photographs():
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_tokens_of_photos_give_what_the_photos_give(photographs, devices):
-    _, layers, image_features, want = photographs
+def test_tokens_of_photos_give_what_the_photos_give(photos, devices):
+    _, layers, image_features, want = photos
     own = given(parallel=ParallelConfig(devices=devices))
     found = own.detect_features(layers, (4, 4), image_features, patch_size=PATCH)
     np.testing.assert_allclose(found.patch_scores, want.patch_scores, atol=2e-6)
@@ -56,8 +56,8 @@ def test_tokens_of_photos_give_what_the_photos_give(photographs, devices):
     assert found.maps().shape == (9, SIZE, SIZE) and found.weights_name == "precomputed"
 
 
-def test_without_image_features_nothing_is_rescored(photographs):
-    _, layers, image_features, want = photographs
+def test_without_image_features_nothing_is_rescored(photos):
+    _, layers, image_features, want = photos
     found = given().detect_features(layers, (4, 4), patch_size=PATCH)
     np.testing.assert_array_equal(found.scores_rescored, found.scores)
     np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
@@ -141,8 +141,8 @@ def test_comparing_and_scoring_can_be_separated_as_for_photos():
         own.detect_features(drawn(), review=Review({**own.feature_identity, "weights": "x"}, (), {}))
 
 
-def test_photos_and_banks_need_a_network(photographs):
-    images, layers, _, _ = photographs
+def test_photos_and_banks_need_a_network(photos):
+    images, layers, _, _ = photos
     own = given()
     for call in (own.detect, own.compare, own.products):
         with pytest.raises(UserError, match="this detector has no network for photos: give tokens to detect_features"):

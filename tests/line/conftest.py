@@ -37,7 +37,7 @@ def bank(shallow) -> ReferenceBank:
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory) -> list[Path]:
+def photos(tmp_path_factory) -> list[Path]:
     """Files of parts that the bank does not know."""
     home = tmp_path_factory.mktemp("parts")
     paths = []

@@ -38,9 +38,9 @@ def client(inspector):
         yield opened
 
 
-def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_path):
+def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
     path = tmp_path / "marked.png"
-    path.write_bytes(photographs[0].read_bytes())
+    path.write_bytes(photos[0].read_bytes())
     spoil(path)
     answer = client.post("/parts?name=left side", content=path.read_bytes(), headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
@@ -73,21 +73,21 @@ def test_the_table_has_the_form_of_the_settings(inspector):
         assert heading in TestClient(app, base_url="http://127.0.0.1:8000").get("/parts.csv").text
 
 
-def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, inspector):
+def test_a_request_that_is_sent_again_is_the_same_part(client, photos, inspector):
     headers = {"Idempotency-Key": "4711"}
-    first = client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json()
-    assert client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json() == first
-    without = [client.post("/parts", content=photographs[0].read_bytes()).json()["id"] for _ in range(2)]
+    first = client.post("/parts", content=photos[0].read_bytes(), headers=headers).json()
+    assert client.post("/parts", content=photos[0].read_bytes(), headers=headers).json() == first
+    without = [client.post("/parts", content=photos[0].read_bytes()).json()["id"] for _ in range(2)]
     assert without == [2, 3]
     assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 3
     assert inspector.ledger.inbox() == []
 
 
-def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector):
+def test_equal_keys_at_the_same_time_are_one_part(client, photos, inspector):
     answers = []
 
     def send() -> None:
-        answer = client.post("/parts", content=photographs[2].read_bytes(), headers={"Idempotency-Key": "k"})
+        answer = client.post("/parts", content=photos[2].read_bytes(), headers={"Idempotency-Key": "k"})
         answers.append(answer.json()["id"])
 
     threads = [threading.Thread(target=send) for _ in range(6)]
@@ -109,7 +109,7 @@ def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
     assert client.get("/alarms/99/sheet").status_code == 404
 
 
-def test_limits_of_size_queue_and_time(inspector, photographs):
+def test_limits_of_size_queue_and_time(inspector, photos):
     with client_of(inspector, max_megabytes=0.001, queue=1) as client:
         assert client.post("/parts", content=b"x" * 2000).status_code == 413
         assert client.post("/parts", content=iter([b"x" * 600] * 3)).status_code == 413
@@ -119,35 +119,35 @@ def test_limits_of_size_queue_and_time(inspector, photographs):
     assert inspector.ledger.count()["not_inspected"] == 0
 
 
-def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photographs, inspector, monkeypatch):
+def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photos, inspector, monkeypatch):
     def full(*arguments, **fields):
         raise LedgerUnavailableError("the disk is full")
 
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "record", full)
-        refused = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"})
+        refused = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
         assert refused.status_code == 503 and "full" in refused.json()["detail"]
     assert [key for key, *_ in inspector.ledger.inbox()] == ["request:k"]
     # the next start goes on, and so does a client that sends it again
     assert client.app.state.uploads.catch_up() == 1
-    again = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"})
+    again = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
     assert again.status_code == 200 and again.json()["id"] == 1
 
 
-def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
+def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photos):
     with client_of(inspector, keep="flagged") as client:
-        parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
+        parts = [client.post("/parts", content=path.read_bytes()).json() for path in photos]
     kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 
-def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photographs, tmp_path, monkeypatch):
+def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "UNUSUAL_P_VALUE", -1.0)
     marked = tmp_path / "marked.png"
-    marked.write_bytes(photographs[0].read_bytes())
+    marked.write_bytes(photos[0].read_bytes())
     spoil(marked)
     with client_of(inspector, keep="flagged") as client:
-        parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photographs[1:3])]
+        parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photos[1:3])]
     assert [part["flagged"] for part in parts] == [True, False, False]
     assert [str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")] == [parts[0]["path"]]
 
@@ -182,8 +182,8 @@ def test_weak_tokens_are_refused(tmp_path, text):
         read_token(WebConfig(token_file=str(tmp_path / "absent")))
 
 
-def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
-    first = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
+def test_the_sheet_of_an_alarm_is_served(client, inspector, photos):
+    first = client.post("/parts", content=photos[0].read_bytes()).json()["id"]
     alarm = Alarm("recurrence", "g", "Two parts stand out in the same way.", (first,))
     part = inspector.ledger.get(first)
     inspector.ledger.record(replace(part, key="other", alarms=(alarm,)))
@@ -192,10 +192,10 @@ def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
     assert client.get(told["sheet"]).content.startswith(b"\x89PNG")
 
 
-def test_server_follows_its_openapi_description(inspector, photographs):
+def test_server_follows_its_openapi_description(inspector, photos):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
     app = create_app(inspector, WebConfig(max_megabytes=0.01))
-    for path in photographs[:2]:
+    for path in photos[:2]:
         inspector.inspect(path.name, path.name, str(path))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     checked = set()
@@ -254,30 +254,30 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
 
 
-def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
+def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
     path = tmp_path / "marked.png"
-    path.write_bytes(photographs[0].read_bytes())
+    path.write_bytes(photos[0].read_bytes())
     spoil(path)
     home, ledger = tmp_path / "bank.safetensors", Ledger(tmp_path / "line.sqlite")
     bank.save(str(home), "float32")
     inspector = Inspector(bank, ledger, tmp_path, path=str(home))
     with client_of(inspector) as client:
-        for name, file in (("marked", path), ("plain", photographs[2])):
+        for name, file in (("marked", path), ("plain", photos[2])):
             client.post(f"/parts?name={name}", content=file.read_bytes())
         flagged, plain = client.get("/parts/1").json(), client.get("/parts/2").json()
         assert (flagged["verdict"], flagged["answer"]) == ("flagged", "") and plain["verdict"] in ("passed", "check")
         assert client.put("/parts/1/answer?defective=false").json()["answer"] == "good"
         assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
         # the same pictures again, and after a restart with the bank's file
-        again = [client.post("/parts", content=file.read_bytes()).json() for file in (path, photographs[2])]
+        again = [client.post("/parts", content=file.read_bytes()).json() for file in (path, photos[2])]
         assert [part["flagged"] for part in again] == [False, True]
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
         stored = ReferenceBank.load(str(home), backbone=bank.backbone)
-        assert stored.inspect([str(path), str(photographs[2])]).flagged.tolist() == [False, True]
+        assert stored.inspect([str(path), str(photos[2])]).flagged.tolist() == [False, True]
         assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
         assert client.delete("/parts/2/answer").json()["answer"] == ""
-        assert client.post("/parts", content=photographs[2].read_bytes()).json()["flagged"] is False
+        assert client.post("/parts", content=photos[2].read_bytes()).json()["flagged"] is False
         assert client.put("/parts/1/answer?defective=true").json()["answer"] == "defective"
         assert client.post("/parts", content=path.read_bytes()).json()["flagged"] is True
         assert client.put("/parts/99/answer?defective=true").status_code == 404
@@ -288,18 +288,18 @@ def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
     ledger.close()
 
 
-def test_an_answer_that_cannot_be_kept_changes_nothing(inspector, photographs, monkeypatch):
+def test_an_answer_that_cannot_be_kept_changes_nothing(inspector, photos, monkeypatch):
     with client_of(inspector) as client:
-        client.post("/parts", content=photographs[2].read_bytes())
+        client.post("/parts", content=photos[2].read_bytes())
         before = inspector.bank
         inspector._path = "/dev/null/bank.safetensors"
         assert client.put("/parts/1/answer?defective=true").status_code == 503
         assert inspector.bank is before and client.get("/parts/1").json()["answer"] == ""
 
 
-def test_an_alarm_is_answered_with_a_reason(inspector, photographs):
+def test_an_alarm_is_answered_with_a_reason(inspector, photos):
     with client_of(inspector) as client:
-        client.post("/parts", content=photographs[2].read_bytes())
+        client.post("/parts", content=photos[2].read_bytes())
         part = inspector.ledger.get(1)
         alarm = Alarm("drift", "score", "The score has moved.")
         inspector.ledger.record(replace(part, id=0, key="other", alarms=(alarm,)))

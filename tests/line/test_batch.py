@@ -31,13 +31,13 @@ def saved(bank, tmp_path):
 
 
 @pytest.fixture
-def folder(photographs, tmp_path):
+def folder(photos, tmp_path):
     """Three pictures, one of which is marked, and one that is none."""
     place = tmp_path / "photos"
     place.mkdir()
-    for path in photographs[:3]:
+    for path in photos[:3]:
         shutil.copy2(path, place)
-    spoil(place / photographs[2].name)
+    spoil(place / photos[2].name)
     (place / "text.png").write_text("no picture")
     return place
 
@@ -117,8 +117,8 @@ def test_file_that_cannot_be_read_is_named_by_its_absolute_path(folder, monkeypa
     assert batch.unreadable_part("absent.png", "absent.png", "no file").path == "absent.png"
 
 
-def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tmp_path, capsys):
-    inspector.inspect("a", "a.png", str(photographs[0]))
+def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_path, capsys):
+    inspector.inspect("a", "a.png", str(photos[0]))
     parts.run(values(PartsConfig, line=str(tmp_path)), str(tmp_path / "table"))
     rows = list(csv.DictReader((tmp_path / "table" / "parts.csv").open()))
     assert [row["name"] for row in rows] == ["a.png"] and "1 parts" in capsys.readouterr().out
@@ -130,8 +130,8 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tm
         parts.run(values(PartsConfig, line=str(tmp_path / "bad")), str(tmp_path / "table"))
 
 
-def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photographs, folder, tmp_path, capsys):
-    for path in photographs[:3]:
+def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photos, folder, tmp_path, capsys):
+    for path in photos[:3]:
         inspector.inspect(path.name, path.name, str(path))
     inspector.fail("f", "f", "/gone.png", "gone")
     before = ReferenceBank.load(str(saved))

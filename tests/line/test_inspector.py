@@ -20,9 +20,9 @@ from codegraph_jax.line.recurrence import WINDOW
 from tests.line.conftest import NEW, spoil
 
 
-def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
-    inspection = bank.inspect([str(path) for path in photographs])
-    for place, path in enumerate(photographs):
+def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
+    inspection = bank.inspect([str(path) for path in photos])
+    for place, path in enumerate(photos):
         part = inspector.inspect(path.name, path.name, str(path))
         assert part.status == "inspected" and part.id == place + 1
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
@@ -32,13 +32,13 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
         assert bool(part.regions) == part.flagged and part.heatmap.startswith(b"\x89PNG")
         row, column = np.unravel_index(inspection.patch_scores[place].argmax(), bank.frame.grid)
         assert part.peak_position == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)
-    assert inspector.ledger.count()["inspected"] == len(photographs)
+    assert inspector.ledger.count()["inspected"] == len(photos)
 
 
-def test_a_key_is_inspected_once(inspector, photographs, monkeypatch):
-    first = inspector.inspect("k", "a", str(photographs[0]))
+def test_a_key_is_inspected_once(inspector, photos, monkeypatch):
+    first = inspector.inspect("k", "a", str(photos[0]))
     monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("inspected again"))
-    assert inspector.inspect("k", "b", str(photographs[1])) == first
+    assert inspector.inspect("k", "b", str(photos[1])) == first
 
 
 def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
@@ -51,15 +51,15 @@ def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
     assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
-def test_the_line_continues_after_an_error_of_a_part(inspector, photographs, monkeypatch):
+def test_the_line_continues_after_an_error_of_a_part(inspector, photos, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
-        failed = inspector.inspect("a", "a", str(photographs[0]))
+        failed = inspector.inspect("a", "a", str(photos[0]))
     assert failed.status == "not_inspected" and failed.failure.startswith("ZeroDivisionError")
-    assert inspector.inspect("b", "b", str(photographs[0])).status == "inspected"
+    assert inspector.inspect("b", "b", str(photos[0])).status == "inspected"
 
 
-def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos, tmp_path, monkeypatch):
     """Out of memory, say: the part comes again at every start, and so the line would never start again."""
 
     class Killed(BaseException):
@@ -70,7 +70,7 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photogr
         monkeypatch.setattr(Ledger, "clear_attempts", lambda ledger, picture: None)
         raise Killed
 
-    path = str(photographs[0])
+    path = str(photos[0])
     for _ in range(module.ATTEMPTS):
         with monkeypatch.context() as killed:
             killed.setattr(module, "load_image", kill)
@@ -84,8 +84,8 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photogr
     assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "inspected"
 
 
-def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch):
-    path = str(photographs[0])
+def test_attempts_that_end_count_for_nothing(inspector, photos, monkeypatch):
+    path = str(photos[0])
     with monkeypatch.context() as full:
         full.setattr(Ledger, "record", _full)
         for _ in range(5):
@@ -97,10 +97,10 @@ def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch
     assert inspector.ledger.begin_attempt("k") == 1
 
 
-def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photos, tmp_path, monkeypatch):
     """They follow from few patches; at full size a photo of 22 kB takes 20 s."""
     path, sizes = tmp_path / "marked.png", []
-    path.write_bytes(photographs[0].read_bytes())
+    path.write_bytes(photos[0].read_bytes())
     spoil(path)
     find = module.find_regions
     monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4]), find(*given))[1])
@@ -114,31 +114,31 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
         assert np.prod(module._bounded(width, height)) <= 4_000_000 and max(module._bounded(width, height)) <= 8192
 
 
-def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
-    part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
+    part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photos[0]))
     assert part.status == "not_inspected" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
-        broken.inspect([str(photographs[0])])
+        broken.inspect([str(photos[0])])
 
 
-def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photographs, tmp_path):
+def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photos, tmp_path):
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
-    for number, path in enumerate(photographs[:3]):
+    for number, path in enumerate(photos[:3]):
         inspector.inspect(path.name, path.name, str(path))
         if number != 1:
             other.inspect(path.name, path.name, str(path))
-    (half,) = (part for part in inspector.ledger.latest(9) if part.name == photographs[1].name)
-    whole = inspector.inspect("whole", photographs[1].name, str(photographs[1]), replaces=half.id)
+    (half,) = (part for part in inspector.ledger.latest(9) if part.name == photos[1].name)
+    whole = inspector.inspect("whole", photos[1].name, str(photos[1]), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.get(half.id) is None
     assert inspector.ledger.count()["inspected"] == 3
     other.ledger.close()
 
 
-def test_monitors_agree_with_the_ledger(inspector, bank, photographs, monkeypatch, tmp_path):
+def test_monitors_agree_with_the_ledger(inspector, bank, photos, monkeypatch, tmp_path):
     """A part that could not be recorded counts once when it comes again."""
-    paths = [str(path) for path in photographs]
+    paths = [str(path) for path in photos]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for path in paths:
         other.inspect(path, path, path)
@@ -161,9 +161,9 @@ def _full(*arguments, **fields):
     raise LedgerUnavailableError("full")
 
 
-def test_monitors_continue_after_a_restart(inspector, bank, ledger, photographs, tmp_path):
+def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_path):
     whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
-    for place, path in enumerate(photographs):
+    for place, path in enumerate(photos):
         whole.inspect(str(path), path.name, str(path))
         # a new inspector for every part
         Inspector(bank, ledger, tmp_path).inspect(str(path), path.name, str(path))
@@ -172,16 +172,16 @@ def test_monitors_continue_after_a_restart(inspector, bank, ledger, photographs,
     whole.ledger.close()
 
 
-def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs, tmp_path):
-    for place, path in enumerate(photographs):
+def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_path):
+    for place, path in enumerate(photos):
         Inspector(bank, ledger, tmp_path).inspect(f"first {place}", path.name, str(path))
     first = ledger.monitor("drift")
-    other = bank.extend([str(photographs[0])])
+    other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
-    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].tested == 0
+    assert drift.charts["score"].start == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
-    Inspector(other, ledger, tmp_path).inspect("then", "then", str(photographs[1]))
+    Inspector(other, ledger, tmp_path).inspect("then", "then", str(photos[1]))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
     # of another backbone nothing can be compared
@@ -190,14 +190,14 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs,
     assert not recurrence._parts
 
 
-def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photographs, tmp_path):
+def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos, tmp_path):
     raised = []
     for number in range(6):
         path = tmp_path / f"marked{number}.png"
-        path.write_bytes(photographs[number].read_bytes())
+        path.write_bytes(photos[number].read_bytes())
         spoil(path)
         part = inspector.inspect(path.name, path.name, str(path))
-        assert inspector.inspect(photographs[number].name, "good", str(photographs[number])).status == "inspected"
+        assert inspector.inspect(photos[number].name, "good", str(photos[number])).status == "inspected"
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
@@ -211,10 +211,10 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
     assert inspector.sheet(Alarm("drift", "score", "m", id=9)) is None
 
 
-def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank, photographs, tmp_path):
+def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank, photos, tmp_path):
     def marked(number: int):
         path = tmp_path / f"marked{number}.png"
-        path.write_bytes(photographs[number % NEW].read_bytes())
+        path.write_bytes(photos[number % NEW].read_bytes())
         spoil(path)
         return path
 
@@ -238,7 +238,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     assert {number for number, _ in ledger.peak_patches(WINDOW)} == set(alarm.parts)
 
 
-def test_parts_of_another_product_are_reported(bank, ledger, photographs, tmp_path):
+def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
     rng = np.random.default_rng(5)
     strangers = []
     for number in range(OTHER_PRODUCT + 1):
@@ -260,20 +260,20 @@ def test_parts_of_another_product_are_reported(bank, ledger, photographs, tmp_pa
     assert "another product" in alarm.message and not alarm.parts[:-1]
     assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").acknowledgement == "a trial"
     raised.clear()
-    score(photographs)
+    score(photos)
     assert not any(raised), "the bank's own product"
 
 
-def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photographs):
-    inspector.inspect("a", "a", str(photographs[0]))
+def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photos):
+    inspector.inspect("a", "a", str(photos[0]))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE monitors SET state = '{half'")
     with pytest.raises(LedgerUnavailableError, match="damaged entry"):
-        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect("b", "b", str(photographs[1]))
+        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect("b", "b", str(photos[1]))
 
 
-def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs, monkeypatch):
-    part = inspector.inspect("a", "a", str(photographs[0]))
+def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, monkeypatch):
+    part = inspector.inspect("a", "a", str(photos[0]))
     alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
     number = inspector.ledger.record(alarm).alarms[0].id
     before = inspector.ledger.monitor("drift")
@@ -289,11 +289,11 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs
     assert inspector.acknowledge(number, "our daily cycle").acknowledgement == "our daily cycle"
 
 
-def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photographs, tmp_path, caplog):
+def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos, tmp_path, caplog):
     inspector = Inspector(bank, ledger, tmp_path)
     inspector.warm_up()
     path = tmp_path / "marked.png"
-    path.write_bytes(photographs[0].read_bytes())
+    path.write_bytes(photos[0].read_bytes())
     spoil(path)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         inspector.inspect("a", "a", str(path))
@@ -313,15 +313,15 @@ def known_mark(bank, path, verdict: str):
 
 
 @pytest.mark.parametrize("verdict", ["defect", "variant"])
-def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledger, photographs, tmp_path, verdict):
+def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledger, photos, tmp_path, verdict):
     marked = []
     for number in range(5):
         marked.append(tmp_path / f"marked{number}.png")
-        marked[-1].write_bytes(photographs[number].read_bytes())
+        marked[-1].write_bytes(photos[number].read_bytes())
         spoil(marked[-1])
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
     parts = [inspector.inspect(path.name, path.name, str(path)) for path in marked]
     assert all(part.patterns == ("tool mark",) for part in parts)
     raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
     assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
-    assert inspector.inspect("good", "good", str(photographs[6])).patterns == ()
+    assert inspector.inspect("good", "good", str(photos[6])).patterns == ()

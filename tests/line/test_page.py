@@ -46,19 +46,19 @@ def text(browser: Browser, selector: str) -> str:
 
 
 @pytest.fixture
-def inspected(inspector, photographs, tmp_path):
+def inspected(inspector, photos, tmp_path):
     """An inspector that has inspected five parts, of which one is flagged and one could not be read."""
-    for path in photographs[:3]:
+    for path in photos[:3]:
         inspector.inspect(path.name, path.name, str(path))
     marked = tmp_path / "<b>marked.png"
-    marked.write_bytes(photographs[3].read_bytes())
+    marked.write_bytes(photos[3].read_bytes())
     spoil(marked)
     inspector.inspect("m", marked.name, str(marked))
     inspector.fail("f", "cut.png", str(tmp_path / "cut.png"), "image file is truncated")
     return inspector
 
 
-def test_the_page_shows_past_and_new_parts(browser, inspected, photographs):
+def test_the_page_shows_past_and_new_parts(browser, inspected, photos):
     with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
@@ -69,7 +69,7 @@ def test_the_page_shows_past_and_new_parts(browser, inspected, photographs):
         assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
         assert "truncated" in text(browser, "#parts li:nth-child(1)")
         until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
-        inspected.inspect("new", "new.png", str(photographs[5]))
+        inspected.inspect("new", "new.png", str(photos[5]))
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert "new.png" in text(browser, "#parts li:nth-child(1)")
         assert browser.problems == []

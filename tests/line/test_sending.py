@@ -53,12 +53,12 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
         assert headers["Content-Type"] == "application/json"
 
 
-def test_a_line_sends_what_it_inspects_before_it_ends(bank, photographs, tmp_path, capsys):
+def test_a_line_sends_what_it_inspects_before_it_ends(bank, photos, tmp_path, capsys):
     bank.save(str(tmp_path / "bank.safetensors"))
     table = tmp_path / "results.csv"
     values = {"bank": {"path": str(tmp_path / "bank.safetensors")}, "send": [str(table)]}
     with opened_line(read_config(WatchConfig, values), tmp_path / "line") as inspector:
-        part = inspector.inspect("k", "a.png", str(photographs[0]))
+        part = inspector.inspect("k", "a.png", str(photos[0]))
     (row,) = rows_of(table)
     assert (row["name"], float(row["score"]), row["decision"]) == ("a.png", part.score, part.decision)
     said = capsys.readouterr().out

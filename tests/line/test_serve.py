@@ -78,9 +78,9 @@ def saved_line(inspector, monkeypatch, tmp_path):
     return ServeConfig(serve=WebConfig(port=0)), str(tmp_path)
 
 
-def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs):
+def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photos):
     uploads = Uploads(inspector, WebConfig())
-    for number, path in enumerate(photographs[:3]):
+    for number, path in enumerate(photos[:3]):
         inspector.ledger.receive(f"request:{number}", path.name, str(path))
     stopped = threading.Event()
     inspect, uploads.inspect = uploads.inspect, lambda *part: (inspect(*part), stopped.set())
@@ -104,14 +104,14 @@ def test_the_bank_stores_the_size_of_its_largest_photo(bank, tmp_path):
     assert type(bank).load(str(tmp_path / "bank.safetensors")).max_photo_pixels == 56 * 56
 
 
-def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
+def test_printing_of_a_part_survives_any_name(inspector, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.print_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photographs[0])))
+    watch.print_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photos[0])))
     watch.print_part(inspector.fail("f", "Ω.png", "", "größer"))
 
 
-def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tmp_path, monkeypatch):
     """A supervisor's signal loses no part that has come."""
     inspector, release = Inspector(bank, ledger, tmp_path), threading.Event()
 
@@ -126,7 +126,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     running.start()
     address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []
-    data, http = photographs[0].read_bytes(), httpx.Client(timeout=30)
+    data, http = photos[0].read_bytes(), httpx.Client(timeout=30)
 
     def send() -> None:
         answers.append(http.post(address, content=data).status_code)

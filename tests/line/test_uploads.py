@@ -41,9 +41,9 @@ def kept(inspector) -> list[str]:
     return sorted(str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*"))
 
 
-def test_a_key_belongs_to_one_picture(client, inspector, photographs):
+def test_a_key_belongs_to_one_picture(client, inspector, photos):
     """A client that counts its keys anew after a restart must not get yesterday's verdict."""
-    first, second = (path.read_bytes() for path in photographs[:2])
+    first, second = (path.read_bytes() for path in photos[:2])
     headers = {"Idempotency-Key": "1"}
     part = client.post("/parts", content=first, headers=headers).json()
     refused = client.post("/parts", content=second, headers=headers)
@@ -52,13 +52,13 @@ def test_a_key_belongs_to_one_picture(client, inspector, photographs):
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, photographs):
+def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, photos):
     answers = []
 
     def send(path) -> None:
         answers.append(client.post("/parts", content=path.read_bytes(), headers={"Idempotency-Key": "k"}).status_code)
 
-    threads = [threading.Thread(target=send, args=(path,)) for path in photographs[:4]]
+    threads = [threading.Thread(target=send, args=(path,)) for path in photos[:4]]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -67,20 +67,20 @@ def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, pho
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
+def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photos, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
     uploads = module.Uploads(inspector, WebConfig())
-    inspector.inspect("request:k", "a", str(photographs[0]), content="c")
+    inspector.inspect("request:k", "a", str(photos[0]), content="c")
     copy = tmp_path / "copy.png"
-    copy.write_bytes(photographs[1].read_bytes())
+    copy.write_bytes(photos[1].read_bytes())
     inspector.ledger.receive("request:k", "b", str(copy), "d")
     assert uploads.catch_up() == 1
     assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
     uploads.close()
 
 
-def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photographs):
-    headers, whole = {"Idempotency-Key": "k"}, photographs[0].read_bytes()
+def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photos):
+    headers, whole = {"Idempotency-Key": "k"}, photos[0].read_bytes()
     failed = client.post("/parts", content=whole[: len(whole) // 2], headers=headers)
     assert failed.status_code == 422 and failed.json()["decision"] == "NOK"
     assert client.post("/parts", content=whole[: len(whole) // 2], headers=headers).json() == failed.json()
@@ -88,11 +88,11 @@ def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photographs
     assert inspected.status_code == 200 and inspected.json()["key"] == failed.json()["key"]
     assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 0} == inspector.ledger.count()
     assert len(kept(inspector)) == 1
-    assert client.post("/parts", content=photographs[1].read_bytes(), headers=headers).status_code == 422
+    assert client.post("/parts", content=photos[1].read_bytes(), headers=headers).status_code == 422
 
 
-def test_a_form_is_taken(client, photographs):
-    data = photographs[0].read_bytes()
+def test_a_form_is_taken(client, photos):
+    data = photos[0].read_bytes()
     part = client.post("/parts", files={"photo": ("left.png", data, "image/png")}).json()
     assert part["status"] == "inspected" and part["name"] == "left.png" and part["path"].endswith(".png")
     named = client.post("/parts?name=x", files={"a": ("../../up.png", data)}, data={"note": "y"}).json()
@@ -108,8 +108,8 @@ def test_a_form_is_taken(client, photographs):
         assert answer.status_code == 400 and "curl" in answer.json()["detail"], answer.text
 
 
-def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photographs):
-    data = photographs[0].read_bytes()
+def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photos):
+    data = photos[0].read_bytes()
     refused = client.post("/parts", content=gzip.compress(data), headers={"Content-Encoding": "gzip"})
     assert refused.status_code == 415 and "--data-binary" in refused.json()["detail"]
     for content in (base64.b64encode(data), gzip.compress(data), b'{"image": ""}'):
@@ -121,8 +121,8 @@ def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photographs
     assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 3} == inspector.ledger.count()
 
 
-def test_a_controller_gets_the_verdict_alone(client, photographs):
-    part = client.post("/parts?fields=decision", content=photographs[0].read_bytes()).json()
+def test_a_controller_gets_the_verdict_alone(client, photos):
+    part = client.post("/parts?fields=decision", content=photos[0].read_bytes()).json()
     assert part["decision"] in ("OK", "NOK") and "regions" not in part and "alarms" not in part
     assert client.get(f"/parts/{part['id']}?fields=decision").json() == part
     assert client.get("/parts?fields=decision").json() == [part]
@@ -131,22 +131,22 @@ def test_a_controller_gets_the_verdict_alone(client, photographs):
     assert client.post("/parts?fields=decision", content=b"no picture").json()["decision"] == "NOK"
 
 
-def test_heads_listing_and_umlauts(client, photographs):
+def test_heads_listing_and_umlauts(client, photos):
     for path in ("/", "/health", "/page.css"):
         answer = client.head(path)
         assert answer.status_code == 200 and not answer.content
     assert "POST   /parts" in client.get("/docs").text and "curl" in client.get("/docs").text
     key = "Prüfling 7".encode()
-    part = client.post("/parts", content=photographs[0].read_bytes(), headers={b"Idempotency-Key": key}).json()
+    part = client.post("/parts", content=photos[0].read_bytes(), headers={b"Idempotency-Key": key}).json()
     assert part["key"] == "request:Prüfling 7"
     assert client.get("/parts/", follow_redirects=False).status_code == 404
 
 
-def test_a_table_without_formulas(inspector, photographs):
+def test_a_table_without_formulas(inspector, photos):
     app = create_app(inspector, WebConfig(), csv="excel_english")
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         for name in ("=cmd()", "+1", "-1", "@x", "plain", "a\u202egnp.exe"):
-            client.post("/parts", params={"name": name}, content=photographs[0].read_bytes())
+            client.post("/parts", params={"name": name}, content=photos[0].read_bytes())
         text = client.get("/parts.csv").text
         page = client.get("/parts").json()
     assert text.startswith("\ufeff")
@@ -155,19 +155,19 @@ def test_a_table_without_formulas(inspector, photographs):
     assert page[0]["name"] == "a\ufffdgnp.exe"
 
 
-def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, photographs, monkeypatch):
+def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, photos, monkeypatch):
     def held(*arguments, **fields):
         raise LedgerUnavailableError("locked")
 
     with monkeypatch.context() as locked:
         locked.setattr(Ledger, "receive", held)
         for _ in range(3):
-            assert client.post("/parts", content=photographs[0].read_bytes()).status_code == 503
+            assert client.post("/parts", content=photos[0].read_bytes()).status_code == 503
     assert kept(inspector) == []
 
 
-def test_a_known_verdict_is_returned_while_nothing_can_be_saved(client, photographs, monkeypatch):
-    first, second = (path.read_bytes() for path in photographs[:2])
+def test_a_known_verdict_is_returned_while_nothing_can_be_saved(client, photos, monkeypatch):
+    first, second = (path.read_bytes() for path in photos[:2])
     part = client.post("/parts", content=first, headers={"Idempotency-Key": "k"}).json()
 
     def full(path):
@@ -188,7 +188,7 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
     assert refused.status_code == 503 and "full" in refused.json()["detail"]
 
 
-def test_slow_uploads_block_no_request(inspector, photographs):
+def test_slow_uploads_block_no_request(inspector, photos):
     """A part waits when its picture is there: slow ones must not fill the queue."""
     uploads, begun = module.Uploads(inspector, WebConfig(queue=2, timeout_seconds=0.5)), []
 
@@ -197,7 +197,7 @@ def test_slow_uploads_block_no_request(inspector, photographs):
         await asyncio.Event().wait()
 
     async def whole():
-        return {"type": "http.request", "body": photographs[0].read_bytes(), "more_body": False}
+        return {"type": "http.request", "body": photos[0].read_bytes(), "more_body": False}
 
     async def requests():
         slow = [asyncio.create_task(uploads.read(Request(SCOPE, never))) for _ in range(64)]
@@ -243,8 +243,8 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
     assert inspector.ledger.count()["not_inspected"] == 0
 
 
-def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypatch):
-    part = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
+def test_a_picture_is_drawn_once_and_one_at_a_time(client, photos, monkeypatch):
+    part = client.post("/parts", content=photos[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
     load, release, queued = module.preview, threading.Event(), []
     drawing = client.app.state.uploads.drawing
@@ -261,7 +261,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
     monkeypatch.setattr(module, "preview", slow)
     monkeypatch.setattr(module, "PREVIEWS", 1)
     monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
-    other = client.post("/parts", content=photographs[1].read_bytes()).json()["id"]
+    other = client.post("/parts", content=photos[1].read_bytes()).json()["id"]
     places = [f"/parts/{number}/photo" for number in (part, part, part, other, other)]
     threads = [threading.Thread(target=client.get, args=(place,)) for place in places]
     for number, thread in enumerate(threads, 1):
@@ -276,7 +276,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
     assert client.get(places[0]).status_code == 200 and drawn == before
 
 
-def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photographs, tmp_path, monkeypatch):
+def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos, tmp_path, monkeypatch):
     """Each is a row, whatever the order; what is too much is refused and may come again."""
     inspector = Inspector(bank, ledger, tmp_path)
     monkeypatch.setattr(inspector, "_read_and_score", lambda part, path: inspector_module._Scored(part, *nothing()))
@@ -284,7 +284,7 @@ def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photogr
     with client_of(inspector, queue=1000) as client:
 
         def send(number: int) -> None:
-            sent = photographs[number % 3].read_bytes()
+            sent = photos[number % 3].read_bytes()
             answers.append(client.post("/parts", content=sent, headers={"Idempotency-Key": str(number)}).status_code)
 
         threads = [threading.Thread(target=send, args=(number,)) for number in range(200)]

@@ -355,9 +355,9 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     assert {part.name: part.status for part in told} == {"pipe.png": "not_inspected", "part.png": "not_inspected"}
 
 
-def test_photos_are_inspected_with_the_bank(bank, photographs, ledger, tmp_path):
+def test_photos_are_inspected_with_the_bank(bank, photos, ledger, tmp_path):
     (tmp_path / "in").mkdir()
-    for path in photographs[:4]:
+    for path in photos[:4]:
         shutil.copy2(path, tmp_path / "in")
     told = []
     folder = Folder(settings(tmp_path / "in"), ledger, tmp_path / "own")
@@ -367,6 +367,6 @@ def test_photos_are_inspected_with_the_bank(bank, photographs, ledger, tmp_path)
     wait_until(lambda: len(told) == 4, 60)
     watcher.stop()
     thread.join()
-    scores = bank.anomaly_scores([str(path) for path in photographs[:4]])
+    scores = bank.anomaly_scores([str(path) for path in photos[:4]])
     by_name = {part.name: part.score for part in told}
-    assert [by_name[path.name] for path in photographs[:4]] == pytest.approx(scores, abs=1e-6)
+    assert [by_name[path.name] for path in photos[:4]] == pytest.approx(scores, abs=1e-6)

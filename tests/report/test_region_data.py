@@ -33,7 +33,7 @@ MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory):
-    return make_outcome(tmp_path_factory.mktemp("photographs"), NAMES).result.calibration
+    return make_outcome(tmp_path_factory.mktemp("photos"), NAMES).result.calibration
 
 
 def described(mask, calibration, scores=None, pattern_ids=NOTHING):
@@ -150,7 +150,7 @@ def test_coco_is_read_by_its_own_library_pixel_for_pixel(tmp_path, calibration):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     home = tmp_path_factory.mktemp("run")
-    outcomes = [make_outcome(home / "photographs" / name, NAMES, name, labelled=True) for name in ("drawn", "second")]
+    outcomes = [make_outcome(home / "photos" / name, NAMES, name, labelled=True) for name in ("drawn", "second")]
     write_results(home / "out", Config(report=ReportConfig(("heatmaps", "masks", "maps", "coco"))), outcomes, Clock())
     return home / "out"
 

@@ -15,7 +15,7 @@ from tests.backbones.tiny import TINY, tiny_backbone
 CATEGORIES = {"gear": 14, "plate": 12}
 
 
-def write_photographs(root: Path) -> None:
+def write_photos(root: Path) -> None:
     """Both categories in MVTec's form, without masks."""
     for seed, (category, count) in enumerate(CATEGORIES.items()):
         drawn = draw_set(count, 64, seed, 0.2, (0.3,))
@@ -26,7 +26,7 @@ def write_photographs(root: Path) -> None:
 
 
 def small_config(root: Path, **changes) -> Config:
-    """The photographs, judged by the tiny network on one device."""
+    """The photos, judged by the tiny network on one device."""
     data = DataConfig(layout="mvtec", root=str(root))
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 

@@ -22,7 +22,7 @@ from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as job
-from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
+from tests.resume.small import CATEGORIES, contents, small_config, write_photos
 
 
 class Interrupted(Exception):
@@ -39,15 +39,15 @@ def small(tiny_preset):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    root = tmp_path_factory.mktemp("photographs")
-    write_photographs(root)
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    write_photos(root)
     return root
 
 
 @pytest.fixture(scope="module")
-def config(photographs):
-    return small_config(photographs, report=ReportConfig(("masks", "maps")))
+def config(photos):
+    return small_config(photos, report=ReportConfig(("masks", "maps")))
 
 
 @pytest.fixture
@@ -170,13 +170,13 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
 
 
 def test_other_settings_and_other_images_start_anew(
-    config, half_done, photographs, tmp_path, monkeypatch, backbone_runs, caplog
+    config, half_done, photos, tmp_path, monkeypatch, backbone_runs, caplog
 ):
     other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, activation="quick_gelu"))
     run(other, half_done)
     assert "settings or photos have changed" in caplog.text
     assert sum(backbone_runs) >= sum(CATEGORIES.values())
-    images = shutil.copytree(photographs, tmp_path / "images")
+    images = shutil.copytree(photos, tmp_path / "images")
     elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(images)))
     interrupt(elsewhere, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
     caplog.clear()
@@ -210,8 +210,8 @@ def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, b
     assert not state_files(tmp_path / "run"), "switched off, they go"
 
 
-def test_features_of_an_earlier_batch_are_removed(config, photographs, tmp_path, caplog):
-    images = shutil.copytree(photographs, tmp_path / "images")
+def test_features_of_an_earlier_batch_are_removed(config, photos, tmp_path, caplog):
+    images = shutil.copytree(photos, tmp_path / "images")
     keep = dataclasses.replace(config, resume_data="keep", data=dataclasses.replace(config.data, root=str(images)))
     run(keep, tmp_path / "run")
     first = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
@@ -227,8 +227,8 @@ def test_features_of_an_earlier_batch_are_removed(config, photographs, tmp_path,
     assert len(tables[1]) == len(CATEGORIES), "one place a category, and nothing piles up from lot to lot"
 
 
-def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, capsys):
-    data = dataclasses.replace(config.data, categories=("plate",), add=(str(photographs / "gear"),))
+def test_added_images_and_a_bank(config, photos, tmp_path, monkeypatch, capsys):
+    data = dataclasses.replace(config.data, categories=("plate",), add=(str(photos / "gear"),))
     files = []
     for name in ("whole", "cut"):
         bank = tmp_path / f"{name}.safetensors"
@@ -331,8 +331,8 @@ def test_saving_state_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     assert 200 <= written <= 260, "a write that takes a fifth of a batch's time follows every fourth batch"
 
 
-def test_library_users_get_no_files(photographs, config, tmp_path, monkeypatch):
+def test_library_users_get_no_files(photos, config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths = [str(path) for path in sorted((photographs / "gear").rglob("*.png"))]
+    paths = [str(path) for path in sorted((photos / "gear").rglob("*.png"))]
     job.CoDeGraph(config).detect(paths)
     assert not list(tmp_path.iterdir())

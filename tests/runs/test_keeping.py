@@ -28,9 +28,9 @@ BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, 
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def photos(tmp_path_factory):
     """A folder of twelve drawn parts, and one of three more."""
-    home = tmp_path_factory.mktemp("photographs")
+    home = tmp_path_factory.mktemp("photos")
     for i, image in enumerate(draw_set(15, 56, 3, 0.2, (0.3,)).images):
         place = home / ("night" if i < 12 else "day") / f"{i}.png"
         place.parent.mkdir(exist_ok=True)
@@ -39,14 +39,12 @@ def photographs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def night(photographs):
+def night(photos):
     """The night's run: everything that is kept, kept."""
-    data = DataConfig(
-        root=str(photographs / "night"), cache=str(photographs / "cache"), add=(str(photographs / "day"),)
-    )
-    bank = BankConfig(save=str(photographs / "bank.safetensors"), kind="exact", dtype="float32")
-    job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photographs / "run"))
-    return photographs
+    data = DataConfig(root=str(photos / "night"), cache=str(photos / "cache"), add=(str(photos / "day"),))
+    bank = BankConfig(save=str(photos / "bank.safetensors"), kind="exact", dtype="float32")
+    job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photos / "run"))
+    return photos
 
 
 def rows(path: Path) -> dict[str, dict[str, str]]:
@@ -98,10 +96,8 @@ def test_a_second_run_reports_that_nothing_was_computed(night, tmp_path, capsys)
         ({}, {"save": "bank.npz"}, "config.bank.save: 'bank.npz' does not end in .safetensors"),
     ],
 )
-def test_invalid_settings_are_refused(photographs, tmp_path, data, bank, message):
-    config = Config(
-        data=DataConfig(root=str(photographs / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank)
-    )
+def test_invalid_settings_are_refused(photos, tmp_path, data, bank, message):
+    config = Config(data=DataConfig(root=str(photos / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank))
     with pytest.raises(ConfigError, match=message):
         job.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -110,8 +106,8 @@ def test_invalid_settings_are_refused(photographs, tmp_path, data, bank, message
 @pytest.mark.parametrize(
     "path,message", [("", "is empty"), ("absent.safetensors", "--save-bank=FILE.safetensors makes")]
 )
-def test_an_inspection_without_a_bank_is_refused(photographs, tmp_path, path, message):
-    config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photographs / "day")))
+def test_an_inspection_without_a_bank_is_refused(photos, tmp_path, path, message):
+    config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photos / "day")))
     with pytest.raises(ConfigError, match=message):
         inspection.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -128,12 +124,12 @@ def test_an_inspection_of_unreadable_photos_is_an_error(night, tmp_path):
 
 
 @pytest.mark.slow  # the commands' tasks run in process in this file, and codegraph itself in tests/commands
-def test_the_commands_of_the_config(photographs, tmp_path):
+def test_the_commands_of_the_config(photos, tmp_path):
     """`codegraph detect --save-bank` and `codegraph inspect`, with small images and drawn weights."""
     bank = tmp_path / "parts.safetensors"
     small = [f"--config.backbone.{k}={v}" for k, v in
              (("name", "dinov2-small"), ("weights", "random"), ("image_size", 56), ("blocks", "(1,3)"))]  # fmt: skip
-    night, day = photographs / "night", photographs / "day"
+    night, day = photos / "night", photos / "day"
     commands = (
         ["detect", f"--config.data.root={night}", f"--config.data.add={day}", f"--config.bank.save={bank}", *small],
         ["inspect", f"--config.data.root={day}", f"--config.bank.path={bank}"],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.core.workdir import RESUME
-from tests.resume.small import CATEGORIES, contents, write_photographs
+from tests.resume.small import CATEGORIES, contents, write_photos
 from tests.support import killing
 from tests.support.killing import finish
 
@@ -26,8 +26,8 @@ job.run(small_config(Path(sys.argv[1])), sys.argv[2])
 """
 
 
-def start(photographs: Path, workdir: Path, cache: Path) -> subprocess.Popen:
-    return killing.start(PROGRAM, photographs, workdir, cache=cache)
+def start(photos: Path, workdir: Path, cache: Path) -> subprocess.Popen:
+    return killing.start(PROGRAM, photos, workdir, cache=cache)
 
 
 def begun(workdir: Path) -> set[int]:
@@ -57,18 +57,18 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
         kills: how many have to hit.
         warm: compile first, so that kills are spread evenly over what a compiled run takes.
     """
-    photographs, cache, whole, killed = (tmp_path / name for name in ("photographs", "cache", "whole", "killed"))
-    write_photographs(photographs)
+    photos, cache, whole, killed = (tmp_path / name for name in ("photos", "cache", "whole", "killed"))
+    write_photos(photos)
     if warm:
-        finish(start(photographs, tmp_path / "warm", cache))
-    process = start(photographs, whole, cache)
+        finish(start(photos, tmp_path / "warm", cache))
+    process = start(photos, whole, cache)
     begin = await_begin(process, whole, set())
     finish(process)
     span, expected = (time.monotonic() - begin) * (1.0 if warm else 0.4), contents(whole)
     rng, stages, ended = random.Random(0), collections.Counter(), 0
     while stages.total() < kills:
         before = begun(killed)
-        process = start(photographs, killed, cache)
+        process = start(photos, killed, cache)
         await_begin(process, killed, before)
         time.sleep(rng.uniform(0, span))
         if process.poll() is None:
@@ -78,12 +78,12 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
             if reached(killed) != "results" or stages.total() == kills:
                 continue
             # all that is left is to write the results: kills from here on would tell nothing of the work before
-            process = start(photographs, killed, cache)
+            process = start(photos, killed, cache)
         finish(process)
         ended += 1
         assert contents(killed) == expected
         shutil.rmtree(killed)
-    errors = finish(start(photographs, killed, cache))
+    errors = finish(start(photos, killed, cache))
     assert not any(word in errors for word in ("anew", "again", "changed", "saved")), (
         "no damaged or foreign piece was met"
     )

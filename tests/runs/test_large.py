@@ -1,4 +1,4 @@
-"""Large and long photographs, and what of them is inspected, through the whole job."""
+"""Large and long photos, and what of them is inspected, through the whole job."""
 
 import dataclasses
 import json
@@ -133,8 +133,8 @@ def test_files_of_the_inspected_area_are_not_photos(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "photos" / "areas").mkdir(parents=True)
     for i in range(4):
-        photograph = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
-        photograph.save(tmp_path / "photos" / f"{i}.png")
+        photo = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
+        photo.save(tmp_path / "photos" / f"{i}.png")
         Image.new("L", (60, 40), 255).save(tmp_path / "photos" / "areas" / f"{i}.png")
     Image.new("L", (60, 40), 255).save(tmp_path / "photos" / "area.png")
     for k, roi in enumerate(("area.png", "areas")):
@@ -240,10 +240,10 @@ def test_masks_of_long_plates_fit_their_defects(tmp_path, seed):
     rows = agreement(tmp_path / "set", tmp_path / "work", "plate")
     large, small = [row for row in rows if row[0] >= 60], [row for row in rows if row[0] < 60 and row[1]]
     overlap = np.mean([row[2] for row in large])
-    # forty photographs teach a wide law: the faintest scratch may stay below the threshold
+    # forty photos teach a wide law: the faintest scratch may stay below the threshold
     assert np.mean([row[1] for row in rows]) >= 0.9, rows
     assert outcome.metrics["image_auroc"] >= 0.97 and overlap >= 0.4, (overlap, rows)
-    # a patch is 14 px of the photograph
+    # a patch is 14 px of the photo
     assert max(row[3] for row in small) <= 14 * 2**0.5, rows
 
 

@@ -1,4 +1,4 @@
-"""Thousands of photographs through the folder job, as a user would start it. `make load-test`: a quarter of an hour.
+"""Thousands of photos through the folder job, as a user would start it. `make load-test`: a quarter of an hour.
 
 LOAD_TEST_IMAGES is their number, LOAD_TEST_OPTIONS are further settings of the run, as on its command line.
 """
@@ -42,7 +42,7 @@ def follow(process: subprocess.Popen) -> int:
 @pytest.mark.load
 @pytest.mark.skipif(not STATUS.exists(), reason="memory is read from Linux's process table")
 def test_thousands_of_images_through_the_folder_job(tmp_path):
-    folder, workdir = tmp_path / "photographs", tmp_path / "run"
+    folder, workdir = tmp_path / "photos", tmp_path / "run"
     folder.mkdir()
     drawn = draw_set(IMAGES, 224, seed=0, one_off=0.05, recurring=(0.05,))
     for i, image in enumerate(drawn.images):

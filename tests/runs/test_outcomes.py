@@ -19,7 +19,7 @@ from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
-from tests.resume.small import contents, small_config, write_photographs
+from tests.resume.small import contents, small_config, write_photos
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,8 +31,8 @@ def small(tiny_preset):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    root = tmp_path_factory.mktemp("photographs")
-    write_photographs(root)
+    root = tmp_path_factory.mktemp("photos")
+    write_photos(root)
     whole = small_config(root)
     return dataclasses.replace(whole, data=dataclasses.replace(whole.data, categories=("plate",)))
 

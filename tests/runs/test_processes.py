@@ -127,7 +127,7 @@ def run_two(tmp_path, *flags, seconds=30, delay=0.0):
     return [(process.returncode, text) for process, text in zip(started, ended)]
 
 
-def photographs(root, names=("0.png", "1.png", "2.png")):
+def write_photos(root, names=("0.png", "1.png", "2.png")):
     root.mkdir(parents=True)
     for i, name in enumerate(names):
         Image.fromarray(draw_set(3, 56, 0, 0.0, ()).images[i]).save(root / name)
@@ -148,12 +148,12 @@ def photographs(root, names=("0.png", "1.png", "2.png")):
     ids=("names", "sizes", "content", "added", "no data", "settings", "no weights"),
 )
 def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, complaint):
-    photographs(tmp_path / "a")
-    photographs(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
-    photographs(tmp_path / "sizes" / "a")
+    write_photos(tmp_path / "a")
+    write_photos(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
+    write_photos(tmp_path / "sizes" / "a")
     with (tmp_path / "sizes" / "a" / "2.png").open("ab") as file:
         file.write(b"more")
-    photographs(tmp_path / "content" / "a")
+    write_photos(tmp_path / "content" / "a")
     for name in ("1.png", "2.png"):
         written = bytearray((tmp_path / "content" / "a" / name).read_bytes())
         written[-1] ^= 1
@@ -167,7 +167,7 @@ def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, comp
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds,delay,status", [(60, 8.0, 0), (1, 8.0, 2)])
 def test_late_process_times_out(tmp_path, seconds, delay, status):
-    photographs(tmp_path / "a")
+    write_photos(tmp_path / "a")
     ended = run_two(tmp_path, seconds=seconds, delay=delay)
     assert [code for code, _ in ended] == [status, status], ended
     if status:

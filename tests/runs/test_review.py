@@ -37,16 +37,16 @@ NAME = '<b>imprint</b> "x"'
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
+def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("review")
     write_set(draw_set(20, 56, 3, 0.2, (0.25,)), str(root / "part"))
     return root
 
 
 @pytest.fixture
-def config(photographs):
+def config(photos):
     return Config(
-        data=DataConfig(layout="mvtec", root=str(photographs)),
+        data=DataConfig(layout="mvtec", root=str(photos)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
         scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
@@ -172,9 +172,9 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         browser.close()
 
 
-def test_a_comparison_can_be_scored_again_with_a_review(config, photographs):
+def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     detector = job.CoDeGraph(config)
-    paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
+    paths = sorted(str(path) for path in (photos / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
     result = detector.score(comparison)
     variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
@@ -213,7 +213,7 @@ def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsy
     assert len(after.review({}).patterns) == 1, "it is passed on"
 
 
-def test_the_bank_recognises_recurring_patterns(config, photographs, tmp_path, capsys):
+def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys):
     result, _ = run(config, tmp_path / "run")
     review = tmp_path / "review.json"
     result.review({1: ("variant", "imprint")}).save(str(review))
@@ -222,7 +222,7 @@ def test_the_bank_recognises_recurring_patterns(config, photographs, tmp_path, c
     (pattern,) = ReferenceBank.load(str(bank)).patterns
     assert (pattern.name, pattern.verdict, pattern.image_count) == ("imprint", "variant", 20)
     capsys.readouterr()
-    data = PhotosConfig(layout="mvtec", root=str(photographs))
+    data = PhotosConfig(layout="mvtec", root=str(photos))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(config, str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches

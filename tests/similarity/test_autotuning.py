@@ -158,10 +158,8 @@ def test_a_run_prints_and_stores_its_choice() -> None:
     assert detector.config.backbone.dtype == taken
     assert np.dtype(detector.backbone.model.dtype).name == taken
     assert (f"in {taken}" in detector.autotuning_note) == (taken == "bfloat16")
-    photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
+    photos = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
     given = CoDeGraph(Config(backbone=backbone, precision=taken))
-    np.testing.assert_array_equal(
-        detector.detect(photographs).scores_rescored, given.detect(photographs).scores_rescored
-    )
+    np.testing.assert_array_equal(detector.detect(photos).scores_rescored, given.detect(photos).scores_rescored)
     assert given.autotuning_note == ""

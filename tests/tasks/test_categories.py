@@ -13,7 +13,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
-from tests.support.photographs import photographs
+from tests.support.photos import write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -25,7 +25,7 @@ NAMES = ["axle", "bolt", "cog"]
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("parts")
     for n, name in enumerate(NAMES):
-        photographs(root / name / "test" / "good", n=3 + n % 2)
+        write_photos(root / name / "test" / "good", n=3 + n % 2)
     return root
 
 

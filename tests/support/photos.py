@@ -1,4 +1,4 @@
-"""Photographs, and a small network for commands that judge them."""
+"""Photos, and a small network for commands that judge them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ RANDOM = ("--config.backbone.name=dinov2-small", "--config.backbone.weights=rand
 """Flags of a small network with random weights."""
 
 
-def photographs(root: Path, n: int = 4) -> None:
+def write_photos(root: Path, n: int = 4) -> None:
     """Writes n pictures of noise, 50 x 40 px, as `part 0.png` and so on."""
     root.mkdir(parents=True, exist_ok=True)
     for i in range(n):
