@@ -1,4 +1,4 @@
-"""What the documentation tells people to type and to click exists: commands, settings, variants, links, make targets.
+"""Commands, settings, variants, links and make targets in the documentation exist.
 
 Nothing is run and no weights are needed: a command counts as good where its flags parse, its config loads, and the
 settings that come out pass the check that a run begins with.
@@ -136,7 +136,7 @@ def test_commands_over_several_lines_are_one():
 
 
 def anchors(page):
-    """What a heading of a page can be linked by."""
+    """The anchor of a heading of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -260,7 +260,7 @@ def texts_of_the_source():
 
 
 def holds(text, part):
-    """Whether words follow each other in a text, most of them literally; a value at its end may be several words."""
+    """True if words follow each other in a text, most of them literally; a value at its end may be several words."""
     for start in range(len(text)):
         there = text[start : start + len(part)]
         literal = sum(a == b for a, b in zip(there, part))

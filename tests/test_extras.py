@@ -1,4 +1,4 @@
-"""What comes beside the package: the site, the notebook, the recipes, the container file and the wheel's contents."""
+"""The site, the notebook, the recipes, the container file and the contents of the wheel."""
 
 import json
 import os

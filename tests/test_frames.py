@@ -134,11 +134,11 @@ def test_excluded_patches_are_neither_scored_nor_references():
     inspected[:, :38] = True
     detector = CoDeGraph(config_of("squeeze"))
     clean = detector.detect(images, roi=inspected)
-    judged = clean.placement.inspected.reshape(14, 5, 5)
-    assert judged[:, :, :3].all() and not judged[:, :, 3:].any()
-    assert (clean.patch_scores[~judged] == 0).all() and (clean.patch_scores[judged] > 0).all()
+    inspected_patches = clean.placement.inspected.reshape(14, 5, 5)
+    assert inspected_patches[:, :, :3].all() and not inspected_patches[:, :, 3:].any()
+    assert (clean.patch_scores[~inspected_patches] == 0).all() and (clean.patch_scores[inspected_patches] > 0).all()
     whole = detector.detect(images)
-    assert (clean.patch_scores[judged] >= whole.patch_scores[judged] - 0.05).all()
+    assert (clean.patch_scores[inspected_patches] >= whole.patch_scores[inspected_patches] - 0.05).all()
     everything = detector.detect(images, roi=np.ones((3, 5)))
     np.testing.assert_array_equal(everything.patch_scores, whole.patch_scores)
 

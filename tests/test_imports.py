@@ -1,4 +1,4 @@
-"""What `import` loads: libraries that take long are imported where they are used, so that a notebook starts at once."""
+"""Libraries that take long to import are imported where they are used, so that a notebook starts at once."""
 
 import json
 import subprocess

@@ -35,9 +35,9 @@ LAYERS = (
 )
 """Packages and single modules of codegraph_jax, the lowest layer first: each may import those before it."""
 SHARED = {"core", "data", "distributed"}
-"""What contrastive_jax may use."""
+"""The packages that contrastive_jax may import."""
 MEASURING = ("benchmarks", "studies")
-"""What uses both packages and is not installed."""
+"""The packages that use both and are not installed."""
 LOOSE = {"__init__.py", "__main__.py", "py.typed", "detector.py", "result.py", "config.py"}
 
 

@@ -80,7 +80,7 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_features_from_a_cache_give_the_same(tmp_path, precision):
-    """Which come to the host first."""
+    """Features from a cache are read on the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
     first, second = (CoDeGraph(tiny(**changes)).detect(draw_photos(12)) for _ in range(2))
     assert second.from_cache_count == 12
@@ -88,7 +88,7 @@ def test_features_from_a_cache_give_the_same(tmp_path, precision):
 
 
 def test_categories_padded_to_the_largest_share_compiled_programs():
-    """A run knows the sizes of its categories: those of 9 and of 33 images are padded as those of 40."""
+    """A run has the sizes of its categories: those of 9 and of 33 images are padded as those of 40."""
     detector = CoDeGraph(tiny())
 
     def detect(n):
@@ -204,5 +204,5 @@ def test_layers_on_a_device_are_read_as_arrays_are():
     weights = rng.normal(size=(3, 2, 6)).astype(np.float32)
     sums = weighted_tokens(layer, np.array([1, 5, 9]), weights)
     np.testing.assert_allclose(sums, weights @ values[[1, 5, 9]], atol=1e-5)
-    judged = rng.uniform(size=(11, 6)) < 0.5
-    np.testing.assert_array_equal(np.asarray(zero_outside(layer, judged)), values * judged[..., None])
+    inspected = rng.uniform(size=(11, 6)) < 0.5
+    np.testing.assert_array_equal(np.asarray(zero_outside(layer, inspected)), values * inspected[..., None])

@@ -28,7 +28,7 @@ def served(home, key=KEY):
 
 
 class Person:
-    """What a person does with the page."""
+    """A person who uses the page."""
 
     def __init__(self, browser: Browser, address: str):
         self.browser, self.address = browser, address
@@ -37,7 +37,7 @@ class Person:
         wait_until(lambda: self.holds(condition), seconds, condition)
 
     def holds(self, condition):
-        """Whether a condition is true; false while a page is loaded."""
+        """True if a condition holds; False while a page is loaded."""
         try:
             return self.browser.evaluate(f"Boolean({condition})")
         except RuntimeError:

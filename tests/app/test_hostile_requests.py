@@ -1,4 +1,4 @@
-"""Every route of the app with hostile requests: the answer is never a failure of the server, and says what is wrong."""
+"""Every route of the app with hostile requests: the answer is never a failure of the server, and names the error."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The app's server: who may ask, what it serves, and what it does to runs, folders and answers."""
+"""The app's server: access, files, and the requests that change runs, folders and answers."""
 
 import io
 import json

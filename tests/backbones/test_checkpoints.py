@@ -1,4 +1,4 @@
-"""Where weights come from: files, shards, directories, the hub's cache; and what is said where they cannot be read."""
+"""Sources of weights: files, shards, directories, the hub's cache; and the errors if they cannot be read."""
 
 import json
 import os

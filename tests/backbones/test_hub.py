@@ -1,4 +1,4 @@
-"""A hub that does not answer costs three seconds once a day, and is said in one sentence."""
+"""A hub that does not answer costs three seconds once a day, and is reported in one sentence."""
 
 import json
 import time

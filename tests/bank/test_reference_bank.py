@@ -1,4 +1,4 @@
-"""Images judged by a set to which they do not belong: added to a run, or held against a saved bank."""
+"""Added images and reference banks score new images with the references of a set."""
 
 import dataclasses
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A bank: what its file says, its tensors, and the bank itself."""
+    """The header of a bank's file, its tensors, and the bank itself."""
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
     config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", size=64))
     bank = CoDeGraph(config).detect(list(draw_set(8, 56, 0, 0.2, ()).images), bank=config.bank).bank

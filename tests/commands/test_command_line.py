@@ -1,4 +1,4 @@
-"""Flags as people type them: short names, values by type, and what is said to those that cannot be meant."""
+"""Flags as people type them: short names, values by type, and errors about wrong flags."""
 
 import re
 from pathlib import Path

@@ -67,7 +67,7 @@ def test_the_last_lines_name_commands_that_are_ready_and_not_ready(monkeypatch, 
         return "1.0"
 
     monkeypatch.setattr(doctor, "version", absent)
-    assert doctor.main() == 0, "photos can be judged"
+    assert doctor.main() == 0, "photos can be inspected"
     *_, ready, unready = capsys.readouterr().out.splitlines()
     assert ready == "ready: codegraph detect /my/photos"
     assert unready.startswith("not ready: codegraph app, watch, serve, export; ") and unready.endswith(

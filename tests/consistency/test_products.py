@@ -1,4 +1,4 @@
-"""Whether a set shows several products: told by a gap, never by defects, variants or the order of the images."""
+"""Several products in a set are separated by a gap, not by defects, variants or the order of the images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every data set of the paper: a tiny made-up copy, as its archives unpack, serves the config that is shipped."""
+"""Every data set of the paper: the config that is shipped reads a tiny made-up copy, as its archives unpack."""
 
 import csv
 import dataclasses

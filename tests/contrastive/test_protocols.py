@@ -1,4 +1,4 @@
-"""Which images count as normal, and the order in which they are drawn."""
+"""The choice of normal images, and the order in which they are drawn."""
 
 import dataclasses
 import logging

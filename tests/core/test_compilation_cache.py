@@ -1,4 +1,4 @@
-"""Compiled programs are kept in the user's cache, unless somebody has said where or that they are not."""
+"""Compiled programs are kept in the user's cache, unless the user has set another place or none."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a run has written is known, removed when another run takes its place, and nothing else is touched."""
+"""Files of a run are listed and removed by the next run; no other files are touched."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The commands that messages tell people to type install what is missing, however the project was installed."""
+"""Install commands in messages install the missing package, however the project was installed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The workdir: held by one run, left as it was found, and told apart from what cannot be one."""
+"""The workdir: locked by one run, left as it was found, and refused if it cannot be one."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What a caller of the library may give as images, and what is refused by name."""
+"""Images in any form that the library accepts, and errors that name the wrong image."""
 
 import numpy as np
 import pytest

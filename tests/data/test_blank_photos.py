@@ -1,4 +1,4 @@
-"""Photos that came out blank are refused, not judged."""
+"""Blank photos are refused."""
 
 import logging
 

@@ -170,12 +170,12 @@ def test_images_directly_in_test_have_no_label(mvtec):
 
 def test_a_hundred_thousand_names_take_seconds(tmp_path):
     for folder in range(10):
-        (tmp_path / f"lot {folder}").mkdir()
+        (tmp_path / f"batch {folder}").mkdir()
         for i in range(10_000):
-            os.mknod(tmp_path / f"lot {folder}" / f"img_{i}.png")
+            os.mknod(tmp_path / f"batch {folder}" / f"img_{i}.png")
     start = time.process_time()
     samples = read_layout("folder", str(tmp_path))[tmp_path.name]
-    assert len(samples) == 100_000 and names(samples)[9_999:10_001] == ["lot 0/img_9999.png", "lot 1/img_0.png"]
+    assert len(samples) == 100_000 and names(samples)[9_999:10_001] == ["batch 0/img_9999.png", "batch 1/img_0.png"]
     assert time.process_time() - start < 10
 
 

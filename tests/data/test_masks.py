@@ -1,4 +1,4 @@
-"""Masks as people have them: found by many names, told from photos, and read whatever way they mark."""
+"""Masks of all usual conventions are found by their names, distinguished from photos, and read."""
 
 import logging
 import unicodedata

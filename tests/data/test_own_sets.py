@@ -61,7 +61,7 @@ def test_an_iterable_is_read_once():
     np.testing.assert_array_equal(image_of(samples[2]), PHOTO + 2)
 
     class Numpy:
-        """What a `tf.data.Dataset` has beside its iterator of tensors."""
+        """The methods of a `tf.data.Dataset` beside its iterator of tensors."""
 
         def as_numpy_iterator(self):
             yield from ((PHOTO, 1), (PHOTO, 0))

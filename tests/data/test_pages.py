@@ -1,4 +1,4 @@
-"""Files of several pages or frames: what is judged of them, and what is said of the rest."""
+"""Files of several pages or frames: inspected pages, and the message about the others."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What is inspected: read from images, directories and polygons, and brought to patches."""
+"""The inspected area: read from images, directories and polygons, and converted to patches."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The search for images: which files count, what is left out, and that this is said."""
+"""The search for images: the files that count, and the list of skipped ones."""
 
 import logging
 

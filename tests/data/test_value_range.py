@@ -168,8 +168,8 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     floats[2, :20] = np.nan
     files = written(tmp_path / "a", floats)
     result = detector.detect(files, bank=BankConfig(kind="exact", size=4))
-    judged = result.placement.inspected.reshape(len(files), 2, 2)
-    assert not judged[2, 0].any() and judged[2, 1].all() and judged[[0, 1, 3, 4, 5]].all()
+    inspected = result.placement.inspected.reshape(len(files), 2, 2)
+    assert not inspected[2, 0].any() and inspected[2, 1].all() and inspected[[0, 1, 3, 4, 5]].all()
     assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gaps == 1
     bank = result.bank
     bank.save(str(tmp_path / "bank.safetensors"))

@@ -1,4 +1,4 @@
-"""Processes that find each other, or say who is missing; threads stand for processes, the sockets are real."""
+"""Processes that find each other, or name the missing one; threads stand for processes, the sockets are real."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 def call(port, processes, process_id, seconds=5.0, delay=0.0):
-    """What a process is told; nothing where all is well."""
+    """The error of a process; None if there is none."""
     time.sleep(delay)
     try:
         rendezvous(HOST, port, processes, process_id, seconds)

@@ -1,4 +1,4 @@
-"""What Slurm says of a step, and real processes that find each other by it; the variables are faked."""
+"""Variables of a Slurm step, which are faked, and real processes that find each other by them."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ MAIN = ["-m", "tests.support.main_worker", "2", "--config=configs/folder.py", "-
 
 
 def step(number, count=2, nodes="localhost", job=7, **more):
-    """What srun sets for one task."""
+    """The variables that srun sets for one task."""
     return more | {
         "SLURM_JOB_ID": str(job),
         "SLURM_STEP_NODELIST": nodes,
@@ -34,7 +34,7 @@ def step(number, count=2, nodes="localhost", job=7, **more):
 
 
 def under_mpirun(number, count, port):
-    """What Open MPI sets: a launcher that only the runtime knows."""
+    """The variables of Open MPI, a launcher that only JAX recognises."""
     return {
         "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911",
         "OMPI_COMM_WORLD_SIZE": str(count),

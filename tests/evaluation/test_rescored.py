@@ -1,4 +1,4 @@
-"""Where re-scoring changes what the scores are worth, both figures are told."""
+"""The table of metrics has both scores if re-scoring changes the metrics."""
 
 from types import SimpleNamespace
 

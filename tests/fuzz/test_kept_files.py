@@ -30,7 +30,7 @@ HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A bank: its directory, its bytes, what it says, and its tensors."""
+    """A bank: its directory, its bytes, its header, and its tensors."""
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1,))
     bank = BankConfig(kind="exact", size=3)

@@ -56,7 +56,7 @@ def combinations():
 
 @pytest.fixture
 def clone(tmp_path):
-    """What a person has who has fetched the project, and nothing else."""
+    """A clone of the project, and nothing else."""
     home = tmp_path / "project"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for name in filter(None, listed.split("\0")):

@@ -38,7 +38,7 @@ def bank(shallow) -> ReferenceBank:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> list[Path]:
-    """Files of parts that the bank does not know."""
+    """Files of parts that are not in the bank."""
     home = tmp_path_factory.mktemp("parts")
     paths = []
     for number, image in enumerate(draw_set(NEW, 64, 77, 0.2, ()).images):

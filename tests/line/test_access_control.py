@@ -1,4 +1,4 @@
-"""What a request must carry: decided by the path that it is routed by, and by headers that parse."""
+"""Requests are authorised by the path that they are routed by, and by headers that parse."""
 
 import pytest
 from starlette.datastructures import URL

@@ -1,4 +1,4 @@
-"""The server: verdicts as scores.json and regions.json have them, limits, the token, and what its description says."""
+"""The server: verdicts as scores.json and regions.json have them, limits, the token, and the OpenAPI description."""
 
 import io
 import threading

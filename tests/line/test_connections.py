@@ -58,7 +58,7 @@ def connected(address, sent: bytes = b"") -> socket.socket:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Whether the server closes it before ten seconds have passed."""
+    """True if the server closes the connection within ten seconds."""
     try:
         return connection.recv(100) == b""
     except ConnectionResetError:

@@ -92,8 +92,8 @@ def test_changes_are_noticed_all_the_same(kind, shift, within):
 
 def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     rng = np.random.default_rng(8)
-    lots = np.repeat([0.0, 3.0] * 6, 150)[:1500]
-    values = [{"brightness": float(value)} for value in lots + rng.normal(size=1500)]
+    batches = np.repeat([0.0, 3.0] * 6, 150)[:1500]
+    values = [{"brightness": float(value)} for value in batches + rng.normal(size=1500)]
     first = [part for part, _ in run(Charts(["brightness"], 1000, {}), values)]
     assert len(first) >= 2 and 150 < first[0] < 180
     drift = Charts(["brightness"], 1000, {})
@@ -103,7 +103,7 @@ def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     again = Charts(["brightness"], 1000, {}, drift.state(), parts=drift.parts)
     assert not run(drift, values[first[0] :], first[0] + 1)
     assert not run(again, values[first[0] :], first[0] + 1), "after a restart too"
-    # what goes beyond is told
+    # a change beyond the accepted one raises an alarm
     assert run(drift, [{"brightness": float(rng.normal() - 4)} for _ in range(60)], 1501)
 
 
@@ -161,14 +161,14 @@ def test_scores_are_compared_with_those_of_the_set():
 def test_restart_continues():
     rng = np.random.default_rng(5)
     values = [{"score": float(rng.normal() + (part > 150))} for part in range(1, 190)]
-    taught = {"score": rng.normal(size=40)}
-    whole = Charts(["score"], 1000, taught)
+    set_values = {"score": rng.normal(size=40)}
+    whole = Charts(["score"], 1000, set_values)
     first = run(whole, values)
     assert first
-    cut = Charts(["score"], 1000, taught)
+    cut = Charts(["score"], 1000, set_values)
     raised = run(cut, values[:100])
     state = cut.state()
-    again = Charts(["score"], 1000, taught, state, parts=cut.parts)
+    again = Charts(["score"], 1000, set_values, state, parts=cut.parts)
     raised += run(again, values[100:], 101)
     assert raised[:1] == first[:1]
     assert again.charts["score"].state() == whole.charts["score"].state()

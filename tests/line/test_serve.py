@@ -1,4 +1,4 @@
-"""The task `serve`: how it ends, and what it does not decode."""
+"""The task `serve`: its end, and photos that it does not decode."""
 
 import io
 import os
@@ -52,7 +52,7 @@ def test_a_watcher_that_dies_ends_the_server_with_its_error():
 
 
 def test_a_signal_between_two_steps_ends_the_server(saved_line, monkeypatch):
-    """Right after it has said that it listens, and before the server itself waits for signals."""
+    """Right after the message that it listens, and before the server itself waits for signals."""
     ran = []
 
     def interrupted(text: str, **_: object) -> None:

@@ -258,7 +258,7 @@ def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
 
 @pytest.mark.parametrize("first", [b"x" * 100, b"x" * 100 + bytes(200)])
 def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, first):
-    """On a network share the system does not tell that somebody still writes."""
+    """On a network share the system does not show that a file is still being written."""
     monkeypatch.setattr(module, "is_being_written", lambda path: False)
     path = place / "slow.png"
     path.write_bytes(first)

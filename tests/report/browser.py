@@ -127,7 +127,7 @@ class Browser:
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self) -> bytes:
-        """What is seen, as a PNG file."""
+        """A screenshot, in a PNG file."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ HOSTILE = (
 
 @dataclass(frozen=True)
 class FakeResult:
-    """What the report reads of a DetectionResult."""
+    """The attributes of a DetectionResult that the report reads."""
 
     kept: np.ndarray
     patch_scores: np.ndarray

@@ -27,7 +27,7 @@ OUTCOME = """
 
 
 def in_browser(browser: Browser, body: str, **values: object):
-    """What a function body returns that knows the model and these values."""
+    """The value of a function body that uses the model and these values."""
     return browser.evaluate(f"(({', '.join(values)}) => {{ {SOURCE} {OUTCOME} {body} }})"
                             f"({', '.join(json.dumps(value) for value in values.values())})")  # fmt: skip
 
@@ -64,7 +64,7 @@ def same(found: dict, calibrator: ActiveCalibrator) -> None:
     assert found["flagged"] == calibrator.flagged.tolist()
     for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):
         np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.total), rtol=0, atol=1e-9)
-    # equal photos tell the same but for the last bit
+    # equal photos are equally informative but for the last bit
     suggested = calibrator.suggest()
     if suggested is None:
         assert found["enough"] or found["photo"] is None

@@ -1,4 +1,4 @@
-"""The texts of all pages: complete in both languages, in their files alone, and known for what a server says."""
+"""The texts of all pages: complete in both languages, in their files alone; sentences of a server are translated."""
 
 import json
 import re
@@ -111,7 +111,7 @@ def test_texts_are_english_in_the_terminal():
 
 
 def known_sentence(sentence: str) -> bool:
-    """Whether a text of a line is this sentence with values, as shared.js looks for it."""
+    """True if a text of a line is this sentence with values, by the search of shared.js."""
     patterns = [
         re.sub(r"\\\{(\w+)\\\}", "(.+?)", re.escape(english))
         for key, english in texts_of("line", "en").items() if key.startswith("said_")

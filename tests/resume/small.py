@@ -26,7 +26,7 @@ def write_photos(root: Path) -> None:
 
 
 def small_config(root: Path, **changes) -> Config:
-    """The photos, judged by the tiny network on one device."""
+    """The photos, inspected with the tiny network on one device."""
     data = DataConfig(layout="mvtec", root=str(root))
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 

@@ -85,7 +85,7 @@ def interrupt(config, workdir, monkeypatch, place, after):
 
 @pytest.fixture(scope="module")
 def interrupted(config, tmp_path_factory):
-    """The workdir of a run that ended when its second category was to be judged."""
+    """The workdir of a run that ended when its second category was to be scored."""
     workdir = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupt(config, workdir, patch, (job.CoDeGraph, "score"), after=1)
@@ -224,7 +224,7 @@ def test_features_of_an_earlier_batch_are_removed(config, photos, tmp_path, capl
     second = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
     homes = [{path for path in found if path.parent.name != "features"} for found in (first, second)]
     tables = [{p for p in found if any(p.glob("layer*"))} for found in homes]
-    assert len(tables[1]) == len(CATEGORIES), "one place a category, and nothing piles up from lot to lot"
+    assert len(tables[1]) == len(CATEGORIES), "one place a category, and nothing piles up from batch to batch"
 
 
 def test_added_images_and_a_bank(config, photos, tmp_path, monkeypatch, capsys):

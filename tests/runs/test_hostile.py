@@ -1,4 +1,4 @@
-"""A folder as bad as folders get, and sets at the edge of what can be judged, through main.py and the whole job."""
+"""A folder as bad as folders get, and sets at the edge of what can be inspected, through main.py and the whole job."""
 
 import csv
 import io

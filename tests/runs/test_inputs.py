@@ -1,4 +1,4 @@
-"""What people's folders hold, through the whole job: workdirs among photos, odd files, odd labels, no weights."""
+"""Folders of users through the whole job: workdirs among photos, odd files, odd labels, no weights."""
 
 import csv
 import dataclasses
@@ -65,7 +65,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     (kept,) = (work / "earlier").iterdir()
     assert f"the report on {tmp_path / 'bolts'} from " in (said := capsys.readouterr().out)
     assert f"was moved to {kept}" in said and said.count("was moved to") == 1, (
-        "the same photos are judged again in place"
+        "the report on the same photos is replaced in place"
     )
     assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
     assert len(files(kept / "masks")) == 2

@@ -43,7 +43,7 @@ def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> f
 
 
 def reached(workdir: Path) -> str:
-    """How far a killed run had come."""
+    """The progress of a killed run."""
     pieces = [path.name for path in (workdir / RESUME).rglob("*.safetensors")]
     if finished := len(list((workdir / RESUME).glob("*/*.safetensors"))):
         return "results" if finished == len(CATEGORIES) else "second category"
@@ -77,7 +77,7 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
             stages[reached(killed)] += 1
             if reached(killed) != "results" or stages.total() == kills:
                 continue
-            # all that is left is to write the results: kills from here on would tell nothing of the work before
+            # all that is left is to write the results: kills from here on would not test the work before
             process = start(photos, killed, cache)
         finish(process)
         ended += 1

@@ -113,11 +113,11 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     bank = tmp_path / "bank.safetensors"
     data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
     run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), kind="exact", size=8)), tmp_path / "work")
-    judged = InspectConfig(
+    inspect_config = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
         backbone=SavedBackboneConfig(weights="random"),
     )  # fmt: skip
-    run(judged, tmp_path / "inspected", inspection)
+    run(inspect_config, tmp_path / "inspected", inspection)
     for place in ("work", "inspected"):
         masks = list((tmp_path / place / "masks").rglob("*.png"))
         assert masks or place == "inspected"
@@ -240,7 +240,7 @@ def test_masks_of_long_plates_fit_their_defects(tmp_path, seed):
     rows = agreement(tmp_path / "set", tmp_path / "work", "plate")
     large, small = [row for row in rows if row[0] >= 60], [row for row in rows if row[0] < 60 and row[1]]
     overlap = np.mean([row[2] for row in large])
-    # forty photos teach a wide law: the faintest scratch may stay below the threshold
+    # the distribution fitted to forty photos is wide: the faintest scratch may stay below the threshold
     assert np.mean([row[1] for row in rows]) >= 0.9, rows
     assert outcome.metrics["image_auroc"] >= 0.97 and overlap >= 0.4, (overlap, rows)
     # a patch is 14 px of the photo

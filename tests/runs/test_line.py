@@ -106,7 +106,7 @@ class Line:
 
 
 def check(line: Line, names: list[str]) -> None:
-    """Every part is one row, and those that were not inspected say why."""
+    """Every part is one row, with the reason if it was not inspected."""
     ledger = Ledger(line.workdir / LEDGER_FILE)
     parts = ledger.latest(10**6)
     assert sorted(part.name for part in parts) == sorted(names)

@@ -67,7 +67,7 @@ def test_processes_give_the_scores_of_one(tmp_path, count, devices, backend):
 
 
 def require_that_a_loss_ends_both(started, victim, speaker):
-    """Kills one of two processes when the speaker says `ready`; the other has to end with an error, in bounded time."""
+    """Kills one of two processes when one prints `ready`; the other has to end with an error, in bounded time."""
     survivor = started[1 - victim]
     try:
         while started[speaker].stdout.readline().strip() != "ready":

@@ -36,7 +36,7 @@ def launch(workdir, *words):
 
 
 def finished(started):
-    """What the processes printed, when all have ended well."""
+    """The output of the processes, when all have ended well."""
     printed = []
     for process in started:
         output, errors = process.communicate(timeout=240)

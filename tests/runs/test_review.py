@@ -1,4 +1,4 @@
-"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank that knows."""
+"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank with it."""
 
 import csv
 import dataclasses
@@ -56,7 +56,7 @@ def config(photos):
 
 @pytest.fixture(autouse=True)
 def group(monkeypatch):
-    """The first images share something in their first patches, and the rule does not know what."""
+    """The first images share something in their first patches, and the rule leaves it undecided."""
     find = stages.find_groups
 
     def found(distances, *arguments):
@@ -158,7 +158,7 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         answered = np.isin(result.keys, list(result.answers.photos))
         assert len(result.answers.photos) == 8
         for number, flag in enumerate(result.calibration.flagged):
-            # what stands out in the photos that were judged is recognised in others, which the page cannot know
+            # marks of answered photos are recognised in others, which the page cannot compute
             if answered[number] or not marked[number]:
                 assert (promised[str(number)] == "flagged") == flag, number
         browser.open(tmp_path / "run" / "report.html")
@@ -181,7 +181,7 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     assert [group.verdict for group in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
-    # a verdict that is not changed stays, and takes the counts of this lot
+    # a verdict that is not changed stays, and takes the counts of this batch
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
     undone = detector.score(comparison, review=variant.review({1: "undecided"}))

@@ -19,15 +19,15 @@ PATCHES = 6
 
 
 def draw(n=11, m=9, seed=0):
-    """Distances with references that serve an image nowhere, patches beyond a radius and patches that are not judged:
-    some, and all of one image."""
+    """Distances with some infinite values (excluded references, patches beyond a radius), and with patches that are not
+    inspected: some, and all of one image."""
     rng = np.random.default_rng(seed)
     values = rng.uniform(0.1, 1.9, size=(n, m, PATCHES)).astype(np.float32)
     values[rng.uniform(size=values.shape) < 0.1] = np.inf
     values[:, :, 0] = 0.5  # ties
-    not_judged = rng.uniform(size=(n, PATCHES)) < 0.2
-    not_judged[n // 2] = True
-    values.swapaxes(1, 2)[not_judged] = INVALID
+    invalid = rng.uniform(size=(n, PATCHES)) < 0.2
+    invalid[n // 2] = True
+    values.swapaxes(1, 2)[invalid] = INVALID
     values[rng.uniform(size=(n, m)) < 0.2] = np.inf
     return values
 
@@ -99,10 +99,10 @@ def numpy_medians(values, patches):
 def numpy_relative_distances(values, rank, share):
     found = np.full(values.shape[:2], np.inf)
     for row, distances, usual in zip(found, values, numpy_kth(values, rank)):
-        judged = (distances >= 0).all(axis=0)
-        if judged.any():
+        valid = (distances >= 0).all(axis=0)
+        if valid.any():
             multiples = distances / np.where(np.isfinite(usual), usual, np.float32(1e-12))
-            row[:] = np.sort(multiples[:, judged], axis=1)[:, int(share * (judged.sum() - 1))]
+            row[:] = np.sort(multiples[:, valid], axis=1)[:, int(share * (valid.sum() - 1))]
     return found
 
 

@@ -117,6 +117,6 @@ def test_few_good_images_are_not_flagged():
 
 
 def test_two_varieties_are_the_known_limit():
-    # what scores alone cannot tell: the rarer variety of good parts is taken for anomalies (docs/method.md)
+    # the limit of scores alone: the rarer variety of good parts is taken for anomalies (docs/method.md)
     (row,) = _simulated(ThresholdStudyConfig(laws=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
     assert row.false_alarms < 0.12

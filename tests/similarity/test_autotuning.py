@@ -1,4 +1,4 @@
-"""Kernel and precision by a short timing: what is timed, what is taken, and what is said of it."""
+"""Kernel and precision by a short timing: the candidates, the choice, and its message."""
 
 import dataclasses
 

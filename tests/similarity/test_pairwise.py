@@ -126,7 +126,7 @@ def test_references_are_the_same_in_any_order(n, limit, random):
 
 @pytest.mark.parametrize(("n", "limit", "period"), [(511, 256, 2), (512, 128, 4), (1000, 250, 4), (999, 333, 3)])
 def test_references_are_independent_of_periods_in_the_file_list(n, limit, period):
-    # evenly spread, they would be all even places of the first: of two views that alternate one would never serve
+    # evenly spread, they would be all even places of the first: of two views that alternate one would have no reference
     shares = np.bincount(choose_references(keys(n), limit) % period, minlength=period) / limit
     assert np.abs(shares - 1 / period).max() < 0.25 / period
 

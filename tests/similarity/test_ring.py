@@ -22,7 +22,7 @@ from tests.support.exhausted import FULL, limited, warnings
 
 @pytest.fixture(autouse=True)
 def forget():
-    """What one test has taught must not reach the others."""
+    """Each test starts without the limits that another has found."""
     ring_of.cache_clear()
     yield
     ring_of.cache_clear()
@@ -144,7 +144,7 @@ def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
 
 
 def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
-    """Where a device's memory is known, all of four images and then of eleven are on it at once."""
+    """With a known memory of the device, all of four images and then of eleven are on it at once."""
     options, sizes, watched = DistanceOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
     monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))

@@ -126,7 +126,7 @@ def require_the_removal(grid, radius, hidden, share, seed):
     for degree, changed in zip(table, changes):
         changed.apply(degree)
     assert_same(table, by_definition(tokens, counts, grid, radius, removed), counts)
-    assert all((table[:, i][:, :, ~counts[i]] == -1).all() for i in range(4)), "what is not judged stays so"
+    assert all((table[:, i][:, :, ~counts[i]] == -1).all() for i in range(4)), "these stay invalid"
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])

@@ -1,4 +1,4 @@
-"""Sweeps: which points there are, what is kept, and what the tables say."""
+"""Sweeps: their points, stored cells, and tables."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Sweeps over modes, classes and seeds: what is trained, what goes on, and what the table says."""
+"""Sweeps over modes, classes and seeds: the runs that are trained or resumed, and the table."""
 
 import json
 import re

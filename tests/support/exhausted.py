@@ -19,5 +19,5 @@ def limited(function, length, most, calls):
 
 
 def warnings(caplog):
-    """What was said about memory."""
+    """The warnings about memory."""
     return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]

@@ -27,7 +27,7 @@ def start(program: str, *arguments: object, cache: Path, **environment: str) -> 
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Waits for a good end; returns what was said on standard error."""
+    """Waits for a good end; returns its standard error."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return errors

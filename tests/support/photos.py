@@ -1,4 +1,4 @@
-"""Photos, and a small network for commands that judge them."""
+"""Photos, and a small network for commands that inspect them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which programs XLA compiles inside a block of code."""
+"""The programs that XLA compiles inside a block of code."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Which files processes compare whole; that they do is tested with real ones in test_processes.py."""
+"""The choice of files that processes compare whole; test_processes.py tests the comparison with real processes."""
 
 import os
 

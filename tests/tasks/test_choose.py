@@ -1,4 +1,4 @@
-"""The task `choose`: what is compared, on what, and what is said of it."""
+"""The task `choose`: the backbones and images that it compares, and its messages."""
 
 import json
 from pathlib import Path

@@ -142,7 +142,7 @@ def outputs(model: torch.nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _patches(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What SigLIP 2 NaFlex takes: the pixels of each patch, which patches count, and (rows, columns)."""
+    """The inputs of SigLIP 2 NaFlex: the pixels of each patch, the mask of valid patches, and (rows, columns)."""
     rows, columns = (side // PATCH for side in image.shape[:2])
     cells = image.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(1, rows * columns, -1)
     return torch.from_numpy(cells), torch.ones(1, rows * columns, dtype=torch.long), torch.tensor([[rows, columns]])
@@ -225,7 +225,7 @@ def full_shapes() -> dict[str, dict[str, list[int]]]:
 
 
 def position_weights() -> dict[str, np.ndarray]:
-    """What torch's bicubic interpolation weighs along one axis, with the scale as DINOv2's original code passes it."""
+    """Weights of torch's bicubic interpolation along one axis, with the scale as DINOv2's original code passes it."""
     arrays = {}
     impulses = torch.eye(GRID)[None, :, :, None]
     for target in (8, 3):
