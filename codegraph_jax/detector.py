@@ -121,10 +121,10 @@ class CoDeGraph:
     def detect(
         self,
         images: Sequence[Source] | Samples,
+        *,
         progress: bool = False,
         added: Sequence[Source] | Samples = (),
         bank: BankConfig | None = None,
-        *,
         review: Review | None = None,
         roi: str | np.ndarray | None = None,
     ) -> DetectionResult:
@@ -152,12 +152,13 @@ class CoDeGraph:
                 images that were scored.
         """
         self._check(bank, review, self.chosen_score)
-        comparison = self.compare(images, progress, added, roi)
+        comparison = self.compare(images, progress=progress, added=added, roi=roi)
         return self.score(comparison, bank=bank, review=review)
 
     def compare(
         self,
         images: Sequence[Source] | Samples,
+        *,
         progress: bool = False,
         added: Sequence[Source] | Samples = (),
         roi: str | np.ndarray | None = None,
@@ -179,8 +180,8 @@ class CoDeGraph:
         layers: Any,
         grid: tuple[int, int] | None = None,
         image_features: Any = None,
-        progress: bool = False,
         *,
+        progress: bool = False,
         patch_size: int = 1,
         review: Review | None = None,
     ) -> DetectionResult:
@@ -210,7 +211,7 @@ class CoDeGraph:
             (6, 4, 5)
         """
         self._check(None, review, self.chosen_score)
-        comparison = self.compare_features(layers, grid, image_features, progress, patch_size=patch_size)
+        comparison = self.compare_features(layers, grid, image_features, progress=progress, patch_size=patch_size)
         return self.score(comparison, review=review)
 
     def compare_features(
@@ -218,8 +219,8 @@ class CoDeGraph:
         layers: Any,
         grid: tuple[int, int] | None = None,
         image_features: Any = None,
-        progress: bool = False,
         *,
+        progress: bool = False,
         patch_size: int = 1,
     ) -> Comparison:
         """The slow half of `detect_features`, with the same arguments and errors."""
@@ -350,7 +351,7 @@ class CoDeGraph:
             identity |= {"aggregation": features.aggregation, "degrees": list(features.degrees)}
         return identity
 
-    def products(self, images: Sequence[Source] | Samples, progress: bool = False) -> Int[np.ndarray, " n"]:
+    def products(self, images: Sequence[Source] | Samples, *, progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
 
         Sets of several products should be split, since every image of a rare product is anomalous among the others.

@@ -73,6 +73,7 @@ class OECL:
         images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"],
         outliers: Sequence[Any] | UInt8[np.ndarray, "m h w 3"] | None = None,
         workdir: str | Path | None = None,
+        *,
         progress: bool = False,
     ) -> "OECL":
         """Trains on normal images, with outlier exposure if the mode uses it.

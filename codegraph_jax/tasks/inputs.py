@@ -111,7 +111,7 @@ def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]]) -> 
     """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
-        found = detector.products(samples, processes.is_first())
+        found = detector.products(samples, progress=processes.is_first())
         if not found.any():
             parted[category] = samples
             continue
