@@ -41,7 +41,7 @@ from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
-from codegraph_jax.distributed.processes import together
+from codegraph_jax.distributed.processes import errors_in_all_processes
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
@@ -251,7 +251,7 @@ class CoDeGraph:
             log: called with the choice of what is compared, as a sentence, before the comparison.
         """
         config, clock = self.config, Clock()
-        with together():
+        with errors_in_all_processes():
             plan.check(config.resources.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)

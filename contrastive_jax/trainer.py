@@ -17,7 +17,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, read_json, write_json
 from codegraph_jax.core.workdir import WorkdirError
-from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
+from codegraph_jax.distributed import processes
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, image_counts, read_run_data
@@ -62,18 +62,18 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     workdir = Path(workdir)
-    with together():
+    with processes.errors_in_all_processes():
         data = read_run_data(config)
     if data.value_range:
         # checkpoints hold the settings: images that are scored later are converted with the same range
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, range=data.value_range.stated))
-        if is_first():
+        if processes.is_first():
             print(f"{config.data.train}: 16-bit, 32-bit or float pixels: {data.value_range}", flush=True)
     try:
-        with locked_workdir(workdir):
+        with processes.locked_workdir(workdir):
             results = _run_in(workdir, config, data)
             # no process ends before process 0 has written everything
-            wait("the results are written")
+            processes.barrier("the results are written")
             return results
     except OSError as error:
         raise WorkdirError(
@@ -90,23 +90,25 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         "config": settings,
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
-    agree({**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]})
+    processes.require_equal(
+        {**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]}
+    )
     manifest = finite_or_none(
         {**identity, "seed": config.seed, "image_counts": image_counts(data), **versions_and_device()}
     )
     finished: dict[str, Any] | None = None
-    with together():
-        if is_first():
+    with processes.errors_in_all_processes():
+        if processes.is_first():
             finished = _start_or_finished(workdir, identity, manifest)
-    finished = gather(finished)[0]
-    with together():
+    finished = processes.gather(finished)[0]
+    with processes.errors_in_all_processes():
         _require_shared(workdir)
     if finished is not None:
         return finished
 
     state, training = train_network(config, data, workdir)
     results = {**_test(config, data, state, workdir), **training}
-    if is_first():
+    if processes.is_first():
         # results.json is written last: it marks a finished run
         write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
         write_json(workdir / "results.json", finite_or_none(results))
@@ -159,7 +161,7 @@ def train_network(
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     with closing(Checkpoints(workdir)) as checkpoints:
-        return _remaining_epochs(config, data, checkpoints, workdir, progress and is_first())
+        return _remaining_epochs(config, data, checkpoints, workdir, progress and processes.is_first())
 
 
 def _remaining_epochs(
@@ -173,7 +175,7 @@ def _remaining_epochs(
     state = put_on_mesh(state, mesh)
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
-    agree({"the checkpoint from which it resumes": int(state.step)})
+    processes.require_equal({"the checkpoint from which it resumes": int(state.step)})
     first = int(state.step) // steps
     if first and progress:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
@@ -181,7 +183,7 @@ def _remaining_epochs(
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    log = MetricsLog(workdir / "metrics.jsonl" if is_first() else None, first)
+    log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, first)
     printer = EpochPrinter(epochs, first, progress)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
@@ -274,7 +276,7 @@ def variables_of(state: TrainState) -> dict[str, Any]:
 
 def _test(config: OeclConfig, data: RunData, state: TrainState, workdir: Path) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures, and returns AUROC and mean norms."""
-    if is_first():
+    if processes.is_first():
         save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
     if data.test is None:
         return {}
@@ -285,7 +287,7 @@ def _test(config: OeclConfig, data: RunData, state: TrainState, workdir: Path) -
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
     groups = _clean_groups(scores["clean"], clean_scorer, state, data)
-    if is_first():
+    if processes.is_first():
         write_test_scores(workdir / "scores.csv", data.test, scores)
         save_histogram(workdir / NORMS, groups, OBJECTIVES[config.train.mode].label)
     by_set = config.data.protocol == "multimodal"

@@ -144,7 +144,7 @@ def main(line: CommandLine, command: Command | None = None) -> int:
     """Runs the task of the config, or a sweep over its settings; returns the exit status."""
     from codegraph_jax.core.compilation_cache import enable_compilation_cache
     from codegraph_jax.core.environment import require_devices
-    from codegraph_jax.distributed.processes import joined
+    from codegraph_jax.distributed.processes import connected
 
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
@@ -159,7 +159,7 @@ def main(line: CommandLine, command: Command | None = None) -> int:
         if COORDINATOR.value and not TASKS[task].several_processes:
             raise UserError(f"--coordinator: {name} runs in one process; leave it out")
         config: Any = read_config(settings_class(task), line.config)
-        with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
+        with connected(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             directory = workdir(config, line.config_name)
             if sweeps:

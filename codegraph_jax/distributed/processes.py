@@ -117,7 +117,7 @@ def _ended_after(seconds: float, problem: str) -> Iterator[None]:
 
 
 @contextmanager
-def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
+def connected(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
     """Calls `start`; within the context, the loss of another process raises a readable error.
 
     Raises:
@@ -139,13 +139,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def share(n: int) -> slice:
+def process_slice(n: int) -> slice:
     """The part of n images that this process reads."""
     processes, k = jax.process_count(), jax.process_index()
     return slice(n * k // processes, n * (k + 1) // processes)
 
 
-def wait(reason: str) -> None:
+def barrier(reason: str) -> None:
     """Waits until every process has called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
@@ -184,7 +184,7 @@ def gather_parts(parts: Iterable[np.ndarray], row_shape: tuple[int, ...], dtype:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def errors_in_all_processes() -> Iterator[None]:
     """A `UserError` of one process within the context is raised in all processes, so that none waits for it."""
     problem = None
     try:
@@ -207,19 +207,19 @@ def locked_workdir(workdir: Path) -> Iterator[None]:
         WorkdirError: in every process, if the workdir cannot be locked.
     """
     with ExitStack() as stack:
-        with together():
+        with errors_in_all_processes():
             if is_first():
                 stack.enter_context(locked(workdir))
         yield
 
 
-def agree(what: dict[str, Any]) -> None:
+def require_equal(facts: dict[str, Any]) -> None:
     """Checks that all processes have the same values.
 
     Raises:
         UserError: in every process, if values differ; names the value and the process.
     """
-    first, *others = gather(what)
+    first, *others = gather(facts)
     for process, values in enumerate(others, 1):
         # names of process 0 first, then names that only the other process has
         for name in [*first, *(name for name in values if name not in first)]:

@@ -112,7 +112,7 @@ class Extractor:
             UnreadableImageError: an image cannot be decoded and `unreadable` is `error`.
             NotFiniteError: the backbone gives features that are not finite; names the image.
         """
-        mine = processes.share(len(sources))
+        mine = processes.process_slice(len(sources))
         frame, batches = self.frame, self._batches(sources[mine], value_range)
         collected = _Collected(DeviceLayers(device_length, self.mesh.devices[0]) if device_length else buffer, once)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
@@ -125,7 +125,7 @@ class Extractor:
             collected.add(batch.indices, batch.keys, features)
             advance(len(batch.indices))
 
-        with processes.together():
+        with processes.errors_in_all_processes():
             for batch in _missing(batches, stores, collected, advance):
                 started = self._start(batch, batches.sizes, keep_padding=bool(device_length))
                 # wait for the previous batch only after this one has started, so that the device is never idle

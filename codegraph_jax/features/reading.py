@@ -14,7 +14,7 @@ from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import Inspected, where_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
-from codegraph_jax.distributed.processes import gather, share, together
+from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
@@ -39,7 +39,7 @@ def frame_for(
     if settings.fit == "squeeze":
         return Frame.squeezed(settings.side, patch)
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        gathered = gather(list(pool.map(size_of, images[share(len(images))])))
+        gathered = gather(list(pool.map(size_of, images[process_slice(len(images))])))
     sizes = [(width, height) for part in gathered for width, height in filter(None, part)]
     options = settings.side, patch, settings.scale
     if settings.fit != "auto":
@@ -63,8 +63,8 @@ def measure_range(
         (range, or None if all samples have 8 bits; indices of the photos, counting those of `added` last).
     """
     sources = [*images, *added]
-    mine = share(len(sources))
-    with together():
+    mine = process_slice(len(sources))
+    with errors_in_all_processes():
         local_summaries = summaries(sources[mine], decoding_threads())
     parts = gather([[i + mine.start, *astuple(summary)] for i, summary in local_summaries.items()])
     all_summaries = {i: Summary(*values) for part in parts for i, *values in part}
@@ -114,7 +114,7 @@ def read_features(
     if not isinstance(images, TokenSet):
         value_range, incomplete = measure_range(config, images, added)
         sources = [*images, *added]
-        with together():
+        with errors_in_all_processes():
             if config.cache:
                 cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
     stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
@@ -132,12 +132,12 @@ def read_features(
         return features
 
     features = read(once=True)
-    with together():
+    with errors_in_all_processes():
         refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(once=False)
     if inspected or incomplete:
-        with together():
+        with errors_in_all_processes():
             features = features.where_inspected(where_data(sources, value_range, inspected, incomplete), sources)
     return features

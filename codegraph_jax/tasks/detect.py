@@ -79,7 +79,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     config, detector = inputs.config, inputs.detector
     by_category = config.parallel.by == "categories" and len(inputs.categories) > 1
     detectors = one_for_each_device(detector, len(inputs.categories)) if by_category else [detector]
-    with clock("data"), processes.together():
+    with clock("data"), processes.errors_in_all_processes():
         plans, overlap = _plans(detectors[0], len(detector.mesh), inputs, by_category)
         # check all categories before the first one, which may take hours
         for one in plans.values():
@@ -102,7 +102,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         for line in (*recurrence_lines(outcomes), *notices(outcomes)):
             print(line)
         print(closing_line(workdir, config, outcomes))
-    processes.wait("results written")
+    processes.barrier("results written")
     return outcomes
 
 
@@ -200,11 +200,11 @@ def _plans(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: 
 @contextmanager
 def _claimed(workdir: Path, bank: str) -> Iterator[None]:
     """Locks the workdir in the first process, and checks that the results can be written before the work starts."""
-    with processes.together():
+    with processes.errors_in_all_processes():
         if processes.is_first() and bank:
             require_writable("config.bank.save", bank)
     with processes.locked_workdir(workdir):
-        with processes.together():
+        with processes.errors_in_all_processes():
             if processes.is_first():
                 require_own(workdir, RESULTS)
         with progress_in(workdir) if processes.is_first() else nullcontext():

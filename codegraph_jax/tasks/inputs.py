@@ -64,14 +64,14 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         UserError: an input is missing or invalid, or differs between processes.
     """
     first = processes.is_first()
-    with clock("data"), processes.together():
+    with clock("data"), processes.errors_in_all_processes():
         if config.bank.save and not config.bank.save.endswith(BANK_SUFFIX):
             raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in {BANK_SUFFIX}")
         categories = read_categories(config.data, workdir)
         if not config.data.separate_products:
             require_one_product(config, categories)
         skipped = skipped_below([config.data.root, *config.data.add])
-    with clock("weights"), processes.together():
+    with clock("weights"), processes.errors_in_all_processes():
         review, review_path = _read_review(config.review)
         roi = Roi.load(config.data.roi) if config.data.roi else None
         detector = load_detector(config)
@@ -81,7 +81,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     if config.data.separate_products:
         with clock("backbone"):
             categories = _by_product(detector, categories)
-    with clock("data"), processes.together():
+    with clock("data"), processes.errors_in_all_processes():
         require_one_product(config, categories)
         added = {category: read_added(config.data, category) for category in categories}
     inputs = Inputs(config, detector, categories, added, skipped, review, roi)

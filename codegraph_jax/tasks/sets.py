@@ -140,7 +140,7 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
         with written_to(root):
             write_set(drawn, str(root / "drawn"))
             note_written(root.parent, drawn_files(root.parent))
-    processes.wait("set drawn")
+    processes.barrier("set drawn")
     return read_layout("mvtec", str(root), ("drawn",))
 
 

@@ -16,7 +16,7 @@ from tests.runs.test_processes import free_port
 ROOT = Path(__file__).parents[2]
 MEETING = """
 from codegraph_jax.distributed import processes
-with processes.joined("auto", 1, 0):
+with processes.connected("auto", 1, 0):
     print(processes.gather("here"), flush=True)
 """
 MAIN = ["-m", "tests.support.main_worker", "2", "--config=configs/folder.py", "--coordinator=auto"]

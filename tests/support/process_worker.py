@@ -71,7 +71,7 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
 
 def main(port: str, count: str, process: str, devices: str, backend: str, out: str, mode: str) -> None:
     jax.config.update("jax_num_cpu_devices", int(devices))
-    with shallow_backbone(), processes.joined(f"127.0.0.1:{port}", int(count), int(process)):
+    with shallow_backbone(), processes.connected(f"127.0.0.1:{port}", int(count), int(process)):
         working = detector(backend)
         while True:
             results = stages(working)
@@ -79,7 +79,7 @@ def main(port: str, count: str, process: str, devices: str, backend: str, out: s
                 break
             print("ready", flush=True)
         np.savez(Path(out) / f"{process}.npz", **results)
-        processes.wait("written")
+        processes.barrier("written")
 
 
 if __name__ == "__main__":

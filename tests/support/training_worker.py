@@ -61,7 +61,7 @@ def main(port: str, count: str, number: str, workdir: str, stop: str = "") -> No
 
     if stop:
         Checkpoints.save = keep_and_stop  # type: ignore[method-assign]
-    with processes.joined(f"127.0.0.1:{port}", int(count), int(number)), exactly(), shallow():
+    with processes.connected(f"127.0.0.1:{port}", int(count), int(number)), exactly(), shallow():
         trainer.train(config(), workdir)
 
 
