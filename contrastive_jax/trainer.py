@@ -90,9 +90,8 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         "config": settings,
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
-    processes.require_equal(
-        {**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]}
-    )
+    settings_by_flag = {f"config.{name}": value for name, value in settings.items()}
+    processes.require_equal(settings_by_flag | {"the images": identity["data"]})
     manifest = finite_or_none(
         {**identity, "seed": config.seed, "image_counts": image_counts(data), **versions_and_device()}
     )

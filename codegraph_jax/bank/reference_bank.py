@@ -43,7 +43,7 @@ from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Inspected, Roi, where_data
+from codegraph_jax.data.roi import Inspected, Roi, areas_with_data
 from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
@@ -176,7 +176,7 @@ class ReferenceBank(StoredBank):
         chunk = images[start : start + CHUNK]
         features = extractor.extract(chunk, value_range=self.value_range)
         if inspected:
-            features = features.where_inspected(inspected[start : start + CHUNK], chunk)
+            features = features.masked(inspected[start : start + CHUNK], chunk)
         scores = []
         for i in range(len(features.kept)):
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
@@ -272,7 +272,7 @@ class ReferenceBank(StoredBank):
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, once=True)
         if inspected := self._inspected(images, ""):
-            features = features.where_inspected(inspected, images)
+            features = features.masked(inspected, images)
         answered = self.answered
         new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
         if not new:
@@ -461,4 +461,4 @@ class ReferenceBank(StoredBank):
         names = [name_of(image, i) for i, image in enumerate(images)]
         inspected = () if known is None else Roi.of(known).each(names)
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
-        return where_data(images, self.value_range, inspected, incomplete) if incomplete else inspected
+        return areas_with_data(images, self.value_range, inspected, incomplete) if incomplete else inspected

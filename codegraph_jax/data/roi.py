@@ -100,7 +100,7 @@ def _with_data(source: Source, value_range: ValueRange | None, within: Inspected
     return inspected
 
 
-def where_data(
+def areas_with_data(
     sources: Sequence[Source],
     value_range: ValueRange | None,
     inspected: Sequence[Inspected],

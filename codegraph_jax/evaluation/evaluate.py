@@ -78,7 +78,7 @@ def _masks(
     return masks
 
 
-def where_measured(config: MetricsConfig) -> str:
+def resolution_text(config: MetricsConfig) -> str:
     """The resolution of the pixel metrics, for messages."""
     return "each image's own size" if config.resolution == "image" else "the size of the score map"
 
@@ -95,7 +95,9 @@ def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -
     """Warns if the masks of anomalous images are empty, or look inverted."""
     shares = np.array([mask.mean() for mask in masks])
     if empty := int((shares == 0).sum()):
-        logger.warning("%d of %d masks of anomalous images are empty, at %s", empty, len(masks), where_measured(config))
+        logger.warning(
+            "%d of %d masks of anomalous images are empty, at %s", empty, len(masks), resolution_text(config)
+        )
     if np.median(shares) > FULL:
         logger.warning(
             "the median mask covers %.0f %% of its anomalous image; if black marks the defects, set "

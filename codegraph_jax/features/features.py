@@ -78,7 +78,7 @@ class Features:
 
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
-    def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
+    def masked(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
         """The features with all tokens outside of the inspected areas set to 0.
 
         Raises:

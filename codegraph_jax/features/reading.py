@@ -12,7 +12,7 @@ from codegraph_jax.data.blank_photos import refuse_blank_photos
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
-from codegraph_jax.data.roi import Inspected, where_data
+from codegraph_jax.data.roi import Inspected, areas_with_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
@@ -139,5 +139,5 @@ def read_features(
         features = read(once=False)
     if inspected or incomplete:
         with errors_in_all_processes():
-            features = features.where_inspected(where_data(sources, value_range, inspected, incomplete), sources)
+            features = features.masked(areas_with_data(sources, value_range, inspected, incomplete), sources)
     return features

@@ -189,16 +189,16 @@ class DeviceTables:
         return self._kept[number] if number in self._kept else self._compute(number)
 
     def _compute(self, number: int, advance: Progress = lambda pairs: None) -> Table:
-        rows = _RowBuffer(self._mesh, self._shards, self._column, self._part)
+        buffer = _RowBuffer(self._mesh, self._shards, self._column, self._part)
         # distances of one call, 4 bytes each in both directions, are small compared with the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
         # with a fixed length a call is not repeated with fewer pairs: a device that has no memory for a call has none
         # for the table either, and the host stores it instead
         ring_of(self._mesh, self._options).run(
-            self._layers[number], self._shards, self._references, rows.write_distances, advance,
+            self._layers[number], self._shards, self._references, buffer.write_distances, advance,
             device_length=self._images, pairs=max(PAIRS, most),
         )  # fmt: skip
-        table = rows.shards()
+        table = buffer.shards()
         return table if self._valid is None else list(map(marked_invalid, table, self._valid))
 
     def _degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
@@ -319,18 +319,18 @@ class _RowBuffer:
         ring_step: RingStep,
         mine: Shards,
         theirs: Shards,
-        rows: Float[Array, "d b r p"],
-        columns: Float[Array, "d b r p"],
+        own_distances: Float[Array, "d b r p"],
+        remote_distances: Float[Array, "d b r p"],
     ) -> Callable[[], None]:
         """Sends the distances of one call to the devices of their images."""
         first, second = ring_step.images(mine, theirs)
         start, to = self._shards[:, :1], [ring_step.columns(self._column, images) for images in (second, first)]
         # writes beyond the last column are dropped
-        to = [np.where(columns < 0, self._columns, columns) for columns in to]
+        to = [np.where(column < 0, self._columns, column) for column in to]
         remote = second - np.roll(start, -ring_step.step, axis=0)
         places = np.stack([first - start, to[0], remote, to[1]], axis=1)
         there = self._mesh.put_shards(list(places.astype(np.int32)))
-        self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
+        self._table, done = _write(self._mesh, ring_step.step)(self._table, own_distances, remote_distances, there)
         return partial(jax.block_until_ready, done)
 
     def shards(self) -> list[Float[Array, "r s t p"]]:
@@ -350,13 +350,15 @@ def _write(mesh: DeviceMesh, step: int) -> Any:
     def put(table: Array, image: Array, column: Array, distances: Array) -> Array:
         return table.at[:, image, column].set(distances.swapaxes(0, 1), mode="drop")
 
-    def on_device(table: Array, rows: Array, columns: Array, places: Int[Array, "1 4 b"]) -> tuple[Array, Array]:
+    def on_device(
+        table: Array, own_distances: Array, remote_distances: Array, places: Int[Array, "1 4 b"]
+    ) -> tuple[Array, Array]:
         image, column, _, _ = places[0]
-        table = put(table, image, column, rows[0])
+        table = put(table, image, column, own_distances[0])
         if step:
-            columns, places = (lax.ppermute(x, AXIS, back) for x in (columns, places))
+            remote_distances, places = (lax.ppermute(x, AXIS, back) for x in (remote_distances, places))
         _, _, image, column = places[0]
-        return put(table, image, column, columns[0]), jnp.max(image)[None]
+        return put(table, image, column, remote_distances[0]), jnp.max(image)[None]
 
     spread = jax.shard_map(
         on_device,

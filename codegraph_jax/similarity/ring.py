@@ -184,9 +184,9 @@ class Ring:
             self._last_pairs = ring_step.own.shape[1]
             fitting = self.options._replace(batch=batch)
             call = self._on_devices(ring_step, mine[:, 0] <= np.roll(theirs[:, 0], -ring_step.step))
-            rows, columns, passed = _step(self.mesh, fitting, pass_on)(own, remote, call)
+            own_distances, remote_distances, passed = _step(self.mesh, fitting, pass_on)(own, remote, call)
             next_remote = passed if pass_on else next_remote
-            wait = write_distances(ring_step, mine, theirs, rows, columns)
+            wait = write_distances(ring_step, mine, theirs, own_distances, remote_distances)
             # wait for the previous call while this one is computed
             if waiting:
                 waiting[0]()
@@ -236,11 +236,15 @@ def pairwise_distances(
     distances.fill(np.inf)
 
     def write_distances(
-        ring_step: RingStep, mine: Shards, theirs: Shards, rows: Float[Array, "d b r p"], columns: Array
+        ring_step: RingStep,
+        mine: Shards,
+        theirs: Shards,
+        own_distances: Float[Array, "d b r p"],
+        remote_distances: Array,
     ) -> Callable[[], None]:
         def copy() -> None:
             first, second = ring_step.images(mine, theirs)
-            for i, j, side in ((first, second, rows), (second, first, columns)):
+            for i, j, side in ((first, second, own_distances), (second, first, remote_distances)):
                 to = ring_step.columns(column, j)
                 distances[:, i[to >= 0], to[to >= 0]] = _fetch(mesh, side)[to >= 0].swapaxes(0, 1)
 
@@ -287,9 +291,9 @@ def _step(mesh: DeviceMesh, options: DistanceOptions, pass_on: bool) -> Any:
 
         # a product and its transpose differ in the last bits, so the image with the lower index is always first
         alone = own_first() if devices == 1 else None
-        rows, columns = alone or lax.cond(sides[0] > 0, own_first, remote_first)
+        own_distances, remote_distances = alone or lax.cond(sides[0] > 0, own_first, remote_first)
         if mesh.spans_processes:
-            rows, columns = (lax.all_gather(x, AXIS) for x in (rows, columns))
-        return rows, columns, passed
+            own_distances, remote_distances = (lax.all_gather(x, AXIS) for x in (own_distances, remote_distances))
+        return own_distances, remote_distances, passed
 
     return mesh.spread(on_device)

@@ -174,8 +174,8 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        rows, columns = tile_maxima(left.select(i), right.select(j), options)
-        return cosine_to_distance(rows[:, 0]), cosine_to_distance(columns)
+        of_left, of_right = tile_maxima(left.select(i), right.select(j), options)
+        return cosine_to_distance(of_left[:, 0]), cosine_to_distance(of_right)
 
     return lax.map(one_pair, (first, second), batch_size=options.pairs_at_once)
 
@@ -190,10 +190,10 @@ def _fused_distances(
 
     def one_degree(a: Array, b: Array) -> tuple[Array, Array]:
         if options.kernel == "fused_gpu":
-            rows, columns = fused_gpu.pair_maxima(a, b, first, second, emulate=platform != "gpu")
-            return rows[:, :p], columns[:, :p]
+            of_left, of_right = fused_gpu.pair_maxima(a, b, first, second, emulate=platform != "gpu")
+            return of_left[:, :p], of_right[:, :p]
         return fused.pair_maxima(a, b, first, second, precision, not fused.supported(platform))
 
     maxima = [one_degree(a, b) for a, b in zip(left.vectors, right.vectors)]
-    rows, columns = (cosine_to_distance(jnp.stack(side, axis=1)) for side in zip(*maxima))
-    return rows, columns
+    of_left, of_right = (cosine_to_distance(jnp.stack(side, axis=1)) for side in zip(*maxima))
+    return of_left, of_right

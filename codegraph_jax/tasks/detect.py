@@ -21,10 +21,10 @@ from codegraph_jax.core.report_archive import keep_earlier
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import REVIEW, written_to
 from codegraph_jax.data.images import source_of
-from codegraph_jax.data.roi import where_data
+from codegraph_jax.data.roi import areas_with_data
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.evaluation.evaluate import evaluate, where_measured
+from codegraph_jax.evaluation.evaluate import evaluate, resolution_text
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
@@ -118,7 +118,7 @@ def _outcomes(
             metrics = evaluate(result, kept, config.metrics)
         inspected = [plans[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
-            inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
+            inspected = areas_with_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, inspected)
 
     # an accelerator detects faster than one thread measures
@@ -311,6 +311,6 @@ def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
     """A table of the metrics, or of the photos with the highest scores if there are no labels."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
-        heading = f"percent; pixels at {where_measured(config)}\n"
+        heading = f"percent; pixels at {resolution_text(config)}\n"
         return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
     return photos_table(outcomes)
