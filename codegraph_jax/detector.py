@@ -170,8 +170,8 @@ class CoDeGraph:
         given, further = listed_given(images), listed_given(added, "added")
         images, added = checked_images(given), checked_images(further, "added")
         names = [name_of(source, i) for i, source in enumerate((*images, *added))]
-        inspected = [] if roi is None else Roi.of(roi).each(names)
-        plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
+        areas = [] if roi is None else Roi.of(roi).each(names)
+        plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, areas)
         samples = (*given_samples(given), *given_samples(further, "added"))
         return replace(self.compare_set(plan, progress), samples=samples)
 
@@ -256,7 +256,7 @@ class CoDeGraph:
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
             features = read_features(
-                self.extractor, config.data, plan.images, plan.added, plan.inspected, memory=plan.memory,
+                self.extractor, config.data, plan.images, plan.added, plan.areas, memory=plan.memory,
                 device_length=plan.device.device_length if plan.device else 0,
                 resume_store=resume_store, progress=progress,
             )  # fmt: skip

@@ -43,7 +43,7 @@ from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Inspected, Roi, areas_with_data
+from codegraph_jax.data.roi import InspectedArea, Roi, areas_with_data
 from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
@@ -116,11 +116,11 @@ class ReferenceBank(StoredBank):
             BankError: a score is not a finite number.
         """
         data, images = data or PhotosConfig(), checked_images(images)
-        inspected = self._inspected(images, data.roi)
+        areas = self._areas(images, data.roi)
         extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
         # at least one chunk, so that no images give empty arrays
         chunks = [
-            self._inspect_chunk(extractor, images, start, inspected, advance, min_peak_score)
+            self._inspect_chunk(extractor, images, start, areas, advance, min_peak_score)
             for start in range(0, max(len(images), 1), CHUNK)
         ]
         kept = [i for chunk in chunks for i in chunk.kept]
@@ -158,7 +158,7 @@ class ReferenceBank(StoredBank):
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
-            inspected=[inspected[i] for i in kept] if inspected else (),
+            areas=[areas[i] for i in kept] if areas else (),
             peak_patches=[peaks for chunk in chunks for peaks in chunk.peak_patches],
             other_product=len(kept) > 0 and not self.product.fits(image_features),
         )
@@ -168,15 +168,15 @@ class ReferenceBank(StoredBank):
         extractor: Extractor,
         images: Sequence[Source],
         start: int,
-        inspected: Sequence[Inspected],
+        areas: Sequence[InspectedArea],
         advance: Progress,
         min_peak_score: float | None,
     ) -> "_Chunk":
         """The first `CHUNK` images from `start`; arguments as for `inspect`."""
         chunk = images[start : start + CHUNK]
         features = extractor.extract(chunk, value_range=self.value_range)
-        if inspected:
-            features = features.masked(inspected[start : start + CHUNK], chunk)
+        if areas:
+            features = features.masked(areas[start : start + CHUNK], chunk)
         scores = []
         for i in range(len(features.kept)):
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
@@ -271,8 +271,8 @@ class ReferenceBank(StoredBank):
         images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, once=True)
-        if inspected := self._inspected(images, ""):
-            features = features.masked(inspected, images)
+        if areas := self._areas(images, ""):
+            features = features.masked(areas, images)
         answered = self.answered
         new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
         if not new:
@@ -455,10 +455,10 @@ class ReferenceBank(StoredBank):
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_peak_score)
 
-    def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
-        """Inspected region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
+    def _areas(self, images: Sequence[Source], roi: str) -> Sequence[InspectedArea]:
+        """InspectedArea region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
         names = [name_of(image, i) for i, image in enumerate(images)]
-        inspected = () if known is None else Roi.of(known).each(names)
+        areas = () if known is None else Roi.of(known).each(names)
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
-        return areas_with_data(images, self.value_range, inspected, incomplete) if incomplete else inspected
+        return areas_with_data(images, self.value_range, areas, incomplete) if incomplete else areas

@@ -31,7 +31,7 @@ from codegraph_jax.data.value_range import ValueRange
 
 Polygon = tuple[tuple[float, float], ...]
 """Corners of a polygon."""
-Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
+InspectedArea = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """A function that returns the inspected pixels of a photo of (width, height)."""
 
 WHERE = "config.data.roi"
@@ -84,33 +84,33 @@ def _fill(mask: Bool[np.ndarray, "h w"], ring: Float[np.ndarray, "k 2"], value: 
             mask[row, left:right] = value
 
 
-def mask_region(source: str | np.ndarray) -> Inspected:
+def mask_region(source: str | np.ndarray) -> InspectedArea:
     """The region of a mask array, a mask file, or a directory of mask files whose union is used."""
     return lambda width, height: load_mask(source, (height, width))
 
 
-def _with_data(source: Source, value_range: ValueRange | None, within: Inspected) -> Inspected:
+def _with_data(source: Source, value_range: ValueRange | None, within: InspectedArea) -> InspectedArea:
     """The pixels of a photo inside a region that have data, see `codegraph_jax.data.value_range`."""
 
-    def inspected(width: int, height: int) -> Bool[np.ndarray, "h w"]:
+    def area(width: int, height: int) -> Bool[np.ndarray, "h w"]:
         has_data = load_image(source, value_range).info.get("has_data")
         region = within(width, height)
         return region if has_data is None else region & load_mask(has_data, (height, width))
 
-    return inspected
+    return area
 
 
 def areas_with_data(
     sources: Sequence[Source],
     value_range: ValueRange | None,
-    inspected: Sequence[Inspected],
+    areas: Sequence[InspectedArea],
     incomplete: Collection[int],
-) -> list[Inspected]:
+) -> list[InspectedArea]:
     """The inspected area of each photo, without pixels that have no data, which only the photos `incomplete` can have.
 
-    Without `inspected` regions, everything is inspected.
+    Without `areas`, everything is inspected.
     """
-    whole = inspected or [everything] * len(sources)
+    whole = areas or [everything] * len(sources)
     return [
         _with_data(source, value_range, within) if i in incomplete else within
         for i, (source, within) in enumerate(zip(sources, whole))
@@ -127,8 +127,8 @@ class Roi:
     """The inspected area of each photo of a set, from a file or directory: shared, or by the `stem` of its name."""
 
     path: str
-    shared: Inspected | None = None
-    own: Mapping[str, Inspected] | None = None
+    shared: InspectedArea | None = None
+    own: Mapping[str, InspectedArea] | None = None
 
     @classmethod
     def load(cls, path: str) -> "Roi":
@@ -160,7 +160,7 @@ class Roi:
         """A region from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
         return cls.load(roi) if isinstance(roi, str) else cls("array", mask_region(np.asarray(roi) != 0))
 
-    def each(self, names: Sequence[str]) -> list[Inspected]:
+    def each(self, names: Sequence[str]) -> list[InspectedArea]:
         """The regions of the photos with these names.
 
         Raises:
@@ -190,17 +190,17 @@ class Roi:
 
 
 def inspected_patches(
-    placement: Placement, inspected: Sequence[Inspected], names: Sequence[str]
+    placement: Placement, areas: Sequence[InspectedArea], names: Sequence[str]
 ) -> Bool[np.ndarray, "n p"]:
     """The inspected patches of photos: those with at least half of their pixels inspected; `names` are for messages.
 
     Raises:
         ConfigError: nothing of a photo is inspected.
     """
-    patches = np.zeros((len(inspected), *placement.frame.grid), bool)
+    patches = np.zeros((len(areas), *placement.frame.grid), bool)
     # computed once for photos with the same region and size
-    known: dict[tuple[Inspected, int, int], np.ndarray] = {}
-    for own, (width, height), pixels, name in zip(patches, placement.sizes.tolist(), inspected, names):
+    known: dict[tuple[InspectedArea, int, int], np.ndarray] = {}
+    for own, (width, height), pixels, name in zip(patches, placement.sizes.tolist(), areas, names):
         rect = placement.frame.rect(width, height)
         key = (pixels, width, height)
         if key not in known:
@@ -216,12 +216,12 @@ def inspected_patches(
     return patches.reshape(len(patches), -1)
 
 
-def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
+def shared_roi(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
     """The common region of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if regions differ."""
-    if not inspected or any(one is not inspected[0] for one in inspected):
+    if not areas or any(one is not areas[0] for one in areas):
         return None
     width, height = placement.sizes[0].tolist()
-    pixels = inspected[0](width, height)
+    pixels = areas[0](width, height)
     step = -(-max(width, height) // MAX_ROI_SIDE)
     return pixels[::step, ::step]
 

@@ -12,7 +12,7 @@ from codegraph_jax.data.blank_photos import refuse_blank_photos
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
-from codegraph_jax.data.roi import Inspected, areas_with_data
+from codegraph_jax.data.roi import InspectedArea, areas_with_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
@@ -82,7 +82,7 @@ def read_features(
     config: DataConfig,
     images: Sequence[Source] | TokenSet,
     added: Sequence[Source],
-    inspected: Sequence[Inspected],
+    areas: Sequence[InspectedArea],
     *,
     memory: MemoryPlan,
     device_length: int,
@@ -96,7 +96,7 @@ def read_features(
         config: cache and range.
         images: images of the set, or their tokens.
         added: further images; none with tokens.
-        inspected: inspected area of each image, those of `added` last; empty: everything.
+        areas: inspected area of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
         device_length: see `Extractor.extract`; ignored if a buffer is needed.
         resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.
@@ -137,7 +137,7 @@ def read_features(
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(once=False)
-    if inspected or incomplete:
+    if areas or incomplete:
         with errors_in_all_processes():
-            features = features.masked(areas_with_data(sources, value_range, inspected, incomplete), sources)
+            features = features.masked(areas_with_data(sources, value_range, areas, incomplete), sources)
     return features

@@ -195,7 +195,7 @@ class Inspector:
         if flagged or always:
             background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
-            inspected = inspection.inspected[0](*size) if inspection.inspected else None
+            inspected = inspection.areas[0](*size) if inspection.areas else None
             _, regions = find_regions(scores, background, calibration, pattern_ids, size, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
         patterns = [match.pattern for match in inspection.matches if match.images]

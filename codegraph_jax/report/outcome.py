@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codegraph_jax.data.roi import Inspected
+from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult
 
@@ -18,14 +18,14 @@ class Outcome:
         samples: the n images of the result, in its order.
         result: scores, calibration and recurring defects.
         metrics: metrics from `evaluation.evaluate`; None where undefined.
-        inspected: inspected area of each image; empty: everything.
+        areas: inspected area of each image; empty: everything.
     """
 
     category: str
     samples: list[Sample]
     result: DetectionResult
     metrics: dict[str, float | None]
-    inspected: Sequence[Inspected] = ()
+    areas: Sequence[InspectedArea] = ()
 
     def label_counts(self) -> Counter[str]:
         """Numbers of images: `good`, `false_alarms` among them, `defective`, and `defective_flagged` among them."""

@@ -116,7 +116,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Rep
     image = load_image(outcome.samples[i], result.value_range)
     own_width, own_height = full_size(image)
     longest = max(own_width, own_height)
-    inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None
+    inspected = outcome.areas[i](own_width, own_height) if outcome.areas else None
     rect = result.placement.rect(i)
     patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:

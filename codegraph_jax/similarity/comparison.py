@@ -136,5 +136,5 @@ def compare_images(
 
     with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
         tables = (on_devices(plan.device, advance) if plan.device else None) or on_host(advance)
-    roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - set_size
+    roi, added = shared_roi(plan.areas, features.placement), len(features.kept) - set_size
     return Comparison(features, tables, references, options, added_count=added, source_count=len(plan.images), roi=roi)

@@ -19,7 +19,7 @@ from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
-from codegraph_jax.data.roi import Inspected
+from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan, plan_run
 from codegraph_jax.features.token_set import TokenSet
@@ -64,13 +64,13 @@ class DevicePlan:
 class SetPlan:
     """One set of images and how it is compared.
 
-    `added` images are scored against the set; `inspected` has the region of each image, of added ones last, and is
+    `added` images are scored against the set; `areas` has the inspected area of each image, of added ones last, and is
     empty if everything is inspected. Without a device plan, distances are stored on the host.
     """
 
     images: Sequence[Source] | TokenSet
     added: Sequence[Source]
-    inspected: Sequence[Inspected]
+    areas: Sequence[InspectedArea]
     frame: Frame
     memory: MemoryPlan
     device: DevicePlan | None
@@ -97,7 +97,7 @@ def plan_set(
     images: Sequence[Source] | TokenSet,
     frame: Frame,
     added: Sequence[Source] = (),
-    inspected: Sequence[Inspected] = (),
+    areas: Sequence[InspectedArea] = (),
     sets: int = 1,
     largest: int = 0,
 ) -> SetPlan:
@@ -107,7 +107,7 @@ def plan_set(
         config = replace(config, similarity=config.similarity.full())
     memory = plan_run(config, backbone, count, frame)
     device = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
-    return SetPlan(images, added, inspected, frame, memory, device)
+    return SetPlan(images, added, areas, frame, memory, device)
 
 
 def plan_device(

@@ -116,10 +116,10 @@ def _outcomes(
         kept = [inputs.all_samples[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        inspected = [plans[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
+        areas = [plans[category].plan.areas[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
-            inspected = areas_with_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
-        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, inspected)
+            areas = areas_with_data(list(map(source_of, kept)), result.value_range, areas, range(len(kept)))
+        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, areas)
 
     # an accelerator detects faster than one thread measures
     with ThreadPoolExecutor(max(1, min(CPU_THREADS, usable_cores() // 4)), "metrics") as pool:
@@ -185,8 +185,8 @@ def _plans(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: 
         images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.added[category]))
         frame = detector.frame_of(images, partial(_print_about, category))
         names = [sample.name for sample in inputs.all_samples[category]]
-        inspected = inputs.roi.each(names) if inputs.roi else []
-        make_plan[category] = partial(plan_set, *how, detector.mesh, images, frame, added, inspected, largest=largest)
+        areas = inputs.roi.each(names) if inputs.roi else []
+        make_plan[category] = partial(plan_set, *how, detector.mesh, images, frame, added, areas, largest=largest)
         plan = make_plan[category]()
         plans[category] = _Plan(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)

@@ -81,7 +81,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
+        outcomes.append(Outcome(category, kept, result, metrics, areas=inspection.areas))
 
     with written_to(workdir):
         digest = digest_of_photos((s.name, s.path) for samples in categories.values() for s in samples)

@@ -261,9 +261,9 @@ def _scoring_by(detector: CoDeGraph, config: Config) -> CoDeGraph:
 
 def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
     config, images = detector.config, [source_of(sample) for sample in samples]
-    inspected = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
+    areas = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
     frame = detector.frame_of(images)
-    plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), inspected)
+    plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), areas)
     plan.check(config.resources.check)
     return detector.compare_set(plan)
 

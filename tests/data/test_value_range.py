@@ -176,7 +176,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     loaded = ReferenceBank.load(str(tmp_path / "bank.safetensors"))
     assert loaded.value_range == result.value_range
     inspection = loaded.inspect(files[2:3])
-    assert (inspection.patch_scores[0, 0] == 0).all() and not inspection.inspected[0](60, 40)[:20].any()
+    assert (inspection.patch_scores[0, 0] == 0).all() and not inspection.areas[0](60, 40)[:20].any()
     empty = written(tmp_path / "b", [np.full((8, 8), np.nan, np.float32)])
     with pytest.raises(UnreadableImageError, match="no pixel has data"):
         load_image(empty[0], result.value_range)
