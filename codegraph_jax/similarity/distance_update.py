@@ -60,7 +60,7 @@ class WithinRadius(NamedTuple):
         return jnp.where(apart <= self.radius, 0.0, -jnp.inf)
 
 
-class Reference(NamedTuple):
+class ReducedReference(NamedTuple):
     """A reference image that loses patches.
 
     Attributes:
@@ -80,7 +80,7 @@ class Reference(NamedTuple):
     @classmethod
     def of(
         cls, vectors: Callable[[], Float[Array, "p c"]], removed: Bool[np.ndarray, " p"], valid: Bool[np.ndarray, " p"]
-    ) -> "Reference":
+    ) -> "ReducedReference":
         """The reference without some of its valid patches."""
         patches = np.flatnonzero(removed & valid)
         padded = np.pad(patches, (0, -len(patches) % REMOVED_MULTIPLE), mode="edge")
@@ -136,7 +136,7 @@ class DistanceUpdate:
         self,
         flat: Float[Array, "q c"],
         old: Float[np.ndarray, "b a p"],
-        references: Sequence[Reference],
+        references: Sequence[ReducedReference],
         centres: Centres,
         precision: str,
         within: WithinRadius,

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Reference, WithinRadius
+from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, ReducedReference, WithinRadius
 from codegraph_jax.similarity.tiles import DistanceOptions
 
 EXTRA_NEIGHBOURS = 2
@@ -37,7 +37,7 @@ class ReferenceMask(NamedTuple):
 
 @dataclass(frozen=True)
 class Exclusions:
-    """References and patches that are excluded, and patches whose scores are lowered.
+    """References and patches that are excluded, and patches whose scores are clipped.
 
     `pairs` are references excluded for an image, `masks` for some patches; `removed` patches are removed from all
     references, and still scored; scores of `clipped` patches, which count as normal, are lowered to the median of their
@@ -171,7 +171,7 @@ def _changes(
     for distances, degree in zip(table, options.degrees):
         unit = partial(_rounded_vectors, degree=degree, options=options)
         makers = [partial(_first, unit, tokens) for tokens in losing]
-        references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
+        references = [ReducedReference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
         centres = Centres.of([np.asarray(r.removed, np.float32)[: r.size] for r in references])
         chunks = []
         starts = range(0, n, size)
@@ -219,9 +219,9 @@ def _update_neighbours(
         some = bounds[i][:, patches]
         limit = np.partition(some, last, axis=0)[last]
         own = some[position[columns[inside]]]
-        found = np.zeros(to_losing.old.shape[1:], bool)
-        found[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
-        return found
+        smallest = np.zeros(to_losing.old.shape[1:], bool)
+        smallest[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
+        return smallest
 
     while open_patches.any():
         with ThreadPoolExecutor(CPU_THREADS) as pool:
