@@ -87,13 +87,13 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
     defect_members = inputs.consistency.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
-    lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
-    raw = image_scores(lowered, placement.frame.size, placement.rects())
+    clipped_maps, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
+    raw = image_scores(clipped_maps, placement.frame.size, placement.rects())
     calibration = calibration.apply(raw, defect_members | known)
     calibration_set = CalibrationSet(
-        raw.astype(np.float64), defect_members, _peak_patches(comparison, lowered, ~calibration.flagged)
+        raw.astype(np.float64), defect_members, _peak_patches(comparison, clipped_maps, ~calibration.flagged)
     )
-    low, high = scale_ends(placement.inspected_scores(lowered), [calibration.threshold])
+    low, high = scale_ends(placement.inspected_scores(clipped_maps), [calibration.threshold])
     if isinstance(references, Pool):
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.mean, (low + high) / 2))
@@ -255,7 +255,7 @@ def _tests(
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    numbers, set_size = consistency.numbers("defect"), comparison.set_size
+    numbers, set_size = consistency.pattern_numbers("defect"), comparison.set_size
     members = [[i for i in consistency.images(number) if i < set_size] for number in numbers]
     if not members:
         return []

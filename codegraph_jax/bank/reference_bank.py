@@ -34,7 +34,7 @@ from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
-from codegraph_jax.consistency.recognition import numbered
+from codegraph_jax.consistency.recognition import assign_pattern_ids
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
@@ -127,7 +127,7 @@ class ReferenceBank(StoredBank):
         shown = np.concatenate([chunk.shown for chunk in chunks], axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
         clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
-        numbers = numbered(
+        pattern_ids = assign_pattern_ids(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
         rows = [row for chunk in chunks for row in chunk.scores]
@@ -153,7 +153,7 @@ class ReferenceBank(StoredBank):
             p_values=p_values,
             flagged=flagged,
             placement=placement,
-            pattern_ids=numbers.reshape(-1, *grid),
+            pattern_ids=pattern_ids.reshape(-1, *grid),
             matches=tuple(
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
@@ -374,9 +374,9 @@ class ReferenceBank(StoredBank):
     def _of_score(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
     ) -> Float[np.ndarray, "n h w"]:
-        """Patch scores by the score of the bank, after the scores of harmless patches are lowered."""
-        lowered = scores if clipped is None else clip_to_median(scores, clipped)
-        return NAMED_SCORES[self.score_name].combined(lowered).reshape(-1, *self.frame.grid)
+        """Patch scores by the score of the bank, after those of harmless patches are clipped."""
+        clipped_scores = scores if clipped is None else clip_to_median(scores, clipped)
+        return NAMED_SCORES[self.score_name].combined(clipped_scores).reshape(-1, *self.frame.grid)
 
     def _mark(
         self,
@@ -456,7 +456,7 @@ class ReferenceBank(StoredBank):
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_peak_score)
 
     def _areas(self, images: Sequence[Source], roi: str) -> Sequence[InspectedArea]:
-        """InspectedArea region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
+        """Inspected area of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
         names = [name_of(image, i) for i, image in enumerate(images)]
         areas = () if known is None else Roi.of(known).each(names)

@@ -137,15 +137,16 @@ class Consistency(JsonFields):
         sizes = ", ".join(str(len(group.members)) for group in self.groups)
         return f"Consistency({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
 
-    def numbers(self, verdict: PatternVerdict) -> list[int]:
+    def pattern_numbers(self, verdict: PatternVerdict) -> list[int]:
         """Numbers of the patterns with this verdict: groups, then other matches."""
-        found = [number for number, group in enumerate(self.groups, 1) if group.verdict == verdict]
-        return found + [s.number for s in self.matches if s.number > len(self.groups) and s.pattern.verdict == verdict]
+        numbers = [number for number, group in enumerate(self.groups, 1) if group.verdict == verdict]
+        others = [match for match in self.matches if match.number > len(self.groups)]
+        return numbers + [match.number for match in others if match.pattern.verdict == verdict]
 
     def images(self, number: int) -> list[int]:
         """Images that show a pattern: members of its group and others on which it is recognised."""
         members = self.groups[number - 1].members if number <= len(self.groups) else ()
-        return sorted({*members, *(i for s in self.matches if s.number == number for i in s.images)})
+        return sorted({*members, *(i for match in self.matches if match.number == number for i in match.images)})
 
     def pattern(self, number: int, image_count: int) -> Pattern | None:
         """The pattern with this number, for recognition in other sets; None if too few patches show it.
@@ -165,7 +166,7 @@ class Consistency(JsonFields):
 
     def numbers_by_image(self) -> dict[int, int]:
         """The pattern on each image that shows one; of several, the first defect or else the first pattern."""
-        defects = self.numbers("defect")
+        defects = self.pattern_numbers("defect")
         ranked = sorted(range(1, self.pattern_count + 1), key=lambda number: (number in defects, -number))
         return {image: number for number in ranked for image in self.images(number)}
 
@@ -198,4 +199,4 @@ class Consistency(JsonFields):
     @property
     def defect_patches(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
-        return np.isin(self.pattern_ids, self.numbers("defect"))
+        return np.isin(self.pattern_ids, self.pattern_numbers("defect"))

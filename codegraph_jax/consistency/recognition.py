@@ -71,11 +71,11 @@ def with_verdicts(
     return replace(consistency, groups=tuple(groups), matches=tuple(matches)), elsewhere
 
 
-def numbered(
+def assign_pattern_ids(
     pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
     """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number."""
-    numbers = np.zeros(shape, np.int16)
+    pattern_ids = np.zeros(shape, np.int16)
     for number in sorted(pattern_patches, key=lambda number: (number in defects, -number)):
-        numbers[pattern_patches[number]] = number
-    return numbers
+        pattern_ids[pattern_patches[number]] = number
+    return pattern_ids

@@ -33,7 +33,7 @@ from codegraph_jax.consistency.pattern_patches import (
     pattern_tests,
     shows_pattern,
 )
-from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
+from codegraph_jax.consistency.recognition import assign_pattern_ids, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
@@ -61,26 +61,25 @@ def find_consistent(
     duplicates = duplicate_pairs(distances, references)
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
-    found, tests = find_groups(
+    consistency, tests = find_groups(
         distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, link_finder
     )
-    found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
+    consistency, elsewhere = with_verdicts(with_signatures(consistency, comparison), patterns, comparison)
 
     # patches come from the group on members, from its test on added images, and from signatures on others
     added = range(set_size, len(distances))
-    members = found.pattern_ids.reshape(set_size, -1)
+    members = consistency.pattern_ids.reshape(set_size, -1)
     pattern_patches = dict(elsewhere)
-    for number in range(1, len(found.groups) + 1):
+    for number in range(1, len(consistency.groups) + 1):
         further = np.zeros((len(added), distances.shape[2]), bool)
         if added and tests:
             further = shows_pattern(distances, added, tests[number - 1], k)
         patches = np.concatenate([members == number, further])
         pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
     nothing = np.zeros(distances.shape[::2], bool)
-    found = replace(
-        found, pattern_ids=numbered(pattern_patches, found.numbers("defect"), nothing.shape).reshape(-1, *grid)
-    )
-    return found, _filter(found, pattern_patches, references, duplicates, nothing)
+    pattern_ids = assign_pattern_ids(pattern_patches, consistency.pattern_numbers("defect"), nothing.shape)
+    consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
+    return consistency, _filter(consistency, pattern_patches, references, duplicates, nothing)
 
 
 def find_groups(
@@ -103,9 +102,9 @@ def find_groups(
     links = select_by_coverage(find_links(distances, references, link_finder), images)
     counts = link_counts(links, images)
     order = by_content(range(images), keys)
-    found = significant_communities(counts, background_distances(distances, links), references, order)
-    found, views = _without_views(found, links, distances, references, k, grid)
-    whole = with_missed_members([members for members, _ in found], distances, references, k)
+    communities = significant_communities(counts, background_distances(distances, links), references, order)
+    communities, views = _without_views(communities, links, distances, references, k, grid)
+    whole = with_missed_members([members for members, _ in communities], distances, references, k)
     tests = pattern_tests(distances, references, whole, k)
     shown = member_patches(distances, whole, tests, k)
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
@@ -113,7 +112,7 @@ def find_groups(
     weights = mutual_weights(counts, is_reference)
     groups = []
     pattern_ids = np.zeros(shown.shape, np.int16)
-    for members, (_, p_value), measured in zip(whole, found, evidence):
+    for members, (_, p_value), measured in zip(whole, communities, evidence):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes = member_boxes(shown, typical, grid)
         verdict = decide(measured, config)
@@ -139,18 +138,18 @@ def _filter(
 ) -> Exclusions:
     """The filter of the verdicts: defects are removed and scored from outside their group, variants are clipped."""
     masks = []
-    for number in consistency.numbers("defect"):
+    for number in consistency.pattern_numbers("defect"):
         inside = np.isin(references, consistency.images(number))
         # a defect on nearly all images leaves too few references, so it is not filtered
         if np.count_nonzero(~inside) >= MIN_OUTSIDE:
             masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
-    clipped = np.any([nothing, *(pattern_patches[number] for number in consistency.numbers("variant"))], axis=0)
+    clipped = np.any([nothing, *(pattern_patches[number] for number in consistency.pattern_numbers("variant"))], axis=0)
     return Exclusions(duplicates, removed, masks, clipped)
 
 
 def _without_views(
-    found: Sequence[tuple[Members, float]],
+    communities: Sequence[tuple[Members, float]],
     links: Links,
     distances: Distances,
     references: Int[np.ndarray, " m"],
@@ -158,12 +157,12 @@ def _without_views(
     grid: tuple[int, int],
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
-    members = [members for members, _ in found]
+    members = [members for members, _ in communities]
     linked = member_patches(distances, members, pattern_tests(distances, references, members, k), k)
     linked[links.image, links.patch] = True
-    agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
-    kept = [item for item, value in zip(found, agreement) if value < MIN_VIEW_AGREEMENT]
+    agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in communities]
+    kept = [item for item, value in zip(communities, agreement) if value < MIN_VIEW_AGREEMENT]
     views = tuple(
-        tuple(sorted(members)) for (members, _), value in zip(found, agreement) if value >= MIN_VIEW_AGREEMENT
+        tuple(sorted(members)) for (members, _), value in zip(communities, agreement) if value >= MIN_VIEW_AGREEMENT
     )
     return kept, views

@@ -136,7 +136,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     assert not second.groups
     (match,) = second.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
-    assert second.numbers("defect") == [1] and second.pattern_count == 1
+    assert second.pattern_numbers("defect") == [1] and second.pattern_count == 1
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
     assert not second.defect_members(len(rare)).any(), "seen is not defect_members: it is flagged where it scores high"
 
