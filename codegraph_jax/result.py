@@ -92,7 +92,7 @@ class DetectionResult:
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
         score_name: name of the score in `patch_scores` and `scores` (`scoring.scores`).
-        scores_by_name: image scores by name of the score, before harmless marks were lowered [n].
+        scores_by_name: image scores by name of the score, before harmless marks were clipped [n].
         answers: a person's answers to photos, as applied.
         compared: number of `references`, and `radius` as in `config.similarity.radius`.
         samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
@@ -130,10 +130,8 @@ class DetectionResult:
         review = result.review(photos=calibrator.answers)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
-        set_size, defect_members = (
-            len(self.scores) - self.added_count,
-            self.consistency.defect_members(len(self.scores)),
-        )
+        set_size = len(self.scores) - self.added_count
+        defect_members = self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
         return calibrator_of(
@@ -212,14 +210,15 @@ class DetectionResult:
             ValueError: too few patches show the pattern to recognise it again, or there is no such verdict.
         """
         verdicts = verdicts or {}
-        found, images = self.consistency, len(self.scores)
-        patterns = list(found.others)
-        numbers = {match.number for match in found.matches} | set(verdicts)
+        consistency, images = self.consistency, len(self.scores)
+        patterns = list(consistency.others)
+        numbers = {match.number for match in consistency.matches} | set(verdicts)
         for number in sorted(numbers):
-            if not 1 <= number <= found.pattern_count:
-                known = f"the numbers are 1 to {found.pattern_count}" if found.pattern_count else "none was found"
+            if not 1 <= number <= consistency.pattern_count:
+                last = consistency.pattern_count
+                known = f"the numbers are 1 to {last}" if last else "none was found"
                 raise KeyError(f"no pattern {number}: {known}")
-            pattern = found.pattern(number, images)
+            pattern = consistency.pattern(number, images)
             if pattern is None:
                 raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
             given = verdicts.get(number, pattern.verdict)

@@ -79,10 +79,10 @@ class PhotoDecisions:
 
     Attributes:
         score_name: name of the chosen score.
-        patch_scores: patch scores of this score, with harmless marks lowered [n, h, w].
+        patch_scores: patch scores of this score, with harmless marks clipped [n, h, w].
         scores: greatest value of each anomaly map [n].
-        scores_by_name: greatest values before marks were lowered, by score, to which threshold and answers
-            apply [n].
+        scores_by_name: greatest values before harmless marks were clipped, by score, to which threshold and
+            answers apply [n].
         calibration: threshold and flags.
         answers: the answers, with the marks of the photos of this set.
     """
@@ -169,9 +169,9 @@ def decide_photos(
     by_index = answers.by_index(keys)
     answers = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
-    lowered = image_scores(maps, size, rects, of_map.get(name))
-    calibration = calibration.apply(lowered, defect_members | known)
-    decided = _within_limit(PhotoDecisions(name, maps, lowered, scores, calibration, answers), placement)
+    clipped_scores = image_scores(maps, size, rects, of_map.get(name))
+    calibration = calibration.apply(clipped_scores, defect_members | known)
+    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, answers), placement)
     for index, defective in by_index.items():
         if defective is not None:
             decided.calibration.flagged[index] = defective
@@ -213,7 +213,7 @@ def _with_marks(
 def apply_marks(
     marks: Sequence[Pattern], patch_scores: Float[np.ndarray, "n h w"], features: Features, set_size: int
 ) -> tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, " n"]]:
-    """Lowers harmless marks in the maps, and finds the photos that show the mark of a defective one.
+    """Clips harmless marks in the maps, and finds the photos that show the mark of a defective one.
 
     The first `set_size` photos are the set; marks of other products are ignored.
     """
