@@ -164,8 +164,8 @@ def true_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
-    found, verdicts = result.consistency, dict[int, PatternVerdict]()
-    for number, group in enumerate(found.groups, 1):
+    consistency, verdicts = result.consistency, dict[int, PatternVerdict]()
+    for number, group in enumerate(consistency.groups, 1):
         if group.signature:
             defect = anomalous_share(group.members, samples) >= NEARLY_ALL
             verdicts[number] = "defect" if defect else "variant"
@@ -179,8 +179,8 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Verdict and evidence of every group."""
-    found = result.consistency.groups
-    evidence = [dataclasses.asdict(group.evidence) if group.evidence else {} for group in found]
+    groups = result.consistency.groups
+    evidence = [dataclasses.asdict(group.evidence) if group.evidence else {} for group in groups]
     return [
         {
             "images": len(group.members),
@@ -197,7 +197,7 @@ def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str
                 )
             },
         }
-        for group, values in zip(found, evidence)
+        for group, values in zip(groups, evidence)
     ]
 
 
@@ -216,13 +216,13 @@ def _measure(
             metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
     if "consistency" in seconds:
-        found = [group.members for group in result.consistency.groups]
-        row |= group_agreement(found, samples) | _patch_agreement(result, samples)
+        groups = [group.members for group in result.consistency.groups]
+        row |= group_agreement(groups, samples) | _patch_agreement(result, samples)
         row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
     return row
 
 
-def group_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
+def group_agreement(groups: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
     """Precision and recall of the groups' members.
 
     A group is assigned to the true group of most of its members, or to the anomalous images if there is none.
@@ -231,7 +231,7 @@ def group_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -
     """
     true = true_groups(samples)
     right, caught = 0, set()
-    for members in found:
+    for members in groups:
         shared = {kind: set(members) & set(group.tolist()) for kind, group in true.items()}
         kind = max(shared, key=lambda k: len(shared[k]), default=None)
         if kind is not None and shared[kind]:
@@ -239,7 +239,7 @@ def group_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -
             caught |= shared[kind]
         else:
             right += sum(samples[i].label == 1 for i in members)
-    total = sum(map(len, found))
+    total = sum(map(len, groups))
     wanted = sum(map(len, true.values()))
     return {
         "group_precision": right / total if total else None,

@@ -69,11 +69,11 @@ def backbone_settings(
     loaded = _user_backbone(backbone, chosen)
     if loaded is not None:
         chosen = _fixed(chosen, loaded, fields, named=backbone is None)
-    found = loaded or preset_of(chosen)
+    traits = loaded or preset_of(chosen)
     if chosen.name.startswith(HF):
         # with the commit, so that the manifest and banks name what was used
-        chosen = dataclasses.replace(chosen, name=found.name)
-    settings = with_defaults(dataclasses.replace(settings, backbone=chosen), found)
+        chosen = dataclasses.replace(chosen, name=traits.name)
+    settings = with_defaults(dataclasses.replace(settings, backbone=chosen), traits)
     given_range(settings.data.range)
     if loaded is not None:
         check_size(settings.backbone.side, loaded.patch_size, loaded.name)

@@ -61,16 +61,16 @@ def measure_evidence(
     outside_images = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
     scores = distances.scores(k, images=outside_images)
     normal = fit_scores(np.array([max(finite_values(row), default=0.0) for row in scores])).normal_scores
-    found: list[Evidence | None] = []
+    evidence: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside, outside = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
-        evidence = [
+        by_member = [
             _member_evidence(to_references, inside[references[inside] != i], outside, shown[i], normal, k)
             for i, to_references in zip(members, distances.of_images(members))
         ]
-        measured = np.array([values for values in evidence if values])
-        found.append(Evidence(*np.median(measured, axis=0).tolist()) if len(measured) else None)
-    return found
+        measured = np.array([values for values in by_member if values])
+        evidence.append(Evidence(*np.median(measured, axis=0).tolist()) if len(measured) else None)
+    return evidence
 
 
 def _member_evidence(

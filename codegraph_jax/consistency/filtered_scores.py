@@ -45,13 +45,13 @@ def patch_scores_by_name(
         return layer_scores_without(comparison, subset, layers, exclusions, patch_score) if exclusions else layers
 
     mutual = {few: layers_of(few, None) for few in (False, True)}
-    found = {}
+    by_name = {}
     for one in (chosen, *ANSWER_SCORES):
-        if one.name not in found:
+        if one.name not in by_name:
             layers = layers_of(one.few, one.patch) if one.patch else mutual[one.few]
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
-            found[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
-    return found
+            by_name[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
+    return by_name
 
 
 def layer_scores_without(

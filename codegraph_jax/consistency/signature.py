@@ -200,9 +200,9 @@ def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], max_count: int)
         # identical patches leave some clusters empty, which is harmless
         warnings.filterwarnings("ignore", "One of the clusters is empty")
         centres, _ = scipy.cluster.vq.kmeans2(flat, min(max_count, len(flat)), iter=KMEANS_STEPS, minit="++", seed=0)
-    found = centres.reshape(len(centres), *patches.shape[1:])
-    largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), EPSILON)
-    return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)
+    directions = centres.reshape(len(centres), *patches.shape[1:])
+    largest = np.maximum(np.abs(directions).max(axis=-1, keepdims=True), EPSILON)
+    return np.round(directions / largest * np.iinfo(np.int8).max).astype(np.int8)
 
 
 def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:

@@ -139,7 +139,7 @@ class Roi:
         """
         file = Path(path)
         if file.is_dir():
-            own = {name: mask_region(found) for name, found in mask_index(path).items()}
+            own = {name: mask_region(mask) for name, mask in mask_index(path).items()}
             if not own:
                 raise ConfigError(f"{WHERE}: {path!r} contains no images")
             return cls(path, own=own)
@@ -169,14 +169,14 @@ class Roi:
         if self.shared:
             return [self.shared] * len(names)
         assert self.own is not None
-        found = [next((self.own[key] for key in _keys(name) if key in self.own), None) for name in names]
-        if None in found:
-            missing = [name for name, one in zip(names, found) if one is None]
+        areas = [next((self.own[key] for key in _keys(name) if key in self.own), None) for name in names]
+        if None in areas:
+            missing = [name for name, one in zip(names, areas) if one is None]
             raise ConfigError(
                 f"{WHERE}: {self.path!r} has no area for {len(missing)} of {len(names)} photos; the first: "
                 f"{missing[0]!r}"
             )
-        return [one for one in found if one]
+        return [one for one in areas if one]
 
     @property
     def identity(self) -> str:

@@ -44,9 +44,9 @@ class RecurringPattern:
     @property
     def group_or_pattern(self) -> Group | Pattern:
         """The group or the known pattern, which has the verdict and the name."""
-        found = self.group or self.pattern
-        assert found is not None, "a pattern without a group is a known one"
-        return found
+        group_or_pattern = self.group or self.pattern
+        assert group_or_pattern is not None, "a pattern without a group is a known one"
+        return group_or_pattern
 
     @property
     def verdict(self) -> PatternVerdict:
@@ -76,14 +76,14 @@ def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
 
 def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     """Recurring patterns of a category, the strongest first; known patterns that are on no image come last."""
-    found = outcome.result.consistency
-    known = {match.number: match.pattern for match in found.matches if match.pattern.image_count}
+    consistency = outcome.result.consistency
+    known = {match.number: match.pattern for match in consistency.matches if match.pattern.image_count}
     listed = []
-    for number in range(1, found.pattern_count + 1):
-        group = found.groups[number - 1] if number <= len(found.groups) else None
+    for number in range(1, consistency.pattern_count + 1):
+        group = consistency.groups[number - 1] if number <= len(consistency.groups) else None
         typical = group.members if group else ()
-        members = (*typical, *(image for image in found.images(number) if image not in typical))
-        pattern = found.pattern(number, len(outcome.samples))
+        members = (*typical, *(image for image in consistency.images(number) if image not in typical))
+        pattern = consistency.pattern(number, len(outcome.samples))
         sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
         listed.append(RecurringPattern(outcome, number, members, group, pattern, known.get(number), sheet))
     return sorted(listed, key=lambda recurrence: not recurrence.members)
@@ -106,13 +106,13 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
+    outcomes: Sequence[Outcome], recurring: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
     Args:
         outcomes: all categories.
-        found: see `recurrences`.
+        recurring: see `recurrences`.
         applied: the review that the run has applied.
         batch: digest of the photos (`Review.batch`).
     """
@@ -123,7 +123,7 @@ def review_draft(
         if photo.mark or digest not in photos:
             photos[digest] = photo
     review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
-    patterns = [recurrence.pattern for recurrence in found]
+    patterns = [recurrence.pattern for recurrence in recurring]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
     others: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
@@ -204,9 +204,9 @@ def _entry(recurrence: RecurringPattern, pictures: Mapping[int, ReportImage]) ->
 
 def _similar(outcome: Outcome) -> dict[str, list[list[str]]]:
     """Groups of similar images of one category: photos of the same part, and photos of the same view."""
-    found = outcome.result.consistency
+    consistency = outcome.result.consistency
 
     def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:
         return [[outcome.samples[image].path for image in group] for group in groups]
 
-    return {"duplicates": paths(found.duplicates), "views": paths(found.views)}
+    return {"duplicates": paths(consistency.duplicates), "views": paths(consistency.views)}

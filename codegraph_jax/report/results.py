@@ -74,8 +74,8 @@ def write_results(
     (workdir / "manifest.json").unlink(missing_ok=True)
     remove_partial_files(workdir, DIRECTORIES)
     with clock("results"):
-        records, found = make_records(outcomes, config.report), recurrences(outcomes)
-        replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
+        records, recurring = make_records(outcomes, config.report), recurrences(outcomes)
+        replace_written(workdir, {*_planned(config, outcomes, records, recurring), *drawn})
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
@@ -100,7 +100,7 @@ def write_results(
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": local_time(), "command": command_line(), "photos_digest": photos_digest}
         if "page" in config.report.files:
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, review)
+            write_page(workdir / REPORT, outcomes, records, pictures, recurring, mean, manifest | about, review)
     run = about | {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
@@ -182,7 +182,7 @@ def _planned(
     config: Config | InspectConfig,
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
-    found: Sequence[RecurringPattern],
+    recurring: Sequence[RecurringPattern],
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     files = config.report.files
@@ -190,7 +190,7 @@ def _planned(
     yield from (name for name in RESULTS if name not in left_out)
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)
-    yield from (recurrence.sheet.as_posix() for recurrence in found)
+    yield from (recurrence.sheet.as_posix() for recurrence in recurring)
     yield from (graph_file(outcome).as_posix() for outcome in outcomes)
 
 

@@ -109,8 +109,8 @@ class Distances:
         unit = self.kth(rank)
         # a patch with fewer references than the rank gets larger multiples than any other
         unit[~(np.isfinite(unit) & (unit > 1e-12))] = 1e-12
-        found = self._gather(lambda block, at: block.kth_patch(ranks[at], valid[at], unit[at]))
-        return found[:, 0].astype(np.float64)
+        distances = self._gather(lambda block, at: block.kth_patch(ranks[at], valid[at], unit[at]))
+        return distances[:, 0].astype(np.float64)
 
     def of_images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
         """Yields the distances of each chosen image."""
@@ -118,8 +118,8 @@ class Distances:
         size = arrays_at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(chosen), size):
             some = chosen[start : start + size]
-            found = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), some)))
-            yield from (found[place] for place in range(len(some)))
+            by_place = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), some)))
+            yield from (by_place[place] for place in range(len(some)))
 
     def patch_distances(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
         """The distances of patches given by image and index."""

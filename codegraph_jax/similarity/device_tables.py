@@ -168,16 +168,16 @@ class DeviceTables:
         excluded = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in exclusions.masks]
         removed = exclusions.removed
         losing = np.intersect1d(np.flatnonzero(removed.any(axis=1)), self._references[columns])
-        found = []
+        rescored = []
         for number in range(len(self)):
             table = self._table(number)
             if len(losing):
                 table = self._without(number, table, removed, losing)
             for mask, patches in excluded:
                 table = list(map(mask_references, table, mask, patches))
-            found.append(list(map(table_scores, table, k_there, used)))
+            rescored.append(list(map(table_scores, table, k_there, used)))
             del table
-        return list(map(self._to_host, found))
+        return list(map(self._to_host, rescored))
 
     def host(self) -> HostTables:
         """Copies of all tables in the memory of the host."""

@@ -94,14 +94,14 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         lost[used] = exclusions.removed[used]
         excluded = ExcludedReferences.of(exclusions, columns)
         neighbours = Neighbours(columns, k, excluded.apply)
-        found = [layer.copy() for layer in scores]
-        for layer, table, tokens in zip(found, self.tables, self.layers):
+        rescored = [layer.copy() for layer in scores]
+        for layer, table, tokens in zip(rescored, self.tables, self.layers):
             # another score can depend on any distance
             nearest = None if patch_score else neighbours
-            found_changes = changes_by_removal(table, tokens, lost, self.references, self.options, nearest, self.counts)
-            for degree, changes in enumerate(found_changes):
+            by_degree = changes_by_removal(table, tokens, lost, self.references, self.options, nearest, self.counts)
+            for degree, changes in enumerate(by_degree):
                 _score_again(layer[degree], table[degree], neighbours, changes, excluded, patch_score)
-        return found
+        return rescored
 
 
 def mean_distances(tables: Sequence[Float[np.ndarray, "r *n m p"]]) -> Float[np.ndarray, "*n m p"]:
@@ -139,9 +139,9 @@ def patch_scores(
     """
     if patch_score is None:
         return mean_of_smallest(distances, k)
-    found = np.full(distances.shape[1], INVALID)
+    scores = np.full(distances.shape[1], INVALID)
     inspected = distances.min(axis=0, initial=np.inf) >= 0
-    found[inspected] = np.inf
+    scores[inspected] = np.inf
     scored = inspected & np.isfinite(distances).any(axis=0)
     references = np.isfinite(distances[:, scored]).any(axis=1)
     if scored.any():
@@ -157,8 +157,8 @@ def patch_scores(
                 f"score {name}: returned {wrong} of {len(values)} values that are negative or not finite; distances to "
                 "references that are excluded for single patches are infinite"
             )
-        found[scored] = values
-    return found
+        scores[scored] = values
+    return scores
 
 
 def mutual_scores(

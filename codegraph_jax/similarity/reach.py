@@ -71,7 +71,7 @@ def choose_reach(
         return replace(full, reason="all patches are compared: auto chooses nothing in runs over several processes")
     references = choose_references(features.keys[:set_size], similarity.reference_count)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
-    expected = _sample_scores(distances[-1], config.scoring.fraction)
+    full_scores = _sample_scores(distances[-1], config.scoring.fraction)
     radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
     candidates = {Reach(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
     counts = [count for count in REFERENCES if count < len(references)] if similarity.references == "auto" else []
@@ -79,7 +79,7 @@ def choose_reach(
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
         candidates[Reach("all", str(count))] = distances[-1][..., columns]
     agreements = {
-        reach: _agreement(expected, _sample_scores(d, config.scoring.fraction)) for reach, d in candidates.items()
+        reach: _agreement(full_scores, _sample_scores(d, config.scoring.fraction)) for reach, d in candidates.items()
     }
     agreements[full] = 1.0
     worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]
@@ -132,8 +132,8 @@ def _sampled(
         for column, reference in enumerate(references):
             valid = np.ones(patches, bool) if inspected is None else inspected[reference]
             greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, valid)
-            found = np.asarray(cosine_to_distance(greatest)).reshape(len(RADII) + 1, len(images), SAMPLED_PATCHES)
-            distances[..., column] += found / len(features.layers)
+            to_reference = np.asarray(cosine_to_distance(greatest)).reshape(distances.shape[:-1])
+            distances[..., column] += to_reference / len(features.layers)
     for number, image in enumerate(images):
         distances[:, number, :, np.searchsorted(references, image)] = np.inf
     return distances
@@ -163,11 +163,11 @@ def _sample_scores(distances: Float[np.ndarray, "s q m"], fraction: float) -> Fl
     return np.sort(distances, axis=-1)[..., :k].mean(axis=-1)
 
 
-def _agreement(expected: Float[np.ndarray, "s q"], found: Float[np.ndarray, "s q"]) -> float:
+def _agreement(full: Float[np.ndarray, "s q"], reduced: Float[np.ndarray, "s q"]) -> float:
     """The lower rank correlation of two halves of the images; 0 if a patch has no score."""
-    if not np.isfinite(found).all():
+    if not np.isfinite(reduced).all():
         return 0.0
     halves = (slice(0, None, 2), slice(1, None, 2))
-    ranks = [[scipy.stats.rankdata(scores[half]) for scores in (expected, found)] for half in halves]
+    ranks = [[scipy.stats.rankdata(scores[half]) for scores in (full, reduced)] for half in halves]
     correlations = [np.corrcoef(*pair)[0, 1] if all(np.ptp(r) for r in pair) else 0.0 for pair in ranks]
     return float(min(correlations))

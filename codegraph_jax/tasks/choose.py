@@ -210,11 +210,12 @@ def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores
     agreement = {i: [correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
     aurocs = {i: value for i in ran if (value := trials[i].metrics.get("image_auroc")) is not None}
     best = max(aurocs, key=lambda i: aurocs[i], default=None)
-    found = list(trials)
+    compared = list(trials)
     for i in ran:
         as_good = None if best is None else i == best or not_significantly_worse(scores[i], scores[best])
-        found[i] = replace(found[i], agreement=float(np.mean(agreement[i])) if agreement[i] else None, as_good=as_good)
-    return found
+        mean = float(np.mean(agreement[i])) if agreement[i] else None
+        compared[i] = replace(compared[i], agreement=mean, as_good=as_good)
+    return compared
 
 
 def _table(trials: Sequence[Trial]) -> str:

@@ -100,22 +100,22 @@ def _shard_scores(
 
 def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
     """Metrics of each score over all images, each with value, low and high; None where undefined."""
-    found = {name: detection_metrics(normal, values) for name, values in scores.items()}
+    intervals = {name: detection_metrics(normal, values) for name, values in scores.items()}
     return {
         name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
-        for name, metrics in found.items()
+        for name, metrics in intervals.items()
     }
 
 
 def metrics_by_set(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
     """`metrics_by_score` of each single out-of-distribution set against the in-distribution images."""
-    found = {}
+    by_set = {}
     for label in np.unique(data.labels[~data.normal]):
         kept = data.normal | (data.labels == label)
-        found[data.class_names[label]] = metrics_by_score(
+        by_set[data.class_names[label]] = metrics_by_score(
             data.normal[kept], {name: values[kept] for name, values in scores.items()}
         )
-    return found
+    return by_set
 
 
 def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
