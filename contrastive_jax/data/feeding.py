@@ -14,8 +14,8 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
 from contrastive_jax.training.step import AXIS, put_on_mesh
 
-DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 4
-"""With `data.residence = auto`, sets up to this size or this part (1 / 4) of a device's memory are stored on it."""
+DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
+"""With `data.residence = auto`, sets up to this size or this share of a device's memory are stored on it."""
 STREAMED_BYTES = 256 << 20
 """Maximum number of bytes of images in one streamed call."""
 STEPS_PER_CALL = 64
@@ -25,7 +25,7 @@ STEPS_PER_CALL = 64
 def most_device_bytes(mesh: Mesh) -> int:
     """Greatest size in bytes of sets that are stored on every device; the same in all processes."""
     local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    return int(min(gather(max(device_bytes(local) // DEVICE_SHARE, DEVICE_BYTES))))
+    return int(min(gather(max(DEVICE_SHARE * device_bytes(local), DEVICE_BYTES))))
 
 
 class Feeder:
