@@ -154,28 +154,35 @@ def decide_photos(
     label_free = PhotoDecisions(chosen.name, every_map[chosen.name], own, scores, calibration, answers)
     keys, duplicates = [key.hex() for key in features.keys], consistency.duplicates
     calibrator = calibrator_of(scores, set_size, keys, defect_members, duplicates, calibration.threshold, answers)
-    if answers.threshold is not None and answers.score in scores:
-        name, threshold = answers.score, answers.threshold
-    elif calibrator.answer_count:
-        name, threshold = calibrator.score_name, calibrator.threshold
-    elif answers.marks:
-        name, threshold = chosen.name, calibration.threshold
-    else:
+    reviewed = _reviewed_threshold(answers, calibrator, label_free)
+    if reviewed is None:
         return _within_limit(label_free, placement)
+    name, threshold = reviewed
     if name != chosen.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     if answers.threshold is not None or calibrator.has_enough_answers:
         calibration = calibration.with_threshold(threshold, "answers" if answers.threshold is None else "score")
     by_index = answers.by_index(keys)
-    answers = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
-    maps, known = apply_marks(answers.marks, every_map[name], features, set_size)
+    marked = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
+    maps, known = apply_marks(marked.marks, every_map[name], features, set_size)
     clipped_scores = image_scores(maps, size, rects, of_map.get(name))
     calibration = calibration.apply(clipped_scores, defect_members | known)
-    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, answers), placement)
+    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, marked), placement)
     for index, defective in by_index.items():
         if defective is not None:
             decided.calibration.flagged[index] = defective
     return decided
+
+
+def _reviewed_threshold(
+    answers: Answers, calibrator: ActiveCalibrator, label_free: PhotoDecisions
+) -> tuple[str, float] | None:
+    """Name and threshold of the score that a person's review chooses; None without a review."""
+    if answers.threshold is not None and answers.score in calibrator.scores:
+        return answers.score, answers.threshold
+    if calibrator.answer_count:
+        return calibrator.score_name, calibrator.threshold
+    return (label_free.score_name, label_free.calibration.threshold) if answers.marks else None
 
 
 def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisions:
