@@ -52,9 +52,9 @@ from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.scores import Score, score_of
 from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, compare_images
+from codegraph_jax.similarity.comparison_scope import choose_scope
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.plan import SetPlan, plan_set
-from codegraph_jax.similarity.reach import choose_reach
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
@@ -270,12 +270,12 @@ class CoDeGraph:
                 "against the others"
             )
         with clock("distances"):
-            reach = choose_reach(features, config, self.backbone, plan.frame.grid, count)
-            similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
+            scope = choose_scope(features, config, self.backbone, plan.frame.grid, count)
+            similarity = replace(config.similarity, radius=scope.radius, references=scope.references)
             config = replace(config, similarity=similarity)
-            if reach.reason:
+            if scope.reason:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
-                log(f"{reach.reason}; distances {format_duration(left)}")
+                log(f"{scope.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))

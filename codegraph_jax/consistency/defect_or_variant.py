@@ -84,7 +84,7 @@ def _member_evidence(
     """The four values of `Evidence` for one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
     elsewhere = valid_patches(distances) & ~pattern
-    # with a radius, some patches have no reference in reach
+    # with a radius, some patches have no reference in the radius
     finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
     elsewhere, pattern = elsewhere & finite, pattern & finite
     if len(near) < 2 or not len(far) or not pattern.any() or not elsewhere.any():

@@ -38,7 +38,7 @@ def affinities(
     to the images outside exceeds `distance_limit`; the ratio is infinite if none does.
     """
     near, far = distances.quantile(MEMBER_QUANTILE, inside, images), distances.kth(OUTSIDE_RANK, outside, images)
-    # with a radius, distances to images without any patch in reach are infinite
+    # with a radius, distances to images without any patch within it are infinite
     counts = np.isfinite(near) & np.isfinite(far) & (far > distance_limit)
     ratios = np.full(near.shape, np.inf)
     np.divide(near, np.maximum(far, 1e-12), out=ratios, where=counts)

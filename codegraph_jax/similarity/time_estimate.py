@@ -109,7 +109,7 @@ def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Fra
     similarity = config.similarity
     undecided = similarity != similarity.full() and not similarity.radius_patches
     if undecided and not compares_everything(config, backbone, image_count, frame.grid):
-        # the choice needs the features (`similarity.reach`)
+        # the choice needs the features (`similarity.comparison_scope`)
         usual = {"radius": USUAL_RADIUS} if similarity.radius == "auto" else {"references": USUAL_REFERENCES}
         config = replace(config, similarity=replace(similarity, **usual))
     return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, image_count, frame.grid)

@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
-from codegraph_jax.similarity import reach, time_estimate
+from codegraph_jax.similarity import comparison_scope, time_estimate
+from codegraph_jax.similarity.comparison_scope import RADII, ComparisonScope, choose_scope
 from codegraph_jax.similarity.plan import plan_set
-from codegraph_jax.similarity.reach import RADII, Reach, choose_reach
 from studies.plates import draw_plates
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
@@ -39,7 +39,7 @@ WITHIN = set(map(str, RADII))
 
 
 def choose(given, config=CONFIG):
-    return choose_reach(given, config, BACKBONE, GRID, IMAGES)
+    return choose_scope(given, config, BACKBONE, GRID, IMAGES)
 
 
 @pytest.fixture
@@ -49,18 +49,18 @@ def costly(monkeypatch):
 
 
 def test_a_cheap_comparison_is_made_in_full():
-    assert choose(features(0)) == Reach("all", "all")
+    assert choose(features(0)) == ComparisonScope("all", "all")
 
 
 @pytest.mark.parametrize("radius", ["all", "3"])
 def test_the_user_decides(costly, radius):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
-    assert choose(features(0), config) == Reach(radius, "20")
+    assert choose(features(0), config) == ComparisonScope(radius, "20")
 
 
 def test_a_radius_of_the_user_is_taken_without_a_word(costly):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=3, references="auto"))
-    assert choose(features(0), config) == Reach("3", "all")
+    assert choose(features(0), config) == ComparisonScope("3", "all")
     every = replace(CONFIG, similarity=SimilarityConfig(radius=3))
     backbone = SimpleNamespace(**vars(BACKBONE), flop=lambda rows, columns: 1.0)
     frame = SimpleNamespace(grid=GRID, tile=0, tiles=lambda: [0])
@@ -86,14 +86,14 @@ def test_parts_that_lie_differently_are_compared_with_fewer_photos(costly):
 
 
 def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypatch):
-    monkeypatch.setattr(reach, "AGREEMENT", 1.0)
+    monkeypatch.setattr(comparison_scope, "AGREEMENT", 1.0)
     chosen = choose(features(25))
     assert (chosen.radius, chosen.references) == ("all", "all") and "all patches" in chosen.reason
 
 
 def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
-    monkeypatch.setattr(reach, "AGREEMENT", 1.0)
-    monkeypatch.setattr(reach, "affordable_work", lambda: 0.0)
+    monkeypatch.setattr(comparison_scope, "AGREEMENT", 1.0)
+    monkeypatch.setattr(comparison_scope, "affordable_work", lambda: 0.0)
     reason = choose(features(25)).reason
     assert "correlation 0." in reason and "ranked differently" in reason
 
@@ -111,7 +111,7 @@ def test_excluded_areas_are_not_sampled(costly):
 def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     """A run with the choice is the run with the radius set by hand, and the user sees the choice before it."""
     monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
-    monkeypatch.setattr(reach, "AGREEMENT", 0.0)
+    monkeypatch.setattr(comparison_scope, "AGREEMENT", 0.0)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
     images = [photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))]
 

@@ -33,7 +33,7 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 
 
 @dataclass(frozen=True)
-class Reach:
+class ComparisonScope:
     """Which patches are compared: `radius` and `references` as in the settings, each a number or `all`.
 
     The reason is one line for the user; empty if nothing was chosen.
@@ -44,25 +44,25 @@ class Reach:
     reason: str = ""
 
 
-def choose_reach(
+def choose_scope(
     features: Features,
     config: Config,
     backbone: LoadedBackbone,
     grid: tuple[int, int],
     set_size: int,
-) -> Reach:
+) -> ComparisonScope:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
     A radius or a number of references that the user chose is kept. The images of the set come first.
     """
     similarity = config.similarity
-    full = Reach(similarity.full().radius, similarity.full().references)
+    full = ComparisonScope(similarity.full().radius, similarity.full().references)
     # references are chosen by a sample without a radius
     if similarity == similarity.full() or similarity.radius_patches:
         return full
 
-    def work(reach: Reach) -> float:
-        chosen = replace(similarity, radius=reach.radius, references=reach.references)
+    def work(scope: ComparisonScope) -> float:
+        chosen = replace(similarity, radius=scope.radius, references=scope.references)
         return comparison_work(replace(config, similarity=chosen), backbone, len(features.kept), grid)
 
     if compares_everything(config, backbone, len(features.kept), grid):
@@ -73,29 +73,29 @@ def choose_reach(
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     full_scores = _sample_scores(distances[-1], config.scoring.fraction)
     radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
-    candidates = {Reach(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
+    candidates = {ComparisonScope(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
     counts = [count for count in REFERENCES if count < len(references)] if similarity.references == "auto" else []
     for count in counts:
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
-        candidates[Reach("all", str(count))] = distances[-1][..., columns]
+        candidates[ComparisonScope("all", str(count))] = distances[-1][..., columns]
     agreements = {
-        reach: _agreement(full_scores, _sample_scores(d, config.scoring.fraction)) for reach, d in candidates.items()
+        scope: _agreement(full_scores, _sample_scores(d, config.scoring.fraction)) for scope, d in candidates.items()
     }
     agreements[full] = 1.0
-    worthwhile = [reach for reach in candidates if work(full) >= MIN_GAIN * work(reach)]
-    alike = [reach for reach in worthwhile if agreements[reach] >= AGREEMENT]
-    quick = [reach for reach in agreements if work(reach) <= affordable_work()] or [min(agreements, key=work)]
-    chosen = min(alike, key=work) if alike else max(quick, key=lambda reach: agreements[reach])
+    worthwhile = [scope for scope in candidates if work(full) >= MIN_GAIN * work(scope)]
+    alike = [scope for scope in worthwhile if agreements[scope] >= AGREEMENT]
+    quick = [scope for scope in agreements if work(scope) <= affordable_work()] or [min(agreements, key=work)]
+    chosen = min(alike, key=work) if alike else max(quick, key=lambda scope: agreements[scope])
     if chosen == full:
         return replace(full, reason="all patches are compared, since comparing fewer would change the ranking")
     return replace(chosen, reason=_reason(chosen, agreements[chosen], work(full) / work(chosen)))
 
 
-def _reason(reach: Reach, agreement: float, gain: float) -> str:
-    if reach.radius == "all":
-        what, setting = f"each photo with {reach.references} others", f"references={reach.references}"
+def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
+    if scope.radius == "all":
+        what, setting = f"each photo with {scope.references} others", f"references={scope.references}"
     else:
-        what, setting = f"only patches at most {reach.radius} patches apart", f"radius={reach.radius}"
+        what, setting = f"only patches at most {scope.radius} patches apart", f"radius={scope.radius}"
     result = (
         "a sample of patches keeps its ranking"
         if agreement >= AGREEMENT
