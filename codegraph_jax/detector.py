@@ -277,7 +277,7 @@ class CoDeGraph:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
                 log(f"{scope.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
-            comparison = replace(comparison, products=find_products(features, plan.frame.grid, count))
+            comparison = replace(comparison, product_ids=find_products(features, plan.frame.grid, count))
         return replace(comparison, seconds=dict(clock.seconds))
 
     def score(
@@ -351,7 +351,7 @@ class CoDeGraph:
             identity |= {"aggregation": features.aggregation, "degrees": list(features.degrees)}
         return identity
 
-    def products(self, images: Sequence[Source] | Samples, *, progress: bool = False) -> Int[np.ndarray, " n"]:
+    def product_ids(self, images: Sequence[Source] | Samples, *, progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
 
         Sets of several products should be split, since every image of a rare product is anomalous among the others.

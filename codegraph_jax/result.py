@@ -87,8 +87,8 @@ class DetectionResult:
             exceed 1.
         from_cache_count: number of images whose features came from the cache.
         value_range: values shown as black and white if images have more than 8 bits; None if all have 8 bits.
-        products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
-            not determined.
+        product_ids: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it
+            was not determined.
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
         score_name: name of the score in `patch_scores` and `scores` (`scoring.scores`).
@@ -112,7 +112,7 @@ class DetectionResult:
     added_count: int = 0
     from_cache_count: int = 0
     value_range: ValueRange | None = None
-    products: Int[np.ndarray, " n"] | None = None
+    product_ids: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
     keys: tuple[str, ...] = ()
     score_name: str = STANDARD.name
@@ -250,7 +250,7 @@ class DetectionResult:
             placement=self.placement.select(rows),
             calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
             consistency=with_copies(self.consistency, rows),
-            products=None if self.products is None else self.products[rows],
+            product_ids=None if self.product_ids is None else self.product_ids[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
             scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
             added_count=int((kept >= source_count).sum()),
@@ -378,7 +378,7 @@ class DetectionResult:
             "pattern_ids": self.consistency.pattern_ids,
             "sizes": placement.sizes,
             "inspected": np.zeros((0, 0), bool) if placement.inspected is None else placement.inspected,
-            "products": np.zeros(0, int) if self.products is None else self.products,
+            "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
             **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
         about = {name: getattr(self, name) for name in VALUES} | {
@@ -405,7 +405,7 @@ class DetectionResult:
         try:
             if about["format"] != FORMAT:
                 raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
-            inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
+            inspected, product_ids, value_range = arrays["inspected"], arrays["products"], about["value_range"]
             values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
             return cls(
                 **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
@@ -417,7 +417,7 @@ class DetectionResult:
                 ),
                 consistency=Consistency.from_json(about["consistency"], pattern_ids=arrays["pattern_ids"]),
                 value_range=ValueRange.from_json(value_range) if value_range else None,
-                products=products if len(products) else None,
+                product_ids=product_ids if len(product_ids) else None,
                 scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
                 answers=Answers.from_json(about["answers"]),
                 samples=tuple(map(Sample.from_json, about["samples"])),
@@ -455,7 +455,7 @@ class DetectionResult:
             consistency=consistency,
             added_count=comparison.added_count,
             value_range=features.value_range,
-            products=comparison.products,
+            product_ids=comparison.product_ids,
             keys=tuple(key.hex() for key in features.keys),
             score_name=decided.score_name,
             scores_by_name=decided.scores_by_name,

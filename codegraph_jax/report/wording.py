@@ -109,9 +109,9 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, Text]]:
 
 def several_products(category: str, result: DetectionResult) -> Text | None:
     """A warning about a category with more than one product; None for one product."""
-    if result.products is None or not result.products.any():
+    if result.product_ids is None or not result.product_ids.any():
         return None
-    sizes = [int(count) for count in np.bincount(result.products)]
+    sizes = [int(count) for count in np.bincount(result.product_ids)]
     return text("mixed", category=printable(category), count=len(sizes), sizes=sizes)
 
 

@@ -44,7 +44,7 @@ class Comparison:
         seconds: wall time of each stage so far.
         added_count: number of added images, the last ones; they are neither references nor members of groups.
         source_count: number of sources of the set, with copies and unreadable ones; further sources are added images.
-        products: product that each image shows (`consistency.mixed_products`); None: not determined.
+        product_ids: product that each image shows (`consistency.mixed_products`); None: not determined.
         roi: inspected area, stretched over each photo; None: everything, or different for some photos.
         samples: the sources with their labels, of the set and added ones; empty: unknown.
     """
@@ -56,7 +56,7 @@ class Comparison:
     seconds: Mapping[str, float] = field(default_factory=dict)
     added_count: int = 0
     source_count: int = 0
-    products: Int[np.ndarray, " n"] | None = None
+    product_ids: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
     samples: Sequence[Sample] = ()
 

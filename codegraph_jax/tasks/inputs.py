@@ -111,11 +111,11 @@ def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]]) -> 
     """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
-        found = detector.products(samples, progress=processes.is_first())
-        if not found.any():
+        product_ids = detector.product_ids(samples, progress=processes.is_first())
+        if not product_ids.any():
             parted[category] = samples
             continue
-        groups = {f"{category}-{k + 1}": np.flatnonzero(found == k) for k in range(found.max() + 1)}
+        groups = {f"{category}-{k + 1}": np.flatnonzero(product_ids == k) for k in range(product_ids.max() + 1)}
         for name, indices in groups.items():
             parted[name] = [replace(samples[i], category=name) for i in indices]
         if processes.is_first():

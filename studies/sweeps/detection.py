@@ -295,5 +295,5 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         tables=HostTables(tables, features.layers, features.counts, references, host.options),
         references=references,
         added_count=0,
-        products=None if comparison.products is None else comparison.products[images],
+        product_ids=None if comparison.product_ids is None else comparison.product_ids[images],
     )

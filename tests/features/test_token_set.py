@@ -144,7 +144,7 @@ def test_comparing_and_scoring_can_be_separated_as_for_photos():
 def test_photos_and_banks_need_a_network(photos):
     images, layers, _, _ = photos
     own = given()
-    for call in (own.detect, own.compare, own.products):
+    for call in (own.detect, own.compare, own.product_ids):
         with pytest.raises(UserError, match="this detector has no network for photos: give tokens to detect_features"):
             call(images)
     with pytest.raises(UserError, match="a bank scores new photos and needs a backbone"):

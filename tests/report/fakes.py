@@ -53,7 +53,7 @@ class FakeResult:
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     value_range: None = None
-    products: np.ndarray | None = None
+    product_ids: np.ndarray | None = None
     keys: tuple[str, ...] = ()
     added: int = 0
     score_name: str = "standard"
