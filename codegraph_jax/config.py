@@ -7,6 +7,7 @@ result and makes a `Config` of it (`codegraph_jax.core.settings`).
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
@@ -257,22 +258,24 @@ class MetricsConfig:
     """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
 
 
+RuleKind = Literal["rate", "score", "share"]
 RULES = {"rate": within(1e-6, 0.5), "score": at_least(0), "share": within(0.0, 1.0)}
 """Kinds of threshold rules, with the limits of their numbers."""
 
 
-def read_rule(text: str) -> tuple[str, float]:
+def read_rule(text: str) -> tuple[RuleKind, float]:
     """The kind and the number of a rule: `share:10%` is `("share", 0.1)`.
 
     Raises:
         ValueError: the text is not a rule, or its number is out of range.
     """
-    kind, colon, number = text.partition(":")
+    kind: RuleKind | None = next((kind for kind in get_args(RuleKind) if text.startswith(f"{kind}:")), None)
+    number = text.partition(":")[2]
     try:
         value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
     except ValueError:
         value = float("nan")
-    if kind not in RULES or not colon or math.isnan(value):
+    if kind is None or math.isnan(value):
         raise ValueError(f"{text!r} is not a rule; write rate:1%, score:0.45 or share:10%")
     low, high = RULES[kind]["low"], RULES[kind].get("high", float("inf"))
     if not low <= value <= high:
@@ -310,8 +313,8 @@ class ThresholdConfig:
             raise ConfigError(f"config.threshold.rule: {error}") from None
 
     @property
-    def parsed_rule(self) -> tuple[str, float]:
-        """The kind of the rule, `rate`, `score` or `share`, and its number."""
+    def parsed_rule(self) -> tuple[RuleKind, float]:
+        """The kind of the rule and its number."""
         return read_rule(self.rule)
 
 

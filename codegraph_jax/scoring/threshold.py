@@ -61,6 +61,9 @@ class ThresholdWarning(JsonFields):
     missed: int
 
 
+DecidedBy = Literal["rate", "score", "share", "answers"]
+
+
 @dataclass(frozen=True)
 class Calibration(JsonFields):
     """Thresholds, p-values and flags of n images.
@@ -86,7 +89,7 @@ class Calibration(JsonFields):
     patch_threshold: float
     p_values: Float[np.ndarray, " n"] = field(metadata=not_in_json())
     flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
-    decided_by: str
+    decided_by: DecidedBy
     expected_rate: float
     image_count: int
     normal_scores: NormalScores
@@ -122,7 +125,7 @@ class Calibration(JsonFields):
             flagged = flagged | defect_members
         return replace(self, p_values=p_values, flagged=flagged)
 
-    def with_threshold(self, threshold: float, decided_by: str) -> "Calibration":
+    def with_threshold(self, threshold: float, decided_by: DecidedBy) -> "Calibration":
         """The same distribution with another threshold, and without a warning; `apply` computes the flags."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
