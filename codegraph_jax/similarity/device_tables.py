@@ -95,11 +95,22 @@ class DeviceTables:
         store: StoredLayers | None = None,
         size: tuple[int, int] = (0, 0),
     ):
-        """Computes or reads all tables, and their scores.
+        """Computes or reads all tables, and their scores: the slow part of `compare_images`.
 
-        `layers` are normalised patch tokens, `references` in ascending order, and the devices of the mesh are of this
-        process. Tables of `kept_layers` layers stay (None: of all), padded to at least `size` images of a device and
-        references; `advance` is called with the number of finished pairs.
+        Args:
+            layers: normalised patch tokens of each layer.
+            references: images that the others are compared with, ascending.
+            options: kernel, degrees and grid.
+            mesh: devices of this process.
+            k: number of distances that a score averages.
+            valid: inspected patches; None: all.
+            kept_layers: number of layers whose tables stay on the devices; None: all.
+            advance: called with the number of finished pairs.
+            store: tables of an interrupted run, which stores new ones.
+            size: minimum numbers of images of a device and of references, to which tables are padded.
+
+        Raises:
+            jax.errors.JaxRuntimeError: a device runs out of memory.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)
