@@ -47,16 +47,9 @@ BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
 VALUES = (
-    "skipped",
-    "weights_name",
-    "feature_identity",
-    "seconds",
-    "added_count",
-    "from_cache_count",
-    "keys",
-    "score_name",
+    "skipped", "weights_name", "feature_identity", "seconds", "added_count", "from_cache_count", "keys", "score_name",
     "compared",
-)
+)  # fmt: skip
 """Attributes that are saved as they are, as arrays and as JSON."""
 MAX_DRAWN_SIDE = 640
 """Longest side of a photo in a figure, in pixels."""

@@ -116,13 +116,9 @@ def calibrator_of(
     for index, key in enumerate(keys):
         same_part[index] = same_part[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores,
-        set_size=set_size,
-        same_part=same_part,
-        always_flagged=defect_members,
-        threshold=threshold,
-        max_defective=answers.max_defective,
-    )
+        scores, set_size=set_size, same_part=same_part, always_flagged=defect_members,
+        threshold=threshold, max_defective=answers.max_defective,
+    )  # fmt: skip
     for index, defective in answers.by_index(keys).items():
         calibrator.answer(index, defective)
     return calibrator

@@ -78,13 +78,9 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
     try:
         with _ended_after(CONNECT_SECONDS, f"{where} have not found each other within {CONNECT_SECONDS:g} s{hint}"):
             jax.distributed.initialize(
-                address,
-                count,
-                number,
-                initialization_timeout=CONNECT_SECONDS + SPARE_SECONDS,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-                shutdown_timeout_seconds=LEAVE_SECONDS,
-            )
+                address, count, number, initialization_timeout=CONNECT_SECONDS + SPARE_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=LEAVE_SECONDS,
+            )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"{where} do not find each other: {' '.join(str(error).split())}{hint}") from error
 

@@ -78,7 +78,7 @@ def _masks(
     return masks
 
 
-def resolution_text(config: MetricsConfig) -> str:
+def size_text(config: MetricsConfig) -> str:
     """The resolution of the pixel metrics, for messages."""
     return "each image's own size" if config.resolution == "image" else "the size of the score map"
 
@@ -95,9 +95,7 @@ def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -
     """Warns if the masks of anomalous images are empty, or look inverted."""
     shares = np.array([mask.mean() for mask in masks])
     if empty := int((shares == 0).sum()):
-        logger.warning(
-            "%d of %d masks of anomalous images are empty, at %s", empty, len(masks), resolution_text(config)
-        )
+        logger.warning("%d of %d masks of anomalous images are empty, at %s", empty, len(masks), size_text(config))
     if np.median(shares) > FULL:
         logger.warning(
             "the median mask covers %.0f %% of its anomalous image; if black marks the defects, set "

@@ -236,11 +236,7 @@ def pairwise_distances(
     distances.fill(np.inf)
 
     def write_distances(
-        ring_step: RingStep,
-        mine: Shards,
-        theirs: Shards,
-        own_distances: Float[Array, "d b r p"],
-        remote_distances: Array,
+        ring_step: RingStep, mine: Shards, theirs: Shards, own_distances: Array, remote_distances: Array
     ) -> Callable[[], None]:
         def copy() -> None:
             first, second = ring_step.images(mine, theirs)

@@ -24,7 +24,7 @@ from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import areas_with_data
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.evaluation.evaluate import evaluate, resolution_text
+from codegraph_jax.evaluation.evaluate import evaluate, size_text
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
@@ -311,6 +311,6 @@ def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
     """A table of the metrics, or of the photos with the highest scores if there are no labels."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
-        heading = f"percent; pixels at {resolution_text(config)}\n"
+        heading = f"percent; pixels at {size_text(config)}\n"
         return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
     return photos_table(outcomes)
