@@ -246,7 +246,7 @@ class RecurringConfig:
 class MetricsConfig:
     """Comparison of scores with ground-truth masks."""
 
-    masks: str = field(default="nearest", metadata=no_flag() | choice("nearest", "full", "any"))
+    mask_resizing: str = field(default="nearest", metadata=no_flag() | choice("nearest", "full", "any"))
     """Resizing of masks: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
     (`full`, as MuSc does for MVTec AD and BTAD) or partly (`any`, as MuSc does for VisA)."""
     resolution: str = field(default="score", metadata=choice("score", "image"))

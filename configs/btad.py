@@ -16,5 +16,5 @@ def get_config() -> ConfigDict:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
     return to_config_dict(
-        Config(data=DataConfig(layout="btad"), backbone=backbone, metrics=MetricsConfig(masks="full"))
+        Config(data=DataConfig(layout="btad"), backbone=backbone, metrics=MetricsConfig(mask_resizing="full"))
     )

@@ -45,7 +45,7 @@ CLASSES = (
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     objects = OeclDataConfig(
-        train="voc:data/dior", train_split="train+val", target="airport", classes=CLASSES, least_side=120
+        train="voc:data/dior", train_split="train+val", target="airport", classes=CLASSES, min_box_side=120
     )
     return to_config_dict(
         at_224(objects, ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1))

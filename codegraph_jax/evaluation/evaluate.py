@@ -87,7 +87,7 @@ def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[
     if not sample.mask:
         return np.zeros(size, bool)
     return load_mask(
-        sample.mask() if callable(sample.mask) else sample.mask, size, config.masks, config.defects_are_black
+        sample.mask() if callable(sample.mask) else sample.mask, size, config.mask_resizing, config.defects_are_black
     )
 
 

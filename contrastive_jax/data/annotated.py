@@ -50,12 +50,12 @@ def list_table(source: str, split: str) -> ImageList:
     return ImageList(_files_by_name(table, [row[image_column] for row in rows]), *indexed(classes))
 
 
-def list_boxes(root: str, split: str, least_side: int) -> ImageList:
+def list_boxes(root: str, split: str, min_box_side: int) -> ImageList:
     """The objects of a data set in Pascal VOC layout, with their classes.
 
     The root has `Annotations` (XML files, also in subfolders; horizontal boxes are preferred), images in folders whose
     names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or `Main/SPLIT.txt`) with the names of a
-    split; several splits are joined by "+". Objects with a side below `least_side` pixels are skipped.
+    split; several splits are joined by "+". Objects with a side below `min_box_side` pixels are skipped.
 
     Raises:
         LayoutError: a file is missing or malformed, or no object is left.
@@ -77,14 +77,14 @@ def list_boxes(root: str, split: str, least_side: int) -> ImageList:
             which = f"{len(paths)} images" if paths else "no image"
             raise LayoutError(f"{root!r}: found {which} named {name!r}, which {annotations[name]} describes")
         for label, box in found:
-            if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
+            if min(box[2] - box[0], box[3] - box[1]) < max(min_box_side, 1):
                 skipped += 1
                 continue
             objects.append((paths[0], label, box))
     if not objects:
-        raise LayoutError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
+        raise LayoutError(f"{root!r}: holds no object with sides of {min_box_side} pixels or more")
     if skipped:
-        logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, least_side)
+        logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, min_box_side)
     sources, classes, boxes = zip(*objects)
     return ImageList(sources, *indexed(classes), boxes)
 

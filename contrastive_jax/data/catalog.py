@@ -20,7 +20,7 @@ def load_image_set(
     split: str,
     size: int,
     choose: RowSelector | None = None,
-    least_side: int = 0,
+    min_box_side: int = 0,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
     """Reads a whole image set.
@@ -43,7 +43,7 @@ def load_image_set(
         size: the shorter side is resized to this many pixels (bilinear, antialiased), and the central square is
             cropped.
         choose: selects rows; None: all. Other images are not decoded.
-        least_side: smaller objects of a "voc:" source, in pixels, are skipped.
+        min_box_side: smaller objects of a "voc:" source, in pixels, are skipped.
         value_range: conversion of samples that do not have 8 bits; None: measured on the chosen images.
 
     Raises:
@@ -56,7 +56,7 @@ def load_image_set(
     elif source.startswith("csv:"):
         listed = list_table(source.removeprefix("csv:"), split)
     elif source.startswith("voc:"):
-        listed = list_boxes(source.removeprefix("voc:"), split, least_side)
+        listed = list_boxes(source.removeprefix("voc:"), split, min_box_side)
     elif Path(source).suffix.lower() in (".npz", ".npy"):
         listed = _list_arrays(source, split)
     else:

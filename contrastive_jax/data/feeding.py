@@ -15,7 +15,7 @@ from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
 from contrastive_jax.training.step import AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
-"""With `data.residence = auto`, sets up to this size or this share of a device's memory are stored on it."""
+"""With `data.images_on=auto`, sets up to this size or this share of a device's memory are stored on it."""
 STREAMED_BYTES = 256 << 20
 """Maximum number of bytes of images in one streamed call."""
 STEPS_PER_CALL = 64
@@ -37,9 +37,9 @@ class Feeder:
         self._sets = {"normal": normal} if oe is None else {"normal": normal, "oe": oe}
         self.steps_per_epoch = len(normal) // config.train.batch_size
         self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
-        residence = config.data.residence
+        images_on = config.data.images_on
         total = sum(images.nbytes for images in self._sets.values())
-        self.on_device = residence == "device" or (residence == "auto" and total <= most_device_bytes(mesh))
+        self.on_device = images_on == "device" or (images_on == "auto" and total <= most_device_bytes(mesh))
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
         if self.on_device:

@@ -66,7 +66,8 @@ def read_run_data(config: OeclConfig) -> RunData:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
         return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
 
-    train = load_image_set(data.train, data.train_split, size, choose_normal, data.least_side, given_range(data.range))
+    given = given_range(data.range)
+    train = load_image_set(data.train, data.train_split, size, choose_normal, data.min_box_side, given)
     normal = train.images
     if len(normal) < config.train.batch_size:
         raise ProtocolError(
@@ -87,7 +88,7 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     def wanted(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         return np.flatnonzero(rows_of_classes(data.classes, count, labels, names, "config.data.classes"))
 
-    source = load_image_set(data.test or data.train, data.test_split, size, wanted, data.least_side, value_range)
+    source = load_image_set(data.test or data.train, data.test_split, size, wanted, data.min_box_side, value_range)
     if data.protocol == "multimodal":
         others = {}
         for entry in config.evaluation.ood:

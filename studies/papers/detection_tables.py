@@ -34,14 +34,14 @@ MUTUAL = {
     "metrics.pro": "musc",
 }
 """Mutual scoring alone, with the plain GELU and the PRO of MuSc's released code."""
-DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.pro": "musc", "metrics.masks": "full"}
+DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.pro": "musc", "metrics.mask_resizing": "full"}
 
 PAPERS = {
     "musc": (
         Published(
             "MuSc, MVTec AD, CLIP ViT-L/14-336 at 518 px",
             "mvtec",
-            MUTUAL | {"metrics.masks": "full"},
+            MUTUAL | {"metrics.mask_resizing": "full"},
             _table(
                 """
                 bottle 99.92 99.98 98.48 83.04 96.10

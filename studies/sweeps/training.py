@@ -113,5 +113,5 @@ def class_names(config: OeclConfig) -> list[str]:
     def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         return np.zeros(0, int)
 
-    names = load_image_set(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
+    names = load_image_set(data.train, data.train_split, data.stored_size, none, data.min_box_side).class_names
     return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)

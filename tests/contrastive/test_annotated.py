@@ -127,9 +127,9 @@ def aerial(tmp_path):
 
 
 def test_objects_are_cut_along_their_boxes(aerial):
-    read = load_image_set(f"voc:{aerial}", "train", size=8, least_side=8)
+    read = load_image_set(f"voc:{aerial}", "train", size=8, min_box_side=8)
     assert read.class_names == ("ship",) and (read.images == 200).all()
-    read = load_image_set(f"voc:{aerial}", "test", size=8, least_side=0)
+    read = load_image_set(f"voc:{aerial}", "test", size=8, min_box_side=0)
     assert [read.class_names[label] for label in read.labels] == ["airplane", "ship"]
     assert (read.images[0] == 200).all() and (read.images[1] == 0).all()
     # as VOC has masks
@@ -141,7 +141,7 @@ def test_objects_are_cut_along_their_boxes(aerial):
 def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
     for split, message in (("val", "val.txt.*no such file"), ("train", "no object with sides of 50 pixels")):
         with pytest.raises(LayoutError, match=message):
-            load_image_set(f"voc:{aerial}", split, size=8, least_side=50)
+            load_image_set(f"voc:{aerial}", split, size=8, min_box_side=50)
     with pytest.raises(LayoutError, match="has no folder Annotations"):
         load_image_set(f"voc:{tmp_path}", "", 8)
     broken = aerial / "Annotations" / "Horizontal Bounding Boxes" / "00001.xml"

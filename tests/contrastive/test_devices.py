@@ -1,4 +1,4 @@
-"""The number of devices, steps in a call and the residence of the images change nothing but rounding."""
+"""The number of devices, the steps in a call and the memory that holds the images change nothing but rounding."""
 
 import dataclasses
 import functools
@@ -91,7 +91,7 @@ def test_several_devices_agree_with_one_in_the_other_modes(mode):
 def test_streamed_images_and_several_steps_in_a_call():
     streamed = dataclasses.replace(
         CONFIG,
-        data=dataclasses.replace(CONFIG.data, residence="host"),
+        data=dataclasses.replace(CONFIG.data, images_on="host"),
         train=dataclasses.replace(CONFIG.train, steps_per_call=2),
     )
     assert_same(take_steps(CONFIG, 1), take_steps(streamed, 1), 1e-9)

@@ -99,9 +99,11 @@ def test_normal_scores_are_restored_from_json_and_damage_is_refused():
 
 @pytest.mark.slow
 def test_the_study_keeps_its_bounds():
-    """At 1%, with laws of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
-    laws = ("gumbel", "lognormal", "gauss", "weibull")
-    rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5)))
+    """At 1%, with distributions of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
+    names = ("gumbel", "lognormal", "gauss", "weibull")
+    rows = list(
+        _simulated(ThresholdStudyConfig(distributions=names, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5))
+    )
     for images, recall, least, alarms, _ in _pooled(rows):
         assert float(alarms) <= 1.5, images
         assert float(recall) >= {"60": 60, "200": 75}[images]
@@ -110,13 +112,13 @@ def test_the_study_keeps_its_bounds():
 
 @pytest.mark.slow
 def test_few_good_images_are_not_flagged():
-    laws = ("gumbel", "lognormal", "gauss", "weibull")
-    rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
+    names = ("gumbel", "lognormal", "gauss", "weibull")
+    rows = list(_simulated(ThresholdStudyConfig(distributions=names, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
     for images, _, _, alarms, _ in _pooled(rows):
         assert float(alarms) <= 1.5, images
 
 
 def test_two_varieties_are_the_known_limit():
     # the limit of scores alone: the rarer variety of good parts is taken for anomalies (docs/method.md)
-    (row,) = _simulated(ThresholdStudyConfig(laws=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
+    (row,) = _simulated(ThresholdStudyConfig(distributions=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
     assert row.false_alarms < 0.12

@@ -20,7 +20,7 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
         scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
     )
-    config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resampled=1, shares=(0.0, 0.1), detect=detect)
+    config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resample_count=1, shares=(0.0, 0.1), detect=detect)
     (row,) = answers.run(config, str(tmp_path / "study"))
     assert (row.name, row.photos, row.defective) == ("part", 16, 5)
     assert 0.5 <= row.best <= 1 and 0 <= row.balanced <= row.best + 0.2 and 0 <= row.mutual <= 100

@@ -26,7 +26,7 @@ def config() -> OeclConfig:
     small = small_config(batch_size=95, epochs=2, checkpoint_every=1)
     return dataclasses.replace(
         small,
-        data=dataclasses.replace(small.data, residence="host"),
+        data=dataclasses.replace(small.data, images_on="host"),
         oe=dataclasses.replace(small.oe, warmup=0.0),
         evaluation=dataclasses.replace(small.evaluation, views=0),
     )
