@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from codegraph_jax.config import DevicesConfig
-from codegraph_jax.core.settings import at_least, choice
+from codegraph_jax.core.settings import at_least, choice, not_empty
 
 MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "host_time", "inspect", "oecl")
 """Names of the measurements; each is the function `measure` of a module of this package."""
@@ -26,7 +26,7 @@ class BenchmarkConfig:
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))
     """The distance kernels to compare."""
     precisions: tuple[str, ...] = field(
-        default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16") | {"some": True}
+        default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16") | not_empty()
     )
     """The precisions to compare, in every measurement; networks are not measured in `tf32`."""
     backbones: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")

