@@ -239,7 +239,13 @@ def test_python_on_the_pages_has_its_names(section):
 
 
 def test_python_is_found_on_the_pages():
-    assert {name.partition(":")[0] for name in SECTIONS} >= {"README.md", "research.md", "oecl.md", "results.md"}
+    assert {name.partition(":")[0] for name in SECTIONS} >= {
+        "README.md",
+        "research.md",
+        "oecl.md",
+        "results.md",
+        "commands.md",
+    }
 
 
 def words(text):

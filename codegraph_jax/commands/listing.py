@@ -13,13 +13,17 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting, read_config, setting_at
 
 WIDTH = 100
+FILES_ONLY = "in config files only"
 NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
 """Short flags without effect on the tables of a sweep."""
 
 
 def main(word: str = "") -> int:
     """Prints the settings for `codegraph settings WORD`, see `settings_text`; returns 0."""
-    print(settings_text(word))
+    text = settings_text(word)
+    print(text)
+    if FILES_ONLY in text:
+        print(f'\n"{FILES_ONLY}": docs/commands.md has an example under "Settings in a file"')
     return 0
 
 
@@ -112,9 +116,9 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
         if name != "task" and _is_about(setting, word):
             first, default = listed.setdefault((setting.owner, name), (command.name, _default_text(setting, values)))
             if first == command.name:
-                entries.append(_entry(setting, values, "" if setting.path in with_flag else " (in config files only)"))
-            elif setting.path in with_flag:
-                # studies have all settings of a detection in one group
+                entries.append(_entry(setting, values, "" if setting.path in with_flag else f" ({FILES_ONLY})"))
+            # studies have all settings of a detection in one group, which a search shows as those of `codegraph detect`
+            elif setting.path in with_flag and not (word and setting.path.startswith("detect.")):
                 path = "detect.*" if setting.path.startswith("detect.") else setting.path
                 differs = path == setting.path and _default_text(setting, values) != default
                 others.setdefault(first, {})[path + (_default_text(setting, values) if differs else "")] = None

@@ -1,10 +1,12 @@
 """Flags as people type them: short names, values by type, and errors about wrong flags."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
+from codegraph_jax.commands import listing
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
@@ -246,6 +248,32 @@ def test_a_word_finds_settings_of_all_commands_and_shared_ones_are_named():
     assert all(path.rpartition(".")[2] in serve for path in task_settings("serve") if path != "task")
     assert "--false-alarms 5% (= rate:5%), --threshold 0.45 (= score:0.45)" in text
     assert "Any of: page, heatmaps, masks, coco, maps (comma-separated)." in text
+
+
+def test_a_search_names_studies_only_if_it_is_about_them():
+    text = settings_text("radius")
+    assert "--config.similarity.radius" in text and "codegraph recurring" not in text
+    assert "--config.detect.similarity.radius" in settings_text("detect.similarity")
+    assert "Also accepts: detect.*" in settings_text("")
+
+
+def test_settings_of_config_files_are_marked_and_their_page_is_named(capsys):
+    listing.main("degrees")
+    marked, page = capsys.readouterr().out.split("\n\n")
+    assert "config.features.degrees = 1,3,5 (in config files only)" in marked
+    title = re.search(r'docs/commands.md .* "(.*)"$', page.strip())[1]
+    assert f"## {title}\n" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    listing.main("radius")
+    assert "commands.md" not in capsys.readouterr().out
+
+
+def test_the_file_of_the_documentation_differs_from_detect_in_the_degrees_only(tmp_path):
+    section = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("## Settings in a file")[1]
+    (tmp_path / "mine.py").write_text(section.split("```python\n")[1].split("```")[0])
+    config = read(["/photos", f"--config={tmp_path / 'mine.py'}", "--size=448"])
+    assert config.features.degrees == (1, 3) and config.backbone.image_size == 448
+    usual = read(["/photos", "--size=448"])
+    assert config == dataclasses.replace(usual, features=dataclasses.replace(usual.features, degrees=(1, 3)))
 
 
 def test_the_help_has_the_defaults_of_the_config_that_is_named():
