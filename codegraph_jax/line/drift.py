@@ -73,7 +73,7 @@ WORDS = {
 """The text of an alarm about each statistic, if it has risen and if it has fallen."""
 
 Passed = Iterable[tuple[int, Mapping[str, float]]]
-"""(part, statistics) of parts that passed, in order."""
+"""(number, statistics) of parts that passed, in order."""
 
 
 @dataclass
@@ -153,12 +153,12 @@ class Chart:
         rank = (less + share * (1 + equal - less)) / (1 + len(self.values))
         return float(special.ndtri(min(max(rank, 1e-12), 1 - 1e-12)))
 
-    def test(self, z: float, part: int, chance: float) -> bool:
+    def test(self, z: float, number: int, chance: float) -> bool:
         """Adds a normal score to the windows; returns whether one of them shows a change.
 
         Args:
             z: result of `add`.
-            part: number of the part.
+            number: number of the part.
             chance: greatest probability of a false alarm at this part.
         """
         self.squares += z * z
@@ -171,7 +171,7 @@ class Chart:
         for i, (length, windows) in enumerate(zip(LENGTHS, self.windows)):
             quarter = length // 4
             if (self.tested - 1) % quarter == 0:
-                windows.starts = [*windows.starts[-3:], part - 1]
+                windows.starts = [*windows.starts[-3:], number - 1]
             windows.open += z
             if self.tested % quarter:
                 continue
@@ -266,12 +266,12 @@ class Drift:
                 for value in self._set_values.get(name, ()):
                     chart.add(value)
                 chart.seen = max(before, chart.seen)
-        for part, values in passed(min((chart.start for chart in self.charts.values()), default=0)):
+        for number, values in passed(min((chart.start for chart in self.charts.values()), default=0)):
             for name, chart in self.charts.items():
-                if part > chart.start and name in values and len(chart.values) < MAX_STORED:
+                if number > chart.start and name in values and len(chart.values) < MAX_STORED:
                     bisect.insort(chart.values, values[name])
 
-    def update(self, part: int, values: Mapping[str, float]) -> list[Alarm]:
+    def update(self, number: int, values: Mapping[str, float]) -> list[Alarm]:
         """Adds the statistics of a part that passed and is not recorded yet; returns the alarms.
 
         Charts that raise an alarm are restarted with the parts since the change.
@@ -279,35 +279,35 @@ class Drift:
         changed = [
             (name, chart)
             for name, chart in self.charts.items()
-            if name in values and chart.test(chart.add(values[name]), part, self._chance)
+            if name in values and chart.test(chart.add(values[name]), number, self._chance)
         ]
         for name, chart in changed:
             since = [recorded[name] for _, recorded in self._passed(chart.after) if name in recorded]
             self.charts[name] = chart.restarted([*since, values[name]], [*chart.starts, chart.after])
         return [_alarm(name, chart) for name, chart in changed]
 
-    def accept(self, subject: str, part: int) -> None:
+    def accept(self, subject: str, number: int) -> None:
         """Accepts the change of an acknowledged alarm as usual, so that it raises no alarm again.
 
         The parts before the change are used again, and window means up to the size of the change are accepted.
 
         Args:
             subject: the statistic.
-            part: the part that raised the alarm.
+            number: number of the part that raised the alarm.
         """
         chart = self.charts.get(subject)
         if chart is None:
             return
-        changes = [start for start in chart.starts[1:] if start < part]
+        changes = [start for start in chart.starts[1:] if start < number]
         if not changes:
             return
         starts = [start for start in chart.starts if start != changes[-1]]
-        parts = [(number, values[subject]) for number, values in self._passed(starts[-1]) if subject in values]
+        parts = [(other, values[subject]) for other, values in self._passed(starts[-1]) if subject in values]
         used = [value for _, value in parts]
         if len(starts) == 1:
             used += self._set_values.get(subject, [])
         new = chart.restarted(used[-MAX_STORED:], starts)
-        changed = [new.rank(value) for number, value in parts if changes[-1] < number <= part]
+        changed = [new.rank(value) for other, value in parts if changes[-1] < other <= number]
         if changed:
             new.accepted = max(new.accepted, abs(float(np.mean(changed))))
         self.charts[subject] = new

@@ -33,7 +33,7 @@ from codegraph_jax.report.region_data import Region
 
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
-OTHER_PRODUCT = 12
+OTHER_PRODUCT_RUN = 12
 """Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
 unlike the product (`consistency.pattern.LIMIT_QUANTILE`), and 23 to 98 of 100 defective parts, depending on the product
 (nine products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
@@ -89,14 +89,14 @@ class Inspector:
         self._lock = threading.Lock()
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, RecurrenceMonitor] | None = None
-        self._unusual = bank.calibration.score_of_1_in_10
-        self._known = bank.calibration_set.peak_patches
+        self._min_peak_score = bank.calibration.score_of_1_in_10
+        self._known_peaks = bank.calibration_set.peak_patches
 
     def warm_up(self) -> None:
         """Compiles and loads everything, so that the first part is not delayed."""
         width, height = 640, 480
-        picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
-        self._score(blank_part("", "", ""), picture, always=True)
+        photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
+        self._score(blank_part("", "", ""), photo, always=True)
         self._restored()
 
     def inspect(
@@ -169,10 +169,10 @@ class Inspector:
     def _read_and_score(self, part: Part, source: str) -> _Scored:
         began = time.perf_counter()
         try:
-            picture = load_image(source, self.bank.value_range)
-            if (count := picture.info.get("pages", 1)) > 1:
+            photo = load_image(source, self.bank.value_range)
+            if (count := photo.info.get("pages", 1)) > 1:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
-            scored = self._score(part, picture)
+            scored = self._score(part, photo)
         except UnreadableImageError as error:
             return _Scored(part.not_inspected(error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
@@ -182,11 +182,11 @@ class Inspector:
             scored, part=replace(scored.part, inspected_at=utc_now(), seconds=round(time.perf_counter() - began, 4))
         )
 
-    def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
+    def _score(self, part: Part, photo: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
-        least = 0.0 if always else self._unusual
-        inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), min_peak_score=max(least, 1e-9))
-        width, height = full_size(picture)
+        min_peak_score = 0.0 if always else self._min_peak_score
+        inspection = bank.inspect([photo], PhotosConfig(unreadable="error"), min_peak_score=max(min_peak_score, 1e-9))
+        width, height = full_size(photo)
         calibration, placement = bank.calibration, inspection.placement
         rect = placement.rect(0)
         scores, pattern_ids = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_ids[0])
@@ -202,7 +202,7 @@ class Inspector:
         part = replace(
             scored_part(part, bank, score=score, p_value=float(inspection.p_values[0]), flagged=flagged,
                         size=(width, height), scores=scores, patterns=patterns, regions=regions),
-            statistics={"score": score, **picture_statistics(picture)},
+            statistics={"score": score, **picture_statistics(photo)},
             heatmap=anomaly_png(Scale(*bank.heatmap_range).strength(scores)),
         )  # fmt: skip
         defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
@@ -210,14 +210,14 @@ class Inspector:
         grouped = tuple(pattern.name or "A known defect" for pattern in defects if pattern.origin == "group")
         names = grouped or tuple(f"A defect like {pattern.name}" for pattern in defects)
         # peak patches similar to those of unflagged parts of the set are normal
-        peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
+        peak_patches = inspection.peak_patches[0].without_similar(self._known_peaks, LIMITS[-1])
         return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
 
     def _record(self, scored: _Scored, replaces: int, photo_id: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""
         part, number = scored.part, self.ledger.next_number()
         if part.status == "not_inspected":
-            return self.ledger.record(part, replaces=replaces, ended=photo_id)
+            return self.ledger.record(part, replaces=replaces, finished_photo=photo_id)
         try:
             drift, recurrence = self._restored()
             alarms: list[Alarm] = []
@@ -225,10 +225,10 @@ class Inspector:
                 alarms += drift.update(number, part.statistics)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
             in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
-            if in_a_row == OTHER_PRODUCT:
+            if in_a_row == OTHER_PRODUCT_RUN:
                 alarms.append(
                     Alarm("product", "product",
-                          f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
+                          f"The last {OTHER_PRODUCT_RUN} parts are all flagged and look unlike the parts "
                           "of the bank. Is this another product, or the wrong bank?")
                 )  # fmt: skip
             recorded = self.ledger.record(
@@ -240,10 +240,10 @@ class Inspector:
                     "bank": self.bank.digest,
                     "product": in_a_row,
                 },
-                forget=max(0, number - WINDOW),
+                drop_peaks_up_to=max(0, number - WINDOW),
                 replaces=replaces,
-                ended=photo_id,
-                keep=recurrence.usual,
+                finished_photo=photo_id,
+                keep_peaks_of=recurrence.usual,
             )
         except BaseException:
             # the monitors may include a part that is not in the ledger: read them again

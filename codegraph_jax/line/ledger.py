@@ -99,9 +99,9 @@ class Ledger(Database):
         """The part with this key, or None."""
         return self._first("SELECT * FROM parts WHERE key = ?", _stored(key))
 
-    def get(self, part: int) -> Part | None:
+    def get(self, number: int) -> Part | None:
         """The part of this number, or None."""
-        return self._first("SELECT * FROM parts WHERE id = ?", part)
+        return self._first("SELECT * FROM parts WHERE id = ?", number)
 
     def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
         """Names of the files that are recorded, by (name, `Part.stamp`) of each file."""
@@ -167,7 +167,7 @@ class Ledger(Database):
         return _json(rows[0][0]) if rows else None
 
     def passed(self, after: int, max_parts: int) -> list[tuple[int, Mapping[str, float]]]:
-        """(part, statistics) of parts that passed, in order.
+        """(number, statistics) of parts that passed, in order.
 
         Args:
             after: only parts above this number.
@@ -177,7 +177,7 @@ class Ledger(Database):
         return [(row[0], _json(row[1])) for row in self.read(query, (after, max_parts))]
 
     def peak_patches(self, max_parts: int) -> list[tuple[int, bytes]]:
-        """(part, bytes) of the last parts with peak patches, in order."""
+        """(number, bytes) of the last parts with peak patches, in order."""
         rows = self.read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (max_parts,))
         return [(row[0], row[1]) for row in reversed(rows)]
 
@@ -186,10 +186,10 @@ class Ledger(Database):
         part: Part,
         peak_patches: bytes | None = None,
         monitors: Mapping[str, Any] | None = None,
-        forget: int = 0,
+        drop_peaks_up_to: int = 0,
         replaces: int = 0,
-        ended: str = "",
-        keep: Iterable[int] = (),
+        finished_photo: str = "",
+        keep_peaks_of: Iterable[int] = (),
     ) -> Part:
         """Writes a part, its alarms and the state of the monitors in one transaction; returns the recorded part.
 
@@ -197,17 +197,17 @@ class Ledger(Database):
             part: the part with its alarms. If its key is recorded, nothing is written and that part is returned.
             peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects.
             monitors: state by monitor.
-            forget: peak patches of parts up to this number are deleted.
+            drop_peaks_up_to: peak patches of parts up to this number are deleted.
             replaces: number of the row that is replaced, with its alarms; 0: none.
-            ended: the photo whose attempts are cleared, see `begin_attempt`.
-            keep: parts whose peak patches are not deleted.
+            finished_photo: the photo whose attempts are cleared, see `begin_attempt`.
+            keep_peaks_of: parts whose peak patches are not deleted.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
         """
         with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
-            cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(ended),))
+            cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(finished_photo),))
             for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
@@ -222,10 +222,10 @@ class Ledger(Database):
                 )  # fmt: skip
             if peak_patches is not None:
                 cursor.execute("INSERT INTO peak_patches (part, vectors) VALUES (?, ?)", (number, peak_patches))
-            if forget:
+            if drop_peaks_up_to:
                 cursor.execute(
                     "DELETE FROM peak_patches WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
-                    (forget, json.dumps(list(keep))),
+                    (drop_peaks_up_to, json.dumps(list(keep_peaks_of))),
                 )
             _save_states(cursor, monitors or {})
             self.outbox.add(cursor, "part", number, replaces)
@@ -270,18 +270,18 @@ class Ledger(Database):
         with self.transaction() as cursor:
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, stamp = ? WHERE id = ?", values)
 
-    def answer(self, part: int, answer: str, bank: str) -> None:
+    def answer(self, number: int, answer: str, bank: str) -> None:
         """Writes the operator's answer to a part, and the name of the extended bank; errors as for `record`.
 
         Args:
-            part: number of the part.
+            number: number of the part.
             answer: `good`, `defective`, or empty if it was taken back.
             bank: digest of the bank from now on; the monitors treat its scores as those of the bank before.
         """
         with self.transaction() as cursor:
-            cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, part))
+            cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, number))
             _save_states(cursor, {"bank": bank})
-            self.outbox.add(cursor, "answer", part)
+            self.outbox.add(cursor, "answer", number)
         self.outbox.wake(False)
 
     def record_all(self, parts: Iterable[Part]) -> None:

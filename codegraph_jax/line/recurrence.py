@@ -69,17 +69,13 @@ class RecurrenceMonitor:
 
     Args:
         state: result of `state` from an earlier start.
-        parts: (part, peak patches) of the window, in order.
+        parts: (number, peak patches) of the parts of the window, in order.
 
     Attributes:
         usual: parts of acknowledged alarms, whose peak patches must be kept.
     """
 
-    def __init__(
-        self,
-        state: Mapping[str, Any] | None = None,
-        parts: Iterable[tuple[int, PeakPatches]] = (),
-    ):
+    def __init__(self, state: Mapping[str, Any] | None = None, parts: Iterable[tuple[int, PeakPatches]] = ()):
         self._parts: deque[tuple[int, PeakPatches]] = deque()
         self._links = nx.Graph()
         self._announced: set[int] = set((state or {}).get("announced", ()))
@@ -87,21 +83,21 @@ class RecurrenceMonitor:
         self.usual: set[int] = set((state or {}).get("usual", ()))
         self._quiet: set[str] = set((state or {}).get("quiet", ()))
         kept = list(parts)
-        self._known = [peaks for part, peaks in kept if part in self.usual]
-        self._add_all((part, peaks) for part, peaks in kept if part not in self.usual)
+        self._known = [peaks for number, peaks in kept if number in self.usual]
+        self._add_all((number, peaks) for number, peaks in kept if number not in self.usual)
 
-    def update(self, part: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
+    def update(self, number: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
         """Adds a part; returns the alarms.
 
         Args:
-            part: number of the part.
+            number: number of the part.
             peaks: peak patches that show no pattern of the bank; may be empty.
             defects: names of the bank's defects that were found on the part.
         """
-        self._forget(part - WINDOW)
+        self._forget(number - WINDOW)
         alarms = []
         for name in defects:
-            seen = [*(p for p in self._named.get(name, ()) if p > part - WINDOW), part]
+            seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW), number]
             self._named[name] = seen
             if len(seen) == MIN_GROUP and name not in self._quiet:
                 numbers = ", ".join(map(str, seen))
@@ -110,10 +106,10 @@ class RecurrenceMonitor:
         peaks = self._unknown(peaks)
         if not len(peaks.scores):
             return alarms
-        self._add(part, peaks)
-        group = self._group(part)
+        self._add(number, peaks)
+        group = self._group(number)
         if group and not self._announced & group:
-            members = tuple(sorted(group - {part}))
+            members = tuple(sorted(group - {number}))
             alarms.append(
                 Alarm("recurrence", f"group of part {min(group)}",
                       f"{len(group)} parts stand out in the same way, the first of them part {min(group)}.", members)
@@ -137,8 +133,8 @@ class RecurrenceMonitor:
         self._announced -= accepted
         self._parts.clear()
         self._links.clear()
-        self._known += [peaks for part, peaks in former if part in accepted]
-        self._add_all((part, peaks) for part, peaks in former if part not in accepted)
+        self._known += [peaks for number, peaks in former if number in accepted]
+        self._add_all((number, peaks) for number, peaks in former if number not in accepted)
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, which stores the peak patches separately."""
@@ -150,9 +146,9 @@ class RecurrenceMonitor:
         }
 
     def _add_all(self, parts: Iterable[tuple[int, PeakPatches]]) -> None:
-        for part, peaks in parts:
+        for number, peaks in parts:
             if len(unknown := self._unknown(peaks)):
-                self._add(part, unknown)
+                self._add(number, unknown)
 
     def _unknown(self, peaks: PeakPatches) -> PeakPatches:
         """Peak patches that are unlike those of accepted parts."""
@@ -160,11 +156,11 @@ class RecurrenceMonitor:
             peaks = peaks.without_similar(known, LIMITS[-1])
         return peaks
 
-    def _group(self, part: int) -> set[int]:
+    def _group(self, number: int) -> set[int]:
         """The group of this part that is unlikely to be chance; empty if there is none."""
         best: set[int] = set()
         for limit in LIMITS:
-            group = self._connected(part, limit)
+            group = self._connected(number, limit)
             if len(group) < MIN_GROUP or len(group) <= len(best):
                 continue
             share = CHANCE / 2 ** (len(group) - MIN_GROUP + 1)
@@ -172,19 +168,19 @@ class RecurrenceMonitor:
                 best = group
         return best
 
-    def _connected(self, part: int, limit: float) -> set[int]:
+    def _connected(self, number: int, limit: float) -> set[int]:
         """Parts that are connected to this one by links below a limit."""
         near = nx.subgraph_view(self._links, filter_edge=lambda a, b: self._links[a][b]["ratio"] <= limit)
-        connected: set[int] = nx.node_connected_component(near, part)
+        connected: set[int] = nx.node_connected_component(near, number)
         return connected
 
     def _by_chance(self, limit: float, group: set[int]) -> float:
         """Expected number of groups of this size by chance, estimated without this group and announced groups."""
-        within = (group, self._announced & {part for part, _ in self._parts})
+        within = (group, self._announced & {number for number, _ in self._parts})
         degrees = [
-            sum(link["ratio"] <= limit and not any(part in one and other in one for one in within)
+            sum(link["ratio"] <= limit and not any(number in one and other in one for one in within)
                 for other, link in others.items())
-            for part, others in self._links.adjacency()
+            for number, others in self._links.adjacency()
         ]  # fmt: skip
         count, links = len(self._parts), sum(degrees) / 2
         pairs = math.comb(count, 2) - sum(math.comb(len(one), 2) for one in within)
@@ -196,8 +192,8 @@ class RecurrenceMonitor:
         further = (chains + PRIOR_FURTHER * chance) / (links * max(count - 2, 0) + PRIOR_FURTHER)
         return expected_groups(count, len(group), chance, further)
 
-    def _add(self, part: int, peaks: PeakPatches) -> None:
-        self._links.add_node(part)
+    def _add(self, number: int, peaks: PeakPatches) -> None:
+        self._links.add_node(number)
         if self._parts:
             vectors = np.concatenate([other.vectors for _, other in self._parts])
             scores = np.concatenate([other.scores for _, other in self._parts])
@@ -205,12 +201,12 @@ class RecurrenceMonitor:
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
             nearest = np.minimum.reduceat(ratios, starts)
             for i in np.flatnonzero(nearest <= LIMITS[-1]):
-                self._links.add_edge(part, self._parts[int(i)][0], ratio=float(nearest[i]))
-        self._parts.append((part, peaks))
+                self._links.add_edge(number, self._parts[int(i)][0], ratio=float(nearest[i]))
+        self._parts.append((number, peaks))
 
     def _forget(self, before: int) -> None:
         """Removes parts up to this number."""
         while self._parts and self._parts[0][0] <= before:
-            part, _ = self._parts.popleft()
-            self._links.remove_nodes_from([part])
-            self._announced.discard(part)
+            number, _ = self._parts.popleft()
+            self._links.remove_nodes_from([number])
+            self._announced.discard(number)

@@ -33,7 +33,7 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.paths import require_bank
 from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
 
-OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"
+OTHER_PRODUCT_NOTE = "these photos look like another product than the bank's photos; the verdicts are unreliable"
 
 
 def run(config: InspectConfig, workdir: str) -> list[Outcome]:
@@ -73,7 +73,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             reason = inspection.skipped[0][1]
             raise UserError(f"category {category!r} in {config.data.root!r}: no photo can be read; the first: {reason}")
         if inspection.other_product:
-            print(f"{printable(category)}: {OTHER_PRODUCT}", flush=True)
+            print(f"{printable(category)}: {OTHER_PRODUCT_NOTE}", flush=True)
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)

@@ -13,7 +13,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import OTHER_PRODUCT, Inspector
+from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.recurrence import WINDOW
@@ -234,14 +234,16 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # what it goes by stays, however many parts come
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches(WINDOW)}
-    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), forget=10**6, keep=alarm.parts)
+    ledger.record(
+        replace(ledger.get(1), id=0, key="later", alarms=()), drop_peaks_up_to=10**6, keep_peaks_of=alarm.parts
+    )
     assert {number for number, _ in ledger.peak_patches(WINDOW)} == set(alarm.parts)
 
 
 def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
     rng = np.random.default_rng(5)
     strangers = []
-    for number in range(OTHER_PRODUCT + 1):
+    for number in range(OTHER_PRODUCT_RUN + 1):
         strangers.append(tmp_path / f"stranger{number}.png")
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(strangers[-1])
     raised = []
@@ -255,8 +257,8 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
 
     score(strangers[:3])
     score(strangers[3:])
-    assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT - 1) + [1, 0], "said once"
-    (alarm,) = raised[OTHER_PRODUCT - 1]
+    assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT_RUN - 1) + [1, 0], "said once"
+    (alarm,) = raised[OTHER_PRODUCT_RUN - 1]
     assert "another product" in alarm.message and not alarm.parts[:-1]
     assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").acknowledgement == "a trial"
     raised.clear()
