@@ -148,8 +148,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; its fields may be dataclasses. The metadata of a field are those of `choice`, `at_least`
-            and the like, and `check`, a function that raises a ValueError for invalid texts.
+        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field: those of `choice`, `at_least` and
+            the like, and `check`, a function that raises a ValueError for invalid texts.
         values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 
