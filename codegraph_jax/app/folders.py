@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -26,20 +26,20 @@ from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
 MAX_LISTED = 3
 """Number of folders that a message lists."""
-SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
+SAMPLED, THUMBNAILS, MAX_ENTRIES = 60, 24, 5000
 """Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
-MOST_BYTES, MOST_FILES, MOST_UPLOADS = 200 * 2**20, 20_000, 10_000
+MAX_PHOTO_BYTES, MAX_UPLOADED_FILES, MAX_UPLOAD_FOLDERS = 200 * 2**20, 20_000, 10_000
 """Limits for uploads: the size of a photo, the number of photos, and the number of folders of one name."""
 PREVIEWS, SIDES = 600, (256, 1024)
 
 
-def place_of(path: str) -> str:
-    """A path as ASCII text, byte for byte."""
+def encode_path(path: str) -> str:
+    """A path as ASCII text, byte for byte: the `place` in requests and answers of the app."""
     return quote(os.fsencode(path), safe="/:")
 
 
-def path_of(place: str) -> str:
-    """The path for a text of `place_of`."""
+def decode_path(place: str) -> str:
+    """The path that `encode_path` has made into this text."""
     return os.fsdecode(unquote_to_bytes(place))
 
 
@@ -57,16 +57,16 @@ Name = Annotated[ValidText, Body(embed=True, max_length=200)]
 """A name that the user has given: the field of the request that the parameter names."""
 
 
-class Place(BaseModel):
-    """A path that the user has typed, or a place."""
+class FolderInput(BaseModel):
+    """The path of a folder that the user has typed, or its `place`, the text of `encode_path`."""
 
     path: ValidText = Field("", max_length=4096)
     place: ValidText = Field("", max_length=16_384)
 
     @property
-    def chosen(self) -> str:
-        """The path."""
-        return path_of(self.place) if self.place else self.path
+    def folder(self) -> str:
+        """The path of the folder."""
+        return decode_path(self.place) if self.place else self.path
 
 
 class Folders:
@@ -85,29 +85,29 @@ class Folders:
                 Path(mount) for mount in mounts if mount.startswith(("/media", "/mnt", "/Volumes")) or mount[1:2] == ":"
             ]
         known = dict.fromkeys(str(path) for path in found if path.is_dir())
-        return [{"place": place_of(path), "name": printable(path)} for path in known]
+        return [{"place": encode_path(path), "name": printable(path)} for path in known]
 
-    def open(self, wanted: Place) -> dict[str, Any]:
+    def open(self, wanted: FolderInput) -> dict[str, Any]:
         """Opens a folder: its subfolders and the number of photos directly in each.
 
         Raises:
             UserError: it is not a folder that can be listed.
         """
-        if not wanted.chosen:
+        if not wanted.folder:
             raise UserError("no folder is named; type its path or choose one")
-        path = os.path.abspath(os.path.expanduser(wanted.chosen))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
+        path = os.path.abspath(os.path.expanduser(wanted.folder))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
         if not os.path.isdir(path):  # noqa: PTH112  (false for names that are too long or not readable)
             raise UserError(f"{printable(path)!r} is not a folder on this computer; check the spelling")
         try:
             photos = _photos_in(path)
-            folders = [self._subfolder(path, name) for name in subdirectories(path)[:MOST_ENTRIES]]
+            folders = [self._subfolder(path, name) for name in subdirectories(path)[:MAX_ENTRIES]]
         except OSError as error:
             raise UserError(f"{printable(path)!r} cannot be opened ({error.strerror or error})") from None
         self.state.open_folder(path)
         parent = str(Path(path).parent)
         return {
-            "place": place_of(path), "name": printable(path), "parent": place_of(parent) if parent != path else None,
-            "photos": len(photos), "folders": folders,
+            "place": encode_path(path), "parent": encode_path(parent) if parent != path else None,
+            "name": printable(path), "photos": len(photos), "folders": folders,
         }  # fmt: skip
 
     def _subfolder(self, path: str, name: str) -> dict[str, Any]:
@@ -115,17 +115,17 @@ class Folders:
         try:
             photos = _photos_in(folder)
         except OSError:
-            return {"place": place_of(folder), "name": printable(name), "photos": None, "first": None}
-        first = place_of(str(Path(folder) / min(photos, key=natural_key))) if photos else None
-        return {"place": place_of(folder), "name": printable(name), "photos": len(photos), "first": first}
+            return {"place": encode_path(folder), "name": printable(name), "photos": None, "first": None}
+        first = encode_path(str(Path(folder) / min(photos, key=natural_key))) if photos else None
+        return {"place": encode_path(folder), "name": printable(name), "photos": len(photos), "first": first}
 
-    def contents(self, wanted: Place) -> dict[str, Any]:
+    def contents(self, wanted: FolderInput) -> dict[str, Any]:
         """The photos below a folder, as a run would find them: number, sizes, skipped files and some pictures.
 
         Raises:
             UserError: it is not an opened folder, or cannot be listed.
         """
-        path = wanted.chosen
+        path = wanted.folder
         self.require_opened(path)
         found, skipped = walk(path)
         files = list(found.values())
@@ -141,7 +141,7 @@ class Folders:
             "enough": len(files) >= MIN_PHOTOS,
             "folders": len({name.rpartition("/")[0] for name in found}),
             "thumbnails": [
-                {"place": place_of(file), "name": printable(Path(file).name), "size": size}
+                {"place": encode_path(file), "name": printable(Path(file).name), "size": size}
                 for file, size in sizes[:: max(1, -(-len(sizes) // THUMBNAILS))]
             ],
         }  # fmt: skip
@@ -180,12 +180,12 @@ class Folders:
     def new_upload(self, name: Name) -> dict[str, str]:
         """A new folder for photos that are uploaded."""
         stem = file_stem(name or "photos")
-        for free in islice(numbered_names(stem), MOST_UPLOADS):
+        for free in islice(numbered_names(stem), MAX_UPLOAD_FOLDERS):
             path = self.uploads / free
             with suppress(FileExistsError):
                 path.mkdir(parents=True)
                 self.state.open_folder(str(path))
-                return {"place": place_of(str(path)), "name": path.name}
+                return {"place": encode_path(str(path)), "name": path.name}
         raise UserError(f"there are too many folders {stem!r}; delete some of them in {printable(str(self.uploads))}")
 
     async def receive(self, folder: str, name: str, pieces: AsyncIterator[bytes]) -> None:
@@ -200,9 +200,9 @@ class Folders:
             raise UserError(f"no folder for uploads is called {folder!r}")
         if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
             raise UserError(f"{printable(name)!r} is not the name of a photo")
-        if sum(1 for _ in target.iterdir()) >= MOST_FILES:
-            raise UserError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
-        if shutil.disk_usage(target).free < 2 * MOST_BYTES:
+        if sum(1 for _ in target.iterdir()) >= MAX_UPLOADED_FILES:
+            raise UserError(f"a folder takes at most {MAX_UPLOADED_FILES} uploaded photos; choose a folder instead")
+        if shutil.disk_usage(target).free < 2 * MAX_PHOTO_BYTES:
             raise UserError("the disk is full; choose the folder of the photos instead")
         paths = (target / f"{stem}{Path(name).suffix}" for stem in numbered_names(Path(name).stem))
         path = next(path for path in paths if not path.exists())
@@ -211,8 +211,8 @@ class Folders:
                 size = 0
                 async for piece in pieces:
                     size += len(piece)
-                    if size > MOST_BYTES:
-                        raise UserError(f"{name}: is larger than {MOST_BYTES >> 20} MB; choose its folder instead")
+                    if size > MAX_PHOTO_BYTES:
+                        raise UserError(f"{name}: is larger than {MAX_PHOTO_BYTES >> 20} MB; choose its folder instead")
                     stream.write(piece)
             if not size:
                 raise UserError(f"{name}: is empty")
@@ -225,13 +225,6 @@ def _preview(path: str, changed: int, side: int) -> bytes:
 
 
 def _photos_in(path: str) -> list[str]:
-    """Names of the photos directly in a folder; at most `MOST_ENTRIES` entries are looked at."""
-    return [name for name in _first_names(path) if is_image_name(name)]
-
-
-def _first_names(path: str) -> Iterator[str]:
+    """Names of the photos directly in a folder; at most `MAX_ENTRIES` entries are looked at."""
     with os.scandir(path) as entries:
-        for number, entry in enumerate(entries):
-            if number >= MOST_ENTRIES:
-                return
-            yield entry.name
+        return [entry.name for entry in islice(entries, MAX_ENTRIES) if is_image_name(entry.name)]

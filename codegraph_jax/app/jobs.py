@@ -67,9 +67,9 @@ class Jobs:
             self._await_end(job)
             self._settle(job, "interrupted")
 
-    def add(self, kind: str, run: str, words: Sequence[str]) -> int:
+    def add(self, kind: str, run: str, arguments: Sequence[str]) -> int:
         """Adds a job to the queue; returns its number."""
-        job = self.state.add_job(kind, run, words)
+        job = self.state.add_job(kind, run, arguments)
         self._wake.set()
         return job
 

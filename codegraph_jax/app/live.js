@@ -2,7 +2,7 @@
 // The report in the app: answers are kept and applied on the server, and other windows see them.
 (async () => {
   const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
-  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000;
+  const PAUSE = 400, POLL = 3000, APPLY = 8000, MAX_PHOTOS = 1000;
   const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
   // ---- the bar ----
@@ -71,7 +71,7 @@
   function plan() {
     clearTimeout(later);
     if (busy) return show("applying");
-    if (photos() <= MOST_PHOTOS) {
+    if (photos() <= MAX_PHOTOS) {
       later = setTimeout(apply, APPLY);
       show("pending", apply, "apply");
     } else show("saved", apply, "apply");
@@ -168,7 +168,7 @@
   // ---- start ----
 
   if (!report) return;
-  $("#answer-count").after(texts.mark(h("p"), photos() <= MOST_PHOTOS ? "kept" : "kept_many"));
+  $("#answer-count").after(texts.mark(h("p"), photos() <= MAX_PHOTOS ? "kept" : "kept_many"));
   // the folder under the name that the inspection has in the list
   call(api).then(({ name }) => $(".run").prepend(h("b", {}, h("bdi", {}, name)))).catch(() => null);
   const next = h("p", { className: "next" }, texts.mark(h("span"), "enough"), plain("print", printSummary), plain("inspect_new", saveBank));

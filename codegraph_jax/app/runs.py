@@ -201,17 +201,17 @@ class Runs:
         return target
 
     def again(self, run: str) -> list[str]:
-        """The words of the command that made a run, without its review.
+        """The arguments of the command that made a run, without its review.
 
         Raises:
             UserError: the run was made in another way. A config file, or a network or score of the user's own, is never
                 run again, since manifest.json is data and must not name code.
         """
-        words = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
-        kept = without_flags(words[1:], "review", "workdir", "out")
-        names = [word.partition("=")[0].lstrip("-") for word in kept if word.startswith("-")]
+        arguments = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
+        kept = without_flags(arguments[1:], "review", "workdir", "out")
+        names = [argument.partition("=")[0].lstrip("-") for argument in kept if argument.startswith("-")]
         known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
-        if known and not _names_code(kept) and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
+        if known and not _names_code(kept) and arguments[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise UserError(
             f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a "
@@ -253,10 +253,10 @@ class Runs:
         return found
 
 
-def _names_code(words: list[str]) -> bool:
+def _names_code(arguments: list[str]) -> bool:
     """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names a Python file or module of the user."""
-    for word, following in zip(words, [*words[1:], ""]):
-        name, equals, value = word.lstrip("-").partition("=")
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
         if name.removeprefix("config.") in NAMES_CODE and is_user_code(value if equals else following):
             return True
     return False

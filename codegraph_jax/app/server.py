@@ -13,7 +13,7 @@ from markupsafe import escape
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from codegraph_jax.app.folders import path_of
+from codegraph_jax.app.folders import decode_path
 from codegraph_jax.app.line_pages import add_line_pages
 from codegraph_jax.app.runs import NotFoundError
 from codegraph_jax.app.service import COMPARED, Service
@@ -29,7 +29,7 @@ OF_RUNS = {".png": "image/png", ".json": "application/json", ".csv": "text/csv",
 """Media types of files of a run; other pages than the report are shown as text."""
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
 """Policy of a report that this version has not made: its scripts cannot call the app."""
-MOST_BODY = 64 * 2**20
+MAX_BODY_BYTES = 64 * 2**20
 """Largest request besides uploads."""
 
 
@@ -91,8 +91,8 @@ def _without_key(request: Request, key: str) -> Response | None:
     """The response to a request without the key; sets the cookie if the address has the key."""
     if hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), key.encode()):
         length = request.headers.get("content-length", "")
-        if request.method == "POST" and not (length.isdecimal() and int(length[:20]) <= MOST_BODY):
-            return _problem(413, f"the request is larger than {MOST_BODY >> 20} MB, or does not state its length")
+        if request.method == "POST" and not (length.isdecimal() and int(length[:20]) <= MAX_BODY_BYTES):
+            return _problem(413, f"the request is larger than {MAX_BODY_BYTES >> 20} MB, or does not state its length")
         return None
     if request.scope["path"] == "/" and hmac.compare_digest(request.query_params.get("key", "").encode(), key.encode()):
         response = RedirectResponse("/", 303)
@@ -140,7 +140,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
     @app.get("/runs/{run}/{name:path}")
     def file(run: str, name: str) -> Response:
-        path = runs.file(run, path_of(name))
+        path = runs.file(run, decode_path(name))
         return FileResponse(path, media_type=OF_RUNS.get(path.suffix.lower(), "text/plain"))
 
     @app.get("/compared.html")
@@ -190,7 +190,7 @@ def _add_interface(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/picture")
     def picture(place: str, side: Annotated[int, Query(ge=1, le=1024)] = 256) -> Response:
-        return _jpeg(folders.preview(path_of(place), side))
+        return _jpeg(folders.preview(decode_path(place), side))
 
 
 def _attached(name: str) -> Mapping[str, str]:

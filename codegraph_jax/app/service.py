@@ -16,7 +16,7 @@ from annotated_types import Interval
 from fastapi import Body
 from pydantic import AfterValidator, BaseModel, Field
 
-from codegraph_jax.app.folders import Folders, Name, Place, ValidText, place_of
+from codegraph_jax.app.folders import FolderInput, Folders, Name, ValidText, encode_path
 from codegraph_jax.app.jobs import LINE, UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.runs import NotFoundError, Runs
 from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
@@ -51,7 +51,7 @@ Coordinate = Annotated[float, Field(ge=-1_000_000, le=1_000_000, allow_inf_nan=F
 Corners = Annotated[list[tuple[Coordinate, Coordinate]], Field(min_length=3, max_length=1000)]
 
 
-class EstimateInput(Place):
+class EstimateInput(FolderInput):
     """A folder, and the settings on which the time depends."""
 
     network: str = Field("", pattern=r"^(\w[\w.-]*)?$", max_length=200)
@@ -66,7 +66,7 @@ class Areas(BaseModel):
     size: tuple[Side, Side]
 
 
-class Start(EstimateInput):
+class NewInspection(EstimateInput):
     """A new inspection; `answers` names a run whose answers are applied."""
 
     bank: str = ""
@@ -77,7 +77,7 @@ class Start(EstimateInput):
     more: ValidText = Field("", max_length=4000)
 
 
-class NewLine(Place):
+class NewLine(FolderInput):
     """A new line, with the folder that it watches and the targets of its results, separated by commas."""
 
     bank: str
@@ -118,7 +118,7 @@ class Service:
             "banks": self.banks(),
             "lines": self.lines(),
             "roots": self.folders.roots(),
-            "recent": [{"place": place_of(path), "name": printable(path)} for path in recent],
+            "recent": [{"place": encode_path(path), "name": printable(path)} for path in recent],
         }
 
     def about(self, run: str) -> dict[str, Any]:
@@ -136,19 +136,19 @@ class Service:
         job = self._last_jobs().get(run)
         return {"text": self.jobs.log(job["id"]) if job else ""}
 
-    def start(self, wanted: Start) -> dict[str, str]:
+    def start(self, wanted: NewInspection) -> dict[str, str]:
         """Adds a run to the queue; returns its name."""
-        folder = wanted.chosen
+        folder = wanted.folder
         self.folders.require_opened(folder)
-        words = [f"--config.data.root={folder}"]
+        arguments = [f"--config.data.root={folder}"]
         if wanted.bank:
-            words = ["inspect", str(self._bank(wanted.bank)), *words]
+            arguments = ["inspect", str(self._bank(wanted.bank)), *arguments]
         else:
             short = {"backbone": wanted.network, "size": wanted.size, "fit": wanted.fit}
             short |= {"false-alarms": wanted.false_alarms}
             if wanted.answers:
                 short["review"] = self.runs.review(wanted.answers)
-            words = ["detect", *words, *(f"--{flag}={value}" for flag, value in short.items() if value)]
+            arguments = ["detect", *arguments, *(f"--{flag}={value}" for flag, value in short.items() if value)]
         more = more_flags(wanted.more)
         if wanted.roi and wanted.areas:
             raise UserError("areas were drawn, and a file with areas was named; remove one of them")
@@ -157,10 +157,10 @@ class Service:
         if wanted.areas:
             roi = str(self._file_of(run, AREAS))
             write_json(roi, wanted.areas.model_dump())
-        words += [f"--roi={roi}"] if roi else []
-        words += ["--config.report.files=page,heatmaps,masks,coco,maps", *more]
+        arguments += [f"--roi={roi}"] if roi else []
+        arguments += ["--config.report.files=page,heatmaps,masks,coco,maps", *more]
         self.state.open_folder(folder, used=True)
-        self.jobs.add(words[0], run, [*words, f"--workdir={self.home / run}"])
+        self.jobs.add(arguments[0], run, [*arguments, f"--workdir={self.home / run}"])
         return {"run": run}
 
     def demo(self) -> dict[str, str]:
@@ -237,13 +237,13 @@ class Service:
 
     def estimate(self, wanted: EstimateInput) -> Any:
         """The estimate of a run, computed once in a process of its own."""
-        folder = wanted.chosen
+        folder = wanted.folder
         self.folders.require_opened(folder)
-        words = [folder, wanted.network, str(wanted.size or ""), wanted.fit]
+        arguments = [folder, wanted.network, str(wanted.size or ""), wanted.fit]
         with self._estimating:
-            if (known := json.dumps(words)) in self._estimates:
+            if (known := json.dumps(arguments)) in self._estimates:
                 return self._estimates[known]
-            if "seconds" in (found := _estimated(words)):
+            if "seconds" in (found := _estimated(arguments)):
                 self._estimates[known] = found
             return found
 
@@ -271,11 +271,11 @@ class Service:
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
         """Runs the command of a finished run again in the same directory."""
-        words = without_flags(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
+        arguments = without_flags(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
         reviews = [path for path in (self._file_of(run, REVIEWS), self.home / run / REVIEW) if path.is_file()]
         if kind != "review" and reviews:
             flags = (*flags, f"--review={reviews[0]}")
-        self.jobs.add(kind, run, [*words, *flags, f"--workdir={self.home / run}"])
+        self.jobs.add(kind, run, [*arguments, *flags, f"--workdir={self.home / run}"])
 
     # ---- banks and lines ----
 
@@ -302,23 +302,23 @@ class Service:
         found = []
         for run, job in self._last_jobs().items():
             if job["kind"] == LINE:
-                words = dict(word.removeprefix("--").partition("=")[::2] for word in job["words"] if "=" in word)
+                flags = dict(word.removeprefix("--").partition("=")[::2] for word in job["words"] if "=" in word)
                 address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
                 found.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
                      "address": address, "date": job["created"],
-                     "folder": printable(words.get("config.watch.root", "")),
-                     "send": ", ".join(without_secrets(text) for text in words.get("send", "").split(",") if text)}
+                     "folder": printable(flags.get("config.watch.root", "")),
+                     "send": ", ".join(without_secrets(text) for text in flags.get("send", "").split(",") if text)}
                 )  # fmt: skip
         return sorted(found, key=lambda line: line["date"], reverse=True)
 
     def add_line(self, wanted: NewLine) -> dict[str, str]:
         """Starts a new line on a free port of this computer; returns its name."""
         bank = self._bank(wanted.bank)
-        words = ["serve", str(bank), "--port=0"]
-        if folder := wanted.chosen:
+        arguments = ["serve", str(bank), "--port=0"]
+        if folder := wanted.folder:
             self.folders.require_opened(folder)
-            words.append(f"--config.watch.root={folder}")
+            arguments.append(f"--config.watch.root={folder}")
         if targets := [text.strip() for text in wanted.send.split(",") if text.strip()]:
             try:
                 require_targets(targets)
@@ -328,11 +328,11 @@ class Service:
             # the line runs in another directory
             if relative := [text for text in files if not Path(text).expanduser().is_absolute()]:
                 raise UserError(f"{relative[0]!r}: give the whole path of the file, such as /results/{relative[0]}")
-            words.append(f"--send={','.join(targets)}")
+            arguments.append(f"--send={','.join(targets)}")
         stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self._last_jobs())
         while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():
             number += 1
-        self.jobs.add(LINE, line := f"{stem}-{number}", [*words, f"--workdir={self.home / line}"])
+        self.jobs.add(LINE, line := f"{stem}-{number}", [*arguments, f"--workdir={self.home / line}"])
         return {"line": line}
 
     def line_address(self, name: str) -> str:
@@ -398,20 +398,20 @@ class Service:
         raise NotFoundError(f"no reference bank is called {printable(name)!r}")
 
 
-def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+def _child(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a module of this package to its end, in at most two minutes."""
     try:
         return subprocess.run(
-            [sys.executable, "-m", module, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+            [sys.executable, "-m", module, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
             env=child_environment(), encoding="utf-8", errors="replace",
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess([], 1, "", str(error))
 
 
-def _estimated(words: Sequence[str]) -> Any:
+def _estimated(arguments: Sequence[str]) -> Any:
     try:
-        return json.loads(_child("codegraph_jax.app.estimate", *words).stdout.splitlines()[-1])
+        return json.loads(_child("codegraph_jax.app.estimate", *arguments).stdout.splitlines()[-1])
     except (ValueError, IndexError):
         return {}
 
@@ -425,16 +425,16 @@ def more_flags(text: str) -> list[str]:
     """Further flags of a run.
 
     Raises:
-        UserError: a word is not a setting with a value, or the app sets it itself.
+        UserError: an argument is not a setting with a value, or the app sets it itself.
     """
     try:
-        words = shlex.split(text)
+        arguments = shlex.split(text)
     except ValueError as error:
         raise UserError(f"further settings: {error}") from None
-    for word in words:
-        name, equals, _ = word.partition("=")
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise UserError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
+            raise UserError(f"further settings: {argument!r} does not have the form --config.GROUP.NAME=VALUE")
         if name.removeprefix("--config.").startswith(SET_BY_APP):
             raise UserError(f"further settings: {name} is set by the app")
-    return words
+    return arguments

@@ -10,7 +10,7 @@ from typing import Any
 
 HOME, STATE_FILE = ".app", "app.sqlite"
 """Directory below the results with the state and the logs, and the file of the state."""
-MOST_FOLDERS = 12
+MAX_RECENT = 12
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS names (run TEXT PRIMARY KEY, name TEXT NOT NULL);
@@ -68,7 +68,7 @@ class State:
 
     def recent_folders(self) -> list[str]:
         """The folders that were inspected last."""
-        return self._paths(self._all("SELECT path FROM folders WHERE used ORDER BY opened DESC LIMIT ?", MOST_FOLDERS))
+        return self._paths(self._all("SELECT path FROM folders WHERE used ORDER BY opened DESC LIMIT ?", MAX_RECENT))
 
     @staticmethod
     def _paths(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -115,17 +115,17 @@ class State:
 
     # ---- jobs ----
 
-    def add_job(self, kind: str, run: str, words: Sequence[str]) -> int:
+    def add_job(self, kind: str, run: str, arguments: Sequence[str]) -> int:
         """Adds a job that waits; returns its number."""
         with self._lock:
-            values = kind, run, json.dumps([*words]), time.time()
+            values = kind, run, json.dumps([*arguments]), time.time()
             self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
             return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
 
-    def jobs_with(self, kind: str, word: str) -> list[dict[str, Any]]:
-        """All jobs of a kind with this word in their command, oldest first."""
+    def jobs_with(self, kind: str, argument: str) -> list[dict[str, Any]]:
+        """All jobs of a kind with this argument in their command, oldest first."""
         rows = self._all("SELECT * FROM jobs WHERE kind = ? ORDER BY id", kind)
-        return [row for row in rows if word in json.loads(row["words"])]
+        return [row for row in rows if argument in json.loads(row["words"])]
 
     def change_job(self, job: int, **columns: Any) -> None:
         """Changes columns of a job."""

@@ -14,7 +14,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting, is_number, read_text, read_truth
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
-"""False-alarm rates by the words of `--false-alarms`."""
+"""False-alarm rates by the named values of `--false-alarms`."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class ShortFlag:
         path: the setting.
         value: the value in the help; empty for a flag without a value.
         help: the meaning in the help.
-        words: values by the words that may stand for them.
+        named_values: values by the names that may stand for them.
         rule: the kind of threshold rule whose number is the value; empty: no rule.
     """
 
     path: str
     value: str
     help: str
-    words: Mapping[str, str] = field(default_factory=dict)
+    named_values: Mapping[str, str] = field(default_factory=dict)
     rule: str = ""
 
 
@@ -117,29 +117,29 @@ class CommandLine:
         return f"{flag} ({where}){colon}{rest}" if flag else problem
 
 
-def config_of(words: Sequence[str]) -> str | None:
+def config_of(arguments: Sequence[str]) -> str | None:
     """The value of the last `--config`; None if there is none."""
     found = None
-    for i, word in enumerate(words):
-        if word == "--":
+    for i, argument in enumerate(arguments):
+        if argument == "--":
             break
-        name, equals, value = word.partition("=")
+        name, equals, value = argument.partition("=")
         if name in ("--config", "-config"):
-            if not equals and i + 1 == len(words):
+            if not equals and i + 1 == len(arguments):
                 raise UserError("--config: needs a value, such as --config=folder")
-            found = value if equals else words[i + 1]
+            found = value if equals else arguments[i + 1]
     return found
 
 
 def parsed_line(
-    words: Sequence[str],
+    arguments: Sequence[str],
     settings: Mapping[str, Setting],
-    arguments: Sequence[str] = (),
+    positional: Sequence[str] = (),
     known: Callable[[str], bool | None] = lambda name: None,
 ) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
-    `arguments` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without
+    `positional` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without
     dashes) takes no value; None if there is no such flag.
 
     Raises:
@@ -149,16 +149,16 @@ def parsed_line(
     changes: dict[str, Any] = {}
     typed: dict[str, str] = {}
     used: list[str] = []
-    positional: list[str] = []
-    rest = list(words)
+    values: list[str] = []
+    rest = list(arguments)
     while rest:
-        word = rest.pop(0)
-        if word == "--":
-            positional, rest = [*positional, *rest], []
-        elif not _is_flag(word):
-            positional.append(word)
+        argument = rest.pop(0)
+        if argument == "--":
+            values, rest = [*values, *rest], []
+        elif not _is_flag(argument):
+            values.append(argument)
         else:
-            dashed, equals, value = word.partition("=")
+            dashed, equals, value = argument.partition("=")
             flag = _flag(dashed, settings, known)
             if not equals:
                 value = _next_value(flag, rest)
@@ -171,9 +171,9 @@ def parsed_line(
                 flags.append(f"--{flag.name}={_flag_value(flag, value)}")
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
-    if len(positional) > len(arguments):
-        raise UserError(f"unexpected argument {positional[len(arguments)]!r}; put a name with spaces in quotes")
-    given = {path: _setting_value(_Flag(path), settings[path], word) for path, word in zip(arguments, positional)}
+    if len(values) > len(positional):
+        raise UserError(f"unexpected argument {values[len(positional)]!r}; put a name with spaces in quotes")
+    given = {path: _setting_value(_Flag(path), settings[path], argument) for path, argument in zip(positional, values)}
     return CommandLine(flags, given | changes, typed)
 
 
@@ -288,10 +288,10 @@ def _setting_value(flag: _Flag, setting: Setting, text: str) -> Any:
         UserError: the text does not have the type of the setting.
     """
     short = flag.short
-    if short and text.isalpha() and short.words:
-        if text not in short.words:
-            raise UserError(f"{flag.shown}: {text!r} is neither {', '.join(short.words)} nor a share such as 5%")
-        text = short.words[text]
+    if short and text.isalpha() and short.named_values:
+        if text not in short.named_values:
+            raise UserError(f"{flag.shown}: {text!r} is neither {', '.join(short.named_values)} nor a share such as 5%")
+        text = short.named_values[text]
     try:
         if short and short.rule:
             return f"{short.rule}:{read_text(replace(setting, hint=float, limits=RULES[short.rule]), text)!r}"

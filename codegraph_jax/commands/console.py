@@ -25,7 +25,7 @@ def main() -> NoReturn:
 
 
 def _run(name: str, *rest: str) -> int:
-    """Runs a command with the rest of its words; returns the exit status.
+    """Runs a command with its arguments; returns the exit status.
 
     Raises:
         UserError: there is no such command, or an argument is wrong.
@@ -80,16 +80,16 @@ def usage() -> str:
     )  # fmt: skip
 
 
-def usage_of(name: str, words: Sequence[str] = ()) -> str:
+def usage_of(name: str, arguments: Sequence[str] = ()) -> str:
     """The help text of one command: its short flags, with the defaults of the config that its arguments name."""
     command = COMMANDS[name]
-    arguments = "".join(f" {argument}" for argument, _ in command.arguments)
-    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module or command.flags else ''}", f"  {command.help}"]
+    names = "".join(f" {argument}" for argument, _ in command.arguments)
+    lines = [f"codegraph {name}{names}{' [FLAGS]' if command.module or command.flags else ''}", f"  {command.help}"]
     if command.module or command.flags:
         from codegraph_jax.commands.command_line import config_of
         from codegraph_jax.commands.listing import flags_text
 
-        flags = flags_text(command, config_of(words) or "")
+        flags = flags_text(command, config_of(arguments) or "")
         lines += ["", *([flags, ""] if flags else [])]
     if command.module:
         configs = "Other configs: --config=NAME." if command.config else "Your own settings: --config=FILE.py."

@@ -71,15 +71,15 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         _end_interrupted("before anything was computed")
 
 
-def parse_command_line(words: Sequence[str], command: Command | None = None) -> CommandLine:
+def parse_command_line(arguments: Sequence[str], command: Command | None = None) -> CommandLine:
     """Parses the command line and loads its config; `command` as for `launch`.
 
     Raises:
         UserError: an argument is wrong, or `--config` is missing or names a task of another command.
     """
-    if asked := [word for word in words if word in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
+    if asked := [flag for flag in arguments if flag in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
         return CommandLine(asked)
-    named = config_of(words) or (command.config if command else "")
+    named = config_of(arguments) or (command.config if command else "")
     config = complete_config(named, command)
     if command and command.sweeps:
         add_clone_root()
@@ -88,10 +88,10 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     settings = task_settings(task)
     del settings["task"]
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
-        if any(word.partition("=")[0] == f"--config.{path}" for word in words):
+        if any(argument.partition("=")[0] == f"--config.{path}" for argument in arguments):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
-    line = parsed_line(words, settings, [*positional], _takes_no_value)
+    line = parsed_line(arguments, settings, [*positional], _takes_no_value)
     config.update_from_flattened_dict(line.settings)
     return replace(line, typed=positional | line.typed, config=config, config_name=named)
 

@@ -67,7 +67,7 @@ def _default(values: Any, setting: Setting, short: ShortFlag) -> str:
     if short.rule:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
-    value = next((word for word, meaning in short.words.items() if meaning == value), value)
+    value = next((word for word, meaning in short.named_values.items() if meaning == value), value)
     return f" ({','.join(map(str, value)) if setting.several else value})" if value else ""
 
 
@@ -137,7 +137,7 @@ def _short_forms(setting: Setting) -> Iterator[str]:
     """The short flags of a setting, each with an example of its value."""
     for name, short in SHORT.items():
         if setting.path == short.path:
-            value = short.words.get(short.value, short.value)
+            value = short.named_values.get(short.value, short.value)
             yield f"--{name} {value}".rstrip() + (f" (= {short.rule}:{value})" if short.rule else "")
 
 

@@ -28,8 +28,8 @@ class Command:
         help: one line of help.
         module: the module whose `run(config, workdir)` runs the task; it returns the outcomes if the task flags photos.
             Its last name is the value of `config.task`. Empty if the command runs no config.
-        main: for a command without a config, the function that runs it, as `module:function`: it takes the words after
-            the command and returns the exit status.
+        main: for a command without a config, the function that runs it, as `module:function`: it takes the
+            arguments of the command and returns the exit status.
         settings: the dataclass of the settings, as `module:class`.
         config: name of the default config; empty: the defaults of the settings.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.

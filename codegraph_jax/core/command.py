@@ -1,4 +1,4 @@
-"""The command that started this process, and the words of commands."""
+"""The command that started this process, and the arguments of commands."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 _command = ""
 
 
-def remember_command(words: Sequence[str]) -> None:
+def remember_command(arguments: Sequence[str]) -> None:
     """Stores the command that started this process, for the manifest."""
     global _command
-    _command = shlex.join(words)
+    _command = shlex.join(arguments)
 
 
 def command_line() -> str:
@@ -17,13 +17,13 @@ def command_line() -> str:
     return _command
 
 
-def without_flags(words: Sequence[str], *flags: str) -> list[str]:
-    """The words of a command without some flags and their values, which follow after `=` or as the next word."""
+def without_flags(arguments: Sequence[str], *flags: str) -> list[str]:
+    """The arguments of a command without some flags and their values, which follow `=` or are the next argument."""
     kept, skip = [], False
-    for word in words:
-        name = word.lstrip("-").partition("=")[0].removeprefix("config.")
-        if skip or (word.startswith("-") and name in flags):
-            skip = not skip and "=" not in word
+    for argument in arguments:
+        name = argument.lstrip("-").partition("=")[0].removeprefix("config.")
+        if skip or (argument.startswith("-") and name in flags):
+            skip = not skip and "=" not in argument
             continue
-        kept.append(word)
+        kept.append(argument)
     return kept

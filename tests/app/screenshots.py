@@ -171,7 +171,7 @@ def main(target: Path, dark: bool = False) -> None:
     draw(ROOT / "photos")
     (ROOT / "runs").mkdir()
     photos = str(ROOT / "photos")
-    folders.Folders.roots = lambda self: [{"place": folders.place_of(photos), "name": photos}]
+    folders.Folders.roots = lambda self: [{"place": folders.encode_path(photos), "name": photos}]
     browser = Browser(program)
     try:
         browser.view(1100, 860, dark=dark)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codegraph_jax.app import service
-from codegraph_jax.app.folders import place_of
+from codegraph_jax.app.folders import encode_path
 from codegraph_jax.app.server import COOKIE, create_app
 from tests.app.conftest import ADDRESS, KEY, write_run
 
@@ -104,7 +104,7 @@ def test_no_request_fails_the_server_or_touches_other_folders(server):
     routes = [(route.path, min(route.methods)) for route in client.app.routes if isinstance(route, APIRoute)]
     assert len(routes) > 30
     untouched = everything_in(outside)
-    place = place_of(str(outside))
+    place = encode_path(str(outside))
     assert client.post("/api/open", json={"place": place}).status_code == 200
     reached = set()
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from codegraph_jax.app import folders, server
-from codegraph_jax.app.folders import place_of
+from codegraph_jax.app.folders import encode_path
 from codegraph_jax.app.server import create_app
 from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.progress import PROGRESS_FILE
@@ -52,7 +52,7 @@ def test_other_hosts_and_other_pages_are_refused(client):
 
 
 def test_requests_over_the_size_limit_are_refused(client, monkeypatch):
-    monkeypatch.setattr(server, "MOST_BODY", 100)
+    monkeypatch.setattr(server, "MAX_BODY_BYTES", 100)
     assert client.post("/api/open", json={"path": "x" * 200}).status_code == 413
     assert client.post("/api/open", content=iter([b"{}"])).status_code == 413
 
@@ -89,14 +89,14 @@ def test_photos_are_shown_below_opened_folders_only(client, tmp_path):
     (inside / "link.png").symlink_to(outside / "part 0.png")
     (inside / "notes.txt").write_text("private")
     picture = "/api/picture?place="
-    assert client.get(picture + place_of(str(inside / "part 0.png"))).status_code == 400
+    assert client.get(picture + encode_path(str(inside / "part 0.png"))).status_code == 400
     assert client.post("/api/open", json={"path": str(inside)}).json()["photos"] == 4
-    assert client.get(picture + place_of(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
+    assert client.get(picture + encode_path(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
     for other in (outside / "part 0.png", inside / ".." / "outside" / "part 0.png", inside / "link.png",
                   inside / "notes.txt", inside / "none.png", inside):  # fmt: skip
-        assert client.get(picture + place_of(str(other))).status_code == 400, other
+        assert client.get(picture + encode_path(str(other))).status_code == 400, other
     assert client.post("/api/contents", json={"path": str(outside)}).status_code == 400
-    assert client.post("/api/runs", json={"place": place_of(str(outside))}).status_code == 400
+    assert client.post("/api/runs", json={"place": encode_path(str(outside))}).status_code == 400
 
 
 def test_hostile_names_arrive_as_text(client, tmp_path):
@@ -135,7 +135,7 @@ def test_the_contents_of_a_folder_count_skipped_files(client, tmp_path):
 
 
 def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
-    monkeypatch.setattr(folders, "MOST_BYTES", 1000)
+    monkeypatch.setattr(folders, "MAX_PHOTO_BYTES", 1000)
     folder = client.post("/api/uploads", json={"name": "../my parts"}).json()
     assert (home / "uploads" / folder["name"]).is_dir()
 
@@ -150,7 +150,7 @@ def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
         assert send(name) == 400, name
     assert send("large.png", b"x" * 1001) == send("empty.png", b"") == 400
     assert send("a.png", to="..") in (400, 404, 405) and send("a.png", to="none") == 400
-    monkeypatch.setattr(folders, "MOST_FILES", 4)
+    monkeypatch.setattr(folders, "MAX_UPLOADED_FILES", 4)
     assert send("more.png") == 400
     assert len(list((home / "uploads" / folder["name"]).iterdir())) == 4, "nothing is left over"
 
@@ -223,7 +223,7 @@ def no_processes(client):
 def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
-    wanted = {"place": place_of(str(place)), "size": 224, "false_alarms": "high", "more": "--config.data.pages=each"}
+    wanted = {"place": encode_path(str(place)), "size": 224, "false_alarms": "high", "more": "--config.data.pages=each"}
     assert client.post("/api/runs", json=wanted).json() == {"run": "parts"}
     assert words_of(client) == [
         "detect", f"--config.data.root={place}", "--size=224", "--false-alarms=high",
@@ -244,7 +244,7 @@ def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
 def test_a_run_is_listed_before_it_has_written_anything(no_processes, tmp_path, state):
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
-    client.post("/api/runs", json={"place": place_of(str(place))})
+    client.post("/api/runs", json={"place": encode_path(str(place))})
     service = client.app.state.service
     service.jobs.stop()
     service.state.change_job(1, state=state, message="no setting has this name" if state == "failed" else "")
@@ -263,7 +263,7 @@ def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_p
     client.post("/api/open", json={"path": str(place)})
     write_run(home, "one")
     drawn = {"excluded": [[[0, 0], [9, 0], [9, 9]]], "size": [50, 40]}
-    wanted = {"place": place_of(str(place)), "answers": "one", "areas": drawn}
+    wanted = {"place": encode_path(str(place)), "answers": "one", "areas": drawn}
     assert "answer in its report first" in client.post("/api/runs", json=wanted).json()["detail"]
     (home / "one" / "review.json").write_text("{}")
     assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 400, "drawn and named"
