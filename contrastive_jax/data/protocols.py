@@ -171,7 +171,7 @@ def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
     return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
 
 
-def few_shot(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]:
+def choose_oe_rows(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]:
     """Rows of `wanted` OE images (None: all), which depend on the seed only.
 
     Raises:

@@ -17,8 +17,8 @@ from contrastive_jax.data.protocols import (
     ProtocolError,
     TestSet,
     balanced_subset,
+    choose_oe_rows,
     drawn_classes,
-    few_shot,
     ood_test_set,
     rows_of_classes,
     target_in_test,
@@ -114,7 +114,7 @@ def _oe_rows(config: OeclConfig, count: int, labels: Labels | None, names: tuple
     if oe.class_count:
         kept &= drawn_classes(oe.class_count, labels, kept, config.seed)
     rows = np.flatnonzero(kept)
-    return rows[few_shot(len(rows), oe.image_count, config.seed)]
+    return rows[choose_oe_rows(len(rows), oe.image_count, config.seed)]
 
 
 def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:

@@ -126,11 +126,11 @@ def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
 
 
 def test_few_shot_images_are_chosen_repeatably():
-    chosen = protocols.few_shot(6, 2, seed=1)
-    np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
-    assert len(chosen) == 2 and protocols.few_shot(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
+    chosen = protocols.choose_oe_rows(6, 2, seed=1)
+    np.testing.assert_array_equal(chosen, protocols.choose_oe_rows(6, 2, seed=1))
+    assert len(chosen) == 2 and protocols.choose_oe_rows(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ProtocolError, match="oe.image_count.*7 OE images, there are 6"):
-        protocols.few_shot(6, 7, 0)
+        protocols.choose_oe_rows(6, 7, 0)
 
 
 def test_overlap_warns_and_equality_is_refused(caplog):
