@@ -7,12 +7,12 @@
   const UNDER_WAY = ["waiting", "running"];
   let state = null, drawn = "", lost = false;
 
-  const counted = (count, key) => t(key, { count }), dated = (seconds) => texts.date(1000 * seconds);
+  const countText = (count, key) => t(key, { count }), dateText = (seconds) => texts.date(1000 * seconds);
   const day = (seconds) => new Date(1000 * seconds).toLocaleDateString(texts.locale, { day: "numeric", month: "short" });
   const percent = (share) => share.toLocaleString(texts.locale, { style: "percent", maximumFractionDigits: 1 });
-  function lasting(seconds) {
+  function durationText(seconds) {
     if (seconds < 45) return t("less_than_a_minute");
-    return seconds < 5400 ? counted(Math.max(1, Math.round(seconds / 60)), "minutes") : counted(Math.round(seconds / 3600), "hours");
+    return seconds < 5400 ? countText(Math.max(1, Math.round(seconds / 60)), "minutes") : countText(Math.round(seconds / 3600), "hours");
   }
 
   // ---- the server ----
@@ -70,10 +70,10 @@
   function counts(run) {
     if (run.photos === undefined) return null;
     const found = run.groups.filter((group) => group.photos).length;
-    return h("p", { className: "counts" }, h("span", {}, counted(run.photos, "photos")),
+    return h("p", { className: "counts" }, h("span", {}, countText(run.photos, "photos")),
       h("span", { className: run.flagged ? "bad" : "" }, t("flagged", { count: run.flagged })),
       run.to_check ? h("span", { className: "check" }, t("to_check", { count: run.to_check })) : null,
-      found ? h("span", {}, counted(found, "groups")) : null);
+      found ? h("span", {}, countText(found, "groups")) : null);
   }
 
   function progress(run) {
@@ -89,7 +89,7 @@
     return [bar,
       h("ol", { className: "stages" }, stages.map((one, i) => h("li", { className: i < current ? "done" : i === current ? "now" : "" },
         t(`stage_${one}`), one === stage && now.total && !over ? ` ${percent(Math.floor(100 * share) / 100)}` : ""))),
-      h("p", { className: "facts" }, now.left && stage !== "scoring" ? t("left", { time: lasting(now.left) }) : "")];
+      h("p", { className: "facts" }, now.left && stage !== "scoring" ? t("left", { time: durationText(now.left) }) : "")];
   }
 
   async function changeRun(run, action, body = {}) {
@@ -136,7 +136,7 @@
       image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
     }
     const kind = active(run) && run.photos !== undefined ? t(`job_${run.job_kind}`) : null;
-    const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dated(run.begun))];
+    const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dateText(run.begun))];
     return h("li", { "data-run": run.run }, image,
       h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
         kind && h("p", { className: "facts" }, kind)),
@@ -270,7 +270,7 @@
     else if (!estimate) box.textContent = t("estimating");
     else if (!estimate.seconds) box.textContent = estimate.problem ?? t("no_estimate");
     else {
-      box.textContent = [t("takes", { time: lasting(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
+      box.textContent = [t("takes", { time: durationText(estimate.seconds) }), t("network_used", { network: estimate.network, size: estimate.size }),
         estimate.downloads ? t("downloads") : ""].filter(Boolean).join(" ");
     }
     const select = $("[name=network]");
@@ -279,7 +279,7 @@
   }
 
   function folderCard(folder) {
-    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : folder.path ?? "";
+    const about = folder.photos === null ? t("not_readable") : folder.photos ? countText(folder.photos, "photos") : folder.path ?? "";
     return h("li", {}, h("button", { type: "button", "data-place": folder.place, title: folder.path ?? folder.name, onclick: () => openFolder({ place: folder.place }) },
       folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
       h("bdi", {}, folder.name), h("small", {}, h("bdi", {}, about))));
@@ -359,8 +359,8 @@
     if (contents === "reading") return h("p", { className: "card plainly" }, t("reading"));
     const begin = chosen.line ? h("p", {}, button(t("watch_folder"), startLine, "button"))
       : h("div", {}, h("p", {}, h("output", { id: "estimate" })), h("p", {}, h("button", { type: "button", id: "start", className: "button", disabled: contents.photos < (chosen.bank ? 1 : 2), onclick: start }, t("start"))));
-    return h("div", { className: "card plainly", id: "contents" }, h("h3", {}, t("in_folder", { photos: counted(contents.photos, "photos") })),
-      h("p", { className: "facts" }, [contents.photos ? sizes(contents) : t("no_photos"), contents.folders > 1 ? counted(contents.folders, "folders") : ""].filter(Boolean).join(" · ")),
+    return h("div", { className: "card plainly", id: "contents" }, h("h3", {}, t("in_folder", { photos: countText(contents.photos, "photos") })),
+      h("p", { className: "facts" }, [contents.photos ? sizes(contents) : t("no_photos"), contents.folders > 1 ? countText(contents.folders, "folders") : ""].filter(Boolean).join(" · ")),
       contents.photos && !contents.enough && !chosen.bank && !chosen.line ? h("p", { className: "note mild" }, t("too_few")) : null,
       contents.unreadable ? h("p", { className: "note" }, t("unreadable", { count: contents.unreadable, of: contents.sampled })) : null,
       contents.skipped.length ? h("details", { className: "facts" }, h("summary", {}, t("skipped")), h("ul", {}, contents.skipped.map((line) => h("li", {}, line)))) : null,
@@ -460,7 +460,7 @@
     const saved = state.runs.filter((run) => active(run) && run.job_kind === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
     if (!state.banks.length) return [h("h2", {}, t("banks")), now ?? h("p", {}, t("no_banks"))];
     return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), now, h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
-      h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),
+      h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dateText(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),
         h("div", { className: "actions" }, h("a", { className: "button quiet", href: `#/new/bank/${encodeURIComponent(bank.bank)}` }, t("inspect_more")),
           h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line")),
           button(t("delete"), () => remove(bank.name, "delete_bank", `/api/banks/${encodeURIComponent(bank.bank)}`, "#/banks"), "plain")))))];
@@ -470,8 +470,8 @@
 
   function partCounts({ inspected, flagged, last_alarm: alarms, undelivered }) {
     const late = undelivered.reduce((sum, one) => sum + (one.error || one.dropped ? one.waiting + one.refused + one.dropped : 0), 0);
-    return h("p", { className: "counts" }, h("span", {}, counted(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),
-      alarms ? h("span", {}, counted(alarms, "alarms")) : null, late ? h("span", { className: "bad" }, counted(late, "undelivered_results")) : null);
+    return h("p", { className: "counts" }, h("span", {}, countText(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),
+      alarms ? h("span", {}, countText(alarms, "alarms")) : null, late ? h("span", { className: "bad" }, countText(late, "undelivered_results")) : null);
   }
 
   function linesView() {
