@@ -253,7 +253,7 @@ class DetectionResult:
         """One dict for each image, in the order of the result.
 
         The columns are those of scores.csv (docs/results.md), `given` (the index among the images that were given) and
-        `type` (the kind of defect, or `good`).
+        `defect` (the kind of defect, or `good`).
         """
         samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
         ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
@@ -263,7 +263,7 @@ class DetectionResult:
                 "path": printable(sample.path),
                 "category": sample.category,
                 "label": LABELS[sample.label],
-                "type": sample.defect,
+                "defect": sample.defect,
                 "score": float(self.scores[i]),
                 "score_rescored": float(self.scores_rescored[i]),
                 "rank": int(ranks[i]),
@@ -278,7 +278,7 @@ class DetectionResult:
     def to_frame(self) -> "DataFrame":
         """`rows` as a pandas DataFrame, whose row i is the image i of `maps` and `plot`.
 
-        `label`, `type` and `group` may be missing.
+        `label`, `defect` and `group` may be missing.
 
         Raises:
             UserError: pandas is not installed.

@@ -119,7 +119,7 @@ def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
 def test_rows_and_frame_hold_the_columns_of_the_table(result, samples):
     frame = result.to_frame()
     assert list(frame["path"]) == [sample.path for sample in samples]
-    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "type"] == "kind 1"
+    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "defect"] == "kind 1"
     np.testing.assert_array_equal(frame["score"], result.scores)
     np.testing.assert_array_equal(frame["flagged"], result.calibration.flagged)
     assert sorted(frame["rank"]) == list(range(1, COUNT + 2))
