@@ -179,7 +179,7 @@ class OECL:
             try:
                 model = cls(read_config(OeclConfig, checkpoints.settings()))
             except ConfigError as error:
-                reason = f"its settings are not those of this version ({error}); train it again"
+                reason = f"its settings are not those of this version ({str(error).partition(';')[0]}); train it again"
                 raise CheckpointError(f"{str(directory)!r}: {reason}") from None
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)

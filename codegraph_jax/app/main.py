@@ -23,7 +23,12 @@ def main(runs: str = "runs") -> int:
 
     Args:
         runs: the directory of the results.
+
+    Raises:
+        UserError: `runs` is a flag.
     """
+    if runs.startswith("-"):
+        raise UserError(f"{runs}: no such flag; name the directory of the results: codegraph app RUNS")
     home = Path(runs).expanduser().absolute()
     try:
         from codegraph_jax.app.server import create_app

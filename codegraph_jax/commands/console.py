@@ -51,8 +51,6 @@ def _run(name: str, *rest: str) -> int:
         launch([f"codegraph {name}", *rest], command)
     if not command.flags and len(rest) > len(command.arguments):
         raise UserError(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
-    if not command.flags and (wrong := [word for word in rest if word.startswith("-")]):
-        raise UserError(f"{wrong[0]}: no such flag; codegraph {name} --help shows its arguments")
     if command.clone_only:
         add_clone_root()
     module, _, function = command.main.partition(":")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands import listing
+from codegraph_jax.commands import console, listing
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
@@ -265,6 +265,20 @@ def test_settings_of_config_files_are_marked_and_their_page_is_named(capsys):
     assert f"## {title}\n" in (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     listing.main("radius")
     assert "commands.md" not in capsys.readouterr().out
+
+
+def test_settings_are_searched_by_a_flag_as_it_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["codegraph", "settings", "--size"])
+    with pytest.raises(SystemExit) as ended:
+        console.main()
+    assert ended.value.code == 0 and "--config.backbone.image_size = auto, --size 448" in capsys.readouterr().out
+
+
+def test_the_app_takes_no_flag_for_its_directory(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["codegraph", "app", "--port=9000"])
+    with pytest.raises(SystemExit) as ended:
+        console.main()
+    assert ended.value.code == 2 and "error: --port=9000: no such flag" in capsys.readouterr().err
 
 
 def test_the_file_of_the_documentation_differs_from_detect_in_the_degrees_only(tmp_path):

@@ -133,6 +133,7 @@ def test_defect_patches_are_excluded_from_the_references():
     ((columns, patches),) = exclusions.masks
     assert sorted(columns.tolist()) == sorted(group.members)
     np.testing.assert_array_equal(patches, found.defect_patches.reshape(48, -1))
+    np.testing.assert_array_equal(exclusions.removed, patches)
 
 
 def test_duplicates_take_memory_for_images_and_references_only():

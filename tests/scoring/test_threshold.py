@@ -165,7 +165,7 @@ def test_the_fit_uses_defect_members_if_all_images_are_members():
 
 
 @pytest.mark.parametrize(("n", "rough"), [(6, True), (11, True), (12, False)])
-def test_few_images_raise_a_warning_about_a_rough_threshold(n, rough):
+def test_fewer_than_twelve_images_are_too_few_unless_a_score_is_given(n, rough):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
     assert calibrate(scores, ThresholdConfig()).too_few_photos is rough
     assert not calibrate(scores, ThresholdConfig("score:0.4")).too_few_photos
