@@ -23,9 +23,7 @@ def main(word: str = "") -> int:
     text = settings_text(word)
     print(text)
     if FILES_ONLY in text:
-        print(
-            f'\n"{FILES_ONLY}": set in a file, --config=FILE.py; docs/commands.md has an example under "Settings in a file"'
-        )
+        print(f'\n"{FILES_ONLY}": --config=FILE.py; docs/commands.md has an example under "Settings in a file"')
     return 0
 
 
