@@ -360,7 +360,7 @@ class BankConfig:
     """The reference bank for the inspection of single images; see `codegraph_jax.bank.reference_bank`."""
 
     save: str = field(default="", metadata=path_like())
-    """The .safetensors file to write; empty: none."""
+    """The .safetensors file to which a reference bank is saved, for inspect, watch and serve; empty: none."""
     dtype: str = field(default="float16", metadata=no_flag() | choice("float16", "bfloat16", "float32"))
     """Type of the patch tokens in the file."""
     kind: str = field(default="compact", metadata=choice("exact", "compact"))

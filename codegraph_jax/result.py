@@ -117,10 +117,12 @@ class DetectionResult:
     def calibrator(self) -> ActiveCalibrator:
         """A calibrator that chooses threshold and score from answers, starting with the answers of this result.
 
-        calibrator = result.calibrator()
-        while (photo := calibrator.suggest()) is not None:
-            calibrator.answer(photo, defective=ask(photo))
-        review = result.review(photos=calibrator.answers)
+        It asks about one photo after the other:
+
+            calibrator = result.calibrator()
+            while (photo := calibrator.suggest()) is not None:
+                calibrator.answer(photo, defective=ask(photo))
+            review = result.review(photos=calibrator.answers)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
         set_size = len(self.scores) - self.added_count

@@ -131,4 +131,4 @@ Categories = dict[str, Callable[[], list[Sample]]]
 def warn_missing_masks(category: str, count: int) -> None:
     """Warns about anomalous images without a mask, which pixel metrics cannot use."""
     if count:
-        logger.warning("%s: %d anomalous images have no mask file", category, count)
+        logger.warning("%s: %d defective photos have no mask file", category, count)

@@ -15,7 +15,7 @@ from codegraph_jax.result import DetectionResult
 
 logger = logging.getLogger(__name__)
 
-FULL = 0.5
+MAX_MASK_SHARE = 0.5
 """If the median defect mask covers a larger share of its image, the masks are probably inverted."""
 
 DEFAULT = MetricsConfig()
@@ -92,13 +92,13 @@ def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[
 
 
 def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
-    """Warns if the masks of anomalous images are empty, or look inverted."""
+    """Warns if the masks of defective photos are empty, or look inverted."""
     shares = np.array([mask.mean() for mask in masks])
     if empty := int((shares == 0).sum()):
-        logger.warning("%d of %d masks of anomalous images are empty, at %s", empty, len(masks), size_text(config))
-    if np.median(shares) > FULL:
+        logger.warning("%d of %d masks of defective photos are empty, at %s", empty, len(masks), size_text(config))
+    if np.median(shares) > MAX_MASK_SHARE:
         logger.warning(
-            "the median mask covers %.0f %% of its anomalous image; if black marks the defects, set "
+            "the median mask covers %.0f %% of its photo; if black marks the defects, set "
             "--config.metrics.defects_are_black=%s",
             100 * np.median(shares), not config.defects_are_black,
         )  # fmt: skip

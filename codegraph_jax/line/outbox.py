@@ -32,10 +32,10 @@ CREATE TABLE IF NOT EXISTS dropped (target TEXT PRIMARY KEY, count INTEGER NOT N
 """
 MAX_WAITING = 100_000
 """Messages that are kept for a target; the oldest ones are dropped, and counted."""
-MAX_PARTS = 11
-"""Numbers of refused parts in a summary; the page shows one less, so that it knows whether there are more."""
+LISTED_PARTS = 11
+"""Maximum number of refused parts in a summary: one more than the page shows, which thus sees if there are more."""
 TRIMMED_EVERY = 1000
-"""Messages between two looks at the number that waits, which takes as long as the number is large."""
+"""Number of new messages after which the waiting ones are counted; counting takes longer the more are waiting."""
 REMOVED = "is no longer a target of this line (--send)"
 
 
@@ -69,7 +69,7 @@ class Undelivered:
         waiting: number of messages that will be sent.
         refused: number of messages that are not sent again until the user asks for it.
         dropped: number of messages that were dropped, since too many were waiting.
-        parts: numbers of the first parts whose messages were refused, at most `MAX_PARTS`.
+        parts: numbers of the first parts whose messages were refused, at most `LISTED_PARTS`.
         error: the last error; empty if nothing has failed.
     """
 
@@ -174,7 +174,7 @@ class Outbox:
             waiting, refused, dropped = (sum(row[i] for row in counts if row[0] == target) for i in (1, 2, 3))
             parts = self.database.read(
                 "SELECT DISTINCT subject FROM outbox WHERE target = ? AND refused AND event != 'acknowledgement' "
-                "ORDER BY subject LIMIT ?", (target, MAX_PARTS),
+                "ORDER BY subject LIMIT ?", (target, LISTED_PARTS),
             )  # fmt: skip
             errors = self.database.read(
                 "SELECT error FROM outbox WHERE target = ? AND error != '' ORDER BY failed_at DESC, number LIMIT 1",

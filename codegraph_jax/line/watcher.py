@@ -87,6 +87,8 @@ class Folder:
     def __init__(self, settings: FolderConfig, ledger: Ledger, workdir: Path):
         self.settings, self.ledger = settings, ledger
         self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in WRITTEN)
+        # all by path: files that are not inspected yet, stamps of recorded files, files of events since the last scan,
+        # and the time (monotonic) at which a recorded file is read again, since its status may not show a change
         self._waiting: dict[str, _Waiting] = {}
         self._done: dict[str, str] = {}
         self._touched: set[str] = set()

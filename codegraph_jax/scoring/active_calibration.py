@@ -116,7 +116,10 @@ class ParameterGrid:
 
 @dataclass(frozen=True)
 class Count:
-    """An estimated number of photos: mean, interval with probability `INTERVAL`, and the total of good or bad ones."""
+    """An estimated number of photos: mean, interval with probability `INTERVAL`, and the total.
+
+    The total is that of all good photos for false alarms, and of all defective ones for misses.
+    """
 
     expected: float
     low: int

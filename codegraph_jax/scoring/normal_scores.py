@@ -133,8 +133,8 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
         )
     count = len(scores)
     unknown = 1 / (count + 1) ** 2
-    spread = float(scores[-1] - scores[0])
-    if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
+    score_range = float(scores[-1] - scores[0])
+    if score_range <= 1e-9 * max(abs(scores[0]), 1e-9):
         deviation = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
         return ScoreFit(NormalScores(float(scores[0]), float(deviation), 1.0, unknown, table), np.zeros(count), 0.0)

@@ -34,7 +34,8 @@ def verdicts(
     probability of a defect is at least `CHECK_PROBABILITY`), or if it is one of the `PHOTOS_TO_CHECK` highest of them.
     All others pass, or are unknown if there are too few photos.
 
-    `flagged` photos reach the threshold, or a person called them defective; those called `good` pass. `defective` are
+    `flagged` photos are those of `Calibration.flagged`; `good` ones pass: a person called them good, or their defects
+    are tolerated. `defective` are
     probabilities of a defect from a person's answers (`ActiveCalibrator.defect_probabilities`), which replace the
     p-values. The threshold rests on `enough` photos if they are at least `threshold.MIN_PHOTOS` (of the set, or of a
     bank).

@@ -119,12 +119,15 @@ class DeviceTables:
         self._row_shards = [RowShard(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
         lengths = [len(layer.values) for layer in layers if isinstance(layer, DeviceLayer)]
         longest = max(row_shard.image_count for row_shard in self._row_shards)
-        self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
+        self._images, self._column_count = (
+            max([padded(longest), size[0], *lengths]),
+            max(padded(len(references)), size[1]),
+        )
         self._valid = None if valid is None else self._rows(valid)
-        self._column = reference_columns(n, references)
+        self._column_of = reference_columns(n, references)
         self._kept: dict[int, Table] = {}
         scores, used, k_there = [], self._padded_columns(np.ones(self.shape[:2], bool)), self._each(np.int32(k))
-        total = [filled((self._images, self._columns, p), 0, np.float32, device) for device in mesh.devices]
+        total = [filled((self._images, self._column_count, p), 0, np.float32, device) for device in mesh.devices]
         for number in range(len(layers)):
             if store and (found := store.find(number)) is not None:
                 table = self._to_devices(found)
@@ -200,7 +203,7 @@ class DeviceTables:
         return self._kept[number] if number in self._kept else self._compute(number)
 
     def _compute(self, number: int, advance: Progress = lambda pairs: None) -> Table:
-        buffer = _RowBuffer(self._mesh, self._shards, self._column, self._part)
+        buffer = _RowBuffer(self._mesh, self._shards, self._column_of, self._part)
         # distances of one call, 4 bytes each in both directions, are small compared with the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
         # with a fixed length a call is not repeated with fewer pairs: a device that has no memory for a call has none
@@ -220,7 +223,7 @@ class DeviceTables:
     @property
     def _part(self) -> tuple[int, int, int, int]:
         """Shape of the part of a table on one device."""
-        return len(self._options.degrees), self._images, self._columns, self.shape[2]
+        return len(self._options.degrees), self._images, self._column_count, self.shape[2]
 
     def _to_devices(self, table: Float[np.ndarray, "r n m p"]) -> Table:
         parts = []
@@ -259,7 +262,7 @@ class DeviceTables:
         options: DistanceOptions,
     ) -> Table:
         """Updates a table in place for some references that lose patches; `own` are the prepared images."""
-        column = self._column[losing]
+        column = self._column_of[losing]
         if len(self._mesh) == 1:
             others, places, leaving = own, losing, self._rows(removed)
         else:
@@ -267,7 +270,7 @@ class DeviceTables:
             tokens = zero_padded(np.asarray(self._layers[number][losing]), size)
             others = [prepare(there, options) for there in self._each(tokens)]
             places, leaving = np.arange(len(losing)), self._each(zero_padded(removed[losing], size))
-        listed = self._each(zero_padded(np.stack([places, column], axis=1).astype(np.int32), self._columns))
+        listed = self._each(zero_padded(np.stack([places, column], axis=1).astype(np.int32), self._column_count))
         waiting: list[Array] = []
         longest = max(row_shard.image_count for row_shard in self._row_shards)
         for start, stop in _spans(longest * len(losing), pairs_per_iteration(options)):
@@ -283,10 +286,10 @@ class DeviceTables:
         return table
 
     def _padded_columns(self, used: Bool[np.ndarray, "n m"]) -> list[Bool[Array, "s t"]]:
-        return self._rows(np.pad(used, ((0, 0), (0, self._columns - used.shape[1]))))
+        return self._rows(np.pad(used, ((0, 0), (0, self._column_count - used.shape[1]))))
 
     def _column_mask(self, columns: Int[np.ndarray, " c"]) -> list[Bool[Array, " t"]]:
-        mask = np.zeros(self._columns, bool)
+        mask = np.zeros(self._column_count, bool)
         mask[columns] = True
         return self._each(mask)
 
@@ -318,10 +321,10 @@ class _RowBuffer:
     def __init__(
         self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]
     ):
-        degrees, rows, self._columns, patches = shape
-        self._mesh, self._shards, self._column = mesh, shards, column
+        degrees, rows, self._column_count, patches = shape
+        self._mesh, self._shards, self._column_of = mesh, shards, column
         parts = [filled(shape, np.inf, np.float32, device) for device in mesh.devices]
-        whole = (degrees, rows * len(mesh), self._columns, patches)
+        whole = (degrees, rows * len(mesh), self._column_count, patches)
         sharding = NamedSharding(mesh.sharding.mesh, TABLE_SPEC)
         self._table = jax.make_array_from_single_device_arrays(whole, sharding, parts)
 
@@ -335,9 +338,9 @@ class _RowBuffer:
     ) -> Callable[[], None]:
         """Sends the distances of one call to the devices of their images."""
         first, second = ring_step.images(mine, theirs)
-        start, to = self._shards[:, :1], [ring_step.columns(self._column, images) for images in (second, first)]
+        start, to = self._shards[:, :1], [ring_step.columns(self._column_of, images) for images in (second, first)]
         # writes beyond the last column are dropped
-        to = [np.where(column < 0, self._columns, column) for column in to]
+        to = [np.where(column < 0, self._column_count, column) for column in to]
         remote = second - np.roll(start, -ring_step.step, axis=0)
         places = np.stack([first - start, to[0], remote, to[1]], axis=1)
         there = self._mesh.put_shards(list(places.astype(np.int32)))

@@ -63,13 +63,13 @@ class Ring:
     """The devices that compare all images, with limits that are lowered when a device runs out of memory.
 
     Attributes:
-        images: number of images in a piece of a shard; 0: no limit.
-        pairs: number of pairs of a device in one call; 0: no limit.
+        max_images: maximum number of images in a piece of a shard; 0: no limit.
+        max_pairs: maximum number of pairs of a device in one call; 0: no limit.
     """
 
     def __init__(self, mesh: DeviceMesh, options: DistanceOptions):
         self.mesh, self.options = mesh, options
-        self.images = self.pairs = self._last_pairs = 0
+        self.max_images = self.max_pairs = self._last_pairs = 0
 
     def run(
         self,
@@ -96,8 +96,8 @@ class Ring:
         first = int(shards[[self.mesh.devices.index(device) for device in self.mesh.local.devices], 0].min())
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
-            held = min(self.images or longest, fitting)
-            pieces, calls = -(-longest // held), min(pairs, self.pairs or pairs)
+            held = min(self.max_images or longest, fitting)
+            pieces, calls = -(-longest // held), min(pairs, self.max_pairs or pairs)
             cut = [piece_of(shards, pieces, piece) for piece in range(pieces)]
             lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in cut]
             size = device_length if device_length and pieces == 1 else max(1, *lengths)
@@ -112,7 +112,7 @@ class Ring:
                 if device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
                     raise
                 if self._last_pairs > 1:
-                    self.pairs = -(-self._last_pairs // 2)
+                    self.max_pairs = -(-self._last_pairs // 2)
                     logger.warning(
                         "a device is out of memory with %d pairs of images at once; trying fewer", self._last_pairs
                     )
@@ -138,8 +138,8 @@ class Ring:
         if pieces >= longest:
             raise OutOfMemoryError(f"a device has too little memory for the patches of two images; {ADVICE}") from error
         # with fewer images in memory, larger calls may fit again
-        held, self.images, self.pairs = -(-longest // pieces), -(-longest // min(2 * pieces, longest)), 0
-        logger.warning("a device is out of memory with the patches of %d images; trying %d", held, self.images)
+        held, self.max_images, self.max_pairs = -(-longest // pieces), -(-longest // min(2 * pieces, longest)), 0
+        logger.warning("a device is out of memory with the patches of %d images; trying %d", held, self.max_images)
 
     def _put(self, tokens: Any, first: int, device_length: int, shards: Shards) -> PatchSet:
         """Copies the images of each device to it, padded to the length of a shard, and prepares them for the kernel."""

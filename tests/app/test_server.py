@@ -179,7 +179,7 @@ def test_runs_of_commands_are_listed(client, home):
     assert client.get("/thumbnails/one").content.startswith(b"\xff\xd8")
 
 
-def test_rename_and_delete(client, home):
+def test_runs_can_be_renamed_and_deleted(client, home):
     workdir = write_run(home, "one")
     (workdir / "mine.txt").write_text("not of the run")
     assert client.post("/api/runs/one/name", json={"name": "Night <b>"}).status_code == 200

@@ -279,7 +279,7 @@ def test_a_third_of_the_query_key_value_product_that_is_missing_is_named() -> No
 
 
 @pytest.mark.parametrize("key", ["classifier.weight", "encoder.layer.3.norm1.bias", "text_model.x", "embeddings.extra"])
-def test_leftovers_are_named(key: str) -> None:
+def test_unused_tensors_are_named_in_the_error(key: str) -> None:
     with pytest.raises(WeightsError, match=re.escape(key)):
         _assemble("dinov2", _golden("dinov2") | {key: np.ones(32)})
 

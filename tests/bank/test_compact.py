@@ -151,12 +151,12 @@ def test_a_saved_pool_scores_as_before(made, images, tmp_path):
 
 
 def test_new_images_of_the_product_score_like_the_set(made):
-    """The threshold is learnt from images that have given nothing to the pool that scores them."""
+    """The threshold is calibrated by pools that hold no patches of the images they score."""
     result, _ = made
     fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
     scores = result.bank.anomaly_scores(fresh)
-    law = result.bank.calibration.normal_scores
-    assert abs(np.median(scores) - law.mean) < 2 * law.deviation
+    normal = result.bank.calibration.normal_scores
+    assert abs(np.median(scores) - normal.mean) < 2 * normal.deviation
 
 
 def test_recurring_defects_are_no_references(images):

@@ -35,20 +35,20 @@ def test_weights_need_links_both_ways_between_references():
     np.testing.assert_array_equal(two, [[0, 3, 1], [3, 0, 4], [1, 4, 0]])
 
 
-def unlike(n, seed=0):
-    """Distances between images of which none is more like another than chance has it."""
+def random_distances(n, seed=0):
+    """Random distances between images."""
     return np.random.default_rng(seed).uniform(size=(n, n))
 
 
-def significant(counts, alike, order=None, **constants):
+def significant(counts, background, order=None, **constants):
     n = len(counts)
     order = range(n) if order is None else order
-    return significant_communities(counts, alike, np.arange(n), order, **constants)
+    return significant_communities(counts, background, np.arange(n), order, **constants)
 
 
-def test_shuffling_keeps_how_many_links_an_image_has_and_how_alike_their_targets_are():
-    counts, alike = planted_counts(), unlike(40)
-    targets = nearest_first(alike, np.arange(40), range(40))
+def test_shuffling_keeps_the_number_of_links_and_the_similarity_of_their_targets():
+    counts, background = planted_counts(), random_distances(40)
+    targets = nearest_first(background, np.arange(40), range(40))
     drawn = Shuffler(counts, targets)(np.random.default_rng(1))
     assert not np.diag(drawn).any()
     assert (drawn != counts).any()
@@ -58,16 +58,16 @@ def test_shuffling_keeps_how_many_links_an_image_has_and_how_alike_their_targets
             np.testing.assert_array_equal(np.sort(row[stratum]), np.sort(given[stratum]))
 
 
-def test_targets_come_in_the_order_of_their_likeness_in_any_listing():
-    alike, references = unlike(9, 2), np.array([1, 2, 4, 7, 8])
+def test_targets_are_sorted_by_distance_in_any_listing():
+    background, references = random_distances(9, 2), np.array([1, 2, 4, 7, 8])
     order = [3, 1, 4, 0, 5, 2, 6, 8, 7]
     place = np.argsort(order)
-    for image, others in zip(order, nearest_first(alike[:, :5], references, order)):
-        columns = [column for column in np.argsort(alike[image, :5]) if references[column] != image]
+    for image, others in zip(order, nearest_first(background[:, :5], references, order)):
+        columns = [column for column in np.argsort(background[image, :5]) if references[column] != image]
         assert others.tolist() == place[references[columns]].tolist()
 
 
-def test_likeness_is_that_of_the_patches_without_links():
+def test_background_distances_are_those_of_patches_without_links():
     distances = np.ones((3, 3, 5), np.float32)
     distances[0, 1, :3] = 0.2
     links = Links(np.array([0, 0]), np.array([0, 1]), np.array([1, 1]), np.zeros(2))
@@ -78,7 +78,7 @@ def test_likeness_is_that_of_the_patches_without_links():
 
 
 def test_the_planted_group_is_the_only_significant_community():
-    (members, p_value), *others = significant(planted_counts(), unlike(40))
+    (members, p_value), *others = significant(planted_counts(), random_distances(40))
     assert sorted(members) == list(range(8)) and not others
     assert p_value == pytest.approx(1 / 200)
 
@@ -87,13 +87,13 @@ def test_chance_groups_are_as_rare_as_stated():
     flagged = 0
     for seed in range(40):
         counts = planted_counts(n=30, group=0, seed=seed, noise=0.6)
-        flagged += bool(significant(counts, unlike(30, seed), significance=0.05, permutations=39))
+        flagged += bool(significant(counts, random_distances(30, seed), significance=0.05, permutations=39))
     # binomial(40, 0.05) exceeds 6 less than once in 200
     assert flagged <= 6
 
 
-def counts_by_likeness(n, dimensions, seed):
-    """Links of images in which nothing recurs: spots that link to whatever images are like theirs all over."""
+def counts_by_similarity(n, dimensions, seed):
+    """Links of images in which nothing recurs: patches link to images that are similar as a whole."""
     rng = np.random.default_rng([n, dimensions, seed])
     places = rng.normal(size=(n, dimensions))
     apart = np.sqrt(((places[:, None] - places[None]) ** 2).sum(axis=-1))
@@ -110,18 +110,18 @@ def counts_by_likeness(n, dimensions, seed):
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_similar_images_form_no_group(dimensions):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
-    found = [bool(significant(*counts_by_likeness(40, dimensions, seed), permutations=99)) for seed in range(30)]
-    # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than is promised of images that are not alike
+    found = [bool(significant(*counts_by_similarity(40, dimensions, seed), permutations=99)) for seed in range(30)]
+    # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than the 1% for images that are not similar
     assert sum(found) <= 4
 
 
 def test_the_order_of_the_images_does_not_matter():
-    counts, alike, rng = planted_counts(noise=0.2), unlike(40), np.random.default_rng(3)
-    straight = significant(counts, alike)
+    counts, background, rng = planted_counts(noise=0.2), random_distances(40), np.random.default_rng(3)
+    straight = significant(counts, background)
     for _ in range(5):
         order = rng.permutation(40)  # place -> image
         listed = np.ix_(order, order)
-        found = significant(counts[listed], alike[listed], np.argsort(order).tolist())
+        found = significant(counts[listed], background[listed], np.argsort(order).tolist())
         assert [({int(order[i]) for i in members}, p) for members, p in found] == [(set(m), p) for m, p in straight]
 
 
@@ -145,10 +145,10 @@ def test_the_networkx_graph_carries_the_patch_links():
 
 def test_shuffled_graphs_of_many_images_fit_in_memory():
     # two hundred full matrices of 5,000 images would be 40 GB
-    counts, alike = planted_counts(n=300, group=20, noise=0.01), unlike(300)
+    counts, background = planted_counts(n=300, group=20, noise=0.01), random_distances(300)
     tracemalloc.start()
     try:
-        found = significant(counts, alike)
+        found = significant(counts, background)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

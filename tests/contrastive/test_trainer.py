@@ -1,4 +1,4 @@
-"""A whole run on drawn patterns: its files, going on, refusals, and scoring a folder with what it learnt."""
+"""A whole run on drawn patterns: its files, resuming, refusals, and scoring a folder with the trained network."""
 
 import csv
 import dataclasses
@@ -51,7 +51,7 @@ def fresh_state(config):
     return jax.device_put(state, NamedSharding(mesh_of(1), PartitionSpec()))
 
 
-def test_files_of_a_run(finished):
+def test_a_run_writes_its_results_scores_log_and_pictures(finished):
     results = json.loads((finished / "results.json").read_text())
     assert set(results["auroc"]) == set(SCORES)
     assert all(0 <= results["metrics"][name]["auroc"]["value"] <= 1 for name in SCORES)
@@ -84,13 +84,13 @@ def test_another_run_in_the_same_workdir_is_refused(finished):
         trainer.train(CONFIG, finished)
 
 
-def test_a_workdir_that_cannot_be_made(tmp_path):
+def test_a_workdir_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkdirError, match="cannot be written"):
         trainer.train(CONFIG, tmp_path / "file" / "run")
 
 
-def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_what_to_do(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -106,7 +106,7 @@ def test_bad_data_leaves_no_workdir(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoint_of_another_network(finished):
+def test_a_checkpoint_of_another_network_is_refused(finished):
     wider = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, width=3))
     checkpoints = Checkpoints(finished)
     with pytest.raises(CheckpointError, match="none of the checkpoints.*can be read"):
@@ -170,7 +170,7 @@ def test_an_epoch_that_is_not_finite_is_not_logged(tmp_path, quick_training, mon
     )
 
 
-def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
+def test_images_of_a_folder_are_scored_and_ranked(finished, tmp_path, capsys, caplog):
     images = tmp_path / "images" / 'odd "name", ü'
     images.mkdir(parents=True)
     drawn = draw_patterns("test", 20).images

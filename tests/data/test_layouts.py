@@ -142,7 +142,7 @@ def test_masks_of_the_same_stem_count_and_missing_ones_are_counted(mvtec, caplog
     samples = read_layout("mvtec", str(mvtec), ("bottle",))["bottle"]
     assert samples[0].mask == str(truth / "009.bmp")
     assert samples[1].mask is None and samples[1].label == 1
-    assert "bottle: 1 anomalous images have no mask" in caplog.text
+    assert "bottle: 1 defective photos have no mask" in caplog.text
 
 
 def test_categories_come_in_the_order_asked_and_absent_ones_are_named(mvtec, caplog):

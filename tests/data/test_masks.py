@@ -149,7 +149,7 @@ def test_a_photo_does_not_look_like_a_mask(tmp_path):
     "values,message",
     [
         (~SHAPE, "set --config.metrics.defects_are_black=True"),
-        (np.zeros_like(SHAPE), "2 of 2 masks of anomalous images are empty"),
+        (np.zeros_like(SHAPE), "2 of 2 masks of defective photos are empty"),
     ],
 )
 def test_masks_that_look_wrong_are_named(values, message, tmp_path, caplog):

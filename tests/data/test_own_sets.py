@@ -69,7 +69,7 @@ def test_an_iterable_is_read_once():
     assert [s.label for s in as_samples(Numpy())] == [1, 0]
 
 
-def test_files_stay_files(tmp_path):
+def test_files_are_passed_on_as_paths(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
     (sample,) = as_samples([(tmp_path / "a.png", 1, str(tmp_path / "mask.png"))])
     assert sample == Sample(str(tmp_path / "a.png"), "a.png", "", 1, str(tmp_path / "mask.png"))

@@ -81,7 +81,7 @@ def test_a_changed_file_changes_its_pages(tmp_path):
     assert json.dumps(_files(pages, True)) != before
 
 
-def test_a_tray_is_a_set(tmp_path):
+def test_each_page_of_a_file_is_a_photo_of_the_set(tmp_path):
     (tmp_path / "trays").mkdir()
     paged(tmp_path / "trays" / "one.tif")
     categories = read_files(DataConfig(root=str(tmp_path / "trays"), pages="each"))

@@ -90,7 +90,7 @@ def test_visa_is_read_without_a_category_and_a_mask(visa, caplog):
     (visa / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
     (visa / "candle/Data/Masks/Anomaly/000.png").unlink()
     assert list(read_layout("visa", str(visa))) == ["candle"]
-    for text in ("lists 1 images that do not exist", "'pcb1'", "candle: 1 anomalous images have no mask"):
+    for text in ("lists 1 images that do not exist", "'pcb1'", "candle: 1 defective photos have no mask"):
         assert text in caplog.text
 
 

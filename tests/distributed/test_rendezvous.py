@@ -71,7 +71,7 @@ def test_missing_process_is_named_in_every_process(port):
     assert told == [f"--coordinator: {HOST}:{port}: process 1 of 3 has not reported within 1 s"] * 2
 
 
-def test_no_coordinator_listens(port):
+def test_a_missing_coordinator_is_reported_in_time(port):
     begin = time.monotonic()
     assert "process 0 was not reached within 1 s: Connection refused" in call(port, 2, 1, 1.0)
     assert time.monotonic() - begin < 3

@@ -61,7 +61,7 @@ def test_degree_one_changes_nothing_and_a_lone_spot_stays_itself():
 
 
 @pytest.mark.usefixtures("tiny_preset")
-def test_a_detection_with_it():
+def test_similarity_aggregation_is_used_in_detection_and_refused_for_banks():
     backbone = BackboneConfig(name="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=5 * PATCH)
     config = Config(backbone=backbone, features=FeatureConfig(aggregation="similarity"))
     images = list(draw_set(6, 32, 0, 0.3, ()).images)

@@ -111,7 +111,7 @@ def announced(
 
 
 def stream(seed: int = 3) -> list[PeakPatches]:
-    """Forty unlike parts with the planted defect on every eighth."""
+    """Sixty parts, every eighth with the planted defect, the others with a random one."""
     line = Line(seed)
     return [line.draw(planted=part % 8 == 0) for part in range(1, 61)]
 

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 
 class Quick:
-    """An inspector that looks at nothing but whether a file begins as a PNG."""
+    """An inspector to which a photo is good if its file ends with `END`."""
 
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []

@@ -1,4 +1,4 @@
-"""The law of normal scores: what holds for any scores, and what it finds and spares."""
+"""The distribution of normal scores: properties that hold for any scores, and sets with known anomalies."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ def sets(draw):
 @given(sets())
 @settings(max_examples=20, deadline=None)
 def test_p_values_fall_with_the_score_and_are_never_0(scores):
-    law = fit_scores(scores).normal_scores
+    normal = fit_scores(scores).normal_scores
     spread = max(float(np.ptp(scores)), 0.01)
     # as far as scores and beyond: distances reach 2
     grid = np.linspace(scores.min() - spread, scores.max() + 20 * spread, 400)
-    p_values = law.p_values(grid)
+    p_values = normal.p_values(grid)
     assert (p_values > 0).all() and (p_values <= 1).all()
-    assert (np.diff(p_values[grid > law.mean]) < 0).all()
+    assert (np.diff(p_values[grid > normal.mean]) < 0).all()
     assert (np.diff(p_values) <= 0).all()
 
 
@@ -37,8 +37,8 @@ def test_p_values_fall_with_the_score_and_are_never_0(scores):
 def test_units_and_order_of_the_scores_do_not_matter(scores, factor, random):
     mixed = list(factor * scores)
     random.shuffle(mixed)
-    law, other = fit_scores(scores).normal_scores, fit_scores(np.array(mixed)).normal_scores
-    np.testing.assert_allclose(other.p_values(factor * scores), law.p_values(scores), rtol=1e-3, atol=1e-9)
+    normal, other = fit_scores(scores).normal_scores, fit_scores(np.array(mixed)).normal_scores
+    np.testing.assert_allclose(other.p_values(factor * scores), normal.p_values(scores), rtol=1e-3, atol=1e-9)
 
 
 def test_a_little_noise_changes_little():
@@ -56,15 +56,15 @@ def test_a_little_noise_changes_little():
 def test_quantiles_have_their_p_values(p_value):
     rng = np.random.default_rng(8)
     for n in (4, 50):
-        law = fit_scores(rng.normal(0.3, 0.02, n)).normal_scores
-        assert law.p_values(np.array([law.quantile(p_value)]))[0] == pytest.approx(p_value, rel=1e-6)
+        normal = fit_scores(rng.normal(0.3, 0.02, n)).normal_scores
+        assert normal.p_values(np.array([normal.quantile(p_value)]))[0] == pytest.approx(p_value, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30])
 def test_equal_scores_are_all_normal(n):
-    law = fit_scores(np.full(n, 0.4)).normal_scores
-    assert law.p_values(np.full(n, 0.4)).min() > 0.3
-    assert 0.4 < law.quantile(0.01) < 2.0
+    normal = fit_scores(np.full(n, 0.4)).normal_scores
+    assert normal.p_values(np.full(n, 0.4)).min() > 0.3
+    assert 0.4 < normal.quantile(0.01) < 2.0
 
 
 @pytest.mark.parametrize("n", [12, 20, 40])
@@ -88,9 +88,9 @@ def test_scores_that_are_not_finite_are_refused(bad):
 
 
 def test_normal_scores_are_restored_from_json_and_damage_is_refused():
-    law = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
-    values = law.as_json()
-    assert NormalScores.from_json(values) == law
+    normal = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
+    values = normal.as_json()
+    assert NormalScores.from_json(values) == normal
     for damage in ({"deviation": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},
                    {"log_survival": values["log_survival"][::-1]}, {"mean": "x"}):  # fmt: skip
         with pytest.raises((ValueError, TypeError)):

@@ -145,7 +145,7 @@ def test_a_region_ends_at_the_floor():
 
 
 def calibration_of(smallest, threshold=THRESHOLD):
-    law = fit_scores(np.random.default_rng(0).normal(BACKGROUND, 0.02, 40)).normal_scores
+    normal = fit_scores(np.random.default_rng(0).normal(BACKGROUND, 0.02, 40)).normal_scores
     return Calibration(
         threshold,
         FLOOR,
@@ -154,7 +154,7 @@ def calibration_of(smallest, threshold=THRESHOLD):
         "score",
         0.01,
         40,
-        law,
+        normal,
         min_defect_length=smallest,
     )
 

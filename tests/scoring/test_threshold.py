@@ -12,7 +12,7 @@ SETS = 12
 
 
 def normal_scores(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Maxima of 200 patch scores, as a detector makes them: near Gumbel's law, not of it."""
+    """Maxima of 200 patch scores: close to a Gumbel distribution, but not exactly."""
     return 0.12 + 0.02 * rng.gamma(3.0, 1.0, (n, 200)).max(axis=1)
 
 
@@ -72,10 +72,10 @@ def test_a_set_without_anomalies_is_not_torn_apart():
     "draw", [stats.gumbel_r, stats.lognorm(0.5), stats.weibull_min(1.5)], ids=["gumbel", "lognormal", "weibull"]
 )
 def test_skewed_scores_of_good_parts_keep_the_rate(draw):
-    # these gave 2.7, 3.3 and 3.9% where 1% was asked for, while no law had a tail heavier than Gumbel's
+    # these gave 2.7, 3.3 and 3.9% instead of 1% while no distribution of the model had a heavier tail than Gumbel's
     rng = np.random.default_rng(20)
-    laws = [calibrate(draw.rvs(size=200, random_state=rng), ThresholdConfig()) for _ in range(4)]
-    assert np.mean([draw.sf(law.threshold) for law in laws]) < 0.02
+    calibrations = [calibrate(draw.rvs(size=200, random_state=rng), ThresholdConfig()) for _ in range(4)]
+    assert np.mean([draw.sf(calibration.threshold) for calibration in calibrations]) < 0.02
 
 
 def test_max_defective_decides_between_two_explanations():
@@ -89,7 +89,7 @@ def test_max_defective_decides_between_two_explanations():
     assert again.max_defective == 0.1 and again.as_json() == few.as_json()
 
 
-def test_a_law_that_is_asked_for_few_defects_still_finds_them():
+def test_few_expected_defects_are_still_found():
     rng = np.random.default_rng(22)
     scores = np.concatenate([rng.normal(0.3, 0.02, 95), rng.normal(0.5, 0.03, 5)])
     assert calibrate(scores, ThresholdConfig(max_defective=0.1)).flagged[95:].all()

@@ -53,7 +53,7 @@ def test_a_cheap_comparison_is_made_in_full():
 
 
 @pytest.mark.parametrize("radius", ["all", "3"])
-def test_the_user_decides(costly, radius):
+def test_a_radius_and_references_that_the_user_chose_are_kept(costly, radius):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
     assert choose(features(0), config) == ComparisonScope(radius, "20")
 

@@ -68,23 +68,22 @@ def test_calls_of_one_size_cover_the_same_pairs(same_size, size):
 
 
 KERNELS = {"reuse": {}, "direct": {"kernel": "direct", "batch": 2}, "radius": {"kernel": "direct", "radius": 2}}
-HERE = "host"
 CASES = [
     # backend, devices, kernel, images a device holds (0: all), where the table is
-    ("shard_map", 1, "reuse", 3, HERE),
+    ("shard_map", 1, "reuse", 3, "host"),
     ("shard_map", 1, "direct", 0, "device"),
-    ("shard_map", 3, "reuse", 0, HERE),
-    ("shard_map", 3, "direct", 1, HERE),
+    ("shard_map", 3, "reuse", 0, "host"),
+    ("shard_map", 3, "direct", 1, "host"),
     ("shard_map", 3, "reuse", 2, "device"),
     ("shard_map", 2, "radius", 0, "device"),
-    ("pmap", 2, "reuse", 0, HERE),
+    ("pmap", 2, "reuse", 0, "host"),
 ]
 SLOW = [
     (backend, devices, kernel, images, where)
     for backend, devices in (("shard_map", 1), ("shard_map", 2), ("shard_map", 4), ("shard_map", 8), ("pmap", 3))
     for kernel in KERNELS
     for images in (0, 1, 5)
-    for where in (HERE, "device")
+    for where in ("host", "device")
     if (backend, where) != ("pmap", "device")
 ]
 
@@ -102,7 +101,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
     )
     for references in (np.arange(13), np.array([2, 6, 7, 12])):
         want, done = pairwise_distances(normalised, options, references), []
-        ring_of(mesh, options).images = images
+        ring_of(mesh, options).max_images = images
         if where == "device":
             tables = DeviceTables([np.asarray(normalised)], references, options, mesh, 2, advance=done.append)
             (got,) = tables.host()
@@ -131,7 +130,7 @@ def test_more_devices_than_there_are_is_an_error_that_names_the_field():
 
 @pytest.mark.parametrize("devices,most", [(1, 1), (1, 5), (3, 1), (3, 2)])
 def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
-    """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
+    """A single device holds two shards, its own and the remote one; several devices hold three each."""
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
     watched = ring.Ring._put
@@ -162,7 +161,9 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     assert one._fitting_images(1000, image) == 1000, "all are there at once"
     assert 1500 < (most := one._fitting_images(10_000, image)) < 1700
     assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
-    assert one._fitting_images(1000, image) == 1000 and one.images == 0, "a large set changes nothing of a smaller one"
+    assert one._fitting_images(1000, image) == 1000 and one.max_images == 0, (
+        "a large set changes nothing of a smaller one"
+    )
 
 
 @pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
@@ -172,7 +173,7 @@ def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most,
         DistanceOptions("reuse", (1, 3), GRID, "float32", batch),
     )
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
-    pairs = lambda own, visiting, given: given.shape[2]  # noqa: E731
+    pairs = lambda own, remote, call: call.shape[2]  # noqa: E731
     monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
     done = []
     got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
@@ -181,7 +182,7 @@ def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most,
     assert warnings(caplog)[0] == f"a device is out of memory with {calls[0]} pairs of images at once; trying fewer"
     calls.clear()
     pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
-    assert max(calls) <= most, "the next layer has learnt of it"
+    assert max(calls) <= most, "the limit holds for the next layer"
 
 
 @pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])
