@@ -71,7 +71,7 @@ VARIANTS = {
 def test_a_config_has_the_variants_that_it_declares(name, variants):
     for variant in filter(None, variants):
         assert load_config(f"{name}:{variant}").task in TASKS
-        with pytest.raises(UserError, match=f"there is no variant .*; did you mean '{variant}'"):
+        with pytest.raises(UserError, match=f"has no variant .*; did you mean '{variant}'"):
             load_config(f"{name}:{variant}x")
     with pytest.raises(UserError, match=f"variants: {', '.join(filter(None, variants))}$"):
         load_config(f"{name}:0")

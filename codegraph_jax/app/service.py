@@ -220,7 +220,7 @@ class Service:
         self._repeat(run, "bank", f"--save-bank={path}")
 
     def _may_save(self, bank: Path, run: str) -> bool:
-        """Whether this run may write a bank: no other run is saving it, and it is new or was last saved by this run."""
+        """True if no other run is saving the bank, and the bank is new or this run saved it last."""
         savers = self.state.jobs_with("bank", f"--save-bank={bank}")
         if any(job["state"] in UNDER_WAY and job["run"] != run for job in savers):
             return False

@@ -62,7 +62,7 @@ def check_bank(config: Config, chosen: Score) -> None:
             f"{', '.join(score.name for score in ANSWER_SCORES)}, or save no bank"
         )
     if not isinstance(config.bank.count, int | np.integer) or config.bank.count < 2:
-        raise ConfigError(f"config.bank.size: a bank needs two photos or patches or more, not {config.bank.count!r}")
+        raise ConfigError(f"config.bank.size: {config.bank.count!r} is too few for a bank; give 2 or more")
     if config.similarity.radius_patches and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "

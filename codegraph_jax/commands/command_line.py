@@ -135,8 +135,8 @@ def parsed_line(
 ) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
-    `positional` are the settings of the positional arguments. `known` tells whether a flag of absl or JAX (without
-    dashes) takes no value; None if there is no such flag.
+    `positional` are the settings of the positional arguments. `known` gives for the name of a flag of absl or JAX
+    True if it takes no value, False if it takes one, and None if there is no such flag.
 
     Raises:
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
@@ -222,7 +222,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
 
 
 def _is_bare(setting: Setting) -> bool:
-    """Whether the flag of a setting may stand without a value."""
+    """True if the flag of a setting needs no value."""
     return setting.hint is bool and "unset" not in setting.limits
 
 

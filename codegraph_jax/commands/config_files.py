@@ -71,7 +71,7 @@ def load_config(value: str) -> Any:
     variants = [str(name) for annotation in declared for name in get_args(annotation) if name]
     if colon and variants and variant not in variants:
         hint = did_you_mean(variant, variants, f"variants: {', '.join(variants)}")
-        raise UserError(f"--config={value}: there is no variant {variant!r}; {hint}")
+        raise UserError(f"--config={value}: {path.name} has no variant {variant!r}; {hint}")
     try:
         config = get_config(variant) if colon else get_config()
     # of a value that is wrong, a field that is set to another type, or one that does not exist

@@ -28,7 +28,7 @@ def _run(name: str, *rest: str) -> int:
     """Runs a command with its arguments; returns the exit status.
 
     Raises:
-        UserError: there is no such command, or an argument is wrong.
+        UserError: the command is unknown, or an argument is wrong.
     """
     if name in ("--help", "-h", "help"):
         print(usage())

@@ -49,8 +49,8 @@ class WebConfig:
     timeout_seconds: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the tenth of the passed ones with the
-    highest scores, which contact sheets need."""
+    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and, for contact sheets, the passed ones
+    whose score at most 1 good part in 10 reaches."""
 
 
 @dataclass(frozen=True)

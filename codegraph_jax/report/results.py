@@ -163,9 +163,9 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
     counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
     good, defective, caught = (counts[name] for name in ("good", "defective", "defective_flagged"))
-    known = (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
-    if good or defective:
-        known += f"; by the labels {counts['false_alarms']} of {good} good and {caught} of {defective} defective"
+    by_label = f" ({counts['false_alarms']} of {good} good, {caught} of {defective} defective by their labels)"
+    known = by_label if good or defective else ""
+    known += (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 

@@ -48,7 +48,7 @@ class DevicePlan:
 
     @property
     def scored_alone(self) -> bool:
-        """Whether each device scores its own images: no table has to be recomputed by all devices together."""
+        """True if each device can score its own images, since no table has to be computed again by all devices."""
         return self.device_count == 1 or self.kept_layers == self.layer_count
 
     def __str__(self) -> str:

@@ -91,7 +91,7 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
     for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
-    with pytest.raises(ConfigError, match=r"config\.bank\.size: a bank needs two photos or patches or more, not 1"):
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: 1 is too few for a bank; give 2 or more"):
         CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), bank=BankConfig(save="x.safetensors", size=1)))
     assert not session.asked
 

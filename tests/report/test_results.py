@@ -181,8 +181,8 @@ def test_the_report_shows_how_closely_the_patches_follow_the_spacing_law(tmp_pat
 def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
-    found = "; by the labels 0 of 10 good and 4 of 4 defective"
-    assert line == f"8 of 26 photos flagged, 10 to check{found}; report: {workdir / 'report.html'}"
+    found = " (0 of 10 good, 4 of 4 defective by their labels)"
+    assert line == f"8 of 26 photos flagged{found}, 10 to check; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(("heatmaps", "masks", "maps"))), outcomes[1:]) == (
         f"4 of 12 photos flagged, 5 to check; results: {workdir}"
     )
