@@ -21,7 +21,7 @@ test-all: $(READY)
 
 # loadgroup gives each process one test at first, so that the two environments are made side by side
 test-installs: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup -m "installs and not slow" tests/installs tests/test_extras.py
+	JAX_DISABLE_MOST_OPTIMIZATIONS=false $(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup -m "installs and not slow" tests/installs tests/test_extras.py
 
 load-test: $(READY)
 	$(BIN)/python -m pytest --capture=no -m load tests/runs/test_load.py
