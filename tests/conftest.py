@@ -23,7 +23,7 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_cpu_parallel_codegen_split_count=1"
 
 # Programs that run once are compiled twice as fast with few optimisations of the machine code; the operations and their
-# order stay. `make test-all` and `make test-installs` compile as users do: they set the variable. Subprocesses inherit it.
+# order stay. `make test-all` and `make test-installs` set it and compile as users do. Subprocesses inherit it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax

@@ -1,9 +1,7 @@
 """The layers: imports run downwards, and nothing imports its caller (CONTRIBUTING.md has the map)."""
 
 import ast
-import builtins
 import importlib
-import symtable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,31 +101,3 @@ def test_every_command_runs_a_task_or_a_function(command):
     module, _, function = command.main.partition(":")
     assert bool(command.module) != bool(command.main)
     assert command.module or callable(getattr(importlib.import_module(module), function))
-
-
-def undefined(file: Path) -> set[str]:
-    """Names that a file's functions take from the module, and that nothing there defines.
-
-    The linter's rule for it is off, since it reads jaxtyping's shape strings as names.
-    """
-    table = symtable.symtable(file.read_text(), str(file), "exec")
-    known = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
-    known |= {*dir(builtins), "__file__", "__name__", "__doc__"}
-    found = {s.get_name() for s in table.get_symbols() if s.is_referenced()} - known
-    inner = list(table.get_children())
-    while inner:
-        scope = inner.pop()
-        inner += scope.get_children()
-        found |= {s.get_name() for s in scope.get_symbols() if s.is_global() and s.is_referenced()} - known
-    return found
-
-
-@pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax", *MEASURING, "configs", "examples", "tests"])
-def test_every_name_is_defined(folder):
-    missing = {str(file.relative_to(ROOT)): undefined(file) for file in sorted((ROOT / folder).rglob("*.py"))}
-    assert not {file: names for file, names in missing.items() if names}
-
-
-def test_undefined_names_are_noticed(tmp_path):
-    (tmp_path / "m.py").write_text('import os\n\n\ndef f(x: "n p") -> str:\n    return os.sep + misspelt(x)\n')
-    assert undefined(tmp_path / "m.py") == {"misspelt"}

@@ -47,7 +47,7 @@ class _Batch(NamedTuple):
 
     indices: Int[np.ndarray, " v"]
     keys: list[bytes]
-    images: Float[np.ndarray, "b *k"]
+    images: Float[np.ndarray, "b ..."]
 
 
 @dataclass(frozen=True, eq=False)
