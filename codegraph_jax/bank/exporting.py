@@ -91,7 +91,7 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
     try:
         import flatbuffers  # noqa: F401, PLC0415
     except ImportError:
-        raise MissingPackageError("export", "flatbuffers", "line") from None
+        raise MissingPackageError("export", "flatbuffers", "app") from None
     height, width = bank.frame.size
     shape = jax.ShapeDtypeStruct((height, width, 3), jnp.uint8)
     data = export.export(jax.jit(function), platforms=PLATFORMS)(shape).serialize()

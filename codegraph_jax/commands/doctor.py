@@ -25,7 +25,7 @@ NEEDED = (
     "filelock", "psutil",
 )  # fmt: skip
 """Packages that every command needs."""
-LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("line"))
+LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("app"))
 TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
 MAX_LISTED = 3
 """Number of packages whose versions are printed."""

@@ -1,6 +1,6 @@
 """The command that installs packages into this environment, for error messages.
 
-This project is on no package index, so `pip install 'codegraph-jax[line]'` does not work everywhere: the command names
+This project is on no package index, so `pip install 'codegraph-jax[app]'` does not work everywhere: the command names
 the packages of an extra instead.
 """
 

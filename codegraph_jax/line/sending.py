@@ -135,7 +135,7 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
         try:
             from codegraph_jax.line import responses  # noqa: F401
         except ImportError:
-            raise MissingPackageError("sending results", "pydantic", "line") from None
+            raise MissingPackageError("sending results", "pydantic", "app") from None
         print(f"sending results to {', '.join(without_secrets(sender.text) for sender in senders)}", flush=True)
     outbox.open([sender.text for sender in senders])
     for one in outbox.undelivered():

@@ -330,7 +330,7 @@ class Watcher:
             from watchdog.events import FileSystemEventHandler
             from watchdog.observers import Observer
         except ImportError:
-            raise MissingPackageError("watch", "watchdog", "line") from None
+            raise MissingPackageError("watch", "watchdog", "app") from None
 
         class Waking(FileSystemEventHandler):
             def on_any_event(handler, event: Any) -> None:  # noqa: N805

@@ -30,7 +30,7 @@ def run(config: ServeConfig, workdir: str) -> None:
         from codegraph_jax.line.app import create_app
         from codegraph_jax.line.connections import bound, server_of
     except ImportError as error:
-        raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "line") from None
+        raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "app") from None
     token = read_token(config.serve)
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(

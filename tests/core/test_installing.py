@@ -10,9 +10,9 @@ from codegraph_jax.core.installing import extra, install_command
 
 
 def test_install_commands_name_packages():
-    message = str(MissingPackageError("serve", "fastapi", "line"))
+    message = str(MissingPackageError("serve", "fastapi", "app"))
     assert "codegraph-jax[" not in message
-    for requirement in extra("line"):
+    for requirement in extra("app"):
         assert f'"{requirement}"' in message
     assert message.startswith("serve needs the package fastapi, which is not installed: ")
 
@@ -20,9 +20,9 @@ def test_install_commands_name_packages():
 def test_an_installed_package_reads_its_own_metadata(monkeypatch, tmp_path):
     monkeypatch.setattr(installing, "PROJECT", tmp_path / "pyproject.toml")
     monkeypatch.setattr(
-        installing, "requires", lambda name: ["jax>=0.10", 'fastapi>=0.115; extra == "line"', "x>=1; extra == 'heic'"]
+        installing, "requires", lambda name: ["jax>=0.10", 'fastapi>=0.115; extra == "app"', "x>=1; extra == 'heic'"]
     )
-    assert extra("line") == ["fastapi>=0.115"]
+    assert extra("app") == ["fastapi>=0.115"]
     assert extra("heic") == ["x>=1"]
 
 
