@@ -21,7 +21,7 @@ from codegraph_jax.app.state import HOME
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.line.access_control import add_text, refusal, with_headers
-from codegraph_jax.report.policy import content_policy, digest, report_parts
+from codegraph_jax.report.page_security import content_policy, digest, style_and_script
 from codegraph_jax.report.texts import package_text, shared_script, texts_script
 
 COOKIE = "codegraph"
@@ -120,14 +120,14 @@ def _add_files(app: FastAPI, service: Service) -> None:
     def report(run: str) -> Response:
         """The report, which sends its answers to the app if this version has made it."""
         html = runs.file(run, "report.html").read_bytes()
-        own = escape(content_policy(*report_parts()))
+        own = escape(content_policy(*style_and_script()))
         tag = f'<meta http-equiv="Content-Security-Policy" content="{own}">'.encode()
         if tag not in html[:10_000]:
             return Response(html, media_type="text/html", headers={"Content-Security-Policy": SANDBOX})
         head = f'<meta name="codegraph-run" content="{escape(run)}"><link rel="stylesheet" href="/live.css">'
         html = html.replace(tag, head.encode("utf-8"), 1)
         html = html.replace(b"</body>", b'<script src="/live.js"></script></body>')
-        style, script = (f"'sha256-{digest(part)}'" for part in report_parts())
+        style, script = (f"'sha256-{digest(part)}'" for part in style_and_script())
         policy = (
             f"default-src 'none'; img-src data: 'self'; style-src 'self' {style}; script-src 'self' {script}; "
             "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

@@ -7,14 +7,13 @@ from pathlib import Path
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.images import page_of
 from codegraph_jax.line.part import Part, blank_part, content_of_file, file_key, scored_part, stamp_of
-from codegraph_jax.report.pictures import ReportImage
-from codegraph_jax.report.records import Record
+from codegraph_jax.report.pictures import ReportPhoto
 
 
-def inspected_part(bank: ReferenceBank, record: Record, picture: ReportImage, name: str) -> Part:
+def inspected_part(bank: ReferenceBank, photo: ReportPhoto, name: str) -> Part:
     """The row of an image that was scored against the bank."""
-    result = record.outcome.result
-    part = replace(_blank(record.path, name), heatmap=picture.anomaly_png)
+    record, result = photo.record, photo.record.outcome.result
+    part = replace(_blank(record.path, name), heatmap=photo.anomaly_png)
     rect = result.placement.rect(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return scored_part(
@@ -23,10 +22,10 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: ReportImage, na
         score=record.score,
         p_value=record.p_value,
         flagged=record.flagged,
-        size=(picture.image_width, picture.image_height),
+        size=photo.size,
         scores=rect.cut(result.patch_scores[record.index]),
         patterns=patterns,
-        regions=picture.regions,
+        regions=photo.regions,
     )
 
 

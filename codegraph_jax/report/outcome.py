@@ -9,9 +9,9 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """One category: its n readable samples, their scores, and the metrics.
+    """One category: its n readable samples, their scores, and the metrics; equal only to itself.
 
     Attributes:
         category: name of the category.

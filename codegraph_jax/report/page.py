@@ -27,10 +27,9 @@ from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportImage, picture_side
-from codegraph_jax.report.policy import content_policy, digest, report_parts
-from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurrence import RecurringPattern, review_draft
+from codegraph_jax.report.page_security import content_policy, digest, style_and_script
+from codegraph_jax.report.pictures import ReportPhoto, picture_side
+from codegraph_jax.report.recurring_patterns import RecurringPattern, review_draft
 from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.texts import Text, Value, package_text, script_json, text
@@ -54,21 +53,6 @@ HUES = 8
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: a record, its picture, its number in the report, and the pattern on it."""
-
-    number: int
-    record: Record
-    picture: ReportImage
-    pattern: RecurringPattern | None
-
-    @property
-    def rescored(self) -> bool:
-        """Whether re-scoring has changed the score."""
-        return round(self.record.score_rescored, 6) != round(self.record.score, 6)
-
-
-@dataclass(frozen=True)
 class CategorySection:
     """One category of the report.
 
@@ -89,12 +73,30 @@ class CategorySection:
         return [self.first + image for image in images]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a photo, its category, and the pattern on it."""
+
+    section: CategorySection
+    photo: ReportPhoto
+    pattern: RecurringPattern | None
+
+    @property
+    def number(self) -> int:
+        """Number of the photo in the report."""
+        return self.section.first + self.photo.record.index
+
+    @property
+    def rescored(self) -> bool:
+        """Whether re-scoring has changed the score."""
+        return round(self.photo.record.score_rescored, 6) != round(self.photo.record.score, 6)
+
+
 def write_page(
     path: Path,
     outcomes: Sequence[Outcome],
-    records: Sequence[Record],
-    pictures: Sequence[ReportImage],
-    recurrences: Sequence[RecurringPattern],
+    photos: Sequence[ReportPhoto],
+    patterns: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
     review: Review | None = None,
@@ -102,60 +104,34 @@ def write_page(
     """Writes the report.
 
     Args:
-        path: the file; files that records and recurrences name are relative to its directory.
+        path: the file; files that records and patterns name are relative to its directory.
         outcomes: all categories.
-        records: all images.
-        pictures: pictures of all images, in the same order.
-        recurrences: recurring patterns of all categories.
+        photos: the photos of all categories, in their order.
+        patterns: recurring patterns of all categories; only those with members are in the report.
         mean: mean metrics of all categories.
-        manifest: the manifest, with `date` and `command` if they are known.
+        manifest: the manifest, with `date`, `command` and `photos_digest`.
         review: answers that the run has applied.
     """
+    patterns = [pattern for pattern in patterns if pattern.members]
+    sections = _sections(outcomes, patterns)
+    rows = _rows(sections, photos)
     # an inspection has no keys, and answers cannot be applied to it in another run
     reviewable = all(outcome.result.keys for outcome in outcomes)
-    patterns = {(id(found.outcome), found.number): found for found in recurrences}
-    rows = [
-        Row(number, record, picture, patterns[id(record.outcome), record.group] if record.group else None)
-        for number, (record, picture) in enumerate(zip(records, pictures))
-    ]
-    sections = _sections(outcomes, recurrences)
-    draft = review_draft(outcomes, recurrences, review, manifest.get("photos_digest", "")) if reviewable else None
-    data = {
-        "images": [_image_data(row, outcomes) for row in rows],
-        "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
-        "sets": [_set_data(section) for section in sections],
-        "large": picture_side(len(rows)) >= LARGE_ENOUGH,
-        "review": draft and draft | {"store": _store(outcomes, draft)},
-        "limits": {
-            "p_value": photo_verdicts.CHECK_P_VALUE,
-            "probability": photo_verdicts.CHECK_PROBABILITY,
-            "fewest": photo_verdicts.PHOTOS_TO_CHECK,
-        },
-    }
-    rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
-    style, script = report_parts()
+    draft = review_draft(outcomes, patterns, review, manifest["photos_digest"]) if reviewable else None
     metrics = {outcome.category: outcome.metrics for outcome in outcomes}
     measured = any(value is not None for values in metrics.values() for value in values.values())
     html = render_page(
         "page.html.j2",
-        style,
-        script,
+        *style_and_script(),
         sections=sections,
+        rows=sorted(rows, key=lambda row: (row.photo.record.p_value, -row.photo.record.score)),
+        data=Markup(script_json(_script_data(rows, sections, draft, manifest))),
+        manifest=manifest,
         reviewable=reviewable,
-        folder=printable(manifest["config"]["data"]["root"]),
-        date=manifest.get("date"),
-        command=manifest.get("command"),
-        again=_command(manifest),
-        applied=_applied(outcomes, recurrences) if review else None,
-        rows=rows,
-        findings=_findings(outcomes, mean),
-        data=Markup(script_json(data)),
-        labelled=any(record.label is not None for record in records),
-        rescored=any(row.rescored for row in rows),
-        several=len(outcomes) > 1,
-        counts=Counter(row.record.verdict for row in rows),
-        recurring=Counter(found.verdict for found in recurrences),
-        similar=any(o.result.consistency.duplicates or o.result.consistency.views for o in outcomes),
+        command=_command(manifest),
+        applied=_applied(outcomes, patterns) if review else None,
+        counts=Counter(photo.record.verdict for photo in photos),
+        pattern_counts=Counter(pattern.verdict for pattern in patterns),
         notes=[
             note
             for o in outcomes
@@ -163,13 +139,9 @@ def write_page(
             if note
         ],
         unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
-        weights_name=outcomes[0].result.weights_name,
-        frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
+        findings=_findings(outcomes, mean),
         headings=list(metrics_headings(metrics).values()),
         metrics=metrics_rows(metrics, mean) if measured else [],
-        # date and command are at the top of the page
-        manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
-        pixels_of=manifest["config"]["metrics"]["resolution"],
     )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))
@@ -182,22 +154,25 @@ def render_page(template: str, style: str, script: str, **values: Any) -> str:
     return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
 
 
+def _manifest_text(manifest: dict[str, Any]) -> str:
+    """The manifest as JSON, without the date and the command, which are at the top of the page."""
+    return json.dumps({key: value for key, value in manifest.items() if key not in ("date", "command")}, indent=2)
+
+
 def _command(manifest: dict[str, Any]) -> str:
     """The command of the run without its review."""
-    command = (
-        manifest.get("command") or f"codegraph detect {shlex.quote(printable(manifest['config']['data']['root']))}"
-    )
+    command = manifest["command"] or f"codegraph detect {shlex.quote(printable(manifest['config']['data']['root']))}"
     return shlex.join(without_flags(shlex.split(command), "review"))
 
 
-def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> Text | None:
+def _applied(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern]) -> Text | None:
     """The numbers of applied answers; photos of earlier batches count if they have a mark."""
     keys = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
         "applied_photos": sum(key in keys and photo.answer is not None for key, photo in photos.items()),
         "applied_earlier": sum(key not in keys and photo.mark is not None for key, photo in photos.items()),
-        "applied_groups": sum(found.reviewed for found in recurrences),
+        "applied_groups": sum(pattern.reviewed for pattern in patterns),
         "applied_thresholds": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
     }
     parts = [text(key, count=count) for key, count in counts.items() if count]
@@ -214,6 +189,45 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
         lines.append(text("against_labels", auroc=round(100 * auroc, 1), **values))
     laws = [outcome.result.consistency.spacing_law for outcome in outcomes]
     return lines + [spacing_finding(law) for law in laws if law]
+
+
+def _sections(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern]) -> list[CategorySection]:
+    sections, first = [], 0
+    for index, outcome in enumerate(outcomes):
+        own = [(number, pattern) for number, pattern in enumerate(patterns) if pattern.outcome is outcome]
+        sections.append(CategorySection(index, outcome, first, own))
+        first += len(outcome.samples)
+    return sections
+
+
+def _rows(sections: Sequence[CategorySection], photos: Sequence[ReportPhoto]) -> list[Row]:
+    section_of = {section.outcome: section for section in sections}
+    pattern_of: dict[tuple[Outcome, int | None], RecurringPattern] = {
+        (section.outcome, pattern.number): pattern for section in sections for _, pattern in section.patterns
+    }
+    rows = []
+    for photo in photos:
+        outcome, group = photo.record.outcome, photo.record.group
+        rows.append(Row(section_of[outcome], photo, pattern_of.get((outcome, group))))
+    return rows
+
+
+def _script_data(
+    rows: Sequence[Row], sections: Sequence[CategorySection], draft: dict[str, Any] | None, manifest: dict[str, Any]
+) -> dict[str, Any]:
+    """Data of the report for the script."""
+    return {
+        "images": [_image_data(row) for row in rows],
+        "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
+        "sets": [_set_data(section) for section in sections],
+        "large": picture_side(len(rows)) >= LARGE_ENOUGH,
+        "review": draft and draft | {"store": _store([section.outcome for section in sections], draft)},
+        "limits": {
+            "p_value": photo_verdicts.CHECK_P_VALUE,
+            "probability": photo_verdicts.CHECK_PROBABILITY,
+            "fewest": photo_verdicts.PHOTOS_TO_CHECK,
+        },
+    }
 
 
 def _set_data(section: CategorySection) -> dict[str, Any]:
@@ -251,15 +265,6 @@ def data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> list[CategorySection]:
-    sections, first = [], 0
-    for index, outcome in enumerate(outcomes):
-        patterns = [(number, found) for number, found in enumerate(recurrences) if found.outcome is outcome]
-        sections.append(CategorySection(index, outcome, first, patterns))
-        first += len(outcome.samples)
-    return sections
-
-
 def hue(number: int) -> int:
     """Colour of a group, from 1 to HUES."""
     return (number - 1) % HUES + 1
@@ -278,12 +283,12 @@ def _frequency(pattern: RecurringPattern) -> Text:
     return text("group_found", frequency=frequency, chance=chance(pattern.group.chance_p_value))
 
 
-def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _image_data(row: Row) -> dict[str, Any]:
     """Data of an image for the script."""
-    record, picture = row.record, row.picture
+    photo, record = row.photo, row.photo.record
     keys = record.outcome.result.keys
     return {
-        "set": next(index for index, outcome in enumerate(outcomes) if outcome is record.outcome),
+        "set": row.section.index,
         "key": keys[record.index] if keys else None,
         "name": printable(record.name),
         "path": printable(record.path),
@@ -291,20 +296,19 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "rescored": round(record.score_rescored, 6) if row.rescored else None,
         "group": record.group,
         "pattern": plain(row.pattern.label) if row.pattern else None,
-        "width": picture.image_width,
-        "height": picture.image_height,
-        "boxes": [_shares(region.box, picture) for region in picture.regions],
-        "largest": max(([round(r.length), round(r.width)] for r in picture.regions), default=None),
+        "width": photo.size[0],
+        "height": photo.size[1],
+        "boxes": [_shares(region.box, photo.size) for region in photo.regions],
+        "largest": max(([round(r.length), round(r.width)] for r in photo.regions), default=None),
         "pattern_boxes": [[round(edge, 4) for edge in asdict(box).values()] for box in record.pattern_boxes],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,
     }
 
 
-def _shares(box: tuple[int, int, int, int], picture: ReportImage) -> list[float]:
+def _shares(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[float]:
     """Left, top, right and bottom as shares of the photo's width and height."""
-    sides = (picture.image_width, picture.image_height) * 2
-    return [round(edge / side, 4) for edge, side in zip(box, sides)]
+    return [round(edge / side, 4) for edge, side in zip(box, size * 2)]
 
 
 def _say(value: Value | None) -> Markup:
@@ -358,6 +362,7 @@ def _environment() -> jinja2.Environment:
         "frequency": _frequency,
         "evidence": describe_evidence,
         "rarity": rarity,
+        "manifest_text": _manifest_text,
         "spacing_figure": spacing_figure,
         "spacing_caption": spacing_caption,
     }

@@ -33,24 +33,24 @@ HEATMAP_SIDE = 1600
 
 
 @dataclass(frozen=True)
-class ReportImage:
-    """Pictures and regions of one image for the report.
+class ReportPhoto:
+    """A photo of the report: its record, pictures and regions.
 
     Attributes:
-        photo: JPEG file.
+        record: scores, verdict and files.
+        size: width and height of the image file in pixels, upright.
+        thumbnail: JPEG file.
+        thumbnail_size: its width and height in pixels.
         anomaly_png: PNG file of the anomaly map with transparency.
-        width, height: size of `photo` in pixels.
-        image_width, image_height: size of the image file, upright.
-        tile: crop for the contact sheet; None if the image shows no recurring pattern.
+        tile: crop for the contact sheet; None if the photo shows no recurring pattern.
         regions: flagged regions, the highest peak first.
     """
 
-    photo: bytes
+    record: Record
+    size: tuple[int, int]
+    thumbnail: bytes
+    thumbnail_size: tuple[int, int]
     anomaly_png: bytes
-    width: int
-    height: int
-    image_width: int
-    image_height: int
     tile: Image.Image | None
     regions: list[Region]
 
@@ -92,8 +92,8 @@ def find_regions(
 
 def make_pictures(
     records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
-) -> list[ReportImage]:
-    """Writes heat maps and masks, and returns the pictures for the report, in the order of `records`.
+) -> list[ReportPhoto]:
+    """Writes heat maps and masks, and returns the photos with the pictures for the report, in the order of `records`.
 
     Args:
         records: all images of the run.
@@ -102,25 +102,24 @@ def make_pictures(
         workers: number of threads.
         advance: called with the number of images just done.
     """
-    make = partial(_make_picture, workdir=workdir, scale=scale, side=picture_side(len(records)))
-    pictures = []
+    make = partial(_make_pictures, workdir=workdir, scale=scale, side=picture_side(len(records)))
+    photos = []
     with ThreadPoolExecutor(workers) as pool:
-        for picture in pool.map(make, records):
-            pictures.append(picture)
+        for photo in pool.map(make, records):
+            photos.append(photo)
             advance(1)
-    return pictures
+    return photos
 
 
-def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> ReportImage:
+def _make_pictures(record: Record, workdir: Path, scale: Scale, side: int) -> ReportPhoto:
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(outcome.samples[i], result.value_range)
-    own_width, own_height = full_size(image)
-    longest = max(own_width, own_height)
-    inspected = outcome.areas[i](own_width, own_height) if outcome.areas else None
+    size = full_size(image)
+    inspected = outcome.areas[i](*size) if outcome.areas else None
     rect = result.placement.rect(i)
     patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:
-        width, height = fit(own_width, own_height, min(longest, HEATMAP_SIDE))
+        width, height = fit(*size, min(max(size), HEATMAP_SIDE))
         picture = overlay(image, scale.strength(stretch(patch_scores, width, height)))
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
@@ -131,22 +130,20 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Rep
             background_of(result.patch_scores, result.placement, i),
             result.calibration,
             rect.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
-            (own_width, own_height),
+            size,
             inspected,
         )
         if record.mask:
             _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
-    width, height = fit(own_width, own_height, min(side, max(longest, USUAL_SIDE)))
-    photo = io.BytesIO()
-    small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    dimmed(small, inspected).save(photo, "JPEG", quality=QUALITY)
-    return ReportImage(
-        photo=photo.getvalue(),
+    thumbnail_size, thumbnail = fit(*size, min(side, max(*size, USUAL_SIDE))), io.BytesIO()
+    small = image.resize(thumbnail_size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    dimmed(small, inspected).save(thumbnail, "JPEG", quality=QUALITY)
+    return ReportPhoto(
+        record=record,
+        size=size,
+        thumbnail=thumbnail.getvalue(),
+        thumbnail_size=thumbnail_size,
         anomaly_png=anomaly_png(scale.strength(patch_scores)),
-        width=width,
-        height=height,
-        image_width=own_width,
-        image_height=own_height,
         tile=crop(image, record.pattern_boxes) if record.group else None,
         regions=regions,
     )

@@ -29,9 +29,14 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
-from codegraph_jax.report.pictures import ReportImage, make_pictures
+from codegraph_jax.report.pictures import ReportPhoto, make_pictures
 from codegraph_jax.report.records import COLUMNS, Record, make_records
-from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
+from codegraph_jax.report.recurring_patterns import (
+    RecurringPattern,
+    graph_file,
+    recurring_patterns,
+    write_recurring_patterns,
+)
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import describe_warning, tolerated
@@ -53,7 +58,7 @@ def write_results(
     drawn: Sequence[str] = (),
     photos_digest: str = "",
     review: Review | None = None,
-) -> list[tuple[Record, ReportImage]]:
+) -> list[ReportPhoto]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and finally the manifest.
 
     Args:
@@ -68,14 +73,14 @@ def write_results(
         review: answers that the run has applied.
 
     Returns:
-        the record and the pictures of each image, in the order of the data set.
+        the photos, in the order of the data set.
     """
     # no manifest while files of two runs are mixed
     (workdir / "manifest.json").unlink(missing_ok=True)
     remove_partial_files(workdir, DIRECTORIES)
     with clock("results"):
-        records, recurring = make_records(outcomes, config.report), recurrences(outcomes)
-        replace_written(workdir, {*_planned(config, outcomes, records, recurring), *drawn})
+        records, patterns = make_records(outcomes, config.report), recurring_patterns(outcomes)
+        replace_written(workdir, {*_planned(config, outcomes, records, patterns), *drawn})
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
@@ -94,35 +99,33 @@ def write_results(
         scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "photo") as advance:
-            pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
-        _write_regions(workdir, config, records, pictures)
-        write_recurrences(workdir, outcomes, records, pictures)
+            photos = make_pictures(records, workdir, scale, decoding_threads(), advance)
+        _write_regions(workdir, config, photos)
+        write_recurring_patterns(workdir, outcomes, patterns, photos)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": local_time(), "command": command_line(), "photos_digest": photos_digest}
         if "page" in config.report.files:
-            write_page(workdir / REPORT, outcomes, records, pictures, recurring, mean, manifest | about, review)
+            write_page(workdir / REPORT, outcomes, photos, patterns, mean, manifest | about, review)
     run = about | {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }
     write_json(workdir / "manifest.json", manifest | run)
-    return list(zip(records, pictures))
+    return photos
 
 
-def _write_regions(
-    workdir: Path, config: Config | InspectConfig, records: Sequence[Record], pictures: Sequence[ReportImage]
-) -> None:
+def _write_regions(workdir: Path, config: Config | InspectConfig, photos: Sequence[ReportPhoto]) -> None:
     """Writes regions.json and regions.csv, and coco.json where it is asked for."""
-    sizes = [(picture.image_width, picture.image_height) for picture in pictures]
     rows = [
         row
-        for record, picture, size in zip(records, pictures, sizes)
-        for row in rows_of(record.path, record.category, size, picture.regions, config.report.mm_per_pixel)
+        for photo in photos
+        for row in rows_of(
+            photo.record.path, photo.record.category, photo.size, photo.regions, config.report.mm_per_pixel
+        )
     ]
     write_regions(workdir, rows, config.csv)
     if "coco" in config.report.files:
-        images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
-        write_json(workdir / COCO, coco(images))
+        write_json(workdir / COCO, coco((photo.record.path, photo.size, photo.regions) for photo in photos))
 
 
 def notices(outcomes: Sequence[Outcome]) -> list[str]:
@@ -182,7 +185,7 @@ def _planned(
     config: Config | InspectConfig,
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
-    recurring: Sequence[RecurringPattern],
+    patterns: Sequence[RecurringPattern],
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     files = config.report.files
@@ -190,7 +193,7 @@ def _planned(
     yield from (name for name in RESULTS if name not in left_out)
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)
-    yield from (recurrence.sheet.as_posix() for recurrence in recurring)
+    yield from (pattern.sheet.as_posix() for pattern in patterns if pattern.members)
     yield from (graph_file(outcome).as_posix() for outcome in outcomes)
 
 

@@ -27,7 +27,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, size_text
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.recurrence import recurrence_lines
+from codegraph_jax.report.recurring_patterns import pattern_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.tables import metrics_table, photos_table
 from codegraph_jax.report.wording import several_products
@@ -99,7 +99,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
-        for line in (*recurrence_lines(outcomes), *notices(outcomes)):
+        for line in (*pattern_lines(outcomes), *notices(outcomes)):
             print(line)
         print(closing_line(workdir, config, outcomes))
     processes.barrier("results written")

@@ -24,9 +24,9 @@ from codegraph_jax.line.batch import inspected_part, unreadable_part
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportImage
+from codegraph_jax.report.pictures import ReportPhoto
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurrence import recurrence_lines
+from codegraph_jax.report.recurring_patterns import pattern_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.tables import photos_table
 from codegraph_jax.result import DetectionResult
@@ -87,12 +87,12 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         digest = digest_of_photos((s.name, s.path) for samples in categories.values() for s in samples)
         if line := keep_earlier(workdir, digest):
             print(line)
-        written = write_results(
+        photos = write_results(
             workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos_digest=digest
         )
-        _write_parts(workdir, bank, written, unread)
+        _write_parts(workdir, bank, photos, unread)
     print(photos_table(outcomes))
-    for line in (*recurrence_lines(outcomes), *notices(outcomes)):
+    for line in (*pattern_lines(outcomes), *notices(outcomes)):
         print(line)
     print(closing_line(workdir, config, outcomes))
     return outcomes
@@ -101,18 +101,18 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 def _write_parts(
     workdir: Path,
     bank: ReferenceBank,
-    written: Sequence[tuple[Record, ReportImage]],
+    photos: Sequence[ReportPhoto],
     unread: Sequence[tuple[Sample, str]],
 ) -> None:
     """Writes a row for each image into the ledger of the workdir, as a line does for each part."""
-    categories = {record.category for record, _ in written} | {sample.category for sample, _ in unread}
+    categories = {photo.record.category for photo in photos} | {sample.category for sample, _ in unread}
 
     def name(of: Record | Sample) -> str:
         return of.name if len(categories) == 1 else f"{of.category}/{of.name}"
 
     with closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         ledger.record_all(
-            [inspected_part(bank, record, picture, name(record)) for record, picture in written]
+            [inspected_part(bank, photo, name(photo.record)) for photo in photos]
             + [unreadable_part(sample.path, name(sample), reason) for sample, reason in unread]
         )
 

@@ -9,7 +9,7 @@ from markupsafe import escape
 from PIL import Image
 
 from codegraph_jax.app.server import COOKIE, create_app
-from codegraph_jax.report.policy import content_policy, report_parts
+from codegraph_jax.report.page_security import content_policy, style_and_script
 
 KEY = "a key that is long enough"
 ADDRESS = "http://127.0.0.1:8450"
@@ -42,7 +42,7 @@ def write_run(home: Path, run: str, command: str = "codegraph detect /photos", o
         {"path": f"/photos/{name}", "category": "part", "score": 0.5 - i / 10, "rank": i + 1, "flagged": i == 0,
          "verdict": "flagged" if i == 0 else "check" if i == 1 else "passed"} for i, name in enumerate(names)
     ]  # fmt: skip
-    policy = escape(content_policy(*report_parts())) if own_report else "default-src 'self'"
+    policy = escape(content_policy(*style_and_script())) if own_report else "default-src 'self'"
     page = f'<head><meta http-equiv="Content-Security-Policy" content="{policy}"></head><body>report</body>'
     files = {
         "scores.json": json.dumps(scores),

@@ -751,17 +751,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = [dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)]
     outcome = dataclasses.replace(small, samples=samples, result=result)
     config = ReportConfig(("page", "maps"))
-    (picture, *_) = make_pictures(
-        make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None
-    )
-    records = make_records([outcome], config)
-    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST)
+    (photo, *_) = make_pictures(make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None)
+    photos = [dataclasses.replace(photo, record=record) for record in make_records([outcome], config)]
+    write_page(root / "report.html", [outcome], photos, [], {}, MANIFEST)
     return root / "report.html"
 
 
 MANIFEST = {
     "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}, "metrics": {"resolution": "score"}},
+    "date": "",
     "command": "codegraph detect 'a b' --review=~/x --size 448",
+    "photos_digest": "",
 }
 
 

@@ -19,7 +19,7 @@ from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.recurrence import recurrence_lines
+from codegraph_jax.report.recurring_patterns import pattern_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import how_unusual
@@ -194,7 +194,7 @@ def test_closing_line_counts_the_flagged(run):
      ("undecided", "group 1 (defect or variant?): 3 of 14")],
 )  # fmt: skip
 def test_the_terminal_lists_recurring_patterns(tmp_path, verdict, line):
-    assert recurrence_lines([make_outcome(tmp_path, NAMES, verdict=verdict)]) == [line]
+    assert pattern_lines([make_outcome(tmp_path, NAMES, verdict=verdict)]) == [line]
 
 
 def test_the_terminal_reports_too_few_photos_and_groups_without_an_answer(tmp_path):
@@ -248,7 +248,7 @@ def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path)
     *_, entry = json.loads((tmp_path / "out" / "groups.json").read_text())["part"]
     assert (entry["name"], entry["members"], entry["patches"]) == ("tool mark", [], [])
     assert entry["previous_batch"] == {"member_count": 9, "image_count": 150}
-    assert recurrence_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
+    assert pattern_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
 
 
 def test_metrics_count_false_alarms_and_flagged_defects(run):

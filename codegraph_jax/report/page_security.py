@@ -8,7 +8,7 @@ from codegraph_jax.report.texts import package_text, shared_script
 
 
 @cache
-def report_parts() -> tuple[str, str]:
+def style_and_script() -> tuple[str, str]:
     """Style and script of the report."""
     script = "\n".join([shared_script(), package_text("active_calibration.js"), package_text("page.js")])
     return package_text("page.css"), script

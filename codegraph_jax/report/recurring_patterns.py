@@ -13,8 +13,8 @@ from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import box_on_photo
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportImage
-from codegraph_jax.report.records import Record, boxes_of_pattern
+from codegraph_jax.report.pictures import ReportPhoto
+from codegraph_jax.report.records import boxes_of_pattern
 from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text
 
@@ -28,8 +28,8 @@ class RecurringPattern:
         number: number in the category, from 1.
         members: image indices: members of the group, the most typical first, then others that show the pattern.
         group: the group; None if the pattern is known from an earlier batch and its photos form no group.
-        pattern: the pattern for recognition in other sets; None if too few patches show it.
-        previous: the pattern with the counts of the previous batch; None if there was none.
+        stored: the pattern as review.json has it, for recognition in other sets; None if too few patches show it.
+        previous: `stored` with the counts of the previous batch; None if there was none.
         sheet: path of the contact sheet below the workdir.
     """
 
@@ -37,14 +37,14 @@ class RecurringPattern:
     number: int
     members: tuple[int, ...]
     group: Group | None
-    pattern: Pattern | None
+    stored: Pattern | None
     previous: Pattern | None
     sheet: Path
 
     @property
     def group_or_pattern(self) -> Group | Pattern:
         """The group or the known pattern, which has the verdict and the name."""
-        group_or_pattern = self.group or self.pattern
+        group_or_pattern = self.group or self.stored
         assert group_or_pattern is not None, "a pattern without a group is a known one"
         return group_or_pattern
 
@@ -69,13 +69,12 @@ class RecurringPattern:
         return printable(self.name) or text(f"named_{self.verdict}", number=self.number)
 
 
-def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
-    """Recurring patterns of all categories, the strongest of each first; without patterns that are on no image."""
-    return [recurrence for outcome in outcomes for recurrence in _of_category(outcome) if recurrence.members]
+def recurring_patterns(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
+    """Recurring patterns of all categories, the strongest of each first, known ones without members last."""
+    return [pattern for outcome in outcomes for pattern in _of_category(outcome)]
 
 
 def _of_category(outcome: Outcome) -> list[RecurringPattern]:
-    """Recurring patterns of a category, the strongest first; known patterns that are on no image come last."""
     consistency = outcome.result.consistency
     known = {match.number: match.pattern for match in consistency.matches if match.pattern.image_count}
     listed = []
@@ -83,36 +82,35 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
         group = consistency.groups[number - 1] if number <= len(consistency.groups) else None
         typical = group.members if group else ()
         members = (*typical, *(image for image in consistency.images(number) if image not in typical))
-        pattern = consistency.pattern(number, len(outcome.samples))
+        stored = consistency.pattern(number, len(outcome.samples))
         sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
-        listed.append(RecurringPattern(outcome, number, members, group, pattern, known.get(number), sheet))
-    return sorted(listed, key=lambda recurrence: not recurrence.members)
+        listed.append(RecurringPattern(outcome, number, members, group, stored, known.get(number), sheet))
+    return sorted(listed, key=lambda pattern: not pattern.members)
 
 
-def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
+def pattern_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """A line on each recurring pattern, and on each known pattern that was not found."""
     lines = []
-    for outcome in outcomes:
-        prefix = f"{printable(outcome.category)}: " if len(outcomes) > 1 else ""
-        for recurrence in _of_category(outcome):
-            doubt = recurrence.verdict == "undecided"
-            # the label of a group without a name includes the verdict
-            verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
-            count = f"{len(recurrence.members)} of {len(outcome.samples)}"
-            if last := recurrence.previous:
-                count += f", previous batch {last.member_count} of {last.image_count}"
-            lines.append(f"{prefix}{recurrence.label}{verdict}: {count}")
+    for pattern in recurring_patterns(outcomes):
+        prefix = f"{printable(pattern.outcome.category)}: " if len(outcomes) > 1 else ""
+        doubt = pattern.verdict == "undecided"
+        # the label of a group without a name includes the verdict
+        verdict = " (defect or variant?)" if doubt else f" ({pattern.verdict})" if pattern.name else ""
+        count = f"{len(pattern.members)} of {len(pattern.outcome.samples)}"
+        if last := pattern.previous:
+            count += f", previous batch {last.member_count} of {last.image_count}"
+        lines.append(f"{prefix}{pattern.label}{verdict}: {count}")
     return lines
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], recurring: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
+    outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
     Args:
         outcomes: all categories.
-        recurring: see `recurrences`.
+        patterns: recurring patterns with members.
         applied: the review that the run has applied.
         batch: digest of the photos (`Review.batch`).
     """
@@ -123,8 +121,8 @@ def review_draft(
         if photo.mark or digest not in photos:
             photos[digest] = photo
     review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
-    patterns = [recurrence.pattern for recurrence in recurring]
-    known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
+    stored = [pattern.stored for pattern in patterns]
+    known = {pattern.signature.prototypes.tobytes() for pattern in stored if pattern}
     others: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
@@ -134,36 +132,34 @@ def review_draft(
             if key not in known:
                 others.setdefault(key, pattern.as_json())
     return review.as_json() | {
-        "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
+        "patterns": [pattern.as_json() if pattern else None for pattern in stored],
         "other_patterns": list(others.values()),
     }
 
 
-def write_recurrences(
-    workdir: Path, outcomes: Sequence[Outcome], records: Sequence[Record], pictures: Sequence[ReportImage]
+def write_recurring_patterns(
+    workdir: Path, outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], photos: Sequence[ReportPhoto]
 ) -> None:
     """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
     Args:
         workdir: directory of the results.
         outcomes: all categories.
-        records: all images of the run.
-        pictures: pictures of all images, in the same order.
+        patterns: see `recurring_patterns`.
+        photos: all photos of the run.
     """
-    picture_of = {(id(record.outcome), record.index): picture for record, picture in zip(records, pictures)}
-    listing: dict[str, list[dict[str, Any]]] = {}
+    by_image = {(photo.record.outcome, photo.record.index): photo for photo in photos}
+    listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
+    for pattern in patterns:
+        members = {image: by_image[pattern.outcome, image] for image in pattern.members}
+        listing[pattern.outcome.category].append(_entry(pattern, members))
+        if members:
+            heading = f"{pattern.outcome.category}: {len(members)} photos share {pattern.label}"
+            tiles = [photo.tile for photo in members.values() if photo.tile]
+            names = [photo.record.name for photo in members.values()]
+            with whole_file(workdir / pattern.sheet) as name:
+                contact_sheet(printable(heading), tiles, names).save(name, "PNG")
     for outcome in outcomes:
-        entries = listing[outcome.category] = []
-        for recurrence in _of_category(outcome):
-            members = recurrence.members
-            of_image = {image: picture_of[id(outcome), image] for image in members}
-            entries.append(_entry(recurrence, of_image))
-            heading = f"{outcome.category}: {len(members)} photos share {recurrence.label}"
-            tiles = [tile for image in members if (tile := of_image[image].tile)]
-            names = [outcome.samples[image].name for image in members]
-            if members:
-                with whole_file(workdir / recurrence.sheet) as name:
-                    contact_sheet(printable(heading), tiles, names).save(name, "PNG")
         paths = [sample.path for sample in outcome.samples]
         consistency = outcome.result.consistency
         write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
@@ -176,16 +172,16 @@ def graph_file(outcome: Outcome) -> Path:
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
-def _entry(recurrence: RecurringPattern, pictures: Mapping[int, ReportImage]) -> dict[str, Any]:
+def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict[str, Any]:
     """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
-    samples, group = recurrence.outcome.samples, recurrence.group
-    last = recurrence.previous
+    samples, group = pattern.outcome.samples, pattern.group
+    last = pattern.previous
     return {
-        "id": recurrence.number,
-        "name": recurrence.name,
-        "verdict": recurrence.verdict,
-        "reviewed": recurrence.reviewed,
-        "members": [samples[image].path for image in recurrence.members],
+        "id": pattern.number,
+        "name": pattern.name,
+        "verdict": pattern.verdict,
+        "reviewed": pattern.reviewed,
+        "members": [samples[image].path for image in pattern.members],
         "mean_links": float(group.mean_links) if group else None,
         "chance_p_value": float(group.chance_p_value) if group else None,
         "evidence": asdict(group.evidence) if group and group.evidence else None,
@@ -193,11 +189,9 @@ def _entry(recurrence: RecurringPattern, pictures: Mapping[int, ReportImage]) ->
         "patches": [
             {
                 "path": samples[box.image].path,
-                "box": box_on_photo(box, recurrence.outcome.result.placement).pixels(
-                    pictures[box.image].image_width, pictures[box.image].image_height
-                ),
+                "box": box_on_photo(box, pattern.outcome.result.placement).pixels(*photos[box.image].size),
             }
-            for box in boxes_of_pattern(recurrence.outcome.result.consistency, recurrence.number)
+            for box in boxes_of_pattern(pattern.outcome.result.consistency, pattern.number)
         ],
     }
 
