@@ -36,7 +36,7 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
     for dtype in config.precisions:
         if dtype == "tf32":
             continue
-        backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side, dtype=dtype))
+        backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side), dtype)
         backbones[dtype] = backbone
         functions[dtype] = _ours(backbone, images, outputs, dtype)
     first = next(iter(backbones.values()))

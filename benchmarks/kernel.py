@@ -86,7 +86,7 @@ def _whole(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], np.ndar
 
 def as_stored(tokens: Float[Array, "n p c"], options: DistanceOptions) -> Float[Array, "n p c"]:
     """Tokens normalised and rounded as in a run."""
-    return normalise(tokens).astype(feature_type("auto", options.precision))
+    return normalise(tokens).astype(feature_type(options.precision))
 
 
 def _pairs_alone(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], None]:

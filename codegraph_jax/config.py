@@ -118,9 +118,6 @@ class BackboneConfig(InputConfig):
     """0-based blocks of the network whose outputs are the layers; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
-    dtype: str = field(default="auto", metadata=no_flag() | choice("float32", "bfloat16", "auto"))
-    """Type of activations and matrix products; accumulation and outputs are always float32. `auto`: bfloat16 if
-    `precision` is."""
     batch_size: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
     """Number of images in one batch of a device; `auto`: chosen by platform."""
 
@@ -134,9 +131,6 @@ class FeatureConfig:
     aggregation: str = field(default="mean", metadata=choice("mean", "similarity"))
     """How neighbourhoods are averaged: `mean`, each degree by itself (MuSc); `similarity`, similar patches weigh more,
     and all degrees become one feature (MuSc-V2, docs/method.md section 1)."""
-    dtype: str = field(default="auto", metadata=choice("auto", "float32", "bfloat16"))
-    """Type of the stored patch tokens, in memory and on disk; `auto`: bfloat16 if `precision` is, since the
-    kernels round them to it anyway, and float32 otherwise."""
 
 
 def check_limit(text: str, least: int = 1) -> None:
@@ -361,8 +355,6 @@ class BankConfig:
 
     save: str = field(default="", metadata=path_like())
     """The .safetensors file to which a reference bank is saved, for inspect, watch and serve; empty: none."""
-    dtype: str = field(default="float16", metadata=no_flag() | choice("float16", "bfloat16", "float32"))
-    """Type of the patch tokens in the file."""
     kind: str = field(default="compact", metadata=choice("exact", "compact"))
     """`exact` stores whole photos, and scores new ones as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
@@ -435,7 +427,7 @@ class Config(TablesConfig):
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig, metadata=no_flag())
-    """Constants of the method and the type of the features, which config files and code can set."""
+    """Constants of the method, which config files and code can set."""
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     recurring: RecurringConfig = field(default_factory=RecurringConfig)

@@ -111,8 +111,8 @@ class CoDeGraph:
             return
         traits = loaded or preset_of(settings.backbone)
         cells = settings.backbone.side // traits.patch_size
-        settings, self.autotuning_note = _tuned(settings, (cells, cells), traits.width)
-        self._set_up(settings, mesh, loaded or load_backbone(settings.backbone))
+        settings, self.autotuning_note = autotune(settings, (cells, cells), traits.width)
+        self._set_up(settings, mesh, loaded or load_backbone(settings.backbone, feature_type(settings.precision)))
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
@@ -229,7 +229,7 @@ class CoDeGraph:
         tokens = TokenSet(layers, grid, image_features)
         patches = tokens.grid[0] * tokens.grid[1]
         backbone = PrecomputedBackbone.of(patches, tokens.widths, patch_size, tokens.has_image_features)
-        config, self.autotuning_note = _tuned(self.config, tokens.grid, backbone.width)
+        config, self.autotuning_note = autotune(self.config, tokens.grid, backbone.width)
         other = copy.copy(self)
         other._set_up(config, self.mesh, backbone)
         frame = Frame("squeeze", tokens.grid, patch_size)
@@ -379,10 +379,3 @@ class CoDeGraph:
         config = replace(self.config, resources=replace(self.config.resources, memory_gib=memory / GIB))
         other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
         return other
-
-
-def _tuned(config: Config, grid: tuple[int, int], width: int) -> tuple[Config, str]:
-    """The settings with a kernel, a precision and the type of the backbone; and the choice of autotuning, in words."""
-    config, note = autotune(config, grid, width)
-    network = replace(config.backbone, dtype=feature_type(config.backbone.dtype, config.precision).name)
-    return replace(config, backbone=network), note

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones.assembly import assemble, random_parameters, with_grid_of
 from codegraph_jax.backbones.attention import fastest_route
@@ -72,7 +73,6 @@ class PresetBackbone(LoadedBackbone):
             "name": self.name,
             "weights": "random" if self.weights_name.startswith(RANDOM_NUMBERS) else "",
             "blocks": self.blocks,
-            "dtype": jnp.dtype(self.model.dtype).name,
             "activation": "checkpoint" if activation == self.preset.architecture.activation else activation,
         }
 
@@ -120,13 +120,16 @@ def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[s
     return identity
 
 
-def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> PresetBackbone:
+def load_backbone(
+    config: BackboneConfig, dtype: DTypeLike = jnp.float32, position_offset: float = 0.0
+) -> PresetBackbone:
     """Checks the settings, and loads the weights onto the default device.
 
     `config.weights = "random"` gives random parameters, for tests and timing.
 
     Args:
-        config: preset, weights, blocks, activation and type (`auto`, which a detector resolves, is float32 here).
+        config: preset, weights, blocks and activation.
+        dtype: type of activations and matrix products, float32 or bfloat16; sums and outputs are always float32.
         position_offset: see `resampling_matrix`.
 
     Raises:
@@ -159,7 +162,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Prese
         architecture = dataclasses.replace(architecture, depth=max(blocks) + 1)
         unused = {f"block_{i}" for i in range(architecture.depth, preset.depth)}
         loaded = {name: values for name, values in loaded.items() if name not in unused}
-    dtype = jnp.dtype("float32" if config.dtype == "auto" else config.dtype)
+    dtype = jnp.dtype(dtype)
     model = VisionTransformer(
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
     )

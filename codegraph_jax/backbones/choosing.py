@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import DTypeLike
+
 from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
 from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
@@ -25,13 +27,13 @@ def as_loaded(backbone: Backbone, image_size: int | None = None) -> LoadedBackbo
     return UserBackbone.of(backbone, image_size or 0)
 
 
-def backbone_named(config: BackboneConfig) -> LoadedBackbone:
-    """The loaded backbone that the settings name.
+def backbone_named(config: BackboneConfig, dtype: DTypeLike) -> LoadedBackbone:
+    """The loaded backbone that the settings name; a preset computes in `dtype`.
 
     Raises:
         ConfigError: there is none of this name, or its weights cannot be used.
     """
-    return _user_backbone(None, config) or load_backbone(config)
+    return _user_backbone(None, config) or load_backbone(config, dtype)
 
 
 def backbone_settings(
@@ -95,8 +97,7 @@ def _fixed(config: BackboneConfig, loaded: LoadedBackbone, fields: Mapping[str, 
     """
     fixed = loaded.fixed_settings
     if named:
-        # the name stays; the type is that of presets, and may be set for a fallback
-        fixed = {name: value for name, value in fixed.items() if name not in ("name", "dtype")}
+        fixed = {name: value for name, value in fixed.items() if name != "name"}
         fields = {name: None for name, value in fixed.items() if getattr(config, name) not in (value, "", ())}
     if unfit := sorted(fixed.keys() & fields.keys()):
         raise ConfigError(f"config.backbone.{unfit[0]}: the given backbone has its own; leave it out")

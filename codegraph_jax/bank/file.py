@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import ml_dtypes
 import numpy as np
 from jaxtyping import Bool
+from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
@@ -30,8 +30,7 @@ from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 17
-DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+FORMAT = 18
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
 batch size. They are far above real banks."""
@@ -49,7 +48,6 @@ class StoredBank(JsonFields):
         settings: settings of the backbone.
         weights_name: see `Backbone.weights_name`; in the file its identity.
         references: the references with which new images are compared.
-        token_dtype: type to which patch tokens are rounded before the comparison.
         patterns: recurring patterns of the set, with their verdicts and frequencies.
         calibration: thresholds, p-values and flags of the set's n images, scored by this bank.
         calibration_set: scores and peak patches of the set.
@@ -61,14 +59,12 @@ class StoredBank(JsonFields):
         score_name: name of the score (`scoring.scores`).
         marks: patterns from single photos with an answer; the last revision lists those in use.
         product: features that identify the product of the set.
-        stored_as: type of the patch tokens in the file.
         max_photo_pixels: pixels of the largest photo of the set; 0 if it is not known.
     """
 
     settings: BackboneConfig = field(metadata=not_in_json())
     weights_name: str = field(metadata=not_in_json())
     references: ReferenceImages | Pool = field(metadata=not_in_json())
-    token_dtype: np.dtype[Any] = field(metadata=not_in_json())
     patterns: list[Pattern]
     calibration: Calibration
     calibration_set: CalibrationSet = field(metadata=not_in_json())
@@ -80,16 +76,19 @@ class StoredBank(JsonFields):
     product: Product
     score_name: str = field(default=STANDARD.name, kw_only=True)
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
-    stored_as: str = field(default="float16", kw_only=True, metadata=not_in_json())
     max_photo_pixels: int = field(default=0, kw_only=True)
 
-    def save(self, path: str, dtype: str = "float16") -> None:
+    @property
+    def token_dtype(self) -> np.dtype:
+        """Type in which the backbone computes and to which patch tokens are rounded before the comparison."""
+        return feature_type(self.references.options.precision)
+
+    def save(self, path: str, dtype: DTypeLike = np.float16) -> None:
         """Writes the bank.
 
         Args:
             path: a .safetensors file, which is replaced if it exists.
-            dtype: type of the stored patch tokens or vectors: `float16`, `bfloat16` or `float32`. float16 changes
-                scores by less than 1e-3.
+            dtype: type of the stored patch tokens or vectors. float16 changes scores by less than 1e-3.
 
         Raises:
             OSError: the file cannot be written.
@@ -102,7 +101,7 @@ class StoredBank(JsonFields):
             tensors = {"removed": references.removed}
             tests = [test.as_json() for test in references.tests]
             of_kind = {"kind": "exact", "fraction": references.fraction, "tests": tests}
-        tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
+        tensors |= {f"layer{k}": np.asarray(layer).astype(dtype) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors["parts"] = references.part_numbers
         tensors |= self.calibration_set.to_tensors()
@@ -113,7 +112,6 @@ class StoredBank(JsonFields):
             # the path of the weights is omitted: it may be private, and is useless on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights_name": weights_identity(self.weights_name),
-            "token_dtype": str(self.token_dtype),
             "degrees": references.options.degrees,
             "radius": references.options.radius,
             "masked": references.options.masked,
@@ -205,7 +203,6 @@ def _too_large(bank: StoredBank) -> str:
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
-    token_dtype = read_config(FeatureConfig, {"dtype": about["token_dtype"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
@@ -225,7 +222,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         references = ReferenceImages(
             options=options,
             fraction=float(about["fraction"]),
-            layers=[layer.astype(feature_type(token_dtype, "float32")) for layer in layers],
+            layers=[layer.astype(feature_type(precision)) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[PatternTest.from_json(test) for test in about["tests"]],
             part_numbers=part_numbers,
@@ -236,10 +233,8 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         settings=settings,
         weights_name=str(about["weights_name"]),
         references=references,
-        token_dtype=np.dtype(feature_type(token_dtype, "float32")),
         calibration_set=CalibrationSet.from_tensors(tensors),
         roi=None if roi is None else roi.astype(bool),
-        stored_as=str(layers[0].dtype) if layers else "float16",
     )
     if bank.score_name not in [score.name for score in ANSWER_SCORES]:
         raise ValueError(f"score_name: no bank has the score {bank.score_name!r:.80}")

@@ -106,7 +106,6 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights_name=backbone.weights_name,
         references=references,
-        token_dtype=np.dtype(comparison.features.layers[0].dtype),
         patterns=[pattern for pattern in patterns if pattern],
         marks=tuple(marks),
         score_name=decided.score_name,

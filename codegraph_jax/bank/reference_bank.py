@@ -227,7 +227,7 @@ class ReferenceBank(StoredBank):
         if not isinstance(backbone, str):
             loaded = as_loaded(backbone, settings.image_size)
         elif named or is_preset(settings.name):
-            loaded = backbone_named(settings)
+            loaded = backbone_named(settings, stored.token_dtype)
         else:
             # a file must not choose code that is imported and called
             raise BankError(
@@ -411,7 +411,7 @@ class ReferenceBank(StoredBank):
         settings = (
             self.weights_name, self.score_name, calibration.threshold, calibration.min_defect_length,
             self.frame, self.value_range,
-            options.degrees, options.precision, options.radius, str(np.dtype(self.token_dtype)),
+            options.degrees, options.precision, options.radius,
             sorted(self.answered.items()),
         )  # fmt: skip
         digest.update(repr(settings).encode())

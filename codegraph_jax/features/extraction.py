@@ -76,7 +76,7 @@ class Extractor:
         allow_megapixels(config.data.max_megapixels)
         # tokens that were computed elsewhere have no image size; their frame follows from their grid
         frame = Frame.squeezed(max(config.backbone.side, backbone.patch_size), backbone.patch_size)
-        dtype = feature_type(config.features.dtype, config.precision)
+        dtype = feature_type(config.precision)
         return cls(backbone, mesh, frame, config.backbone.batch_size, config.data.unreadable, dtype)
 
     def with_frame(self, frame: Frame) -> "Extractor":

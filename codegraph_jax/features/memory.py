@@ -35,10 +35,9 @@ COPIED_IMAGES = 16
 """Distance tables of one image that exist at once: four threads, each with copies for a partition."""
 
 
-def feature_type(dtype: str, precision: str) -> np.dtype:
-    """The type of the normalised patch tokens."""
-    chosen = precision if dtype == "auto" else dtype
-    return np.dtype(ml_dtypes.bfloat16 if chosen == "bfloat16" else np.float32)
+def feature_type(precision: str) -> np.dtype:
+    """The type in which a preset computes, and of patch tokens, which the kernels would round to it anyway."""
+    return np.dtype(ml_dtypes.bfloat16 if precision == "bfloat16" else np.float32)
 
 
 @dataclass(frozen=True)
@@ -147,16 +146,13 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
     patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.reference_count or image_count, image_count)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
-    dtype = feature_type(config.features.dtype, config.precision)
-    # size of a layer as the kernel reads it, as a multiple of the size of its tokens; with a radius, the kernel reads
-    # separate vectors for each degree
-    precision = feature_type("auto", config.precision)
-    vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius != "all" else 1.0
-    layer = dtype.itemsize * image_count * patches * backbone.width
+    # with a radius, the kernel reads separate vectors for each degree
+    vectors = degrees if config.similarity.radius != "all" else 1
+    layer = feature_type(config.precision).itemsize * image_count * patches * backbone.width
     table = 4 * image_count * references * patches
     limit = memory_limit(config.resources)
     # the graph is built after the prepared layer is freed
-    working = max(int((1 + vectors) * layer), GRAPHS * 4 * image_count**2) + MEAN_TABLES * table
+    working = max((1 + vectors) * layer, GRAPHS * 4 * image_count**2) + MEAN_TABLES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.resources.directory, references, table)

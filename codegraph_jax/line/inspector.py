@@ -312,7 +312,7 @@ class Inspector:
             bank = extended.with_threshold(self._threshold)
             try:
                 if self._path:
-                    extended.save(self._path, extended.stored_as)
+                    extended.save(self._path)
             except OSError as error:
                 raise LedgerUnavailableError(f"{self._path}: cannot be written ({error.strerror or error})") from None
             self._stored, self.bank = extended, bank

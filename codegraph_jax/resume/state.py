@@ -110,7 +110,7 @@ class RunState:
     def partial_run(self, category: str, frame: Frame) -> PartialRun:
         """The store for features and tables of a category."""
         config, directory = self._config, self._tables[category]
-        dtype = feature_type(config.features.dtype, config.precision)
+        dtype = feature_type(config.precision)
         keep_features = not config.data.cache
         return PartialRun(
             directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.resume_data == "keep"

@@ -11,7 +11,7 @@ from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.matmul import speed
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.features.memory import refuse_or_warn
+from codegraph_jax.features.memory import feature_type, refuse_or_warn
 from codegraph_jax.similarity.kernels import derives_degrees
 from codegraph_jax.similarity.references import schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
@@ -83,7 +83,7 @@ def estimate(
     if features + distances < NEGLIGIBLE_WORK:
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
-        features / (speed(config.backbone.dtype) * device_count) if features else None,
+        features / (speed(feature_type(config.precision).name) * device_count) if features else None,
         distances / (speed(config.precision) * device_count),
         references,
     )

@@ -155,7 +155,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
     if bank := outcomes[0].result.bank:
         replaced = Path(config.bank.save).exists()
         with written_to(config.bank.save):
-            bank.save(config.bank.save, config.bank.dtype)
+            bank.save(config.bank.save)
         print(f"reference bank: {config.bank.save}{', which replaces an earlier one' if replaced else ''}")
     if review:
         kept = workdir / REVIEW

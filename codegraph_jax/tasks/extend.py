@@ -38,7 +38,7 @@ def run(config: ExtendConfig, workdir: str) -> None:
         bank = bank.back_to(config.back_to)
     if images or config.back_to is not None:
         with written_to(target):
-            bank.save(target, bank.stored_as)
+            bank.save(target)
         print(f"{target}: {bank.active_references}; threshold {bank.calibration.threshold:.4f}")
         if images:
             print(_scored_again(bank, images))

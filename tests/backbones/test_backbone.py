@@ -111,7 +111,7 @@ def test_an_activation_that_is_not_known_is_an_error(tmp_path: Path) -> None:
 
 
 def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
-    backbone = load_backbone(_config("clip_gelu", dtype="bfloat16"))
+    backbone = load_backbone(_config("clip_gelu"), jnp.bfloat16)
     params = backbone.params
     assert params["block_0"]["mlp"]["in"]["kernel"].dtype == jnp.bfloat16
     assert params["block_0"]["norm1"]["scale"].dtype == jnp.float32
@@ -152,7 +152,7 @@ def test_blocks_after_the_last_layer_run_for_a_discriminative_image_feature_alon
 @pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
 def test_position_offset_moves_positions_off_the_learned_grid_only(side: int, moves: bool) -> None:
     image = jnp.asarray(drawn_image(side, side))[None]
-    plain, moved = (load_backbone(_config(), offset) for offset in (0.0, 0.1))
+    plain, moved = (load_backbone(_config(), position_offset=offset) for offset in (0.0, 0.1))
     found = [np.asarray(jax.jit(lambda own, x: own(x))(b, image)[1]) for b in (plain, moved)]
     assert (np.abs(found[0] - found[1]).max() > 1e-4) == moves
 

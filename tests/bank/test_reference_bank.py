@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig, ParallelConfig, RecurringConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern_patches import pattern_tests
@@ -230,7 +230,7 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
     tensors, about = read_tensors(path)
     write_tensors(tmp_path / "old.safetensors", tensors, about | {"format": 5})
-    with pytest.raises(BankError, match="this version reads format 17 only.*; make one with"):
+    with pytest.raises(BankError, match="this version reads format 18 only.*; make one with"):
         ReferenceBank.load(str(tmp_path / "old.safetensors"))
 
 
@@ -261,7 +261,7 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
 
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
-    rounded = CoDeGraph(configured(features=FeatureConfig(dtype="bfloat16")))
+    rounded = CoDeGraph(configured(precision="bfloat16"))
     result = rounded.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=OWN))
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)

