@@ -31,7 +31,7 @@ from codegraph_jax.scoring.maps import photo_maps, scale_ends
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.scores import STANDARD
-from codegraph_jax.scoring.threshold import MIN_PHOTOS, Calibration
+from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, RESULT_FILE = "codegraph-result-6", "result.safetensors"
+FORMAT, RESULT_FILE = "codegraph-result-7", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -143,7 +143,7 @@ class DetectionResult:
             self.calibration.p_values,
             good=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
-            enough=self.enough_photos,
+            enough=not self.calibration.too_few_photos,
         )
 
     @property
@@ -155,11 +155,6 @@ class DetectionResult:
         reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
         reached[[i for i, defective in answers.items() if defective is not None]] = False
         return reached
-
-    @property
-    def enough_photos(self) -> bool:
-        """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
-        return max(self.calibration.image_count, len(self.scores)) >= MIN_PHOTOS
 
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)

@@ -55,7 +55,8 @@ def flags_text(command: Command, config: str = "") -> str:
         kind = " (a config of training)" if command.sweeps else ""
         rows.append(("--coordinator HOST:PORT", f"for several hosts{kind}, with --processes N and --process-id K"))
     if command.flags_photos:
-        rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
+        few = "the bank was made from" if "bank.path" in settings else "there are"
+        rows.append(("--exit-code", f"exit status 1 if a photo is flagged, 3 if {few} too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 

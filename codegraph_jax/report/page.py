@@ -248,7 +248,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
         "threshold": finite_or_none(calibration.threshold),
         "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
         "p_values": calibration.p_values.tolist(),
-        "enough": result.enough_photos,
+        "enough": not calibration.too_few_photos,
         "explanation": explanation.as_json(),
     }
 

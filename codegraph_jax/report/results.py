@@ -39,9 +39,8 @@ from codegraph_jax.report.recurring_patterns import (
 )
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
-from codegraph_jax.report.wording import describe_warning, tolerated
+from codegraph_jax.report.wording import describe_warning, few_photos, tolerated
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
-from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
 REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
@@ -133,12 +132,8 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for outcome in outcomes:
         result, name = outcome.result, printable(outcome.category)
-        count = max(result.calibration.image_count, len(result.scores))
-        if not result.enough_photos:
-            lines.append(
-                f"{name}: {count} photos are too few for reliable verdicts: use at least {MIN_PHOTOS}, or inspect "
-                "them with a bank: codegraph inspect BANK PHOTOS"
-            )
+        if result.calibration.too_few_photos:
+            lines.append(f"{name}: {few_photos(result.calibration, of_bank=not result.keys)}")
         elif result.calibration.warning:
             lines.append(f"{name}: {describe_warning(result.calibration.warning)}")
         elif result.calibration.decided_by == "rate" and result.keys:

@@ -14,7 +14,7 @@ from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.core.names import printable
 from codegraph_jax.report.texts import Text, text
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
+from codegraph_jax.scoring.threshold import MIN_PHOTOS, Calibration, ThresholdWarning
 
 RAREST = 1_000_000
 
@@ -82,7 +82,7 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
     if calibration.decided_by != "rate":
         return text(f"threshold_{calibration.decided_by}", expected=expected)
     if calibration.too_few_photos:
-        return text("threshold_too_few", count=calibration.image_count)
+        return text("threshold_too_few", count=calibration.set_size)
     if photo_count is None:
         return text("threshold_bank", expected=expected)
     count = calibration.normal_scores.normal_share * calibration.image_count * rate
@@ -90,6 +90,19 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
     members = photo_count - calibration.image_count
     key = "threshold_rate_members" if members else "threshold_rate"
     return text(key, expected=expected, photos=photo_count, number=number, members=members)
+
+
+def few_photos(calibration: Calibration, of_bank: bool) -> str:
+    """The sentence on a set, or on the set of a bank, with too few photos."""
+    if of_bank:
+        return (
+            f"the bank was made from {calibration.set_size} photos, too few for reliable verdicts: make it from at "
+            f"least {MIN_PHOTOS}"
+        )
+    return (
+        f"{calibration.set_size} photos are too few for reliable verdicts: use at least {MIN_PHOTOS}, or inspect them "
+        "with a bank: codegraph inspect BANK PHOTOS"
+    )
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, Text]]:

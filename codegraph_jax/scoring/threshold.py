@@ -77,6 +77,7 @@ class Calibration(JsonFields):
         decided_by: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a
             person's answers to some photos).
         expected_rate: expected share of normal images above the threshold.
+        set_size: number of images of the set.
         image_count: number of images in the fit.
         normal_scores: distribution of the scores of normal images.
         max_defective: largest possible share of defective images.
@@ -91,6 +92,7 @@ class Calibration(JsonFields):
     flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
     decided_by: DecidedBy
     expected_rate: float
+    set_size: int
     image_count: int
     normal_scores: NormalScores
     max_defective: float = 1.0
@@ -99,8 +101,8 @@ class Calibration(JsonFields):
 
     @property
     def too_few_photos(self) -> bool:
-        """Whether the threshold was fitted to too few images."""
-        return self.decided_by == "rate" and self.image_count < MIN_PHOTOS
+        """Whether the set, of this run or of a bank, is too small for any photo to pass."""
+        return self.set_size < MIN_PHOTOS
 
     @property
     def score_of_1_in_10(self) -> float:
@@ -176,12 +178,13 @@ def calibrate(
         flagged=np.zeros(0, bool),
         decided_by=kind,
         expected_rate=float(normal.p_values(np.array([threshold]))[0]),
+        set_size=len(scores),
         image_count=len(fitted),
         normal_scores=normal,
         max_defective=config.max_defective,
         min_defect_length=config.min_defect_length,
     )
-    if kind == "rate" and not calibration.too_few_photos:
+    if kind == "rate" and len(fitted) >= MIN_PHOTOS:
         members = len(scores) - len(fitted)
         calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.max_defective))
     return calibration.apply(image_scores, defect_members)

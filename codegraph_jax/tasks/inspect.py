@@ -65,7 +65,10 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
     outcomes, unread = [], []
     for category, samples in categories.items():
-        print(f"{printable(category)}: {len(samples)} photos against {bank.active_references}", flush=True)
+        print(
+            f"{printable(category)}: {len(samples)} photos, compared with a bank of {bank.active_references}",
+            flush=True,
+        )
         with clock("inspection"), bar(len(samples), "inspection", "photo") as advance:
             inspection = bank.inspect(samples, config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)

@@ -22,7 +22,7 @@ from codegraph_jax.line.sending import sending
 from codegraph_jax.line.settings import FolderConfig, WatchConfig
 from codegraph_jax.line.targets import open_target
 from codegraph_jax.line.watcher import Folder, Watcher
-from codegraph_jax.report.wording import rarity
+from codegraph_jax.report.wording import few_photos, rarity
 from codegraph_jax.tasks.paths import require_bank
 
 SIZE_FACTOR = 4
@@ -73,8 +73,10 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold, config.bank.path)
             inspector.warm_up()
         print(f"weights: {bank.weights_name}", flush=True)
-        print(f"{bank.active_references}; threshold {inspector.bank.calibration.threshold:.4f}; ready after "
-            f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
+        print(f"bank: {bank.active_references} of the set; threshold {inspector.bank.calibration.threshold:.4f}; "
+            f"ready after {clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
+        if bank.calibration.too_few_photos:
+            print(few_photos(bank.calibration, of_bank=True), flush=True)
         with sending(ledger, config.send):
             yield inspector
 

@@ -28,7 +28,7 @@ NO_ARRAYS: dict[str, Any] = {"p_values": np.zeros(0), "flagged": np.zeros(0, boo
 NO_TENSORS: Any = dict.fromkeys(("settings", "weights_name", "references", "calibration_set", "roi"))
 LAW = NormalScores(0.3, 0.02, 0.9, 0.01, tuple(np.linspace(0.0, -9.0, len(TABLE)).tolist()))
 CALIBRATION = Calibration(
-    0.5, 0.4, **NO_ARRAYS, decided_by="rate", expected_rate=0.01, image_count=30, normal_scores=LAW
+    0.5, 0.4, **NO_ARRAYS, decided_by="rate", expected_rate=0.01, set_size=34, image_count=30, normal_scores=LAW
 )
 SIGNATURE = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 3)
 PRODUCT, FRAME = Product(np.ones(2, np.int8), 0.5), Frame("tile", (8, 20), 14, longest=20, tile=8, overlap=2)

@@ -70,8 +70,8 @@ class FakeResult:
             scores, len(self.scores), keys, defect_members, (), self.calibration.threshold, self.answers
         )
 
-    verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos
-    tolerated, ranks, rows = DetectionResult.tolerated, DetectionResult.ranks, DetectionResult.rows
+    verdicts, tolerated = DetectionResult.verdicts, DetectionResult.tolerated
+    ranks, rows = DetectionResult.ranks, DetectionResult.rows
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))

@@ -1,6 +1,7 @@
 """Runs that build on earlier ones, as the command line starts them: cache, added images, saved bank."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from codegraph_jax.commands.launch import TOO_FEW, status_of
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
@@ -16,12 +18,15 @@ from codegraph_jax.config import (
     InspectConfig,
     PhotosConfig,
     SavedBankConfig,
+    ThresholdConfig,
 )
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import watch
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
@@ -111,6 +116,34 @@ def test_an_inspection_without_a_bank_is_refused(photos, tmp_path, path, message
     with pytest.raises(ConfigError, match=message):
         inspection.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_bank_of_few_photos_passes_none_of_many_photos(photos, tmp_path, capsys):
+    """The set of the bank decides, not the number of inspected photos."""
+    few, bank = tmp_path / "few", tmp_path / "few.safetensors"
+    shutil.copytree(photos / "night", few, ignore=shutil.ignore_patterns("6.png", "7.png", "8.png", "9.png", "1?.png"))
+    config = Config(data=DataConfig(root=str(few)), backbone=BACKBONE, bank=BankConfig(save=str(bank)))
+    (made,) = job.run(config, str(tmp_path / "run"))
+    inspected = InspectConfig(
+        bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=str(photos / "night")),
+        threshold=ThresholdConfig("score:1.99"),
+    )  # fmt: skip
+    (outcome,) = inspection.run(inspected, str(tmp_path / "inspected"))
+    assert len(made.samples) == 6 and outcome.result.verdicts == ["unknown"] * 12
+    assert status_of([outcome]) == TOO_FEW
+    note = "the bank was made from 6 photos, too few for reliable verdicts: make it from at least 12"
+    assert f"night: {note}" in capsys.readouterr().out
+    watched = WatchConfig(bank=SavedBankConfig(str(bank)))
+    with watch.opened_line(watched, tmp_path / "line"):
+        assert note in capsys.readouterr().out
+
+
+def test_photos_that_are_added_to_a_small_set_do_not_make_it_large(photos, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(photos / "night", few, ignore=shutil.ignore_patterns("1?.png"))
+    data = DataConfig(root=str(few), add=(str(photos / "day"),))
+    (outcome,) = job.run(Config(data=data, backbone=BACKBONE, threshold=ThresholdConfig("score:1.99")), str(tmp_path))
+    assert outcome.result.verdicts == ["unknown"] * 13
 
 
 def test_an_inspection_of_unreadable_photos_is_an_error(night, tmp_path):

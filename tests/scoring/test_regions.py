@@ -154,6 +154,7 @@ def calibration_of(smallest, threshold=THRESHOLD):
         "score",
         0.01,
         40,
+        40,
         normal,
         min_defect_length=smallest,
     )

@@ -164,11 +164,15 @@ def test_the_fit_uses_defect_members_if_all_images_are_members():
     assert found.image_count == 10 and found.flagged.all()
 
 
-@pytest.mark.parametrize(("n", "rough"), [(6, True), (11, True), (12, False)])
-def test_fewer_than_twelve_images_are_too_few_unless_a_score_is_given(n, rough):
+@pytest.mark.parametrize(("n", "few"), [(6, True), (11, True), (12, False)])
+@pytest.mark.parametrize("rule", ["rate:1%", "score:0.4"])
+def test_fewer_than_twelve_images_are_too_few_whatever_their_members(n, few, rule):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
-    assert calibrate(scores, ThresholdConfig()).too_few_photos is rough
-    assert not calibrate(scores, ThresholdConfig("score:0.4")).too_few_photos
+    for members in (0, 4, n):
+        found = calibrate(scores, ThresholdConfig(rule), np.arange(n) < members)
+        assert (found.set_size, found.too_few_photos) == (n, few)
+        # the same set in a bank, applied to other photos
+        assert found.apply(np.zeros(40)).too_few_photos is few
 
 
 @given(st.integers(2, 60), st.floats(1e-3, 1.9), st.integers(0, 10**6))
