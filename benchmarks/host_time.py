@@ -27,7 +27,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
-from codegraph_jax.features.on_device import DeviceLayers
+from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables
@@ -124,7 +124,7 @@ def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
 
 def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
     if not on_device:
-        return tokens
-    layers = DeviceLayers(padded(len(tokens)), jax.devices()[0])
+        return np.asarray(tokens)
+    layers = DeviceFeatureBuffer(padded(len(tokens)), jax.devices()[0])
     layers.add(np.arange(len(tokens)), [tokens])
     return layers.joined(np.arange(len(tokens)))[0]

@@ -24,7 +24,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
-from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers, weighted_tokens, zero_outside
+from codegraph_jax.features.on_device import DeviceFeatureBuffer, DeviceLayer, weighted_tokens, zero_outside
 from codegraph_jax.similarity import comparison as comparing
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity import plan as planning
@@ -190,7 +190,7 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
 def test_layers_on_a_device_are_read_as_arrays_are():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(11, 6, 3)).astype(np.float32)
-    layers = DeviceLayers(16, jax.devices()[1])
+    layers = DeviceFeatureBuffer(16, jax.devices()[1])
     # out of order, a place left free, and a batch that is filled up
     for places in ([8, 9, 10, 11], [0, 1, 2, 3], [4, 6, 7]):
         batch = np.full((4, 6, 3), np.nan, np.float32)

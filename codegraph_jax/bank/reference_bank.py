@@ -270,7 +270,7 @@ class ReferenceBank(StoredBank):
         """
         images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
-        features = self.extractor().extract(images, value_range=self.value_range, once=True)
+        features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
         if areas := self._areas(images, ""):
             features = features.masked(areas, images)
         answered = self.answered

@@ -50,6 +50,8 @@ def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str
         ConfigError: the disk is full, or the directory cannot be written.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return in_memory(shape, dtype)  # an empty file cannot be mapped
     try:
         with tempfile.TemporaryFile(dir=directory or None, prefix="codegraph-") as file:
             _reserve(file.fileno(), size)
@@ -67,7 +69,7 @@ def _reserve(file: int, size: int) -> None:
     Raises:
         OSError: the disk is full.
     """
-    if not size or not hasattr(os, "posix_fallocate"):
+    if not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(file, 0, size)

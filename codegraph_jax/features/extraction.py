@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import ImageBatches, decoding_threads
@@ -25,7 +26,7 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.features.on_device import DeviceLayers
+from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.features.stores import BatchFeatures, FeatureBuffer, FeatureStore, StoredFeatures
 from codegraph_jax.features.token_set import TokenBatches, TokenSet
 from codegraph_jax.features.tokens import host_tokens, image_tokens
@@ -87,11 +88,12 @@ class Extractor:
         self,
         sources: Sequence[Source] | TokenSet,
         stores: Sequence[FeatureStore] = (),
-        buffer: FeatureBuffer | None = None,
-        advance: Progress = lambda images: None,
-        once: bool = False,
-        value_range: ValueRange | None = None,
+        *,
+        allocate: Allocate = in_memory,
         device_length: int = 0,
+        drop_copies: bool = False,
+        value_range: ValueRange | None = None,
+        advance: Progress = lambda images: None,
     ) -> Features:
         """The features of a set of images.
 
@@ -99,14 +101,13 @@ class Extractor:
 
         Args:
             sources: image files or uint8 arrays; or given tokens, for a `PrecomputedBackbone`.
-            stores: features come from the first store that has an image; new features are stored in all of them. A
-                store that may have only some images of a batch needs a buffer.
-            buffer: collects the layers; None: batches are concatenated at the end, if possible on the device.
-            advance: called with the number of images just finished.
-            once: keep only the first of several images with the same pixels.
+            stores: features come from the first store that has an image; new features are stored in all of them.
+            allocate: allocates the arrays of the layers on the host.
+            device_length: keep the layers on the single device instead, as `DeviceLayer`s with arrays of this length,
+                at least the number of images; 0: on the host.
+            drop_copies: keep only the first of several images with the same pixels.
             value_range: see `load_image`.
-            device_length: keep the layers on the single device as `DeviceLayer`s with arrays of this length, at least
-                the number of images, for runs without a buffer; 0: do not.
+            advance: called with the number of images just finished.
 
         Raises:
             UnreadableImageError: an image cannot be decoded and `unreadable` is `error`.
@@ -114,12 +115,18 @@ class Extractor:
         """
         mine = processes.process_slice(len(sources))
         frame, batches = self.frame, self._batches(sources[mine], value_range)
-        collected = _Collected(DeviceLayers(device_length, self.mesh.devices[0]) if device_length else buffer, once)
+        patches = frame.grid[0] * frame.grid[1]
+        shape, layer_count = (len(sources[mine]), patches, self.backbone.width), len(self.backbone.blocks)
+        collected = _Collected(
+            DeviceFeatureBuffer(device_length, self.mesh.devices[0])
+            if device_length
+            else FeatureBuffer(shape, layer_count, self.dtype, allocate)
+        )
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
             _require_finite(sources, batch.indices + mine.start, finite)
-            features = self._on_host_if_spread(features, len(batch.indices))
+            features = self._on_host_if_spread(features)
             for store in stores:
                 store.save(batch.indices, batch.keys, features)
             collected.add(batch.indices, batch.keys, features)
@@ -127,7 +134,7 @@ class Extractor:
 
         with processes.errors_in_all_processes():
             for batch in _missing(batches, stores, collected, advance):
-                started = self._start(batch, batches.sizes, keep_padding=bool(device_length))
+                started = self._start(batch, batches.sizes)
                 # wait for the previous batch only after this one has started, so that the device is never idle
                 if running:
                     finish(*running)
@@ -136,7 +143,7 @@ class Extractor:
                 finish(*running)
         skipped = [(i + mine.start, why) for i, why in batches.skipped]
         placement = Placement(frame, np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))]))
-        features = collected.features(self._no_layers(), placement, skipped, mine.start)
+        features = collected.features(placement, skipped, mine.start, drop_copies)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
         discriminative = self.backbone.discriminative
@@ -167,13 +174,10 @@ class Extractor:
         given = [x.reshape(len(devices), -1, *x.shape[1:]) for x in given]
         return chunks(lambda part: compiled(*(x[:, part] for x in given)), given[0].shape[1], axis=1)
 
-    def _start(
-        self, batch: _Batch, sizes: Mapping[int, tuple[int, int]], keep_padding: bool
-    ) -> tuple[BatchFeatures, Array]:
+    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]]) -> tuple[BatchFeatures, Array]:
         """Starts the computation of a batch without waiting for it.
 
-        `keep_padding` leaves the padding in the results of a single device: cutting it off compiles a program for every
-        number of images.
+        The results are padded: cutting the padding off on a device compiles a program for every number of images.
         """
         covered = []
         if self.frame.keeps_aspect:
@@ -183,16 +187,13 @@ class Extractor:
             mask[: len(rects)] = self.frame.covered(rects)
             covered.append(mask)
         layers, image_features, finite = self.forward(batch.images, *covered)
-        if len(self.mesh.local) == 1 and not keep_padding:
-            valid = len(batch.indices)
-            layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
         return BatchFeatures([layer.astype(self.dtype) for layer in layers], image_features), finite
 
-    def _on_host_if_spread(self, features: BatchFeatures, valid: int) -> BatchFeatures:
-        """Results of several devices, [devices, b, ...], as host arrays [valid, ...]."""
+    def _on_host_if_spread(self, features: BatchFeatures) -> BatchFeatures:
+        """Results of several devices, [devices, b, ...], as host arrays [devices * b, ...]."""
         if len(self.mesh.local) == 1:
             return features
-        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid], features)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), features)
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
@@ -221,118 +222,61 @@ class Extractor:
         """Shared by the categories of a run, so that the batch size that fits on a device is found only once."""
         return Chunks("images", ADVICE)
 
-    def _no_layers(self) -> list[Any]:
-        patches = self.frame.grid[0] * self.frame.grid[1]
-        return [np.zeros((0, patches, self.backbone.width), self.dtype) for _ in self.backbone.blocks]
-
 
 @dataclass
 class _Collected:
-    """The features so far; without a buffer, batches must come in the order of the sources."""
+    """The features so far."""
 
-    buffer: FeatureBuffer | DeviceLayers | None
-    once: bool
-    indices: list[np.ndarray] = field(default_factory=list)
+    layers: FeatureBuffer | DeviceFeatureBuffer
+    indices: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
-    batches: list[BatchFeatures] = field(default_factory=list)
-    from_store: int = 0
-    first: dict[bytes, int] = field(default_factory=dict)
-    copies: list[tuple[int, int]] = field(default_factory=list)
-
-    def is_new(self, index: int, key: bytes) -> bool:
-        """Whether no earlier image has the same pixels; records copies."""
-        first = self.first.setdefault(key, index) if self.once else index
-        if first != index:
-            self.copies.append((index, first))
-        return first == index
+    image_features: list[np.ndarray] = field(default_factory=list)
+    from_store: set[int] = field(default_factory=set)
 
     def add(self, indices: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
         """Adds the features of some images."""
-        if self.buffer:
-            self.buffer.add(indices, features.layers)
-            features = features._replace(layers=[])
-        self.indices.append(indices)
+        self.layers.add(indices, features.layers)
+        self.indices += indices.tolist()
         self.keys += keys
-        self.batches.append(features)
+        self.image_features.append(np.asarray(features.image_features, np.float32)[: len(indices)])
 
     def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[StoredFeatures]) -> None:
         """Adds features from a store."""
-        self.from_store += len(entries)
+        self.from_store.update(indices.tolist())
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(indices, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
-    def features(
-        self,
-        no_layers: list[Any],
-        placement: Placement,
-        skipped: list[tuple[int, str]],
-        start: int,
-    ) -> Features:
+    def features(self, placement: Placement, skipped: list[tuple[int, str]], start: int, drop_copies: bool) -> Features:
         """All features in the order of the sources; everything but the layers is gathered from all processes.
 
         `placement`, `skipped` and `start`, the index of the first source, are those of this process.
         """
-        indices = np.concatenate(self.indices) if self.indices else np.zeros(0, int)
-        order = np.argsort(indices)
-        image_features = np.concatenate(
-            [np.asarray(b.image_features)[: len(some)] for b, some in zip(self.batches, self.indices)]
-            or [np.zeros((0, 0))]
-        )
-        copies = [(i + start, first + start) for i, first in self.copies]
-        first = self._first_anywhere(indices[order] + start, [self.keys[i] for i in order])
-        if (new := first == indices[order] + start).all():
-            layers = self._layers(indices[order]) if len(indices) else no_layers
-        else:
-            # some of these images are copies of images of an earlier process
-            copies += [(int(i), int(other)) for i, other in zip(indices[order][~new] + start, first[~new])]
-            layers = [layer[new] for layer in self._layers(indices[order])]
-            order = order[new]
-        keys = [self.keys[i].hex() for i in order]
-        kept = processes.gather_rows(indices[order] + start)
-        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[indices[order]])
+        order = np.argsort(self.indices)
+        # (source, key) of the images of all processes
+        given = [(self.indices[i] + start, self.keys[i].hex()) for i in order]
+        images = [(source, key) for part in processes.gather(given) for source, key in part]
+        first_with: dict[str, int] = {}
+        first = {source: first_with.setdefault(key, source) if drop_copies else source for source, key in images}
+        order = order[np.array([first[source] == source for source, _ in given], bool)]
+        indices = np.array(self.indices, int)[order]
+        kept = processes.gather_rows(indices + start)
+        row_of = {source: row for row, source in enumerate(kept.tolist())}
+        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[indices])
         placement = replace(placement, sizes=sizes)
         if placement.frame.keeps_aspect:
             placement = placement.within(placement.frame.covered(placement.rects()))
-        row_of = {source: row for row, source in enumerate(kept.tolist())}
-        to_first = dict(pair for part in processes.gather(copies) for pair in part)
+        image_features = np.concatenate(self.image_features or [np.zeros((0, 0), np.float32)])
         return Features(
-            layers,
-            tuple(processes.gather(len(keys))),
-            processes.gather_rows(image_features[order].astype(np.float32)),
-            [bytes.fromhex(key) for part in processes.gather(keys) for key in part],
+            self.layers.joined(indices),
+            tuple(processes.gather(len(indices))),
+            processes.gather_rows(image_features[order]),
+            [bytes.fromhex(key) for source, key in images if source in row_of],
             kept,
             placement,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
-            sum(processes.gather(self.from_store)),
-            # a copy of a copy: the original may belong to an earlier process
-            tuple((i, row_of[to_first.get(first, first)]) for i, first in to_first.items()),
+            sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
+            tuple((source, row_of[original]) for source, original in first.items() if source != original),
         )
-
-    def _first_anywhere(self, sources: Int[np.ndarray, " k"], keys: list[bytes]) -> Int[np.ndarray, " k"]:
-        """For each image of this process, the first source in any process with the same pixels."""
-        if not self.once:
-            return sources
-        first: dict[str, int] = {}
-        for part in processes.gather([(key.hex(), int(source)) for key, source in zip(keys, sources)]):
-            for key, source in part:
-                first.setdefault(key, source)
-        return np.array([first[key.hex()] for key in keys], sources.dtype)
-
-    def _layers(self, indices: Int[np.ndarray, " k"]) -> list[Any]:
-        if self.buffer:
-            return list(self.buffer.joined(indices))
-        order = np.argsort([part[0] for part in self.indices])
-        batches = [self.batches[i].layers for i in order]
-        layers = []
-        for number in range(len(batches[0])):
-            parts = [layers_of_batch[number] for layers_of_batch in batches]
-            on_host = all(isinstance(part, np.ndarray) for part in parts) and len(parts) > 0
-            layers.append(np.concatenate(parts) if on_host else jnp.concatenate(parts))
-            # free the parts, so that only one layer exists twice
-            for layers_of_batch in batches:
-                layers_of_batch[number] = None
-            del parts
-        return layers
 
 
 def _missing(
@@ -342,19 +286,19 @@ def _missing(
     indices: list[int] = []
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
-    for rows, images, valid in batches:
+    for rows, images, _ in batches:
         batch_keys = [batches.keys[i] for i in rows.tolist()]
-        new = [i for i, key in enumerate(batch_keys) if collected.is_new(int(rows[i]), key)]
-        entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
-        known = [i for i, entry in entries.items() if entry is not None]
+        entries = _find(stores, batch_keys)
+        known = {i: entry for i, entry in enumerate(entries) if entry is not None}
         if known:
-            stored = [entry for entry in entries.values() if entry is not None]
-            collected.add_found(rows[known], [batch_keys[i] for i in known], stored)
-        advance(valid - len(new) + len(known))
-        if not known and not indices and len(new) == valid:
+            collected.add_found(rows[[*known]], [batch_keys[i] for i in known], [*known.values()])
+            advance(len(known))
+        elif not indices:
             yield _Batch(rows, batch_keys, images)
             continue
-        for i in (i for i, entry in entries.items() if entry is None):
+        for i in range(len(rows)):
+            if i in known:
+                continue
             if waiting is None:
                 waiting = np.zeros_like(images)
             waiting[len(indices)] = images[i]

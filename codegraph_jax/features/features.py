@@ -23,8 +23,7 @@ class Features:
 
     Attributes:
         layers: patch tokens [k, p, c] of each layer for the k images of this process, normalised over each image
-            (`aggregation.normalise`) and rounded to the type of the run. With a single device and no buffer, a layer
-            is an array on the device or a `DeviceLayer`; otherwise it is an array on the host.
+            (`aggregation.normalise`) and rounded to the type of the run: an array on the host, or a `DeviceLayer`.
         counts: number of images of each process, in the order of the images.
         image_features: image features [n, d] for re-scoring.
         keys: digest of the preprocessed pixels of each image; equal for equal images, whatever their names.
@@ -69,8 +68,6 @@ class Features:
         def weighted(layer: Any) -> Any:
             if isinstance(layer, DeviceLayer):
                 return DeviceLayer(similarity_weighted(layer.values, degrees, grid), layer.count)
-            if isinstance(layer, jax.Array):
-                return similarity_weighted(layer, degrees, grid)
             out = np.empty(layer.shape, layer.dtype)
             for i in range(len(layer)):
                 out[i] = similarity_weighted(jnp.asarray(layer[i : i + 1]), degrees, grid)[0]

@@ -62,7 +62,7 @@ class DeviceLayer:
         return self.values[: self.count]
 
 
-class DeviceLayers:
+class DeviceFeatureBuffer:
     """Collects the layers of batches, in any order, in one array per layer.
 
     Args:
@@ -98,13 +98,11 @@ class DeviceLayers:
 
 
 def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
-    """A layer [n, p, c] with the tokens of all other patches set to 0, in place except for plain arrays on a device."""
+    """A layer [n, p, c] with the tokens of all other patches set to 0, in place."""
     if isinstance(layer, DeviceLayer):
         (device,) = layer.values.devices()
         mask = to_device(zero_padded(inspected, len(layer.values)), device)
         return DeviceLayer(_where(layer.values, mask), layer.count)
-    if not isinstance(layer, np.ndarray):
-        return jnp.where(inspected[..., None], layer, 0)
     # image by image: a layer may be a memory-mapped file
     for tokens, patches in zip(layer, inspected):
         tokens[~patches] = 0

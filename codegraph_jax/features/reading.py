@@ -19,7 +19,7 @@ from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import MemoryPlan
-from codegraph_jax.features.stores import FeatureBuffer, FeatureStore
+from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.features.token_set import TokenSet
 
 
@@ -98,7 +98,7 @@ def read_features(
         added: further images; none with tokens.
         areas: inspected area of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
-        device_length: see `Extractor.extract`; ignored if a buffer is needed.
+        device_length: see `Extractor.extract`.
         resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.
         progress: show a progress bar on standard error.
 
@@ -119,24 +119,22 @@ def read_features(
                 cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
     stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
 
-    def read(once: bool) -> Features:
-        buffer = None
-        if cache or memory.features_on_disk:
-            # features from the cache come before computed ones, so that a buffer must restore the order
-            buffer = FeatureBuffer(memory.allocate_features, len(sources))
-        length = 0 if buffer else device_length
+    def read(drop_copies: bool) -> Features:
         with bar(len(sources), "backbone", "photo", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once, value_range, length)
+            features = extractor.extract(
+                sources, stores, allocate=memory.allocate_features, device_length=device_length,
+                drop_copies=drop_copies, value_range=value_range, advance=advance,
+            )  # fmt: skip
         if cache:
             cache.warn_of_damage()
         return features
 
-    features = read(once=True)
+    features = read(drop_copies=True)
     with errors_in_all_processes():
         refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
-        features = read(once=False)
+        features = read(drop_copies=False)
     if areas or incomplete:
         with errors_in_all_processes():
             features = features.masked(areas_with_data(sources, value_range, areas, incomplete), sources)

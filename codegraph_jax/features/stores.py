@@ -5,16 +5,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Int
+from numpy.typing import DTypeLike
 
-from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.core.arrays import Allocate, in_memory
 
 
 class BatchFeatures(NamedTuple):
-    """Features of v images.
+    """Features of a batch of b images; those after the first v are padding.
 
     Attributes:
-        layers: for each layer the normalised patch tokens [v, p, c], on a device or on the host.
-        image_features: [v, d], float32.
+        layers: for each layer the normalised patch tokens [b, p, c], on a device or on the host.
+        image_features: [b, d], float32.
     """
 
     layers: list[Any]
@@ -47,20 +48,19 @@ class FeatureBuffer:
     """Collects the layers of a run, image by image in any order, in one array per layer, in memory or on disk.
 
     Args:
+        shape: shape [n, p, c] of a layer for the greatest number of images n.
+        layer_count: number of layers.
+        dtype: type of the tokens.
         allocate: allocates the array of a layer.
-        images: greatest number of images.
     """
 
-    def __init__(self, allocate: Allocate, images: int):
-        self._allocate, self._images = allocate, images
-        self._layers: list[np.ndarray] = []
+    def __init__(self, shape: tuple[int, int, int], layer_count: int, dtype: DTypeLike, allocate: Allocate = in_memory):
+        self._layers = [allocate(shape, dtype) for _ in range(layer_count)]
 
     def add(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
-        """Adds the layers of some images."""
-        if not self._layers:
-            self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
+        """Adds the first v images of a batch [b, p, c] at `indices`."""
         for stored, layer in zip(self._layers, layers):
-            stored[indices] = np.asarray(layer)
+            stored[indices] = np.asarray(layer)[: len(indices)]
 
     def joined(self, indices: Int[np.ndarray, " k"]) -> list[np.ndarray]:
         """The layers of the images at `indices` (ascending), moved to the front of the stored arrays in place."""

@@ -12,7 +12,7 @@ from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.on_device import DeviceLayers
+from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity.device_tables import DeviceTables
@@ -37,7 +37,7 @@ def on_device(comparison, kept_layers=None, batch=8, devices=1):
 
 def placed(features, batch):
     device = jax.devices()[0]
-    layers = DeviceLayers(padded(len(features.kept)), device)
+    layers = DeviceFeatureBuffer(padded(len(features.kept)), device)
     for start in range(0, len(features.kept), batch):
         places = np.arange(start, min(start + batch, len(features.kept)))
         filled = np.resize(places, batch)

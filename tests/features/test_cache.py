@@ -8,14 +8,12 @@ import pytest
 
 from codegraph_jax.backbones import load_backbone, weights_identity
 from codegraph_jax.config import BackboneConfig, ParallelConfig
-from codegraph_jax.core.arrays import in_memory
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
-from codegraph_jax.features.stores import FeatureBuffer
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -55,7 +53,7 @@ def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
         features = extractor.extract(images, advance=done.append)
     else:
         store = FeatureCache(str(cache), backbone, FRAME, dtype)
-        features = extractor.extract(images, [store], FeatureBuffer(in_memory, len(images)), done.append)
+        features = extractor.extract(images, [store], advance=done.append)
         assert features.from_store_count == store.found
         store.warn_of_damage()
     assert sum(done) == len(features.kept)
