@@ -88,21 +88,6 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     return sorted(listed, key=lambda pattern: not pattern.members)
 
 
-def pattern_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line on each recurring pattern, and on each known pattern that was not found."""
-    lines = []
-    for pattern in recurring_patterns(outcomes):
-        prefix = f"{printable(pattern.outcome.category)}: " if len(outcomes) > 1 else ""
-        doubt = pattern.verdict == "undecided"
-        # the label of a group without a name includes the verdict
-        verdict = " (defect or variant?)" if doubt else f" ({pattern.verdict})" if pattern.name else ""
-        count = f"{len(pattern.members)} of {len(pattern.outcome.samples)}"
-        if last := pattern.previous:
-            count += f", previous batch {last.member_count} of {last.image_count}"
-        lines.append(f"{prefix}{pattern.label}{verdict}: {count}")
-    return lines
-
-
 def review_draft(
     outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
 ) -> dict[str, Any]:

@@ -5,7 +5,6 @@ flagged images is in the last line that is printed and in `manifest.json` (`thre
 have the flag of each image. `manifest.json` is written last: if it exists, all files belong to one run.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,6 @@ from codegraph_jax.core.command import command_line
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
 from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
-from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import local_time
 from codegraph_jax.core.workdir import remove_partial_files
@@ -39,7 +37,7 @@ from codegraph_jax.report.recurring_patterns import (
 )
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
-from codegraph_jax.report.wording import describe_warning, few_photos, tolerated
+from codegraph_jax.report.wording import describe_warning
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
 REPORT, COCO = "report.html", "coco.json"
@@ -125,47 +123,6 @@ def _write_regions(workdir: Path, config: Config | InspectConfig, photos: Sequen
     write_regions(workdir, rows, config.csv)
     if "coco" in config.report.files:
         write_json(workdir / COCO, coco((photo.record.path, photo.size, photo.regions) for photo in photos))
-
-
-def notices(outcomes: Sequence[Outcome]) -> list[str]:
-    """Lines for the terminal on the reliability of the verdicts, and what to do if it is low."""
-    lines = []
-    for outcome in outcomes:
-        result, name = outcome.result, printable(outcome.category)
-        if result.calibration.too_few_photos:
-            lines.append(f"{name}: {few_photos(result.calibration, of_bank=not result.keys)}")
-        elif result.calibration.warning:
-            lines.append(f"{name}: {describe_warning(result.calibration.warning)}")
-        elif result.calibration.decided_by == "rate" and result.keys:
-            lines.append(
-                f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
-            )
-        if note := tolerated(outcome.category, result):
-            lines.append(str(note))
-        if result.calibration.decided_by == "answers":
-            estimate = result.calibrator().estimate
-            mistakes = [
-                f"about {count.expected:.0f} of {count.total:.0f} {kind} (at most {count.high})"
-                for count, kind in (
-                    (estimate.false_alarms, "good photos flagged by mistake"),
-                    (estimate.misses, "defective photos missed"),
-                )
-            ]
-            lines.append(f"{name}: by your answers {', '.join(mistakes)}")
-    return lines
-
-
-def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """Numbers of flagged photos and of photos to check, flags by label, and the path of the report."""
-    verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
-    flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
-    counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
-    good, defective, caught = (counts[name] for name in ("good", "defective", "defective_flagged"))
-    by_label = f" ({counts['false_alarms']} of {good} good, {caught} of {defective} defective by their labels)"
-    known = by_label if good or defective else ""
-    known += (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
-    written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
-    return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:

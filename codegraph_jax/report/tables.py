@@ -1,16 +1,9 @@
-"""Tables for the terminal: metrics, and the photos with the highest scores."""
+"""Tables of metrics for the terminal and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.evaluation.metrics import METRIC_NAMES
-from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.texts import text
-from codegraph_jax.report.wording import how_unusual
-
-TOP = 10
-"""Number of photos of each category in `photos_table`."""
 
 RAW = {"image_auroc": "image AUROC", "image_auroc_without_rescoring": "without re-scoring"}
 """The first columns if re-scoring changes the image AUROC."""
@@ -37,18 +30,3 @@ def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> li
 def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> str:
     """Metrics of every category and their mean in percent."""
     return text_table(["category", *metrics_headings(categories).values()], metrics_rows(categories, mean))
-
-
-def photos_table(outcomes: Sequence[Outcome]) -> str:
-    """The photos of each category with the highest scores, flagged ones first, and the number of further photos."""
-    several, rows, more = len(outcomes) > 1, [], 0
-    for outcome in outcomes:
-        result, category = outcome.result, [printable(outcome.category)] if several else []
-        verdicts, rarities = result.verdicts, how_unusual(result)
-        order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
-        for i in order[:TOP]:
-            name, words = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
-            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], words])
-        more += len(order[TOP:])
-    table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
-    return f"{table}\nand {more} more in scores.csv" if more else table

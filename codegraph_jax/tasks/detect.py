@@ -27,9 +27,9 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, size_text
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.recurring_patterns import pattern_lines
-from codegraph_jax.report.results import closing_line, notices, write_results
-from codegraph_jax.report.tables import metrics_table, photos_table
+from codegraph_jax.report.results import write_results
+from codegraph_jax.report.tables import metrics_table
+from codegraph_jax.report.terminal import photos_table, print_summary
 from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
@@ -98,10 +98,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         _write(workdir, inputs, outcomes, clock)
         if state:
             state.remove()
-        print(_closing_table(outcomes, config.metrics))
-        for line in (*pattern_lines(outcomes), *notices(outcomes)):
-            print(line)
-        print(closing_line(workdir, config, outcomes))
+        print_summary(workdir, config, outcomes, _closing_table(outcomes, config.metrics))
     processes.barrier("results written")
     return outcomes
 

@@ -26,9 +26,8 @@ from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import ReportPhoto
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurring_patterns import pattern_lines
-from codegraph_jax.report.results import closing_line, notices, write_results
-from codegraph_jax.report.tables import photos_table
+from codegraph_jax.report.results import write_results
+from codegraph_jax.report.terminal import photos_table, print_summary
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.paths import require_bank
 from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
@@ -94,10 +93,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos_digest=digest
         )
         _write_parts(workdir, bank, photos, unread)
-    print(photos_table(outcomes))
-    for line in (*pattern_lines(outcomes), *notices(outcomes)):
-        print(line)
-    print(closing_line(workdir, config, outcomes))
+    print_summary(workdir, config, outcomes, photos_table(outcomes))
     return outcomes
 
 

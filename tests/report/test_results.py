@@ -19,9 +19,9 @@ from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.recurring_patterns import pattern_lines
-from codegraph_jax.report.results import closing_line, notices, write_results
+from codegraph_jax.report.results import write_results
 from codegraph_jax.report.serialise import write_arrays
+from codegraph_jax.report.terminal import closing_line, notices, pattern_lines, photos_table
 from codegraph_jax.report.wording import how_unusual
 from tests.report.fakes import HOSTILE, make_outcome
 
@@ -318,6 +318,9 @@ def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
         result.scores
     )
     calibration.flagged[order[2]] = True
-    said = how_unusual(dataclasses.replace(answered, calibration=calibration))
+    answered = dataclasses.replace(answered, calibration=calibration)
+    said = how_unusual(answered)
     assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]
     assert re.fullmatch(r"defective: (\d+|more than 99|less than 1)%", said[order[-2]])
+    assert " how unusual " in photos_table([outcome])
+    assert " probability " in photos_table([dataclasses.replace(outcome, result=answered)])
