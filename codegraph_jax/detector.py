@@ -45,6 +45,7 @@ from codegraph_jax.distributed.processes import errors_in_all_processes
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
+from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
@@ -54,7 +55,7 @@ from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, compare_images
 from codegraph_jax.similarity.comparison_scope import choose_scope
 from codegraph_jax.similarity.host_tables import PatchScore
-from codegraph_jax.similarity.plan import SetPlan, plan_set
+from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
@@ -255,11 +256,7 @@ class CoDeGraph:
             plan.check(config.resources.check)
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
-            features = read_features(
-                self.extractor, config.data, plan.images, plan.added, plan.areas, memory=plan.memory,
-                device_length=plan.device.device_length if plan.device else 0,
-                resume_store=resume_store, progress=progress,
-            )  # fmt: skip
+            features = read_features(self.extractor, config.data, plan, resume_store, progress)
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
@@ -274,7 +271,7 @@ class CoDeGraph:
             similarity = replace(config.similarity, radius=scope.radius, references=scope.references)
             config = replace(config, similarity=similarity)
             if scope.reason:
-                left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distances
+                left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distance_seconds
                 log(f"{scope.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
             comparison = replace(comparison, product_ids=find_products(features, plan.frame.grid, count))

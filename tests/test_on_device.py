@@ -25,11 +25,12 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceFeatureBuffer, DeviceLayer, weighted_tokens, zero_outside
+from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.similarity import comparison as comparing
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity.device_tables import DeviceTables
-from codegraph_jax.similarity.plan import SetPlan, plan_device, plan_set
+from codegraph_jax.similarity.plan import plan_device, plan_set
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
 
@@ -129,59 +130,49 @@ def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog)
     assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))
 
 
-def test_kept_layers_depend_on_the_device_memory(monkeypatch):
+def test_distances_stay_on_a_device_that_has_memory_for_all_layers(monkeypatch):
     detector = CoDeGraph(tiny("auto"))
     comparison = CoDeGraph(tiny()).compare(draw_photos(12))
     assert isinstance(comparison.tables, DeviceTables)
     assert not isinstance(detector.compare(draw_photos(12)).tables, DeviceTables)  # a CPU
 
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
-    found = []
-    for share in (0.5, 1, 1.5, 2, 4, 8):
-        room = share * (plan.features + plan.working + plan.tables) / planning.DEVICE_SHARE
-        monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
-        found.append(plan_device(tiny(), plan, detector.mesh, 1000, 2))
-    kept = [device_plan.kept_layers for device_plan in found]
-    assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
-    assert "distances of 0 of 2 layers stay" in str(found[0]) and "distances stay" in str(found[-1])
-    few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
-    padded_alike = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
-    assert padded_alike.size == (1024, 1024)
-    monkeypatch.setattr(planning, "device_bytes", lambda devices: padded_alike.bytes)
-    assert plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000).size == (128, 128), "there is no room for more"
-    monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
-    halved = plan_device(tiny(), plan, detector.mesh, 1000, 2, sets=8)
-    assert halved.kept_layers < 2 and halved.bytes < found[-1].bytes
-    # an accelerator without room leaves it to the host, of itself
-    accelerator = types.SimpleNamespace(platform="gpu")
-    monkeypatch.setattr(planning, "device_bytes", lambda devices: plan.features)
-    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
-    monkeypatch.setattr(planning, "device_bytes", lambda devices: 10**12)
-    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2).kept_layers == 2
+    mesh = DeviceMesh((types.SimpleNamespace(platform="gpu"),))
     monkeypatch.setattr(planning, "device_bytes", lambda devices: 0)
-    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
-    assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept_layers == 2
+    needed = plan_device(tiny(), plan, mesh, 1000, 2).total_bytes
+    assert needed > plan.feature_bytes + plan.working_bytes + plan.table_bytes
+    for room, fits in ((0, False), (plan.feature_bytes, False), (0.9 * needed, False), (1.1 * needed, True)):
+        monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room / planning.DEVICE_SHARE))
+        assert bool(plan_device(tiny("auto"), plan, mesh, 1000, 2)) == fits
+        assert plan_device(tiny(), plan, mesh, 1000, 2).total_bytes == needed, "as set"
+    assert "distances stay on the device" in str(plan_device(tiny("auto"), plan, mesh, 1000, 2))
+    assert not plan_device(tiny("auto"), plan, mesh, 1000, 2, sets=2), "there is no room for two sets"
+    few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: 10**12)
+    padded_alike = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
+    assert padded_alike.padded_shape == (1024, 1024)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: padded_alike.total_bytes)
+    padded_alone = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
+    assert padded_alone.padded_shape == (128, 128), "there is no room for more"
 
 
 def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkeypatch):
     detector = CoDeGraph(tiny())
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     one, four = (plan_device(tiny(), plan, DeviceMesh(tuple(jax.devices()[:d])), 1000, 2) for d in (1, 4))
-    assert (one.size, one.device_length) == ((1024, 1024), 1024)
-    assert (four.size, four.device_length, four.kept_layers) == ((256, 1024), 0, 2)
-    assert four.bytes < one.bytes / 2 and "on 4 devices" in str(four)
-    assert one.scored_alone and four.scored_alone
-    few = dataclasses.replace(four, kept_layers=1)
-    assert not few.scored_alone and dataclasses.replace(one, kept_layers=1).scored_alone
+    assert (one.padded_shape, one.device_length) == ((1024, 1024), 1024)
+    assert (four.padded_shape, four.device_length) == ((256, 1024), 0)
+    assert four.total_bytes < one.total_bytes / 2 and "on 4 devices" in str(four)
     direct = dataclasses.replace(tiny(), similarity=SimilarityConfig(kernel="direct"))
     by_degree, by_one = (plan_device(config, plan, detector.mesh, 1000, 2) for config in (direct, tiny()))
-    assert by_degree.bytes - by_one.bytes == pytest.approx(2 * plan.features / 2 * 1.024, rel=1e-3), "of two degrees"
+    two_degrees = pytest.approx(2 * plan.feature_bytes / 2 * 1.024, rel=1e-3)
+    assert by_degree.total_bytes - by_one.total_bytes == two_degrees
     mesh = DeviceMesh(tuple(jax.devices()[:4]))
     assert plan_device(tiny(), plan, DeviceMesh(mesh.devices, "pmap"), 1000, 2) is None
     assert plan_device(tiny("host"), plan, mesh, 1000, 2) is None
     # what is left to the host must fit there
-    monkeypatch.setattr(memory, "free_memory", lambda: plan.features // 2)
-    in_memory = dataclasses.replace(plan, limit=2 * (plan.features + plan.tables + plan.working))
+    monkeypatch.setattr(memory, "free_memory", lambda: plan.feature_bytes // 2)
+    in_memory = dataclasses.replace(plan, limit_bytes=2 * (plan.feature_bytes + plan.table_bytes + plan.working_bytes))
     for held, fits in ((one, True), (four, False), (None, False)):
         with contextlib.nullcontext() if fits else pytest.raises(ConfigError, match="the run needs about"):
             SetPlan((), (), (), detector.extractor.frame, in_memory, held).check("refuse")

@@ -45,38 +45,38 @@ class MemoryPlan:
     """The sizes of a run in bytes, and whether they are stored in memory or on disk.
 
     Attributes:
-        features: patch tokens of all layers.
-        tables: distances of all layers.
-        working: needed in memory in any case: one prepared layer, the mean distances (counted twice, since they are
-            copied if images are added), and the chunks that the stages copy.
-        limit: upper limit of all that is in memory.
+        feature_bytes: patch tokens of all layers.
+        table_bytes: distances of all layers.
+        working_bytes: needed in memory in any case: one prepared layer, the mean distances (counted twice, since they
+            are copied if images are added), and the chunks that the stages copy.
+        limit_bytes: upper limit of all that is in memory.
         directory: directory of the files.
         reference_count: number of images that each image is compared with.
-        table: distances of one layer and degree, a part of `tables`.
+        degree_bytes: distances of one layer and degree, a part of `table_bytes`.
     """
 
-    features: int
-    tables: int
-    working: int
-    limit: int
+    feature_bytes: int
+    table_bytes: int
+    working_bytes: int
+    limit_bytes: int
     directory: str
     reference_count: int
-    table: int
+    degree_bytes: int
 
     @property
     def tables_on_disk(self) -> bool:
         """Whether distances are stored on disk; before features, since they are larger and accessed in order."""
-        return self.features + self.tables + self.working > self.limit
+        return self.feature_bytes + self.table_bytes + self.working_bytes > self.limit_bytes
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of features and distances that a resumable run stores in the workdir."""
-        return self.features + self.tables
+        return self.feature_bytes + self.table_bytes
 
     @property
     def features_on_disk(self) -> bool:
         """Whether features are stored on disk too."""
-        return self.features + self.working > self.limit
+        return self.feature_bytes + self.working_bytes > self.limit_bytes
 
     def allocate_tables(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array for distances, with undefined content."""
@@ -98,19 +98,19 @@ class MemoryPlan:
 
     def _problem(self) -> str:
         """The reason why the run does not fit, with advice; empty if it fits."""
-        in_memory = self.working + (not self.tables_on_disk) * self.tables
-        in_memory += (not self.features_on_disk) * self.features
+        in_memory = self.working_bytes + (not self.tables_on_disk) * self.table_bytes
+        in_memory += (not self.features_on_disk) * self.feature_bytes
         free = free_memory()
         if in_memory > free:
             # everything that does not grow with the references has to fit first
-            growing = MEAN_TABLES * self.table + (not self.tables_on_disk) * self.tables
+            growing = MEAN_TABLES * self.degree_bytes + (not self.tables_on_disk) * self.table_bytes
             fewer = self.reference_count * (free - in_memory + growing) // growing if growing else 0
             fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.reference_count else ""
             return (
                 f"the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
                 f"are free; {fewer_fit}a smaller input size (--size) or fewer photos may fit"
             )
-        on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
+        on_disk = self.tables_on_disk * self.table_bytes + self.features_on_disk * self.feature_bytes
         directory = self.directory or tempfile.gettempdir()
         try:
             free = shutil.disk_usage(directory).free
@@ -124,9 +124,12 @@ class MemoryPlan:
         return ""
 
     def __str__(self) -> str:
-        parts = [("features", self.features, self.features_on_disk), ("distances", self.tables, self.tables_on_disk)]
+        parts = [
+            ("features", self.feature_bytes, self.features_on_disk),
+            ("distances", self.table_bytes, self.tables_on_disk),
+        ]
         texts = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
-        return f"memory (estimate): {', '.join(texts)}, working memory {self.working / GIB:.1f} GiB"
+        return f"memory (estimate): {', '.join(texts)}, working memory {self.working_bytes / GIB:.1f} GiB"
 
 
 def refuse_or_warn(problem: str, action: str) -> None:

@@ -12,13 +12,13 @@ from codegraph_jax.data.blank_photos import refuse_blank_photos
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measured_range import summaries
-from codegraph_jax.data.roi import InspectedArea, areas_with_data
+from codegraph_jax.data.roi import areas_with_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
-from codegraph_jax.features.memory import MemoryPlan
+from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.features.token_set import TokenSet
 
@@ -80,12 +80,7 @@ def measure_range(
 def read_features(
     extractor: Extractor,
     config: DataConfig,
-    images: Sequence[Source] | TokenSet,
-    added: Sequence[Source],
-    areas: Sequence[InspectedArea],
-    *,
-    memory: MemoryPlan,
-    device_length: int,
+    plan: SetPlan,
     resume_store: FeatureStore | None,
     progress: bool,
 ) -> Features:
@@ -94,11 +89,7 @@ def read_features(
     Args:
         extractor: extractor with the frame of the set.
         config: cache and range.
-        images: images of the set, or their tokens.
-        added: further images; none with tokens.
-        areas: inspected area of each image, those of `added` last; empty: everything.
-        memory: memory plan of the run.
-        device_length: see `Extractor.extract`.
+        plan: the images, and where their features are stored.
         resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.
         progress: show a progress bar on standard error.
 
@@ -110,19 +101,20 @@ def read_features(
     value_range: ValueRange | None = None
     incomplete: frozenset[int] = frozenset()
     sources: Sequence[Any]
-    cache, sources = None, images
+    cache, images, sources = None, plan.images, plan.images
     if not isinstance(images, TokenSet):
-        value_range, incomplete = measure_range(config, images, added)
-        sources = [*images, *added]
+        value_range, incomplete = measure_range(config, images, plan.added)
+        sources = [*images, *plan.added]
         with errors_in_all_processes():
             if config.cache:
                 cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
     stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
+    device_length = plan.device_plan.device_length if plan.device_plan else 0
 
     def read(drop_copies: bool) -> Features:
         with bar(len(sources), "backbone", "photo", progress) as advance:
             features = extractor.extract(
-                sources, stores, allocate=memory.allocate_features, device_length=device_length,
+                sources, stores, allocate=plan.memory.allocate_features, device_length=device_length,
                 drop_copies=drop_copies, value_range=value_range, advance=advance,
             )  # fmt: skip
         if cache:
@@ -135,7 +127,7 @@ def read_features(
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(drop_copies=False)
-    if areas or incomplete:
+    if plan.areas or incomplete:
         with errors_in_all_processes():
-            features = features.masked(areas_with_data(sources, value_range, areas, incomplete), sources)
+            features = features.masked(areas_with_data(sources, value_range, plan.areas, incomplete), sources)
     return features

@@ -15,10 +15,10 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.features import Features
+from codegraph_jax.features.set_plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
-from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.references import choose_references, neighbour_count, schedule_length
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
@@ -102,13 +102,13 @@ def compare_images(
     identity = comparison_identity(features.keys, references, options.radius)
     store = StoredLayers(resume_store, identity, allocate) if resume_store else None
 
-    def on_devices(device: DevicePlan, advance: Progress) -> DeviceTables | None:
+    def on_devices(device_plan: DevicePlan, advance: Progress) -> DeviceTables | None:
         """Tables on devices; None if a device runs out of memory."""
         counted = UndoableProgress(advance)
         try:
             return DeviceTables(
                 features.layers, references, options, mesh, k, valid=valid,
-                kept_layers=device.kept_layers, advance=counted, store=store, size=device.size,
+                advance=counted, store=store, size=device_plan.padded_shape,
             )  # fmt: skip
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
@@ -135,6 +135,7 @@ def compare_images(
         return HostTables(tables, features.layers, features.counts, references, options)
 
     with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
-        tables = (on_devices(plan.device, advance) if plan.device else None) or on_host(advance)
+        kept = on_devices(plan.device_plan, advance) if plan.device_plan else None
+        tables = on_host(advance) if kept is None else kept
     roi, added = shared_roi(plan.areas, features.placement), len(features.kept) - set_size
     return Comparison(features, tables, references, options, added_count=added, source_count=len(plan.images), roi=roi)

@@ -36,22 +36,22 @@ class TimeEstimate:
     Those of the features are None if the operations of the backbone are not known.
     """
 
-    features: float | None
-    distances: float
+    feature_seconds: float | None
+    distance_seconds: float
     reference_count: int
 
     @property
     def seconds(self) -> float:
         """Seconds of both stages."""
-        return (self.features or 0.0) + self.distances
+        return (self.feature_seconds or 0.0) + self.distance_seconds
 
     def problem(self, hours: float, radius: str) -> str:
         """The reason why the run takes more than `hours`, with settings that help; empty if it does not."""
         if self.seconds <= hours * HOUR:
             return ""
-        spare = hours * HOUR - (self.features or 0.0)
+        spare = hours * HOUR - (self.feature_seconds or 0.0)
         # the number of pairs is nearly proportional to the number of references
-        fewer = int(self.reference_count * spare / self.distances) if spare > 0 else 0
+        fewer = int(self.reference_count * spare / self.distance_seconds) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
         if radius == "all":
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
@@ -70,8 +70,8 @@ class TimeEstimate:
         refuse_or_warn(self.problem(config.resources.max_hours, config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
-        features = "unknown" if self.features is None else format_duration(self.features)
-        return f"time (estimate): network {features}, distances {format_duration(self.distances)}"
+        features = "unknown" if self.feature_seconds is None else format_duration(self.feature_seconds)
+        return f"time (estimate): network {features}, distances {format_duration(self.distance_seconds)}"
 
 
 def estimate(

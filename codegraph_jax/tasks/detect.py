@@ -35,7 +35,7 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.plan import SetPlan, plan_set
+from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
@@ -49,10 +49,10 @@ _Compared = tuple[Comparison, PartialRun | None]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _PlannedSet:
     """The plan and the time estimate of one category."""
 
-    plan: SetPlan
+    set_plan: SetPlan
     time_estimate: TimeEstimate
 
 
@@ -83,7 +83,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         plans, overlap = _plans(detectors[0], len(detector.mesh), inputs, by_category)
         # check all categories before the first one, which may take hours
         for one in plans.values():
-            one.plan.check(config.resources.check)
+            one.set_plan.check(config.resources.check)
             one.time_estimate.require(config)
     state = None
     if not by_category and jax.process_count() == 1 and config.resume_data != "off":
@@ -104,7 +104,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
 
 def _outcomes(
-    inputs: Inputs, plans: Mapping[str, _Plan], results: Iterable[DetectionResult], clock: Clock
+    inputs: Inputs, plans: Mapping[str, _PlannedSet], results: Iterable[DetectionResult], clock: Clock
 ) -> list[Outcome]:
     """Measures each category while the next ones are detected."""
     config = inputs.config
@@ -113,7 +113,7 @@ def _outcomes(
         kept = [inputs.all_samples[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        areas = [plans[category].plan.areas[i] for i in result.kept] if inputs.roi else []
+        areas = [plans[category].set_plan.areas[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             areas = areas_with_data(list(map(source_of, kept)), result.value_range, areas, range(len(kept)))
         return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, areas)
@@ -168,7 +168,9 @@ def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
     return replace(review, photos=photos)
 
 
-def _plans(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Plan], bool]:
+def _plans(
+    detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool
+) -> tuple[dict[str, _PlannedSet], bool]:
     """The plans of all categories, and whether the next one is compared while the current one is scored.
 
     Two categories are processed at once if a single accelerator compares and scores them and has memory for both.
@@ -185,12 +187,12 @@ def _plans(detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: 
         areas = inputs.roi.each(names) if inputs.roi else []
         make_plan[category] = partial(plan_set, *how, detector.mesh, images, frame, added, areas, largest=largest)
         plan = make_plan[category]()
-        plans[category] = _Plan(plan, estimate(*how, len(plan), frame, device_count))
+        plans[category] = _PlannedSet(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)
     if by_category or len(plans) == 1 or not accelerated:
         return plans, False
-    two = {name: replace(one, plan=make_plan[name](sets=2)) for name, one in plans.items()}
-    fit = all(one.plan.device and one.plan.device.scored_alone for one in two.values())
+    two = {name: replace(one, set_plan=make_plan[name](sets=2)) for name, one in plans.items()}
+    fit = all(one.set_plan.device_plan for one in two.values())
     return (two, True) if fit else (plans, False)
 
 
@@ -229,7 +231,7 @@ def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count
 
 def _results(
     detectors: Sequence[CoDeGraph],
-    plans: Mapping[str, _Plan],
+    plans: Mapping[str, _PlannedSet],
     overlap: bool,
     state: RunState | None,
     review: Review | None,
@@ -237,21 +239,25 @@ def _results(
     """The results of all categories, in order."""
     first, config = processes.is_first(), detectors[0].config
 
-    def compare(detector: CoDeGraph, item: tuple[str, _Plan], progress: bool = False) -> DetectionResult | _Compared:
+    def compare(
+        detector: CoDeGraph, item: tuple[str, _PlannedSet], progress: bool = False
+    ) -> DetectionResult | _Compared:
         category, one = item
-        plan = one.plan
+        plan = one.set_plan
         if first:
             stored = f", {plan.memory.stored_bytes / GIB:.1f} GiB kept in the workdir"
             about = f"{plan}{stored}" if state and config.resume_data == "keep" else plan
             print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{one.time_estimate}", flush=True)
-            note_estimate(backbone=one.time_estimate.features or 0.0, distances=one.time_estimate.distances)
+            note_estimate(
+                backbone=one.time_estimate.feature_seconds or 0.0, distances=one.time_estimate.distance_seconds
+            )
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
         return detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
 
-    def score(detector: CoDeGraph, item: tuple[str, _Plan], made: DetectionResult | _Compared) -> DetectionResult:
+    def score(detector: CoDeGraph, item: tuple[str, _PlannedSet], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         comparison, partial_run = made
@@ -262,7 +268,7 @@ def _results(
             state.finish(item[0], result)
         return result
 
-    def detect(detector: CoDeGraph, item: tuple[str, _Plan], progress: bool = False) -> DetectionResult:
+    def detect(detector: CoDeGraph, item: tuple[str, _PlannedSet], progress: bool = False) -> DetectionResult:
         return score(detector, item, compare(detector, item, progress))
 
     items = list(plans.items())

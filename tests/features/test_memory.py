@@ -38,15 +38,15 @@ def test_arrays_that_do_not_fit_go_to_disk_the_tables_first():
 
 def test_the_estimate_counts_what_the_arrays_take():
     plan = planned(memory_gib=8)
-    assert plan.features == 4 * 5000 * 256 * 384 * 4
-    assert plan.tables == 4 * 3 * 5000 * 256 * 256 * 4
-    assert plan.working < 8 * GIB
+    assert plan.feature_bytes == 4 * 5000 * 256 * 384 * 4
+    assert plan.table_bytes == 4 * 3 * 5000 * 256 * 256 * 4
+    assert plan.working_bytes < 8 * GIB
     assert "features 7.3 GiB on disk, distances 14.6 GiB on disk" in str(plan)
     halved = planned("bfloat16", memory_gib=8)
-    assert halved.features == plan.features // 2
+    assert halved.feature_bytes == plan.feature_bytes // 2
     # in memory: one layer as it is and one prepared
-    assert halved.working == plan.working - 5000 * 256 * 384 * 4
-    assert halved.working < 5 * GIB
+    assert halved.working_bytes == plan.working_bytes - 5000 * 256 * 384 * 4
+    assert halved.working_bytes < 5 * GIB
 
 
 @pytest.mark.parametrize(
