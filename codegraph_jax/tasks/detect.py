@@ -26,6 +26,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, size_text
 from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.tables import metrics_table
