@@ -394,19 +394,14 @@ class ResourcesConfig:
     """Memory, disk and time of a run; see `codegraph_jax.features.memory`."""
 
     memory_gib: float | None = field(default=None, metadata=at_least(0.001) | unset("auto"))
-    """Memory for features and distances in GiB; beyond it they are mapped from files. `auto`: 60% of the free
-    memory."""
-    directory: str = field(default="", metadata=no_flag() | path_like())
-    """Directory of files for features and distances beyond `memory_gib`; empty: the system's directory for temporary
-    files, which TMPDIR sets."""
+    """Memory for features and distances in GiB; beyond it they are mapped from temporary files (TMPDIR). `auto`:
+    60% of the free memory."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
-    """A run that by its estimate fits neither memory nor disk, or takes longer than `max_hours`: `refuse` does not
-    start it, `warn` starts it with a warning."""
+    """A run that by its estimate fits neither memory nor disk, or takes longer than a day: `refuse` does not start
+    it, `warn` starts it with a warning."""
     distances_on: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
-    max_hours: float = field(default=24.0, metadata=no_flag() | at_least(0.01))
-    """Limit for the estimated time of a run, in hours."""
 
 
 @dataclass(frozen=True)

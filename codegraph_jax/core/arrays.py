@@ -41,10 +41,8 @@ def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarr
     return np.empty(shape, dtype)
 
 
-def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str = "") -> np.ndarray:
-    """An array with undefined content in a memory-mapped temporary file.
-
-    `directory` is the one of the file; empty: the default for temporary files (TMPDIR).
+def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+    """An array with undefined content in a memory-mapped temporary file, in TMPDIR.
 
     Raises:
         ConfigError: the disk is full, or the directory cannot be written.
@@ -53,13 +51,12 @@ def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str
     if not size:
         return in_memory(shape, dtype)  # an empty file cannot be mapped
     try:
-        with tempfile.TemporaryFile(dir=directory or None, prefix="codegraph-") as file:
+        with tempfile.TemporaryFile(prefix="codegraph-") as file:
             _reserve(file.fileno(), size)
             return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise ConfigError(
-            f"TMPDIR: {size / GIB:.1f} GiB cannot be written to "
-            f"{directory or tempfile.gettempdir()!r}: {error.strerror or error}"
+            f"TMPDIR: {size / GIB:.1f} GiB cannot be written to {tempfile.gettempdir()!r}: {error.strerror or error}"
         ) from None
 
 

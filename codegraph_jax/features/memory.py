@@ -50,7 +50,6 @@ class MemoryPlan:
         working_bytes: needed in memory in any case: one prepared layer, the mean distances (counted twice, since they
             are copied if images are added), and the chunks that the stages copy.
         limit_bytes: upper limit of all that is in memory.
-        directory: directory of the files.
         reference_count: number of images that each image is compared with.
         degree_bytes: distances of one layer and degree, a part of `table_bytes`.
     """
@@ -59,7 +58,6 @@ class MemoryPlan:
     table_bytes: int
     working_bytes: int
     limit_bytes: int
-    directory: str
     reference_count: int
     degree_bytes: int
 
@@ -80,11 +78,11 @@ class MemoryPlan:
 
     def allocate_tables(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array for distances, with undefined content."""
-        return mapped(shape, dtype, self.directory) if self.tables_on_disk else in_memory(shape, dtype)
+        return mapped(shape, dtype) if self.tables_on_disk else in_memory(shape, dtype)
 
     def allocate_features(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array for features, with undefined content."""
-        return mapped(shape, dtype, self.directory) if self.features_on_disk else in_memory(shape, dtype)
+        return mapped(shape, dtype) if self.features_on_disk else in_memory(shape, dtype)
 
     def check(self, action: str) -> None:
         """Compares the estimate with the free memory and the free disk space.
@@ -111,7 +109,7 @@ class MemoryPlan:
                 f"are free; {fewer_fit}a smaller input size (--size) or fewer photos may fit"
             )
         on_disk = self.tables_on_disk * self.table_bytes + self.features_on_disk * self.feature_bytes
-        directory = self.directory or tempfile.gettempdir()
+        directory = tempfile.gettempdir()
         try:
             free = shutil.disk_usage(directory).free
         except OSError:
@@ -158,7 +156,7 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
     working = max((1 + vectors) * layer, GRAPHS * 4 * image_count**2) + MEAN_TABLES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
-    return MemoryPlan(layers * layer, tables, working, limit, config.resources.directory, references, table)
+    return MemoryPlan(layers * layer, tables, working, limit, references, table)
 
 
 def memory_limit(config: ResourcesConfig) -> int:

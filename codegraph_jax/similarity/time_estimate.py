@@ -22,7 +22,8 @@ ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
 USUAL_RADIUS, USUAL_REFERENCES = "4", "64"
 """Radius, and number of references, that the estimate assumes where the program chooses them."""
-HOUR = 3600.0
+MAX_HOURS, HOUR = 24.0, 3600.0
+"""Estimated hours above which a run is refused: more is usually a mistake in the settings; and an hour in seconds."""
 NEGLIGIBLE_WORK = 1e12
 """Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
 AFFORDABLE_WORK, AFFORDABLE_ON_ACCELERATORS = {"cpu": 2e14}, 2e17
@@ -65,9 +66,9 @@ class TimeEstimate:
         """Refuses a run that takes too long, or warns about it, as set by `config.resources.check`.
 
         Raises:
-            ConfigError: it takes longer than `config.resources.max_hours`, and `config.resources.check` is `refuse`.
+            ConfigError: it takes longer than `MAX_HOURS`, and `config.resources.check` is `refuse`.
         """
-        refuse_or_warn(self.problem(config.resources.max_hours, config.similarity.radius), config.resources.check)
+        refuse_or_warn(self.problem(MAX_HOURS, config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
         features = "unknown" if self.feature_seconds is None else format_duration(self.feature_seconds)

@@ -152,7 +152,7 @@ def test_files_of_the_report_are_a_list():
 
 
 def test_fields_of_config_files_have_no_flag():
-    for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "resources.max_hours=1"):
+    for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "resources.distances_on=host"):
         with pytest.raises(UserError, match="has no flag; set it in a config file"):
             read(["/photos", f"--config.{field}"])
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import tempfile
 
 import ml_dtypes
 import numpy as np
@@ -10,8 +11,13 @@ from codegraph_jax.core.arrays import mapped
 from codegraph_jax.core.settings import ConfigError
 
 
+@pytest.fixture(autouse=True)
+def tmpdir_of_the_test(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 def test_a_mapped_array_leaves_nothing_behind(tmp_path):
-    table = mapped((2, 2, 4), directory=str(tmp_path))
+    table = mapped((2, 2, 4))
     table.fill(np.inf)
     assert isinstance(table, np.memmap) and np.isinf(table).all()
     assert list(tmp_path.iterdir()) == []
@@ -27,20 +33,20 @@ def refuse_to_reserve(monkeypatch, code):
 def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_path):
     refuse_to_reserve(monkeypatch, errno.ENOSPC)
     with pytest.raises(ConfigError, match="TMPDIR: .* cannot be written to .*: No space left"):
-        mapped((2, 2, 4), directory=str(tmp_path))
+        mapped((2, 2, 4))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
-def test_file_system_without_reservation_works(monkeypatch, tmp_path, code):
+def test_file_system_without_reservation_works(monkeypatch, code):
     refuse_to_reserve(monkeypatch, code)
-    table = mapped((2, 2, 4), directory=str(tmp_path))
+    table = mapped((2, 2, 4))
     table.fill(1.0)
     assert isinstance(table, np.memmap) and table.sum() == 16
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
-def test_mapped_array_reserves_its_room(monkeypatch, tmp_path):
+def test_mapped_array_reserves_its_room(monkeypatch):
     taken, reserve = [], arrays._reserve
 
     def watched(file, size):
@@ -48,10 +54,11 @@ def test_mapped_array_reserves_its_room(monkeypatch, tmp_path):
         taken.append(os.fstat(file).st_blocks * 512)
 
     monkeypatch.setattr(arrays, "_reserve", watched)
-    mapped((1000, 1000), ml_dtypes.bfloat16, str(tmp_path))
+    mapped((1000, 1000), ml_dtypes.bfloat16)
     assert taken[0] >= 2_000_000
 
 
-def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+def test_a_directory_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match="TMPDIR: .*absent"):
-        mapped((2, 2, 4), directory=str(tmp_path / "absent"))
+        mapped((2, 2, 4))

@@ -60,10 +60,10 @@ def test_the_estimate_counts_what_the_arrays_take():
         (8, 16, 20, r"the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],
 )
-def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
+def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, gib, free, disk, complaint):
     monkeypatch.setattr(memory, "free_memory", lambda: free * GIB)
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda place: SimpleNamespace(free=disk * GIB))
-    plan = planned(memory_gib=gib, directory=str(tmp_path))
+    plan = planned(memory_gib=gib)
     if not complaint:
         plan.check("refuse")
         return
@@ -102,7 +102,7 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
     config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
     config = dataclasses.replace(config, precision=precision)
-    mapped = dataclasses.replace(config, resources=ResourcesConfig(1e-9, str(tmp_path)))
+    mapped = dataclasses.replace(config, resources=ResourcesConfig(1e-9))
     cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)
     want = CoDeGraph(config).score(in_one_piece)

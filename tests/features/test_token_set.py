@@ -109,11 +109,11 @@ def test_a_large_file_is_not_read_at_once(tmp_path):
     assert read == 380 and peak < 0.1 * 4 * np.prod(shape)
 
 
-def test_features_can_lie_on_disk_and_distances_on_a_device(tmp_path):
+def test_features_can_lie_on_disk_and_distances_on_a_device():
     one = ParallelConfig(devices=1)
     want = given(parallel=one).compare_features(drawn()).tables.host()[0]
     for resources in (
-        ResourcesConfig(memory_gib=1e-9, directory=str(tmp_path)),
+        ResourcesConfig(memory_gib=1e-9),
         ResourcesConfig(distances_on="device"),
     ):
         found = given(parallel=one, resources=resources).compare_features(drawn())

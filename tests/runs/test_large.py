@@ -155,12 +155,14 @@ def test_auto_prints_its_choice(plates, tmp_path, capsys):
 def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
     monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
+    monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.5)
     with pytest.raises(ConfigError) as caught:
-        run(config(plates, resources=ResourcesConfig(max_hours=1.5)), tmp_path)
+        run(config(plates), tmp_path)
     message = str(caught.value)
     assert message.startswith("the run would take about") and "more than 1.5 hours" in message
     assert "--config.similarity.radius=8" in message
-    slow = config(plates, resources=ResourcesConfig(max_hours=0.5, check="warn"))
+    slow = config(plates, resources=ResourcesConfig(check="warn"))
+    monkeypatch.setattr(time_estimate, "MAX_HOURS", 0.5)
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)
     run(slow, tmp_path)
 
