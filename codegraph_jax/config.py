@@ -1,7 +1,7 @@
 """Settings of detection and inspection, as frozen dataclasses.
 
-A config file returns `to_config_dict(config)`, in which the command line overrides fields; `read_config` checks the
-result and makes a `Config` of it (`codegraph_jax.core.settings`).
+A config file returns a `Config`, of which the command line replaces some values; `codegraph_jax.core.settings` checks
+every field.
 """
 
 import math
@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, not_empty, odd, path_like, unset, within
-from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-exported for config files
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,13 @@ CIFAR-10 and CIFAR-100 have no class name in common, but both have animals, so t
 `self_oecl` needs no OE set (`--mode=self_oecl`). It has not been trained at full length.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import ExposureConfig, ModelConfig, OeclConfig, OeclDataConfig
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="tfds:cifar100#coarse_label"),
-            oe=ExposureConfig(source="tfds:cifar10"),
-            model=ModelConfig(dtype="bfloat16"),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="tfds:cifar100#coarse_label"),
+        oe=ExposureConfig(source="tfds:cifar10"),
+        model=ModelConfig(dtype="bfloat16"),
     )

@@ -16,9 +16,6 @@ epochs: 333 PFLOP; by count 14 minutes on an H100 or H200 at 40% of its bf16 pea
 67,000 images with 33 views.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import (
     EvaluationConfig,
     ExposureConfig,
@@ -29,7 +26,7 @@ from contrastive_jax.config import (
 )
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
     sets = (
         "cifar100@test=tfds:cifar100",
@@ -38,12 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
         "textures@test=tfds:dtd",
         "places365@validation=tfds:places365_small",
     )
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="tfds:cifar10", protocol="multimodal"),
-            oe=ExposureConfig(source="tfds:imagenet_resized/32x32", image_count=300_000),
-            model=ModelConfig(dtype="bfloat16"),
-            train=TrainConfig(epochs=500),
-            evaluation=EvaluationConfig(ood=sets),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="tfds:cifar10", protocol="multimodal"),
+        oe=ExposureConfig(source="tfds:imagenet_resized/32x32", image_count=300_000),
+        model=ModelConfig(dtype="bfloat16"),
+        train=TrainConfig(epochs=500),
+        evaluation=EvaluationConfig(ood=sets),
     )

@@ -21,9 +21,6 @@ the order of the methods: AUROC of the clean view over classes 0, 3, 7 and three
 
 from typing import Literal
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import (
     AugmentConfig,
     EvaluationConfig,
@@ -35,33 +32,27 @@ from contrastive_jax.config import (
 )
 
 
-def get_config(variant: Literal["published", "laptop", "small"] = "published") -> ml_collections.ConfigDict:
+def get_config(variant: Literal["published", "laptop", "small"] = "published") -> OeclConfig:
     """The settings of the run: `published`, `laptop` or `small`."""
     if variant == "laptop":
-        return to_config_dict(
-            OeclConfig(
-                data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
-                oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
-                augment=AugmentConfig(crop_scale=(0.3, 1.0)),
-                model=ModelConfig(width=16),
-                train=TrainConfig(epochs=36, batch_size=64),
-                evaluation=EvaluationConfig(views=8, every=4),
-            )
+        return OeclConfig(
+            data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
+            oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
+            augment=AugmentConfig(crop_scale=(0.3, 1.0)),
+            model=ModelConfig(width=16),
+            train=TrainConfig(epochs=36, batch_size=64),
+            evaluation=EvaluationConfig(views=8, every=4),
         )
     if variant == "small":
-        return to_config_dict(
-            OeclConfig(
-                data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
-                oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
-                model=ModelConfig(width=16),
-                train=TrainConfig(epochs=4, batch_size=64),
-                evaluation=EvaluationConfig(views=4, image_count=2000),
-            )
+        return OeclConfig(
+            data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
+            oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
+            model=ModelConfig(width=16),
+            train=TrainConfig(epochs=4, batch_size=64),
+            evaluation=EvaluationConfig(views=4, image_count=2000),
         )
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="tfds:cifar10"),
-            oe=ExposureConfig(source="tfds:cifar100"),
-            model=ModelConfig(dtype="bfloat16"),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="tfds:cifar10"),
+        oe=ExposureConfig(source="tfds:cifar100"),
+        model=ModelConfig(dtype="bfloat16"),
     )

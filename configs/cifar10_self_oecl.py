@@ -7,18 +7,13 @@ degrees are separate instances, so that a step has twice the views of OECL: one 
 that count 5.5 minutes on an H100 or H200 at 40% of its bf16 peak. Sources of the images as in cifar10_oecl.py.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="tfds:cifar10"),
-            model=ModelConfig(dtype="bfloat16"),
-            train=TrainConfig(mode="self_oecl"),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="tfds:cifar10"),
+        model=ModelConfig(dtype="bfloat16"),
+        train=TrainConfig(mode="self_oecl"),
     )

@@ -8,18 +8,13 @@ Sources of the images as in cifar10_oecl.py. One class is 32 PFLOP, half of OECL
 projected from that count: 1.4 minutes on an H100 or H200 at 40% of its bf16 peak.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="tfds:cifar10"),
-            model=ModelConfig(dtype="bfloat16"),
-            train=TrainConfig(mode="simclr"),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="tfds:cifar10"),
+        model=ModelConfig(dtype="bfloat16"),
+        train=TrainConfig(mode="simclr"),
     )

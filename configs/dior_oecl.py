@@ -14,10 +14,7 @@ PFLOP; by count one minute on an H100 or H200 at 40% of its bf16 peak. A class w
 a smaller one, such as `--config.train.batch_size=64`. Without OE: `--mode=self_oecl`.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, at_224
 
 CLASSES = (
     "ship",
@@ -42,11 +39,9 @@ CLASSES = (
 )
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
     objects = OeclDataConfig(
         train="voc:data/dior", train_split="train+val", target="airport", classes=CLASSES, min_box_side=120
     )
-    return to_config_dict(
-        at_224(objects, ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1))
-    )
+    return at_224(objects, ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1))

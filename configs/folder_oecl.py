@@ -14,17 +14,12 @@ latter --config.augment.crop_scale=0.5,1.0. A view takes 10.9 GFLOP per step: 1,
 count: 1.4 minutes on an H100 or H200 at 40% of its bf16 peak, days on a CPU.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, at_224
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
-    return to_config_dict(
-        at_224(
-            OeclDataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),
-            ExposureConfig(source="", split=""),
-        )
+    return at_224(
+        OeclDataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),
+        ExposureConfig(source="", split=""),
     )

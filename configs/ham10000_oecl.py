@@ -15,25 +15,20 @@ count 12 minutes on an H100 or H200 at 40% of its bf16 peak. With all but one di
 `--config.data.protocol=leave_one_class_out --epochs=500`.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, at_224
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
-    return to_config_dict(
-        at_224(
-            OeclDataConfig(
-                train="csv:data/ham10000/HAM10000_metadata.csv",
-                train_split="",
-                test="csv:data/ham10000_test/ISIC2018_Task3_Test_GroundTruth.csv",
-                test_split="",
-                target="nv",
-                classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
-            ),
-            ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
-            batch_size=64,
-        )
+    return at_224(
+        OeclDataConfig(
+            train="csv:data/ham10000/HAM10000_metadata.csv",
+            train_split="",
+            test="csv:data/ham10000_test/ISIC2018_Task3_Test_GroundTruth.csv",
+            test_split="",
+            target="nv",
+            classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
+        ),
+        ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
+        batch_size=64,
     )

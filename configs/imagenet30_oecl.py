@@ -20,10 +20,7 @@ take 7.4 GB of the host's memory and are streamed to the device.
 
 from typing import Literal
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224, leave_one_class_out
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, at_224, leave_one_class_out
 
 CLASSES = {
     "acorn": "n12267677",
@@ -60,12 +57,10 @@ CLASSES = {
 """Folder and WordNet number of each class, as in the released code of OECL."""
 
 
-def get_config(variant: Literal["", "loo"] = "") -> ml_collections.ConfigDict:
+def get_config(variant: Literal["", "loo"] = "") -> OeclConfig:
     """One class against the rest, or `loo`: one class left out."""
     config = at_224(
         OeclDataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
         ExposureConfig(source="data/imagenet", split="", exclude=tuple(CLASSES.values()), image_count=20_000),
     )
-    if variant == "loo":
-        config = leave_one_class_out(config)
-    return to_config_dict(config)
+    return leave_one_class_out(config) if variant == "loo" else config

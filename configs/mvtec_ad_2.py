@@ -8,12 +8,10 @@ small: `--config.backbone.image_size=784` (any multiple of 14) detects more, at 
 Private test images have no labels; score them with `--config=folder`.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(Config(data=DataConfig(layout="mvtec_ad_2"), backbone=backbone))
+    return Config(data=DataConfig(layout="mvtec_ad_2"), backbone=backbone)

@@ -9,12 +9,10 @@ if it looks unlike all other images. The metrics are AUROC, AP, F1-max and AUPRO
 publication's saturated overlap (sPRO). A category of 330 images holds 7 GB of distances in memory.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(Config(data=DataConfig(layout="mvtec"), backbone=backbone))
+    return Config(data=DataConfig(layout="mvtec"), backbone=backbone)

@@ -7,9 +7,6 @@ with seven other shapes. Expected: the AUROC of the clean view rises from 45 (un
 74, depending on rounding); see learning_curve.png in the workdir. Under two minutes on one CPU core.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import (
     EvaluationConfig,
     ExposureConfig,
@@ -20,14 +17,12 @@ from contrastive_jax.config import (
 )
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The demo's settings."""
-    return to_config_dict(
-        OeclConfig(
-            data=OeclDataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
-            oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
-            model=ModelConfig(width=8),
-            train=TrainConfig(epochs=30, batch_size=64),
-            evaluation=EvaluationConfig(views=8, every=2),
-        )
+    return OeclConfig(
+        data=OeclDataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
+        oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
+        model=ModelConfig(width=8),
+        train=TrainConfig(epochs=30, batch_size=64),
+        evaluation=EvaluationConfig(views=8, every=2),
     )

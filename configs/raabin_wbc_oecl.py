@@ -13,22 +13,17 @@ kind of 2,400 cells, 2,304 of them per epoch, 1,000 epochs: 100 PFLOP; by count 
 of its bf16 peak.
 """
 
-import ml_collections
-
-from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import AugmentConfig, ExposureConfig, OeclDataConfig, at_224
+from contrastive_jax.config import AugmentConfig, ExposureConfig, OeclConfig, OeclDataConfig, at_224
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> OeclConfig:
     """The settings of the run."""
     classes = ("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")
-    return to_config_dict(
-        at_224(
-            OeclDataConfig(
-                train="data/raabin_wbc", train_split="Train", test_split="TestA", target="Neutrophil", classes=classes
-            ),
-            ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
-            AugmentConfig(crop_scale=(0.5, 1.0)),
-            batch_size=128,
-        )
+    return at_224(
+        OeclDataConfig(
+            train="data/raabin_wbc", train_split="Train", test_split="TestA", target="Neutrophil", classes=classes
+        ),
+        ExposureConfig(source="data/imagenet", split="", image_count=20_000, alpha=0.1),
+        AugmentConfig(crop_scale=(0.5, 1.0)),
+        batch_size=128,
     )

@@ -4,18 +4,14 @@
 
 DIR holds realiad_jsons/ and realiad_256, realiad_512 or realiad_1024 (page: https://realiad4ad.github.io/Real-IAD/); of
 several sizes the largest is used. CLIP ViT-L/14-336 at 518 px. A category has thousands of test images from five
-cameras: each is compared with 64 of them, which takes 1 MB of distances per image and layer instead of 16 MB for every
-thousand images. Without `data.categories`, all 30 objects run one after the other.
+cameras: each is compared with 64 of them. The distances then take 1 MB per image and layer; in a set of 1,000 images
+compared with all, they would take 16 MB. Without `data.categories`, all 30 objects run one after the other.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return to_config_dict(
-        Config(data=DataConfig(layout="real_iad"), backbone=backbone, similarity=SimilarityConfig(references=64))
-    )
+    return Config(data=DataConfig(layout="real_iad"), backbone=backbone, similarity=SimilarityConfig(references="64"))

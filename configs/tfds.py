@@ -11,11 +11,9 @@ method does not use the labels. DINOv2 ViT-B/14 at 518 px, as for your own folde
 `--config.backbone.image_size`. No result is given; the method needs a set that shows a single product.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="tfds"), backbone=BackboneConfig(image_size=518)))
+    return Config(data=DataConfig(layout="tfds"), backbone=BackboneConfig(image_size=518))

@@ -10,18 +10,14 @@ covered at all: MuSc's settings for this set (arXiv:2401.16753). Its published r
 images take 2.6 GB of memory.
 """
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, ScoringConfig
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     """The settings of the run."""
-    return to_config_dict(
-        Config(
-            data=DataConfig(layout="visa"),
-            backbone=BackboneConfig(name="clip-vit-l14-336"),
-            scoring=ScoringConfig(rescore_k=(1, 8, 9)),
-            metrics=MetricsConfig(mask_resizing="any"),
-        )
+    return Config(
+        data=DataConfig(layout="visa"),
+        backbone=BackboneConfig(name="clip-vit-l14-336"),
+        scoring=ScoringConfig(rescore_k=(1, 8, 9)),
+        metrics=MetricsConfig(mask_resizing="any"),
     )

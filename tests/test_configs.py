@@ -12,11 +12,10 @@ import pytest
 from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.commands.launch import settings_class
 from codegraph_jax.commands.registry import TASKS
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import read_config
+from codegraph_jax.core.settings import read_config, with_settings
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
 from studies import recurring, thresholds
@@ -42,19 +41,18 @@ def test_config_loads_and_documents_itself(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_settings_pass_their_check(path):
-    settings = load(path).get_config()
-    config = read_config(settings_class(settings.task), settings)
-    if settings.task == "detect":
+    config = with_settings(load(path).get_config(), {})
+    if config.task == "detect":
         assert config.data.layout in {*LAYOUTS, "drawn"}
 
 
 def test_every_published_layout_has_a_config():
-    layouts = {load(path).get_config().to_dict().get("data", {}).get("layout") for path in CONFIGS}
+    layouts = {config.data.layout for path in CONFIGS if isinstance(config := load(path).get_config(), Config)}
     assert set(LAYOUTS) - {"auto"} <= layouts
 
 
 def test_visa_is_scored_as_published():
-    config = read_config(Config, load(next(p for p in CONFIGS if p.stem == "visa")).get_config())
+    config = load(next(p for p in CONFIGS if p.stem == "visa")).get_config()
     assert config.scoring.rescore_k == (1, 8, 9)
     assert config.metrics.mask_resizing == "any"
 

@@ -29,7 +29,7 @@ def test_the_public_classes_are_imported_without_heavy_libraries():
 
 def test_the_help_of_the_command_is_printed_without_jax():
     modules = loaded("from codegraph_jax.commands.console import usage", "usage()")
-    assert not modules & {*HEAVY, "jax", "flax", "numpy", "absl", "ml_collections"}
+    assert not modules & {*HEAVY, "jax", "flax", "numpy", "absl"}
 
 
 def test_the_server_of_the_app_starts_without_jax():

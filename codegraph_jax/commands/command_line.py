@@ -96,7 +96,7 @@ class CommandLine:
         flags: flags for absl, as `--name=value`.
         settings: values of the changed settings, by path.
         typed: short flags as typed and names of positional arguments, by setting.
-        config: the config with these settings, a ConfigDict.
+        config: the config with these settings, checked.
         config_name: the value of `--config`, or the default of the command.
     """
 

@@ -1,5 +1,6 @@
 """The configs of the project, beside the package in a clone and inside the installed package."""
 
+import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -47,13 +48,13 @@ def shipped_config(value: str) -> str:
 
 
 def load_config(value: str) -> Any:
-    """The ConfigDict for a value of `--config`.
+    """The settings for a value of `--config`; their fields are not checked yet.
 
     The variants of a config are the values of the `Literal` with which the parameter of its `get_config` is annotated;
     one with another annotation takes any text.
 
     Raises:
-        UserError: the file or variant does not exist, or the file cannot be run.
+        UserError: the file or variant does not exist, or the file cannot be run or returns no settings.
     """
     file, colon, variant = shipped_config(value).partition(":")
     path = Path(file)
@@ -77,8 +78,9 @@ def load_config(value: str) -> Any:
     # of a value that is wrong, a field that is set to another type, or one that does not exist
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--config={value}: {' '.join(str(error).split())[:300]}") from error
-    if not hasattr(config, "get"):
-        raise UserError(f"--config={value}: get_config() must return a ConfigDict, not {type(config).__name__}")
+    if isinstance(config, type) or not (dataclasses.is_dataclass(config) and hasattr(config, "task")):
+        kind = type(config).__name__
+        raise UserError(f"--config={value}: get_config() must return settings, such as Config(...), and not a {kind}")
     return config
 
 

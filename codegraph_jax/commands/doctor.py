@@ -21,7 +21,7 @@ from codegraph_jax.core.names import some_of
 MIN_PYTHON = (3, 11)
 NEEDED = (
     "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
-    "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "protobuf", "huggingface_hub",
+    "jaxtyping", "absl-py", "jinja2", "tqdm", "safetensors", "protobuf", "huggingface_hub",
     "filelock", "psutil",
 )  # fmt: skip
 """Packages that every command needs."""

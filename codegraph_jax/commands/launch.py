@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
-from ml_collections import ConfigDict
 
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
@@ -20,7 +19,7 @@ from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import Setting, read_config, settings_of, to_config_dict
+from codegraph_jax.core.settings import ConfigError, Setting, settings_of, with_settings
 
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
@@ -80,11 +79,11 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
     if asked := [flag for flag in arguments if flag in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
         return CommandLine(asked)
     named = config_of(arguments) or (command.config if command else "")
-    config = complete_config(named, command)
+    config = default_config(named, command)
     if command and command.sweeps:
         add_clone_root()
         importlib.import_module("studies.flags").define_vary()
-    task = str(config.task)
+    task = config.task
     settings = task_settings(task)
     del settings["task"]
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
@@ -92,8 +91,11 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
     line = parsed_line(arguments, settings, [*positional], _takes_no_value)
-    config.update_from_flattened_dict(line.settings)
-    return replace(line, typed=positional | line.typed, config=config, config_name=named)
+    line = replace(line, typed=positional | line.typed, config_name=named)
+    try:
+        return replace(line, config=with_settings(config, line.settings))
+    except ConfigError as error:
+        raise UserError(line.named(str(error))) from None
 
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
@@ -102,30 +104,24 @@ def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
     return {setting.path: setting for setting in found}
 
 
-def complete_config(named: str, command: Command | None) -> ConfigDict:
-    """The config of a name, or the defaults of the command's settings; with all settings.
+def default_config(named: str, command: Command | None) -> Any:
+    """The config of a name, or the defaults of the command's settings.
 
     Raises:
         UserError: there is neither a name nor a command, or the config cannot be read or is for another command.
     """
     if named:
-        config = load_config(named)
+        config = with_settings(load_config(named), {})
     elif command:
-        config = ConfigDict({"task": command.task})
+        config = settings_class(command.task)()
     else:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
-    task = str(config.get("task"))
+    task = config.task
     if task not in TASKS:
         raise UserError(f"--config={named}: config.task: {task!r} is not one of {', '.join(TASKS)}")
     if command and task not in (command.sweeps or {command.task}):
         raise UserError(f"--config={named}: is for another command; use codegraph {TASKS[task].name}")
-    complete = to_config_dict(settings_class(task)())
-    try:
-        complete.update(config)
-    except AttributeError:
-        read_config(settings_class(task), config)  # a group of settings has another type; this error names it
-        raise
-    return complete
+    return config
 
 
 def settings_class(task: str) -> type:
@@ -158,14 +154,13 @@ def main(line: CommandLine, command: Command | None = None) -> int:
             raise UserError(f"--out: has no effect, since {name} writes no directory; leave it out")
         if COORDINATOR.value and not TASKS[task].several_processes:
             raise UserError(f"--coordinator: {name} runs in one process; leave it out")
-        config: Any = read_config(settings_class(task), line.config)
         with connected(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
-            directory = workdir(config, line.config_name)
+            directory = workdir(line.config, line.config_name)
             if sweeps:
-                _sweep(config, directory, sweeps[task])
+                _sweep(line.config, directory, sweeps[task])
                 return FINE
-            outcomes = importlib.import_module(TASKS[task].module).run(config, directory)
+            outcomes = importlib.import_module(TASKS[task].module).run(line.config, directory)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return INVALID
@@ -225,7 +220,7 @@ def parse(arguments: list[str]) -> list[str]:
 
 def _how_to_resume(config: Any, sweeping: bool = False) -> str:
     """Advice after an interruption."""
-    if sweeping or TASKS[config.task].resumes or config.get("resume_data", "off") != "off":
+    if sweeping or TASKS[config.task].resumes or getattr(config, "resume_data", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

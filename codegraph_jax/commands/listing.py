@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from textwrap import fill
 from typing import Any
 
 from codegraph_jax.commands.command_line import ARGUMENTS, BANK_BACKBONE, OUT, OUT_HELP, SHORT, ShortFlag
-from codegraph_jax.commands.launch import complete_config, settings_class, task_settings
+from codegraph_jax.commands.launch import default_config, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
-from codegraph_jax.config import SavedBackboneConfig, to_config_dict
+from codegraph_jax.config import SavedBackboneConfig
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, read_config, setting_at
+from codegraph_jax.core.settings import Setting
 
 WIDTH = 100
 FILES_ONLY = "in config files only"
@@ -37,9 +38,7 @@ def flags_text(command: Command, config: str = "") -> str:
     Raises:
         UserError: the config cannot be read or is for another command.
     """
-    values = complete_config(config or command.config, command) if command.module else None
-    if values:
-        values = to_config_dict(read_config(settings_class(values.task), values))
+    values = default_config(config or command.config, command) if command.module else None
     settings = task_settings(values.task) if values else {}
     rows = [(name, ARGUMENTS[name]) for name in dict(command.arguments) if name in ARGUMENTS]
     rows += [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
@@ -63,7 +62,7 @@ def flags_text(command: Command, config: str = "") -> str:
 
 def _default(values: Any, setting: Setting, short: ShortFlag) -> str:
     """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
-    value = setting_at(values, setting.path)
+    value = attrgetter(setting.path)(values)
     value = setting.limits.get("unset", "") if value is None else value
     if short.rule:
         kind, _, value = value.partition(":")
@@ -104,8 +103,8 @@ def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str
 
     `listed` has the command that describes a setting, and its default there.
     """
-    values = complete_config(command.config, command)
-    with_flag, every = (task_settings(str(values.task), without_flag=there) for there in (False, True))
+    values = default_config(command.config, command)
+    with_flag, every = (task_settings(values.task, without_flag=there) for there in (False, True))
     usual = [path for _, path in command.arguments] + [short.path for short in SHORT.values()]
     entries: list[str] = []
     others: dict[str, dict[str, None]] = {}
@@ -143,7 +142,7 @@ def _short_forms(setting: Setting) -> Iterator[str]:
 
 
 def _default_text(setting: Setting, values: Any) -> str:
-    value = setting_at(values, setting.path)
+    value = attrgetter(setting.path)(values)
     value = setting.limits["unset"] if value is None else value
     if value in ("", ()):
         return ""

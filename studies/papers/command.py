@@ -17,10 +17,10 @@ from codegraph_jax.core.environment import device_summary, package_versions, req
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_text
+from codegraph_jax.core.settings import with_settings
 from studies.flags import define, values
 from studies.papers import detection, detection_tables, training, training_tables
 from studies.papers.reproduction import Published, page, require_groups, text
-from studies.sweeps.settings import with_settings
 
 PAPERS = {
     "musc": (detection_tables, detection),
@@ -80,6 +80,6 @@ def _reproduce(words: Sequence[str]) -> None:
     print(f"{text(found)}\n\npage: {out / PAGE}")
 
 
-def settings_of(table: Published) -> dict[str, Any]:
-    """The nested settings that give a published table."""
-    return with_settings(load_config(table.config).to_dict(), table.changes)
+def settings_of(table: Published) -> Any:
+    """The settings that give a published table."""
+    return with_settings(load_config(table.config), table.changes)

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import Config
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks.paths import require_exists
@@ -20,7 +19,7 @@ REFUSED = sweep.REFUSED
 
 
 def run(
-    tables: Sequence[tuple[Published, Mapping[str, Any]]],
+    tables: Sequence[tuple[Published, Config]],
     workdir: Path,
     roots: Sequence[str],
     groups: Sequence[str] = (),
@@ -46,9 +45,9 @@ def run(
     for root in roots:
         require_exists("codegraph reproduce", root)
     found = []
-    for published, settings in tables:
+    for published, config in tables:
         wanted = published.chosen(groups)
-        config, present, missing = _inputs(published, settings, roots, wanted, weights)
+        config, present, missing = _inputs(published, config, roots, wanted, weights)
         if present:
             print(f"\n{published.title}", flush=True)
             directory = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
@@ -61,13 +60,12 @@ def run(
 
 def _inputs(
     published: Published,
-    settings: Mapping[str, Any],
+    config: Config,
     roots: Sequence[str],
     wanted: Sequence[str],
     weights: Mapping[str, str],
 ) -> tuple[Config, list[str], list[str]]:
     """The settings, the categories that can be measured, and what is missing."""
-    config = read_config(Config, settings)
     name, missing = config.backbone.name, []
     source = PRESETS[name].source
     assert not isinstance(source, Path)  # a directory is only the source of a preset for a path

@@ -1,13 +1,11 @@
 """`codegraph reproduce oecl`: the published settings on the image sets of this computer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.settings import read_config
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.objectives import OBJECTIVES
 from studies.papers.reproduction import Published, Reproduction
@@ -17,7 +15,7 @@ REFUSED = sweep.REFUSED | {"weights": "the networks are trained here; leave it o
 
 
 def run(
-    tables: Sequence[tuple[Published, Mapping[str, Any]]],
+    tables: Sequence[tuple[Published, OeclConfig]],
     workdir: Path,
     sources: Sequence[str],
     groups: Sequence[str] = (),
@@ -29,10 +27,9 @@ def run(
     (empty: as in the settings), `groups` numbers of classes, and `seeds` those of the runs.
     """
     found = []
-    for published, settings in tables:
+    for published, config in tables:
         if not (classes := published.chosen(groups)):
             continue
-        config = read_config(OeclConfig, settings)
         if sources:
             config = replace(config, data=replace(config.data, train=sources[0]))
         if len(sources) > 1:

@@ -26,7 +26,7 @@ from codegraph_jax.core.bootstrap import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.report_archive import digest_of_photos
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.images import source_of
@@ -61,10 +61,6 @@ FEATURES = "features"
 logger = logging.getLogger(__name__)
 
 
-Points = Sequence[tuple[Point, Config]]
-"""Combinations of settings, each as text and as the settings of a run."""
-
-
 def run(
     config: Config,
     workdir: str,
@@ -95,11 +91,9 @@ def run(
     config = replace(config, backbone=replace(config.backbone, fallback=""))
     if groups:
         config = replace(config, data=replace(config.data, categories=tuple(groups)))
-    points = [
-        (point, read_config(Config, point.settings)) for point in read_points(vary, Config, asdict(config), FIXED)
-    ]
-    for _, one in points:
-        user_code_digest(one.scoring.score, "config.scoring.score")
+    points = read_points(vary, config, FIXED)
+    for point in points:
+        user_code_digest(point.config.scoring.score, "config.scoring.score")
     directory = Path(workdir)
     categories = read_categories(config.data, directory)
     for name, samples in categories.items():
@@ -127,7 +121,12 @@ class _RunningSweep:
     """
 
     def __init__(
-        self, directory: Path, points: Points, categories: Mapping[str, list[Sample]], subsets: int, by_time: bool
+        self,
+        directory: Path,
+        points: Sequence[Point],
+        categories: Mapping[str, list[Sample]],
+        subsets: int,
+        by_time: bool,
     ):
         self.directory, self.points, self.categories = directory, points, categories
         self.subsets, self.store = subsets, CellStore(directory)
@@ -146,25 +145,25 @@ class _RunningSweep:
             flush=True,
         )
         # points with the same features and distances
-        by_features: dict[str, list[tuple[Point, Config]]] = {}
-        for point, config in self.points:
-            values = {name: value for name, value in asdict(config).items() if name not in SCORING_ONLY}
-            by_features.setdefault(json.dumps(values, sort_keys=True), []).append((point, config))
-        backbones = [points[0][1].backbone for points in by_features.values()]
+        by_features: dict[str, list[Point]] = {}
+        for point in self.points:
+            values = {name: value for name, value in asdict(point.config).items() if name not in SCORING_ONLY}
+            by_features.setdefault(json.dumps(values, sort_keys=True), []).append(point)
+        backbones = [points[0].config.backbone for points in by_features.values()]
         for points in by_features.values():
-            self._run_points(points, cached=backbones.count(points[0][1].backbone) > 1)
+            self._run_points(points, cached=backbones.count(points[0].config.backbone) > 1)
         cells = [
             # an earlier run of the sweep may have varied other settings
             replace(cell, values=dict(point.values))
-            for point, config in self.points
+            for point in self.points
             for category in self.categories
             for repeat in repeats
-            if (cell := self.store.find(self._identity(config, category, repeat)))
+            if (cell := self.store.find(self._identity(point.config, category, repeat)))
         ]
         if len(cells) == count:
             shutil.rmtree(self.directory / FEATURES, ignore_errors=True)
         return Sweep(
-            [point for point, _ in self.points],
+            self.points,
             list(self.categories),
             cells,
             TABLE_METRICS,
@@ -172,12 +171,12 @@ class _RunningSweep:
             self.problems,
         )
 
-    def _run_points(self, points: Points, cached: bool) -> None:
+    def _run_points(self, points: Sequence[Point], cached: bool) -> None:
         """Computes the cells of points that share features and distances."""
         categories = [category for category in self.categories if self._unfinished(points, category)]
         if not categories:
             return
-        config = points[0][1]
+        config: Config = points[0].config
         if cached and not config.data.cache:
             config = replace(config, data=replace(config.data, cache=str(self.directory / FEATURES)))
         try:
@@ -187,25 +186,23 @@ class _RunningSweep:
             on_each_device(detectors, partial(self._run_category, points), categories)
         except (UserError, MemoryError) as error:
             # the others can still be compared
-            for point, _ in points:
+            for point in points:
                 self.problems[point.name or AS_GIVEN] = str(error) or "not enough memory"
                 logger.warning("%s: %s", point.name or AS_GIVEN, error)
 
-    def _unfinished(self, points: Points, category: str) -> dict[str, list[tuple[Point, Config]]]:
+    def _unfinished(self, points: Sequence[Point], category: str) -> dict[str, list[Point]]:
         """The points that are not finished, by repeat."""
         found = {
             repeat: [
-                (point, config)
-                for point, config in points
-                if self.store.find(self._identity(config, category, repeat)) is None
+                point for point in points if self.store.find(self._identity(point.config, category, repeat)) is None
             ]
             for repeat in halves(2, self.subsets, "")
         }
         return {repeat: missing for repeat, missing in found.items() if missing}
 
-    def _run_category(self, points: Points, detector: CoDeGraph, category: str) -> None:
+    def _run_category(self, points: Sequence[Point], detector: CoDeGraph, category: str) -> None:
         samples = self.categories[category]
-        with self.store.claimed(asdict(points[0][1]), category) as mine:
+        with self.store.claimed(asdict(points[0].config), category) as mine:
             if not mine:
                 print(f"{printable(category)}: another process computes it", flush=True)
                 return
@@ -218,16 +215,16 @@ class _RunningSweep:
             images = halves(comparison.set_size, self.subsets, category)
             for repeat, missing in unfinished.items():
                 some = comparison if repeat == WHOLE else _among(comparison, images[repeat])
-                for point, config in missing:
+                for point in missing:
                     started = time.perf_counter()
-                    result = _scoring_by(detector, config).score(some)
+                    result = _scoring_by(detector, point.config).score(some)
                     kept = [samples[i] for i in result.kept]
-                    metrics = evaluate(result, kept, config.metrics)
+                    metrics = evaluate(result, kept, point.config.metrics)
                     labels = [sample.label for sample in kept]
                     scores = ImageScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
                     seconds = slow + time.perf_counter() - started
                     cell = Cell(dict(point.values), category, repeat, metrics, len(kept), seconds, scores)
-                    self.store.keep(self._identity(config, category, repeat), cell)
+                    self.store.keep(self._identity(point.config, category, repeat), cell)
             print(
                 f"{printable(category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
                 f"{slow:.0f} s, {counted(sum(map(len, unfinished.values())), 'cell')} in all in "

@@ -19,10 +19,9 @@ from codegraph_jax.core.bootstrap import DRAWS, ImageScores, Interval, auroc_dif
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
-from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of
+from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of, with_settings
 from codegraph_jax.core.tables import data_frame, text_table
 from codegraph_jax.core.workdir import written_to
-from studies.sweeps.settings import with_settings
 from studies.sweeps.tables import latex, markdown, markdown_table
 
 CELLS, TABLE, DIFFERENCES, MARKDOWN, LATEX = "cells", "sweep.csv", "differences.csv", "table.md", "table.tex"
@@ -46,11 +45,11 @@ class Point:
 
     Attributes:
         values: text of each value by the setting's path.
-        settings: all settings of the run, as nested mappings.
+        config: all settings of the run.
     """
 
     values: Mapping[str, str]
-    settings: Mapping[str, Any]
+    config: Any
 
     @property
     def name(self) -> str:
@@ -81,21 +80,20 @@ class Cell:
     scores: ImageScores | None = None
 
 
-def read_points(vary: Sequence[str], cls: type, settings: Mapping[str, Any], fixed: Sequence[str] = ()) -> list[Point]:
+def read_points(vary: Sequence[str], config: Any, fixed: Sequence[str] = ()) -> list[Point]:
     """All combinations of the values of `FIELD=VALUE,VALUE`; the last field changes fastest.
 
     The values of a setting that is a list are separated by `|`: `features.degrees=1|1,3|1,3,5`.
 
     Args:
         vary: the varied settings.
-        cls: the dataclass of all settings.
-        settings: their values, as nested mappings.
+        config: the settings that are not varied.
         fixed: groups of settings that cannot be varied.
 
     Raises:
-        ConfigError: a field does not exist or cannot be varied, or a value does not have its type.
+        ConfigError: a field does not exist or cannot be varied, or a value is invalid.
     """
-    known = {setting.path: setting for setting in settings_of(cls, without_flag=True)}
+    known = {setting.path: setting for setting in settings_of(type(config), without_flag=True)}
     columns: list[tuple[str, list[str]]] = []
     for text in vary:
         path, equals, given = text.partition("=")
@@ -115,7 +113,7 @@ def read_points(vary: Sequence[str], cls: type, settings: Mapping[str, Any], fix
     for chosen in itertools.product(*(texts for _, texts in columns)):
         values = dict(zip((path for path, _ in columns), chosen))
         typed = {path: _typed(known[path], text) for path, text in values.items()}
-        points.append(Point(values, with_settings(settings, typed)))
+        points.append(Point(values, with_settings(config, typed)))
     return points
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.catalog import load_image_set
@@ -49,8 +48,7 @@ def run(
         ConfigError: a setting is invalid; nothing was computed.
     """
     directory = Path(workdir)
-    points = read_points(vary, OeclConfig, dataclasses.asdict(config), FIXED)
-    configs = [read_config(OeclConfig, point.settings) for point in points]
+    points = read_points(vary, config, FIXED)
     targets = class_names(config) if list(groups) == [ALL] else list(groups) or [config.data.target]
     chosen = list(seeds) or [config.seed]
     cells: list[Cell] = []
@@ -58,8 +56,9 @@ def run(
     # all runs of one seed and class first, so that a partial table compares the same runs
     for seed in chosen:
         for target in targets:
-            for point, settings in zip(points, configs):
-                one = dataclasses.replace(settings, seed=seed, data=dataclasses.replace(settings.data, target=target))
+            for point in points:
+                data = dataclasses.replace(point.config.data, target=target)
+                one = dataclasses.replace(point.config, seed=seed, data=data)
                 name = file_stem("_".join([*(f"{k}={v}" for k, v in point.values.items()), target, str(seed)]))
                 try:
                     results = _trained(directory, name, one)

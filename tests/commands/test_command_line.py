@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.commands import console, listing
+from codegraph_jax.commands.command_line import CommandLine
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.console import usage_of
 from codegraph_jax.commands.launch import parse_command_line, task_settings
@@ -16,7 +17,6 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from tests.support.commands import fresh_process
-from tests.test_docs import checked
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def read(words, name="detect"):
     """The checked settings that a command ends up with."""
     with fresh_process():
-        return checked(parse_command_line(words, COMMANDS[name]).config)
+        return parse_command_line(words, COMMANDS[name]).config
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -131,14 +131,14 @@ def test_switch_takes_no_value_from_the_next_word(flag):
 def test_a_word_stands_for_a_number_that_is_not_set(tmp_path):
     file = tmp_path / "own.py"
     file.write_text(
-        "from codegraph_jax.config import BackboneConfig, Config, to_config_dict\n"
-        "def get_config():\n    return to_config_dict(Config(backbone=BackboneConfig(image_size=448)))\n"
+        "from codegraph_jax.config import BackboneConfig, Config\n"
+        "def get_config():\n    return Config(backbone=BackboneConfig(image_size=448))\n"
     )
     assert read(["/p", f"--config={file}"]).backbone.image_size == 448
     assert read(["/p", f"--config={file}", "--size=auto"]).backbone.image_size is None
     assert read(["/p", "--config.similarity.references=all"]).similarity.reference_count is None
     assert read_config(Config, {"backbone": {"image_size": "auto"}}) == Config()
-    with pytest.raises(UserError, match="image_size: 0 is below 1; give 1 or more, or auto"):
+    with pytest.raises(UserError, match=r"--size \(config.backbone.image_size\): 0 is below 1; give .* or auto"):
         read(["/p", "--size=0"])
     text = settings_text("detect")
     assert "--config.backbone.image_size = auto" in text and "None" not in text
@@ -204,11 +204,11 @@ def test_fields_of_config_files_have_no_flag():
 def test_error_about_a_wrong_flag_names_a_valid_one(words, said):
     from codegraph_jax.backbones.presets import preset_of
 
-    line = None
+    line = CommandLine()
     with pytest.raises(UserError) as error:
         line = parse_command_line(words, COMMANDS["detect"])
-        preset_of(read(words).backbone)
-    text = line.named(str(error.value)) if line else str(error.value)
+        preset_of(line.config.backbone)
+    text = line.named(str(error.value))
     assert said in text
     assert "\n" not in text
 
@@ -223,8 +223,24 @@ def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path):
         file.write_text(text)
         with pytest.raises(UserError, match=f"own.py: cannot be loaded .*{said}"):
             parse_command_line([f"--config={file}"])
-    file.write_text("def get_config():\n    pass\n")
-    with pytest.raises(UserError, match="must return a ConfigDict, not NoneType"):
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind"),
+    [
+        ("None", "NoneType"),
+        ("{'task': 'detect'}", "dict"),
+        ("Config", "type"),
+        ("ConfigDict(task='detect')", "ConfigDict"),
+    ],
+)
+def test_a_config_file_returns_settings(tmp_path, returned, kind):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from codegraph_jax.config import Config\nclass ConfigDict(dict):\n    pass\n"
+        f"def get_config():\n    return {returned}\n"
+    )
+    with pytest.raises(UserError, match=rf"own.py: get_config\(\) must .* such as Config\(...\), and not a {kind}$"):
         parse_command_line([f"--config={file}"])
 
 
@@ -297,15 +313,21 @@ def test_the_help_has_the_defaults_of_the_config_that_is_named():
 
 
 def test_the_help_refuses_a_config_with_an_invalid_value(tmp_path):
-    (tmp_path / "mine.py").write_text('def get_config():\n    return {"task": "detect", "threshold": {"rule": []}}\n')
-    with pytest.raises(UserError, match="config.threshold.rule"):
+    (tmp_path / "mine.py").write_text(
+        "from codegraph_jax.config import Config, ThresholdConfig\n"
+        "def get_config():\n    return Config(threshold=ThresholdConfig(max_defective=2))\n"
+    )
+    with pytest.raises(UserError, match="config.threshold.max_defective: 2.0 is above 1"):
         usage_of("detect", [f"--config={tmp_path / 'mine.py'}"])
 
 
 def test_a_variant_with_another_annotation_takes_any_text(tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text('def get_config(variant: str | None = None):\n    return {"task": variant}\n')
-    assert load_config(f"{file}:detect") == {"task": "detect"}
+    file.write_text(
+        "from codegraph_jax.config import Config\n"
+        "def get_config(variant: str = ''):\n    return Config(review=variant)\n"
+    )
+    assert load_config(f"{file}:any.json") == Config(review="any.json")
 
 
 @pytest.mark.parametrize("name", ["app", "doctor", "reproduce", "settings"])

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ml_collections import ConfigDict
 
 import codegraph_jax
 from codegraph_jax.commands import launch
@@ -22,7 +22,6 @@ from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.console import usage
 from codegraph_jax.commands.launch import parse_command_line
 from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
-from codegraph_jax.core.settings import setting_at
 from tests.support import commands
 from tests.support.commands import codegraph
 from tests.support.photos import RANDOM, write_photos
@@ -42,7 +41,7 @@ def parsed(*words):
     """The config name, the changed settings and the flags for absl of `codegraph detect WORDS`."""
     with commands.fresh_process():
         line = parse_command_line(words, COMMANDS["detect"])
-    assert all(setting_at(line.config, path) == value for path, value in line.settings.items())
+    assert all(attrgetter(path)(line.config) == value for path, value in line.settings.items())
     return line.config_name, line.settings, line.flags
 
 
@@ -57,13 +56,13 @@ def test_words_stand_for_settings_and_flags():
 
 def test_a_config_file_may_leave_settings_out_and_has_the_types_of_the_settings(tmp_path):
     file = tmp_path / "own.py"
-    start = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict("
-    file.write_text(start + '{"task": "detect", "similarity": {"radius": 3}})')
+    start = "from codegraph_jax.config import Config, SimilarityConfig\ndef get_config():\n    return Config("
+    file.write_text(f"{start}similarity=SimilarityConfig(radius=3))")
     words = ["/photos", f"--config={file}", "--threshold=0.4", "--config.similarity.radius=auto"]
     with commands.fresh_process():
         config = parse_command_line(words, COMMANDS["detect"]).config
     assert (config.data.root, config.threshold.rule, config.similarity.radius) == ("/photos", "score:0.4", "auto")
-    file.write_text(start + '{"task": "detect", "data": 3})')
+    file.write_text(f"{start}data=3)")
     ended = commands.codegraph("detect", "/photos", f"--config={file}", "--good=ok")
     assert ended.returncode == 2 and ended.stderr == "error: config.data: is a group of settings, got 3\n"
 
@@ -194,7 +193,7 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
 )
 def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
     monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
-    values = ConfigDict({"task": task, "data": {"root": place}, "images": place})
+    values = SimpleNamespace(task=task, data=SimpleNamespace(root=place), images=place)
     assert launch.workdir(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)
 
 

@@ -161,7 +161,7 @@ def test_the_config_of_the_documentation_adds_a_layout(own_layout, tmp_path):
     for name in ("m3/ok/1.png", "m3/bent/1.png"):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.fromarray(PHOTO).save(tmp_path / name)
-    for _ in range(2):  # the command line loads a config twice
+    for _ in range(2):  # a process may load a config twice
         config = load_config(str(tmp_path / "my_screws.py"))
     read = read_layout(config.data.layout, str(tmp_path))
     assert [s.label for s in read["screws"]] == [1, 0]

@@ -1,7 +1,6 @@
 """The tasks around a ledger: inspections write its rows, tables are made of it, and banks grow by its parts."""
 
 import csv
-import dataclasses
 import json
 import shutil
 import sys
@@ -12,7 +11,7 @@ import pytest
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError, with_settings
 from codegraph_jax.line import batch
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
@@ -20,7 +19,6 @@ from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder, FolderConfig
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
-from studies.sweeps.settings import with_settings
 from tests.line.conftest import spoil
 
 
@@ -44,7 +42,7 @@ def folder(photos, tmp_path):
 
 def values(config, **groups):
     changes = {name.replace("__", "."): value for name, value in groups.items()}
-    return read_config(config, with_settings(dataclasses.asdict(config()), changes))
+    return with_settings(config(), changes)
 
 
 def inspected(saved, folder, workdir):

@@ -19,7 +19,6 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from codegraph_jax.tasks import detect as job
-from codegraph_jax.core.settings import to_config_dict
 from tests.resume.small import prepare, small_config
 prepare()
 job.run(small_config(Path(sys.argv[1])), sys.argv[2])

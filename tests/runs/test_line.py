@@ -140,9 +140,8 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 
     settings = tmp_path / "impatient.py"
     settings.write_text(
-        "from codegraph_jax.config import to_config_dict\n"
         "from codegraph_jax.line.settings import FolderConfig, WatchConfig\n"
-        "def get_config():\n    return to_config_dict(WatchConfig(watch=FolderConfig(retry_seconds=0.2)))\n"
+        "def get_config():\n    return WatchConfig(watch=FolderConfig(retry_seconds=0.2))\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
@@ -167,8 +166,7 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
     settings = tmp_path / "server.py"
     settings.write_text(
-        "from codegraph_jax.config import to_config_dict\nfrom codegraph_jax.line.settings import ServeConfig\n"
-        "def get_config():\n    return to_config_dict(ServeConfig())\n"
+        "from codegraph_jax.line.settings import ServeConfig\ndef get_config():\n    return ServeConfig()\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", "--config.serve.port=0")
 

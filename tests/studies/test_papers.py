@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import Config
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.synthetic import draw_set, write_set
-from contrastive_jax.config import OeclConfig
 from contrastive_jax.evaluation.metrics import METRICS
 from studies.papers import detection as task
 from studies.papers import detection_tables as published
@@ -56,14 +53,14 @@ def test_published_means_are_those_of_their_rows(table):
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.title)
 def test_settings_of_the_papers_pass_their_check(table):
-    config = read_config(Config, settings_of(table))
+    config = settings_of(table)
     assert config.backbone.name in PRESETS and config.data.layout in table.config
     assert {metric for row in table.values.values() for metric in row} <= {*published.COLUMNS, "pixel_f1_max"}
 
 
 @pytest.mark.parametrize("table", oecl.PAPERS["oecl"], ids=lambda table: table.title)
 def test_settings_of_oecl_pass_their_check(table):
-    config = read_config(OeclConfig, settings_of(table))
+    config = settings_of(table)
     loo = config.data.protocol == "leave_one_class_out"
     assert loo == ("leaving one class out" in table.title) and set(table.values[MEAN]) <= set(METRICS)
 

@@ -11,13 +11,12 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from studies.sweeps.sweep import Cell, CellStore, Sweep, halves, mean_difference, read_points
 
-SETTINGS = {"scoring": {"fraction": 0.3, "score": "standard"}, "features": {"degrees": [1, 3, 5]}}
 METRICS = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "fpr95": "FPR95"}
 LABELS = [0] * 20 + [1] * 20
 
 
 def points(*vary):
-    return read_points(vary, Config, SETTINGS)
+    return read_points(vary, Config())
 
 
 def swept(values, groups=("a", "b"), **about):
@@ -34,10 +33,9 @@ def swept(values, groups=("a", "b"), **about):
 def test_points_are_all_combinations_with_typed_values():
     found = points("scoring.fraction=0.1,0.5", "features.degrees=1|1,3")
     assert [point.name for point in found] == ["0.1, 1", "0.1, 1,3", "0.5, 1", "0.5, 1,3"]
-    assert found[1].settings["scoring"]["fraction"] == 0.1
-    assert found[1].settings["features"]["degrees"] == (1, 3)
-    assert SETTINGS["scoring"]["fraction"] == 0.3
-    assert [point.values for point in points()] == [{}]
+    assert found[1].config.scoring.fraction == 0.1
+    assert found[1].config.features.degrees == (1, 3)
+    assert [(point.values, point.config) for point in points()] == [({}, Config())]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +45,7 @@ def test_points_are_all_combinations_with_typed_values():
         ("scoring=1,2", "no setting 'scoring'"),
         ("scoring.fraction=many,2", "'many' is not a number"),
         ("metrics.defects_are_black=maybe,true", "'maybe' is neither true nor false"),
+        ("scoring.fraction=0.1,-1", "config.scoring.fraction: -1.0 is below"),
         ("scoring.fraction=1,1", "give different values"),
         ("scoring.fraction", "give different values"),
         ("scoring.fraction=1,", "give different values"),
@@ -54,12 +53,12 @@ def test_points_are_all_combinations_with_typed_values():
 )
 def test_invalid_points_are_refused(vary, message):
     with pytest.raises(ConfigError, match=message):
-        read_points([vary], Config, {**SETTINGS, "metrics": {"inverted": True}})
+        points(vary)
 
 
 def test_fixed_groups_and_repeated_fields_are_refused():
     with pytest.raises(ConfigError, match="data.root cannot be varied"):
-        read_points(["data.root=a,b"], Config, {"data": {"root": ""}}, ("data",))
+        read_points(["data.root=a,b"], Config(), ("data",))
     with pytest.raises(ConfigError, match="is varied twice"):
         points("scoring.fraction=1,2", "scoring.fraction=3,4")
 
