@@ -24,17 +24,16 @@ class PrecomputedBackbone(LoadedBackbone):
 
     @classmethod
     def of(
-        cls, patches: int = 0, widths: tuple[int, ...] = (), patch_size: int = 1, image_features: bool = False
+        cls, patches: int = 0, widths: tuple[int, ...] = (), patch_size: int = 1, has_image_features: bool = False
     ) -> "PrecomputedBackbone":
         """The backbone for tokens of this form; without arguments, for tokens that are given later.
 
-        `patch_size` is the side in pixels that a patch stands for in the maps; `image_features` tells whether they are
-        given.
+        `patch_size` is the side in pixels that a patch stands for in the maps.
         """
         blocks = tuple(range(len(widths)))
         return cls(
             name=PRECOMPUTED, weights_name=PRECOMPUTED, patch_size=patch_size, mean=(0.0,) * 3, std=(1.0,) * 3,
-            resample="bilinear", image_size=1, discriminative=image_features, blocks=blocks, widths=widths,
+            resample="bilinear", image_size=1, discriminative=has_image_features, blocks=blocks, widths=widths,
             on_host=True, patches=patches,
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ class ReferenceImages:
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and are not used [R, p].
         tests: tests that detect a recurring defect on a new image; their `outside` has references of the set only.
-        part_numbers: number of the good part of each reference; 0 for images of the set, which come first [R].
+        addition_numbers: number of the added good part, from 1; 0 for images of the set, which come first [R].
     """
 
     options: DistanceOptions
@@ -40,7 +40,7 @@ class ReferenceImages:
     layers: list[np.ndarray]
     removed: Bool[np.ndarray, "R p"]
     tests: list[PatternTest]
-    part_numbers: Int[np.ndarray, " R"]
+    addition_numbers: Int[np.ndarray, " R"]
 
     def __str__(self) -> str:
         return f"{len(self.removed)} references"
@@ -48,7 +48,9 @@ class ReferenceImages:
     def only(self, chosen: Bool[np.ndarray, " R"]) -> "ReferenceImages":
         """The chosen references, with all images of the set."""
         layers = [layer[chosen] for layer in self.layers]
-        return replace(self, layers=layers, removed=self.removed[chosen], part_numbers=self.part_numbers[chosen])
+        return replace(
+            self, layers=layers, removed=self.removed[chosen], addition_numbers=self.addition_numbers[chosen]
+        )
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "ReferenceImages":
         """The references extended by n good parts, numbered from `first`."""
@@ -57,20 +59,20 @@ class ReferenceImages:
             self,
             layers=[np.concatenate([old, np.asarray(new)]) for old, new in zip(self.layers, layers)],
             removed=np.concatenate([self.removed, np.zeros((count, self.removed.shape[1]), bool)]),
-            part_numbers=np.concatenate([self.part_numbers, np.arange(first, first + count)]),
+            addition_numbers=np.concatenate([self.addition_numbers, np.arange(first, first + count)]),
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
         """Unit vectors of the patches of each image of the set [p, d], for signatures."""
-        of_set = np.flatnonzero(self.part_numbers == 0)
+        of_set = np.flatnonzero(self.addition_numbers == 0)
         return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in of_set]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
-        outside, of_set = [i for test in self.tests for i in test.outside], int((self.part_numbers == 0).sum())
+        outside, of_set = [i for test in self.tests for i in test.outside], int((self.addition_numbers == 0).sum())
         if self.removed.ndim != 2 or not all(0 <= i < of_set for i in outside):
             return "its settings do not fit its tensors"
-        fitting = self.layers and self.part_numbers.shape == self.removed.shape[:1]
+        fitting = self.layers and self.addition_numbers.shape == self.removed.shape[:1]
         if not fitting or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
             return "its tensors do not fit together"
         height, width = self.options.grid
@@ -98,7 +100,7 @@ class ReferenceImages:
         mean[0, same] = np.inf
         distances, masks = as_distances(mean), []
         for test in self.tests:
-            test = replace(test, outside=[*test.outside, *np.flatnonzero(self.part_numbers).tolist()])
+            test = replace(test, outside=[*test.outside, *np.flatnonzero(self.addition_numbers).tolist()])
             inside = np.setdiff1d(np.arange(len(self.removed)), test.outside)
             masks.append(ReferenceMask(inside, shows_pattern(distances, [0], test, k)))
         excluded = ExcludedReferences(same[None], masks, mean.shape[2])

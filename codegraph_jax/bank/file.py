@@ -45,7 +45,7 @@ class StoredBank(JsonFields):
     """The references of a set, and its threshold.
 
     Attributes:
-        settings: settings of the backbone.
+        backbone_config: settings of the backbone.
         weights_name: see `Backbone.weights_name`; in the file its identity.
         references: the references with which new images are compared.
         patterns: recurring patterns of the set, with their verdicts and frequencies.
@@ -62,7 +62,7 @@ class StoredBank(JsonFields):
         max_photo_pixels: pixels of the largest photo of the set; 0 if it is not known.
     """
 
-    settings: BackboneConfig = field(metadata=not_in_json())
+    backbone_config: BackboneConfig = field(metadata=not_in_json())
     weights_name: str = field(metadata=not_in_json())
     references: ReferenceImages | Pool = field(metadata=not_in_json())
     patterns: list[Pattern]
@@ -103,14 +103,16 @@ class StoredBank(JsonFields):
             of_kind = {"kind": "exact", "fraction": references.fraction, "tests": tests}
         tensors |= {f"layer{k}": np.asarray(layer).astype(dtype) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
-        tensors["parts"] = references.part_numbers
+        tensors["additions"] = references.addition_numbers
         tensors |= self.calibration_set.to_tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
         about = {
             "format": FORMAT,
             # the path of the weights is omitted: it may be private, and is useless on another machine
-            "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
+            "backbone": asdict(
+                replace(self.backbone_config, weights="random" if self.backbone_config.weights == "random" else "")
+            ),
             "weights_name": weights_identity(self.weights_name),
             "degrees": references.options.degrees,
             "radius": references.options.radius,
@@ -149,14 +151,17 @@ class StoredBank(JsonFields):
 
 def _inconsistency(bank: StoredBank) -> str:
     """The part of a bank that does not fit the references or the history; empty if there is none."""
-    lasts, part_numbers = [revision.last_part for revision in bank.history], bank.references.part_numbers.tolist()
-    ascending = lasts == sorted(lasts) and part_numbers == sorted(part_numbers)
-    if not ascending or lasts[:1] != [0] or part_numbers[:1] != [0] or part_numbers[-1] > lasts[-1]:
+    lasts, addition_numbers = (
+        [revision.last_addition for revision in bank.history],
+        bank.references.addition_numbers.tolist(),
+    )
+    ascending = lasts == sorted(lasts) and addition_numbers == sorted(addition_numbers)
+    if not ascending or lasts[:1] != [0] or addition_numbers[:1] != [0] or addition_numbers[-1] > lasts[-1]:
         return "its history does not fit its tensors"
     known = [*bank.patterns, *bank.marks]
     if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):
         return "its patterns do not fit its tensors"
-    if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.marks):
+    if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.mark_indices):
         return "its history does not fit its marks"
     return ""
 
@@ -195,15 +200,14 @@ def _too_large(bank: StoredBank) -> str:
     # a neighbourhood much larger than the grid means damage
     if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MAX_DEGREES:
         return "its degrees do not fit its tensors"
-    if bank.settings.side > MAX_INPUT_SIZE:
-        return f"the input size of its backbone is {bank.settings.side:,} pixels"
-    if (batch_size := bank.settings.batch_size or 1) > MAX_BATCH_SIZE:
+    if bank.backbone_config.side > MAX_INPUT_SIZE:
+        return f"the input size of its backbone is {bank.backbone_config.side:,} pixels"
+    if (batch_size := bank.backbone_config.batch_size or 1) > MAX_BATCH_SIZE:
         return f"its batch size is {batch_size:,} images"
     return ""
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
-    settings = read_config(BackboneConfig, about["backbone"], "backbone")
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
         raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
@@ -213,11 +217,11 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     grid = Frame.from_json(about["frame"]).grid
     options = query_options(distance_options(similarity, precision, degrees, grid, bool(about["masked"])))
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
-    part_numbers = tensors["parts"].astype(int)
+    addition_numbers = tensors["additions"].astype(int)
     references: ReferenceImages | Pool
     if about["kind"] == "compact":
         own_scores = tensors["own_scores"].astype(np.float32)
-        references = Pool(options, [layer.astype(np.float32) for layer in layers], own_scores, part_numbers)
+        references = Pool(options, [layer.astype(np.float32) for layer in layers], own_scores, addition_numbers)
     else:
         references = ReferenceImages(
             options=options,
@@ -225,12 +229,12 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             layers=[layer.astype(feature_type(precision)) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[PatternTest.from_json(test) for test in about["tests"]],
-            part_numbers=part_numbers,
+            addition_numbers=addition_numbers,
         )
     roi, names = tensors.get("roi"), [entry.name for entry in fields(StoredBank) if "not_in_json" not in entry.metadata]
     bank = StoredBank.from_json(
         {name: about[name] for name in names},
-        settings=settings,
+        backbone_config=read_config(BackboneConfig, about["backbone"], "backbone"),
         weights_name=str(about["weights_name"]),
         references=references,
         calibration_set=CalibrationSet.from_tensors(tensors),

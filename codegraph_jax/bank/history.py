@@ -22,43 +22,47 @@ class BankRevision(JsonFields):
         when: ISO 8601, UTC; empty if it is not known.
         names: names of the parts; empty for the first bank.
         keys: digests of the parts' pixels, hexadecimal.
-        last_part: number of the last good part so far, counted from 1 over all revisions; 0 for the first bank.
-        marks: indices of the bank's marks in use from this revision on.
+        last_addition: number of good parts added so far, over all revisions.
+        mark_indices: the bank's marks in use from this revision on.
         defective: whether the answers were "defective"; the parts are then not references.
     """
 
     when: str
     names: tuple[str, ...]
     keys: tuple[str, ...]
-    last_part: int
-    marks: tuple[int, ...] = ()
+    last_addition: int
+    mark_indices: tuple[int, ...] = ()
     defective: bool = False
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     """Numbers of the good parts that a later answer calls defective.
 
-    Photos of the set can also have answers, from its report; they have no number and do not change `last_part`.
+    Photos of the set can also have answers, from its report; they have no number and do not change `last_addition`.
     """
     numbers: dict[str, int] = {}
     withdrawn_parts: set[int] = set()
     for before, revision in zip(history, history[1:]):
-        if revision.last_part > before.last_part:
-            numbers |= {key: before.last_part + 1 + index for index, key in enumerate(revision.keys)}
+        if revision.last_addition > before.last_addition:
+            numbers |= {key: before.last_addition + 1 + index for index, key in enumerate(revision.keys)}
         elif revision.defective:
             withdrawn_parts.update(numbers.pop(key) for key in revision.keys if key in numbers)
     return withdrawn_parts
 
 
-def newest(part_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
+def newest(addition_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that belong to the set or to the `count` newest good parts up to number `last`.
 
-    `part_numbers` as in `Pool` and `ReferenceImages`.
+    `addition_numbers` as in `Pool` and `ReferenceImages`.
     """
-    mask: Bool[np.ndarray, " k"] = (part_numbers == 0) | ((part_numbers <= last) & (part_numbers > last - count))
+    mask: Bool[np.ndarray, " k"] = (addition_numbers == 0) | (
+        (addition_numbers <= last) & (addition_numbers > last - count)
+    )
     return mask
 
 
-def in_use(part_numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
+def in_use(addition_numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that the last revision uses."""
-    return newest(part_numbers, history[-1].last_part, MAX_PARTS) & ~np.isin(part_numbers, list(withdrawn(history)))
+    return newest(addition_numbers, history[-1].last_addition, MAX_PARTS) & ~np.isin(
+        addition_numbers, list(withdrawn(history))
+    )

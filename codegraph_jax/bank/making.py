@@ -103,7 +103,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     )
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
-        settings=replace(config.backbone, blocks=backbone.blocks),
+        backbone_config=replace(config.backbone, blocks=backbone.blocks),
         weights_name=backbone.weights_name,
         references=references,
         patterns=[pattern for pattern in patterns if pattern],
@@ -122,14 +122,14 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     )
 
 
-def _history(answers: Answers, marks: int) -> tuple[BankRevision, ...]:
+def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
     """The first revision, and revisions for the answers to photos of the set."""
-    history = [BankRevision("", (), (), 0, tuple(range(marks)))]
+    history = [BankRevision("", (), (), 0, tuple(range(mark_count)))]
     for defective in (False, True):
         photos = [p for p in answers.photos.values() if p.answer is not None and p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
-            history.append(BankRevision("", names, keys, 0, tuple(range(marks)), defective))
+            history.append(BankRevision("", names, keys, 0, tuple(range(mark_count)), defective))
     return tuple(history)
 
 
@@ -188,7 +188,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=exclusions.removed[references],
         tests=_tests(comparison, subset, inputs.consistency, exclusions.pairs),
-        part_numbers=np.zeros(len(references), int),
+        addition_numbers=np.zeros(len(references), int),
     )
     return images, patch_scores[: comparison.set_size]
 

@@ -47,13 +47,13 @@ class Pool:
         options: degrees, grid and precision of the distances.
         layers: unit vectors of k patches in each degree, for l layers [r, k, c].
         own_scores: score of each patch in the set, a distance [l, r, k].
-        part_numbers: number of the good part of each patch; 0 for patches of the set, which come first [k].
+        addition_numbers: number of the added good part, from 1, of each patch; 0 for patches of the set, which come first [k].
     """
 
     options: DistanceOptions
     layers: list[np.ndarray]
     own_scores: Float[np.ndarray, "l r k"]
-    part_numbers: Int[np.ndarray, " k"]
+    addition_numbers: Int[np.ndarray, " k"]
 
     def __str__(self) -> str:
         return f"{self.own_scores.shape[2]:,} patches"
@@ -61,7 +61,7 @@ class Pool:
     def only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
         """The chosen patches."""
         layers = [layer[:, chosen] for layer in self.layers]
-        return Pool(self.options, layers, self.own_scores[:, :, chosen], self.part_numbers[chosen])
+        return Pool(self.options, layers, self.own_scores[:, :, chosen], self.addition_numbers[chosen])
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
         """The pool extended by patches of n good parts, numbered from `first`.
@@ -69,7 +69,7 @@ class Pool:
         A part adds representative patches among those with a score above the median. They get the median score, since
         the part is good.
         """
-        ordinary = np.median(self.own_scores[:, :, self.part_numbers == 0], axis=2)
+        ordinary = np.median(self.own_scores[:, :, self.addition_numbers == 0], axis=2)
         added = []
         for i in range(len(layers[0])):
             tokens = [jnp.asarray(layer[i]) for layer in layers]
@@ -88,13 +88,13 @@ class Pool:
             self.options,
             list(np.concatenate([np.stack(self.layers), *added], axis=2)),
             np.concatenate([self.own_scores, own_scores], axis=2, dtype=np.float32),
-            np.concatenate([self.part_numbers, np.repeat(np.arange(first, first + len(counts)), counts)]),
+            np.concatenate([self.addition_numbers, np.repeat(np.arange(first, first + len(counts)), counts)]),
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
         """Approximate unit vectors of all patches of the set for signatures, in one array [k, d]."""
         degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
-        vectors = [np.asarray(layer[degree][self.part_numbers == 0], np.float32) for layer in self.layers]
+        vectors = [np.asarray(layer[degree][self.addition_numbers == 0], np.float32) for layer in self.layers]
         return [np.concatenate(vectors, axis=-1) / np.float32(np.sqrt(len(vectors)))]
 
     def damage(self) -> str:
@@ -104,7 +104,7 @@ class Pool:
             return "its settings do not fit its tensors"
         shapes = {layer.shape for layer in self.layers}
         fitting = len(shapes) == 1 and shapes.pop()[:-1] == self.own_scores.shape[1:]
-        if not fitting or self.part_numbers.shape != self.own_scores.shape[2:]:
+        if not fitting or self.addition_numbers.shape != self.own_scores.shape[2:]:
             return "its tensors do not fit together"
         return ""
 

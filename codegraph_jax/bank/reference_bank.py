@@ -221,13 +221,12 @@ class ReferenceBank(StoredBank):
         """
         stored = StoredBank.read(path)
         named = backbone if isinstance(backbone, str) else ""
-        settings = replace(
-            stored.settings, weights=weights or stored.settings.weights, name=named or stored.settings.name
-        )
+        config = stored.backbone_config
+        config = replace(config, weights=weights or config.weights, name=named or config.name)
         if not isinstance(backbone, str):
-            loaded = as_loaded(backbone, settings.image_size)
-        elif named or is_preset(settings.name):
-            loaded = backbone_named(settings, stored.token_dtype)
+            loaded = as_loaded(backbone, config.image_size)
+        elif named or is_preset(config.name):
+            loaded = backbone_named(config, stored.token_dtype)
         else:
             # a file must not choose code that is imported and called
             raise BankError(
@@ -243,9 +242,9 @@ class ReferenceBank(StoredBank):
         if len(loaded.blocks) != layers:
             raise BankError(f"{path}: holds {layers} layers, but its settings name {len(loaded.blocks)}")
         if stored.frame.patch != loaded.patch_size:
-            raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
+            raise BankError(f"{path}: is not a reference bank (its patch size is not that of {config.name})")
         known = {entry.name: getattr(stored, entry.name) for entry in fields(StoredBank)}
-        return cls(**{**known, "settings": settings, "weights_name": loaded.weights_name}, backbone=loaded)
+        return cls(**{**known, "backbone_config": config, "weights_name": loaded.weights_name}, backbone=loaded)
 
     def extend(
         self, images: Sequence[Source], *, names: Sequence[str] = (), when: str = "", defective: bool = False
@@ -278,17 +277,17 @@ class ReferenceBank(StoredBank):
         if not new:
             raise BankError("all these parts have this answer already; nothing to add")
         layers = [np.asarray(layer)[new] for layer in features.layers]
-        references, last = self.references, self.history[-1].last_part
+        references, last = self.references, self.history[-1].last_addition
         if not defective:
             references = references.extended(layers, last + 1)
             last += len(new)
-            references = references.only(newest(references.part_numbers, last, KEPT_PARTS))
+            references = references.only(newest(references.addition_numbers, last, KEPT_PARTS))
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
         revision = BankRevision(when, called, keys, last, (), defective)
         # a part that was called good before must not be compared with itself
         active = self._references_after((*self.history, revision)) if defective else self.active_references
-        marks = {index: self.marks[index] for index in self.history[-1].marks}
+        marks = {index: self.marks[index] for index in self.history[-1].mark_indices}
         all_marks = list(self.marks)
         for i, name in zip(new, called):
             tokens = [np.asarray(layer[i])[None] for layer in features.layers]
@@ -309,7 +308,7 @@ class ReferenceBank(StoredBank):
                 marks[len(all_marks)] = mark
                 all_marks.append(mark)
         pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
-        history = (*self.history, replace(revision, marks=tuple(marks)))
+        history = (*self.history, replace(revision, mark_indices=tuple(marks)))
         return replace(self, references=references, marks=tuple(all_marks), history=history, max_photo_pixels=pixels)
 
     def back_to(self, revision: int) -> "ReferenceBank":
@@ -321,14 +320,14 @@ class ReferenceBank(StoredBank):
         if not 0 <= revision < len(self.history):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
-        needed = range(max(1, then.last_part - MAX_PARTS + 1), then.last_part + 1)
+        needed = range(max(1, then.last_addition - MAX_PARTS + 1), then.last_addition + 1)
         # some good parts have no entry, so compare numbers; only the oldest parts are dropped
-        oldest = max(1, self.history[-1].last_part - KEPT_PARTS + 1)
+        oldest = max(1, self.history[-1].last_addition - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
             raise BankError(
                 f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
             )
-        references = self.references.only(newest(self.references.part_numbers, then.last_part, KEPT_PARTS))
+        references = self.references.only(newest(self.references.addition_numbers, then.last_addition, KEPT_PARTS))
         return replace(self, references=references, history=self.history[: revision + 1])
 
     def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
@@ -360,16 +359,16 @@ class ReferenceBank(StoredBank):
     @property
     def known_patterns(self) -> list[Pattern]:
         """Known patterns: those of the set, and the marks in use."""
-        return [*self.patterns, *(self.marks[place] for place in self.history[-1].marks)]
+        return [*self.patterns, *(self.marks[place] for place in self.history[-1].mark_indices)]
 
     @cached_property
     def active_references(self) -> ReferenceImages | Pool:
         """The references in use after the last revision."""
-        return self._references_after(self.history) if self.history[-1].last_part else self.references
+        return self._references_after(self.history) if self.history[-1].last_addition else self.references
 
     def _references_after(self, history: Sequence[BankRevision]) -> ReferenceImages | Pool:
         """The references in use after the last revision of a history."""
-        return self.references.only(in_use(self.references.part_numbers, history))
+        return self.references.only(in_use(self.references.addition_numbers, history))
 
     def _of_score(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
@@ -425,7 +424,7 @@ class ReferenceBank(StoredBank):
 
     def extractor(self, unreadable: str = "error") -> Extractor:
         """The feature extractor of the bank."""
-        mesh, batch_size = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
+        mesh, batch_size = device_mesh(DevicesConfig(devices=1)), self.backbone_config.batch_size
         return Extractor(self.backbone, mesh, self.frame, batch_size, unreadable=unreadable, dtype=self.token_dtype)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:

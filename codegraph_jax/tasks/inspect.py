@@ -128,7 +128,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged, warning=None),
         placement=inspection.placement,
         weights_name=bank.weights_name,
-        feature_identity=feature_identity(bank.backbone, bank.settings),
+        feature_identity=feature_identity(bank.backbone, bank.backbone_config),
         seconds={},
         value_range=bank.value_range,
         consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),

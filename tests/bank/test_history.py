@@ -50,7 +50,7 @@ def test_good_parts_that_are_added_lower_the_scores_of_similar_parts(made):
     np.testing.assert_array_less(after.anomaly_scores(variants[6:]), before[6:])
     # what was normal stays so
     assert (after.anomaly_scores(images) <= bank.anomaly_scores(images) + 0.05).all()
-    assert len(bank.history) == 1 and after.history[-1].last_part == 6
+    assert len(bank.history) == 1 and after.history[-1].last_addition == 6
 
 
 def test_approved_part_passes_and_keeps_threshold(made):
@@ -72,8 +72,8 @@ def test_defective_part_and_similar_parts_are_flagged(made):
     assert not bank.inspect(parts).flagged.any()
     after = bank.extend([parts[0]], defective=True)
     assert after.inspect(parts[:1]).flagged.all() and not after.inspect(images).flagged.any()
-    assert after.history[-1].defective and len(after.active_references.part_numbers) == len(
-        bank.active_references.part_numbers
+    assert after.history[-1].defective and len(after.active_references.addition_numbers) == len(
+        bank.active_references.addition_numbers
     )
     # the latest answer counts
     again = after.extend([parts[0]])
@@ -105,10 +105,10 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     grown = bank
     for image in images[:5]:
         grown = grown.extend([image])
-    served = set(grown.active_references.part_numbers.tolist())
+    served = set(grown.active_references.addition_numbers.tolist())
     assert 0 in served and served <= {0, 4, 5}
-    assert (grown.active_references.part_numbers == 0).sum() == (bank.references.part_numbers == 0).sum()
-    assert set(grown.references.part_numbers.tolist()) <= {0, 2, 3, 4, 5}
+    assert (grown.active_references.addition_numbers == 0).sum() == (bank.references.addition_numbers == 0).sum()
+    assert set(grown.references.addition_numbers.tolist()) <= {0, 2, 3, 4, 5}
     four = bank.extend(images[:2]).extend(images[2:4])
     np.testing.assert_allclose(grown.back_to(4).anomaly_scores(images), four.anomaly_scores(images), atol=1e-5)
     with pytest.raises(BankError, match="no longer stored"):
@@ -118,7 +118,7 @@ def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
 def test_bank_is_restored_to_an_earlier_revision(made):
     bank, images = made
     twice = bank.extend(images[:2], names=["a", "b"], when="2026-01-01").extend(images[2:4])
-    assert [revision.last_part for revision in twice.history] == [0, 2, 4]
+    assert [revision.last_addition for revision in twice.history] == [0, 2, 4]
     assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
     once = twice.back_to(1)
     assert once.history == twice.history[:2]
@@ -144,27 +144,27 @@ def test_a_grown_bank_survives_its_file(made, tmp_path):
 def test_parts_count_once_and_unreadable_ones_change_nothing(made):
     bank, images = made
     grown = bank.extend([images[0], images[0], images[1]])
-    assert grown.history[-1].last_part == 2
+    assert grown.history[-1].last_addition == 2
     with pytest.raises(BankError, match="have this answer already"):
         grown.extend([images[1]])
     with pytest.raises(UnreadableImageError):
         bank.extend([images[2], "absent.png"])
 
 
-@pytest.mark.parametrize("damage", ["parts", "order", "history", "last"])
+@pytest.mark.parametrize("damage", ["additions", "order", "history", "last"])
 def test_a_history_that_does_not_fit_is_refused(made, tmp_path, damage):
     bank, images = made
     path = tmp_path / "bank.safetensors"
     bank.extend(images[:2]).save(str(path))
     tensors, about = read_tensors(path)
-    if damage == "parts":
-        tensors["parts"] = tensors["parts"][:-1]
+    if damage == "additions":
+        tensors["additions"] = tensors["additions"][:-1]
     elif damage == "order":
-        tensors["parts"] = tensors["parts"][::-1].copy()
+        tensors["additions"] = tensors["additions"][::-1].copy()
     elif damage == "history":
         about["history"] = []
     else:
-        about["history"][-1]["last_part"] = 1
+        about["history"][-1]["last_addition"] = 1
     write_tensors(path, tensors, about)
     with pytest.raises(BankError, match="not a reference bank"):
         ReferenceBank.load(str(path), backbone=bank.backbone)

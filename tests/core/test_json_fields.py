@@ -25,7 +25,7 @@ from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
 from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
 NO_ARRAYS: dict[str, Any] = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)}
-NO_TENSORS: Any = dict.fromkeys(("settings", "weights_name", "references", "calibration_set", "roi"))
+NO_TENSORS: Any = dict.fromkeys(("backbone_config", "weights_name", "references", "calibration_set", "roi"))
 LAW = NormalScores(0.3, 0.02, 0.9, 0.01, tuple(np.linspace(0.0, -9.0, len(TABLE)).tolist()))
 CALIBRATION = Calibration(
     0.5, 0.4, **NO_ARRAYS, decided_by="rate", expected_rate=0.01, set_size=34, image_count=30, normal_scores=LAW

@@ -140,10 +140,10 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photos,
 
     assert "2 called good: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), part_numbers=(1, 3))
     (folder / "text.png").unlink()
-    assert ReferenceBank.load(str(saved)).history[-1].last_part == 2
+    assert ReferenceBank.load(str(saved)).history[-1].last_addition == 2
     other = str(shutil.copy(saved, tmp_path / "other.safetensors"))
     run(bank__path=other, data__root=str(folder))
-    assert ReferenceBank.load(other).history[-1].last_part > 2
+    assert ReferenceBank.load(other).history[-1].last_addition > 2
     assert "made from a set" in run(back_to=0)
     assert ReferenceBank.load(str(saved)).digest == before.digest
     for number, reason in ((4, "inspected no part 4"), (9, "inspected no part 9")):
