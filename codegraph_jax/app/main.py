@@ -32,20 +32,20 @@ def main(runs: str = "runs") -> int:
     home = Path(runs).expanduser().absolute()
     try:
         from codegraph_jax.app.server import create_app
-        from codegraph_jax.line.connections import bound, server_of
+        from codegraph_jax.line.connections import BACKLOG, bind, server_of
     except ImportError as error:
         raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "app") from None
     try:
-        listener = bound(HOST, PORT)
+        listener = bind(HOST, PORT)
     except UserError:
-        listener = bound(HOST, 0)
+        listener = bind(HOST, 0)
     try:
         with listener, locked(home / HOME):
             key = _key(home / HOME)
             address = f"http://{HOST}:{listener.getsockname()[1]}/"
-            server = server_of(create_app(home, key), seconds=30.0, ending=5)
+            server = server_of(create_app(home, key), ending=5)
             (home / HOME / ADDRESS).write_text(f"{address}?key={key}", encoding="ascii")
-            listener.listen(128)
+            listener.listen(BACKLOG)
             print(f"codegraph: {address}?key={key}\nresults: {home}; end with Ctrl+C", flush=True)
             with suppress(webbrowser.Error):
                 webbrowser.open(f"{address}?key={key}")

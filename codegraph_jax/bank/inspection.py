@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.consistency.groups import PatternMatch
+from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.scoring.maps import photo_maps
@@ -48,6 +49,10 @@ class Inspection:
 
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
+    def patterns_of(self, image: int) -> list[Pattern]:
+        """The patterns of the bank that were found on an image."""
+        return [match.pattern for match in self.matches if image in match.images]
 
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None

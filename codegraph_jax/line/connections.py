@@ -11,6 +11,10 @@ from codegraph_jax.core.errors import UserError
 
 MAX_CONNECTIONS = 256
 """Well below the 1,024 descriptors that a process may have by default."""
+BACKLOG = 128
+"""Connections that may wait to be accepted."""
+REQUEST_SECONDS = 30.0
+"""Seconds within which the headers of a request must arrive, and then its body."""
 
 
 class BoundedProtocol(H11Protocol):
@@ -77,13 +81,13 @@ def bounded_protocol(seconds: float, max_connections: int = MAX_CONNECTIONS) -> 
     return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "max_connections": max_connections})
 
 
-def server_of(app: Any, seconds: float, ending: int) -> uvicorn.Server:
+def server_of(app: Any, ending: int, seconds: float = REQUEST_SECONDS) -> uvicorn.Server:
     """The server of an application.
 
     Args:
         app: the ASGI application.
-        seconds: deadline for the headers of a request.
         ending: seconds that requests have to end when the server ends.
+        seconds: deadline for the headers of a request.
     """
     options = uvicorn.Config(
         app, http=bounded_protocol(seconds), ws="none", log_level="warning", timeout_keep_alive=15,
@@ -92,7 +96,7 @@ def server_of(app: Any, seconds: float, ending: int) -> uvicorn.Server:
     return uvicorn.Server(options)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A socket that is bound to an address, not yet listening; port 0: the system chooses a free one.
 
     Raises:

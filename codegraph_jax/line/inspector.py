@@ -23,9 +23,9 @@ from codegraph_jax.data.images import UnreadableImageError, full_size, load_imag
 from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
-from codegraph_jax.line.ledger import ALARMS, Ledger
+from codegraph_jax.line.ledger import ALARMS, Ledger, MonitorUpdate
 from codegraph_jax.line.part import Alarm, Part, blank_part, scored_part, utc_now
-from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
+from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
 from codegraph_jax.report.pictures import find_regions
@@ -87,8 +87,10 @@ class Inspector:
         self._stored, self._threshold, self._path = bank, threshold or BankThresholdConfig(), path
         self.bank = bank.with_threshold(self._threshold)
         self._lock = threading.Lock()
+        # photos whose attempt could not be cleared in the ledger: it is not counted again
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, RecurrenceMonitor] | None = None
+        # found by a root search, which takes too long for every part
         self._min_peak_score = bank.calibration.score_of_1_in_10
         self._known_peaks = bank.calibration_set.peak_patches
 
@@ -96,58 +98,45 @@ class Inspector:
         """Compiles and loads everything, so that the first part is not delayed."""
         width, height = 640, 480
         photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
-        self._score(blank_part("", "", ""), photo, always=True)
+        self._score(blank_part("", "", ""), photo, warming_up=True)
         self._restored()
 
     def inspect(
-        self,
-        key: str,
-        name: str,
-        path: str,
-        is_unfinished: Callable[[bool], bool] = lambda failed: False,
-        *,
-        content: str = "",
-        stamp: str = "",
-        replaces: int = 0,
+        self, part: Part, is_unfinished: Callable[[bool], bool] = lambda failed: False, replaces: int = 0
     ) -> Part | None:
         """Inspects a part and records it; if its key is recorded already, returns that part.
 
         A part that was not inspected is replaced if another photo has its key.
 
         Args:
-            key: identifies the part, see `Part`.
-            name: name of the part.
-            path: file of the photo.
+            part: the part before it is scored, see `blank_part`.
             is_unfinished: called after the photo was read, with whether decoding failed. If it returns True, the file
                 may still be incomplete: nothing is recorded and the result is None.
-            content: see `Part`.
-            stamp: see `Part`.
             replaces: number of the part that is replaced; 0: none.
 
         Raises:
             LedgerUnavailableError: the verdict cannot be recorded now and nothing was recorded; try again.
         """
         with self._lock:
-            if known := self.ledger.find(key):
-                if known.status == "inspected" or known.content == content:
+            if known := self.ledger.find(part.key):
+                if known.status == "inspected" or known.fingerprint == part.fingerprint:
                     return known
                 replaces = known.id
-            part, photo_id = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
-            if photo_id not in self._begun and self.ledger.begin_attempt(photo_id) > ATTEMPTS:
+            if part.photo_id not in self._begun and self.ledger.begin_attempt(part.photo_id) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                return self.ledger.record(part.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces)
-            self._begun.add(photo_id)
+                return self.ledger.record(part.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces, keep_attempts=True)
+            self._begun.add(part.photo_id)
             recorded = None
             try:
-                scored = self._read_and_score(part, path)
+                scored = self._read_and_score(part)
                 if not is_unfinished(scored.part.status == "not_inspected"):
-                    recorded = self._record(scored, replaces, photo_id)
+                    recorded = self._record(scored, replaces)
             finally:
                 # only an attempt that ends the process counts
                 with contextlib.suppress(LedgerUnavailableError):
                     if recorded is None:
-                        self.ledger.clear_attempts(photo_id)
-                    self._begun.discard(photo_id)
+                        self.ledger.clear_attempts(part.photo_id)
+                    self._begun.discard(part.photo_id)
             return recorded
 
     def check(self) -> None:
@@ -161,15 +150,15 @@ class Inspector:
         if free < MIN_FREE:
             raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
-    def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
+    def fail(self, part: Part, reason: str) -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            return self.ledger.record(replace(blank_part(key, name, path), stamp=stamp).not_inspected(reason))
+            return self.ledger.record(part.not_inspected(reason))
 
-    def _read_and_score(self, part: Part, source: str) -> _Scored:
+    def _read_and_score(self, part: Part) -> _Scored:
         began = time.perf_counter()
         try:
-            photo = load_image(source, self.bank.value_range)
+            photo = load_image(part.path, self.bank.value_range)
             if (count := photo.info.get("pages", 1)) > 1:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, photo)
@@ -182,30 +171,28 @@ class Inspector:
             scored, part=replace(scored.part, inspected_at=utc_now(), seconds=round(time.perf_counter() - began, 4))
         )
 
-    def _score(self, part: Part, photo: Image.Image, always: bool = False) -> _Scored:
+    def _score(self, part: Part, photo: Image.Image, warming_up: bool = False) -> _Scored:
         bank = self.bank
-        min_peak_score = 0.0 if always else self._min_peak_score
+        min_peak_score = 0.0 if warming_up else self._min_peak_score
         inspection = bank.inspect([photo], PhotosConfig(unreadable="error"), min_peak_score=max(min_peak_score, 1e-9))
         width, height = full_size(photo)
         calibration, placement = bank.calibration, inspection.placement
         rect = placement.rect(0)
         scores, pattern_ids = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_ids[0])
-        flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
+        flagged = bool(inspection.flagged[0])
         regions: list[Region] = []
-        if flagged or always:
+        if flagged or warming_up:
             background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
             inspected = inspection.areas[0](*size) if inspection.areas else None
             _, regions = find_regions(scores, background, calibration, pattern_ids, size, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
-        patterns = [match.pattern for match in inspection.matches if match.images]
         part = replace(
-            scored_part(part, bank, score=score, p_value=float(inspection.p_values[0]), flagged=flagged,
-                        size=(width, height), scores=scores, patterns=patterns, regions=regions),
-            statistics={"score": score, **picture_statistics(photo)},
+            scored_part(part, bank, inspection, 0, (width, height), regions),
+            statistics={"score": float(inspection.scores[0]), **picture_statistics(photo)},
             heatmap=anomaly_png(Scale(*bank.heatmap_range).strength(scores)),
-        )  # fmt: skip
-        defects = [pattern for pattern in patterns if pattern.verdict == "defect"]
+        )
+        defects = [pattern for pattern in inspection.patterns_of(0) if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more
         grouped = tuple(pattern.name or "A known defect" for pattern in defects if pattern.origin == "group")
         names = grouped or tuple(f"A defect like {pattern.name}" for pattern in defects)
@@ -213,11 +200,11 @@ class Inspector:
         peak_patches = inspection.peak_patches[0].without_similar(self._known_peaks, LIMITS[-1])
         return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
 
-    def _record(self, scored: _Scored, replaces: int, photo_id: str) -> Part:
+    def _record(self, scored: _Scored, replaces: int) -> Part:
         """Updates the monitors and records the part, in one transaction."""
         part, number = scored.part, self.ledger.next_number()
         if part.status == "not_inspected":
-            return self.ledger.record(part, replaces=replaces, finished_photo=photo_id)
+            return self.ledger.record(part, replaces=replaces)
         try:
             drift, recurrence = self._restored()
             alarms: list[Alarm] = []
@@ -231,19 +218,16 @@ class Inspector:
                           f"The last {OTHER_PRODUCT_RUN} parts are all flagged and look unlike the parts "
                           "of the bank. Is this another product, or the wrong bank?")
                 )  # fmt: skip
+            states = {
+                "drift": drift.state(),
+                "recurrence": recurrence.state(),
+                "bank": self.bank.digest,
+                "product": in_a_row,
+            }
+            needed = recurrence.needed_peaks
+            peak_patches = scored.peak_patches.to_bytes() if number in needed else b""
             recorded = self.ledger.record(
-                replace(part, alarms=tuple(alarms)),
-                scored.peak_patches.to_bytes() if len(scored.peak_patches) else None,
-                {
-                    "drift": drift.state(),
-                    "recurrence": recurrence.state(),
-                    "bank": self.bank.digest,
-                    "product": in_a_row,
-                },
-                drop_peaks_up_to=max(0, number - WINDOW),
-                replaces=replaces,
-                finished_photo=photo_id,
-                keep_peaks_of=recurrence.usual,
+                replace(part, alarms=tuple(alarms)), MonitorUpdate(states, peak_patches, needed), replaces
             )
         except BaseException:
             # the monitors may include a part that is not in the ledger: read them again
@@ -275,12 +259,10 @@ class Inspector:
             )  # fmt: skip
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.width
-            known = ledger.monitor("recurrence")
-            usual = (known or {}).get("usual", ())
-            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]
+            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches()]
             # patch vectors of another backbone are not comparable
             kept = [(number, peaks) for number, peaks in kept if peaks.vectors.shape[1] == width]
-            self._monitors = drift, RecurrenceMonitor(known, kept)
+            self._monitors = drift, RecurrenceMonitor(ledger.monitor("recurrence"), kept)
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:

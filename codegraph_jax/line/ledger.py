@@ -7,10 +7,10 @@ either recorded completely or inspected again.
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codegraph_jax.core.files import csv_pieces, write_csv
 from codegraph_jax.core.names import table_cell
@@ -44,11 +44,11 @@ CREATE TABLE IF NOT EXISTS parts (
     statistics TEXT NOT NULL DEFAULT '{}',
     seconds REAL,
     heatmap BLOB,
-    content TEXT NOT NULL DEFAULT '',
+    fingerprint TEXT NOT NULL DEFAULT '',
     stamp TEXT NOT NULL DEFAULT '',
     answer TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX IF NOT EXISTS contents ON parts (content);
+CREATE INDEX IF NOT EXISTS fingerprints ON parts (fingerprint);
 CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
 CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS peak_patches (
     vectors BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS inbox (
-    key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL DEFAULT ''
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
@@ -79,6 +79,20 @@ COLUMNS = ("id", "key", "name", "decision", "verdict", *STORED)
 """Columns of parts.csv; the decision and the verdict are not stored."""
 TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
+
+
+class MonitorUpdate(NamedTuple):
+    """What the monitors store with a part.
+
+    Attributes:
+        states: state by monitor.
+        peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects; empty: none.
+        needed_peaks: earlier parts whose peak patches are still needed; those of others are deleted.
+    """
+
+    states: Mapping[str, Any]
+    peak_patches: bytes
+    needed_peaks: Collection[int]
 
 
 class Ledger(Database):
@@ -113,10 +127,10 @@ class Ledger(Database):
         """The last part recorded for a file of this name, or None."""
         return self._first("SELECT * FROM parts WHERE name = ? AND stamp != '' ORDER BY id DESC LIMIT 1", _stored(name))
 
-    def same_content(self, content: str, rest: str) -> list[Part]:
-        """The last parts from files with this content whose key ends in `rest` after the name."""
-        query = "SELECT * FROM parts WHERE content = ? AND stamp != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
-        return self._select(query, (content, rest))
+    def same_content(self, fingerprint: str, rest: str) -> list[Part]:
+        """The last parts from files with this fingerprint whose key ends in `rest` after the name."""
+        where = "fingerprint = ? AND stamp != '' AND key = name || ?"
+        return self._select(f"SELECT * FROM parts WHERE {where} ORDER BY id DESC LIMIT 10", (fingerprint, rest))
 
     def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
         """The last parts, newest first.
@@ -176,38 +190,28 @@ class Ledger(Database):
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
         return [(row[0], _json(row[1])) for row in self.read(query, (after, max_parts))]
 
-    def peak_patches(self, max_parts: int) -> list[tuple[int, bytes]]:
-        """(number, bytes) of the last parts with peak patches, in order."""
-        rows = self.read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (max_parts,))
-        return [(row[0], row[1]) for row in reversed(rows)]
+    def peak_patches(self) -> list[tuple[int, bytes]]:
+        """(number, bytes) of the parts whose peak patches are stored, in order."""
+        return [(row[0], row[1]) for row in self.read("SELECT part, vectors FROM peak_patches ORDER BY part")]
 
     def record(
-        self,
-        part: Part,
-        peak_patches: bytes | None = None,
-        monitors: Mapping[str, Any] | None = None,
-        drop_peaks_up_to: int = 0,
-        replaces: int = 0,
-        finished_photo: str = "",
-        keep_peaks_of: Iterable[int] = (),
+        self, part: Part, monitors: MonitorUpdate | None = None, replaces: int = 0, keep_attempts: bool = False
     ) -> Part:
         """Writes a part, its alarms and the state of the monitors in one transaction; returns the recorded part.
 
         Args:
             part: the part with its alarms. If its key is recorded, nothing is written and that part is returned.
-            peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects.
-            monitors: state by monitor.
-            drop_peaks_up_to: peak patches of parts up to this number are deleted.
+            monitors: what the monitors store with the part.
             replaces: number of the row that is replaced, with its alarms; 0: none.
-            finished_photo: the photo whose attempts are cleared, see `begin_attempt`.
-            keep_peaks_of: parts whose peak patches are not deleted.
+            keep_attempts: whether the attempts to inspect the photo stay counted, see `begin_attempt`.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
         """
         with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
-            cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(finished_photo),))
+            if not keep_attempts:
+                cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(part.photo_id),))
             for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
@@ -220,14 +224,12 @@ class Ledger(Database):
                     (number, part.inspected_at, alarm.kind, alarm.subject, alarm.message,
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
-            if peak_patches is not None:
-                cursor.execute("INSERT INTO peak_patches (part, vectors) VALUES (?, ?)", (number, peak_patches))
-            if drop_peaks_up_to:
-                cursor.execute(
-                    "DELETE FROM peak_patches WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
-                    (drop_peaks_up_to, json.dumps(list(keep_peaks_of))),
-                )
-            _save_states(cursor, monitors or {})
+            if monitors:
+                needed = json.dumps(list(monitors.needed_peaks))
+                cursor.execute("DELETE FROM peak_patches WHERE part NOT IN (SELECT value FROM json_each(?))", (needed,))
+                if monitors.peak_patches:
+                    cursor.execute("INSERT INTO peak_patches VALUES (?, ?)", (number, monitors.peak_patches))
+                _save_states(cursor, monitors.states)
             self.outbox.add(cursor, "part", number, replaces)
         self.outbox.wake(False)
         return self._recorded(number)
@@ -250,7 +252,7 @@ class Ledger(Database):
         """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
 
         Args:
-            photo: digest of the photo's content, or the key of its part.
+            photo: `Part.photo_id`.
 
         Raises:
             LedgerUnavailableError: as for `record`.
@@ -294,23 +296,23 @@ class Ledger(Database):
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
-    def receive(self, key: str, name: str, path: str, content: str = "") -> tuple[str, str]:
+    def receive(self, key: str, name: str, path: str, fingerprint: str = "") -> tuple[str, str]:
         """Adds a photo to the inbox.
 
         Returns:
-            path and content of the photo in the inbox for this key, which may come from an earlier request.
+            path and fingerprint of the photo in the inbox for this key, which may come from an earlier request.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now.
         """
         with self.transaction() as cursor:
-            query = "SELECT path, content FROM inbox WHERE key = ?"
+            query = "SELECT path, fingerprint FROM inbox WHERE key = ?"
             earlier = cursor.execute(query, (_stored(key),)).fetchone()
-            if earlier and (earlier["content"] != content or Path(_text(earlier["path"])).exists()):
-                return _text(earlier["path"]), earlier["content"]
-            values = (*map(_stored, (key, name, path)), content)
-            cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, content) VALUES (?, ?, ?, ?)", values)
-        return path, content
+            if earlier and (earlier["fingerprint"] != fingerprint or Path(_text(earlier["path"])).exists()):
+                return _text(earlier["path"]), earlier["fingerprint"]
+            values = (*map(_stored, (key, name, path)), fingerprint)
+            cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, fingerprint) VALUES (?, ?, ?, ?)", values)
+        return path, fingerprint
 
     def drop(self, key: str) -> None:
         """Removes a photo from the inbox; errors as for `receive`."""
@@ -318,8 +320,8 @@ class Ledger(Database):
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
     def inbox(self) -> list[tuple[str, str, str, str]]:
-        """(key, name, path, content) of the photos that wait for inspection, in order of arrival."""
-        rows = self.read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
+        """(key, name, path, fingerprint) of the photos that wait for inspection, in order of arrival."""
+        rows = self.read("SELECT key, name, path, fingerprint FROM inbox ORDER BY rowid")
         return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:

@@ -13,10 +13,10 @@ are linked with probability q, the expected number of groups of m parts by chanc
 (trees over m of M parts; Cayley's formula). On a texture, links are not independent: a linked part is more likely to
 have further links. Every link of a tree but the first is therefore counted with r, the probability of a further link of
 a linked part, instead of q. Both are estimated on the line, from all pairs outside the group in question and outside
-announced groups. A group is announced if the expected number of groups of its size is below its share of `CHANCE`:
-half for the smallest size, a quarter for the next, and so on, so that all tests together stay below `CHANCE`. Until the
-line has as many pairs as the prior, a group needs one more part. A line with many links by chance thus needs larger
-groups, without any setting for the product.
+announced groups. A group is announced if the expected number of groups of its size is below its share of
+`MAX_CHANCE_GROUPS`: half for the smallest size, a quarter for the next, and so on, so that all tests together stay
+below it. Until the line has as many pairs as the prior, a group needs one more part. A line with many links by chance
+thus needs larger groups, without any setting for the product.
 
 The caller removes peak patches that are similar to those of unflagged parts of the bank's set.
 """
@@ -35,7 +35,7 @@ from codegraph_jax.line.part import Alarm
 
 LIMITS = (0.6, 0.7, 0.8)
 """Limits of the ratio for a link; all are tried."""
-CHANCE = 0.05
+MAX_CHANCE_GROUPS = 0.05
 """Expected number of groups by chance among the parts of a window, over all tests."""
 PRIOR_PAIRS = 1000
 """Size of the prior on q: this many pairs of parts, one of them linked. The line itself may have no other peak patches.
@@ -48,19 +48,22 @@ MIN_GROUP = 3
 """Minimum number of parts in a group."""
 
 
-def expected_groups(part_count: int, size: int, chance: float, further: float = 0.0) -> float:
+def expected_groups(
+    part_count: int, size: int, link_probability: float, further_link_probability: float = 0.0
+) -> float:
     """Expected number of groups by chance.
 
     Args:
         part_count: number of parts.
         size: number of parts in a group.
-        chance: probability that two parts are linked.
-        further: probability that a linked part is linked to another part; at least `chance`.
+        link_probability: probability that two parts are linked.
+        further_link_probability: probability that a linked part is linked to another part, if it is greater.
     """
     if part_count < size:
         return 0.0
     ways = special.gammaln(part_count + 1) - special.gammaln(size + 1) - special.gammaln(part_count - size + 1)
-    links = np.log(min(chance, 1.0)) + (size - 2) * np.log(min(max(chance, further), 1.0))
+    further = max(link_probability, further_link_probability)
+    links = np.log(min(link_probability, 1.0)) + (size - 2) * np.log(min(further, 1.0))
     return float(np.exp(ways + (size - 2) * np.log(size) + links))
 
 
@@ -70,9 +73,6 @@ class RecurrenceMonitor:
     Args:
         state: result of `state` from an earlier start.
         parts: (number, peak patches) of the parts of the window, in order.
-
-    Attributes:
-        usual: parts of acknowledged alarms, whose peak patches must be kept.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None, parts: Iterable[tuple[int, PeakPatches]] = ()):
@@ -80,11 +80,12 @@ class RecurrenceMonitor:
         self._links = nx.Graph()
         self._announced: set[int] = set((state or {}).get("announced", ()))
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
-        self.usual: set[int] = set((state or {}).get("usual", ()))
-        self._quiet: set[str] = set((state or {}).get("quiet", ()))
+        # parts, and names of the bank's defects, of acknowledged alarms
+        self._accepted: set[int] = set((state or {}).get("accepted", ()))
+        self._accepted_names: set[str] = set((state or {}).get("accepted_names", ()))
         kept = list(parts)
-        self._known = [peaks for number, peaks in kept if number in self.usual]
-        self._add_all((number, peaks) for number, peaks in kept if number not in self.usual)
+        self._accepted_peaks = [peaks for number, peaks in kept if number in self._accepted]
+        self._add_all((number, peaks) for number, peaks in kept if number not in self._accepted)
 
     def update(self, number: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
         """Adds a part; returns the alarms.
@@ -99,7 +100,7 @@ class RecurrenceMonitor:
         for name in defects:
             seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW), number]
             self._named[name] = seen
-            if len(seen) == MIN_GROUP and name not in self._quiet:
+            if len(seen) == MIN_GROUP and name not in self._accepted_names:
                 numbers = ", ".join(map(str, seen))
                 message = f"{name} is back: found on {len(seen)} parts ({numbers})."
                 alarms.append(Alarm("recurrence", name, message, tuple(seen[:-1])))
@@ -119,30 +120,35 @@ class RecurrenceMonitor:
         return alarms
 
     def accept(self, subject: str, parts: Iterable[int]) -> None:
-        """Accepts the subject of an acknowledged alarm as usual: further parts raise no alarm for it.
+        """Accepts the subject of an acknowledged alarm: further parts raise no alarm for it.
 
         Args:
             subject: subject of the alarm; a defect of this name is not announced again.
             parts: parts of the alarm; their peak patches must stay in the ledger.
         """
         if subject in self._named:
-            self._quiet.add(subject)
+            self._accepted_names.add(subject)
             return
         accepted = set(parts)
-        former, self.usual = list(self._parts), self.usual | accepted
+        former, self._accepted = list(self._parts), self._accepted | accepted
         self._announced -= accepted
         self._parts.clear()
         self._links.clear()
-        self._known += [peaks for number, peaks in former if number in accepted]
+        self._accepted_peaks += [peaks for number, peaks in former if number in accepted]
         self._add_all((number, peaks) for number, peaks in former if number not in accepted)
+
+    @property
+    def needed_peaks(self) -> set[int]:
+        """Parts whose peak patches must stay in the ledger: those of the window, and of acknowledged alarms."""
+        return self._accepted | {number for number, _ in self._parts}
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, which stores the peak patches separately."""
         return {
             "announced": sorted(self._announced),
             "named": self._named,
-            "usual": sorted(self.usual),
-            "quiet": sorted(self._quiet),
+            "accepted": sorted(self._accepted),
+            "accepted_names": sorted(self._accepted_names),
         }
 
     def _add_all(self, parts: Iterable[tuple[int, PeakPatches]]) -> None:
@@ -152,7 +158,7 @@ class RecurrenceMonitor:
 
     def _unknown(self, peaks: PeakPatches) -> PeakPatches:
         """Peak patches that are unlike those of accepted parts."""
-        for known in self._known:
+        for known in self._accepted_peaks:
             peaks = peaks.without_similar(known, LIMITS[-1])
         return peaks
 
@@ -163,7 +169,7 @@ class RecurrenceMonitor:
             group = self._connected(number, limit)
             if len(group) < MIN_GROUP or len(group) <= len(best):
                 continue
-            share = CHANCE / 2 ** (len(group) - MIN_GROUP + 1)
+            share = MAX_CHANCE_GROUPS / 2 ** (len(group) - MIN_GROUP + 1)
             if group & self._announced or len(LIMITS) * self._by_chance(limit, group) <= share:
                 best = group
         return best
@@ -186,11 +192,11 @@ class RecurrenceMonitor:
         pairs = math.comb(count, 2) - sum(math.comb(len(one), 2) for one in within)
         if pairs < PRIOR_PAIRS and len(group) <= MIN_GROUP:
             return math.inf
-        chance = (links + 1) / (pairs + PRIOR_PAIRS)
+        probability = (links + 1) / (pairs + PRIOR_PAIRS)
         # number of pairs of links with a common part
         chains = sum(math.comb(degree, 2) for degree in degrees)
-        further = (chains + PRIOR_FURTHER * chance) / (links * max(count - 2, 0) + PRIOR_FURTHER)
-        return expected_groups(count, len(group), chance, further)
+        further = (chains + PRIOR_FURTHER * probability) / (links * max(count - 2, 0) + PRIOR_FURTHER)
+        return expected_groups(count, len(group), probability, further)
 
     def _add(self, number: int, peaks: PeakPatches) -> None:
         self._links.add_node(number)

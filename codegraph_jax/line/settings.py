@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig, TablesConfig
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
+from codegraph_jax.core.settings import at_least, choice, path_like, within
 from codegraph_jax.line.targets import require_targets
 
 
@@ -15,13 +15,7 @@ class FolderConfig:
     """Folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
-    `scan_seconds`, needed on network shares, which send no events."""
-    scan_seconds: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
-    """Seconds between two scans with `poll`."""
-    settle_seconds: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))
-    """Seconds without a change after which a file counts as complete."""
-    retry_seconds: float = field(default=10.0, metadata=no_flag() | within(0.0, 3600))
-    """Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
+    second, needed on network shares, which send no events."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +38,9 @@ class WebConfig:
     """File whose first line is the token that requests must carry; empty: no token is needed."""
     max_megabytes: float = field(default=50.0, metadata=at_least(0.001))
     """Largest photo that is accepted, as a file."""
-    queue: int = field(default=64, metadata=no_flag() | at_least(1))
-    """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
-    timeout_seconds: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
-    """Seconds within which the headers of a request must arrive, and then its body."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and, for contact sheets, the passed ones
-    whose score at most 1 good part in 10 reaches."""
+    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and, for contact sheets, the tenth of the
+    passed ones with the highest scores."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,17 @@ from starlette.types import Message
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import preview
+from codegraph_jax.line.connections import REQUEST_SECONDS
 from codegraph_jax.line.database import LedgerUnavailableError
+from codegraph_jax.line.file_identity import fingerprint_of
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED
-from codegraph_jax.line.part import Part, content_of
+from codegraph_jax.line.part import Part, blank_part
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
 
+MAX_WAITING = 64
+"""Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
 PREVIEW_SIDE = 1024
 """Longest side in pixels of a photo on the page."""
 PREVIEWS = 64
@@ -90,23 +94,22 @@ class Uploads:
         self.waiting += 1
         try:
             key = f"request:{key or uuid.uuid4().hex}"
-            content = await loop.run_in_executor(None, content_of, io.BytesIO(sent.data))
+            fingerprint = await loop.run_in_executor(None, fingerprint_of, io.BytesIO(sent.data))
             name = name or sent.file
-            found = await loop.run_in_executor(None, self._save, key, name, sent, content)
+            found = await loop.run_in_executor(None, self._save, key, name, sent, fingerprint)
             if isinstance(found, Part):
                 return found
-            return await loop.run_in_executor(
-                self.inspecting, self.inspect, key, name or Path(found).name, found, content
-            )
+            part = blank_part(key, name or Path(found).name, found, fingerprint)
+            return await loop.run_in_executor(self.inspecting, self.inspect, part)
         finally:
             self.waiting -= 1
 
     def require_room(self) -> None:
         """Refuses a photo while the queue is full."""
-        if self.waiting >= self.settings.queue:
+        if self.waiting >= MAX_WAITING:
             raise RequestError(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
 
-    def _save(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
+    def _save(self, key: str, name: str, sent: Sent, fingerprint: str) -> str | Part:
         """Saves a photo and adds it to the inbox.
 
         Returns:
@@ -114,7 +117,7 @@ class Uploads:
         """
         known = self.ledger.find(key)
         if known and known.status == "inspected":
-            if known.content != content:
+            if known.fingerprint != fingerprint:
                 raise _key_used_before()
             return known
         day = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -125,7 +128,7 @@ class Uploads:
                 stream.write(sent.data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            saved, saved_content = self.ledger.receive(key, name or path.name, str(path), content)
+            saved, saved_fingerprint = self.ledger.receive(key, name or path.name, str(path), fingerprint)
         except OSError as error:
             raise LedgerUnavailableError(f"the photo cannot be saved ({error.strerror or error})") from None
         except LedgerUnavailableError:
@@ -134,37 +137,37 @@ class Uploads:
             raise
         if saved != str(path):
             path.unlink(missing_ok=True)
-        if saved_content != content:
+        if saved_fingerprint != fingerprint:
             raise _key_used_before()
         return saved
 
-    def inspect(self, key: str, name: str, path: str, content: str) -> Part:
+    def inspect(self, received: Part) -> Part:
         """Inspects a photo that was received."""
-        former = self.ledger.find(key)
-        part = self.inspector.inspect(key, name, path, content=content)
+        former = self.ledger.find(received.key)
+        part = self.inspector.inspect(received)
         assert part is not None
-        if part.path != path:
+        if part.path != received.path:
             # a part with the same key was inspected before
-            self.ledger.drop(key)
-            Path(path).unlink(missing_ok=True)
-            if part.status == "inspected" and part.content != content:
+            self.ledger.drop(received.key)
+            Path(received.path).unlink(missing_ok=True)
+            if part.status == "inspected" and part.fingerprint != received.fingerprint:
                 raise _key_used_before()
             return part
         if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
         usual = part.p_value is not None and part.p_value > UNUSUAL_P_VALUE and not part.flagged
         if self.settings.keep == "flagged" and usual:
-            Path(path).unlink(missing_ok=True)
+            Path(part.path).unlink(missing_ok=True)
         return part
 
     def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Inspects the photos that were in the inbox at the start; returns their number."""
         count = 0
-        for key, name, path, content in self.ledger.inbox():
+        for photo in self.ledger.inbox():
             if stopped():
                 break
             with suppress(RequestError):  # the key was used for another photo, and no client waits for the response
-                self.inspect(key, name, path, content)
+                self.inspect(blank_part(*photo))
             count += 1
         return count
 
@@ -197,8 +200,8 @@ class Uploads:
         return Sent(data, kind)
 
     async def _body(self, request: Request) -> bytes:
-        settings, max_bytes = self.settings, int(self.settings.max_megabytes * 1e6)
-        reason = f"the photo is larger than {settings.max_megabytes:g} MB"
+        max_bytes = int(self.settings.max_megabytes * 1e6)
+        reason = f"the photo is larger than {self.settings.max_megabytes:g} MB"
         with suppress(ValueError):
             if int(request.headers.get("content-length", 0)) > max_bytes:
                 raise RequestError(413, reason)
@@ -214,9 +217,9 @@ class Uploads:
                     raise RequestError(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:
-            await asyncio.wait_for(read(), settings.timeout_seconds)
+            await asyncio.wait_for(read(), REQUEST_SECONDS)
         except TimeoutError:
-            raise RequestError(408, f"the photo did not arrive within {settings.timeout_seconds:g} s") from None
+            raise RequestError(408, f"the photo did not arrive within {REQUEST_SECONDS:g} s") from None
         finally:
             self.arriving -= len(data)
         if not data:

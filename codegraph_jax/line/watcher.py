@@ -1,15 +1,12 @@
 """Watches a folder for new photos, and inspects complete files in order.
 
 New files are found by comparing the folder with the ledger, so that files which arrived while the program was stopped
-are not missed; file system events only trigger a scan. A part is identified by the name, modification time, size and
-content of its file. A file that is overwritten or copied is a new part. A file that is renamed, or that was inspected
-before it was complete, stays the same part.
+are not missed; file system events only trigger a scan.
 """
 
 import logging
 import math
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,18 +19,26 @@ from typing import Any, NamedTuple
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.database import LedgerUnavailableError
+from codegraph_jax.line.file_identity import (
+    file_key,
+    fingerprint_of_file,
+    is_being_written,
+    is_continuation,
+    same_inode,
+    stamp_of,
+)
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import WRITTEN, Ledger
-from codegraph_jax.line.part import Part, content_of_file, file_key, is_continuation, stamp_of
-from codegraph_jax.line.settings import FolderConfig
+from codegraph_jax.line.part import Part, blank_part
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
+POLL_SECONDS = 1.0
+"""Seconds between two scans without file events."""
 RESCAN_SECONDS = 30.0
 """Seconds between two scans with file events, since events may be lost."""
+SETTLE_SECONDS = 0.5
+"""Seconds without a change after which a file counts as complete."""
+RETRY_SECONDS = 10.0
+"""Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
 FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds before the next attempt after an error: the first pause, doubled each time up to the greatest."""
 MAX_OPEN_SECONDS = 60.0
@@ -53,46 +58,38 @@ class File(NamedTuple):
     status: os.stat_result
 
 
-class FileIdentity(NamedTuple):
-    """The identity of a file in the ledger.
+@dataclass
+class _Seen:
+    """What is known about a file of the folder; times are monotonic.
 
     Attributes:
-        key, content: see `Part`.
-        replaces: number of the part that was recorded for the incomplete file; 0: none.
+        stamp: its `stamp_of` at the last scan.
+        first: when it was first seen; a file that is inspected again starts anew.
+        changed: when its stamp last changed.
+        done: whether the ledger has it, so that there is nothing to do until it changes.
+        reread_at: when its content is compared with the ledger again, since a change may not show in its stamp.
     """
 
-    key: str
-    content: str
-    replaces: int = 0
-
-
-@dataclass
-class _Waiting:
-    """A file that is not inspected yet: its `stamp_of`, and when it was first seen and last changed (monotonic)."""
-
     stamp: str
-    seen: float
+    first: float
     changed: float
+    done: bool
+    reread_at: float = math.inf
 
 
 class Folder:
     """Finds the photos of a folder that are not in the ledger.
 
     Args:
-        settings: the folder, and when a file counts as complete.
+        root: the folder.
         ledger: ledger of the line.
         workdir: workdir of the line; photos saved there are not new.
     """
 
-    def __init__(self, settings: FolderConfig, ledger: Ledger, workdir: Path):
-        self.settings, self.ledger = settings, ledger
+    def __init__(self, root: str, ledger: Ledger, workdir: Path):
+        self.root, self.ledger = root, ledger
         self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in WRITTEN)
-        # all by path: files that are not inspected yet, stamps of recorded files, files of events since the last scan,
-        # and the time (monotonic) at which a recorded file is read again, since its status may not show a change
-        self._waiting: dict[str, _Waiting] = {}
-        self._done: dict[str, str] = {}
-        self._touched: set[str] = set()
-        self._again: dict[str, float] = {}
+        self._seen: dict[str, _Seen] = {}  # by path
 
     def ready(self) -> list[File]:
         """New, complete files, oldest first.
@@ -101,86 +98,93 @@ class Folder:
             LayoutError: the folder cannot be listed.
             LedgerUnavailableError: the ledger cannot be read.
         """
-        found, _ = walk(self.settings.root)
-        there = set(found.values())
-        self._done = {path: stamp for path, stamp in self._done.items() if path in there}
-        touched, self._touched = self._touched, set()
-        self._again = {path: due for path, due in self._again.items() if path in there}
-        self._again |= dict.fromkeys(touched & self._done.keys(), 0.0)
-        new: dict[str, tuple[File, bool]] = {}
-        is_written_here = cache(self._is_written_here)
-        for name, path in found.items():
-            try:
-                status = Path(path).stat()
-            except OSError:
-                continue  # removed, or a broken link
-            # the file may have changed without a change of its status
-            again = self._again.get(path, math.inf) <= time.monotonic()
-            # is_written_here is the slowest check
-            if (again or self._done.get(path) != stamp_of(status)) and not is_written_here(Path(path).parent):
-                new[path] = File(name, path, status), again
-        first = [file for file, again in new.values() if file.path not in self._waiting and not again]
-        known = self.ledger.recorded((file.name, stamp_of(file.status)) for file in first)
-        for file in first:
-            if file.name in known:
-                self._done[file.path] = stamp_of(file.status)
-                del new[file.path]
-        self._waiting = {path: waiting for path, waiting in self._waiting.items() if path in new}
-        ready = [file for file, _ in new.values() if self._is_whole(file)]
+        files, now = self._files(), time.monotonic()
+        self._seen = {file.path: self._seen[file.path] for file in files if file.path in self._seen}
+        for seen in self._seen.values():
+            if seen.reread_at <= now:
+                seen.reread_at = math.inf
+                if seen.done:
+                    seen.done, seen.first, seen.changed = False, now, now
+        changed = [f for f in files if f.path not in self._seen or self._seen[f.path].stamp != stamp_of(f.status)]
+        recorded = self.ledger.recorded((file.name, stamp_of(file.status)) for file in changed)
+        for file in changed:
+            before = self._seen.get(file.path)
+            first = before.first if before and not before.done else now
+            self._seen[file.path] = _Seen(stamp_of(file.status), first, now, done=file.name in recorded)
+        ready = [file for file in files if not self._seen[file.path].done and self._is_complete(file)]
         return sorted(ready, key=lambda file: (file.status.st_mtime_ns, file.name))
 
-    def _is_whole(self, file: File) -> bool:
+    def _files(self) -> list[File]:
+        """All photos in the folder, without those that the line has written."""
+        is_written_here = cache(self._is_written_here)
+        files = []
+        for name, path in walk(self.root)[0].items():
+            with suppress(OSError):  # removed, or a broken link
+                if not is_written_here(os.path.dirname(path)):  # noqa: PTH120  pathlib takes longer
+                    files.append(File(name, path, Path(path).stat()))
+        return files
+
+    def _is_written_here(self, directory: str) -> bool:
+        return f"{os.path.realpath(directory)}{os.sep}".startswith(self._written)
+
+    def _is_complete(self, file: File) -> bool:
         """Whether a file seems to be complete."""
-        stamp, now, settle = stamp_of(file.status), time.monotonic(), self.settings.settle_seconds
-        waiting = self._waiting.get(file.path)
-        if waiting is None or waiting.stamp != stamp:
-            waiting = self._waiting[file.path] = _Waiting(stamp, waiting.seen if waiting else now, now)
         # an old file is complete at once; with a time in the future, wait until the file no longer changes
-        age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, now - waiting.changed
-        if age < max(settle, 0.01) and unchanged < settle:
+        age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, time.monotonic() - self._seen[file.path].changed
+        if age < max(SETTLE_SECONDS, 0.01) and unchanged < SETTLE_SECONDS:
             return False
         return unchanged >= MAX_OPEN_SECONDS or not is_being_written(file.path)
 
     def touch(self, paths: Iterable[str]) -> None:
         """Marks files of events for the next scan; called by another thread."""
-        self._touched.update(paths)
+        for path in paths:
+            if seen := self._seen.get(path):
+                seen.reread_at = 0.0
 
     @property
-    def unsettled(self) -> bool:
-        """Whether some files are not inspected yet, or must be checked again soon."""
-        return bool(self._waiting or self._again)
+    def is_settled(self) -> bool:
+        """Whether all files are inspected, and none must be checked again soon."""
+        return all(seen.done and seen.reread_at == math.inf for seen in self._seen.values())
 
-    def identify(self, file: File) -> FileIdentity | None:
-        """The identity of a file; None if it is recorded already. Updates the ledger if the file was renamed.
+    def identify(self, file: File) -> tuple[Part, int] | None:
+        """The part of a new file before it is scored; None if it is recorded already.
+
+        Updates the ledger if the file was renamed.
+
+        Returns:
+            The part, and the number of the part that was recorded for the incomplete file (0: none).
 
         Raises:
             LedgerUnavailableError: the ledger cannot be read or written.
         """
         try:
-            content = content_of_file(file.path)
+            fingerprint = fingerprint_of_file(file.path)
         except OSError:
-            content = ""  # the inspection records the reason
-        key, stamp = file_key(file.name, file.status, content), stamp_of(file.status)
-        known = self.ledger.find(key) or self._renamed(file, content)
+            fingerprint = ""  # the inspection records the reason
+        key, stamp = file_key(file.name, file.status, fingerprint), stamp_of(file.status)
+        known = self.ledger.find(key) or self._renamed(file, fingerprint)
         if known:
             if (known.key, known.stamp) != (key, stamp):
                 self.ledger.move(replace(known, key=key, name=file.name, path=file.path, stamp=stamp))
             return None
-        former = self.ledger.of_file(file.name)
+        former, replaces = self.ledger.of_file(file.name), 0
         with suppress(OSError):
-            if former and _is_one_file(former.stamp, stamp) and is_continuation(former.content, content, file.path):
-                return FileIdentity(key, content, former.id)
-        return FileIdentity(key, content)
+            if (
+                former
+                and same_inode(former.stamp, stamp)
+                and is_continuation(former.fingerprint, fingerprint, file.path)
+            ):
+                replaces = former.id
+        return blank_part(key, file.name, file.path, fingerprint, stamp), replaces
 
     def links_outside(self, file: File) -> bool:
         """Whether a file is a link to a file outside the folder."""
-        root = Path(os.path.realpath(self.settings.root))
+        root = Path(os.path.realpath(self.root))
         return root not in Path(os.path.realpath(file.path)).parents
 
     def is_young(self, file: File) -> bool:
         """Whether a file that cannot be decoded may still be incomplete."""
-        waiting = self._waiting.get(file.path)
-        return waiting is not None and time.monotonic() - waiting.seen < self.settings.retry_seconds
+        return time.monotonic() - self._seen[file.path].first < RETRY_SECONDS
 
     def has_changed(self, file: File) -> bool:
         """Whether a file has changed since it was found."""
@@ -191,51 +195,17 @@ class Folder:
 
     def mark_done(self, file: File) -> None:
         """Marks a file as recorded in the ledger."""
-        self._waiting.pop(file.path, None)
-        self._again.pop(file.path, None)
-        self._done[file.path] = stamp_of(file.status)
+        seen = self._seen[file.path]
+        seen.done = True
         # with times in whole seconds, a further change within the same second is not visible
         if file.status.st_mtime_ns % 10**9 == 0 and time.time() - file.status.st_mtime < COARSE_SECONDS:
-            self._again[file.path] = time.monotonic() + COARSE_SECONDS
+            seen.reread_at = min(seen.reread_at, time.monotonic() + COARSE_SECONDS)
 
-    def _renamed(self, file: File, content: str) -> Part | None:
+    def _renamed(self, file: File, fingerprint: str) -> Part | None:
         """The part whose file was renamed to this file: same content, time and size, and its own file is gone."""
-        copies = self.ledger.same_content(content, file_key("", file.status, content)) if content else []
+        rest = file_key("", file.status, fingerprint)
+        copies = self.ledger.same_content(fingerprint, rest) if fingerprint else []
         return next((part for part in copies if not Path(part.path).exists()), None)
-
-    def _is_written_here(self, directory: Path) -> bool:
-        return f"{os.path.realpath(directory)}{os.sep}".startswith(self._written)
-
-
-def is_being_written(path: str) -> bool:
-    """Whether a program has the file open for writing, if the system can tell; otherwise False.
-
-    Linux grants a read lease only if no program has the file open for writing. Leases are not available on network
-    shares, for files of other users, and on other systems.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        # a program that opens the file during the lease sends a signal; choose one that is ignored by default
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _is_one_file(former: str, stamp: str) -> bool:
-    """Whether two results of `stamp_of` belong to one file that was written in place."""
-    return former.rpartition(" ")[2] == stamp.rpartition(" ")[2] != "0"
 
 
 class Watcher:
@@ -245,10 +215,17 @@ class Watcher:
         folder: the watched folder.
         inspector: inspects the photos.
         on_part: called with every part that is recorded.
+        polls: whether the folder is scanned every `POLL_SECONDS`, without file events.
     """
 
-    def __init__(self, folder: Folder, inspector: Inspector, on_part: Callable[[Part], None] = lambda part: None):
-        self.folder, self.inspector, self.on_part = folder, inspector, on_part
+    def __init__(
+        self,
+        folder: Folder,
+        inspector: Inspector,
+        on_part: Callable[[Part], None] = lambda part: None,
+        polls: bool = False,
+    ):
+        self.folder, self.inspector, self.on_part, self.polls = folder, inspector, on_part, polls
         self._wake = threading.Event()
         self._stopped = threading.Event()
 
@@ -259,41 +236,41 @@ class Watcher:
 
     def run(self) -> None:
         """Watches until `stop`; continues after errors of files, the folder or the ledger."""
-        observer = self._observed()
-        settings, problem, pause = self.folder.settings, "", 0.0
+        observer, problem, pause = self._observed(), "", 0.0
         try:
             while not self._stopped.is_set():
                 self._wake.clear()
-                began = time.monotonic()
                 try:
-                    try:
-                        files = self.folder.ready()
-                    finally:
-                        took = time.monotonic() - began
-                    for file in files:
-                        if self._stopped.is_set():
-                            return
-                        self._inspect(file)
-                        pause = 0.0
-                    if problem:
-                        logger.warning("%s: photos are inspected again", settings.root)
-                    problem, pause = "", 0.0
+                    idle = self._inspect_new(RESCAN_SECONDS if observer else POLL_SECONDS)
                 except (LayoutError, LedgerUnavailableError) as error:
                     if problem != str(error):
                         logger.warning("%s; trying again", error)
                     problem, pause = str(error), min(max(2 * pause, FIRST_PAUSE), MAX_PAUSE)
                     # a file event does not end this pause
-                    self._stopped.wait(max(pause, 2 * took))
+                    self._stopped.wait(pause)
                     continue
-                idle = settings.scan_seconds if observer is None else RESCAN_SECONDS
-                if self.folder.unsettled:
-                    idle = min(idle, max(settings.settle_seconds, 0.05))
-                # do not scan a large folder all the time
-                self._wake.wait(max(idle, 2 * took))
+                if problem:
+                    logger.warning("%s: photos are inspected again", self.folder.root)
+                problem, pause = "", 0.0
+                self._wake.wait(idle)
         finally:
             if observer is not None:
                 observer.stop()
                 observer.join()
+
+    def _inspect_new(self, idle: float) -> float:
+        """Inspects the new photos; returns the seconds until the next scan, which are `idle` if nothing is pending."""
+        began = time.monotonic()
+        files = self.folder.ready()
+        took = time.monotonic() - began
+        for file in files:
+            if self._stopped.is_set():
+                break
+            self._inspect(file)
+        if not self.folder.is_settled:
+            idle = min(idle, max(SETTLE_SECONDS, 0.05))
+        # do not scan a large folder all the time
+        return max(idle, 2 * took)
 
     def _inspect(self, file: File) -> None:
         """Inspects one file.
@@ -301,30 +278,28 @@ class Watcher:
         Raises:
             LedgerUnavailableError: nothing was recorded, and the next scan finds the file again.
         """
-        stamp = stamp_of(file.status)
+        recorded: Part | None
         if self.folder.links_outside(file):
             # without a path, the server does not show files outside the folder
-            part = self.inspector.fail(file_key(file.name, file.status, ""), file.name, "", OUTSIDE, stamp)
+            part = blank_part(file_key(file.name, file.status, ""), file.name, "", stamp=stamp_of(file.status))
+            recorded = self.inspector.fail(part, OUTSIDE)
         else:
             found = self.folder.identify(file)
             if found is None:
                 self.folder.mark_done(file)
                 return
+            part, replaces = found
+            # a part without a record: the file has changed since, or may still be incomplete
             recorded = self.inspector.inspect(
-                found.key, file.name, file.path,
-                # the file has changed since, or may still be incomplete
-                lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)),
-                content=found.content, stamp=stamp, replaces=found.replaces,
-            )  # fmt: skip
-            if recorded is None:
-                return
-            part = recorded
-        self.folder.mark_done(file)
-        self.on_part(part)
+                part, lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)), replaces
+            )
+        if recorded:
+            self.folder.mark_done(file)
+            self.on_part(recorded)
 
     def _observed(self) -> Any:
         """A running observer of file events; None if the folder is polled."""
-        if self.folder.settings.events == "poll":
+        if self.polls:
             return None
         try:
             from watchdog.events import FileSystemEventHandler
@@ -340,13 +315,13 @@ class Watcher:
                     self._wake.set()
 
         observer = Observer()
-        observer.schedule(Waking(), self.folder.settings.root, recursive=True)
+        observer.schedule(Waking(), self.folder.root, recursive=True)
         try:
             observer.start()
         except OSError as error:  # the system's limit of watched folders is reached
             logger.warning(
                 "%s: file events are not available (%s); scanning every %g s instead",
-                self.folder.settings.root, error, self.folder.settings.scan_seconds,
+                self.folder.root, error, POLL_SECONDS,
             )  # fmt: skip
             with suppress(RuntimeError):
                 observer.stop()

@@ -1,6 +1,7 @@
 """The task `inspect`: scores new images against a saved reference bank and writes the results to the workdir."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.report_archive import digest_of_photos, keep_earlier
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data.images import allow_megapixels, page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.line.batch import inspected_part, unreadable_part
+from codegraph_jax.line.file_identity import file_key, fingerprint_of_file, stamp_of
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
+from codegraph_jax.line.part import Part, blank_part, scored_part
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import ReportPhoto
@@ -63,6 +65,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     print(f"weights: {bank.weights_name}", flush=True)
 
     outcomes, unread = [], []
+    inspections: dict[str, Inspection] = {}
     for category, samples in categories.items():
         print(
             f"{printable(category)}: {len(samples)} photos, compared with a bank of {bank.active_references}",
@@ -78,6 +81,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             print(f"{printable(category)}: {OTHER_PRODUCT_NOTE}", flush=True)
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)
+        inspections[category] = inspection
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
@@ -92,7 +96,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         photos = write_results(
             workdir, config, outcomes, clock, Scale(*bank.heatmap_range), skipped, photos_digest=digest
         )
-        _write_parts(workdir, bank, photos, unread)
+        _write_parts(workdir, bank, inspections, photos, unread)
     print_summary(workdir, config, outcomes, photos_table(outcomes))
     return outcomes
 
@@ -100,20 +104,36 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 def _write_parts(
     workdir: Path,
     bank: ReferenceBank,
+    inspections: Mapping[str, Inspection],
     photos: Sequence[ReportPhoto],
     unread: Sequence[tuple[Sample, str]],
 ) -> None:
     """Writes a row for each image into the ledger of the workdir, as a line does for each part."""
-    categories = {photo.record.category for photo in photos} | {sample.category for sample, _ in unread}
 
     def name(of: Record | Sample) -> str:
-        return of.name if len(categories) == 1 else f"{of.category}/{of.name}"
+        return of.name if len(inspections) == 1 else f"{of.category}/{of.name}"
+
+    def scored(photo: ReportPhoto) -> Part:
+        record = photo.record
+        part = replace(part_of_file(record.path, name(record)), heatmap=photo.anomaly_png)
+        return scored_part(part, bank, inspections[record.category], record.index, photo.size, photo.regions)
 
     with closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         ledger.record_all(
-            [inspected_part(bank, photo, name(photo.record)) for photo in photos]
-            + [unreadable_part(sample.path, name(sample), reason) for sample, reason in unread]
+            [scored(photo) for photo in photos]
+            + [part_of_file(sample.path, name(sample)).not_inspected(reason) for sample, reason in unread]
         )
+
+
+def part_of_file(path: str, name: str) -> Part:
+    """The part of an image before it is scored, with the absolute path of its file."""
+    file = page_of(path)[0]
+    absolute = os.path.abspath(path) if os.path.isfile(file) else path  # noqa: PTH100, PTH113
+    try:
+        status, fingerprint = Path(file).stat(), fingerprint_of_file(file)
+    except (OSError, ValueError):  # the image has no file, or the file was removed or cannot be read
+        return blank_part(name, name, absolute)
+    return blank_part(file_key(name, status, fingerprint), name, absolute, fingerprint, stamp_of(status))
 
 
 def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:

@@ -13,8 +13,6 @@ from codegraph_jax.line.watcher import Watcher
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
 MIN_TOKEN_LENGTH = 16
-BACKLOG = 128
-"""Connections that may wait to be accepted."""
 
 
 def run(config: ServeConfig, workdir: str) -> None:
@@ -28,7 +26,7 @@ def run(config: ServeConfig, workdir: str) -> None:
 
         from codegraph_jax.line.access_control import LOOPBACK
         from codegraph_jax.line.app import create_app
-        from codegraph_jax.line.connections import bound, server_of
+        from codegraph_jax.line.connections import BACKLOG, bind, server_of
     except ImportError as error:
         raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "app") from None
     token = read_token(config.serve)
@@ -40,12 +38,12 @@ def run(config: ServeConfig, workdir: str) -> None:
     if config.watch.root:
         require_folder(config.watch)
     try:
-        listener = bound(config.serve.host, config.serve.port)
+        listener = bind(config.serve.host, config.serve.port)
     except UserError as error:
         raise ConfigError(f"config.serve.port: {error}; choose another with --port") from None
     with listener, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token, config.csv)
-        server = server_of(app, config.serve.timeout_seconds, ending=30)
+        server = server_of(app, ending=30)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
         # the server handles signals while it runs, and raises them again after it has ended
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):

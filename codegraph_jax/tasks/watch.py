@@ -5,7 +5,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -90,8 +89,8 @@ def most_megapixels(bank: ReferenceBank) -> float:
 def watcher_of(settings: FolderConfig, inspector: Inspector) -> Watcher:
     """The watcher of a folder, which prints a line for each part."""
     # the ledger stores absolute paths, so that it can be read from any directory
-    settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100
-    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, print_part)
+    folder = Folder(os.path.abspath(settings.root), inspector.ledger, inspector.workdir)  # noqa: PTH100
+    return Watcher(folder, inspector, print_part, polls=settings.events == "poll")
 
 
 def print_part(part: Part) -> None:

@@ -5,7 +5,7 @@ import threading
 from contextlib import contextmanager
 
 from codegraph_jax.app.server import create_app
-from codegraph_jax.line.connections import bound, server_of
+from codegraph_jax.line.connections import bind, server_of
 from tests.app.conftest import KEY
 from tests.report.browser import Browser
 from tests.support.waiting import wait_until
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 @contextmanager
 def served(home, key=KEY):
     """Serves a directory of results; gives the application and its address."""
-    place = bound("127.0.0.1", 0)
+    place = bind("127.0.0.1", 0)
     app = create_app(home, key)
     server = server_of(app, seconds=30, ending=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})

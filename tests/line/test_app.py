@@ -20,7 +20,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
-from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.part import Alarm, blank_part
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.tasks.serve import read_token
 from tests.line.conftest import spoil
@@ -109,8 +109,9 @@ def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
     assert client.get("/alarms/99/sheet").status_code == 404
 
 
-def test_limits_of_size_queue_and_time(inspector, photos):
-    with client_of(inspector, max_megabytes=0.001, queue=1) as client:
+def test_limits_of_size_queue_and_time(inspector, photos, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_WAITING", 1)
+    with client_of(inspector, max_megabytes=0.001) as client:
         assert client.post("/parts", content=b"x" * 2000).status_code == 413
         assert client.post("/parts", content=iter([b"x" * 600] * 3)).status_code == 413
         client.app.state.uploads.waiting = 1
@@ -196,7 +197,7 @@ def test_server_follows_its_openapi_description(inspector, photos):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
     app = create_app(inspector, WebConfig(max_megabytes=0.01))
     for path in photos[:2]:
-        inspector.inspect(path.name, path.name, str(path))
+        inspector.inspect(blank_part(path.name, path.name, str(path)))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     checked = set()
     # the body of a picture is any bytes, most of which are none; and a name that is missing is no mistake
@@ -220,7 +221,7 @@ def _check_operation(operation, excluded) -> None:
 def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspector):
     outbox = inspector.ledger.outbox
     outbox.open(["https://host/x?key=secret"])
-    inspector.fail("f", "cut.png", "", "image file is truncated")
+    inspector.fail(blank_part("f", "cut.png", ""), "image file is truncated")
     outbox.failed(outbox.next(outbox.targets[0]), "status 400", 0, True)
     (one,) = client.get("/summary").json()["undelivered"]
     assert one == {

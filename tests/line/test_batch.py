@@ -12,12 +12,13 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.settings import ConfigError, with_settings
-from codegraph_jax.line import batch
+from codegraph_jax.line import watcher as watcher_module
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
-from codegraph_jax.line.watcher import Folder, FolderConfig
+from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.settings import FolderConfig, PartsConfig, ServeConfig, WatchConfig
+from codegraph_jax.line.watcher import Folder
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
 from tests.line.conftest import spoil
 
@@ -65,15 +66,16 @@ def test_an_inspection_writes_the_rows_of_a_line(saved, folder, tmp_path):
     ledger.close()
 
 
-def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, folder, tmp_path):
+def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, folder, tmp_path, monkeypatch):
     """A line in the same workdir inspects no file again, and a second inspection changes no number."""
+    monkeypatch.setattr(watcher_module, "SETTLE_SECONDS", 0.0)
     inspected(saved, folder, tmp_path / "out").close()
     again = inspected(saved, folder, tmp_path / "out")
     assert sorted(part.id for part in again.latest(9)) == [1, 2, 3, 4]
-    assert Folder(FolderConfig(root=str(folder), settle_seconds=0.0), again, tmp_path / "out").ready() == []
+    assert Folder(str(folder), again, tmp_path / "out").ready() == []
     line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
     for part in again.latest(9):
-        other = line.inspect(part.key, part.name, part.path)
+        other = line.inspect(blank_part(part.key, part.name, part.path))
         names = (
             "score",
             "p_value",
@@ -97,9 +99,10 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
 
 
 def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder, inspector, tmp_path, monkeypatch):
+    monkeypatch.setattr(watcher_module, "SETTLE_SECONDS", 0.0)
     monkeypatch.chdir(folder.parent)
     ledger = inspected(saved, Path(folder.name), tmp_path / "out")
-    watcher = watch.watcher_of(FolderConfig(root=folder.name, settle_seconds=0.0), inspector)
+    watcher = watch.watcher_of(FolderConfig(root=folder.name), inspector)
     paths = {file.path for file in watcher.folder.ready()}
     assert paths == {part.path for part in ledger.latest(9)} == {str(path) for path in folder.iterdir()}
     ledger.close()
@@ -110,13 +113,13 @@ def test_file_that_cannot_be_read_is_named_by_its_absolute_path(folder, monkeypa
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(batch, "content_of_file", denied)
-    assert batch.unreadable_part("00.png", "00.png", "denied").path == str(folder / "00.png")
-    assert batch.unreadable_part("absent.png", "absent.png", "no file").path == "absent.png"
+    monkeypatch.setattr(inspect, "fingerprint_of_file", denied)
+    assert inspect.part_of_file("00.png", "00.png").path == str(folder / "00.png")
+    assert inspect.part_of_file("absent.png", "absent.png").path == "absent.png"
 
 
 def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_path, capsys):
-    inspector.inspect("a", "a.png", str(photos[0]))
+    inspector.inspect(blank_part("a", "a.png", str(photos[0])))
     parts.run(values(PartsConfig, line=str(tmp_path)), str(tmp_path / "table"))
     rows = list(csv.DictReader((tmp_path / "table" / "parts.csv").open()))
     assert [row["name"] for row in rows] == ["a.png"] and "1 parts" in capsys.readouterr().out
@@ -130,8 +133,8 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_pat
 
 def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photos, folder, tmp_path, capsys):
     for path in photos[:3]:
-        inspector.inspect(path.name, path.name, str(path))
-    inspector.fail("f", "f", "/gone.png", "gone")
+        inspector.inspect(blank_part(path.name, path.name, str(path)))
+    inspector.fail(blank_part("f", "f", "/gone.png"), "gone")
     before = ReferenceBank.load(str(saved))
 
     def run(**groups) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
-from codegraph_jax.line.connections import bound, bounded_protocol
+from codegraph_jax.line.connections import bind, bounded_protocol
 from tests.support.waiting import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -36,7 +36,7 @@ async def answer(send):
 
 @contextmanager
 def served(seconds: float = 0.3, most: int = 8, app: App | None = None):
-    place = bound("127.0.0.1", 0)
+    place = bind("127.0.0.1", 0)
     place.listen(64)
     app = app or App()
     config = uvicorn.Config(app, http=bounded_protocol(seconds, most), ws="none", lifespan="off", log_level="error")

@@ -14,16 +14,15 @@ from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
-from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Alarm
-from codegraph_jax.line.recurrence import WINDOW
+from codegraph_jax.line.ledger import Ledger, MonitorUpdate
+from codegraph_jax.line.part import Alarm, blank_part
 from tests.line.conftest import NEW, spoil
 
 
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
     inspection = bank.inspect([str(path) for path in photos])
     for place, path in enumerate(photos):
-        part = inspector.inspect(path.name, path.name, str(path))
+        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
         assert part.status == "inspected" and part.id == place + 1
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
         assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
@@ -36,27 +35,27 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
 
 
 def test_a_key_is_inspected_once(inspector, photos, monkeypatch):
-    first = inspector.inspect("k", "a", str(photos[0]))
+    first = inspector.inspect(blank_part("k", "a", str(photos[0])))
     monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("inspected again"))
-    assert inspector.inspect("k", "b", str(photos[1])) == first
+    assert inspector.inspect(blank_part("k", "b", str(photos[1]))) == first
 
 
 def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    failed = inspector.inspect("t", "text.png", str(tmp_path / "text.png"))
+    failed = inspector.inspect(blank_part("t", "text.png", str(tmp_path / "text.png")))
     assert failed.status == "not_inspected" and failed.failure and failed.score is None and failed.flagged is None
-    gone = inspector.inspect("g", "gone.png", str(tmp_path / "gone.png"))
+    gone = inspector.inspect(blank_part("g", "gone.png", str(tmp_path / "gone.png")))
     assert gone.status == "not_inspected" and "gone.png" not in gone.failure
-    assert inspector.inspect("w", "w", str(tmp_path / "text.png"), is_unfinished=lambda failed: failed) is None
+    assert inspector.inspect(blank_part("w", "w", str(tmp_path / "text.png")), lambda failed: failed) is None
     assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
 def test_the_line_continues_after_an_error_of_a_part(inspector, photos, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
-        failed = inspector.inspect("a", "a", str(photos[0]))
+        failed = inspector.inspect(blank_part("a", "a", str(photos[0])))
     assert failed.status == "not_inspected" and failed.failure.startswith("ZeroDivisionError")
-    assert inspector.inspect("b", "b", str(photos[0])).status == "inspected"
+    assert inspector.inspect(blank_part("b", "b", str(photos[0]))).status == "inspected"
 
 
 def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos, tmp_path, monkeypatch):
@@ -75,13 +74,13 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos,
         with monkeypatch.context() as killed:
             killed.setattr(module, "load_image", kill)
             with pytest.raises(Killed):
-                Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
+                Inspector(bank, ledger, tmp_path).inspect(blank_part("k", "a", path, "c"))
         monkeypatch.undo()
-    failed = Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
+    failed = Inspector(bank, ledger, tmp_path).inspect(blank_part("k", "a", path, "c"))
     assert failed.status == "not_inspected" and "ended 2 times" in failed.failure
     # and not under another key either
-    assert Inspector(bank, ledger, tmp_path).inspect("l", "a", path, content="c").status == "not_inspected"
-    assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "inspected"
+    assert Inspector(bank, ledger, tmp_path).inspect(blank_part("l", "a", path, "c")).status == "not_inspected"
+    assert Inspector(bank, ledger, tmp_path).inspect(blank_part("m", "a", path, "d")).status == "inspected"
 
 
 def test_attempts_that_end_count_for_nothing(inspector, photos, monkeypatch):
@@ -90,10 +89,10 @@ def test_attempts_that_end_count_for_nothing(inspector, photos, monkeypatch):
         full.setattr(Ledger, "record", _full)
         for _ in range(5):
             with pytest.raises(LedgerUnavailableError):
-                inspector.inspect("k", "a", path)
+                inspector.inspect(blank_part("k", "a", path))
     for _ in range(5):
-        assert inspector.inspect("k", "a", path, lambda failed: True) is None
-    assert inspector.inspect("k", "a", path).status == "inspected"
+        assert inspector.inspect(blank_part("k", "a", path), lambda failed: True) is None
+    assert inspector.inspect(blank_part("k", "a", path)).status == "inspected"
     assert inspector.ledger.begin_attempt("k") == 1
 
 
@@ -104,9 +103,9 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
     spoil(path)
     find = module.find_regions
     monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4]), find(*given))[1])
-    small = Inspector(bank, ledger, tmp_path).inspect("a", "a", str(path))
+    small = Inspector(bank, ledger, tmp_path).inspect(blank_part("a", "a", str(path)))
     monkeypatch.setattr(module, "REGION_PIXELS", 40 * 40)
-    large = Inspector(bank, ledger, tmp_path).inspect("b", "b", str(path))
+    large = Inspector(bank, ledger, tmp_path).inspect(blank_part("b", "b", str(path)))
     assert sizes == [(64, 64), (40, 40)] and small.flagged
     assert large.regions[0]["box"] == pytest.approx(small.regions[0]["box"], abs=3)
     assert large.regions[0]["area"] == pytest.approx(small.regions[0]["area"], rel=0.15)
@@ -117,7 +116,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
 def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
-    part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photos[0]))
+    part = Inspector(broken, ledger, tmp_path).inspect(blank_part("k", "a", str(photos[0])))
     assert part.status == "not_inspected" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
         broken.inspect([str(photos[0])])
@@ -126,11 +125,11 @@ def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, 
 def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photos, tmp_path):
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for number, path in enumerate(photos[:3]):
-        inspector.inspect(path.name, path.name, str(path))
+        inspector.inspect(blank_part(path.name, path.name, str(path)))
         if number != 1:
-            other.inspect(path.name, path.name, str(path))
+            other.inspect(blank_part(path.name, path.name, str(path)))
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photos[1].name)
-    whole = inspector.inspect("whole", photos[1].name, str(photos[1]), replaces=half.id)
+    whole = inspector.inspect(blank_part("whole", photos[1].name, str(photos[1])), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.get(half.id) is None
     assert inspector.ledger.count()["inspected"] == 3
     other.ledger.close()
@@ -141,19 +140,19 @@ def test_monitors_agree_with_the_ledger(inspector, bank, photos, monkeypatch, tm
     paths = [str(path) for path in photos]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for path in paths:
-        other.inspect(path, path, path)
+        other.inspect(blank_part(path, path, path))
     record = Ledger.record
     for number, path in enumerate(paths):
         if number % 3 == 1:
             with monkeypatch.context() as full:
                 full.setattr(Ledger, "record", _full)
                 with pytest.raises(LedgerUnavailableError):
-                    inspector.inspect(path, path, path)
+                    inspector.inspect(blank_part(path, path, path))
             assert Ledger.record is record
-        inspector.inspect(path, path, path)
+        inspector.inspect(blank_part(path, path, path))
     for name in ("drift", "recurrence"):
         assert inspector.ledger.monitor(name) == other.ledger.monitor(name)
-    assert inspector.ledger.peak_patches(99) == other.ledger.peak_patches(99)
+    assert inspector.ledger.peak_patches() == other.ledger.peak_patches()
     other.ledger.close()
 
 
@@ -164,9 +163,9 @@ def _full(*arguments, **fields):
 def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_path):
     whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
     for place, path in enumerate(photos):
-        whole.inspect(str(path), path.name, str(path))
+        whole.inspect(blank_part(str(path), path.name, str(path)))
         # a new inspector for every part
-        Inspector(bank, ledger, tmp_path).inspect(str(path), path.name, str(path))
+        Inspector(bank, ledger, tmp_path).inspect(blank_part(str(path), path.name, str(path)))
         assert ledger.monitor("drift") == whole.ledger.monitor("drift"), place
     assert ledger.monitor("recurrence") == whole.ledger.monitor("recurrence")
     whole.ledger.close()
@@ -174,14 +173,14 @@ def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_
 
 def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_path):
     for place, path in enumerate(photos):
-        Inspector(bank, ledger, tmp_path).inspect(f"first {place}", path.name, str(path))
+        Inspector(bank, ledger, tmp_path).inspect(blank_part(f"first {place}", path.name, str(path)))
     first = ledger.monitor("drift")
     other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
     assert drift.charts["score"].start == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
-    Inspector(other, ledger, tmp_path).inspect("then", "then", str(photos[1]))
+    Inspector(other, ledger, tmp_path).inspect(blank_part("then", "then", str(photos[1])))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
     # of another backbone nothing can be compared
@@ -196,8 +195,8 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos,
         path = tmp_path / f"marked{number}.png"
         path.write_bytes(photos[number].read_bytes())
         spoil(path)
-        part = inspector.inspect(path.name, path.name, str(path))
-        assert inspector.inspect(photos[number].name, "good", str(photos[number])).status == "inspected"
+        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
+        assert inspector.inspect(blank_part(photos[number].name, "good", str(photos[number]))).status == "inspected"
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
@@ -221,7 +220,8 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     raised = []
     for number in range(6):
         path = marked(number)
-        raised += [a for a in inspector.inspect(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
+        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
+        raised += [alarm for alarm in part.alarms if alarm.kind == "recurrence"]
     ledger, (alarm,) = inspector.ledger, raised
     assert inspector.acknowledge(alarm.id, "a new batch").acknowledgement == "a new batch"
     assert ledger.alarm(alarm.id).acknowledgement == "a new batch" == ledger.alarms(1)[0].acknowledgement
@@ -230,14 +230,12 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     for line in (inspector, Inspector(bank, ledger, tmp_path)):
         for number in range(6, 11):
             path = marked(number)
-            part = line.inspect(f"{id(line)} {number}", path.name, str(path))
+            part = line.inspect(blank_part(f"{id(line)} {number}", path.name, str(path)))
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # what it goes by stays, however many parts come
-    assert set(alarm.parts) & {number for number, _ in ledger.peak_patches(WINDOW)}
-    ledger.record(
-        replace(ledger.get(1), id=0, key="later", alarms=()), drop_peaks_up_to=10**6, keep_peaks_of=alarm.parts
-    )
-    assert {number for number, _ in ledger.peak_patches(WINDOW)} == set(alarm.parts)
+    assert set(alarm.parts) & {number for number, _ in ledger.peak_patches()}
+    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), MonitorUpdate({}, b"", alarm.parts))
+    assert {number for number, _ in ledger.peak_patches()} == set(alarm.parts)
 
 
 def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
@@ -252,7 +250,7 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
         # a new start each time: how many there were in a row is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:
-            part = inspector.inspect(path.name, path.name, str(path))
+            part = inspector.inspect(blank_part(path.name, path.name, str(path)))
             raised.append([alarm for alarm in part.alarms if alarm.kind == "product"])
 
     score(strangers[:3])
@@ -267,15 +265,15 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
 
 
 def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photos):
-    inspector.inspect("a", "a", str(photos[0]))
+    inspector.inspect(blank_part("a", "a", str(photos[0])))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE monitors SET state = '{half'")
     with pytest.raises(LedgerUnavailableError, match="damaged entry"):
-        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect("b", "b", str(photos[1]))
+        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect(blank_part("b", "b", str(photos[1])))
 
 
 def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, monkeypatch):
-    part = inspector.inspect("a", "a", str(photos[0]))
+    part = inspector.inspect(blank_part("a", "a", str(photos[0])))
     alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
     number = inspector.ledger.record(alarm).alarms[0].id
     before = inspector.ledger.monitor("drift")
@@ -298,7 +296,7 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos,
     path.write_bytes(photos[0].read_bytes())
     spoil(path)
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        inspector.inspect("a", "a", str(path))
+        inspector.inspect(blank_part("a", "a", str(path)))
     assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text
 
 
@@ -322,8 +320,8 @@ def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledge
         marked[-1].write_bytes(photos[number].read_bytes())
         spoil(marked[-1])
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
-    parts = [inspector.inspect(path.name, path.name, str(path)) for path in marked]
+    parts = [inspector.inspect(blank_part(path.name, path.name, str(path))) for path in marked]
     assert all(part.patterns == ("tool mark",) for part in parts)
     raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
     assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
-    assert inspector.inspect("good", "good", str(photos[6])).patterns == ()
+    assert inspector.inspect(blank_part("good", "good", str(photos[6]))).patterns == ()

@@ -17,7 +17,7 @@ import pytest
 from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.ledger import Ledger, MonitorUpdate
 from codegraph_jax.line.part import Alarm, Part, blank_part
 from tests.support.waiting import wait_until
 
@@ -35,20 +35,20 @@ def part(key: str = "a", **fields) -> Part:
 
 def test_a_part_comes_back_as_it_was_recorded(ledger):
     alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
-    recorded = ledger.record(part(alarms=(alarm,)), b"peaks", {"drift": {"up": 1.5}})
+    recorded = ledger.record(part(alarms=(alarm,)), MonitorUpdate({"drift": {"up": 1.5}}, b"peaks", ()))
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
     assert (known.kind, known.parts, known.part, known.raised_at) == ("recurrence", (4, 5, 1), 1, MOMENT)
     assert ledger.get(1) == ledger.find("a") == recorded
     assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
-    assert ledger.peak_patches(10) == [(1, b"peaks")]
+    assert ledger.peak_patches() == [(1, b"peaks")]
     assert ledger.alarms(5) == [ledger.alarm(known.id)] == [known]
 
 
 def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
     first = ledger.record(part())
-    assert ledger.record(part(score=9.0), monitors={"drift": {}}) == first
+    assert ledger.record(part(score=9.0), MonitorUpdate({"drift": {}}, b"", ())) == first
     assert ledger.monitor("drift") is None
     assert ledger.record(part("b")).id == 2
     assert ledger.count() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
@@ -165,7 +165,8 @@ def test_full_disk_records_nothing(ledger, monkeypatch):
 
     with monkeypatch.context() as disk, pytest.raises(LedgerUnavailableError, match="full"):
         disk.setattr(ledger, "_connected", full)
-        ledger.record(part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
+        large = part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),))
+        ledger.record(large, MonitorUpdate({"drift": {}}, b"y", ()))
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
 
@@ -354,7 +355,7 @@ WRITER = """
 import os
 import sys
 from tests.line.test_ledger import part
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.ledger import Ledger, MonitorUpdate
 from codegraph_jax.line.part import Alarm
 for _ in sys.stdin:
     # a process of its own, which need not import everything again
@@ -367,7 +368,8 @@ for _ in sys.stdin:
     number = ledger.count()["inspected"]
     while True:
         number += 1
-        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
+        update = MonitorUpdate({"count": number}, b"s", range(1, number))
+        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), update)
 """
 
 
@@ -386,7 +388,7 @@ def test_kill_keeps_complete_parts(tmp_path):
         assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
         done = ledger.count()["inspected"]
-        assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
+        assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches()) > 0
         assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()
     writer.stdin.close()

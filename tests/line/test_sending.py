@@ -17,7 +17,7 @@ from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.part import Alarm, blank_part
 from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks.watch import opened_line
@@ -58,7 +58,7 @@ def test_a_line_sends_what_it_inspects_before_it_ends(bank, photos, tmp_path, ca
     table = tmp_path / "results.csv"
     values = {"bank": {"path": str(tmp_path / "bank.safetensors")}, "send": [str(table)]}
     with opened_line(read_config(WatchConfig, values), tmp_path / "line") as inspector:
-        part = inspector.inspect("k", "a.png", str(photos[0]))
+        part = inspector.inspect(blank_part("k", "a.png", str(photos[0])))
     (row,) = rows_of(table)
     assert (row["name"], float(row["score"]), row["decision"]) == ("a.png", part.score, part.decision)
     said = capsys.readouterr().out

@@ -16,8 +16,9 @@ import uvicorn
 from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.connections import bound, server_of
+from codegraph_jax.line.connections import BACKLOG, bind, server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
+from codegraph_jax.line.part import blank_part
 from codegraph_jax.line.settings import ServeConfig, WebConfig
 from codegraph_jax.line.uploads import Uploads
 from codegraph_jax.tasks import serve, watch
@@ -107,21 +108,21 @@ def test_the_bank_stores_the_size_of_its_largest_photo(bank, tmp_path):
 def test_printing_of_a_part_survives_any_name(inspector, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.print_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photos[0])))
-    watch.print_part(inspector.fail("f", "Ω.png", "", "größer"))
+    watch.print_part(inspector.inspect(blank_part("k", "Ω\udcff\u202e.png", str(photos[0]))))
+    watch.print_part(inspector.fail(blank_part("f", "Ω.png", ""), "größer"))
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tmp_path, monkeypatch):
     """A supervisor's signal loses no part that has come."""
     inspector, release = Inspector(bank, ledger, tmp_path), threading.Event()
 
-    def held_back(part, path):
+    def held_back(part):
         release.wait(20)
         return _Scored(part, PeakPatches.empty(0), ())
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
-    place = bound("127.0.0.1", 0)
-    place.listen(serve.BACKLOG)
+    place = bind("127.0.0.1", 0)
+    place.listen(BACKLOG)
     server = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30)
     running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     running.start()

@@ -18,6 +18,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
+from codegraph_jax.line.part import blank_part
 from codegraph_jax.line.settings import WebConfig
 from tests.support.waiting import wait_until
 
@@ -70,7 +71,7 @@ def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, pho
 def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photos, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
     uploads = module.Uploads(inspector, WebConfig())
-    inspector.inspect("request:k", "a", str(photos[0]), content="c")
+    inspector.inspect(blank_part("request:k", "a", str(photos[0]), "c"))
     copy = tmp_path / "copy.png"
     copy.write_bytes(photos[1].read_bytes())
     inspector.ledger.receive("request:k", "b", str(copy), "d")
@@ -188,9 +189,11 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
     assert refused.status_code == 503 and "full" in refused.json()["detail"]
 
 
-def test_slow_uploads_block_no_request(inspector, photos):
+def test_slow_uploads_block_no_request(inspector, photos, monkeypatch):
     """A part waits when its picture is there: slow ones must not fill the queue."""
-    uploads, begun = module.Uploads(inspector, WebConfig(queue=2, timeout_seconds=0.5)), []
+    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.5)
+    uploads, begun = module.Uploads(inspector, WebConfig()), []
 
     async def never():
         begun.append(True)
@@ -279,9 +282,10 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photos, monkeypatch):
 def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos, tmp_path, monkeypatch):
     """Each is a row, whatever the order; what is too much is refused and may come again."""
     inspector = Inspector(bank, ledger, tmp_path)
-    monkeypatch.setattr(inspector, "_read_and_score", lambda part, path: inspector_module._Scored(part, *nothing()))
+    monkeypatch.setattr(inspector, "_read_and_score", lambda part: inspector_module._Scored(part, *nothing()))
     answers = []
-    with client_of(inspector, queue=1000) as client:
+    monkeypatch.setattr(module, "MAX_WAITING", 1000)
+    with client_of(inspector) as client:
 
         def send(number: int) -> None:
             sent = photos[number % 3].read_bytes()

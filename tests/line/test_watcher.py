@@ -6,16 +6,16 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codegraph_jax.line import database
 from codegraph_jax.line import watcher as module
+from codegraph_jax.line.file_identity import file_key, fingerprint_of_file
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Part, content_of_file, file_key
-from codegraph_jax.line.settings import FolderConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from tests.support.waiting import wait_until
 
@@ -26,19 +26,18 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def inspect(self, key, name, path, is_unfinished=lambda failed: False, replaces=0, **identity):
-        if known := self.ledger.find(key):
+    def inspect(self, part, is_unfinished=lambda failed: False, replaces=0):
+        if known := self.ledger.find(part.key):
             return known
-        good = Path(path).read_bytes().endswith(b"END")
+        good = Path(part.path).read_bytes().endswith(b"END")
         if is_unfinished(not good):
             return None
-        self.order.append(name)
-        status, reason = ("inspected", "") if good else ("not_inspected", "truncated")
-        part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
+        self.order.append(part.name)
+        part = replace(part, score=0.1, flagged=False) if good else part.not_inspected("truncated")
         return self.ledger.record(part, replaces=replaces)
 
-    def fail(self, key, name, path, reason, stamp):
-        return self.ledger.record(Part(key, name, path, "t", "t", "not_inspected", reason, stamp=stamp))
+    def fail(self, part, reason):
+        return self.ledger.record(part.not_inspected(reason))
 
 
 @pytest.fixture
@@ -54,9 +53,10 @@ def place(tmp_path):
     return tmp_path / "in"
 
 
-def settings(place: Path, **fields) -> FolderConfig:
-    quick = {"scan_seconds": 0.05, "settle_seconds": 0.05, "retry_seconds": 0.3}
-    return FolderConfig(**{"root": str(place)} | quick | fields)
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch):
+    for name, seconds in (("POLL_SECONDS", 0.05), ("SETTLE_SECONDS", 0.05), ("RETRY_SECONDS", 0.3)):
+        monkeypatch.setattr(module, name, seconds)
 
 
 class Counted(Folder):
@@ -80,8 +80,8 @@ def wait_for_scans(watcher: Watcher, count: int = 2, wake: bool = True) -> None:
 
 
 @contextmanager
-def watching(place: Path, inspector, **fields):
-    watcher = Watcher(Counted(settings(place, **fields), inspector.ledger, inspector.workdir), inspector)
+def watching(place: Path, inspector, polls: bool = False):
+    watcher = Watcher(Counted(str(place), inspector.ledger, inspector.workdir), inspector, polls=polls)
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
@@ -97,14 +97,14 @@ def total(inspector) -> int:
     return counts["inspected"] + counts["not_inspected"]
 
 
-@pytest.mark.parametrize("events", ["auto", "poll"])
-def test_photos_are_inspected_in_the_order_of_their_time(place, quick, events):
+@pytest.mark.parametrize("polls", [False, True])
+def test_photos_are_inspected_in_the_order_of_their_time(place, quick, polls):
     for age, name in enumerate(["c.png", "deep/b.png", "a.jpg"]):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes(b"END")
         os.utime(place / name, (1000 + age, 1000 + age))
     (place / "notes.txt").write_text("no picture")
-    with watching(place, quick, events=events) as watcher:
+    with watching(place, quick, polls) as watcher:
         wait_until(lambda: total(quick) == 3)
         assert quick.order == ["c.png", "deep/b.png", "a.jpg"]
         (place / "new").mkdir()
@@ -114,8 +114,9 @@ def test_photos_are_inspected_in_the_order_of_their_time(place, quick, events):
     assert quick.ledger.latest(1)[0].name == "new/d.png"
 
 
-def test_a_picture_that_is_still_being_written_is_waited_for(place, quick):
-    with watching(place, quick, retry_seconds=5) as watcher:
+def test_a_picture_that_is_still_being_written_is_waited_for(place, quick, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 5)
+    with watching(place, quick) as watcher:
         with (place / "slow.png").open("wb") as stream:
             for _ in range(4):
                 stream.write(b"x" * 100)
@@ -146,7 +147,9 @@ def test_a_name_that_is_written_anew_is_another_part_and_a_copy_too(place, quick
         wait_until(lambda: total(quick) == 3)
 
 
-def test_burst_with_restarts_records_each_photo_once(place, quick):
+def test_burst_with_restarts_records_each_photo_once(place, quick, monkeypatch):
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.02)
+
     def burst(first: int) -> None:
         for number in range(first, first + 250):
             (place / f"{number}.png").write_bytes(b"END")
@@ -155,7 +158,7 @@ def test_burst_with_restarts_records_each_photo_once(place, quick):
     writer.start()
     done = 0
     while done < 1000:
-        with watching(place, quick, settle_seconds=0.02):
+        with watching(place, quick):
             wait_until(lambda before=done: total(quick) >= min(before + 150, 1000))
         done = total(quick)
     writer.join()
@@ -167,17 +170,17 @@ def test_a_photo_that_changes_during_inspection_is_inspected_as_it_is_then(place
     inspect, (first, second) = quick.inspect, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(key, name, path, is_unfinished, **identity):
-        if Path(path).read_bytes() == first:
-            Path(path).write_bytes(second)
-        return inspect(key, name, path, is_unfinished, **identity)
+    def changing(part, *arguments):
+        if Path(part.path).read_bytes() == first:
+            Path(part.path).write_bytes(second)
+        return inspect(part, *arguments)
 
     quick.inspect = changing
     with watching(place, quick) as watcher:
         wait_until(lambda: total(quick) == 1)
         wait_for_scans(watcher)
     (part,) = quick.ledger.latest(9)
-    assert part.key == file_key("a.png", (place / "a.png").stat(), content_of_file(place / "a.png"))
+    assert part.key == file_key("a.png", (place / "a.png").stat(), fingerprint_of_file(place / "a.png"))
 
 
 def test_files_written_by_the_line_are_not_inspected(place, quick):
@@ -224,7 +227,7 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path,
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     (place / "a.png").write_bytes(b"END")
-    with watching(place, quick, events="poll"):
+    with watching(place, quick, polls=True):
         wait_until(lambda: total(quick) == 1)
         place.rename(tmp_path / "away")
         wait_until(lambda: "trying again" in caplog.text)
@@ -240,11 +243,12 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path,
     assert caplog.text.count("trying again") == 2, "each problem once"
 
 
-def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
+def test_a_file_that_is_open_for_writing_is_waited_for(place, quick, monkeypatch):
     """Its room is reserved, and it is written with pauses that are longer than a file takes to settle."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     with (place / "slow.png").open("wb") as stream:
         stream.truncate(300)
-        with watching(place, quick, retry_seconds=0.0) as watcher:
+        with watching(place, quick) as watcher:
             for _ in range(3):
                 stream.write(b"x" * 99)
                 stream.flush()
@@ -260,9 +264,10 @@ def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
 def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, first):
     """On a network share the system does not show that a file is still being written."""
     monkeypatch.setattr(module, "is_being_written", lambda path: False)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     path = place / "slow.png"
     path.write_bytes(first)
-    with watching(place, quick, retry_seconds=0.0):
+    with watching(place, quick):
         wait_until(lambda: total(quick) == 1)
         with path.open("r+b") as stream:
             stream.write(b"T" * 8)  # the beginning says where the rest is
@@ -275,7 +280,7 @@ def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, f
 
 def test_overwritten_file_is_a_new_part(place, quick):
     path = place / "current.png"
-    with watching(place, quick, events="poll"):
+    with watching(place, quick, polls=True):
         for number in range(3):
             with path.open("r+b" if number else "wb") as stream:
                 stream.write(bytes([65 + number]) * 200 + b"END")
@@ -297,7 +302,7 @@ def test_overwritten_file_with_the_same_time_is_noticed(place, quick, monkeypatc
     # in the future, so that the check of the file's age does not depend on the fraction of the second
     moment = int(time.time()) + 1 if running else 315532800
     monkeypatch.setattr(module, "COARSE_SECONDS", 1.5)
-    with watching(place, quick, events="poll" if running else "auto") as watcher:
+    with watching(place, quick, polls=running) as watcher:
         write(b"first...END")
         wait_until(lambda: total(quick) == 1)
         write(b"second..END")
@@ -344,11 +349,13 @@ def test_links_that_lead_out_of_the_folder_are_refused_and_reported(place, quick
     assert parts["real.png"].status == parts["within.png"].status == "inspected"
 
 
-def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
+def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     os.mkfifo(place / "pipe.png")
     (place / "part.png").write_bytes(b"no picture")
     told = []
-    folder = Folder(settings(place, settle_seconds=0.0, retry_seconds=0.0), ledger, tmp_path / "own")
+    folder = Folder(str(place), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
         watcher._inspect(file)
@@ -360,7 +367,7 @@ def test_photos_are_inspected_with_the_bank(bank, photos, ledger, tmp_path):
     for path in photos[:4]:
         shutil.copy2(path, tmp_path / "in")
     told = []
-    folder = Folder(settings(tmp_path / "in"), ledger, tmp_path / "own")
+    folder = Folder(str(tmp_path / "in"), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path / "own"), told.append)
     thread = threading.Thread(target=watcher.run)
     thread.start()

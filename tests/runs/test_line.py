@@ -138,10 +138,9 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
             (place / names[number]).write_bytes(content(number, pictures))
             time.sleep(pause)
 
-    settings = tmp_path / "impatient.py"
+    settings = tmp_path / "watch.py"
     settings.write_text(
-        "from codegraph_jax.line.settings import FolderConfig, WatchConfig\n"
-        "def get_config():\n    return WatchConfig(watch=FolderConfig(retry_seconds=0.2))\n"
+        "from codegraph_jax.line.settings import WatchConfig\ndef get_config():\n    return WatchConfig()\n"
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
