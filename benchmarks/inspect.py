@@ -14,6 +14,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.images import load_image
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.inspector import Inspector
@@ -74,7 +75,7 @@ def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Pat
         start_cpu = process_time()
         picture = load_image(file)
         decoded = process_time()
-        features = extractor.extract([picture])
+        features = extractor.extract([Sample.of(picture, file)])
         extracted = process_time()
         bank.active_references.scores([layer[0] for layer in features.layers], None)
         scored = process_time()

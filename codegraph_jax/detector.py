@@ -35,11 +35,10 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.data.arguments import checked_images, given_samples, listed_given
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source, name_of
+from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.roi import Roi
-from codegraph_jax.data.samples import Samples
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import errors_in_all_processes
 from codegraph_jax.features.extraction import Extractor
@@ -121,10 +120,10 @@ class CoDeGraph:
 
     def detect(
         self,
-        images: Sequence[Source] | Samples,
+        images: ImagesLike,
         *,
         progress: bool = False,
-        added: Sequence[Source] | Samples = (),
+        added: ImagesLike = (),
         bank: BankConfig | None = None,
         review: Review | None = None,
         roi: str | np.ndarray | None = None,
@@ -133,8 +132,7 @@ class CoDeGraph:
 
         Args:
             images: at least two images of one product: files, uint8 arrays ([h, w], [h, w, 3]), Pillow images or
-                samples; a data set (`data.samples.Samples`); one array [n, h, w, 3] or [n, h, w]; or a directory, whose
-                photos are read in natural order. Labels change no score.
+                samples; a dataset, or anything else that `as_samples` takes. Labels change no score.
             progress: whether to show progress bars on standard error.
             added: further images, which are scored against `images` without being references; last in the result.
             bank: kind and size of the bank to make, `result.bank`, which scores new images; None: no bank.
@@ -147,10 +145,9 @@ class CoDeGraph:
             ReviewError: `review` was made with other features.
             TooFewImagesError: fewer than two images can be read.
             NothingToCompareError: the photos of files are blank or all the same.
-            UserError: `images` is a single image or empty.
-            UnreadableImageError: an array has another type or shape; or a file cannot be decoded and
-                `config.data.unreadable` is `error`, the default without `config`. With `skip`, `result.kept` lists the
-                images that were scored.
+            UserError: `images` is a single image or empty, or an item is not an image.
+            UnreadableImageError: a file cannot be decoded and `config.data.unreadable` is `error`, the default without
+                `config`. With `skip`, `result.kept` lists the images that were scored.
         """
         self._check(bank, review, self.chosen_score)
         comparison = self.compare(images, progress=progress, added=added, roi=roi)
@@ -158,22 +155,20 @@ class CoDeGraph:
 
     def compare(
         self,
-        images: Sequence[Source] | Samples,
+        images: ImagesLike,
         *,
         progress: bool = False,
-        added: Sequence[Source] | Samples = (),
+        added: ImagesLike = (),
         roi: str | np.ndarray | None = None,
     ) -> Comparison:
         """The slow half of `detect`: features of every image, and the distance of every patch to every reference image.
 
         Arguments and errors as for `detect`.
         """
-        given, further = listed_given(images), listed_given(added, "added")
-        images, added = checked_images(given), checked_images(further, "added")
-        names = [name_of(source, i) for i, source in enumerate((*images, *added))]
-        areas = [] if roi is None else Roi.of(roi).each(names)
-        plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, areas)
-        samples = (*given_samples(given), *given_samples(further, "added"))
+        own, further = as_samples(images), as_samples(added, "added")
+        samples = (*own, *further)
+        areas = [] if roi is None else Roi.of(roi).each([sample.path for sample in samples])
+        plan = plan_set(self.config, self.backbone, self.mesh, own, self.frame_of(own), further, areas)
         return replace(self.compare_set(plan, progress), samples=samples)
 
     def detect_features(
@@ -348,16 +343,16 @@ class CoDeGraph:
             identity |= {"aggregation": features.aggregation, "degrees": list(features.degrees)}
         return identity
 
-    def product_ids(self, images: Sequence[Source] | Samples, *, progress: bool = False) -> Int[np.ndarray, " n"]:
+    def product_ids(self, images: ImagesLike, *, progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
 
         Sets of several products should be split, since every image of a rare product is anomalous among the others.
         Arguments as for `detect`.
         """
         self._require_network()
-        return products_of(self.extractor, self.config.data, checked_images(images), progress)
+        return products_of(self.extractor, self.config.data, as_samples(images), progress)
 
-    def frame_of(self, images: Sequence[Source], log: Callable[[str], None] = lambda text: None) -> Frame:
+    def frame_of(self, images: Sequence[Sample], log: Callable[[str], None] = lambda text: None) -> Frame:
         """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` as a sentence."""
         self._require_network()
         affordable = partial(is_affordable, self.config, self.backbone, len(images))

@@ -15,10 +15,10 @@ from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import WorkdirError
-from codegraph_jax.data.arguments import listed_images
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.image_set import square
@@ -102,8 +102,8 @@ class OECL:
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
             raise ProtocolError(f"fit: the mode {self.config.train.mode} {what}")
-        images = listed_images(images) if not isinstance(images, np.ndarray) else images
-        if not self.config.data.range and (measured := measured_range(list(images), decoding_threads())):
+        images = as_samples(images) if not isinstance(images, np.ndarray) else images
+        if not self.config.data.range and (measured := measured_range(as_samples(images), decoding_threads())):
             data = dataclasses.replace(self.config.data, range=measured.stated)
             self.config = dataclasses.replace(self.config, data=data)
         normal = self._stored(images)
@@ -200,10 +200,10 @@ class OECL:
         size = self.config.data.stored_size
         if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
             return images
-        if not (listed := listed_images(images)):
+        if not (samples := as_samples(images)):
             raise ProtocolError("there are no images; give at least one")
         value_range = given_range(self.config.data.range)
-        return np.stack([square(load_image(image, value_range), size) for image in listed])
+        return np.stack([square(load_image(sample, value_range), size) for sample in samples])
 
 
 def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:

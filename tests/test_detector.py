@@ -139,7 +139,7 @@ def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
     broken = jax.tree.map(lambda x: x * np.nan, detector.backbone.params)
     backbone = dataclasses.replace(detector.backbone, params=broken)
     detector.extractor = dataclasses.replace(detector.extractor, backbone=backbone)
-    with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
+    with pytest.raises(NotFiniteError, match=r"images\[0\]: the backbone gives features that are not finite"):
         detector.detect(drawn_parts(4)[:3])
 
 

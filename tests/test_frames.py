@@ -10,6 +10,7 @@ from PIL import Image
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BankConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.extraction import Extractor
@@ -106,7 +107,7 @@ def test_added_images_change_no_score_and_equal_the_bank(tmp_path, fit, radius):
     assert np.isfinite(together.scores).all()
     alone.bank.save(str(tmp_path / "bank.safetensors"), "float32")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
-    assert bank.frame == detector.frame_of(images)
+    assert bank.frame == detector.frame_of(as_samples(images))
     inspection = bank.inspect(further)
     np.testing.assert_allclose(inspection.patch_scores, together.patch_scores[14:], atol=2e-5)
     np.testing.assert_allclose(inspection.scores, together.scores[14:], atol=2e-5)
@@ -160,5 +161,5 @@ def test_a_photo_without_inspected_patches_is_refused():
     images = mixed(4)
     thin = np.zeros((100, 100), bool)
     thin[:3] = True
-    with pytest.raises(ConfigError, match=r"config\.data\.roi: nothing of 'image 0' would be inspected"):
+    with pytest.raises(ConfigError, match=r"config\.data\.roi: nothing of 'images\[0\]' would be inspected"):
         CoDeGraph(config_of("squeeze")).detect(images, roi=thin)

@@ -20,6 +20,7 @@ from codegraph_jax.config import (
     SimilarityConfig,
 )
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -93,7 +94,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
     detector = CoDeGraph(tiny())
 
     def detect(n):
-        images = draw_photos(n, seed=n)
+        images = as_samples(draw_photos(n, seed=n))
         how = detector.config, detector.backbone, detector.mesh
         return detector.score(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 

@@ -15,6 +15,7 @@ from codegraph_jax.backbones.presets import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.output import steady_output
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import walk
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.time_estimate import estimate
@@ -44,7 +45,7 @@ def estimated(folder: str, name: str, size: int | None, fit: str) -> dict[str, A
     detector = CoDeGraph(
         Config(backbone=backbone, similarity=SimilarityConfig(references="auto", radius="auto"), precision="auto")
     )
-    photos = [*walk(folder)[0].values()]
+    photos = [Sample.of(path) for path in walk(folder)[0].values()]
     frame = detector.frame_of(photos)
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))
     seconds = found.seconds + REPORT_SECONDS * len(photos) + 15

@@ -21,6 +21,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import UnreadableImageError, preview, size_of
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import natural_key, subdirectories, walk
 from codegraph_jax.scoring.threshold import MIN_PHOTOS
 
@@ -130,7 +131,7 @@ class Folders:
         found, skipped = walk(path)
         files = list(found.values())
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
-        sizes = [(file, size_of(file)) for file in sample]
+        sizes = [(file, size_of(Sample.of(file))) for file in sample]
         count = Counter(size for _, size in sizes)
         refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:MAX_LISTED]]
         return {

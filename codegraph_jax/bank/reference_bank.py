@@ -12,7 +12,6 @@ verdict "variant" count as normal.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -39,12 +38,11 @@ from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.arguments import checked_images
-from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.measured_range import may_lack_data
+from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import InspectedArea, Roi, areas_with_data
-from codegraph_jax.data.samples import Samples
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
@@ -97,7 +95,7 @@ class ReferenceBank(StoredBank):
 
     def inspect(
         self,
-        images: Sequence[Source] | Samples,
+        images: ImagesLike,
         data: PhotosConfig | None = None,
         advance: Progress = lambda images: None,
         min_peak_score: float | None = None,
@@ -111,11 +109,11 @@ class ReferenceBank(StoredBank):
             min_peak_score: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
-            UnreadableImageError: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable`
-                is `error`.
+            UserError: an item is not an image.
+            UnreadableImageError: a file cannot be decoded and `data.unreadable` is `error`.
             BankError: a score is not a finite number.
         """
-        data, images = data or PhotosConfig(), checked_images(images)
+        data, images = data or PhotosConfig(), as_samples(images)
         areas = self._areas(images, data.roi)
         extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
         # at least one chunk, so that no images give empty arrays
@@ -137,8 +135,9 @@ class ReferenceBank(StoredBank):
         p_values = self.calibration.normal_scores.p_values(scores)
         for i in np.flatnonzero(~(np.isfinite(scores) & np.isfinite(p_values)))[:1].tolist():
             # comparisons with NaN are false, so the image would pass
-            name = images[kept[i]] if isinstance(images[kept[i]], str | os.PathLike) else f"image {kept[i]}"
-            raise BankError(f"{name}: its score is not a finite number; the bank or the weights are damaged")
+            raise BankError(
+                f"{images[kept[i]].path}: its score is not a finite number; the bank or the weights are damaged"
+            )
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
         calibration = self.calibration.apply(scores, shown[single & (verdicts == "defect")].any(axis=(0, 2)))
         flagged, answered = calibration.flagged & ~tolerated(patch_scores, placement, calibration), self.answered
@@ -166,7 +165,7 @@ class ReferenceBank(StoredBank):
     def _inspect_chunk(
         self,
         extractor: Extractor,
-        images: Sequence[Source],
+        images: Sequence[Sample],
         start: int,
         areas: Sequence[InspectedArea],
         advance: Progress,
@@ -197,7 +196,7 @@ class ReferenceBank(StoredBank):
             peak_patches=peak_patches,
         )
 
-    def anomaly_scores(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
+    def anomaly_scores(self, images: ImagesLike) -> Float[np.ndarray, " n"]:
         """Anomaly score of each image [n]; larger means more anomalous, unlike scikit-learn's `score_samples`.
 
         Raises:
@@ -247,7 +246,7 @@ class ReferenceBank(StoredBank):
         return cls(**{**known, "backbone_config": config, "weights_name": loaded.weights_name}, backbone=loaded)
 
     def extend(
-        self, images: Sequence[Source], *, names: Sequence[str] = (), when: str = "", defective: bool = False
+        self, images: ImagesLike, *, names: Sequence[str] = (), when: str = "", defective: bool = False
     ) -> "ReferenceBank":
         """The bank extended by answers to some parts.
 
@@ -267,8 +266,8 @@ class ReferenceBank(StoredBank):
             UnreadableImageError: an image cannot be decoded; nothing is added.
             BankError: all parts have this answer already.
         """
-        images = checked_images(images)
-        names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
+        images = as_samples(images)
+        names = names or [image.path for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
         if areas := self._areas(images, ""):
             features = features.masked(areas, images)
@@ -454,10 +453,9 @@ class ReferenceBank(StoredBank):
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), min_peak_score)
 
-    def _areas(self, images: Sequence[Source], roi: str) -> Sequence[InspectedArea]:
+    def _areas(self, images: Sequence[Sample], roi: str) -> Sequence[InspectedArea]:
         """Inspected area of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
-        names = [name_of(image, i) for i, image in enumerate(images)]
-        areas = () if known is None else Roi.of(known).each(names)
+        areas = () if known is None else Roi.of(known).each([image.path for image in images])
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
         return areas_with_data(images, self.value_range, areas, incomplete) if incomplete else areas

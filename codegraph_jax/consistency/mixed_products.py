@@ -16,7 +16,7 @@ from codegraph_jax.config import DataConfig
 from codegraph_jax.core.arrays import arrays_at_once
 from codegraph_jax.core.progress import bar
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
@@ -67,7 +67,7 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
 
 
 def products_of(
-    extractor: Extractor, config: DataConfig, images: Sequence[Source], progress: bool
+    extractor: Extractor, config: DataConfig, images: Sequence[Sample], progress: bool
 ) -> Int[np.ndarray, " n"]:
     """The product of each image, from small copies of the images; 0 for images that cannot be read."""
     patch = extractor.backbone.patch_size

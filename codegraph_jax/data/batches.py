@@ -12,7 +12,8 @@ from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.blank_photos import POOR_LEVELS, grey_levels
-from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
+from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 
 MAX_THREADS = 8
@@ -22,15 +23,14 @@ Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 
 
 class ImageBatches:
-    """Iterates once over full batches of preprocessed images, in the order of the sources.
+    """Iterates once over full batches of preprocessed images, in the order of the samples.
 
-    Every item is (indices, images, valid): `indices` [v] are the sources of the first v images, `images` [b, h, w, 3]
-    float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers` preprocessed images
-    are in memory: the workers are threads, in which `preprocess` runs, since decoders and digests release the GIL.
-    Leaving the loop early stops them. The attributes grow while batches are read.
+    At most `batch_size` + 2 `workers` preprocessed images are in memory: the workers are threads, in which `preprocess`
+    runs, since decoders and digests release the GIL. Leaving the loop early stops them. The attributes grow while
+    batches are read.
 
     Attributes:
-        skipped: (index, reason) of each source that could not be read, unless `unreadable` is "error", which raises its
+        skipped: (index, reason) of each sample that could not be read, unless `unreadable` is "error", which raises its
             UnreadableImageError.
         sizes: (width, height) in pixels of each image, by index.
         keys: `image_key` of each image, by index.
@@ -39,14 +39,14 @@ class ImageBatches:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        samples: Sequence[Sample],
         preprocess: Callable[[Image.Image], Float[np.ndarray, "h w 3"]],
         batch_size: int,
         workers: int = 2,
         unreadable: str = "skip",
         value_range: ValueRange | None = None,
     ):
-        self._sources, self._preprocess = sources, preprocess
+        self._samples, self._preprocess = samples, preprocess
         self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
         self._value_range = value_range
         self.skipped: list[tuple[int, str]] = []
@@ -71,9 +71,9 @@ class ImageBatches:
             yield np.array(indices), batch, len(indices)
 
     def _images(self) -> Generator[tuple[int, np.ndarray], None, None]:
-        """(index, preprocessed image) of every readable source, in order."""
+        """(index, preprocessed image) of every readable sample, in order."""
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-        remaining = iter(range(len(self._sources)))
+        remaining = iter(range(len(self._samples)))
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         try:
             while True:
@@ -92,10 +92,11 @@ class ImageBatches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, index: int) -> np.ndarray:
-        image = load_image(self._sources[index], self._value_range)
+        sample = self._samples[index]
+        image = load_image(sample, self._value_range)
         self.sizes[index] = full_size(image)
-        # arrays are not checked: the caller may want few grey levels
-        if not isinstance(self._sources[index], np.ndarray) and (levels := grey_levels(image)) < POOR_LEVELS:
+        # images in memory are not checked: the caller may want few grey levels
+        if sample.is_file and (levels := grey_levels(image)) < POOR_LEVELS:
             self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
         self.keys[index] = image_key(ready)

@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.images import name_of
+from codegraph_jax.data.samples import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def grey_levels(image: Image.Image) -> int:
 
 
 def refuse_blank_photos(
-    images: Sequence[Any],
+    images: Sequence[Sample],
     kept: Sequence[int] | np.ndarray,
     copies: Sequence[tuple[int, int]],
     levels: Mapping[int, int],
@@ -53,7 +52,7 @@ def refuse_blank_photos(
     read = [i for i in (*map(int, kept), *(i for i, _ in copies)) if i < len(images)]
     if len(read) < 2:
         return
-    if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and not isinstance(images[read[0]], np.ndarray):
+    if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and images[read[0]].is_file:
         raise NothingToCompareError(
             f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare"
         )
@@ -62,10 +61,9 @@ def refuse_blank_photos(
         if len(poor) < REFUSED_SHARE * len(read):
             continue
         usual = sorted(levels[i] for i in poor)[len(poor) // 2]
-        name = name_of(images[poor[0]], poor[0])
         text = (
             f"{len(poor)} of {len(read)} photos use only about {usual} of 256 grey levels: they are nearly blank, and "
-            f"defects may be lost (the first: {name!r}). Look at one of them, and save the photos with "
+            f"defects may be lost (the first: {images[poor[0]].path!r}). Look at one of them, and save the photos with "
             "full contrast"
         )
         if refused:

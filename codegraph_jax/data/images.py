@@ -1,4 +1,4 @@
-"""Decodes single images from files, arrays and Pillow images to upright 8-bit RGB."""
+"""Decodes single images to upright 8-bit RGB."""
 
 import io
 import os
@@ -68,22 +68,6 @@ DEEP_BITS = 16
 """Default number of bits of a sample in files with more than 8 bits."""
 
 
-Source = str | os.PathLike[str] | np.ndarray | Image.Image | Sample
-"""The pixels of an image; of samples only those without a file, see `source_of`."""
-
-
-def source_of(sample: Sample) -> Source:
-    """The source of the pixels of a sample: its file, or the sample itself."""
-    return sample.path if sample.is_file else sample
-
-
-def name_of(source: Source, index: int) -> str:
-    """The name of an image for messages and regions; that of pixels without a name has its index."""
-    if isinstance(source, Sample):
-        return source.path
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else f"image {index}"
-
-
 class UnreadableImageError(UserError):
     """An image that cannot be decoded; the message names the file and the reason, on one line."""
 
@@ -92,7 +76,7 @@ class UnreadableImageError(UserError):
         super().__init__(f"{self.file!r}: {self.reason}")
 
 
-def load_image(source: Source, value_range: ValueRange | None = None) -> Image.Image:
+def load_image(source: Sample | str | os.PathLike[str], value_range: ValueRange | None = None) -> Image.Image:
     """Decodes an image to 8-bit RGB, upright.
 
     - EXIF orientation is applied; a malformed EXIF block counts as none.
@@ -107,21 +91,18 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
       of pages.
 
     Args:
-        source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or a sample.
+        source: a sample, or the path of a file.
         value_range: value range of the image's set, see `codegraph_jax.data.value_range`.
 
     Raises:
         UnreadableImageError: the file is missing, not a regular file, not an image, truncated, too large (see
-            `allow_megapixels`) or without data, or the array has a wrong type or shape.
+            `allow_megapixels`) or without data, or the pixels have a wrong type or shape.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, Image.Image):
-        return _to_rgb(source, "image", value_range)
-    if isinstance(source, Sample):
-        return _from_reader(source.path, source.read) if source.read else load_image(source.path, value_range)
-    image = decode(os.fspath(source))
-    rgb = _to_rgb(image, os.fspath(source), value_range)
+    if isinstance(source, Sample) and source.read:
+        return _from_reader(source.path, source.read, value_range)
+    path = source.path if isinstance(source, Sample) else os.fspath(source)
+    image = decode(path)
+    rgb = _to_rgb(image, path, value_range)
     for name in ("full_size", "pages"):
         if name in image.info:
             rgb.info[name] = image.info[name]
@@ -152,18 +133,14 @@ def full_size(image: Image.Image) -> tuple[int, int]:
     return size
 
 
-def size_of(source: Source) -> tuple[int, int] | None:
-    """Width and height of an upright image from the file header; None if it cannot be read."""
-    if isinstance(source, np.ndarray):
-        return (source.shape[1], source.shape[0]) if source.ndim > 1 else None
-    if isinstance(source, Image.Image):
-        return source.size
-    if isinstance(source, Sample):
-        try:
-            return load_image(source).size
-        except UnreadableImageError:
-            return None
-    return from_header(source, _upright_size, None)
+def size_of(sample: Sample) -> tuple[int, int] | None:
+    """Width and height of an upright image, for files from the header; None if it cannot be read."""
+    if sample.is_file:
+        return from_header(sample.path, _upright_size, None)
+    try:
+        return load_image(sample).size
+    except UnreadableImageError:
+        return None
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -416,27 +393,22 @@ def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
     return ValueRange(low, high if low < high else low + 1)
 
 
-def require_picture(array: np.ndarray, name: str = "array") -> None:
-    """Checks that an array is uint8 [h, w, 3] or [h, w].
-
-    Raises:
-        UnreadableImageError: names the type and shape.
-    """
-    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise UnreadableImageError(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    require_picture(array)
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
-
-
-def _from_reader(name: str, read: Callable[[], np.ndarray]) -> Image.Image:
+def _from_reader(
+    name: str, read: Callable[[], np.ndarray | Image.Image], value_range: ValueRange | None
+) -> Image.Image:
     try:
-        array = np.asarray(read())
-        return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(name, error.reason) from None
+        image = read()
+        if isinstance(image, Image.Image):
+            return _to_rgb(image, name, value_range)
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or not array.size or not (array.ndim == 2 or array.shape[2:] in ((1,), (3,))):
+            raise UnreadableImageError(
+                name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}"
+            )
+        array = array[..., 0] if array.shape[2:] == (1,) else array
+        return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    except UnreadableImageError:
+        raise
     except Exception as error:  # formats and decoders of stored sets raise many kinds of exceptions
         raise UnreadableImageError(name, f"cannot be read: {error or type(error).__name__}") from None
 

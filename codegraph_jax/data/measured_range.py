@@ -1,6 +1,5 @@
 """Measures the value range of a set, and finds photos with pixels that have no data."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
@@ -8,7 +7,6 @@ from pathlib import PurePath
 from PIL import Image
 
 from codegraph_jax.data.images import (
-    Source,
     UnreadableImageError,
     declared_no_data,
     decode,
@@ -17,6 +15,7 @@ from codegraph_jax.data.images import (
     is_deep,
     page_of,
 )
+from codegraph_jax.data.samples import InMemory, Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 
 SHALLOW_SUFFIXES = frozenset(
@@ -25,41 +24,49 @@ SHALLOW_SUFFIXES = frozenset(
 """Formats that always decode to 8 bits, so that their files need not be opened."""
 
 
-def summaries(sources: Sequence[Source], workers: int) -> dict[int, Summary]:
+def summaries(images: Sequence[Sample], workers: int) -> dict[int, Summary]:
     """Summaries of the photos whose samples do not have 8 bits, by index.
 
     Only such files are decoded; unreadable files are ignored.
     """
     with ThreadPoolExecutor(workers, "measure") as pool:
-        found = list(pool.map(_summary_of, sources))
+        found = list(pool.map(_summary_of, images))
     return {i: summary for i, summary in enumerate(found) if summary is not None}
 
 
-def measured_range(sources: Sequence[Source], workers: int) -> ValueRange | None:
+def measured_range(images: Sequence[Sample], workers: int) -> ValueRange | None:
     """The value range of a set; None if all samples have 8 bits."""
-    return range_of(list(summaries(sources, workers).values()))
+    return range_of(list(summaries(images, workers).values()))
 
 
-def _summary_of(source: Source) -> Summary | None:
-    if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
+def _summary_of(sample: Sample) -> Summary | None:
+    image = _in_memory(sample)
+    if sample.is_file:
+        path = sample.path
         if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not from_header(path, is_deep, False):
             return None
         try:
-            source = decode(path)
+            image = decode(path)
         except UnreadableImageError:
             return None
-    if not isinstance(source, Image.Image) or not is_deep(source):
+    if image is None or not is_deep(image):
         return None
-    samples = deep_samples(source)
-    return None if samples is None else Summary.of(samples, declared_no_data(source))
+    samples = deep_samples(image)
+    return None if samples is None else Summary.of(samples, declared_no_data(image))
 
 
-def may_lack_data(source: Source) -> bool:
+def may_lack_data(sample: Sample) -> bool:
     """Whether a photo may have pixels without data, by its header: floats, 32-bit integers, or a no-data value."""
-    if isinstance(source, str | os.PathLike):
-        return from_header(source, _may_have_gaps, False)
-    return isinstance(source, Image.Image) and _may_have_gaps(source)
+    if sample.is_file:
+        return from_header(sample.path, _may_have_gaps, False)
+    image = _in_memory(sample)
+    return image is not None and _may_have_gaps(image)
+
+
+def _in_memory(sample: Sample) -> Image.Image | None:
+    """The Pillow image in memory of which a sample was made; stored sets are not read to find out."""
+    image = sample.read.image if isinstance(sample.read, InMemory) else None
+    return image if isinstance(image, Image.Image) else None
 
 
 def _may_have_gaps(image: Image.Image) -> bool:

@@ -1,19 +1,22 @@
-"""Data sets of the user's own: torch-style datasets and iterables as samples, and classes as layouts.
+"""Turns the images and datasets of a caller into samples, and classes into layouts.
 
-An item of a dataset is an image, a pair (image, label), a triple (image, label, mask), or a dictionary with `image` and
-any of `label`, `mask`, `defect` and `name`. An image is a file, a Pillow image, or an array or tensor: whole numbers
-from 0 to 255 or floats from 0 to 1, [h, w], [h, w, c] or [c, h, w].
+An item of a list or dataset is a `Sample`, an image, a pair (image, label), a triple (image, label, mask), or a
+dictionary with `image` and any of `label`, `mask`, `defect` and `name`. An image is a file, a Pillow image, or an array
+or tensor: whole numbers from 0 to 255 or floats from 0 to 1, [h, w], [h, w, c] or [c, h, w].
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.folders import read_folder
 from codegraph_jax.data.samples import Categories, Sample, Samples
 from codegraph_jax.data.search import LayoutError
 
@@ -21,27 +24,52 @@ CHANNELS = (1, 3, 4)
 OWN: set[str] = set()
 """Layouts that were added."""
 
+ImagesLike = str | os.PathLike[str] | Iterable[Any] | Samples
+"""What `as_samples` takes."""
 
-def as_samples(dataset: Any, name: str = "image") -> list[Sample]:
-    """The items of a dataset as samples (`codegraph_jax.data.own_sets` lists the items that are understood).
+
+def as_samples(images: ImagesLike, name: str = "images") -> list[Sample]:
+    """Images as samples (`codegraph_jax.data.own_sets` lists the items that are understood).
 
     Args:
-        dataset: an object with `__len__` and `__getitem__`, such as a dataset of PyTorch, whose items are read once
+        images: a list of images; an array [n, h, w, 3] or [n, h, w]; a directory, whose photos are read in natural
+            order; an object with `__len__` and `__getitem__`, such as a dataset of PyTorch, whose items are read once
             for their labels and again whenever the pixels are needed; or any iterable, such as a `tf.data.Dataset`,
             whose images are kept in memory.
         name: images without a file or a name are called NAME[0], NAME[1], ...
 
     Raises:
-        UserError: an item is none of these; names its index.
+        UserError: `images` is a single image, or an item is not an image; names its index.
+        LayoutError: the directory cannot be listed or contains no photos.
     """
-    if not isinstance(dataset, Mapping | str | bytes):
-        if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
-            return [_sample(dataset[i], f"{name}[{i}]", partial(_image_at, dataset, i)) for i in range(len(dataset))]
-        if hasattr(dataset, "as_numpy_iterator"):
-            dataset = dataset.as_numpy_iterator()
-        if isinstance(dataset, Iterable):
-            return [_sample(item, f"{name}[{i}]") for i, item in enumerate(dataset)]
-    raise UserError(f"a {type(dataset).__name__} is neither a dataset nor an iterable of images")
+    if isinstance(images, str | os.PathLike):
+        return _in_directory(os.fspath(images), name)
+    if isinstance(images, np.ndarray):
+        single = images.ndim < 3 or (images.ndim == 3 and images.shape[2] in CHANNELS)
+        if single or images.ndim > 4:
+            raise UserError(
+                f"{name}: an array {list(images.shape)} is {'a single image' if single else 'not a list of images'}; "
+                "give a list of images, or an array [n, h, w, 3] or [n, h, w]"
+            )
+    elif (
+        isinstance(images, Sized)
+        and hasattr(images, "__getitem__")
+        and not isinstance(images, list | tuple | Mapping | bytes)
+    ):
+        return [_sample(images[i], f"{name}[{i}]", partial(_image_at, images, i)) for i in range(len(images))]
+    elif hasattr(images, "as_numpy_iterator"):
+        images = images.as_numpy_iterator()
+    if isinstance(images, Mapping | bytes | Image.Image | Sample) or not isinstance(images, Iterable):
+        raise UserError(f"{name}: a single {type(images).__name__} was given; give a list of images, or a dataset")
+    return [_sample(item, f"{name}[{i}]") for i, item in enumerate(images)]
+
+
+def _in_directory(directory: str, name: str) -> list[Sample]:
+    if not Path(directory).is_dir():
+        kind = "a single file" if Path(directory).is_file() else "not a directory"
+        raise UserError(f"{name}: {directory!r} is {kind}; give a list of files, or a directory of photos")
+    (read,) = read_folder(directory).values()
+    return read()
 
 
 def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]) -> None:
@@ -88,7 +116,7 @@ def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) 
     return list(listed.values())
 
 
-def _sample(item: Any, name: str, read: Callable[[], np.ndarray] | None = None) -> Sample:
+def _sample(item: Any, name: str, read: Callable[[], np.ndarray | Image.Image] | None = None) -> Sample:
     """A sample of an item; `read` reads its pixels again, None keeps them."""
     if isinstance(item, Sample):
         return item
@@ -101,7 +129,7 @@ def _sample(item: Any, name: str, read: Callable[[], np.ndarray] | None = None) 
     own_name = _text(fields["name"]) if fields.get("name") is not None else ""
     defect = None if fields.get("defect") is None else _text(fields["defect"])
     sample = Sample.of(
-        image if _is_path(image) else pixels(image, name),
+        image if _is_path(image) else _picture(image, name),
         own_name or ("" if _is_path(image) else name),
         label=label,
         mask=mask,
@@ -122,19 +150,22 @@ def _fields(item: Any, name: str) -> Mapping[str, Any]:
     return {"image": item}
 
 
-def _image_at(dataset: Any, index: int) -> np.ndarray:
+def _image_at(dataset: Any, index: int) -> np.ndarray | Image.Image:
     name = f"item {index}"
-    return pixels(_fields(dataset[index], name)["image"], name)
+    return _picture(_fields(dataset[index], name)["image"], name)
+
+
+def _picture(image: Any, name: str) -> np.ndarray | Image.Image:
+    """A Pillow image, or the `pixels` of another image."""
+    return image if isinstance(image, Image.Image) else pixels(image, name)
 
 
 def pixels(image: Any, name: str = "image") -> np.ndarray:
-    """An array, tensor or Pillow image as uint8 [h, w, 3] or [h, w].
+    """An array or tensor as uint8 [h, w, 3] or [h, w].
 
     Raises:
         UserError: another shape, or values outside 0 to 255 (whole numbers) or 0 to 1 (floats).
     """
-    if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
     array = _array(image, name)
     if array.ndim == 3 and array.shape[0] in CHANNELS and array.shape[2] not in CHANNELS:
         array = np.moveaxis(array, 0, 2)
@@ -158,7 +189,7 @@ def _array(value: Any, name: str) -> np.ndarray:
         array = np.asarray(value)
     except Exception as error:  # tensors on a device, or with gradients, raise errors of their library
         raise UserError(f"{name}: cannot become an array ({error}); return it on the CPU, detached") from None
-    if array.dtype == object:
+    if array.dtype == object or not array.ndim:
         raise UserError(f"{name}: a {type(value).__name__} is not an image")
     return array
 

@@ -24,9 +24,10 @@ from PIL import Image
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, optional_in_json
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import Source, UnreadableImageError, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 
 Polygon = tuple[tuple[float, float], ...]
@@ -89,11 +90,11 @@ def mask_region(source: str | np.ndarray) -> InspectedArea:
     return lambda width, height: load_mask(source, (height, width))
 
 
-def _with_data(source: Source, value_range: ValueRange | None, within: InspectedArea) -> InspectedArea:
+def _with_data(sample: Sample, value_range: ValueRange | None, within: InspectedArea) -> InspectedArea:
     """The pixels of a photo inside a region that have data, see `codegraph_jax.data.value_range`."""
 
     def area(width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        has_data = load_image(source, value_range).info.get("has_data")
+        has_data = load_image(sample, value_range).info.get("has_data")
         region = within(width, height)
         return region if has_data is None else region & load_mask(has_data, (height, width))
 
@@ -101,7 +102,7 @@ def _with_data(source: Source, value_range: ValueRange | None, within: Inspected
 
 
 def areas_with_data(
-    sources: Sequence[Source],
+    samples: Sequence[Sample],
     value_range: ValueRange | None,
     areas: Sequence[InspectedArea],
     incomplete: Collection[int],
@@ -110,10 +111,10 @@ def areas_with_data(
 
     Without `areas`, everything is inspected.
     """
-    whole = areas or [everything] * len(sources)
+    whole = areas or [everything] * len(samples)
     return [
-        _with_data(source, value_range, within) if i in incomplete else within
-        for i, (source, within) in enumerate(zip(sources, whole))
+        _with_data(sample, value_range, within) if i in incomplete else within
+        for i, (sample, within) in enumerate(zip(samples, whole))
     ]
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,17 @@ logger = logging.getLogger(__name__)
 
 LABELS = {0: "good", 1: "defective", None: None}
 """Labels in words, as in scores.csv."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """The `read` of a sample whose image is in memory."""
+
+    image: np.ndarray | Image.Image
+
+    def __call__(self) -> np.ndarray | Image.Image:
+        """The image."""
+        return self.image
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,9 @@ class Sample:
     """Kind of defect, or `good`; None if the layout does not state it."""
     skipped_page_count: int = 0
     """Number of further pages of the file, which are not inspected."""
-    read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
-    """Returns the pixels of an image without a file, whose `path` is only a name: uint8 [h, w, 3], [h, w, 1] or [h, w].
-    It is called whenever they are needed, from several threads."""
+    read: Callable[[], np.ndarray | Image.Image] | None = field(default=None, repr=False, compare=False)
+    """Returns the pixels of an image without a file, whose `path` is only a name: uint8 [h, w, 3], [h, w, 1] or [h, w],
+    or a Pillow image. It is called whenever they are needed, from several threads."""
 
     @classmethod
     def of(
@@ -61,13 +72,19 @@ class Sample:
             mask: file, array [h, w] or Pillow image, above 0 where defective; None: none.
             defect: kind of defect.
         """
-        found = os.fspath(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else _constant(mask)
+        found = (
+            os.fspath(mask)
+            if isinstance(mask, str | os.PathLike)
+            else None
+            if mask is None
+            else lambda: np.asarray(mask)
+        )
         if isinstance(image, str | os.PathLike):
             path = os.fspath(image)
             return cls(path, name or Path(path).name, label=label, mask=found, defect=defect)
         if not name:
             raise ValueError("name: an image without a file needs a name")
-        return cls(name, name, label=label, mask=found, defect=defect, read=_constant(_rgb(image)))
+        return cls(name, name, label=label, mask=found, defect=defect, read=InMemory(image))
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without pixels and masks that are not files; `from_json` reads them."""
@@ -92,16 +109,6 @@ def not_saved() -> np.ndarray:
     raise ValueError("the pixels of an image without a file were not saved")
 
 
-def _rgb(image: Any) -> Any:
-    # the indices of a palette are no colours
-    return image.convert("RGB") if isinstance(image, Image.Image) else image
-
-
-def _constant(image: Any) -> Callable[[], np.ndarray]:
-    return lambda: np.asarray(image)
-
-
-@runtime_checkable
 class Samples(Protocol):
     """A data set: any object with a length that returns a `Sample` for an index from 0, such as a list of them.
 

@@ -17,8 +17,9 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import ImageBatches, decoding_threads
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source, allow_megapixels, name_of
+from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
@@ -86,7 +87,7 @@ class Extractor:
 
     def extract(
         self,
-        sources: Sequence[Source] | TokenSet,
+        sources: Sequence[Sample] | TokenSet,
         stores: Sequence[FeatureStore] = (),
         *,
         allocate: Allocate = in_memory,
@@ -100,7 +101,7 @@ class Extractor:
         Each process reads a share of the images; everything but the layers is gathered from all processes.
 
         Args:
-            sources: image files or uint8 arrays; or given tokens, for a `PrecomputedBackbone`.
+            sources: samples; or given tokens, for a `PrecomputedBackbone`.
             stores: features come from the first store that has an image; new features are stored in all of them.
             allocate: allocates the arrays of the layers on the host.
             device_length: keep the layers on the single device instead, as `DeviceLayer`s with arrays of this length,
@@ -150,7 +151,7 @@ class Extractor:
         return replace(features, value_range=value_range, grey_levels=grey_levels, discriminative=discriminative)
 
     def _batches(
-        self, sources: Sequence[Source] | TokenSet, value_range: ValueRange | None
+        self, sources: Sequence[Sample] | TokenSet, value_range: ValueRange | None
     ) -> ImageBatches | TokenBatches:
         size = (self.batch_size or default_batch_size()) * len(self.mesh.local)
         if isinstance(sources, TokenSet):
@@ -348,10 +349,11 @@ def _with_finite(layers: list[Array], image_features: Array) -> tuple[list[Array
 
 
 def _require_finite(
-    sources: Sequence[Any], indices: Int[np.ndarray, " v"], finite: Bool[Array | np.ndarray, "*devices b"]
+    sources: Sequence[Sample] | TokenSet, indices: Int[np.ndarray, " v"], finite: Bool[Array | np.ndarray, "*devices b"]
 ) -> None:
     """Waits for a batch and checks that its features are finite."""
     good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():
         index = indices[int(np.argmin(good))]
-        raise NotFiniteError(f"{name_of(sources[index], index)}: the backbone gives features that are not finite")
+        name = f"image {index}" if isinstance(sources, TokenSet) else sources[index].path
+        raise NotFiniteError(f"{name}: the backbone gives features that are not finite")

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.data.images import Source, name_of
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import InspectedArea, inspected_patches
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.aggregation import similarity_weighted
 from codegraph_jax.features.on_device import DeviceLayer, zero_outside
@@ -75,13 +75,13 @@ class Features:
 
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
-    def masked(self, areas: Sequence[InspectedArea], sources: Sequence[Source]) -> "Features":
+    def masked(self, areas: Sequence[InspectedArea], samples: Sequence[Sample]) -> "Features":
         """The features with all tokens outside of the inspected areas set to 0.
 
         Raises:
             ConfigError: nothing of a photo is inspected.
         """
-        names = [name_of(sources[i], i) for i in self.kept]
+        names = [samples[i].path for i in self.kept]
         patches = inspected_patches(self.placement, [areas[i] for i in self.kept], names)
         placement = self.placement.within(patches)
         if placement.inspected is None:

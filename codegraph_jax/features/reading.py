@@ -10,9 +10,10 @@ from codegraph_jax.core.progress import bar
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.blank_photos import refuse_blank_photos
 from codegraph_jax.data.frame import Frame, choose_frame
-from codegraph_jax.data.images import Source, size_of
+from codegraph_jax.data.images import size_of
 from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import areas_with_data
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
@@ -26,7 +27,7 @@ from codegraph_jax.features.token_set import TokenSet
 def frame_for(
     config: Config,
     patch: int,
-    images: Sequence[Source],
+    images: Sequence[Sample],
     affordable: Callable[[Frame], bool],
     log: Callable[[str], None] = lambda text: None,
 ) -> Frame:
@@ -50,7 +51,7 @@ def frame_for(
 
 
 def measure_range(
-    config: DataConfig, images: Sequence[Source], added: Sequence[Source] = ()
+    config: DataConfig, images: Sequence[Sample], added: Sequence[Sample] = ()
 ) -> tuple[ValueRange | None, frozenset[int]]:
     """Measures the value range of a set, and finds photos with pixels that have no data.
 
@@ -122,8 +123,9 @@ def read_features(
         return features
 
     features = read(drop_copies=True)
-    with errors_in_all_processes():
-        refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
+    if not isinstance(images, TokenSet):
+        with errors_in_all_processes():
+            refuse_blank_photos(images, features.kept, features.copies, features.grey_levels, bool(config.range))
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(drop_copies=False)

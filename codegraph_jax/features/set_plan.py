@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import InspectedArea
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan
 from codegraph_jax.features.token_set import TokenSet
 
@@ -43,8 +43,8 @@ class SetPlan:
     empty if everything is inspected. Without a device plan, distances are stored on the host.
     """
 
-    images: Sequence[Source] | TokenSet
-    added: Sequence[Source]
+    images: Sequence[Sample] | TokenSet
+    added: Sequence[Sample]
     areas: Sequence[InspectedArea]
     frame: Frame
     memory: MemoryPlan

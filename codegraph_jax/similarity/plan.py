@@ -16,8 +16,8 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import InspectedArea
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan, plan_run
 from codegraph_jax.features.set_plan import DevicePlan, SetPlan
@@ -31,9 +31,9 @@ def plan_set(
     config: Config,
     backbone: LoadedBackbone,
     mesh: DeviceMesh,
-    images: Sequence[Source] | TokenSet,
+    images: Sequence[Sample] | TokenSet,
     frame: Frame,
-    added: Sequence[Source] = (),
+    added: Sequence[Sample] = (),
     areas: Sequence[InspectedArea] = (),
     sets: int = 1,
     largest: int = 0,

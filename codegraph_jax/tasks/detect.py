@@ -20,7 +20,6 @@ from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
 from codegraph_jax.core.report_archive import keep_earlier
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import REVIEW, written_to
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import areas_with_data
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
@@ -116,7 +115,7 @@ def _outcomes(
             metrics = evaluate(result, kept, config.metrics)
         areas = [plans[category].set_plan.areas[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
-            areas = areas_with_data(list(map(source_of, kept)), result.value_range, areas, range(len(kept)))
+            areas = areas_with_data(kept, result.value_range, areas, range(len(kept)))
         return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, areas)
 
     # an accelerator detects faster than one thread measures
@@ -182,11 +181,12 @@ def _plans(
     largest = max(map(len, inputs.all_samples.values()))
     make_plan, plans = {}, {}
     for category, samples in inputs.categories.items():
-        images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.added[category]))
-        frame = detector.frame_of(images, partial(_print_about, category))
+        frame = detector.frame_of(samples, partial(_print_about, category))
         names = [sample.name for sample in inputs.all_samples[category]]
         areas = inputs.roi.each(names) if inputs.roi else []
-        make_plan[category] = partial(plan_set, *how, detector.mesh, images, frame, added, areas, largest=largest)
+        make_plan[category] = partial(
+            plan_set, *how, detector.mesh, samples, frame, inputs.added[category], areas, largest=largest
+        )
         plan = make_plan[category]()
         plans[category] = _PlannedSet(plan, estimate(*how, len(plan), frame, device_count))
     accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)

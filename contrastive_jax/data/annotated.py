@@ -9,6 +9,7 @@ import numpy as np
 
 from codegraph_jax.core.names import composed, some_of
 from codegraph_jax.data.published import read_csv, read_list
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
 from contrastive_jax.data.image_set import Box, ImageList, indexed
 
@@ -47,7 +48,8 @@ def list_table(source: str, split: str) -> ImageList:
         raise LayoutError(f"{table!r}: holds no rows" + (f" of split {split!r}" if split else ""))
     image_column = _column(rows[0], NAME_COLUMNS) or next(iter(rows[0]))
     classes = _classes_of(table, rows, image_column, composed(column))
-    return ImageList(_files_by_name(table, [row[image_column] for row in rows]), *indexed(classes))
+    files = _files_by_name(table, [row[image_column] for row in rows])
+    return ImageList(list(map(Sample.of, files)), *indexed(classes))
 
 
 def list_boxes(root: str, split: str, min_box_side: int) -> ImageList:
@@ -85,8 +87,8 @@ def list_boxes(root: str, split: str, min_box_side: int) -> ImageList:
         raise LayoutError(f"{root!r}: holds no object with sides of {min_box_side} pixels or more")
     if skipped:
         logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, min_box_side)
-    sources, classes, boxes = zip(*objects)
-    return ImageList(sources, *indexed(classes), boxes)
+    cut_files, classes, boxes = zip(*objects)
+    return ImageList(list(map(Sample.of, cut_files)), *indexed(classes), boxes)
 
 
 def _several(names: Sequence[str]) -> str:

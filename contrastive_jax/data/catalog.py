@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from codegraph_jax.core.names import composed
+from codegraph_jax.data.own_sets import as_samples
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.tfds_layout import PREFIX, class_names, prepared_set, read_split
 from codegraph_jax.data.value_range import ValueRange
@@ -76,7 +78,7 @@ def _list_arrays(file: str, split: str) -> ImageList:
     labels = labels_of.get(label_key)
     if labels is not None and len(labels) != len(x):
         raise LayoutError(f"{file!r}: {label_key!r} has {len(labels)} labels for {len(x)} images")
-    return ImageList(list(x), labels, () if labels is None else names)
+    return ImageList(as_samples(list(x)), labels, () if labels is None else names)
 
 
 def _read_arrays(file: str, image_key: str) -> dict[str, np.ndarray]:
@@ -134,7 +136,7 @@ def _list_folder(root: str, split: str) -> ImageList:
     if loose and len(loose) < len(files):
         raise LayoutError(f"{home!r}: holds class folders and also images ({loose[0]!r}); move one of them")
     labels = (None, ()) if loose else indexed([composed(name.split("/", 1)[0]) for name in files])
-    return ImageList(list(files.values()), *labels)
+    return ImageList(list(map(Sample.of, files.values())), *labels)
 
 
 def _list_tfds(source: str, split: str) -> ImageList:

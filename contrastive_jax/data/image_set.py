@@ -9,8 +9,9 @@ from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.images import Source, UnreadableImageError, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.measured_range import measured_range
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, natural_key
 from codegraph_jax.data.value_range import ValueRange
 
@@ -26,7 +27,7 @@ decoded. Its exceptions are passed on."""
 class ImageList:
     """The images of a set before they are decoded."""
 
-    sources: Sequence[Source]
+    samples: Sequence[Sample]
     labels: Labels | None
     """Index into `class_names`; None if the set has no labels."""
     class_names: tuple[str, ...]
@@ -59,19 +60,18 @@ def decoded(listed: ImageList, size: int, choose: RowSelector | None, value_rang
     Raises:
         LayoutError: an image cannot be decoded, or a box lies outside of its image.
     """
-    count = len(listed.sources)
+    count = len(listed.samples)
     rows = np.arange(count) if choose is None else choose(count, listed.labels, listed.class_names)
-    chosen = [listed.sources[row] for row in rows.tolist()]
-    # arrays and stored images always have 8 bits
-    files = dict.fromkeys(source for source in chosen if isinstance(source, str))
-    measured = measured_range(list(files), decoding_threads())
+    # several boxes may lie in one file
+    files = {sample.path: sample for sample in (listed.samples[row] for row in rows.tolist())}
+    measured = measured_range(list(files.values()), decoding_threads())
     if measured:
         value_range = value_range or measured
 
     def read(row: int) -> np.ndarray:
-        image = load_image(listed.sources[row], value_range)
+        image = load_image(listed.samples[row], value_range)
         if listed.boxes:
-            image = _cut(image, listed.boxes[row], str(listed.sources[row]))
+            image = _cut(image, listed.boxes[row], listed.samples[row].path)
         return square(image, size)
 
     images = np.empty((len(rows), size, size, 3), np.uint8)

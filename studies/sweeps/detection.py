@@ -29,7 +29,6 @@ from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
@@ -257,10 +256,9 @@ def _scoring_by(detector: CoDeGraph, config: Config) -> CoDeGraph:
 
 
 def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
-    config, images = detector.config, [source_of(sample) for sample in samples]
+    config = detector.config
     areas = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
-    frame = detector.frame_of(images)
-    plan = plan_set(config, detector.backbone, detector.mesh, images, frame, (), areas)
+    plan = plan_set(config, detector.backbone, detector.mesh, samples, detector.frame_of(samples), (), areas)
     plan.check(config.resources.check)
     return detector.compare_set(plan)
 

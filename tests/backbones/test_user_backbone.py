@@ -17,6 +17,7 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.config import BackboneConfig, BankConfig, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.similarity.time_estimate import estimate
 from tests.backbones.tiny import tiny_backbone
@@ -75,7 +76,7 @@ def detector(network, **settings):
 def features(network, images, **settings):
     """The layers and the image features of a detector."""
     own = detector(network, **settings)
-    found = own.extractor.with_frame(own.frame_of(images)).extract(images)
+    found = own.extractor.with_frame(own.frame_of(as_samples(images))).extract(as_samples(images))
     return [np.asarray(layer) for layer in found.layers], found.image_features
 
 
@@ -123,7 +124,10 @@ def test_tiles_are_blended_alike(images):
     wide = [np.concatenate([image, image[:, ::-1]], axis=1) for image in images[:3]]
     tiled = {"backbone": BackboneConfig(fit="tile", scale=1.0)}
     found = [features(network, wide, **tiled) for network in (Traced(), Numpy())]
-    assert found[0][0][0].shape == (3, 8 * 16, 24) and len(detector(Numpy(), **tiled).frame_of(wide).tiles()) > 1
+    assert (
+        found[0][0][0].shape == (3, 8 * 16, 24)
+        and len(detector(Numpy(), **tiled).frame_of(as_samples(wide)).tiles()) > 1
+    )
     for layer, other in zip(found[0][0], found[1][0], strict=True):
         np.testing.assert_allclose(layer, other, atol=1e-5)
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
@@ -144,7 +148,9 @@ def test_the_networks_of_the_package_are_nothing_special(tiny_preset, images):
         def __call__(self, images):
             return self.own(images)
 
-    want, found = (CoDeGraph(backbone=b, image_size=20).extractor.extract(images) for b in (loaded, Wrapped(loaded)))
+    want, found = (
+        CoDeGraph(backbone=b, image_size=20).extractor.extract(as_samples(images)) for b in (loaded, Wrapped(loaded))
+    )
     np.testing.assert_array_equal(np.stack(found.layers), np.stack(want.layers))
     np.testing.assert_array_equal(found.image_features, want.image_features)
 
@@ -167,7 +173,7 @@ def test_without_an_image_feature_images_are_not_rescored(images):
 
     found = detector(Plain())
     assert found.config.scoring.rescore is False and detector(Numpy()).config.scoring.rescore is True
-    image_features = found.extractor.extract(images).image_features
+    image_features = found.extractor.extract(as_samples(images)).image_features
     assert image_features.shape == (9, 16), "the mean of the last layer"
 
 
@@ -309,5 +315,5 @@ def test_one_device_of_several_takes_the_network(images):
     device = jax.devices()[3]
     for network in (Traced(), Numpy()):
         own = detector(network).on(device, 2**30)
-        (layer, _) = own.extractor.extract(images).layers
+        (layer, _) = own.extractor.extract(as_samples(images)).layers
         assert layer.devices() == {device}

@@ -15,6 +15,7 @@ from codegraph_jax.config import BackboneConfig, BankConfig, BankThresholdConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 
@@ -40,7 +41,7 @@ def bank(images):
 
 def with_variant(bank, image):
     """The bank with a harmless variant: what the middle of an image shows."""
-    features = bank.extractor().extract([image])
+    features = bank.extractor().extract(as_samples([image]))
     vectors = patch_vectors(features.layers, bank.frame.grid)[0]
     middle = vectors[[5, 6]].reshape(2, 2, -1)
     prototypes = np.round(middle / np.abs(middle).max(axis=-1, keepdims=True) * 127).astype(np.int8)

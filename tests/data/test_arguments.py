@@ -7,8 +7,8 @@ from PIL import Image
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.own_sets import as_samples
 from contrastive_jax import OECL
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -26,28 +26,31 @@ def test_single_image_is_refused(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(PHOTO).save("part.png")
     with pytest.raises(UserError, match="images: .* give a list"):
-        checked_images(images)
+        as_samples(images)
 
 
 @pytest.mark.parametrize(
     "image,kind",
-    [(PHOTO / 255, "float64"), (PHOTO.astype(np.uint16), "uint16"), (np.dstack([PHOTO, PHOTO[..., 0]]), "24, 32, 4"),
-     (None, "NoneType"), (3, "int"), ([[1, 2]], "list")],
+    [(PHOTO / 127, "float64"), (PHOTO.astype(np.uint16) * 2, "uint16"),
+     (np.dstack([PHOTO, PHOTO[..., 0]]), "24, 32, 4"), (None, "NoneType"), (3, "int"), ([[1, 2]], r"\[2\]")],
 )  # fmt: skip
 def test_wrong_image_is_named_by_index_and_type(image, kind):
-    with pytest.raises(UnreadableImageError, match=rf"added\[1\].*{kind}"):
-        checked_images([PHOTO, image], "added")
+    with pytest.raises(UserError, match=rf"added\[1\].*{kind}"):
+        as_samples([PHOTO, image], "added")
 
 
 def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "b10.png")
     Image.fromarray(PHOTO).save(tmp_path / "b9.png")
     (tmp_path / "notes.txt").touch()
-    assert checked_images(tmp_path) == checked_images(f"{tmp_path}/") == [f"{tmp_path}/b9.png", f"{tmp_path}/b10.png"]
-    assert len(checked_images(np.stack([PHOTO] * 4))) == len(checked_images(np.stack([PHOTO[..., 0]] * 4))) == 4
-    assert len(checked_images(tmp_path.glob("*.png"))) == 2
+    for directory in (tmp_path, f"{tmp_path}/"):
+        samples = as_samples(directory)
+        assert [sample.path for sample in samples] == [f"{tmp_path}/b9.png", f"{tmp_path}/b10.png"]
+        assert [sample.name for sample in samples] == ["b9.png", "b10.png"]
+    assert len(as_samples(np.stack([PHOTO] * 4))) == len(as_samples(np.stack([PHOTO[..., 0]] * 4))) == 4
+    assert len(as_samples(tmp_path.glob("*.png"))) == 2
     with pytest.raises(UserError, match="not a directory"):
-        checked_images("nowhere at all")
+        as_samples("nowhere at all")
 
 
 def test_scores_are_in_the_order_of_the_images(tmp_path):
@@ -57,8 +60,8 @@ def test_scores_are_in_the_order_of_the_images(tmp_path):
     with pytest.raises(UnreadableImageError, match=r"broken\.png"):
         detector.detect([*photos, tmp_path / "broken.png"])
     configured = CoDeGraph(Config(backbone=NETWORK))
-    with pytest.raises(UnreadableImageError, match=r"images\[3\].*float64"):
-        configured.detect([*photos, PHOTO / 255])
+    with pytest.raises(UserError, match=r"images\[3\].*float64"):
+        configured.detect([*photos, PHOTO / 127])
     with pytest.raises(UserError, match="is a single image"):
         configured.detect(PHOTO)
     with pytest.raises(UserError, match="is a single image"):

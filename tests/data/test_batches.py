@@ -7,6 +7,7 @@ import pytest
 from codegraph_jax.data import batches as batches_module
 from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_key
 from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.samples import Sample
 from tests.data.files import write_image
 
 
@@ -15,7 +16,8 @@ def tiny(image):
 
 
 def constant(value):
-    return np.full((3, 3), value, np.uint8)
+    """A sample with this value everywhere."""
+    return Sample.of(np.full((3, 3), value, np.uint8), f"{value}")
 
 
 @pytest.mark.parametrize(("count", "batch_size", "workers"), [(7, 3, 2), (6, 3, 1), (1, 4, 4), (5, 1, 3)])
@@ -44,7 +46,12 @@ def test_order_is_kept_when_early_images_are_slow():
 
 def test_unreadable_images_are_left_out_and_listed(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    sources = [str(write_image(tmp_path / "a.png", 1)), str(tmp_path / "broken.png"), constant(2), constant(3)]
+    sources = [
+        Sample.of(write_image(tmp_path / "a.png", 1)),
+        Sample.of(tmp_path / "broken.png"),
+        constant(2),
+        constant(3),
+    ]
     batches = ImageBatches(sources, tiny, 2)
     assert [indices.tolist() for indices, _, _ in batches] == [[0, 2], [3]]
     ((index, reason),) = batches.skipped
@@ -54,7 +61,7 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
 def test_unreadable_images_end_the_run_where_that_is_asked(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(UnreadableImageError, match=r"broken\.png"):
-        list(ImageBatches([constant(1), str(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
+        list(ImageBatches([constant(1), Sample.of(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
 
 
 def test_errors_of_the_preprocessing_are_not_swallowed():

@@ -10,6 +10,7 @@ from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.data.batches import ImageBatches
 from codegraph_jax.data.blank_photos import NothingToCompareError, refuse_blank_photos
+from codegraph_jax.data.samples import Sample
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -22,7 +23,7 @@ def checked(root, values, meant=False):
     files = []
     for i, own in enumerate(np.asarray(values, np.uint8)):
         Image.fromarray(own).save(root / f"{i}.png")
-        files.append(str(root / f"{i}.png"))
+        files.append(Sample.of(root / f"{i}.png"))
     batches = ImageBatches(files, lambda image: np.asarray(image, np.float32), 4)
     list(batches)
     first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codegraph_jax import CoDeGraph
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import Config, DataConfig, RecurringConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
-from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import add_layout, as_samples, pixels
-from codegraph_jax.data.samples import Sample, Samples
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import detect
 from tests.backbones.tiny import tiny_backbone
@@ -48,11 +49,10 @@ def test_an_indexed_dataset_is_read_when_pixels_are_needed():
     dataset = Parts()
     samples = as_samples(dataset)
     assert [s.label for s in samples] == [0, 0, 1, 0, 0, 0] and dataset.reads == 6
-    assert [s.name for s in samples[:2]] == ["image[0]", "image[1]"]
+    assert [s.name for s in samples[:2]] == ["images[0]", "images[1]"]
     np.testing.assert_array_equal(image_of(samples[3]), np.roll(PHOTO, 9, axis=1))
     assert dataset.reads == 7, "no pixels are kept"
     assert samples[2].mask().shape == (20, 24) and samples[2].mask().sum() == 24
-    assert isinstance(samples, Samples)
 
 
 def test_an_iterable_is_read_once():
@@ -73,7 +73,7 @@ def test_files_are_passed_on_as_paths(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
     (sample,) = as_samples([(tmp_path / "a.png", 1, str(tmp_path / "mask.png"))])
     assert sample == Sample(str(tmp_path / "a.png"), "a.png", "", 1, str(tmp_path / "mask.png"))
-    assert checked_images([sample]) == [str(tmp_path / "a.png")]
+    assert as_samples([sample]) == [sample]
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,19 @@ def test_files_are_passed_on_as_paths(tmp_path):
     [
         (PHOTO, PHOTO), (PHOTO[..., 0], PHOTO[..., 0]), (PHOTO[..., :1], PHOTO[..., 0]),
         (np.moveaxis(PHOTO, 2, 0), PHOTO), (PHOTO[None, ..., 0], PHOTO[..., 0]), (PHOTO.astype(np.int64), PHOTO),
-        (PHOTO / 255, PHOTO), (PHOTO.astype(np.float32) / 255, PHOTO), (Image.fromarray(PHOTO), PHOTO),
+        (PHOTO / 255, PHOTO), (PHOTO.astype(np.float32) / 255, PHOTO),
     ],
 )  # fmt: skip
 def test_pixels_in_any_usual_form(array, expected):
     np.testing.assert_array_equal(pixels(array), expected)
+
+
+def test_pillow_images_are_converted_when_they_are_read():
+    palette, deep = Image.fromarray(PHOTO).quantize(8), Image.fromarray(PHOTO[..., 0].astype(np.uint16) * 257)
+    samples = as_samples([palette, deep])
+    np.testing.assert_array_equal(image_of(samples[0]), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(image_of(samples[1])[..., 0], PHOTO[..., 0])
+    assert measured_range(samples, 1).stated[:2] == (0, 65535)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +105,19 @@ def test_pixels_in_any_usual_form(array, expected):
     ],
 )  # fmt: skip
 def test_items_that_are_no_images_are_named(item, message):
-    with pytest.raises(UserError, match=rf"image\[1\].*{message}"):
+    with pytest.raises(UserError, match=rf"images\[1\].*{message}"):
         as_samples([PHOTO, item])
 
 
+def test_an_indexed_dataset_is_detected_without_conversion(tiny_preset):
+    result = CoDeGraph(Config(backbone=tiny_backbone())).detect(Parts())
+    assert [sample.label for sample in result.samples] == [0, 0, 1, 0, 0, 0]
+
+
 def test_other_objects_than_datasets_are_refused():
-    for data in (7, {"a": PHOTO}, "photos"):
-        with pytest.raises(UserError, match="is neither a dataset nor an iterable"):
+    for data in (7, {"a": PHOTO}, b"photos"):
+        with pytest.raises(UserError, match="give a list of images, or a dataset"):
             as_samples(data)
-    with pytest.raises(UserError, match="as_samples"):
-        checked_images(Parts())
     with pytest.raises(ValueError, match="needs a name"):
         Sample.of(PHOTO)
 
@@ -179,6 +190,6 @@ def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_
     (outcome,) = detect.run(config, str(tmp_path / "out"))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is not None
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert [row["path"] for row in rows] == [f"image[{i}]" for i in range(6)]
-    assert (tmp_path / "out" / "heatmaps" / "screws" / "image[5].png").is_file()
+    assert [row["path"] for row in rows] == [f"images[{i}]" for i in range(6)]
+    assert (tmp_path / "out" / "heatmaps" / "screws" / "images[5].png").is_file()
     assert outcome.result.rows()[2]["label"] == "defective"

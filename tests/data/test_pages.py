@@ -43,7 +43,7 @@ def test_each_page_is_a_photo(suffix, tmp_path, caplog):
 
 def test_the_largest_page_is_found_behind_a_thumbnail(tmp_path):
     sample = paged(tmp_path / "scan.tif", ((8, 6), (80, 60), (20, 15)))
-    sizes = [size_of(page.path) for page in with_pages("parts", [sample], "each")]
+    sizes = [size_of(page) for page in with_pages("parts", [sample], "each")]
     assert sizes == [(8, 6), (80, 60), (20, 15)]
     (largest,) = with_pages("parts", [sample], "largest")
     assert load_image(largest.path).size == (80, 60) and (largest.name, largest.skipped_page_count) == ("scan.tif", 2)

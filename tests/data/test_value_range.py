@@ -12,6 +12,7 @@ from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.measured_range import measured_range
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 
@@ -72,7 +73,7 @@ def tiff16(path, values, order="<"):
 def test_range_follows_the_bits_in_use(bits, suffix, tmp_path):
     top = 2**bits - 1
     samples = (PHOTOS / PHOTOS.max() * top).astype(np.uint16)
-    found = measured_range(written(tmp_path, samples, suffix), 2)
+    found = measured_range(as_samples(written(tmp_path, samples, suffix)), 2)
     assert (found.low, found.high) == (0, top)
     for i, own in enumerate(samples):
         shown = np.asarray(load_image(tmp_path / f"{i}.{suffix}", found))[..., 0]
@@ -148,7 +149,7 @@ def test_sixteen_bit_colours_are_read_whole(tmp_path):
         tiff16(tmp_path / "big.tif", twelve, ">"): twelve,
     }
     for file, expected in files.items():
-        found = measured_range([file], 1)
+        found = measured_range(as_samples([file]), 1)
         assert (found.low, found.high) == (0, 4095), file
         np.testing.assert_allclose(np.asarray(load_image(file, found)), expected * (255 / 4095), atol=0.51)
 
@@ -159,7 +160,7 @@ def test_only_files_that_have_room_for_more_count(tmp_path):
     (tmp_path / "e.png").write_bytes(b"broken")
     array = np.full((8, 8), 9, np.uint8)
     files = [*map(str, sorted(tmp_path.iterdir())), array, str(tmp_path / "absent.png")]
-    assert measured_range(files, 2) is None
+    assert measured_range(as_samples(files), 2) is None
 
 
 def test_pixels_without_data_are_not_inspected(detector, tmp_path):
@@ -188,7 +189,7 @@ def test_a_declared_value_has_no_data(tmp_path):
     samples = (29_500 + PHOTOS * 1000).astype(np.uint16)
     samples[:, :20] = 31_000
     (file, *_) = written(tmp_path, samples, tiffinfo=tags)
-    found = measured_range([file], 1)
+    found = measured_range(as_samples([file]), 1)
     assert found.high < 30_700 and found.gaps == 1
     assert not load_image(file, found).info["has_data"][:20].any()
 
@@ -211,7 +212,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
 
 def test_a_person_can_set_the_range(tmp_path):
     files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
-    assert measure_range(DataConfig(range=(0, 16_383, -5)), files)[0].stated == (0, 16_383, -5)
+    assert measure_range(DataConfig(range=(0, 16_383, -5)), as_samples(files))[0].stated == (0, 16_383, -5)
     with pytest.raises(ConfigError, match="config.data.range: .* as in 0,4095"):
         CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(9, 3))))
 

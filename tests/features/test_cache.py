@@ -10,6 +10,7 @@ from codegraph_jax.backbones import load_backbone, weights_identity
 from codegraph_jax.config import BackboneConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.cache import FeatureCache
@@ -50,10 +51,10 @@ def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     done = []
     extractor = Extractor(backbone, mesh, FRAME, batch_size, dtype=dtype)
     if not cache:
-        features = extractor.extract(images, advance=done.append)
+        features = extractor.extract(as_samples(images), advance=done.append)
     else:
         store = FeatureCache(str(cache), backbone, FRAME, dtype)
-        features = extractor.extract(images, [store], advance=done.append)
+        features = extractor.extract(as_samples(images), [store], advance=done.append)
         assert features.from_store_count == store.found
         store.warn_of_damage()
     assert sum(done) == len(features.kept)

@@ -11,6 +11,7 @@ from PIL import Image
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
@@ -302,7 +303,7 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos,
 
 def known_mark(bank, path, verdict: str):
     """The bank with a pattern of the name `tool mark`: what stands out in a picture most."""
-    features = bank.extractor().extract([str(path)])
+    features = bank.extractor().extract(as_samples([path]))
     (vectors,) = patch_vectors(features.layers, bank.frame.grid)
     inspection = bank.inspect([str(path)])
     own = vectors[[inspection.patch_scores[0].argmax()]].reshape(1, 2, -1)

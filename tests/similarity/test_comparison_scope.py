@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.similarity import comparison_scope, time_estimate
 from codegraph_jax.similarity.comparison_scope import RADII, ComparisonScope, choose_scope
 from codegraph_jax.similarity.plan import plan_set
@@ -113,12 +114,12 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
     monkeypatch.setattr(comparison_scope, "AGREEMENT", 0.0)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
-    images = [photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))]
+    samples = as_samples([photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))])
 
     def compared(radius):
         texts, config = [], Config(backbone=backbone, similarity=SimilarityConfig(radius=radius))
         detector = CoDeGraph(config)
-        plan = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images))
+        plan = plan_set(detector.config, detector.backbone, detector.mesh, samples, detector.frame_of(samples))
         return detector, detector.compare_set(plan, log=texts.append), texts
 
     detector, chosen, (text,) = compared("auto")
@@ -133,11 +134,11 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
 
 def test_a_small_set_is_planned_as_without_a_choice(shallow):
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
-    images = [np.zeros((112, 112), np.uint8)] * 6
+    samples = as_samples([np.zeros((112, 112), np.uint8)] * 6)
 
     def plan(radius):
         detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius=radius)))
-        memory = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images)).memory
+        memory = plan_set(detector.config, detector.backbone, detector.mesh, samples, detector.frame_of(samples)).memory
         return memory.working, memory.tables
 
     assert plan("auto") == plan("all") != plan(4)
