@@ -11,7 +11,7 @@
   const files = $$("#specialists a[href]").map((link) => link.getAttribute("href"));
   const exports = [["export_scores", "scores.csv"], ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
   const behind = texts.mark(h("p", { className: "facts" }), "export_behind");
-  const ontoggle = () => { behind.hidden = !dirty && !busy; };
+  const ontoggle = () => { behind.hidden = !dirty && !applying; };
   const menu = h("details", { ontoggle }, texts.mark(h("summary"), "export"), h("div", {}, plain("print", printSummary), plain("export_excel", () => $("#spreadsheet").click()),
     texts.mark(h("b"), "export_others"), behind, exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
       texts.mark(h("a", { href, download: href }), key))));
@@ -25,7 +25,8 @@
 
   // ---- answers ----
 
-  let known = new Map(), revision = 0, timer = 0, later = 0, busy = false, dirty = false, waits = false;
+  let known = new Map(), revision = 0, timer = 0, later = 0, dirty = false;
+  let applying = null, saving = null;  // promises: whether the running job has succeeded, and the end of saving a bank
   const flat = () => new Map(Object.entries(report.entries()).flatMap(([kind, values]) =>
     Object.entries(values).map(([key, value]) => [JSON.stringify([kind, key]), JSON.stringify(value ?? null)])));
 
@@ -70,7 +71,7 @@
 
   function plan() {
     clearTimeout(later);
-    if (busy) return show("applying");
+    if (applying) return show("applying");
     if (photos() <= MAX_PHOTOS) {
       later = setTimeout(apply, APPLY);
       show("pending", apply, "apply");
@@ -91,10 +92,17 @@
     }
   }
 
-  async function apply() {
+  function apply() {
+    applying ??= applyOnce().then((done) => {
+      applying = null;
+      if (done && dirty) plan();
+      return done;
+    });
+    return applying;
+  }
+
+  async function applyOnce() {
     clearTimeout(later);
-    if (busy) return;
-    busy = true;
     dirty = false;
     show("applying");
     let stage = "";
@@ -106,25 +114,27 @@
         show("applying_stage", null, "", { stage: { t: `stage_${stage}` } });
       });
       show("", () => location.reload(), "applied");
+      return true;
     } catch (error) {
       dirty = true;
-      busy = waits = false;
-      return show("apply_failed", apply, "apply", { message: error.message });
+      show("apply_failed", apply, "apply", { message: error.message });
+      return false;
     }
-    busy = false;
-    if (dirty) plan();
-    else if (waits) await saveBank();
-    return undefined;
   }
 
   // a bank contains the answers; those that are not applied yet are applied first
-  async function saveBank() {
+  function saveBank() {
+    saving ??= saveBankOnce().finally(() => { saving = null; });
+    return saving;
+  }
+
+  async function saveBankOnce() {
     clearTimeout(timer);
     await send();
-    waits = dirty || busy;
-    if (waits) {
-      apply();
-      return show("bank_waits");
+    while (dirty || applying) {
+      const applied = apply();
+      show("bank_waits");
+      if (!await applied) return;
     }
     show("bank_started");
     try {
@@ -134,7 +144,6 @@
     } catch (error) {
       show("bank_failed", saveBank, "inspect_new", { message: error.message });
     }
-    return undefined;
   }
 
   // ---- the list of flagged photos, for paper ----

@@ -12,9 +12,6 @@
   const indexOf = (number) => number - setOf(number).first;  // of a photo in its set
   const verdictOf = (number) => setOf(number).verdicts[indexOf(number)];
   const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][indexOf(number)];
-  const score = (value) => texts.number(value, 4);
-  const youSaid = (answer) => t("you_said", { answer: t(answer) });
-  const word = (label) => (label ? "defective" : "good");
 
   // ---- answers, by the digest of the photo; shared by the card and the large view ----
 
@@ -45,55 +42,68 @@
     }
   }
 
-  const manualThresholds = () => sets.filter((set) => set.manual).map((set) => [set.category, set.manual]);
-  const shares = () => sets.filter((set) => set.maxDefective < 1).map((set) => [set.category, set.maxDefective]);
-
+  // keeps all answers: in the app, or in the browser
   function store() {
     if (served) return keep();
-    const groups = reviewedForms().map((form) => [form.dataset.pattern, form.elements.verdict.value, form.elements.name.value]);
+    const { photo, share, group, threshold } = entries();
     try {
-      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], maxDefective: Object.fromEntries(shares()) }));
-      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds: Object.fromEntries(manualThresholds()), groups }));
+      localStorage.setItem(review.store.photos, JSON.stringify({ photo, share }));
+      localStorage.setItem(review.store.rest, JSON.stringify({ group, threshold }));
     } catch {
       // without storage, answers are lost when the page is closed
     }
     return undefined;
   }
 
+  const byCategory = (value) => Object.fromEntries(sets.map((set) => [set.category, value(set)]));
+  const formKey = (form) => `${review.store.rest} ${form.dataset.pattern}`;
+
+  // all answers: values by kind and key
+  const entries = () => ({
+    photo: Object.fromEntries(answers),
+    group: Object.fromEntries(reviewedForms().map((form) => [formKey(form), { verdict: form.elements.verdict.value, name: form.elements.name.value }])),
+    threshold: byCategory((set) => set.manual),
+    share: byCategory((set) => set.maxDefective),
+  });
+
+  const ofSet = (category, change) => sets.filter((set) => set.category === category).forEach(change);
+  const SETTERS = {
+    photo: (key, value) => { if (numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" }); },
+    group: (key, value) => fill(forms.find((form) => formKey(form) === key), value.verdict, value.name),
+    threshold: (key, value) => ofSet(key, (set) => { set.manual = value && value.score in set.model.scores ? value : null; }),
+    share: (key, value) => ofSet(key, (set) => { set.model.maxDefective = set.maxDefective = value; }),
+  };
+
+  // the answers that the browser has kept, otherwise those that the run has applied
   function restore() {
-    const photos = stored(review.store.photos), rest = stored(review.store.rest);
     for (const set of sets) for (const photo of [...set.model.answers.keys()]) set.model.removeAnswer(photo);
-    for (const [key, answer] of photos.answers ?? review.photos.map(({ key, answer, note }) => [key, { answer, note }])) {
-      if (numbersOf.has(key)) setAnswer(key, answer);
-    }
-    for (const set of sets) {
-      set.manual = rest.thresholds ? rest.thresholds[set.category] ?? null : set.by_hand;
-      if (set.manual && !(set.manual.score in set.model.scores)) set.manual = null;
-      set.model.maxDefective = set.maxDefective = photos.maxDefective ? photos.maxDefective[set.category] ?? 1 : set.state.max_defective;
-    }
-    for (const [pattern, verdict, name] of rest.groups ?? []) fill(forms.find((form) => form.dataset.pattern === pattern), verdict, name);
+    const kept = {
+      photo: Object.fromEntries(review.photos.map(({ key, answer, note }) => [key, { answer, note }])),
+      threshold: byCategory((set) => set.by_hand),
+      share: byCategory((set) => set.state.max_defective),
+      ...stored(review.store.photos),
+      ...stored(review.store.rest),
+    };
+    for (const [kind, give] of Object.entries(SETTERS)) for (const [key, value] of Object.entries(kept[kind] ?? {})) give(key, value);
   }
 
-  const marked = (set, index) => set.now[index] && set.model.scores[set.score][index] < set.threshold;
+  const marked = (set, index) => set.flags[index] && set.model.scores[set.score][index] < set.threshold;
 
   // how unusual a photo is: its p-value or, with enough answers, the probability that it is good
   function rarityOf(number) {
     const set = setOf(number), index = indexOf(number), answer = set.model.answers.get(index);
-    if (!set.likely) return set.p_values[index];
-    return typeof answer === "boolean" ? 1 - Number(answer) : marked(set, index) ? 0 : 1 - set.likely[index];
+    if (!set.probabilities) return set.p_values[index];
+    return typeof answer === "boolean" ? 1 - Number(answer) : marked(set, index) ? 0 : 1 - set.probabilities[index];
   }
 
   // one heading for all categories, from the first one with enough answers on
-  const rarityColumn = () => (sets.some((set) => set.likely) ? "probability_column" : "how_unusual");
+  const rarityColumn = () => (sets.some((set) => set.probabilities) ? "probability_column" : "how_unusual");
 
-  // the same in words (wording.py)
-  function rarityText(number) {
-    const set = setOf(number), index = indexOf(number), answer = set.model.answers.get(index), p = set.p_values[index];
-    if (!set.likely) return p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) });
-    if (typeof answer === "boolean") return youSaid(word(answer));
-    if (marked(set, index)) return t("by_mark");
-    const percent = Math.round(100 * set.likely[index]);
-    return t("probability", { percent: percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent }) });
+  function rarityTextOf(number) {
+    const set = setOf(number), index = indexOf(number);
+    return rarityText({
+      p: set.p_values[index], answer: set.model.answers.get(index), marked: marked(set, index), probability: set.probabilities?.[index],
+    });
   }
 
   // ---- verdicts: those of the run until there is an answer ----
@@ -101,10 +111,10 @@
   for (const set of sets) {
     const model = new ActiveCalibrator(set.state), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of earlier answers decide on some photos, whatever their score
-    const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
+    const forcedFlags = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
     const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
-    Object.assign(set, { model, fixed, tallest, manual: null, maxDefective: 1, undo: [], current: null });
+    Object.assign(set, { model, forcedFlags, tallest, manual: null, maxDefective: 1, undo: [], current: null });
   }
 
   function updateVerdicts(set) {
@@ -112,11 +122,11 @@
     set.score = manual?.score ?? model.chosen;
     set.threshold = manual?.threshold ?? model.threshold;
     const found = manual || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
-    set.now = found.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
-    set.likely = model.decided ? model.defective(set.score) : null;
+    set.flags = found.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.forcedFlags[i] ?? flag));
+    set.probabilities = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
-      flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.now.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])), defective: set.likely,
+      flagged: set.flags, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
+      good: set.flags.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])), defective: set.probabilities,
     }, limits);
   }
 
@@ -124,7 +134,7 @@
 
   function paintRow(number) {
     const verdict = verdictOf(number), { answer, note } = answerOf(number), { label, pattern, rescored, name } = images[number];
-    const text = rarityText(number), state = [texts.language, verdict, answer, Boolean(note), scoreOf(number), text].join();
+    const text = rarityTextOf(number), state = [texts.language, verdict, answer, Boolean(note), scoreOf(number), text].join();
     if (painted.get(number) === state) return;
     painted.set(number, state);
     const row = rows.get(number), write = (selector, value) => { if ($(selector, row)) $(selector, row).textContent = value; };
@@ -132,8 +142,8 @@
     $(".frame", row).setAttribute("aria-label", t("open_photo", { name }));
     write(".badge", t(`verdict_${verdict}`));
     write(".said", review ? [answer && youSaid(answer), note && t("note")].filter(Boolean).join(", ") : "");
-    write(".score", score(scoreOf(number)));
-    write(".rescored", score(rescored ?? scoreOf(number)));
+    write(".score", scoreText(scoreOf(number)));
+    write(".rescored", scoreText(rescored ?? scoreOf(number)));
     write(".rarity", text);
     write(".label", label === null ? "" : t(word(label)));
     write(".recurring bdi", texts.say(pattern));
@@ -224,7 +234,7 @@
       return test(number) && (only === "" || image.set === Number(only)) && typed.every((part) => name.includes(part)) &&
         (!group || (image.group === group.number && image.set === group.set));
     });
-    showRows(limit);
+    showRows(shownRows);
     const all = visible.length === images.length, counts = { some: visible.length, photos: images.length };
     $("#count").textContent = all ? t("photos", { count: images.length }) : group && visible.length
       ? t("some_that_share", { ...counts, group: texts.say(images[visible[0]].pattern) }) : t("some_photos", counts);
@@ -234,18 +244,18 @@
 
   // only the first rows are in the document, since the layout of thousands of rows is slow
   const ROWS = 60, more = $("#more");
-  let limit = ROWS, inTable = "";
+  let shownRows = ROWS, inTable = "";
 
   function showRows(count) {
-    limit = count;
-    const first = visible.slice(0, limit);
+    shownRows = count;
+    const first = visible.slice(0, shownRows);
     first.forEach(paintRow);
     if (first.join() !== inTable) body.replaceChildren(...first.map((number) => rows.get(number)));
     inTable = first.join();
-    more.hidden = limit >= visible.length;
+    more.hidden = shownRows >= visible.length;
   }
 
-  more.addEventListener("click", () => showRows(limit + ROWS));
+  more.addEventListener("click", () => showRows(shownRows + ROWS));
   new IntersectionObserver(([entry]) => entry.isIntersecting && more.click(), { rootMargin: "1000px" }).observe(more);
   window.addEventListener("beforeprint", () => showRows(Infinity));
 
@@ -399,89 +409,20 @@
     return t(count < USUAL ? "about_eight" : "more_help_little", { so_far, usual: USUAL });
   }
 
-  function effect(set) {
-    if (!set.model.decided) {
-      if (set.manual) return t("answer_to_learn");
-      return texts.say(set.explanation);
-    }
-    const estimate = set.model.estimate(set.now, set.score);
-    let limited = false;
-    const phrase = (kind, { expected, high, total }, parts) => {
-      const number = Math.round(expected), count = Math.max(Math.round(total), number), most = Math.max(high, number);
-      limited ||= count > 0 && most > 0;
-      const key = !count ? "no_part" : !most ? "none" : number ? "about" : "unlikely";
-      return t(`${kind}_${key}`, { number, most, parts: t(parts, { count }) });
-    };
-    const text = `${phrase("false_alarms", estimate.falseAlarms, "good_parts")}, ${phrase("misses", estimate.misses, "defective_parts")}.`;
-    return `${text[0].toUpperCase()}${text.slice(1)}${limited ? ` ${t("at_most_holds")}` : ""}`;
-  }
-
-  const WIDTH = 640, HEIGHT = 190, MAX_BINS = 48;
   const USUAL = 8;  // answers that are enough for most sets (docs/method.md, section 5.1)
 
-  // draws the scores by verdict, the threshold and the answers; returns the range of the slider
-  function paintHistogram(set) {
-    const scores = set.model.scores[set.score], first = set.score === set.model.names[0];
-    const ends = first && set.model.automatic < Infinity ? [...scores, set.model.automatic] : scores;
-    let low = ends.reduce((a, b) => Math.min(a, b)), high = ends.reduce((a, b) => Math.max(a, b));
-    const margin = 0.03 * (high - low) || 0.01;
-    [low, high] = [low - margin, high + margin];
-    const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MAX_BINS)), width = WIDTH / bins;
-    const kinds = ["passed", "unknown", "check", "flagged"];
-    const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
-    scores.forEach((value, i) => {
-      const bin = Math.min(Math.floor((value - low) / (high - low) * bins), bins - 1);
-      counts[bin][kinds.indexOf(set.verdicts[i])] += 1;
-    });
-    const most = counts.reduce((top, bin) => Math.max(top, sum(bin)), 0);
-    const x = (value) => Math.min(Math.max((value - low) / (high - low), 0), 1) * WIDTH;
-    const tick = (at, y, anchor, text) => svg("text", { class: "tick", x: at, y, "text-anchor": anchor }, text);
-    const countOf = (kind, number) => t("count_of", { number, kind: t(`verdict_${kind}`) });
-    const chart = [];
-    for (const count of ticks(0, most, 4)) if (count % 1 === 0) {
-      const y = HEIGHT * (1 - count / most);
-      chart.push(svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: y, y2: y }), tick(-8, y + 4, "end", texts.number(count)));
-    }
-    for (const value of ticks(low, high, 6)) chart.push(tick(x(value), HEIGHT + 32, "middle", Number(value.toPrecision(6)).toLocaleString(texts.locale)));
-    counts.forEach((bin, k) => {
-      const title = t("bin", { low: texts.number(low + k / bins * (high - low), 3), high: texts.number(low + (k + 1) / bins * (high - low), 3),
-        counts: kinds.filter((_, i) => bin[i]).map((kind) => countOf(kind, bin[kinds.indexOf(kind)])) });
-      const bars = svg("g", {}, svg("title", {}, title));
-      let y = HEIGHT;
-      bin.forEach((count, kind) => {
-        if (!count) return;
-        const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands stays visible
-        y -= height;
-        bars.append(svg("rect", { class: kinds[kind], x: k * width, y, width, height }));
-      });
-      if (y < HEIGHT) chart.push(bars);
-    });
-    chart.push(svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }),
-      tick(-36, -14, "start", t("photos_word")), tick(WIDTH, HEIGHT + 48, "end", t("score")));
-    for (const [photo, label] of set.model.answered) {
-      chart.push(svg("circle", { class: label ? "bad" : "good", cx: x(scores[photo]), cy: HEIGHT + 9, r: 5 }, svg("title", {}, youSaid(word(label)))));
-    }
-    if (set.threshold < Infinity) {
-      const at = x(set.threshold), anchor = at > WIDTH * 0.8 ? "end" : at < WIDTH * 0.1 ? "start" : "middle";
-      chart.push(svg("line", { class: "threshold", x1: at, x2: at, y1: -8, y2: HEIGHT }),
-        svg("text", { class: "threshold-text", x: at, y: -14, "text-anchor": anchor }, t("threshold_at", { threshold: score(set.threshold) })));
-    }
-    $("#histogram").replaceChildren(...chart);
-    const legend = [...kinds].reverse().map((kind) => [kind, set.verdicts.filter((verdict) => verdict === kind).length]);
-    const said = new Set(set.model.answered.map(([, label]) => word(label)));
-    $("#legend").replaceChildren(
-      ...legend.filter(([, count]) => count).map(([kind, count]) => h("span", { className: kind }, countOf(kind, count))),
-      ...[...said].map((answer) => h("span", { className: `answer ${answer}` }, youSaid(answer))));
-    return [low, high];
+  function effect(set) {
+    if (set.model.decided) return mistakesText(set.model.estimate(set.flags, set.score));
+    return set.manual ? t("answer_to_learn") : texts.say(set.explanation);
   }
 
-  // round numbers in a range, about `most` of them: multiples of 1, 2 or 5 times a power of ten
-  function ticks(low, high, most) {
-    const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
-    const found = [];
-    for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) found.push(k * step + 0);  // not -0
-    return found;
+  // draws the histogram; returns the range of the slider
+  function paintHistogram({ model, score, verdicts, threshold }) {
+    const included = score === model.names[0] && model.automatic < Infinity ? [model.automatic] : [];
+    const { low, high, chart, legend } = histogram({ scores: model.scores[score], verdicts, threshold, answered: model.answered, included });
+    $("#histogram").replaceChildren(...chart);
+    $("#legend").replaceChildren(...legend);
+    return [low, high];
   }
 
   function answer(number, said) {
@@ -541,9 +482,9 @@
       recurring_column: ({ pattern }) => texts.say(pattern),
       your_answer: (_, number) => answerOf(number).answer && t(answerOf(number).answer),
       note_field: (_, number) => answerOf(number).note,
-      [rarityColumn()]: (_, number) => rarityText(number),
-      score: (_, number) => score(scoreOf(number)),
-      largest_region: ({ largest }) => largest && sizeOf(largest),
+      [rarityColumn()]: (_, number) => rarityTextOf(number),
+      score: (_, number) => scoreText(scoreOf(number)),
+      largest_region: ({ largest }) => largest && sizeText(largest, mmPerPixel),
       ...(sets.length > 1 && { category: (_, number) => setOf(number).category }),
       file: ({ path }) => path,
     };
@@ -603,24 +544,19 @@
     history.replaceState(null, "", `#image-${current}`);
   }
 
-  function sizeOf(sides) {
-    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3)).toLocaleString(texts.locale);
-    return `${sides.join(" × ")} px${mmPerPixel ? ` (${sides.map(inMm).join(" × ")} mm)` : ""}`;
-  }
-
   function renderFacts(image) {
-    const set = setOf(current), value = score(scoreOf(current));
+    const set = setOf(current), value = scoreText(scoreOf(current));
     const link = (href) => href && h("a", { href }, t("open_file"));
     const facts = {
       verdict_column: t(`verdict_${verdictOf(current)}`),
       category: sets.length > 1 ? set.category : null,
-      score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: score(set.threshold) }) : value,
-      rescored: image.rescored && score(image.rescored),
-      [rarityColumn()]: rarityText(current),
+      score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: scoreText(set.threshold) }) : value,
+      rescored: image.rescored && scoreText(image.rescored),
+      [rarityColumn()]: rarityTextOf(current),
       label: image.label === null ? null : t(word(image.label)),
       recurring_column: texts.say(image.pattern),
-      largest_region: image.largest && sizeOf(image.largest),
-      photo: sizeOf([image.width, image.height]),
+      largest_region: image.largest && sizeText(image.largest, mmPerPixel),
+      photo: sizeText([image.width, image.height], mmPerPixel),
       file: image.path,
       heat_map: link(image.heatmap),
       mask: link(image.mask),
@@ -703,6 +639,9 @@
     }
   }
 
+  const manualThresholds = () => sets.filter((set) => set.manual).map((set) => [set.category, set.manual]);
+  const shares = () => sets.filter((set) => set.maxDefective < 1).map((set) => [set.category, set.maxDefective]);
+
   function reviewText() {
     const patterns = reviewedForms().map((form) => ({
       ...review.patterns[Number(form.dataset.pattern)],
@@ -783,27 +722,8 @@
 
   let keep = () => {};  // called after each change
 
-  const formKey = (form) => `${review.store.rest} ${form.dataset.pattern}`;
-
-  // all answers: values by kind and key
-  function entries() {
-    const of = (list, value) => Object.fromEntries(list.map((one) => [one.category ?? formKey(one), value(one)]));
-    return {
-      photo: Object.fromEntries(answers),
-      group: of(reviewedForms(), ({ elements }) => ({ verdict: elements.verdict.value, name: elements.name.value })),
-      threshold: of(sets, (set) => set.manual),
-      share: of(sets, (set) => set.maxDefective),
-    };
-  }
-
   function merge(list) {
-    for (const { kind, key, value } of list) {
-      const set = sets.find((other) => other.category === key);
-      if (kind === "photo" && numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" });
-      if (kind === "threshold" && set) set.manual = value && value.score in set.model.scores ? value : null;
-      if (kind === "share" && set) set.model.maxDefective = set.maxDefective = value;
-      if (kind === "group") fill(forms.find((form) => formKey(form) === key), value.verdict, value.name);
-    }
+    for (const { kind, key, value } of list) SETTERS[kind](key, value);
     sets.forEach(updateVerdicts);
     paintAll();
   }

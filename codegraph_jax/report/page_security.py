@@ -10,8 +10,8 @@ from codegraph_jax.report.texts import package_text, shared_script
 @cache
 def style_and_script() -> tuple[str, str]:
     """Style and script of the report."""
-    script = "\n".join([shared_script(), package_text("active_calibration.js"), package_text("page.js")])
-    return package_text("page.css"), script
+    names = ("active_calibration.js", "wording.js", "histogram.js", "page.js")
+    return package_text("page.css"), "\n".join([shared_script(), *map(package_text, names)])
 
 
 def content_policy(style: str, script: str) -> str:

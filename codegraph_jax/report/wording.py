@@ -30,7 +30,7 @@ def chance(p: float) -> Text:
 
 
 def rarity(p: float) -> Text:
-    """A p-value as the share of good parts: "1 in 5,700 good parts"; also in page.js."""
+    """A p-value as the share of good parts: "1 in 5,700 good parts"; also in wording.js."""
     return text("rarity_most") if p > 0.5 else text("rarity", chance=chance(p))
 
 
@@ -43,7 +43,7 @@ def counted(count: int, what: str) -> str:
 def how_unusual(result: DetectionResult) -> list[str]:
     """How many good parts score as high as each photo [n], or, with answers, the probability of a defect, in English.
 
-    Also in page.js.
+    Also in wording.js.
     """
     calibrator = result.calibrator()
     if not calibrator.has_enough_answers:
