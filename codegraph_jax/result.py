@@ -141,9 +141,9 @@ class DetectionResult:
             self.calibration.flagged,
             self.scores,
             self.calibration.p_values,
-            good=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
-            defective=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
-            enough=not self.calibration.too_few_photos,
+            always_passed=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
+            defect_probabilities=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
+            enough_photos=not self.calibration.too_few_photos,
         )
 
     @property

@@ -47,7 +47,7 @@ from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.regions import tolerated
+from codegraph_jax.scoring.regions import only_short_regions
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
@@ -140,7 +140,9 @@ class ReferenceBank(StoredBank):
             )
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
         calibration = self.calibration.apply(scores, shown[single & (verdicts == "defect")].any(axis=(0, 2)))
-        flagged, answered = calibration.flagged & ~tolerated(patch_scores, placement, calibration), self.answered
+        areas = [areas[i] for i in kept] if areas else ()
+        short = only_short_regions(patch_scores, placement, calibration, areas)
+        flagged, answered = calibration.flagged & ~short, self.answered
         for i, key in enumerate(key for chunk in chunks for key in chunk.keys):
             flagged[i] = answered.get(key, flagged[i])
         image_features = np.concatenate([chunk.image_features for chunk in chunks])
@@ -157,7 +159,7 @@ class ReferenceBank(StoredBank):
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
-            areas=[areas[i] for i in kept] if areas else (),
+            areas=areas,
             peak_patches=[peaks for chunk in chunks for peaks in chunk.peak_patches],
             other_product=len(kept) > 0 and not self.product.fits(image_features),
         )

@@ -20,11 +20,10 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.regions import tolerated
+from codegraph_jax.scoring.regions import only_short_regions
 from codegraph_jax.scoring.scores import STANDARD, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
@@ -152,7 +151,7 @@ def decide_photos(
     calibrator = calibrator_of(scores, set_size, keys, defect_members, duplicates, calibration.threshold, answers)
     reviewed = _reviewed_threshold(answers, calibrator, label_free)
     if reviewed is None:
-        return _within_limit(label_free, placement)
+        return _within_limit(label_free, features)
     name, threshold = reviewed
     if name != chosen.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
@@ -163,7 +162,7 @@ def decide_photos(
     maps, known = apply_marks(marked.marks, every_map[name], features, set_size)
     clipped_scores = image_scores(maps, size, rects, of_map.get(name))
     calibration = calibration.apply(clipped_scores, defect_members | known)
-    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, marked), placement)
+    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, marked), features)
     for index, defective in by_index.items():
         if defective is not None:
             decided.calibration.flagged[index] = defective
@@ -181,11 +180,11 @@ def _reviewed_threshold(
     return (label_free.score_name, label_free.calibration.threshold) if answers.marks else None
 
 
-def _within_limit(decided: PhotoDecisions, placement: Placement) -> PhotoDecisions:
+def _within_limit(decided: PhotoDecisions, features: Features) -> PhotoDecisions:
     """The decisions without flags for defects that `threshold.min_defect_length` tolerates."""
     calibration = decided.calibration
-    flagged = calibration.flagged & ~tolerated(decided.patch_scores, placement, calibration)
-    return replace(decided, calibration=replace(calibration, flagged=flagged))
+    short = only_short_regions(decided.patch_scores, features.placement, calibration, features.areas)
+    return replace(decided, calibration=replace(calibration, flagged=calibration.flagged & ~short))
 
 
 def _with_marks(

@@ -36,6 +36,7 @@ class Features:
         value_range: conversion of samples that do not have 8 bits.
         grey_levels: number of grey levels of photos with few of them (`data.blank_photos`), by source index.
         discriminative: whether image features distinguish images well enough for re-scoring.
+        areas: inspected area of each image; empty: everything.
     """
 
     layers: list[Any]
@@ -50,6 +51,7 @@ class Features:
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)
     discriminative: bool = True
+    areas: Sequence[InspectedArea] = ()
 
     @property
     def local(self) -> range:
@@ -76,15 +78,15 @@ class Features:
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
     def masked(self, areas: Sequence[InspectedArea], samples: Sequence[Sample]) -> "Features":
-        """The features with all tokens outside of the inspected areas set to 0.
+        """The features with all tokens outside of the inspected areas of the samples set to 0.
 
         Raises:
             ConfigError: nothing of a photo is inspected.
         """
         names = [samples[i].path for i in self.kept]
-        patches = inspected_patches(self.placement, [areas[i] for i in self.kept], names)
-        placement = self.placement.within(patches)
-        if placement.inspected is None:
-            return self
-        layers = [zero_outside(layer, placement.inspected[self.local.start : self.local.stop]) for layer in self.layers]
-        return replace(self, layers=layers, placement=placement)
+        areas = [areas[i] for i in self.kept]
+        placement = self.placement.within(inspected_patches(self.placement, areas, names))
+        layers = self.layers
+        if placement.inspected is not None:
+            layers = [zero_outside(layer, placement.inspected[self.local.start : self.local.stop]) for layer in layers]
+        return replace(self, layers=layers, placement=placement, areas=areas)

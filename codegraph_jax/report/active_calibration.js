@@ -233,15 +233,16 @@ class ActiveCalibrator {
   }
 
   // verdicts as in scoring/photo_verdicts.py: "flagged", "check", "passed" or "unknown" for each photo
-  static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
-    const open = flagged.map((flag, i) => !flag && !good[i]);
+  static verdicts(photos, { p_value, probability, fewest }) {
+    const { flagged, scores, p_values, always_passed, defect_probabilities, enough_photos } = photos;
+    const open = flagged.map((flag, i) => !flag && !always_passed[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
     const next = new Set(highest.slice(0, fewest));
     return flagged.map((flag, i) => {
       if (flag) return "flagged";
       if (!open[i]) return "passed";
-      if (!enough) return "unknown";
-      const suspicious = defective ? defective[i] >= probability : p_values[i] < p_value;
+      if (!enough_photos) return "unknown";
+      const suspicious = defect_probabilities ? defect_probabilities[i] >= probability : p_values[i] < p_value;
       return suspicious || next.has(i) ? "check" : "passed";
     });
   }

@@ -125,8 +125,9 @@
     set.flags = found.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.forcedFlags[i] ?? flag));
     set.probabilities = model.decided ? model.defective(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
-      flagged: set.flags, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.flags.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])), defective: set.probabilities,
+      flagged: set.flags, scores: model.scores[set.score], p_values: set.p_values,
+      always_passed: set.flags.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])),
+      defect_probabilities: set.probabilities, enough_photos: set.enough_photos,
     }, limits);
   }
 

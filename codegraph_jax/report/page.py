@@ -38,9 +38,9 @@ from codegraph_jax.report.wording import (
     describe_evidence,
     describe_threshold,
     describe_warning,
+    mixed_products_note,
     rarity,
-    several_products,
-    tolerated,
+    tolerated_note,
 )
 from codegraph_jax.scoring import photo_verdicts
 
@@ -135,7 +135,7 @@ def write_page(
         notes=[
             note
             for o in outcomes
-            for note in (several_products(o.category, o.result), tolerated(o.category, o.result))
+            for note in (mixed_products_note(o.category, o.result), tolerated_note(o.category, o.result))
             if note
         ],
         unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
@@ -248,7 +248,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
         "threshold": finite_or_none(calibration.threshold),
         "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
         "p_values": calibration.p_values.tolist(),
-        "enough": not calibration.too_few_photos,
+        "enough_photos": not calibration.too_few_photos,
         "explanation": explanation.as_json(),
     }
 

@@ -85,8 +85,7 @@ def find_regions(
         size: width and height of the photo in pixels.
         inspected: mask of the inspected pixels; None: all.
     """
-    levels = background, calibration.threshold, calibration.score_of_1_in_2
-    mask = flagged_mask(patch_scores, *levels, size, inspected)
+    mask = flagged_mask(patch_scores, background, calibration, size, inspected)
     return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
 

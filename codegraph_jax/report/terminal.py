@@ -11,7 +11,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurring_patterns import recurring_patterns
 from codegraph_jax.report.results import REPORT
 from codegraph_jax.report.texts import text
-from codegraph_jax.report.wording import describe_warning, few_photos, how_unusual, tolerated
+from codegraph_jax.report.wording import describe_warning, few_photos, how_unusual, tolerated_note
 
 TOP = 10
 """Number of photos of each category in `photos_table`."""
@@ -68,7 +68,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
             )
-        if note := tolerated(outcome.category, result):
+        if note := tolerated_note(outcome.category, result):
             lines.append(str(note))
         if result.calibration.decided_by == "answers":
             estimate = result.calibrator().estimate

@@ -120,7 +120,7 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, Text]]:
     ]
 
 
-def several_products(category: str, result: DetectionResult) -> Text | None:
+def mixed_products_note(category: str, result: DetectionResult) -> Text | None:
     """A warning about a category with more than one product; None for one product."""
     if result.product_ids is None or not result.product_ids.any():
         return None
@@ -128,7 +128,7 @@ def several_products(category: str, result: DetectionResult) -> Text | None:
     return text("mixed", category=printable(category), count=len(sizes), sizes=sizes)
 
 
-def tolerated(category: str, result: DetectionResult) -> Text | None:
+def tolerated_note(category: str, result: DetectionResult) -> Text | None:
     """A note on photos that pass thanks to `threshold.min_defect_length`; None without such photos."""
     count, smallest = int(result.tolerated.sum()), result.calibration.min_defect_length
     return text("tolerated", category=printable(category), count=count, smallest=float(smallest)) if count else None

@@ -24,9 +24,9 @@ def verdicts(
     scores: Float[np.ndarray, " n"],
     p_values: Float[np.ndarray, " n"],
     *,
-    good: Bool[np.ndarray, " n"] | None = None,
-    defective: Float[np.ndarray, " n"] | None = None,
-    enough: bool = True,
+    always_passed: Bool[np.ndarray, " n"] | None = None,
+    defect_probabilities: Float[np.ndarray, " n"] | None = None,
+    enough_photos: bool = True,
 ) -> list[PhotoVerdict]:
     """The verdict on each of n photos.
 
@@ -34,16 +34,19 @@ def verdicts(
     probability of a defect is at least `CHECK_PROBABILITY`), or if it is one of the `PHOTOS_TO_CHECK` highest of them.
     All others pass, or are unknown if there are too few photos.
 
-    `flagged` photos are those of `Calibration.flagged`; `good` ones pass: a person called them good, or their defects
-    are tolerated. `defective` are
-    probabilities of a defect from a person's answers (`ActiveCalibrator.defect_probabilities`), which replace the
-    p-values. The threshold rests on `enough` photos if they are at least `threshold.MIN_PHOTOS` (of the set, or of a
-    bank).
+    Args:
+        flagged: `Calibration.flagged`.
+        scores: scores of the photos.
+        p_values: share of normal photos that score as high.
+        always_passed: photos that a person called good, or whose defects are tolerated.
+        defect_probabilities: from a person's answers (`ActiveCalibrator.defect_probabilities`); they replace the
+            p-values.
+        enough_photos: whether the set or the bank has at least `threshold.MIN_PHOTOS` photos.
     """
-    open_ = ~flagged if good is None else ~flagged & ~good
-    check = p_values < CHECK_P_VALUE if defective is None else defective >= CHECK_PROBABILITY
+    open_ = ~flagged if always_passed is None else ~flagged & ~always_passed
+    check = p_values < CHECK_P_VALUE if defect_probabilities is None else defect_probabilities >= CHECK_PROBABILITY
     order = np.argsort(-scores.astype(np.float64), kind="stable")
     check[order[open_[order]][:PHOTOS_TO_CHECK]] = True
 
-    too_few = np.full(len(open_), not enough)
+    too_few = np.full(len(open_), not enough_photos)
     return np.select([flagged, ~open_, too_few, check], ["flagged", "passed", "unknown", "check"], "passed").tolist()

@@ -1,11 +1,14 @@
 """Flagged regions of a photo, from its patch scores [ours]."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 from PIL import Image
 
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.scoring.threshold import Calibration
 
 PROMINENCE = 0.5
@@ -33,8 +36,7 @@ def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> 
 def flagged_mask(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
-    threshold: float,
-    floor: float,
+    calibration: Calibration,
     size: tuple[int, int],
     inspected: Bool[np.ndarray, "height width"] | None = None,
 ) -> Bool[np.ndarray, "height width"]:
@@ -49,15 +51,16 @@ def flagged_mask(
     Args:
         patch_scores: patch scores of one photo; 0 for patches that are not inspected.
         background: median score of its inspected patches.
-        threshold: pixels with this score or more are flagged.
-        floor: least level of a region, unless its peak is lower.
+        calibration: its threshold is the least height of a peak, its `score_of_1_in_2` the least level of a region
+            unless the peak is lower.
         size: width and height of the photo in pixels.
         inspected: mask of the inspected pixels; None: all.
     """
     scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
     pixels, fine = stretch(scores, *size), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
     mask, covered = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
-    for row, column in _prominent_peaks(scores, background, threshold):
+    floor = calibration.score_of_1_in_2
+    for row, column in _prominent_peaks(scores, background, calibration.threshold):
         if covered[row, column]:
             continue
         level, inside = _contour(scores, fine, background, floor, (row, column))
@@ -73,16 +76,23 @@ def flagged_mask(
     return mask
 
 
-def tolerated(
-    patch_scores: Float[np.ndarray, "n h w"], placement: Placement, calibration: Calibration
+def only_short_regions(
+    patch_scores: Float[np.ndarray, "n h w"],
+    placement: Placement,
+    calibration: Calibration,
+    areas: Sequence[InspectedArea] = (),
 ) -> Bool[np.ndarray, " n"]:
-    """Flagged photos whose regions are all shorter than `calibration.min_defect_length` pixels [n]."""
+    """Mask of the flagged photos whose regions are all shorter than `calibration.min_defect_length` pixels [n].
+
+    `areas` has the inspected area of each photo; empty: everything.
+    """
     short = np.zeros(len(patch_scores), bool)
     for image in np.flatnonzero(calibration.flagged).tolist() if calibration.min_defect_length else ():
         background = background_of(patch_scores, placement, image)
-        levels = background, calibration.threshold, calibration.score_of_1_in_2
         width, height = map(int, placement.sizes[image])
-        mask = flagged_mask(placement.rect(image).cut(patch_scores[image]), *levels, (width, height))
+        inspected = areas[image](width, height) if areas else None
+        scores = placement.rect(image).cut(patch_scores[image])
+        mask = flagged_mask(scores, background, calibration, (width, height), inspected)
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         short[image] = all(

@@ -82,7 +82,7 @@ class Calibration(JsonFields):
         normal_scores: distribution of the scores of normal images.
         max_defective: largest possible share of defective images.
         min_defect_length: images whose regions are all shorter, in pixels, are not flagged
-            (`scoring.regions.tolerated`).
+            (`scoring.regions.only_short_regions`).
         warning: why a person should check the verdicts; None without a reason.
     """
 
@@ -172,18 +172,18 @@ def calibrate(
     else:
         threshold = value if kind == "score" else normal.quantile(value)
     calibration = Calibration(
-        threshold=float(threshold),
-        patch_threshold=float(min(normal.quantile(UNUSUAL_P_VALUE), threshold)),
+        threshold=np.inf,
+        patch_threshold=np.inf,
         p_values=np.zeros(0),
         flagged=np.zeros(0, bool),
         decided_by=kind,
-        expected_rate=float(normal.p_values(np.array([threshold]))[0]),
+        expected_rate=0.0,
         set_size=len(scores),
         image_count=len(fitted),
         normal_scores=normal,
         max_defective=config.max_defective,
         min_defect_length=config.min_defect_length,
-    )
+    ).with_threshold(threshold, kind)
     if kind == "rate" and len(fitted) >= MIN_PHOTOS:
         members = len(scores) - len(fitted)
         calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.max_defective))

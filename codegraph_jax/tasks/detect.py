@@ -30,7 +30,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.report.terminal import photos_table, print_summary
-from codegraph_jax.report.wording import several_products
+from codegraph_jax.report.wording import mixed_products_note
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 from codegraph_jax.resume.state import RunState
@@ -293,7 +293,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
         print(f"{printable(category)}: 16-bit, 32-bit or float pixels: {how}", flush=True)
     if config.data.roi:
         print_excluded(category, config.data.roi, result.placement)
-    if line := several_products(category, result):
+    if line := mixed_products_note(category, result):
         print(line, flush=True)
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
     if review and review.photos:

@@ -126,14 +126,10 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
         scores = np.round(rng.normal(0, 1, n), 1)
         flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
         p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
-        enough = n >= MIN_PHOTOS
-        expected.append(
-            rules.verdicts(flagged, scores, p_values, good=good, defective=defective, enough=enough)
-        )  # fmt: skip
-        cases.append(
-            {"flagged": flagged.tolist(), "scores": scores.tolist(), "p_values": p_values.tolist(),
-             "good": good.tolist(), "defective": None if defective is None else defective.tolist(), "enough": enough}
-        )  # fmt: skip
+        given = {"always_passed": good, "defect_probabilities": defective, "enough_photos": n >= MIN_PHOTOS}
+        expected.append(rules.verdicts(flagged, scores, p_values, **given))
+        given |= {"flagged": flagged, "scores": scores, "p_values": p_values}
+        cases.append({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in given.items()})
     limits = {"p_value": rules.CHECK_P_VALUE, "probability": rules.CHECK_PROBABILITY, "fewest": rules.PHOTOS_TO_CHECK}
     found = in_browser(
         browser, "return cases.map((set) => ActiveCalibrator.verdicts(set, limits))", cases=cases, limits=limits

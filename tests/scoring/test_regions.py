@@ -1,6 +1,7 @@
 """Masks of flagged photos: every peak has a region, and no region takes in the surroundings of its peak."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import ndimage
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.scoring.normal_scores import fit_scores
-from codegraph_jax.scoring.regions import background_of, flagged_mask, rectangle_sides, tolerated
+from codegraph_jax.scoring.regions import background_of, flagged_mask, only_short_regions, rectangle_sides
 from codegraph_jax.scoring.threshold import Calibration
 
 SIDE = 10
@@ -29,9 +30,13 @@ def flat(rows=20, columns=30):
     return np.full((rows, columns), BACKGROUND, np.float32)
 
 
+def levels(threshold, floor):
+    return SimpleNamespace(threshold=threshold, score_of_1_in_2=floor)
+
+
 def regions_of(scores, **given):
     size = scores.shape[1] * SIDE, scores.shape[0] * SIDE
-    return flagged_mask(scores, BACKGROUND, THRESHOLD, FLOOR, size, **given)
+    return flagged_mask(scores, BACKGROUND, levels(THRESHOLD, FLOOR), size, **given)
 
 
 def patches(top, bottom, left, right, shape=(20, 30)):
@@ -96,7 +101,7 @@ def test_a_peak_below_the_threshold_has_no_region_beside_one_above_it():
 
 def test_a_map_without_any_peak_is_flagged_as_a_whole():
     scores = np.full((6, 6), 0.5, np.float32)
-    assert flagged_mask(scores, 0.5, 0.4, 0.3, (60, 60)).all()
+    assert flagged_mask(scores, 0.5, levels(0.4, 0.3), (60, 60)).all()
 
 
 def test_regions_stay_within_the_inspected_area():
@@ -122,7 +127,7 @@ def test_a_region_of_which_little_is_inspected_is_kept():
 @settings(max_examples=80, deadline=None)
 @given(SCORES, st.floats(0, 2), st.floats(0, 2), st.tuples(st.integers(1, 60), st.integers(1, 60)))
 def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
-    mask = flagged_mask(scores, float(np.median(scores)), threshold, floor, size)
+    mask = flagged_mask(scores, float(np.median(scores)), levels(threshold, floor), size)
     assert mask.shape == size[::-1] and mask.any()
 
 
@@ -131,10 +136,9 @@ def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
 def test_regions_do_not_depend_on_the_unit_of_the_scores(scores, threshold, unit):
     unit = 2.0 ** round(np.log2(unit))  # exact in floating point
     scores, size = np.maximum(scores, np.float32(0.01)), (scores.shape[1] * 5, scores.shape[0] * 5)
-    first = flagged_mask(scores, float(np.median(scores)), threshold, 0.1, size)
-    second = flagged_mask(
-        scores * np.float32(unit), float(np.median(scores)) * unit, threshold * unit, 0.1 * unit, size
-    )
+    first = flagged_mask(scores, float(np.median(scores)), levels(threshold, 0.1), size)
+    background = float(np.median(scores)) * unit
+    second = flagged_mask(scores * np.float32(unit), background, levels(threshold * unit, 0.1 * unit), size)
     np.testing.assert_array_equal(first, second)
 
 
@@ -166,14 +170,27 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
     both[12, 4:25] = 0.7  # about 200 px
     maps = np.stack([small, both, good])
     placement = Placement(Frame("pad", (20, 30), SIDE, longest=30), np.array([[300, 200]] * 3))
-    assert tolerated(maps, placement, calibration_of(0.0)).tolist() == [False] * 3, "no limit"
-    assert tolerated(maps, placement, calibration_of(60.0)).tolist() == [True, False, False]
-    assert tolerated(maps, placement, calibration_of(400.0)).tolist() == [True, True, False]
+    assert only_short_regions(maps, placement, calibration_of(0.0)).tolist() == [False] * 3, "no limit"
+    assert only_short_regions(maps, placement, calibration_of(60.0)).tolist() == [True, False, False]
+    assert only_short_regions(maps, placement, calibration_of(400.0)).tolist() == [True, True, False]
     length = rectangle_sides(regions_of(small))[0]
     for times, passes in ((1, True), (2, False)):
         larger = replace(placement, sizes=times * placement.sizes)
-        found = tolerated(maps, larger, calibration_of(1.5 * length))
+        found = only_short_regions(maps, larger, calibration_of(1.5 * length))
         assert found[0] == passes, "pixels of the photo, not of its copy for the network"
+
+
+def test_only_the_inspected_part_of_a_region_counts_for_its_length():
+    scores = flat()
+    scores[12, 4:25] = 0.7  # about 200 px
+    placement = Placement(Frame("pad", (20, 30), SIDE, longest=30), np.array([[300, 200]] * 3))
+    calibration, maps = calibration_of(100.0), np.stack([scores] * 3)
+
+    def left_end(width, height):
+        return np.broadcast_to(np.arange(width) < 80, (height, width))
+
+    assert not only_short_regions(maps, placement, calibration).any()
+    assert only_short_regions(maps, placement, calibration, [left_end] * 3).tolist() == [True, True, False]
 
 
 @given(SCORES, st.floats(0, 300))
@@ -184,9 +201,8 @@ def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(sc
         Frame("pad", (rows, columns), SIDE, longest=max(rows, columns)), np.array([[columns * SIDE, rows * SIDE]])
     )
     calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
-    levels = background_of(scores[None], placement, 0), THRESHOLD, calibration.score_of_1_in_2
-    mask = flagged_mask(scores, *levels, (columns * SIDE, rows * SIDE))
+    mask = flagged_mask(scores, background_of(scores[None], placement, 0), calibration, (columns * SIDE, rows * SIDE))
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     longest = max(rectangle_sides(labels == number)[0] for number in range(1, count + 1))
     assume(abs(longest - limit) > 1e-6)
-    assert tolerated(scores[None], placement, calibration).tolist() == [bool(limit) and longest < limit]
+    assert only_short_regions(scores[None], placement, calibration).tolist() == [bool(limit) and longest < limit]
