@@ -199,21 +199,20 @@ class DetectionResult:
             KeyError: there is no such number.
             ValueError: too few patches show the pattern to recognise it again, or there is no such verdict.
         """
-        verdicts = verdicts or {}
-        consistency, images = self.consistency, len(self.scores)
-        patterns = list(consistency.others)
-        numbers = {match.number for match in consistency.matches} | set(verdicts)
-        for number in sorted(numbers):
-            if not 1 <= number <= consistency.pattern_count:
-                last = consistency.pattern_count
-                known = f"the numbers are 1 to {last}" if last else "none was found"
-                raise KeyError(f"no pattern {number}: {known}")
-            pattern = consistency.pattern(number, images)
-            if pattern is None:
-                raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
-            given = verdicts.get(number, pattern.verdict)
-            verdict, name = given if isinstance(given, tuple) else (given, pattern.name)
-            patterns.append(replace(pattern, verdict=verdict, name=name))
+        verdicts, found = verdicts or {}, self.consistency.patterns
+        for number in sorted(set(verdicts) - {pattern.number for pattern in found})[:1]:
+            known = f"the numbers are 1 to {len(found)}" if found else "none was found"
+            raise KeyError(f"no pattern {number}: {known}")
+        patterns = list(self.consistency.others)
+        for pattern in found:
+            if not pattern.match and pattern.number not in verdicts:
+                continue
+            stored = pattern.for_other_sets(self.consistency.product, len(self.scores))
+            if stored is None:
+                raise ValueError(f"group {pattern.number}: too few patches show the mark to recognise it again")
+            given = verdicts.get(pattern.number, stored.verdict)
+            verdict, name = given if isinstance(given, tuple) else (given, stored.name)
+            patterns.append(replace(stored, verdict=verdict, name=name))
         answers = dict(self.answers.photos)
         for image, defective in (photos or {}).items():
             answer: Answer = "unsure" if defective is None else "defective" if defective else "good"

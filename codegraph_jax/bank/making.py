@@ -98,9 +98,8 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.mean, (low + high) / 2))
     images = comparison.features.image_features[:set_size]
-    patterns = (
-        inputs.consistency.pattern(number, set_size) for number in range(1, inputs.consistency.pattern_count + 1)
-    )
+    consistency = inputs.consistency
+    patterns = [pattern.for_other_sets(consistency.product, set_size) for pattern in consistency.patterns]
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         backbone_config=replace(config.backbone, blocks=backbone.blocks),
@@ -254,8 +253,8 @@ def _tests(
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    numbers, set_size = consistency.pattern_numbers("defect"), comparison.set_size
-    members = [[i for i in consistency.images(number) if i < set_size] for number in numbers]
+    defects = consistency.with_verdict("defect")
+    members = [[i for i in defect.images if i < comparison.set_size] for defect in defects]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))

@@ -106,6 +106,62 @@ class PatternMatch(JsonFields):
 
 
 @dataclass(frozen=True)
+class FoundPattern:
+    """A pattern in a set: a group, a known pattern that is recognised, or both.
+
+    Attributes:
+        number: number in the set, from 1.
+        group: its group; None if the images on which the known pattern is recognised form none.
+        match: the known pattern; None if none is recognised on the group.
+    """
+
+    number: int
+    group: Group | None
+    match: PatternMatch | None
+
+    @property
+    def images(self) -> list[int]:
+        """Images that show it: members of the group, the most typical first, then others on which it is recognised."""
+        members = self.group.members if self.group else ()
+        return [*members, *(image for image in (self.match.images if self.match else ()) if image not in members)]
+
+    @property
+    def verdict(self) -> PatternVerdict:
+        """The verdict on the pattern."""
+        return self._group_or_known.verdict
+
+    @property
+    def name(self) -> str:
+        """The name given by a person; may be empty."""
+        return self._group_or_known.name
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether a person gave the verdict."""
+        return self.group is None or self.group.reviewed
+
+    @property
+    def _group_or_known(self) -> Group | Pattern:
+        if self.group:
+            return self.group
+        assert self.match, "a pattern without a group is a known one"
+        return self.match.pattern
+
+    def for_other_sets(self, product: Product | None, image_count: int) -> Pattern | None:
+        """The pattern for recognition in other sets; None if too few patches show it.
+
+        Args:
+            product: common features of the images of the set.
+            image_count: number of images in the set.
+        """
+        if self.match:
+            return replace(self.match.pattern, member_count=len(self.images), image_count=image_count)
+        if not self.group or self.group.signature is None or product is None:
+            return None
+        return Pattern(self.name, self.verdict, self.group.signature, product, len(self.images), image_count)
+
+
+@dataclass(frozen=True)
 class Consistency(JsonFields):
     """Recurring patterns, photos of the same part, and views among n images.
 
@@ -137,38 +193,22 @@ class Consistency(JsonFields):
         sizes = ", ".join(str(len(group.members)) for group in self.groups)
         return f"Consistency({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
 
-    def pattern_numbers(self, verdict: PatternVerdict) -> list[int]:
-        """Numbers of the patterns with this verdict: groups, then other matches."""
-        numbers = [number for number, group in enumerate(self.groups, 1) if group.verdict == verdict]
-        others = [match for match in self.matches if match.number > len(self.groups)]
-        return numbers + [match.number for match in others if match.pattern.verdict == verdict]
+    @property
+    def patterns(self) -> list[FoundPattern]:
+        """The groups, then the known patterns that are recognised on single images, in the order of their numbers."""
+        matches = {match.number: match for match in self.matches}
+        last = max([len(self.groups), *matches])
+        groups = [*self.groups, *[None] * (last - len(self.groups))]
+        return [FoundPattern(number, group, matches.get(number)) for number, group in enumerate(groups, 1)]
 
-    def images(self, number: int) -> list[int]:
-        """Images that show a pattern: members of its group and others on which it is recognised."""
-        members = self.groups[number - 1].members if number <= len(self.groups) else ()
-        return sorted({*members, *(i for match in self.matches if match.number == number for i in match.images)})
-
-    def pattern(self, number: int, image_count: int) -> Pattern | None:
-        """The pattern with this number, for recognition in other sets; None if too few patches show it.
-
-        Args:
-            number: number of a group or a match.
-            image_count: number of images in the set.
-        """
-        members = len(self.images(number))
-        for match in self.matches:
-            if match.number == number:
-                return replace(match.pattern, member_count=members, image_count=image_count)
-        group = self.groups[number - 1]
-        if group.signature is None or self.product is None:
-            return None
-        return Pattern(group.name, group.verdict, group.signature, self.product, members, image_count)
+    def with_verdict(self, verdict: PatternVerdict) -> list[FoundPattern]:
+        """The patterns with this verdict."""
+        return [pattern for pattern in self.patterns if pattern.verdict == verdict]
 
     def numbers_by_image(self) -> dict[int, int]:
         """The pattern on each image that shows one; of several, the first defect or else the first pattern."""
-        defects = self.pattern_numbers("defect")
-        ranked = sorted(range(1, self.pattern_count + 1), key=lambda number: (number in defects, -number))
-        return {image: number for number in ranked for image in self.images(number)}
+        ranked = sorted(self.patterns, key=lambda pattern: (pattern.verdict == "defect", -pattern.number))
+        return {image: pattern.number for pattern in ranked for image in pattern.images}
 
     def defect_members(self, image_count: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `image_count` is their number."""
@@ -192,11 +232,6 @@ class Consistency(JsonFields):
         return super().from_json(rest, graph=graph, **others)
 
     @property
-    def pattern_count(self) -> int:
-        """The highest pattern number among the groups and the matches."""
-        return max([len(self.groups), *(match.number for match in self.matches)])
-
-    @property
     def defect_patches(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
-        return np.isin(self.pattern_ids, self.pattern_numbers("defect"))
+        return np.isin(self.pattern_ids, [pattern.number for pattern in self.with_verdict("defect")])

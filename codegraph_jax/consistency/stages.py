@@ -77,7 +77,8 @@ def find_consistent(
         patches = np.concatenate([members == number, further])
         pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
     nothing = np.zeros(distances.shape[::2], bool)
-    pattern_ids = assign_pattern_ids(pattern_patches, consistency.pattern_numbers("defect"), nothing.shape)
+    defects = [pattern.number for pattern in consistency.with_verdict("defect")]
+    pattern_ids = assign_pattern_ids(pattern_patches, defects, nothing.shape)
     consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
     return consistency, _filter(consistency, pattern_patches, references, duplicates, nothing)
 
@@ -138,13 +139,14 @@ def _filter(
 ) -> Exclusions:
     """The filter of the verdicts: defects are removed and scored from outside their group, variants are clipped."""
     masks = []
-    for number in consistency.pattern_numbers("defect"):
-        inside = np.isin(references, consistency.images(number))
+    for defect in consistency.with_verdict("defect"):
+        inside = np.isin(references, defect.images)
         # a defect on nearly all images leaves too few references, so it is not filtered
         if np.count_nonzero(~inside) >= MIN_OUTSIDE:
-            masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
+            masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[defect.number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
-    clipped = np.any([nothing, *(pattern_patches[number] for number in consistency.pattern_numbers("variant"))], axis=0)
+    variants = [pattern_patches[variant.number] for variant in consistency.with_verdict("variant")]
+    clipped = np.any([nothing, *variants], axis=0)
     return Exclusions(duplicates, removed, masks, clipped)
 
 

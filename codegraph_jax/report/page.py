@@ -112,7 +112,7 @@ def write_page(
         manifest: the manifest, with `date`, `command` and `photos_digest`.
         review: answers that the run has applied.
     """
-    patterns = [pattern for pattern in patterns if pattern.members]
+    patterns = [pattern for pattern in patterns if pattern.images]
     sections = _sections(outcomes, patterns)
     rows = _rows(sections, photos)
     # an inspection has no keys, and answers cannot be applied to it in another run
@@ -272,7 +272,7 @@ def hue(number: int) -> int:
 
 def _frequency(pattern: RecurringPattern) -> Text:
     """Number of photos in this and the previous batch, and significance."""
-    counts = {"members": len(pattern.members), "photos": len(pattern.outcome.samples)}
+    counts = {"members": len(pattern.images), "photos": len(pattern.outcome.samples)}
     frequency = text("of_n_photos", **counts)
     if last := pattern.previous:
         frequency = text(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
-from codegraph_jax.consistency.groups import Consistency, PatchBox
+from codegraph_jax.consistency.groups import Consistency, FoundPattern, PatchBox
 from codegraph_jax.consistency.pattern_patches import member_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
@@ -74,13 +74,12 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def boxes_of_pattern(consistency: Consistency, number: int) -> list[PatchBox]:
+def boxes_of_pattern(consistency: Consistency, pattern: FoundPattern) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
-    group = consistency.groups[number - 1] if number <= len(consistency.groups) else None
-    boxes, members = (list(group.boxes), group.members) if group else ([], ())
-    others = [image for image in consistency.images(number) if image not in members]
+    boxes, members = (list(pattern.group.boxes), pattern.group.members) if pattern.group else ([], ())
+    others = [image for image in pattern.images if image not in members]
     if others and len(consistency.pattern_ids):
-        shown = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == number
+        shown = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == pattern.number
         boxes += member_boxes(shown, others, consistency.pattern_ids.shape[1:])
     return boxes
 
@@ -88,8 +87,8 @@ def boxes_of_pattern(consistency: Consistency, number: int) -> list[PatchBox]:
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     boxes: dict[int, list[Box]] = {}
-    for number in range(1, result.consistency.pattern_count + 1):
-        for box in boxes_of_pattern(result.consistency, number):
+    for pattern in result.consistency.patterns:
+        for box in boxes_of_pattern(result.consistency, pattern):
             boxes.setdefault(box.image, []).append(box_on_photo(box, result.placement))
     records = []
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.groups import Group
-from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
+from codegraph_jax.consistency.groups import FoundPattern
+from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
@@ -20,48 +20,25 @@ from codegraph_jax.report.texts import Text, text
 
 
 @dataclass(frozen=True)
-class RecurringPattern:
-    """A recurring pattern of a category.
-
-    Attributes:
-        outcome: the category.
-        number: number in the category, from 1.
-        members: image indices: members of the group, the most typical first, then others that show the pattern.
-        group: the group; None if the pattern is known from an earlier batch and its photos form no group.
-        stored: the pattern as review.json has it, for recognition in other sets; None if too few patches show it.
-        previous: `stored` with the counts of the previous batch; None if there was none.
-        sheet: path of the contact sheet below the workdir.
-    """
+class RecurringPattern(FoundPattern):
+    """A recurring pattern of a category (`outcome`)."""
 
     outcome: Outcome
-    number: int
-    members: tuple[int, ...]
-    group: Group | None
-    stored: Pattern | None
-    previous: Pattern | None
-    sheet: Path
 
     @property
-    def group_or_pattern(self) -> Group | Pattern:
-        """The group or the known pattern, which has the verdict and the name."""
-        group_or_pattern = self.group or self.stored
-        assert group_or_pattern is not None, "a pattern without a group is a known one"
-        return group_or_pattern
+    def stored(self) -> Pattern | None:
+        """The pattern as review.json has it, for recognition in other sets; None if too few patches show it."""
+        return self.for_other_sets(self.outcome.result.consistency.product, len(self.outcome.samples))
 
     @property
-    def verdict(self) -> PatternVerdict:
-        """The verdict on the pattern."""
-        return self.group_or_pattern.verdict
+    def previous(self) -> Pattern | None:
+        """`stored` with the counts of the previous batch; None if there was none."""
+        return self.match.pattern if self.match and self.match.pattern.image_count else None
 
     @property
-    def name(self) -> str:
-        """The name given by a person; may be empty."""
-        return self.group_or_pattern.name
-
-    @property
-    def reviewed(self) -> bool:
-        """Whether a person gave the verdict."""
-        return self.group is None or self.group.reviewed
+    def sheet(self) -> Path:
+        """Path of the contact sheet below the workdir."""
+        return Path("groups") / f"{file_stem(self.outcome.category)}-{self.number}.png"
 
     @property
     def label(self) -> str | Text:
@@ -75,117 +52,8 @@ def recurring_patterns(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
 
 
 def _of_category(outcome: Outcome) -> list[RecurringPattern]:
-    consistency = outcome.result.consistency
-    known = {match.number: match.pattern for match in consistency.matches if match.pattern.image_count}
-    listed = []
-    for number in range(1, consistency.pattern_count + 1):
-        group = consistency.groups[number - 1] if number <= len(consistency.groups) else None
-        typical = group.members if group else ()
-        members = (*typical, *(image for image in consistency.images(number) if image not in typical))
-        stored = consistency.pattern(number, len(outcome.samples))
-        sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
-        listed.append(RecurringPattern(outcome, number, members, group, stored, known.get(number), sheet))
-    return sorted(listed, key=lambda pattern: not pattern.members)
+    found = outcome.result.consistency.patterns
+    patterns = [RecurringPattern(pattern.number, pattern.group, pattern.match, outcome) for pattern in found]
+    return sorted(patterns, key=lambda pattern: not pattern.images)
 
 
-def review_draft(
-    outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
-) -> dict[str, Any]:
-    """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
-
-    Args:
-        outcomes: all categories.
-        patterns: recurring patterns with members.
-        applied: the review that the run has applied.
-        batch: digest of the photos (`Review.batch`).
-    """
-    identity = dict(outcomes[0].result.feature_identity)
-    photos = dict(applied.photos) if applied else {}
-    # the run has added marks to photos with answers
-    for digest, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
-        if photo.mark or digest not in photos:
-            photos[digest] = photo
-    review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
-    stored = [pattern.stored for pattern in patterns]
-    known = {pattern.signature.prototypes.tobytes() for pattern in stored if pattern}
-    others: dict[bytes, dict[str, Any]] = {}
-    for outcome in outcomes:
-        consistency = outcome.result.consistency
-        absent = [match.pattern for match in consistency.matches if not match.images]
-        for pattern in (*absent, *consistency.others):
-            key = pattern.signature.prototypes.tobytes()
-            if key not in known:
-                others.setdefault(key, pattern.as_json())
-    return review.as_json() | {
-        "patterns": [pattern.as_json() if pattern else None for pattern in stored],
-        "other_patterns": list(others.values()),
-    }
-
-
-def write_recurring_patterns(
-    workdir: Path, outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], photos: Sequence[ReportPhoto]
-) -> None:
-    """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
-
-    Args:
-        workdir: directory of the results.
-        outcomes: all categories.
-        patterns: see `recurring_patterns`.
-        photos: all photos of the run.
-    """
-    by_image = {(photo.record.outcome, photo.record.index): photo for photo in photos}
-    listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
-    for pattern in patterns:
-        members = {image: by_image[pattern.outcome, image] for image in pattern.members}
-        listing[pattern.outcome.category].append(_entry(pattern, members))
-        if members:
-            heading = f"{pattern.outcome.category}: {len(members)} photos share {pattern.label}"
-            tiles = [photo.tile for photo in members.values() if photo.tile]
-            names = [photo.record.name for photo in members.values()]
-            with whole_file(workdir / pattern.sheet) as name:
-                contact_sheet(printable(heading), tiles, names).save(name, "PNG")
-    for outcome in outcomes:
-        paths = [sample.path for sample in outcome.samples]
-        consistency = outcome.result.consistency
-        write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
-    write_json(workdir / "groups.json", listing)
-    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
-
-
-def graph_file(outcome: Outcome) -> Path:
-    """Path of the image graph of a category below the workdir."""
-    return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
-
-
-def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict[str, Any]:
-    """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
-    samples, group = pattern.outcome.samples, pattern.group
-    last = pattern.previous
-    return {
-        "id": pattern.number,
-        "name": pattern.name,
-        "verdict": pattern.verdict,
-        "reviewed": pattern.reviewed,
-        "members": [samples[image].path for image in pattern.members],
-        "mean_links": float(group.mean_links) if group else None,
-        "chance_p_value": float(group.chance_p_value) if group else None,
-        "evidence": asdict(group.evidence) if group and group.evidence else None,
-        "previous_batch": {"member_count": last.member_count, "image_count": last.image_count} if last else None,
-        "patches": [
-            {
-                "path": samples[box.image].path,
-                "box": box_on_photo(box, pattern.outcome.result.placement).pixels(*photos[box.image].size),
-            }
-            for box in boxes_of_pattern(pattern.outcome.result.consistency, pattern.number)
-        ],
-    }
-
-
-def _similar(outcome: Outcome) -> dict[str, list[list[str]]]:
-    """Groups of similar images of one category: photos of the same part, and photos of the same view."""
-    consistency = outcome.result.consistency
-
-    def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:
-        return [[outcome.samples[image].path for image in group] for group in groups]
-
-    return {"duplicates": paths(consistency.duplicates), "views": paths(consistency.views)}

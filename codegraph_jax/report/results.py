@@ -145,7 +145,7 @@ def _planned(
     yield from (name for name in RESULTS if name not in left_out)
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)
-    yield from (pattern.sheet.as_posix() for pattern in patterns if pattern.members)
+    yield from (pattern.sheet.as_posix() for pattern in patterns if pattern.images)
     yield from (graph_file(outcome).as_posix() for outcome in outcomes)
 
 

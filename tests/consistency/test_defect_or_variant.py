@@ -40,7 +40,9 @@ def find(tokens, config=None, patterns=()):
 
 
 def pattern_of(found, verdict, name=""):
-    return dataclasses.replace(found.pattern(1, len(found.pattern_ids)), verdict=verdict, name=name)
+    return dataclasses.replace(
+        found.patterns[0].for_other_sets(found.product, len(found.pattern_ids)), verdict=verdict, name=name
+    )
 
 
 def test_rough_repeats_are_defects_and_exact_ones_are_not():
@@ -125,7 +127,7 @@ def test_decisions_are_recognised_in_the_next_batch():
     assert (group.verdict, group.name, group.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
-    assert second.pattern(1, 48).member_count == len(match.images)
+    assert second.patterns[0].for_other_sets(second.product, 48).member_count == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():
@@ -136,7 +138,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     assert not second.groups
     (match,) = second.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
-    assert second.pattern_numbers("defect") == [1] and second.pattern_count == 1
+    assert [(pattern.number, pattern.verdict) for pattern in second.patterns] == [(1, "defect")]
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
     assert not second.defect_members(len(rare)).any(), "seen is not defect_members: it is flagged where it scores high"
 
@@ -157,6 +159,6 @@ def test_patterns_of_another_product_are_kept_and_not_applied():
 @pytest.mark.parametrize(("verdict", "name"), [("harmless", ""), ("defect", "x" * 201), ("defect", 7)])
 def test_a_pattern_has_a_verdict_that_there_is_and_a_name_of_some_length(verdict, name):
     found, _, _ = find(planted.draw())
-    known = found.pattern(1, 48)
+    known = found.patterns[0].for_other_sets(found.product, 48)
     with pytest.raises(ValueError, match=r"verdict|name"):
         Pattern(name, verdict, known.signature, known.product, 1, 2)

@@ -241,7 +241,9 @@ def test_groups_are_printed_with_verdict_and_evidence(run):
 def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
     found = outcome.result.consistency
-    known = replace(found.pattern(1, len(NAMES)), name="tool mark", member_count=9, image_count=150)
+    known = replace(
+        found.patterns[0].for_other_sets(found.product, len(NAMES)), name="tool mark", member_count=9, image_count=150
+    )
     consistency = replace(found, matches=(PatternMatch(known, 2, ()),))
     outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
     write_results(tmp_path / "out", Config(), [outcome], Clock())

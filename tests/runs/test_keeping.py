@@ -47,7 +47,7 @@ def photos(tmp_path_factory):
 def night(photos):
     """The night's run: everything that is kept, kept."""
     data = DataConfig(root=str(photos / "night"), cache=str(photos / "cache"), add=(str(photos / "day"),))
-    bank = BankConfig(save=str(photos / "bank.safetensors"), kind="exact", dtype="float32")
+    bank = BankConfig(save=str(photos / "bank.safetensors"), kind="exact")
     job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photos / "run"))
     return photos
 
