@@ -1,21 +1,13 @@
 """Writes recurring patterns: groups.json, the image graph, and a contact sheet for each pattern."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegraph_jax.consistency.groups import FoundPattern
 from codegraph_jax.consistency.pattern import Pattern
-from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
-from codegraph_jax.report.boxes import box_on_photo
-from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportPhoto
-from codegraph_jax.report.records import boxes_of_pattern
-from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text
 
 
@@ -55,5 +47,3 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     found = outcome.result.consistency.patterns
     patterns = [RecurringPattern(pattern.number, pattern.group, pattern.match, outcome) for pattern in found]
     return sorted(patterns, key=lambda pattern: not pattern.images)
-
-

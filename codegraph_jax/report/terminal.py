@@ -48,7 +48,7 @@ def pattern_lines(outcomes: Sequence[Outcome]) -> list[str]:
         doubt = pattern.verdict == "undecided"
         # the label of a group without a name includes the verdict
         verdict = " (defect or variant?)" if doubt else f" ({pattern.verdict})" if pattern.name else ""
-        count = f"{len(pattern.members)} of {len(pattern.outcome.samples)}"
+        count = f"{len(pattern.images)} of {len(pattern.outcome.samples)}"
         if last := pattern.previous:
             count += f", previous batch {last.member_count} of {last.image_count}"
         lines.append(f"{prefix}{pattern.label}{verdict}: {count}")
