@@ -1,13 +1,21 @@
 """Writes recurring patterns: groups.json, the image graph, and a contact sheet for each pattern."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from codegraph_jax.consistency.groups import FoundPattern
 from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.review import Review
+from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.report.boxes import box_on_photo
+from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.pictures import ReportPhoto
+from codegraph_jax.report.records import boxes_of_pattern
+from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text
 
 
@@ -47,3 +55,106 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     found = outcome.result.consistency.patterns
     patterns = [RecurringPattern(pattern.number, pattern.group, pattern.match, outcome) for pattern in found]
     return sorted(patterns, key=lambda pattern: not pattern.images)
+
+
+def review_draft(
+    outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
+) -> dict[str, Any]:
+    """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
+
+    Args:
+        outcomes: all categories.
+        patterns: recurring patterns with members.
+        applied: the review that the run has applied.
+        batch: digest of the photos (`Review.batch`).
+    """
+    identity = dict(outcomes[0].result.feature_identity)
+    photos = dict(applied.photos) if applied else {}
+    # the run has added marks to photos with answers
+    for digest, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
+        if photo.mark or digest not in photos:
+            photos[digest] = photo
+    review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
+    stored = [pattern.stored for pattern in patterns]
+    known = {pattern.signature.prototypes.tobytes() for pattern in stored if pattern}
+    others: dict[bytes, dict[str, Any]] = {}
+    for outcome in outcomes:
+        consistency = outcome.result.consistency
+        absent = [match.pattern for match in consistency.matches if not match.images]
+        for pattern in (*absent, *consistency.others):
+            key = pattern.signature.prototypes.tobytes()
+            if key not in known:
+                others.setdefault(key, pattern.as_json())
+    return review.as_json() | {
+        "patterns": [pattern.as_json() if pattern else None for pattern in stored],
+        "other_patterns": list(others.values()),
+    }
+
+
+def write_recurring_patterns(
+    workdir: Path, outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], photos: Sequence[ReportPhoto]
+) -> None:
+    """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
+
+    Args:
+        workdir: directory of the results.
+        outcomes: all categories.
+        patterns: see `recurring_patterns`.
+        photos: all photos of the run.
+    """
+    by_image = {(photo.record.outcome, photo.record.index): photo for photo in photos}
+    listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
+    for pattern in patterns:
+        members = {image: by_image[pattern.outcome, image] for image in pattern.images}
+        listing[pattern.outcome.category].append(_entry(pattern, members))
+        if members:
+            heading = f"{pattern.outcome.category}: {len(members)} photos share {pattern.label}"
+            tiles = [photo.tile for photo in members.values() if photo.tile]
+            names = [photo.record.name for photo in members.values()]
+            with whole_file(workdir / pattern.sheet) as name:
+                contact_sheet(printable(heading), tiles, names).save(name, "PNG")
+    for outcome in outcomes:
+        paths = [sample.path for sample in outcome.samples]
+        consistency = outcome.result.consistency
+        write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
+    write_json(workdir / "groups.json", listing)
+    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
+
+
+def graph_file(outcome: Outcome) -> Path:
+    """Path of the image graph of a category below the workdir."""
+    return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
+
+
+def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict[str, Any]:
+    """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
+    samples, group = pattern.outcome.samples, pattern.group
+    last = pattern.previous
+    return {
+        "id": pattern.number,
+        "name": pattern.name,
+        "verdict": pattern.verdict,
+        "reviewed": pattern.reviewed,
+        "members": [samples[image].path for image in pattern.images],
+        "mean_links": float(group.mean_links) if group else None,
+        "chance_p_value": float(group.chance_p_value) if group else None,
+        "evidence": asdict(group.evidence) if group and group.evidence else None,
+        "previous_batch": {"member_count": last.member_count, "image_count": last.image_count} if last else None,
+        "patches": [
+            {
+                "path": samples[box.image].path,
+                "box": box_on_photo(box, pattern.outcome.result.placement).pixels(*photos[box.image].size),
+            }
+            for box in boxes_of_pattern(pattern.outcome.result.consistency, pattern)
+        ],
+    }
+
+
+def _similar(outcome: Outcome) -> dict[str, list[list[str]]]:
+    """Groups of similar images of one category: photos of the same part, and photos of the same view."""
+    consistency = outcome.result.consistency
+
+    def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[outcome.samples[image].path for image in group] for group in groups]
+
+    return {"duplicates": paths(consistency.duplicates), "views": paths(consistency.views)}
