@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -19,11 +20,17 @@ from codegraph_jax.data.value_range import ValueRange
 MAX_THREADS = 8
 """Upper limit of the number of decoding threads; each thread may hold a whole photo."""
 
-Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
+
+class Batch(NamedTuple):
+    """v preprocessed images, padded with zeros to the batch size b: their indices and `image_key`s."""
+
+    indices: Int[np.ndarray, " v"]
+    keys: list[bytes]
+    images: Float[np.ndarray, "b ..."]
 
 
 class ImageBatches:
-    """Iterates once over full batches of preprocessed images, in the order of the samples.
+    """Iterates once over batches of preprocessed images, in the order of the samples.
 
     At most `batch_size` + 2 `workers` preprocessed images are in memory: the workers are threads, in which `preprocess`
     runs, since decoders and digests release the GIL. Leaving the loop early stops them. The attributes grow while
@@ -33,7 +40,6 @@ class ImageBatches:
         skipped: (index, reason) of each sample that could not be read, unless `unreadable` is "error", which raises its
             UnreadableImageError.
         sizes: (width, height) in pixels of each image, by index.
-        keys: `image_key` of each image, by index.
         grey_levels: number of grey levels of each image from a file that has few, by index.
     """
 
@@ -51,28 +57,29 @@ class ImageBatches:
         self._value_range = value_range
         self.skipped: list[tuple[int, str]] = []
         self.sizes: dict[int, tuple[int, int]] = {}
-        self.keys: dict[int, bytes] = {}
         self.grey_levels: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         indices: list[int] = []
+        keys: list[bytes] = []
         batch: np.ndarray | None = None
         with closing(self._images()) as images:
-            for index, image in images:
+            for index, image, key in images:
                 if batch is None:
                     batch = np.zeros((self._batch_size, *image.shape), np.float32)
                 batch[len(indices)] = image
                 indices.append(index)
+                keys.append(key)
                 if len(indices) == self._batch_size:
-                    yield np.array(indices), batch, len(indices)
+                    yield Batch(np.array(indices), keys, batch)
                     # a fresh array: the caller's transfer to the device may still read the last one
-                    indices, batch = [], None
+                    indices, keys, batch = [], [], None
         if batch is not None:
-            yield np.array(indices), batch, len(indices)
+            yield Batch(np.array(indices), keys, batch)
 
-    def _images(self) -> Generator[tuple[int, np.ndarray], None, None]:
-        """(index, preprocessed image) of every readable sample, in order."""
-        waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+    def _images(self) -> Generator[tuple[int, np.ndarray, bytes], None, None]:
+        """(index, preprocessed image, its key) of every readable sample, in order."""
+        waiting: deque[tuple[int, Future[tuple[np.ndarray, bytes]]]] = deque()
         remaining = iter(range(len(self._samples)))
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         try:
@@ -83,7 +90,7 @@ class ImageBatches:
                     return
                 index, future = waiting.popleft()
                 try:
-                    yield index, future.result()
+                    yield index, *future.result()
                 except UnreadableImageError as error:
                     if self._unreadable == "error":
                         raise
@@ -91,7 +98,7 @@ class ImageBatches:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, index: int) -> np.ndarray:
+    def _read(self, index: int) -> tuple[np.ndarray, bytes]:
         sample = self._samples[index]
         image = load_image(sample, self._value_range)
         self.sizes[index] = full_size(image)
@@ -99,8 +106,7 @@ class ImageBatches:
         if sample.is_file and (levels := grey_levels(image)) < POOR_LEVELS:
             self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
-        self.keys[index] = image_key(ready)
-        return ready
+        return ready, image_key(ready)
 
 
 def image_key(image: Shaped[np.ndarray, "..."]) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.batches import ImageBatches, decoding_threads
+from codegraph_jax.data.batches import Batch, ImageBatches, decoding_threads
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.placement import Placement
@@ -42,14 +42,6 @@ class NotFiniteError(UserError):
 def default_batch_size() -> int:
     """Images per device and batch: 1 on CPUs, where larger batches only need more memory; 8 on accelerators."""
     return 1 if jax.default_backend() == "cpu" else 8
-
-
-class _Batch(NamedTuple):
-    """The v images of one call of the backbone, padded with zeros to the batch size b."""
-
-    indices: Int[np.ndarray, " v"]
-    keys: list[bytes]
-    images: Float[np.ndarray, "b ..."]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +115,9 @@ class Extractor:
             if device_length
             else FeatureBuffer(shape, layer_count, self.dtype, allocate)
         )
-        running: tuple[_Batch, BatchFeatures, Array] | None = None
+        running: tuple[Batch, BatchFeatures, Array] | None = None
 
-        def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
+        def finish(batch: Batch, features: BatchFeatures, finite: Array) -> None:
             _require_finite(sources, batch.indices + mine.start, finite)
             features = self._on_host_if_spread(features)
             for store in stores:
@@ -175,7 +167,7 @@ class Extractor:
         given = [x.reshape(len(devices), -1, *x.shape[1:]) for x in given]
         return chunks(lambda part: compiled(*(x[:, part] for x in given)), given[0].shape[1], axis=1)
 
-    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]]) -> tuple[BatchFeatures, Array]:
+    def _start(self, batch: Batch, sizes: Mapping[int, tuple[int, int]]) -> tuple[BatchFeatures, Array]:
         """Starts the computation of a batch without waiting for it.
 
         The results are padded: cutting the padding off on a device compiles a program for every number of images.
@@ -282,35 +274,34 @@ class _Collected:
 
 def _missing(
     batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, advance: Progress
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     """Full batches of the images that no store has; features from stores are added to `collected`."""
     indices: list[int] = []
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
-    for rows, images, _ in batches:
-        batch_keys = [batches.keys[i] for i in rows.tolist()]
-        entries = _find(stores, batch_keys)
+    for batch in batches:
+        entries = _find(stores, batch.keys)
         known = {i: entry for i, entry in enumerate(entries) if entry is not None}
         if known:
-            collected.add_found(rows[[*known]], [batch_keys[i] for i in known], [*known.values()])
+            collected.add_found(batch.indices[[*known]], [batch.keys[i] for i in known], [*known.values()])
             advance(len(known))
         elif not indices:
-            yield _Batch(rows, batch_keys, images)
+            yield batch
             continue
-        for i in range(len(rows)):
+        for i, index in enumerate(batch.indices.tolist()):
             if i in known:
                 continue
             if waiting is None:
-                waiting = np.zeros_like(images)
-            waiting[len(indices)] = images[i]
-            indices.append(int(rows[i]))
-            keys.append(batch_keys[i])
+                waiting = np.zeros_like(batch.images)
+            waiting[len(indices)] = batch.images[i]
+            indices.append(index)
+            keys.append(batch.keys[i])
             if len(indices) == len(waiting):
-                yield _Batch(np.array(indices), keys, waiting)
+                yield Batch(np.array(indices), keys, waiting)
                 # a new array: the transfer to the device may still read the last one
                 indices, keys, waiting = [], [], None
     if waiting is not None:
-        yield _Batch(np.array(indices), keys, waiting)
+        yield Batch(np.array(indices), keys, waiting)
 
 
 def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredFeatures | None]:

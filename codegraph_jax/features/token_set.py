@@ -83,17 +83,15 @@ class TokenBatches:
         self.skipped: list[tuple[int, str]] = []
         self.grey_levels: dict[int, int] = {}
         self.sizes = dict.fromkeys(range(len(tokens)), (columns, rows))
-        self.keys: dict[int, bytes] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self._tokens), self._size):
             some = self._tokens[start : start + self._size]
             packed = some._rows(some._range)
             indices: Int[np.ndarray, " v"] = np.arange(start, start + len(packed))
-            self.keys |= {int(i): image_key(row) for i, row in zip(indices, packed)}
             batch = np.zeros((self._size, packed.shape[1]), np.float32)
             batch[: len(packed)] = packed
-            yield indices, batch, len(packed)
+            yield Batch(indices, list(map(image_key, packed)), batch)
 
 
 class _Stored:

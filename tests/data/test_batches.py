@@ -23,9 +23,10 @@ def constant(value):
 @pytest.mark.parametrize(("count", "batch_size", "workers"), [(7, 3, 2), (6, 3, 1), (1, 4, 4), (5, 1, 3)])
 def test_every_image_comes_once_in_order_in_padded_batches(count, batch_size, workers):
     seen = []
-    for indices, images, valid in ImageBatches([constant(i) for i in range(count)], tiny, batch_size, workers):
+    for indices, keys, images in ImageBatches([constant(i) for i in range(count)], tiny, batch_size, workers):
+        valid = len(indices)
         assert images.shape == (batch_size, 2, 2, 3) and images.dtype == np.float32
-        assert len(indices) == valid and not images[valid:].any()
+        assert len(keys) == valid and not images[valid:].any()
         np.testing.assert_array_equal(images[:valid, 0, 0, 0], indices)
         seen.extend(indices.tolist())
     assert seen == list(range(count))
@@ -97,10 +98,11 @@ def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
     monkeypatch.setattr(
         batches_module, "image_key", lambda image: seen.append(threading.current_thread().name) or image_key(image)
     )
-    batches = ImageBatches([constant(i) for i in range(5)], tiny, 2, workers=2)
-    for indices, images, valid in batches:
-        assert [batches.keys[i] for i in indices] == [image_key(image) for image in images[:valid]]
-    assert len(set(batches.keys.values())) == 5 == len(seen)
+    keys = []
+    for batch in ImageBatches([constant(i) for i in range(5)], tiny, 2, workers=2):
+        assert batch.keys == [image_key(image) for image in batch.images[: len(batch.indices)]]
+        keys += batch.keys
+    assert len(set(keys)) == 5 == len(seen)
     assert all(name.startswith("decode") for name in seen)
 
 

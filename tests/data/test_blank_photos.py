@@ -25,10 +25,10 @@ def checked(root, values, meant=False):
         Image.fromarray(own).save(root / f"{i}.png")
         files.append(Sample.of(root / f"{i}.png"))
     batches = ImageBatches(files, lambda image: np.asarray(image, np.float32), 4)
-    list(batches)
-    first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}
+    keys = dict(pair for batch in batches for pair in zip(batch.indices.tolist(), batch.keys, strict=True))
+    first = {key: i for i, key in reversed(sorted(keys.items()))}
     kept = sorted(first.values())
-    copies = [(i, kept.index(first[key])) for i, key in batches.keys.items() if first[key] != i]
+    copies = [(i, kept.index(first[key])) for i, key in keys.items() if first[key] != i]
     refuse_blank_photos(files, kept, copies, batches.grey_levels, meant)
 
 

@@ -68,7 +68,7 @@ def test_without_image_features_nothing_is_rescored(photos):
 def packed(*arguments, **named):
     tokens = TokenSet(*arguments, **named)
     assert tokens.grid == (H, W)
-    return np.concatenate([images[:valid] for _, images, valid in TokenBatches(tokens, 4)])
+    return np.concatenate([images[: len(indices)] for indices, _, images in TokenBatches(tokens, 4)])
 
 
 def test_files_are_read_like_arrays(tmp_path):
