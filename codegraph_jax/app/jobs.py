@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from codegraph_jax.app.state import HOME, State
-from codegraph_jax.core.report_archive import MANIFEST
+from codegraph_jax.report.archive import MANIFEST
 
 PROGRAM = (sys.executable, "-m", "codegraph_jax")
 LINE = "line"

@@ -17,12 +17,13 @@ from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import heatmap_of, numbered_names, printable
+from codegraph_jax.core.names import numbered_names, printable
 from codegraph_jax.core.progress import PROGRESS_FILE
-from codegraph_jax.core.report_archive import EARLIER, MANIFEST
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
 from codegraph_jax.line.ledger import LEDGER_FILES
+from codegraph_jax.report.archive import EARLIER, MANIFEST
+from codegraph_jax.report.result_files import heatmap_of
 
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, is_number, read_text, read_truth
+from codegraph_jax.core.settings import Setting, is_number, read_text, read_bool
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the named values of `--false-alarms`."""
@@ -272,7 +272,7 @@ def _example(flag: _Flag) -> str:
 def _flag_value(flag: _Flag, text: str) -> str:
     """The value of a flag that sets no setting; of one without a value, `True` or `False`."""
     try:
-        return str(read_truth(text) != flag.negated) if flag.bare else text
+        return str(read_bool(text) != flag.negated) if flag.bare else text
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None
 

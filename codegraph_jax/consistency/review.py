@@ -79,7 +79,7 @@ class Review(JsonFields):
 
     Signatures cannot be used without the weights and settings behind the features (`backbones.feature_identity`).
     Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category. `batch`
-    identifies the photos that were reviewed (`core.report_archive.digest_of_photos`); empty: unknown.
+    identifies the photos that were reviewed (`report.archive.digest_of_photos`); empty: unknown.
     """
 
     feature_identity: Mapping[str, Any]

@@ -9,7 +9,7 @@ from codegraph_jax.core.installing import extra, install_command
 class UserError(ValueError):
     """Invalid input, settings or files; the message says what is wrong, where, and what to do.
 
-    `main.py` prints it on one line and exits with status 2. Any other exception is a bug and keeps its traceback.
+    The command prints it on one line and exits with status 2. Any other exception is a bug and keeps its traceback.
     """
 
 

@@ -14,12 +14,6 @@ from codegraph_jax.core.files import PARTIAL, read_json, write_json
 
 LISTING = ".written.json"
 
-RESULTS = (
-    "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "groups.json",
-    "similar.json", "maps.npz", "report.html", "manifest.json",
-)  # fmt: skip
-"""Files that a detection or inspection run writes directly into the workdir."""
-
 
 class ForeignFileError(UserError):
     """A run would replace a file that no run has written."""

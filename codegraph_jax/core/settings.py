@@ -202,15 +202,15 @@ def read_text(setting: Setting, text: str) -> Any:
     return _element(setting, text)
 
 
-def read_truth(text: str, third: str = "") -> bool:
+def read_bool(text: str, unset_word: str = "") -> bool:
     """True for `true`, `yes`, `on` and `1`, False for their opposites.
 
     Raises:
-        ValueError: another text; the message names the `third` value, if there is one.
+        ValueError: another text; the message names the `unset_word`, if there is one.
     """
     if text.lower() in (*TRUE, *FALSE):
         return text.lower() in TRUE
-    raise ValueError(f"{text!r} is {f'none of true, false and {third}' if third else 'neither true nor false'}")
+    raise ValueError(f"{text!r} is {f'none of true, false and {unset_word}' if unset_word else 'neither true nor false'}")
 
 
 def is_number(text: str) -> bool:
@@ -226,7 +226,7 @@ def _element(setting: Setting, text: str) -> Any:
     if text == setting.limits.get("unset"):
         return None
     if setting.element is bool:
-        return read_truth(text, setting.limits.get("unset", ""))
+        return read_bool(text, setting.limits.get("unset", ""))
     if setting.element not in (int, float):
         return text
     whole, plain = setting.element is int, text.strip()

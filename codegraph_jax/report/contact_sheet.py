@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from codegraph_jax.core.names import printable, trimmed
+from codegraph_jax.core.names import printable
 from codegraph_jax.report.boxes import Box
 
 TILE = 224
@@ -89,3 +89,11 @@ def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     while length > 1 and font.getlength(trimmed(text, length)) > width:
         length -= 1
     return trimmed(text, length)
+
+
+def trimmed(text: str, length: int) -> str:
+    """`text` shortened to `length` characters in the middle, since names often differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"

@@ -24,12 +24,13 @@ from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
 from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.json_fields import plain
-from codegraph_jax.core.names import printable, relative_url
+from codegraph_jax.core.names import printable
 from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page_security import content_policy, digest, style_and_script
 from codegraph_jax.report.pictures import ReportPhoto, picture_side
 from codegraph_jax.report.recurring_patterns import RecurringPattern, review_draft
+from codegraph_jax.report.result_files import relative_url
 from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.texts import Text, Value, package_text, script_json, text

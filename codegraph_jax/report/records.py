@@ -9,10 +9,10 @@ from codegraph_jax.config import ReportConfig
 from codegraph_jax.consistency.groups import Consistency, FoundPattern, PatchBox
 from codegraph_jax.consistency.pattern_patches import member_boxes
 from codegraph_jax.core.files import Rounded
-from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.report.boxes import Box, box_on_photo
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.result_files import output_path
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")

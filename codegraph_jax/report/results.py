@@ -16,14 +16,14 @@ from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.command import command_line
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
-from codegraph_jax.core.file_ownership import RESULTS, replace_written
+from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.progress import Clock, bar
-from codegraph_jax.core.report_archive import local_time
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.report.archive import local_time
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
@@ -36,6 +36,7 @@ from codegraph_jax.report.recurring_patterns import (
     write_recurring_patterns,
 )
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
+from codegraph_jax.report.result_files import RESULTS
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import describe_warning
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
@@ -66,7 +67,7 @@ def write_results(
         scale: scale of the heat maps; None: computed from the run.
         skipped: files that were skipped, for the manifest.
         drawn: POSIX paths below the workdir of images that the run has drawn.
-        photos_digest: digest of the photos (`core.report_archive.digest_of_photos`).
+        photos_digest: digest of the photos (`report.archive.digest_of_photos`).
         review: answers that the run has applied.
 
     Returns:

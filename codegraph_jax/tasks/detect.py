@@ -14,10 +14,9 @@ from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.environment import usable_cores
-from codegraph_jax.core.file_ownership import RESULTS, require_own
+from codegraph_jax.core.file_ownership import require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
-from codegraph_jax.core.report_archive import keep_earlier
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import REVIEW, written_to
 from codegraph_jax.data.roi import areas_with_data
@@ -26,7 +25,9 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, size_text
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.set_plan import SetPlan
+from codegraph_jax.report.archive import keep_earlier
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.result_files import RESULTS
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.report.terminal import photos_table, print_summary

@@ -11,13 +11,13 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import SkippedFiles, skipped_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
+from codegraph_jax.report.archive import digest_of_photos
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.paths import BANK_SUFFIX

@@ -12,10 +12,9 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import RESULTS, require_own
+from codegraph_jax.core.file_ownership import require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
-from codegraph_jax.core.report_archive import digest_of_photos, keep_earlier
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import allow_megapixels, page_of
 from codegraph_jax.data.samples import Sample
@@ -24,10 +23,12 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.line.file_identity import file_key, fingerprint_of_file, stamp_of
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Part, blank_part, scored_part
+from codegraph_jax.report.archive import digest_of_photos, keep_earlier
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import ReportPhoto
 from codegraph_jax.report.records import Record
+from codegraph_jax.report.result_files import RESULTS
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.terminal import photos_table, print_summary
 from codegraph_jax.result import DetectionResult

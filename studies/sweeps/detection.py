@@ -25,7 +25,6 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.bootstrap import ImageScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.report_archive import digest_of_photos
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import written_to
@@ -34,6 +33,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import METRIC_NAMES
+from codegraph_jax.report.archive import digest_of_photos
 from codegraph_jax.report.wording import counted
 from codegraph_jax.resume.state import SCORING
 from codegraph_jax.scoring.scores import score_of
@@ -116,7 +116,7 @@ class _RunningSweep:
         points: all combinations of settings.
         categories: photos by category.
         subsets: number of random halves.
-        by_time: see `digest_of_photos`.
+        with_times: see `digest_of_photos`.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class _RunningSweep:
         points: Sequence[Point],
         categories: Mapping[str, list[Sample]],
         subsets: int,
-        by_time: bool,
+        with_times: bool,
     ):
         self.directory, self.points, self.categories = directory, points, categories
         self.subsets, self.store = subsets, CellStore(directory)
         self.problems: dict[str, str] = {}
         self.photos_digests = {
-            name: digest_of_photos(((s.name, s.path) for s in samples), by_time) for name, samples in categories.items()
+            name: digest_of_photos(((s.name, s.path) for s in samples), with_times) for name, samples in categories.items()
         }
 
     def run(self) -> Sweep:

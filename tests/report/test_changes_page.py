@@ -10,10 +10,10 @@ import pytest
 
 from codegraph_jax.config import CompareConfig, Config, DataConfig
 from codegraph_jax.core.file_ownership import ForeignFileError
-from codegraph_jax.core.names import heatmap_of
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.evaluation.changes import RunError, compare_results
+from codegraph_jax.report.result_files import heatmap_of
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import compare
 from tests.report.fakes import HOSTILE, make_outcome

@@ -4,10 +4,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, printable, relative_url, trimmed
+from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import Box
-from codegraph_jax.report.contact_sheet import TILE, crop
+from codegraph_jax.report.contact_sheet import TILE, crop, trimmed
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
+from codegraph_jax.report.result_files import NAME_BYTES, output_path, relative_url
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
 

@@ -27,19 +27,19 @@ def local_time() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def digest_of_photos(files: Iterable[tuple[str, str]], by_time: bool = True) -> str:
+def digest_of_photos(files: Iterable[tuple[str, str]], with_times: bool = True) -> str:
     """A digest that identifies the photos of a run.
 
     Args:
         files: (name, path) of each photo.
-        by_time: whether the digest includes modification times; sets that the program draws are rewritten with the
+        with_times: whether the digest includes modification times; sets that the program draws are rewritten with the
             same content by every run.
     """
     digest = blake2b(digest_size=16)
     for name, path in files:
         try:
             status = Path(path).stat()
-            facts = f"{status.st_size} {status.st_mtime_ns if by_time else 0}"
+            facts = f"{status.st_size} {status.st_mtime_ns if with_times else 0}"
         except (OSError, ValueError):
             facts = "unreadable"
         digest.update(f"{name}\0{facts}\0".encode(errors="surrogatepass"))

@@ -3,8 +3,8 @@
 import json
 
 from codegraph_jax.core.file_ownership import note_written, replace_written, written_files
-from codegraph_jax.core.report_archive import MAX_KEPT, digest_of_photos, keep_earlier
 from codegraph_jax.data.search import walk
+from codegraph_jax.report.archive import MAX_KEPT, digest_of_photos, keep_earlier
 
 
 def finished(workdir, photos, date="2026-11-28T09:30:00+00:00", root="/photos"):
