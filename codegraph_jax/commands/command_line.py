@@ -11,7 +11,7 @@ from typing import Any
 
 from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, is_number, read_text, read_bool
+from codegraph_jax.core.settings import Setting, is_number, read_bool, read_text
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the named values of `--false-alarms`."""

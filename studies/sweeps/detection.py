@@ -131,7 +131,8 @@ class _RunningSweep:
         self.subsets, self.store = subsets, CellStore(directory)
         self.problems: dict[str, str] = {}
         self.photos_digests = {
-            name: digest_of_photos(((s.name, s.path) for s in samples), with_times) for name, samples in categories.items()
+            name: digest_of_photos(((s.name, s.path) for s in samples), with_times)
+            for name, samples in categories.items()
         }
 
     def run(self) -> Sweep:
