@@ -210,9 +210,8 @@ def read_bool(text: str, unset_word: str = "") -> bool:
     """
     if text.lower() in (*TRUE, *FALSE):
         return text.lower() in TRUE
-    raise ValueError(
-        f"{text!r} is {f'none of true, false and {unset_word}' if unset_word else 'neither true nor false'}"
-    )
+    known = f"none of true, false and {unset_word}" if unset_word else "neither true nor false"
+    raise ValueError(f"{text!r} is {known}")
 
 
 def is_number(text: str) -> bool:
