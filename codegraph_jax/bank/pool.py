@@ -47,7 +47,8 @@ class Pool:
         options: degrees, grid and precision of the distances.
         layers: unit vectors of k patches in each degree, for l layers [r, k, c].
         own_scores: score of each patch in the set, a distance [l, r, k].
-        addition_numbers: number of the added good part, from 1, of each patch; 0 for patches of the set, which come first [k].
+        addition_numbers: number of the added good part, from 1, of each patch; 0 for patches of the set, which come
+            first [k].
     """
 
     options: DistanceOptions
