@@ -3,7 +3,7 @@
     codegraph train --config=cifar10_multimodal --out=runs/multimodal
 
 Near: CIFAR-100 and Tiny ImageNet; far: SVHN, Textures (DTD) and Places365. results.json has AUROC, AUPR and FPR95 of
-each set with intervals (`ood`), and of all together. CIFAR, `svhn_cropped`, `dtd` and `places365_small` come from
+each set with intervals (`by_class`), and of all together. CIFAR, `svhn_cropped`, `dtd` and `places365_small` come from
 tensorflow-datasets, prepared once; data/tiny-imagenet-200 is the unpacked archive, of which val/images is read.
 Your own sets: `--config.evaluation.ood="('near=DIR1', 'far@test=tfds:svhn_cropped')"`, each a name and a source, with
 `@` before a split.

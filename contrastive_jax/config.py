@@ -43,9 +43,6 @@ class OeclDataConfig:
     """Side in pixels of the network's input."""
     clean_view: str = field(default="whole", metadata=no_flag() | choice("whole", "center_crop"))
     """View without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
-    images_on: str = field(default="auto", metadata=no_flag() | choice("auto", "device", "host"))
-    """Memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
-    if that is not known), and otherwise streams them from the host."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,6 @@ class TrainConfig:
     """Learning rate of the first step; it falls to 0 along a cosine."""
     weight_decay: float = field(default=5e-4, metadata=no_flag() | at_least(0))
     """Weight decay, which is added to the gradient of every parameter."""
-    steps_per_call: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
-    """Number of steps in one call of the device, at most an epoch; `auto`: chosen by platform."""
     checkpoint_every: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
     """Number of epochs between checkpoints; `auto`: about twenty in the run. The last epoch is always saved."""
 
@@ -188,10 +183,6 @@ class ScoreConfig:
     """Folder of images, including its subfolders."""
     views: int = field(default=32, metadata=at_least(0))
     """Number of augmented views in addition to the clean one."""
-    batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
-    """Number of images per call over all devices."""
-    unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
-    """Treatment of an image that cannot be decoded: `skip` with a warning, or `error`, which ends the run."""
 
 
 def at_224(

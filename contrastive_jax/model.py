@@ -66,7 +66,7 @@ class OECL:
     def __init__(self, config: OeclConfig | None = None, **fields: Any):
         self.config = with_fields(config or OeclConfig(), fields)
         self.state: TrainState | None = None
-        self._scorers: dict[tuple[int, int], Scorer] = {}
+        self._scorers: dict[int, Scorer] = {}
 
     def fit(
         self,
@@ -130,25 +130,17 @@ class OECL:
         """
         return self.scores(images, views)[DEFAULT_SCORE]
 
-    def scores(
-        self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None, batch_size: int = 0
-    ) -> Scores:
-        """All scores by name, see `objectives.view_scores`; errors as for `score`.
-
-        Args:
-            images: as for `fit`.
-            views: as for `score`.
-            batch_size: images per call over all devices; 0: `config.evaluation.batch_size`.
-        """
+    def scores(self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None) -> Scores:
+        """All scores by name, see `objectives.view_scores`; arguments and errors as for `score`."""
         if self.state is None:
             raise ProtocolError("score: nothing has been fitted; call fit, or load a saved network")
         stored = self._stored(images)
-        wanted = self.config.evaluation.views if views is None else views, batch_size
-        if wanted not in self._scorers:
+        views = self.config.evaluation.views if views is None else views
+        if views not in self._scorers:
             network = build_network(self.config.model, self.config.train.mode, AXIS)
             # cached, since it holds a compiled program
-            self._scorers[wanted] = build_scorer(network, self.config, run_mesh(), *wanted)
-        return self._scorers[wanted](variables_of(self.state), stored)
+            self._scorers[views] = build_scorer(network, self.config, run_mesh(), views)
+        return self._scorers[views](variables_of(self.state), stored)
 
     def save(self, directory: str | Path) -> None:
         """Writes the network and its settings into a directory, in the format of a run's workdir.
@@ -190,10 +182,10 @@ class OECL:
     def _trained(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
         workdir.mkdir(parents=True, exist_ok=True)
         settings = dataclasses.asdict(self.config)
-        identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
+        identity = {"config": settings, "data": fingerprint(data.train, data.oe, None)}
         require_same_run(workdir, identity)
         write_json(workdir / "manifest.json", finite_or_none({**identity, **versions_and_device()}))
-        return train_network(self.config, data, workdir, progress)[0]
+        return train_network(self.config, data, workdir, progress=progress)[0]
 
     def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:
         """The images at the stored size."""

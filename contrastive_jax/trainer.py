@@ -20,11 +20,12 @@ from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed import processes
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.data.protocols import EvaluationSet, Images
 from contrastive_jax.data.sources import RunData, image_counts, read_run_data
-from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, measure
+from contrastive_jax.evaluation.evaluate import auroc, build_scorer, measure
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
-from contrastive_jax.report.figures import save_histogram, save_learning_curves
+from contrastive_jax.report.figures import GROUPS, save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import fingerprint, require_same_run, versions_and_device
 from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, hours_minutes_seconds, read_log
 from contrastive_jax.report.results import print_results, write_test_scores
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 SCORED_OE_IMAGES = 2000
 """Number of OE images that are scored for the figures."""
 SHARED_SECONDS = 60
-"""Seconds until a file that one process has written to a network disk is visible to the others."""
+"""Longest wait, in seconds, for a file of process 0 on a network disk."""
 NORMS, CURVES = "norms.png", "learning_curve.png"
 PICTURES = (NORMS, CURVES)
 """Pictures that a run writes, which are not photos to be scored."""
@@ -88,7 +89,7 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     identity = {
         "config": settings,
-        "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
+        "data": fingerprint(data.train, data.oe, None if data.test is None else data.test.images),
     }
     settings_by_flag = {f"config.{name}": value for name, value in settings.items()}
     processes.require_equal(settings_by_flag | {"the images": identity["data"]})
@@ -101,12 +102,15 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
             finished = _start_or_finished(workdir, identity, manifest)
     finished = processes.gather(finished)[0]
     with processes.errors_in_all_processes():
-        _require_shared(workdir)
+        _wait_for_manifest(workdir)
     if finished is not None:
         return finished
 
-    state, training = train_network(config, data, workdir)
-    results = {**_test(config, data, state, workdir), **training}
+    tester = None if data.test is None else Tester(config, data.test, data.oe)
+    state, training = train_network(config, data, workdir, tester)
+    if processes.is_first():
+        save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
+    results = {**(tester.final(state, workdir) if tester else {}), **training}
     if processes.is_first():
         # results.json is written last: it marks a finished run
         write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
@@ -133,8 +137,8 @@ def _start_or_finished(workdir: Path, identity: dict[str, Any], manifest: dict[s
     return None
 
 
-def _require_shared(workdir: Path) -> None:
-    """Checks that this process can read the files that process 0 has written into the workdir.
+def _wait_for_manifest(workdir: Path) -> None:
+    """Waits until this process can read the manifest that process 0 has written into the workdir.
 
     Raises:
         WorkdirError: the manifest is not visible after `SHARED_SECONDS`.
@@ -149,8 +153,56 @@ def _require_shared(workdir: Path) -> None:
         time.sleep(1)
 
 
+class Tester:
+    """Tests a network during and after training."""
+
+    def __init__(self, config: OeclConfig, test: EvaluationSet, oe: Images | None):
+        """Keeps an evenly spaced sample of the OE images, since a set may be ordered by class."""
+        self._config, self._test, self._oe = config, test, oe
+        if oe is not None:
+            self._oe = oe[np.linspace(0, len(oe) - 1, min(len(oe), SCORED_OE_IMAGES)).astype(int)]
+        self._mesh, self._network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
+        self._clean_scorer = build_scorer(self._network, config, self._mesh, views=0)
+
+    def clean_view(self, state: TrainState) -> dict[str, float | None]:
+        """AUROC of the clean view, and its mean score over normal, OE and unseen images."""
+        scores = self._clean_scorer(variables_of(state), self._test.images)["clean"]
+        means = _means(self._by_group(scores, state))
+        return {"auroc": auroc(self._test.is_normal, scores)} | {f"clean_{name}": mean for name, mean in means.items()}
+
+    def final(self, state: TrainState, workdir: Path) -> dict[str, Any]:
+        """Scores the test set over all views, writes scores and figure, and returns metrics and mean norms."""
+        views, scorer = self._config.evaluation.views, self._clean_scorer
+        if views:
+            scorer = build_scorer(self._network, self._config, self._mesh, views)
+        scores = scorer(variables_of(state), self._test.images)
+        if not all(np.isfinite(values).all() for values in scores.values()):
+            raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
+        groups = self._by_group(scores["clean"], state)
+        if processes.is_first():
+            write_test_scores(workdir / "scores.csv", self._test, scores)
+            save_histogram(workdir / NORMS, groups, OBJECTIVES[self._config.train.mode].label)
+        return {**measure(self._test, scores), "clean_score_means": _means(groups)}
+
+    def _by_group(self, scores: Float[np.ndarray, " n"], state: TrainState) -> dict[str, Float[np.ndarray, " k"]]:
+        """Clean-view scores of the normal test images, of OE images, and of the unseen anomalies."""
+        groups = {"normal": scores[self._test.is_normal]}
+        if self._oe is not None:
+            groups["oe"] = self._clean_scorer(variables_of(state), self._oe)["clean"]
+        return groups | {"unseen": scores[~self._test.is_normal]}
+
+
+def _means(groups: dict[str, Float[np.ndarray, " k"]]) -> dict[str, float | None]:
+    return {name: float(groups[name].mean()) if name in groups else None for name in GROUPS}
+
+
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """The variables of the network in a state."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
 def train_network(
-    config: OeclConfig, data: RunData, workdir: Path, progress: bool = True
+    config: OeclConfig, data: RunData, workdir: Path, tester: Tester | None = None, progress: bool = True
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs the remaining epochs; returns the last state and the speed.
 
@@ -160,14 +212,19 @@ def train_network(
         TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     with closing(Checkpoints(workdir)) as checkpoints:
-        return _remaining_epochs(config, data, checkpoints, workdir, progress and processes.is_first())
+        return _remaining_epochs(config, data, checkpoints, workdir, tester, progress and processes.is_first())
 
 
 def _remaining_epochs(
-    config: OeclConfig, data: RunData, checkpoints: Checkpoints, workdir: Path, progress: bool
+    config: OeclConfig,
+    data: RunData,
+    checkpoints: Checkpoints,
+    workdir: Path,
+    tester: Tester | None,
+    progress: bool,
 ) -> tuple[TrainState, dict[str, Any]]:
     mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
-    feeder = Feeder(config, data.normal, data.oe, mesh)
+    feeder = Feeder(config, data.train, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
     state = initial_state(network, optimizer, config.data.image_size, config.seed)
@@ -180,14 +237,14 @@ def _remaining_epochs(
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
-    clean_scorer = build_scorer(network, config, mesh, views=0)
+    test_every = config.evaluation.every
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, first)
     printer = EpochPrinter(epochs, first, progress)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
-        if data.test is not None and config.evaluation.every and not first:
-            untrained = _clean_test(clean_scorer, state, data)
+        if tester and test_every and not first:
+            untrained = tester.clean_view(state)
             log.add("test", 0, 0, untrained)
             printer.show(0, {"auroc": untrained["auroc"]})
         for epoch in range(first + 1, epochs + 1):
@@ -202,8 +259,8 @@ def _remaining_epochs(
             seconds.append(time.monotonic() - began)
             means: dict[str, float | None] = {name: float(numbers.mean()) for name, numbers in logged.items()}
             log.add("train", epoch, epoch * steps, {**means, "normal_images_per_s": images_per_epoch / seconds[-1]})
-            if data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0:
-                tested = _clean_test(clean_scorer, state, data)
+            if tester and test_every and epoch % test_every == 0:
+                tested = tester.clean_view(state)
                 log.add("test", epoch, epoch * steps, tested)
                 means["auroc"] = tested["auroc"]
             printer.show(epoch, means)
@@ -239,55 +296,3 @@ def _diverged(step: int, epoch: int, what: str, checkpoints: Checkpoints) -> Non
         f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
         "Lower --config.train.learning_rate, or use --config.model.dtype=float32"
     )
-
-
-def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, float | None]:
-    """AUROC of the clean view, and its mean score over normal, OE and unseen images."""
-    assert data.test is not None
-    scores = scorer(variables_of(state), data.test.images)["clean"]
-    groups = _clean_groups(scores, scorer, state, data)
-    return {"auroc": auroc(data.test.normal, scores)} | {f"clean_{name}": mean for name, mean in _means(groups).items()}
-
-
-def _clean_groups(
-    scores: Float[np.ndarray, " n"], scorer: Scorer, state: TrainState, data: RunData
-) -> dict[str, Float[np.ndarray, " k"]]:
-    """Clean-view scores of the normal test images, of a sample of the OE images, and of the unseen anomalies.
-
-    The sample is evenly spaced, since a set may be ordered by class.
-    """
-    assert data.test is not None
-    groups = {"normal": scores[data.test.normal]}
-    if data.oe is not None:
-        rows = np.linspace(0, len(data.oe) - 1, min(len(data.oe), SCORED_OE_IMAGES)).astype(int)
-        groups["OE"] = scorer(variables_of(state), data.oe[rows])["clean"]
-    return groups | {"unseen": scores[~data.test.normal]}
-
-
-def _means(groups: dict[str, Float[np.ndarray, " k"]]) -> dict[str, float | None]:
-    return {name.lower(): float(groups[name].mean()) if name in groups else None for name in ("normal", "OE", "unseen")}
-
-
-def variables_of(state: TrainState) -> dict[str, Any]:
-    """The variables of the network in a state."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def _test(config: OeclConfig, data: RunData, state: TrainState, workdir: Path) -> dict[str, Any]:
-    """Scores the test set over all views, writes scores and figures, and returns AUROC and mean norms."""
-    if processes.is_first():
-        save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
-    if data.test is None:
-        return {}
-    mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
-    clean_scorer = build_scorer(network, config, mesh, views=0)
-    scorer = build_scorer(network, config, mesh, config.evaluation.views) if config.evaluation.views else clean_scorer
-    scores = scorer(variables_of(state), data.test.images)
-    if not all(np.isfinite(values).all() for values in scores.values()):
-        raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
-    groups = _clean_groups(scores["clean"], clean_scorer, state, data)
-    if processes.is_first():
-        write_test_scores(workdir / "scores.csv", data.test, scores)
-        save_histogram(workdir / NORMS, groups, OBJECTIVES[config.train.mode].label)
-    by_set = config.data.protocol == "multimodal"
-    return {**measure(data.test, scores, by_set), "clean_score_means": _means(groups)}

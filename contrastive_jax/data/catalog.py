@@ -11,21 +11,21 @@ from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.tfds_layout import PREFIX, class_names, prepared_set, read_split
 from codegraph_jax.data.value_range import ValueRange
 from contrastive_jax.data.annotated import list_boxes, list_table
-from contrastive_jax.data.image_set import ImageList, ImageSet, RowSelector, decoded, indexed
+from contrastive_jax.data.image_set import ImageList, ImageSet, decode, indexed
 from contrastive_jax.data.patterns import draw_patterns
 
 MAX_CLASSES = 100_000
 
 
 def load_image_set(
-    source: str,
-    split: str,
-    size: int,
-    choose: RowSelector | None = None,
-    min_box_side: int = 0,
-    value_range: ValueRange | None = None,
+    source: str, split: str, size: int, min_box_side: int = 0, value_range: ValueRange | None = None
 ) -> ImageSet:
-    """Reads a whole image set.
+    """Reads a whole image set, see `list_image_set` and `image_set.decode`."""
+    return decode(list_image_set(source, split, size, min_box_side), size, value_range=value_range)
+
+
+def list_image_set(source: str, split: str, size: int, min_box_side: int = 0) -> ImageList:
+    """Lists the images of a set and their classes; no file of an image is decoded.
 
     Args:
         source: one of
@@ -42,28 +42,24 @@ def load_image_set(
                 name.
             Classes of tables, boxes and folders are numbered in natural order without regard to case.
         split: the part to read, "" for all (tensorflow-datasets: for "train").
-        size: the shorter side is resized to this many pixels (bilinear, antialiased), and the central square is
-            cropped.
-        choose: selects rows; None: all. Other images are not decoded.
+        size: side of drawn patterns in pixels; other images are resized when they are decoded.
         min_box_side: smaller objects of a "voc:" source, in pixels, are skipped.
-        value_range: conversion of samples that do not have 8 bits; None: measured on the chosen images.
 
     Raises:
         LayoutError: the source does not exist, or a file or array is invalid.
     """
     if source == "patterns":
-        return draw_patterns(split, size, choose)
+        drawn = draw_patterns(split, size)
+        return ImageList(as_samples(list(drawn.images)), drawn.labels, drawn.class_names)
     if source.startswith(PREFIX):
-        listed = _list_tfds(source, split or "train")
-    elif source.startswith("csv:"):
-        listed = list_table(source.removeprefix("csv:"), split)
-    elif source.startswith("voc:"):
-        listed = list_boxes(source.removeprefix("voc:"), split, min_box_side)
-    elif Path(source).suffix.lower() in (".npz", ".npy"):
-        listed = _list_arrays(source, split)
-    else:
-        listed = _list_folder(source, split)
-    return decoded(listed, size, choose, value_range)
+        return _list_tfds(source, split or "train")
+    if source.startswith("csv:"):
+        return list_table(source.removeprefix("csv:"), split)
+    if source.startswith("voc:"):
+        return list_boxes(source.removeprefix("voc:"), split, min_box_side)
+    if Path(source).suffix.lower() in (".npz", ".npy"):
+        return _list_arrays(source, split)
+    return _list_folder(source, split)
 
 
 def _list_arrays(file: str, split: str) -> ImageList:

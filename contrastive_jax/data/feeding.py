@@ -7,15 +7,16 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
+from contrastive_jax.data.protocols import Images
 from contrastive_jax.training.step import AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
-"""With `data.images_on=auto`, sets up to this size or this share of a device's memory are stored on it."""
+"""Sets up to this size or this share of a device's memory are stored on it; larger ones are streamed."""
 STREAMED_BYTES = 256 << 20
 """Maximum number of bytes of images in one streamed call."""
 STEPS_PER_CALL = 64
@@ -37,15 +38,13 @@ class Feeder:
         self._sets = {"normal": normal} if oe is None else {"normal": normal, "oe": oe}
         self.steps_per_epoch = len(normal) // config.train.batch_size
         self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
-        images_on = config.data.images_on
-        total = sum(images.nbytes for images in self._sets.values())
-        self.on_device = images_on == "device" or (images_on == "auto" and total <= most_device_bytes(mesh))
-        self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
+        self.on_device = sum(images.nbytes for images in self._sets.values()) <= most_device_bytes(mesh)
+        self.steps_per_call = min(self._most_steps(), self.steps_per_epoch)
         self._placed: Any = None
         if self.on_device:
             self._placed = put_on_mesh(self._sets, mesh)
 
-    def _default_steps(self) -> int:
+    def _most_steps(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
             return 1
         if self.on_device:
@@ -94,3 +93,27 @@ class Feeder:
             return jax.make_array_from_callback((*wanted.shape, *images.shape[1:]), sharding, part_of)
 
         return {name: gathered(name) for name in rows}, {}, np.int32(count)
+
+
+def epoch_order(image_count: int, steps: int, batch_size: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:
+    """Rows of the normal images for each step of an epoch: a permutation without its incomplete last batch."""
+    return (
+        np.random.default_rng([seed, 3, epoch])
+        .permutation(image_count)[: steps * batch_size]
+        .reshape(steps, batch_size)
+    )
+
+
+def exposure_order(
+    image_count: int, steps: int, batch_size: int, seed: int, epoch: int, resample: str
+) -> Int[np.ndarray, "s b"]:
+    """Rows of the OE images for each step of an epoch.
+
+    They are drawn without repetition if the set is large enough, else uniformly with replacement (few-shot OE). `fixed`
+    repeats the draw of the first epoch, `fresh` draws in each epoch.
+    """
+    rng = np.random.default_rng([seed, 4, 0 if resample == "fixed" else epoch])
+    wanted = steps * batch_size
+    if image_count >= wanted:
+        return rng.permutation(image_count)[:wanted].reshape(steps, batch_size)
+    return rng.integers(0, image_count, (steps, batch_size))

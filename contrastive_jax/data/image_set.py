@@ -1,6 +1,6 @@
 """Image sets in memory: images that were listed are decoded to arrays of one size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,9 +18,6 @@ from codegraph_jax.data.value_range import ValueRange
 Labels = Int32[np.ndarray, " n"]
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are exclusive."""
-RowSelector = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
-"""A function that selects rows of a set, given the number of rows, the labels and the class names; other rows are not
-decoded. Its exceptions are passed on."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +51,22 @@ def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
     return np.array([index[name] for name in classes], np.int32), names
 
 
-def decoded(listed: ImageList, size: int, choose: RowSelector | None, value_range: ValueRange | None) -> ImageSet:
-    """The chosen images of a list, decoded in several threads; for the other arguments see `catalog.load_image_set`.
+def decode(
+    listed: ImageList, size: int, rows: Int[np.ndarray, " k"] | None = None, value_range: ValueRange | None = None
+) -> ImageSet:
+    """Decodes images of a list in several threads.
+
+    Args:
+        listed: the set.
+        size: the shorter side is resized to this many pixels (bilinear, antialiased), and the central square is
+            cropped.
+        rows: the images to decode; None: all.
+        value_range: conversion of pixel values that do not have 8 bits; None: measured on these images.
 
     Raises:
         LayoutError: an image cannot be decoded, or a box lies outside of its image.
     """
-    count = len(listed.samples)
-    rows = np.arange(count) if choose is None else choose(count, listed.labels, listed.class_names)
+    rows = np.arange(len(listed.samples)) if rows is None else rows
     # several boxes may lie in one file
     files = {sample.path: sample for sample in (listed.samples[row] for row in rows.tolist())}
     measured = measured_range(list(files.values()), decoding_threads())

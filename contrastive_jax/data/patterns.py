@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from codegraph_jax.data.search import LayoutError
-from contrastive_jax.data.image_set import ImageSet, RowSelector
+from contrastive_jax.data.image_set import ImageSet
 
 Coordinates = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]
@@ -121,7 +121,7 @@ COUNTS = {"train": 384, "test": 64, "oe": 256}
 """Images per class."""
 
 
-def draw_patterns(split: str, size: int, choose: RowSelector | None = None) -> ImageSet:
+def draw_patterns(split: str, size: int) -> ImageSet:
     """Draws a split: shapes of `CLASSES` with labels (`train`, `test`), or textures of `EXPOSURE` (`oe`).
 
     Position, size, angle, the two colours and the noise are random in each image, from a fixed seed: the same split and
@@ -138,9 +138,7 @@ def draw_patterns(split: str, size: int, choose: RowSelector | None = None) -> I
     y, x = np.meshgrid(axis, axis, indexing="ij")
     images = np.stack([_coloured(rng, draw(rng, y, x)) for draw in generators.values() for _ in range(COUNTS[split])])
     labels = np.repeat(np.arange(len(generators), dtype=np.int32), COUNTS[split])
-    names = tuple(generators)
-    rows = slice(None) if choose is None else choose(len(images), labels, names)
-    return ImageSet(images[rows], labels[rows], names)
+    return ImageSet(images, labels, tuple(generators))
 
 
 def _turned(angle: float, y: np.ndarray, x: np.ndarray) -> Coordinates:

@@ -1,4 +1,4 @@
-"""The evaluation protocols, which define the normal images, and the order of images in training (host code)."""
+"""The evaluation protocols: which images are normal, and which are used (host code)."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import composed
+from contrastive_jax.data.image_set import ImageList, ImageSet
 
 IN_DISTRIBUTION = "in distribution"
 """Class name of the normal images if the network is trained on all classes."""
@@ -19,22 +20,20 @@ class ProtocolError(UserError):
 
 
 @dataclass(frozen=True)
-class TestSet:
+class EvaluationSet:
     """Test images with their ground truth.
 
     Attributes:
         images: [n, h, w, 3].
-        normal: [n], True where an image is normal.
+        is_normal: [n], True where an image is normal.
         labels: [n], class numbers.
         class_names: name of each class number.
     """
 
     images: Images
-    normal: Bool[np.ndarray, " n"]
+    is_normal: Bool[np.ndarray, " n"]
     labels: Int[np.ndarray, " n"]
     class_names: tuple[str, ...]
-
-    __test__ = False  # pytest would collect it by its name
 
 
 def find_class(target: str, class_names: tuple[str, ...], field: str = "config.data.target") -> int:
@@ -67,87 +66,76 @@ def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...
     return str(number) if any(nameless) else trained[number]
 
 
-def rows_of_classes(
-    wanted: tuple[str, ...],
-    count: int,
-    labels: Int[np.ndarray, " n"] | None,
-    class_names: tuple[str, ...],
-    field: str,
-) -> Bool[np.ndarray, " n"]:
-    """True for the rows of the wanted classes; for all rows if no class is given.
+def class_mask(listed: ImageList, wanted: tuple[str, ...], field: str) -> Bool[np.ndarray, " n"]:
+    """True for the images of the wanted classes; for all images if no class is given.
 
     Raises:
         ProtocolError: the set has no labels, or a class is missing.
     """
     if not wanted:
-        return np.ones(count, bool)
-    if labels is None:
+        return np.ones(len(listed.samples), bool)
+    if listed.labels is None:
         raise ProtocolError(f"{field}: the source has no class labels; leave this setting empty")
-    return np.isin(labels, [find_class(name, class_names, field) for name in wanted])
+    return np.isin(listed.labels, [find_class(name, listed.class_names, field) for name in wanted])
 
 
-def drawn_classes(
-    count: int, labels: Int[np.ndarray, " n"] | None, kept: Bool[np.ndarray, " n"], seed: int
+def drawn_class_mask(
+    listed: ImageList, class_count: int, kept: Bool[np.ndarray, " n"], seed: int
 ) -> Bool[np.ndarray, " n"]:
-    """True for the rows of `count` classes, drawn by the seed from the classes of the `kept` rows.
+    """True for the images of `class_count` classes, drawn by the seed from the classes of the `kept` images.
 
-    With the same seed, a greater count adds classes to those of a smaller one.
+    With the same seed, a greater number adds classes to those of a smaller one.
 
     Raises:
         ProtocolError: the set has no labels, or too few classes.
     """
-    if labels is None:
+    if listed.labels is None:
         raise ProtocolError("config.oe.class_count: config.oe.source has no class labels; leave this setting out")
-    present = np.unique(labels[kept])
-    if count > len(present):
-        raise ProtocolError(f"config.oe.class_count: asks for {count} classes of OE images, there are {len(present)}")
-    return np.isin(labels, np.random.default_rng([seed, 5]).permutation(present)[:count])
+    present = np.unique(listed.labels[kept])
+    if class_count > len(present):
+        raise ProtocolError(
+            f"config.oe.class_count: asks for {class_count} classes of OE images, there are {len(present)}"
+        )
+    return np.isin(listed.labels, np.random.default_rng([seed, 5]).permutation(present)[:class_count])
 
 
-def normal_rows(protocol: str, labels: Int[np.ndarray, " n"], target: int) -> Bool[np.ndarray, " n"]:
-    """True for the rows that are normal under the protocol (`leave_one_class_out`: every class but `target`)."""
+def normal_mask(protocol: str, labels: Int[np.ndarray, " n"], target: int) -> Bool[np.ndarray, " n"]:
+    """True for the images that are normal under the protocol (`leave_one_class_out`: every class but `target`)."""
     return labels != target if protocol == "leave_one_class_out" else labels == target
 
 
-def training_rows(
-    protocol: str, count: int, labels: Int[np.ndarray, " n"] | None, target: str, class_names: tuple[str, ...]
-) -> Bool[np.ndarray, " n"]:
+def training_mask(listed: ImageList, protocol: str, target: str) -> Bool[np.ndarray, " n"]:
     """True for the normal training images; labels are used only to select these.
 
     Raises:
         ProtocolError: the set has no labels, the class is unknown, or no image is normal.
     """
     if protocol in ("unlabelled", "multimodal"):
-        return np.ones(count, bool)
-    if labels is None:
+        return np.ones(len(listed.samples), bool)
+    if listed.labels is None:
         raise ProtocolError(f"config.data.protocol: {protocol} needs class labels, and config.data.train has none")
-    chosen = normal_rows(protocol, labels, find_class(target, class_names))
-    if not chosen.any():
+    normal = normal_mask(protocol, listed.labels, find_class(target, listed.class_names))
+    if not normal.any():
         raise ProtocolError(f"config.data.target: no training image is normal under {protocol} of class {target!r}")
-    return chosen
+    return normal
 
 
-def test_set(
-    protocol: str, images: Images, labels: Int[np.ndarray, " n"] | None, target: str, class_names: tuple[str, ...]
-) -> TestSet:
+def evaluation_set(source: ImageSet, protocol: str, target: str) -> EvaluationSet:
     """The test images with their ground truth.
 
     Raises:
         ProtocolError: there are no labels, the class is unknown, or one side is empty.
     """
-    if labels is None:
+    if source.labels is None:
         raise ProtocolError("config.data.test: the test images have no class labels; give a labelled set, or none")
-    normal = normal_rows(protocol, labels, find_class(target, class_names))
+    normal = normal_mask(protocol, source.labels, find_class(target, source.class_names))
     for side, count in (("normal", int(normal.sum())), ("anomalous", int((~normal).sum()))):
         if not count:
             raise ProtocolError(f"config.data.test: no {side} image under {protocol} of class {target!r}")
-    return TestSet(images, normal, labels, class_names)
+    return EvaluationSet(source.images, normal, source.labels, source.class_names)
 
 
-test_set.__test__ = False  # type: ignore[attr-defined]
-
-
-def ood_test_set(images: Images, others: dict[str, Images]) -> TestSet:
+def ood_evaluation_set(images: Images, others: dict[str, Images]) -> EvaluationSet:
     """A test set of in-distribution images and named out-of-distribution sets, each of which is a class.
 
     Raises:
@@ -157,44 +145,25 @@ def ood_test_set(images: Images, others: dict[str, Images]) -> TestSet:
         if not len(unseen):
             raise ProtocolError(f"config.evaluation.ood: {name} holds no images")
     labels = np.repeat(np.arange(1 + len(others)), [len(images), *map(len, others.values())])
-    return TestSet(np.concatenate([images, *others.values()]), labels == 0, labels, (IN_DISTRIBUTION, *others))
+    return EvaluationSet(np.concatenate([images, *others.values()]), labels == 0, labels, (IN_DISTRIBUTION, *others))
 
 
-def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
-    """A random subset of at most `count` images, half of them normal."""
+def balanced_subset(test: EvaluationSet, wanted: int, seed: int) -> EvaluationSet:
+    """A random subset of at most `wanted` images, half of them normal."""
     rng = np.random.default_rng([seed, 1])
-    rows = []
-    for side, wanted in ((data.normal, count // 2), (~data.normal, count - count // 2)):
-        candidates = np.flatnonzero(side)
-        rows.append(np.sort(rng.permutation(candidates)[:wanted]))
-    chosen = np.concatenate(rows)
-    return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
+    parts = []
+    for side, share in ((test.is_normal, wanted // 2), (~test.is_normal, wanted - wanted // 2)):
+        parts.append(np.sort(rng.permutation(np.flatnonzero(side))[:share]))
+    rows = np.concatenate(parts)
+    return EvaluationSet(test.images[rows], test.is_normal[rows], test.labels[rows], test.class_names)
 
 
-def choose_oe_rows(count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]:
-    """Rows of `wanted` OE images (None: all), which depend on the seed only.
+def draw_oe_rows(image_count: int, wanted: int | None, seed: int) -> Int[np.ndarray, " k"]:
+    """Rows of `wanted` OE images (None: all) out of `image_count`, which depend on the seed only.
 
     Raises:
         ProtocolError: there are fewer images.
     """
-    if wanted and wanted > count:
-        raise ProtocolError(f"config.oe.image_count: asks for {wanted} OE images, there are {count}")
-    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
-
-
-def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:
-    """Rows of the normal images for each step of an epoch: a permutation without its incomplete last batch."""
-    return np.random.default_rng([seed, 3, epoch]).permutation(count)[: steps * batch].reshape(steps, batch)
-
-
-def exposure_order(count: int, steps: int, batch: int, seed: int, epoch: int, resample: str) -> Int[np.ndarray, "s b"]:
-    """Rows of the OE images for each step of an epoch.
-
-    They are drawn without repetition if the set is large enough, else uniformly with replacement (few-shot OE). `fixed`
-    repeats the draw of the first epoch, `fresh` draws in each epoch.
-    """
-    rng = np.random.default_rng([seed, 4, 0 if resample == "fixed" else epoch])
-    wanted = steps * batch
-    if count >= wanted:
-        return rng.permutation(count)[:wanted].reshape(steps, batch)
-    return rng.integers(0, count, (steps, batch))
+    if wanted and wanted > image_count:
+        raise ProtocolError(f"config.oe.image_count: asks for {wanted} OE images, there are {image_count}")
+    return np.sort(np.random.default_rng([seed, 2]).permutation(image_count)[: wanted or image_count])

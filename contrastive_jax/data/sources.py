@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -10,20 +9,20 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import image_key
 from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, ood_entry
-from contrastive_jax.data.catalog import load_image_set
-from contrastive_jax.data.image_set import Labels
+from contrastive_jax.data.catalog import list_image_set, load_image_set
+from contrastive_jax.data.image_set import ImageList, decode
 from contrastive_jax.data.protocols import (
+    EvaluationSet,
     Images,
     ProtocolError,
-    TestSet,
     balanced_subset,
-    choose_oe_rows,
-    drawn_classes,
-    ood_test_set,
-    rows_of_classes,
+    class_mask,
+    draw_oe_rows,
+    drawn_class_mask,
+    evaluation_set,
+    ood_evaluation_set,
     target_in_test,
-    test_set,
-    training_rows,
+    training_mask,
 )
 from contrastive_jax.objectives import OBJECTIVES
 
@@ -35,15 +34,15 @@ class RunData:
     """The images of a run.
 
     Attributes:
-        normal: normal training images.
+        train: normal training images.
         oe: OE images, or None in the modes that use none.
         test: test images with their ground truth, or None.
         value_range: conversion of samples of the normal images that do not have 8 bits; None: all have 8 bits.
     """
 
-    normal: Images
+    train: Images
     oe: Images | None
-    test: TestSet | None
+    test: EvaluationSet | None
     value_range: ValueRange | None = None
 
 
@@ -62,62 +61,59 @@ def read_run_data(config: OeclConfig) -> RunData:
     if needs_oe and not config.oe.source:
         raise ConfigError(f"config.oe.source: is empty; name a folder of other images, which {config.train.mode} needs")
 
-    def choose_normal(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
-        wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
-        return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
-
-    given = given_range(data.range)
-    train = load_image_set(data.train, data.train_split, size, choose_normal, data.min_box_side, given)
-    normal = train.images
-    if len(normal) < config.train.batch_size:
+    listed = list_image_set(data.train, data.train_split, size, data.min_box_side)
+    normal = class_mask(listed, data.classes, "config.data.classes")
+    normal &= training_mask(listed, data.protocol, data.target)
+    train = decode(listed, size, np.flatnonzero(normal), given_range(data.range))
+    if len(train.images) < config.train.batch_size:
         raise ProtocolError(
-            f"config.train.batch_size: {config.train.batch_size} is more than the {len(normal)} normal training images"
+            f"config.train.batch_size: {config.train.batch_size} is more than the {len(train.images)} normal training "
+            "images"
         )
     test = None if data.test == "none" else _read_test(config, train.class_names, train.value_range)
     oe = None
     if needs_oe:
-        oe = load_image_set(config.oe.source, config.oe.split, size, partial(_oe_rows, config)).images
-        check_overlap(oe, normal, test)
-    return RunData(normal, oe, test, train.value_range)
+        listed = list_image_set(config.oe.source, config.oe.split, size)
+        oe = decode(listed, size, _oe_rows(config, listed)).images
+        check_overlap(oe, train.images, test)
+    return RunData(train.images, oe, test, train.value_range)
 
 
-def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueRange | None) -> TestSet:
+def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueRange | None) -> EvaluationSet:
     """The test images, with the value range of the training set; `trained` are its classes."""
     data, size = config.data, config.data.stored_size
-
-    def wanted(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
-        return np.flatnonzero(rows_of_classes(data.classes, count, labels, names, "config.data.classes"))
-
-    source = load_image_set(data.test or data.train, data.test_split, size, wanted, data.min_box_side, value_range)
+    listed = list_image_set(data.test or data.train, data.test_split, size, data.min_box_side)
+    wanted = np.flatnonzero(class_mask(listed, data.classes, "config.data.classes"))
+    source = decode(listed, size, wanted, value_range)
     if data.protocol == "multimodal":
         others = {}
         for entry in config.evaluation.ood:
             name, split, path = ood_entry(entry)
             others[name] = load_image_set(path, split, size, value_range=value_range).images
-        test = ood_test_set(source.images, others)
+        test = ood_evaluation_set(source.images, others)
     else:
         target = data.target
         if data.protocol != "unlabelled":
             target = target_in_test(target, trained, source.class_names)
-        test = test_set(data.protocol, source.images, source.labels, target, source.class_names)
+        test = evaluation_set(source, data.protocol, target)
     if config.evaluation.image_count:
         test = balanced_subset(test, config.evaluation.image_count, config.seed)
     return test
 
 
-def _oe_rows(config: OeclConfig, count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+def _oe_rows(config: OeclConfig, listed: ImageList) -> np.ndarray:
     """Rows of the OE images that are used."""
     oe = config.oe
-    kept = rows_of_classes(oe.classes, count, labels, names, "config.oe.classes")
+    kept = class_mask(listed, oe.classes, "config.oe.classes")
     if oe.exclude:
-        kept &= ~rows_of_classes(oe.exclude, count, labels, names, "config.oe.exclude")
+        kept &= ~class_mask(listed, oe.exclude, "config.oe.exclude")
     if oe.class_count:
-        kept &= drawn_classes(oe.class_count, labels, kept, config.seed)
+        kept &= drawn_class_mask(listed, oe.class_count, kept, config.seed)
     rows = np.flatnonzero(kept)
-    return rows[choose_oe_rows(len(rows), oe.image_count, config.seed)]
+    return rows[draw_oe_rows(len(rows), oe.image_count, config.seed)]
 
 
-def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
+def check_overlap(oe: Images, normal: Images, test: EvaluationSet | None) -> None:
     """Warns of OE images that are also normal training images or anomalous test images.
 
     Raises:
@@ -132,7 +128,7 @@ def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
     if shared:
         logger.warning("%d of %d OE images are also normal training images (config.oe.source)", shared, len(keys))
     if test is not None:
-        tested = {image_key(image) for image in test.images[~test.normal]}
+        tested = {image_key(image) for image in test.images[~test.is_normal]}
         leaked = sum(key in tested for key in keys)
         if leaked:
             logger.warning(
@@ -142,8 +138,8 @@ def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
 
 def image_counts(data: RunData) -> dict[str, int]:
     """Numbers of images for the manifest."""
-    counts = {"normal": len(data.normal), "oe": 0 if data.oe is None else len(data.oe)}
+    counts = {"normal": len(data.train), "oe": 0 if data.oe is None else len(data.oe)}
     if data.test is not None:
-        counts["test_normal"] = int(np.sum(data.test.normal))
-        counts["test_anomalous"] = int(np.sum(~data.test.normal))
+        counts["test_normal"] = int(np.sum(data.test.is_normal))
+        counts["test_anomalous"] = int(np.sum(~data.test.is_normal))
     return counts

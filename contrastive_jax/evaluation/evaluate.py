@@ -1,6 +1,5 @@
 """Scores images on the device, and computes AUROC and other metrics on the host."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from codegraph_jax.core.auroc import auroc as area
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.protocols import Images, TestSet
+from contrastive_jax.data.protocols import EvaluationSet, Images
 from contrastive_jax.evaluation.metrics import detection_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import view_scores
@@ -25,7 +24,7 @@ Scores = dict[str, Float[np.ndarray, " n"]]
 Scorer = Callable[[Any, Images], Scores]
 
 
-def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, views: int, batch_size: int = 0) -> Scorer:
+def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, views: int) -> Scorer:
     """Builds the function that scores images with given variables.
 
     All images get the same random augmentations, which follow from the seed, so that a score does not depend on the
@@ -36,12 +35,10 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
         config: settings of the training: sizes, augmentation, seed, and the mode, which defines the scores.
         mesh: devices.
         views: augmented views in addition to the clean one.
-        batch_size: images per call over all devices, rounded up to a multiple of them; 0: `evaluation.batch_size`.
 
     Returns:
         A function (variables, uint8 images [n, h, w, 3]) -> scores by name [n].
     """
-    batch_size = -(-(batch_size or config.evaluation.batch_size) // mesh.size) * mesh.size
     split = PartitionSpec(AXIS)
     call = jax.jit(
         jax.shard_map(
@@ -53,6 +50,9 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
     )
 
     def score(variables: Any, images: Images) -> Scores:
+        # few images make a smaller batch, one of few sizes, since each is compiled
+        batch_size = min(config.evaluation.batch_size, 1 << max(len(images) - 1, 0).bit_length())
+        batch_size = -(-batch_size // mesh.size) * mesh.size
         parts = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
@@ -107,17 +107,6 @@ def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str
     }
 
 
-def metrics_by_set(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """`metrics_by_score` of each single out-of-distribution set against the in-distribution images."""
-    by_set = {}
-    for label in np.unique(data.labels[~data.normal]):
-        kept = data.normal | (data.labels == label)
-        by_set[data.class_names[label]] = metrics_by_score(
-            data.normal[kept], {name: values[kept] for name, values in scores.items()}
-        )
-    return by_set
-
-
 def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
     """Area under the ROC curve of a score, larger = normal; None if a side is empty or a score not finite."""
     if normal.all() or not normal.any() or not np.isfinite(scores).all():
@@ -125,30 +114,17 @@ def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> fl
     return float(area(scores[~normal], scores[normal]))
 
 
-def auroc_by_class(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """AUROC of each score for each class, and the mean over classes.
+def measure(test: EvaluationSet, scores: Scores) -> dict[str, Any]:
+    """The metrics in results.json: `metrics` of each score over all images, and `by_class`.
 
-    One-vs-rest compares each anomalous class with the normal class; otherwise each normal class is compared with the
-    anomalous one.
+    If several classes are anomalous, each is compared with the normal images, otherwise each normal class with the
+    anomalous images.
     """
-    results: dict[str, dict[str, Any]] = {}
-    anomalous = np.unique(data.labels[~data.normal])
-    several_anomalous = len(anomalous) > 1 or len(np.unique(data.labels[data.normal])) == 1
-    varied = anomalous if several_anomalous else np.unique(data.labels[data.normal])
-    for name, values in scores.items():
-        by_class = {}
-        for label in varied:
-            kept = (data.labels == label) | (data.normal if several_anomalous else ~data.normal)
-            by_class[data.class_names[label]] = auroc(data.normal[kept], values[kept])
-        defined = [value for value in by_class.values() if value is not None]
-        results[name] = {
-            "class_mean": math.fsum(defined) / len(defined) if defined else None,
-            "per_class": by_class,
-        }
-    return results
-
-
-def measure(data: TestSet, scores: Scores, by_set: bool) -> dict[str, Any]:
-    """The AUROC and other metrics of results.json, with those of each out-of-distribution set if `by_set`."""
-    sets = {"ood": metrics_by_set(data, scores)} if by_set else {}
-    return {"auroc": auroc_by_class(data, scores), "metrics": metrics_by_score(data.normal, scores), **sets}
+    anomalous, normal = np.unique(test.labels[~test.is_normal]), np.unique(test.labels[test.is_normal])
+    varied, others = (normal, ~test.is_normal) if len(anomalous) == 1 < len(normal) else (anomalous, test.is_normal)
+    by_class = {}
+    for label in varied:
+        kept = others | (test.labels == label)
+        kept_scores = {name: values[kept] for name, values in scores.items()}
+        by_class[test.class_names[label]] = metrics_by_score(test.is_normal[kept], kept_scores)
+    return {"metrics": metrics_by_score(test.is_normal, scores), "by_class": by_class}

@@ -8,11 +8,11 @@ from jaxtyping import Float
 
 from codegraph_jax.core.files import whole_file
 
-CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
-"""Keys of the mean scores of a test, and the groups of images they belong to."""
+GROUPS = {"normal": "normal", "oe": "OE", "unseen": "unseen"}
+"""Groups of images whose scores a figure compares, and their names in legends."""
 
 DPI = 120
-COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
+COLOURS = {"normal": "tab:blue", "oe": "tab:orange", "unseen": "tab:red"}
 
 
 def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, " n"]], label: str) -> None:
@@ -24,9 +24,8 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, " n"]], label
     values = np.concatenate(list(groups.values()))
     edges = np.linspace(values.min(), values.max() + 1e-6, 60)
     for name, scores in groups.items():
-        axes.hist(
-            scores, list(edges), density=True, alpha=0.5, label=f"{name} ({len(scores)})", color=COLOURS.get(name)
-        )
+        label_of_group = f"{GROUPS[name]} ({len(scores)})"
+        axes.hist(scores, list(edges), density=True, alpha=0.5, label=label_of_group, color=COLOURS[name])
     axes.set_xlabel(label)
     axes.set_ylabel("density")
     axes.legend()
@@ -47,17 +46,18 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     epochs = [record["epoch"] for record in train]
     axes["loss"].plot(epochs, [record["loss"] for record in train])
     axes["loss"].set_title("loss")
-    for key, name in (("normal_norm", "normal"), ("oe_norm", "OE")):
-        if train and key in train[0]:
-            axes["norms"].plot(epochs, [record[key] for record in train], label=name, color=COLOURS[name])
+    for name, label in GROUPS.items():
+        if train and f"{name}_norm" in train[0]:
+            norms = [record[f"{name}_norm"] for record in train]
+            axes["norms"].plot(epochs, norms, label=label, color=COLOURS[name])
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
     if with_means:
-        means = {name: [record[key] for record in with_means] for key, name in CLEAN.items()}
+        means = {name: [record[f"clean_{name}"] for record in with_means] for name in GROUPS}
         means = {name: values for name, values in means.items() if values[0] is not None}
         for name, values in means.items():
             at = [record["epoch"] for record in with_means]
-            axes["clean"].plot(at, values, marker=".", label=name, color=COLOURS[name])
+            axes["clean"].plot(at, values, marker=".", label=GROUPS[name], color=COLOURS[name])
         if min(map(min, means.values())) > 0:
             # norms change by orders of magnitude, and their ratio matters
             axes["clean"].set_yscale("log")

@@ -40,15 +40,14 @@ def run(config: ScoreConfig, workdir: str) -> None:
     files = find_images(config.images)
     if not files:
         raise ConfigError(f"config.images: no image below {config.images!r}")
-    batch_size = min(config.batch_size, len(files))
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
     listed = list(files.items())
     for start in range(0, len(listed), AT_ONCE):
-        kept, images = _read(listed[start : start + AT_ONCE], model.config.data, config.unreadable)
+        kept, images = _read(listed[start : start + AT_ONCE], model.config.data)
         if kept:
             names += kept
-            parts.append(model.scores(images, config.views, batch_size))
+            parts.append(model.scores(images, config.views))
     if not names:
         raise UnreadableImageError(config.images, f"none of the {len(files)} images below can be read")
     if skipped := len(files) - len(names):
@@ -76,15 +75,13 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 
 
-def _read(files: list[tuple[str, str]], data: OeclDataConfig, unreadable: str) -> tuple[list[str], Images]:
+def _read(files: list[tuple[str, str]], data: OeclDataConfig) -> tuple[list[str], Images]:
     """The images that can be decoded, with their names."""
     names, images, size, value_range = [], [], data.stored_size, given_range(data.range)
     for name, path in files:
         try:
             images.append(square(load_image(path, value_range), size))
         except UnreadableImageError as error:
-            if unreadable == "error":
-                raise
             logger.warning("%s", error)
         else:
             names.append(name)

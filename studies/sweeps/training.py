@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.distributed.processes import is_first
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.catalog import load_image_set
-from contrastive_jax.data.image_set import Labels
+from contrastive_jax.data.catalog import list_image_set
 from contrastive_jax.data.protocols import find_class
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
@@ -108,9 +106,5 @@ def class_names(config: OeclConfig) -> list[str]:
         ProtocolError: a class of `data.classes` is missing.
     """
     data = config.data
-
-    def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
-        return np.zeros(0, int)
-
-    names = load_image_set(data.train, data.train_split, data.stored_size, none, data.min_box_side).class_names
+    names = list_image_set(data.train, data.train_split, data.stored_size, data.min_box_side).class_names
     return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codegraph_jax.data.search import LayoutError
-from contrastive_jax.data.catalog import load_image_set
+from contrastive_jax.data.catalog import list_image_set, load_image_set
+from contrastive_jax.data.image_set import decode
 
 
 def grey(path, value, size=(12, 10)):
@@ -55,7 +56,8 @@ def test_columns_of_marks_are_classes(lesions):
 def test_only_chosen_images_are_decoded(lesions):
     (lesions / "HAM10000_images_part_1" / "ISIC_1.jpg").write_bytes(b"no image")
     source = f"csv:{lesions}/HAM10000_metadata.csv"
-    read = load_image_set(source, "", 8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
+    listed = list_image_set(source, "", 8)
+    read = decode(listed, 8, np.flatnonzero(listed.labels == 1))
     assert len(read.images) == 2 and read.labels.tolist() == [1, 1]
     with pytest.raises(LayoutError, match="ISIC_1.jpg.*remove or replace"):
         load_image_set(source, "", 8)

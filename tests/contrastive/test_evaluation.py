@@ -1,4 +1,4 @@
-"""AUROC by class, and the table over runs."""
+"""Metrics over all images and by class."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastive_jax.config import OeclConfig, OeclDataConfig
-from contrastive_jax.data.protocols import ood_test_set
-from contrastive_jax.data.protocols import test_set as make_test_set
-from contrastive_jax.evaluation.evaluate import auroc, auroc_by_class, metrics_by_set
+from contrastive_jax.data.image_set import ImageSet
+from contrastive_jax.data.protocols import evaluation_set, ood_evaluation_set
+from contrastive_jax.evaluation.evaluate import auroc, measure
 from studies.sweeps.training import class_names
 
 
@@ -29,13 +29,15 @@ def test_auroc_of_scores_that_are_not_finite_is_undefined():
 
 
 def test_classes_stand_alone_against_the_other_side():
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    images = np.zeros((6, 1, 1, 3), np.uint8)
+    images = ImageSet(np.zeros((6, 1, 1, 3), np.uint8), np.array([0, 0, 1, 1, 2, 2], np.int32), ("a", "b", "c"))
     scores = {"clean": np.array([3.0, 2, 1, 0, 5, 4])}
-    one = auroc_by_class(make_test_set("one_vs_rest", images, labels, "a", ("a", "b", "c")), scores)["clean"]
-    assert one == {"class_mean": 0.5, "per_class": {"b": 1.0, "c": 0.0}}
-    rest = auroc_by_class(make_test_set("leave_one_class_out", images, labels, "a", ("a", "b", "c")), scores)["clean"]
-    assert rest == {"class_mean": 0.5, "per_class": {"b": 0.0, "c": 1.0}}
+
+    def areas(protocol):
+        by_class = measure(evaluation_set(images, protocol, "a"), scores)["by_class"]
+        return {name: found["clean"]["auroc"]["value"] for name, found in by_class.items()}
+
+    assert areas("one_vs_rest") == {"b": 1.0, "c": 0.0}
+    assert areas("leave_one_class_out") == {"b": 0.0, "c": 1.0}
 
 
 def test_all_classes_are_those_of_the_training_set():
@@ -47,10 +49,10 @@ def test_all_classes_are_those_of_the_training_set():
 
 
 def test_each_named_set_is_measured_alone():
-    data = ood_test_set(
+    data = ood_evaluation_set(
         np.zeros((2, 1, 1, 3), np.uint8),
         {"near": np.zeros((2, 1, 1, 3), np.uint8), "far": np.zeros((1, 1, 1, 3), np.uint8)},
     )
-    found = metrics_by_set(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})
+    found = measure(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})["by_class"]
     assert found["near"]["clean"]["auroc"]["value"] == 0.75
     assert found["far"]["clean"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}

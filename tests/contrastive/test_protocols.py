@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from codegraph_jax.core.settings import ConfigError, read_config
 from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data import protocols
+from contrastive_jax.data.feeding import epoch_order, exposure_order
+from contrastive_jax.data.image_set import ImageList, ImageSet
 from contrastive_jax.data.patterns import CLASSES, EXPOSURE, draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import check_overlap, read_run_data
@@ -18,17 +20,19 @@ from contrastive_jax.data.sources import check_overlap, read_run_data
 IMAGES = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
 NAMES = ("cat", "dog", "7")
+LISTED, UNLABELLED = ImageList(list(IMAGES), LABELS, NAMES), ImageList(list(IMAGES), None, ())
+DECODED = ImageSet(IMAGES, LABELS, NAMES)
 
 
 def test_one_vs_rest_and_leave_one_class_out():
-    one = protocols.training_rows("one_vs_rest", 6, LABELS, "dog", NAMES)
+    one = protocols.training_mask(LISTED, "one_vs_rest", "dog")
     assert one.tolist() == [False, True, False] * 2
-    rest = protocols.training_rows("leave_one_class_out", 6, LABELS, "1", NAMES)
+    rest = protocols.training_mask(LISTED, "leave_one_class_out", "1")
     assert rest.tolist() == [True, False, True] * 2
-    assert protocols.test_set("one_vs_rest", IMAGES, LABELS, "dog", NAMES).normal.tolist() == one.tolist()
-    assert protocols.test_set("leave_one_class_out", IMAGES, LABELS, "dog", NAMES).normal.tolist() == rest.tolist()
+    assert protocols.evaluation_set(DECODED, "one_vs_rest", "dog").is_normal.tolist() == one.tolist()
+    assert protocols.evaluation_set(DECODED, "leave_one_class_out", "dog").is_normal.tolist() == rest.tolist()
     for protocol in ("unlabelled", "multimodal"):
-        assert protocols.training_rows(protocol, 6, None, "cat", ()).all()
+        assert protocols.training_mask(UNLABELLED, protocol, "cat").all()
 
 
 def test_a_class_name_goes_before_its_number():
@@ -50,34 +54,34 @@ def test_a_number_means_the_class_of_the_training_set():
 
 
 def test_classes_are_chosen_by_name():
-    chosen = protocols.rows_of_classes(("DOG", "7"), 6, LABELS, NAMES, "config.data.classes")
+    chosen = protocols.class_mask(LISTED, ("DOG", "7"), "config.data.classes")
     assert chosen.tolist() == [False, True, True] * 2
-    assert protocols.rows_of_classes((), 6, None, (), "config.data.classes").all()
+    assert protocols.class_mask(UNLABELLED, (), "config.data.classes").all()
     with pytest.raises(ProtocolError, match="config.data.classes: there is no class 'bird'"):
-        protocols.rows_of_classes(("bird",), 6, LABELS, NAMES, "config.data.classes")
+        protocols.class_mask(LISTED, ("bird",), "config.data.classes")
     with pytest.raises(ProtocolError, match="config.oe.exclude: the source has no class labels"):
-        protocols.rows_of_classes(("dog",), 6, None, (), "config.oe.exclude")
+        protocols.class_mask(UNLABELLED, ("dog",), "config.oe.exclude")
 
 
 def test_more_classes_hold_those_of_fewer():
     labels = np.repeat(np.arange(10), 3).astype(np.int32)
-    everything = np.ones(30, bool)
-    few, more = (protocols.drawn_classes(count, labels, everything, seed=0) for count in (2, 5))
+    listed, everything = ImageList([""] * 30, labels, tuple("abcdefghij")), np.ones(30, bool)
+    few, more = (protocols.drawn_class_mask(listed, count, everything, seed=0) for count in (2, 5))
     assert few.sum() == 6 and more.sum() == 15 and (more | ~few).all()
-    assert not protocols.drawn_classes(2, labels, labels > 4, seed=0)[:15].any()
+    assert not protocols.drawn_class_mask(listed, 2, labels > 4, seed=0)[:15].any()
     with pytest.raises(ProtocolError, match="class_count: asks for 6 classes of OE images, there are 5"):
-        protocols.drawn_classes(6, labels, labels > 4, seed=0)
+        protocols.drawn_class_mask(listed, 6, labels > 4, seed=0)
     with pytest.raises(ProtocolError, match="class_count: config.oe.source has no class labels"):
-        protocols.drawn_classes(1, None, everything, seed=0)
+        protocols.drawn_class_mask(UNLABELLED, 1, np.ones(6, bool), seed=0)
 
 
 def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
-    data = protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
+    data = protocols.ood_evaluation_set(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
     assert data.class_names == ("in distribution", "svhn", "textures")
     assert data.labels.tolist() == [0] * 6 + [1] * 2 + [2] * 3
-    assert data.normal.sum() == 6 and len(data.images) == 11
+    assert data.is_normal.sum() == 6 and len(data.images) == 11
     with pytest.raises(ProtocolError, match="config.evaluation.ood: svhn holds no images"):
-        protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:0]})
+        protocols.ood_evaluation_set(IMAGES, {"svhn": IMAGES[:0]})
 
 
 @pytest.mark.parametrize("target", ["3", "bird", "-1", ""])
@@ -88,49 +92,48 @@ def test_an_unknown_class_is_refused(target):
 
 def test_missing_labels_and_empty_sides_are_refused():
     with pytest.raises(ProtocolError, match="needs class labels"):
-        protocols.training_rows("one_vs_rest", 6, None, "0", ())
+        protocols.training_mask(UNLABELLED, "one_vs_rest", "0")
     with pytest.raises(ProtocolError, match="no training image is normal"):
-        protocols.training_rows("one_vs_rest", 2, LABELS[:2], "7", NAMES)
+        protocols.training_mask(ImageList(list(IMAGES[:2]), LABELS[:2], NAMES), "one_vs_rest", "7")
     with pytest.raises(ProtocolError, match="no anomalous image"):
-        protocols.test_set("one_vs_rest", IMAGES[:1], LABELS[:1], "cat", NAMES)
+        protocols.evaluation_set(ImageSet(IMAGES[:1], LABELS[:1], NAMES), "one_vs_rest", "cat")
     with pytest.raises(ProtocolError, match="no class labels"):
-        protocols.test_set("unlabelled", IMAGES, None, "cat", NAMES)
+        protocols.evaluation_set(ImageSet(IMAGES, None, ()), "unlabelled", "cat")
 
 
 def test_balanced_subset_is_balanced_and_repeatable():
-    labels = np.arange(100) % 10
-    images = np.zeros((100, 1, 1, 3), np.uint8)
-    data = protocols.test_set("one_vs_rest", images, labels, "0", tuple("abcdefghij"))
+    images = ImageSet(np.zeros((100, 1, 1, 3), np.uint8), np.arange(100, dtype=np.int32) % 10, tuple("abcdefghij"))
+    data = protocols.evaluation_set(images, "one_vs_rest", "0")
     first, again = (protocols.balanced_subset(data, 16, seed=5) for _ in range(2))
-    assert first.normal.sum() == 8 and (~first.normal).sum() == 8
+    assert first.is_normal.sum() == 8 and (~first.is_normal).sum() == 8
     np.testing.assert_array_equal(first.labels, again.labels)
-    assert protocols.balanced_subset(data, 40, seed=0).normal.sum() == 10
+    assert protocols.balanced_subset(data, 40, seed=0).is_normal.sum() == 10
 
 
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 20), st.integers(0, 3), st.integers(0, 3))
 def test_epochs_visit_images_once_and_do_not_depend_on_the_past(steps, batch, spare, seed, epoch):
     count = steps * batch + spare
-    order = protocols.epoch_order(count, steps, batch, seed, epoch)
+    order = epoch_order(count, steps, batch, seed, epoch)
     assert order.shape == (steps, batch) and len(np.unique(order)) == order.size and order.max() < count
-    np.testing.assert_array_equal(order, protocols.epoch_order(count, steps, batch, seed, epoch))
+    np.testing.assert_array_equal(order, epoch_order(count, steps, batch, seed, epoch))
 
 
 def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
-    fixed = [protocols.exposure_order(100, 3, 4, 0, epoch, "fixed") for epoch in range(2)]
-    fresh = [protocols.exposure_order(100, 3, 4, 0, epoch, "fresh") for epoch in range(2)]
+    fixed = [exposure_order(100, 3, 4, 0, epoch, "fixed") for epoch in range(2)]
+    fresh = [exposure_order(100, 3, 4, 0, epoch, "fresh") for epoch in range(2)]
     np.testing.assert_array_equal(*fixed)
     assert (fresh[0] != fresh[1]).any()
     assert len(np.unique(fresh[0])) == 12
-    few = protocols.exposure_order(2, 3, 4, 0, 0, "fresh")
+    few = exposure_order(2, 3, 4, 0, 0, "fresh")
     assert few.shape == (3, 4) and set(np.unique(few)) <= {0, 1}
 
 
 def test_few_shot_images_are_chosen_repeatably():
-    chosen = protocols.choose_oe_rows(6, 2, seed=1)
-    np.testing.assert_array_equal(chosen, protocols.choose_oe_rows(6, 2, seed=1))
-    assert len(chosen) == 2 and protocols.choose_oe_rows(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
+    chosen = protocols.draw_oe_rows(6, 2, seed=1)
+    np.testing.assert_array_equal(chosen, protocols.draw_oe_rows(6, 2, seed=1))
+    assert len(chosen) == 2 and protocols.draw_oe_rows(6, None, 0).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ProtocolError, match="oe.image_count.*7 OE images, there are 6"):
-        protocols.choose_oe_rows(6, 7, 0)
+        protocols.draw_oe_rows(6, 7, 0)
 
 
 def test_overlap_warns_and_equality_is_refused(caplog):
@@ -139,7 +142,7 @@ def test_overlap_warns_and_equality_is_refused(caplog):
     with caplog.at_level(logging.WARNING):
         check_overlap(np.concatenate([IMAGES[:2], IMAGES[:1] + 1]), IMAGES[:4], None)
     assert "2 of 3 OE images are also normal training images" in caplog.text
-    data = protocols.test_set("one_vs_rest", IMAGES, LABELS, "cat", NAMES)
+    data = protocols.evaluation_set(DECODED, "one_vs_rest", "cat")
     with caplog.at_level(logging.WARNING):
         check_overlap(IMAGES[[1, 2]], IMAGES[[0]], data)
     assert "2 of 2 OE images are also anomalous test images" in caplog.text
@@ -175,9 +178,9 @@ def test_run_data_is_read_from_files(tmp_path):
         train=TrainConfig(batch_size=16),
     )
     data = read_run_data(config)
-    np.testing.assert_array_equal(data.normal, images[1::2])
+    np.testing.assert_array_equal(data.train, images[1::2])
     assert data.oe is not None and len(data.oe) == 10
-    assert data.test is not None and data.test.normal.sum() == 20
+    assert data.test is not None and data.test.is_normal.sum() == 20
 
 
 def test_batch_larger_than_the_set_is_refused():

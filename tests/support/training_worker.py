@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from codegraph_jax.distributed import processes
 from contrastive_jax import trainer
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.data import feeding
 from contrastive_jax.training.checkpoints import Checkpoints
 from tests.contrastive.meshes import shallow, small_config
 
@@ -26,7 +27,6 @@ def config() -> OeclConfig:
     small = small_config(batch_size=95, epochs=2, checkpoint_every=1)
     return dataclasses.replace(
         small,
-        data=dataclasses.replace(small.data, images_on="host"),
         oe=dataclasses.replace(small.oe, warmup=0.0),
         evaluation=dataclasses.replace(small.evaluation, views=0),
     )
@@ -43,6 +43,7 @@ def exactly() -> Iterator[None]:
 
     with (
         jax.enable_x64(True),
+        mock.patch.object(feeding, "most_device_bytes", lambda mesh: 0),
         mock.patch.object(trainer, "build_network", lambda *arguments: build(*arguments).clone(dtype=jnp.float64)),
         mock.patch.object(trainer, "initial_state", wide),
     ):
