@@ -36,7 +36,7 @@ def imagenet(home: Path, classes: tuple[str, ...]) -> None:
 def shipped(name: str, home: Path, variant: str = "", **data: object) -> OeclConfig:
     """The settings of a shipped config, its folders below `home`, small images and steps."""
     module = importlib.import_module(f"configs.{name}")
-    values = (module.get_config(variant) if variant else module.get_config()).to_dict()
+    values = dataclasses.asdict(module.get_config(variant) if variant else module.get_config())
     for group, field in (("data", "train"), ("data", "test"), ("oe", "source")):
         values[group][field] = values[group][field].replace("data/", f"{home}/")
     values["data"].update(stored_size=SIZE, image_size=8, **data)
