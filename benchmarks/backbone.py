@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measurements import Measurement, measurement
+from benchmarks.measurements import TORCH, Measurement, measurement, speedup
 from benchmarks.peaks import product_peak
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
@@ -30,7 +30,6 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
     patch = PRESETS[name].patch_size if name in PRESETS else 1
     side = sizes.backbone_size // patch * patch
     images = np.random.default_rng(0).normal(size=(batch, side, side, 3)).astype(np.float32)
-    outputs: dict[str, Any] = {}
     functions: dict[str, Callable[[], Any]] = {}
     backbones = {}
     for dtype in config.precisions:
@@ -38,15 +37,15 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
             continue
         backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side), dtype)
         backbones[dtype] = backbone
-        functions[dtype] = _ours(backbone, images, outputs, dtype)
+        functions[dtype] = _ours(backbone, images)
     first = next(iter(backbones.values()))
-    exact = _torch(first, images, functions, outputs) if config.torch else None
+    exact = _torch(first, images, functions) if config.torch else None
     times = interleaved(functions, config.repeats)
     records = []
     for key, timing in times.items():
         error = None
         if exact is not None:
-            error = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(outputs[key], exact))
+            error = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(timing.result, exact))
         ours = key in backbones
         records.append(
             measurement(
@@ -57,7 +56,7 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
                 "images",
                 flop=batch * first.flop(*2 * (side // patch,)),
                 peak=product_peak(key) if ours else None,
-                speedup=times["torch float32"].seconds / timing.seconds if "torch float32" in times else None,
+                speedup=speedup(times, timing),
                 error=error,
                 image_size=side,
                 batch=batch,
@@ -66,17 +65,13 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
     return records
 
 
-def _ours(backbone: PresetBackbone, images: np.ndarray, outputs: dict[str, Any], key: str) -> Callable[[], None]:
+def _ours(backbone: PresetBackbone, images: np.ndarray) -> Callable[[], list[np.ndarray]]:
     run, placed = jax.jit(lambda own, x: own(x)[0]), jnp.asarray(images)
-
-    def call() -> None:
-        outputs[key] = [np.asarray(block) for block in run(backbone, placed)]
-
-    return call
+    return lambda: [np.asarray(block) for block in run(backbone, placed)]
 
 
 def _torch(
-    backbone: PresetBackbone, images: np.ndarray, functions: dict[str, Callable[[], Any]], outputs: dict[str, Any]
+    backbone: PresetBackbone, images: np.ndarray, functions: dict[str, Callable[[], Any]]
 ) -> list[np.ndarray] | None:
     """Adds the baseline to `functions` if torch is installed, and returns the float64 result; None without torch."""
     try:
@@ -89,9 +84,5 @@ def _torch(
     side = images.shape[1] // backbone.patch_size
     network = baseline.Vit(backbone, side, torch.float32)
     inputs = torch.from_numpy(images)
-
-    def call() -> None:
-        outputs["torch float32"] = [block.numpy() for block in network(inputs)]
-
-    functions["torch float32"] = call
+    functions[TORCH] = lambda: [block.numpy() for block in network(inputs)]
     return [block.numpy() for block in baseline.Vit(backbone, side, torch.float64)(inputs.double())]

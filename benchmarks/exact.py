@@ -38,9 +38,3 @@ def mutual_scores(
                     nearest[a, b] = np.sqrt(np.maximum(2.0 - 2.0 * cosines.max(axis=axis), 0.0))
         total += np.sort(nearest, axis=1)[:, :k].mean(axis=1)
     return total / len(degrees)
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation."""
-    first, second = (np.argsort(np.argsort(x.ravel())) for x in (a, b))
-    return float(np.corrcoef(first, second)[0, 1])

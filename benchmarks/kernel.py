@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Float
 
 from benchmarks import exact
-from benchmarks.measurements import Measurement, measurement
+from benchmarks.measurements import TORCH, Measurement, measurement, speedup
 from benchmarks.peaks import large_product
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
@@ -46,15 +47,13 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         for precision in config.precisions
         for options in [distance_options(SimilarityConfig(kernel=kernel), precision, sizes.degrees, grid)]
     }
-    scores: dict[str, Any] = {}
     whole: dict[str, Callable[[], Any]] = {}
     pairs: dict[str, Callable[[], Any]] = {}
     for name, options in variants.items():
-        whole[name] = _keep(scores, name, _whole(tokens, options))
+        whole[name] = _whole(tokens, options)
         pairs[name] = _pairs_alone(tokens, options)
     if torch_functions := _torch(config, tokens, sizes):
-        whole["torch float32"] = _keep(scores, "torch float32", torch_functions[0])
-        pairs["torch float32"] = torch_functions[1]
+        whole[TORCH], pairs[TORCH] = torch_functions
     records = []
     for title, functions in (("aggregation + scores", whole), ("pairs alone", pairs)):
         # a large product is timed in the same rounds: its speed is the peak
@@ -62,16 +61,9 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
         peaks = {k: flop / times[k].seconds for k, (_, flop) in products.items()}
         for name in functions:
-            errors = _errors(scores[name], want) if functions is whole else {}
+            errors = _errors(times[name].result, want) if functions is whole else {}
             records.append(_record(f"{title}, {name}", variants.get(name), sizes, times, times[name], peaks, errors))
     return records
-
-
-def _keep(scores: dict[str, Any], name: str, function: Callable[[], Any]) -> Callable[[], None]:
-    def run() -> None:
-        scores[name] = function()
-
-    return run
 
 
 def _whole(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], np.ndarray]:
@@ -129,7 +121,10 @@ def _torch(
 
 
 def _errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
-    return {"error": float(np.abs(got - want).max()), "rank_correlation": exact.rank_correlation(got, want)}
+    return {
+        "error": float(np.abs(got - want).max()),
+        "rank_correlation": float(scipy.stats.spearmanr(got, want, axis=None).statistic),
+    }
 
 
 def _record(
@@ -145,7 +140,6 @@ def _record(
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees if the kernel derives them from one
     products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)
-    speedup = times["torch float32"].seconds / timing.seconds if "torch float32" in times else None
     return measurement(
         "kernel",
         name,
@@ -154,7 +148,7 @@ def _record(
         "pairs",
         flop=2.0 * p * p * sizes.channels * products * pairs if options else None,
         peak=peaks[options.precision] if options else None,
-        speedup=speedup,
+        speedup=speedup(times, timing),
         n=n,
         p=p,
         c=sizes.channels,

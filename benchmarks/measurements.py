@@ -1,6 +1,6 @@
 """Records of measurements: a line of JSON each, and a row of the table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.timing import Timing
 
 Measurement = dict[str, Any]
+TORCH = "torch float32"
+"""Name of the baseline."""
 
 COLUMNS = {
     "name": "",
@@ -67,9 +69,9 @@ def measurement(
         "name": name,
         **device_summary(),
         "devices": devices,
-        "first_call_s": timing.first,
-        "wall_s": timing.wall,
-        "cpu_s": timing.cpu,
+        "first_call_s": timing.first_seconds,
+        "wall_s": timing.wall_seconds,
+        "cpu_s": timing.cpu_seconds,
         "rate": rate,
         "rate_per_device": rate / devices,
         "unit": f"{unit}/s",
@@ -79,6 +81,11 @@ def measurement(
         "time": "cpu_s" if jax.default_backend() == "cpu" else "wall_s",
         **more,
     }
+
+
+def speedup(times: Mapping[str, Timing], timing: Timing) -> float | None:
+    """Time of the baseline in PyTorch as a multiple of `timing`; None without torch."""
+    return times[TORCH].seconds / timing.seconds if TORCH in times else None
 
 
 def table(records: Sequence[Measurement]) -> str:

@@ -13,22 +13,24 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Timing:
-    """Timings of one function in seconds.
+    """Timings of one function.
 
     Attributes:
-        first: wall time of the first call, with compilation.
-        wall: median wall time of the later calls.
-        cpu: median CPU time of the process, summed over its threads.
+        first_seconds: wall time of the first call, with compilation.
+        wall_seconds: median wall time of the later calls.
+        cpu_seconds: median CPU time of the process, summed over its threads.
+        result: what the first call returned.
     """
 
-    first: float
-    wall: float
-    cpu: float
+    first_seconds: float
+    wall_seconds: float
+    cpu_seconds: float
+    result: Any = None
 
     @property
     def seconds(self) -> float:
         """CPU time on CPUs, since other processes affect it less; wall time on accelerators."""
-        return self.cpu if jax.default_backend() == "cpu" else self.wall
+        return self.cpu_seconds if jax.default_backend() == "cpu" else self.wall_seconds
 
 
 def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, Timing]:
@@ -36,10 +38,11 @@ def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> di
 
     The timing includes waiting for the arrays that the functions return.
     """
-    first, wall, cpu = {}, {name: [] for name in functions}, {name: [] for name in functions}  # type: ignore[var-annotated]
+    first, results = {}, {}
+    wall, cpu = {name: [] for name in functions}, {name: [] for name in functions}  # type: ignore[var-annotated]
     for name, function in functions.items():
         begin = perf_counter()
-        jax.block_until_ready(function())
+        results[name] = jax.block_until_ready(function())
         first[name] = perf_counter() - begin
     for _ in range(repeats):
         for name, function in functions.items():
@@ -47,4 +50,4 @@ def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> di
             jax.block_until_ready(function())
             wall[name].append(perf_counter() - begin)
             cpu[name].append(process_time() - begin_cpu)
-    return {name: Timing(first[name], median(wall[name]), median(cpu[name])) for name in functions}
+    return {name: Timing(first[name], median(wall[name]), median(cpu[name]), results[name]) for name in functions}
