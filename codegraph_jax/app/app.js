@@ -80,8 +80,8 @@
     const now = run.progress;
     if (run.state === "waiting") return h("p", { className: "facts" }, t("waiting"));
     if (!now) return h("p", { className: "facts" }, t("starting"));
-    const over = now.total && now.done >= now.total, stages = now.stage === "inspection" || run.kind === "inspect" ? INSPECTION : STAGES;
-    const stage = now.stage === "distances" && over ? "scoring" : now.stage === "products" ? "start" : now.stage;
+    const over = now.total && now.done >= now.total, stages = now.stage === "inspection" || run.task === "inspect" ? INSPECTION : STAGES;
+    const stage = now.stage === "distances" && over ? "scoring" : ["products", "categories"].includes(now.stage) ? "start" : now.stage;
     const current = stages.indexOf(stage), share = now.total && !over ? now.done / now.total : over ? 1 : 0;
     const bar = h("progress", { max: 1, ariaLabel: t(`stage_${stage}`) });
     if (stage === "scoring" || !now.total) bar.removeAttribute("value");
@@ -135,21 +135,21 @@
     if (run.photos !== undefined) {
       image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
     }
-    const kind = active(run) && run.photos !== undefined ? t(`job_${run.job_kind}`) : null;
+    const kind = active(run) && run.photos !== undefined ? t(`job_${run.job}`) : null;
     const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dateText(run.begun))];
     return h("li", { "data-run": run.run }, image,
       h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
         kind && h("p", { className: "facts" }, kind)),
       h("div", { className: "actions" },
-        active(run) && run.job_kind ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
-        !active(run) && run.state !== "finished" && run.job_kind ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
-        finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
+        active(run) && run.job ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
+        !active(run) && run.state !== "finished" && run.job ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
+        finished && run.task !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
         finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
         active(run) ? null : button(t("delete"), () => remove(run.name, "delete_about", runPath(run.run), "#/"), "plain")),
       active(run) ? h("div", { className: "wide" }, progress(run)) : null,
-      run.message ? h("p", { className: "note wide" }, run.message, " ", run.job_kind && button(t("log"), () => showLog(run), "plain")) :
-        ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.job_kind ? "interrupted" : "interrupted_terminal")) : null);
+      run.message ? h("p", { className: "note wide" }, run.message, " ", run.job && button(t("log"), () => showLog(run), "plain")) :
+        ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.job ? "interrupted" : "interrupted_terminal")) : null);
   }
 
   async function showLog(run) {
@@ -314,13 +314,13 @@
     return [h("div", { className: "fields" }, compare,
       option("false_alarms", t("false_alarms"), [["", t("false_alarms_normal")], ["low", t("false_alarms_low")], ["high", t("false_alarms_high")]]),
       option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])]),
-      answered.length ? option("answers", t("answers"), [["", t("no_answers")], ...answered.map(({ run, name }) => [run, name])]) : null),
+      answered.length ? option("answers_of", t("answers"), [["", t("no_answers")], ...answered.map(({ run, name }) => [run, name])]) : null),
     areas(),
     h("details", { open: chosen.more, ontoggle: (event) => { chosen.more = event.target.open; } }, h("summary", {}, t("more")),
       h("div", { className: "fields" },
         option("size", t("size"), [["", t("automatic")], ...[224, 336, 448, 518].map((side) => [String(side), `${side} px`])]),
         option("fit", t("fit"), [["", t("automatic")], ["squeeze", t("fit_squeeze")], ["pad", t("fit_pad")], ["tile", t("fit_tile")]]),
-        h("span", { className: "grow" }, option("roi", t("roi"))), h("span", { className: "grow" }, option("more", t("flags")))))];
+        h("span", { className: "grow" }, option("roi", t("roi"))), h("span", { className: "grow" }, option("flags", t("flags")))))];
   }
 
   // the photo on which areas are drawn, with its size
@@ -457,7 +457,7 @@
   // ---- banks and lines ----
 
   function banksView() {
-    const saved = state.runs.filter((run) => active(run) && run.job_kind === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
+    const saved = state.runs.filter((run) => active(run) && run.job === "bank"), now = saved.length ? h("ul", { className: "runs" }, saved.map(card)) : null;
     if (!state.banks.length) return [h("h2", {}, t("banks")), now ?? h("p", {}, t("no_banks"))];
     return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), now, h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
       h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dateText(bank.date)} · ${texts.number(bank.bytes / 1e6, 1)} MB`)),

@@ -1,6 +1,7 @@
-"""Estimates a run before it starts, in a process of its own: `python -m codegraph_jax.app.estimate FOLDER [FLAGS]`.
+"""Estimates a run before it starts: `python -m codegraph_jax.app.estimate FOLDER NETWORK SIZE FIT`.
 
-The process prints one line of JSON: the network that will be used, the size of its input, and the seconds of the run.
+NETWORK, SIZE and FIT may be empty texts. The app runs this in a process of its own, which prints one line of JSON: the
+network that will be used, the size of its input, and the seconds of the run.
 The weights are not read, and nothing is downloaded.
 """
 
@@ -29,8 +30,8 @@ def networks() -> list[str]:
     return [name for name, preset in PRESETS.items() if at_hand(preset)]
 
 
-def estimated(folder: str, name: str, size: int | None, fit: str) -> dict[str, Any]:
-    """The network, the size of its input, and the estimated seconds.
+def estimate_folder(folder: str, name: str, size: int | None, fit: str) -> dict[str, Any]:
+    """Estimates a run: the network, the size of its input, and the seconds.
 
     Args:
         folder: the folder with the photos.
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     steady_output()
     folder, name, size, fit = arguments
     try:
-        found = estimated(folder, name, int(size) if size else None, fit)
+        found = estimate_folder(folder, name, int(size) if size else None, fit)
     except UserError as error:
         found = {"problem": str(error)}
     print(json.dumps(found))

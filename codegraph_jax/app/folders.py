@@ -104,7 +104,7 @@ class Folders:
             folders = [self._subfolder(path, name) for name in subdirectories(path)[:MAX_ENTRIES]]
         except OSError as error:
             raise UserError(f"{printable(path)!r} cannot be opened ({error.strerror or error})") from None
-        self.state.open_folder(path)
+        self.state.remember_folder(path)
         parent = str(Path(path).parent)
         return {
             "place": encode_path(path), "parent": encode_path(parent) if parent != path else None,
@@ -185,7 +185,7 @@ class Folders:
             path = self.uploads / free
             with suppress(FileExistsError):
                 path.mkdir(parents=True)
-                self.state.open_folder(str(path))
+                self.state.remember_folder(str(path))
                 return {"place": encode_path(str(path)), "name": path.name}
         raise UserError(f"there are too many folders {stem!r}; delete some of them in {printable(str(self.uploads))}")
 

@@ -46,7 +46,6 @@ class Jobs:
         self.state, self.runs = state, runs
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._cancelled: list[Mapping[str, Any]] = []
-        self._lock = threading.RLock()
         self._wake, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         (runs / HOME / "logs").mkdir(parents=True, exist_ok=True)
@@ -119,10 +118,10 @@ class Jobs:
                 self._launch(job)
 
     def _launch(self, job: Mapping[str, Any]) -> None:
-        with self._lock, self._log_path(job["id"]).open("wb") as log:
+        with self._log_path(job["id"]).open("wb") as log:
             try:
                 child = subprocess.Popen(
-                    [*PROGRAM, *job["words"]],
+                    [*PROGRAM, *job["arguments"]],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                     env=child_environment(),
                 )  # fmt: skip

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import lru_cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from codegraph_jax.app.lines import Lines
 from codegraph_jax.app.runs import NotFoundError
-from codegraph_jax.app.service import Service
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.responses import LineSummary
 
@@ -21,38 +23,45 @@ KEPT = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache
 """Headers of an answer that are passed on."""
 
 
-def add_line_pages(app: FastAPI, service: Service) -> None:
+def add_line_pages(app: FastAPI, lines: Lines) -> None:
     """Adds /lines/NAME/...: the page and the interface of a running line; counts and table of a stopped one."""
 
     @app.api_route("/lines/{name}/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
     async def line(name: str, path: str, request: Request) -> Response:
-        if request.method == "GET" and path in ("summary", "parts.csv") and (file := service.ledger_of_stopped(name)):
+        if request.method == "GET" and path in ("summary", "parts.csv") and (file := lines.ledger_of_stopped(name)):
             return await run_in_threadpool(_recorded, file, path)
-        if not path and service.ledger_of_stopped(name):
+        if not path and lines.ledger_of_stopped(name):
             return RedirectResponse("/#/lines")
-        address = service.line_address(name)
+        address = lines.address(name)
         body = await request.body() if request.method == "POST" else b""  # the size of a POST is limited
         query = request.scope["query_string"].decode("ascii")
         kind = {"Content-Type": found} if (found := request.headers.get("content-type")) else {}
-        return await run_in_threadpool(_forwarded, address, request.method, f"/{quote(path)}?{query}", body, kind)
+        return await run_in_threadpool(_forward, address, request.method, f"/{quote(path)}?{query}", body, kind)
 
 
 def _recorded(file: Path, what: str) -> Response:
     """Counts or table of a line, from its ledger."""
-    ledger = Ledger(file)
     if what == "parts.csv":
+        ledger = Ledger(file)
 
         def rows() -> Iterator[str]:
             with closing(ledger):
                 yield from ledger.csv()
 
         return StreamingResponse(rows(), media_type="text/csv")
-    with closing(ledger):
-        return JSONResponse(LineSummary(waiting=len(ledger.inbox()), **ledger.summary()).model_dump())
+    status = file.stat()
+    return JSONResponse(_summary(file, (status.st_mtime_ns, status.st_size)))
 
 
-def _forwarded(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
-    """The answer of a line.
+@lru_cache(maxsize=64)
+def _summary(file: Path, stamp: tuple[int, int]) -> dict[str, Any]:
+    """Counts of a line; cached until the file changes, since opening a ledger checks all of it."""
+    with closing(Ledger(file)) as ledger:
+        return LineSummary(waiting=len(ledger.inbox()), **ledger.summary()).model_dump()
+
+
+def _forward(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    """Passes a request on; returns the answer of the line.
 
     Raises:
         NotFoundError: the line does not answer.

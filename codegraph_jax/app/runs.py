@@ -17,7 +17,7 @@ from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import remove_written, written_files
 from codegraph_jax.core.files import read_json
-from codegraph_jax.core.names import numbered_names, printable
+from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.progress import PROGRESS_FILE
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
@@ -91,8 +91,8 @@ class Runs:
             return None
         state, message = self._state(workdir, manifest, progress, job)
         about = {
-            "run": run, "state": state, "message": message, "kind": job["kind"] if job else "detect",
-            "job_kind": job["kind"] if job else "",  # empty: started in a terminal
+            "run": run, "state": state, "message": message, "task": job["kind"] if job else "detect",
+            "job": job["kind"] if job else "",  # empty: started in a terminal
             "date": _changed(workdir / MANIFEST) or (job["created"] if job else _changed(workdir)),
         }  # fmt: skip
         about["begun"] = job["begun"] if job else about["date"]
@@ -123,7 +123,7 @@ class Runs:
         thresholds = manifest.get("thresholds") or {}
         verdicts = [record.get("verdict") for record in self.scores(run)]
         return {
-            "kind": config.get("task", "detect"),
+            "task": config.get("task", "detect"),
             "folder": printable(root),
             "photos": sum((manifest.get("image_counts") or {}).values()),
             "flagged": sum(one.get("flagged_count", 0) for one in thresholds.values()),
@@ -252,6 +252,11 @@ class Runs:
             return None
         self._cache[run, name] = stamp, found
         return found
+
+
+def without_spaces(name: str) -> str:
+    """A file name for a name that a person reads."""
+    return file_stem("_".join(name.split()))
 
 
 def _names_code(arguments: list[str]) -> bool:

@@ -56,7 +56,7 @@ def create_app(home: Path, key: str) -> FastAPI:
     _add_page(app)
     _add_files(app, service)
     _add_interface(app, service)
-    add_line_pages(app, service)
+    add_line_pages(app, service.lines)
     return app
 
 
@@ -156,8 +156,8 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
 
 def _add_interface(app: FastAPI, service: Service) -> None:
-    """Adds the JSON interface: the service's methods, whose parameters are path, query and body."""
-    folders, jobs = service.folders, service.jobs
+    """Adds the JSON interface: methods of the service, whose parameters are path, query and body."""
+    folders, jobs, lines = service.folders, service.jobs, service.lines
     for method, path, action in (
         ("GET", "/api/state", service.overview),
         ("POST", "/api/open", folders.open),
@@ -177,10 +177,10 @@ def _add_interface(app: FastAPI, service: Service) -> None:
         ("POST", "/api/runs/{run}/bank", service.save_bank),
         ("GET", "/api/runs/{run}/answers", service.answers),
         ("POST", "/api/runs/{run}/answers", service.answer),
-        ("DELETE", "/api/banks/{bank}", service.delete_bank),
-        ("POST", "/api/lines", service.add_line),
-        ("DELETE", "/api/lines/{name}", service.delete_line),
-        ("POST", "/api/lines/{name}/{action}", service.change_line),
+        ("DELETE", "/api/banks/{bank}", service.banks.delete),
+        ("POST", "/api/lines", lines.add),
+        ("DELETE", "/api/lines/{name}", lines.delete),
+        ("POST", "/api/lines/{name}/{action}", lines.change),
     ):
         app.add_api_route(path, action, methods=[method], response_model=None)
 

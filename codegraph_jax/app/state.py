@@ -12,14 +12,14 @@ HOME, STATE_FILE = ".app", "app.sqlite"
 """Directory below the results with the state and the logs, and the file of the state."""
 MAX_RECENT = 12
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, inspected INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS names (run TEXT PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
     run TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, revision INTEGER NOT NULL,
     PRIMARY KEY (run, kind, key)
 );
 CREATE TABLE IF NOT EXISTS jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, run TEXT NOT NULL, words TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, run TEXT NOT NULL, arguments TEXT NOT NULL,
     state TEXT NOT NULL, message TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, born REAL NOT NULL DEFAULT 0,
     created REAL NOT NULL, ended REAL
 );
@@ -48,27 +48,30 @@ class State:
         with self._lock:
             self._connection.close()
 
-    def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+    def _execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        """The rows of a statement; empty unless it is a query."""
         with self._lock:
             return [dict(row) for row in self._connection.execute(statement, values)]
 
     # ---- folders; paths are stored as file names in the system's encoding, which need not be valid text ----
 
-    def open_folder(self, path: str, used: bool = False) -> None:
-        """Remembers a folder that the user has opened; `used`: for an inspection."""
-        self._all(
+    def remember_folder(self, path: str, inspected: bool = False) -> None:
+        """Remembers a folder that the user has opened, and whether it was inspected."""
+        self._execute(
             "INSERT INTO folders VALUES (CAST(? AS BLOB), ?, ?) ON CONFLICT (path) "
-            "DO UPDATE SET opened = excluded.opened, used = max(used, excluded.used)",
-            path.encode("utf-8", "surrogateescape"), time.time(), int(used),
+            "DO UPDATE SET opened = excluded.opened, inspected = max(inspected, excluded.inspected)",
+            path.encode("utf-8", "surrogateescape"), time.time(), int(inspected),
         )  # fmt: skip
 
     def folders(self) -> list[str]:
         """All folders that the user has opened, the last one first."""
-        return self._paths(self._all("SELECT path FROM folders ORDER BY opened DESC"))
+        return self._paths(self._execute("SELECT path FROM folders ORDER BY opened DESC"))
 
     def recent_folders(self) -> list[str]:
         """The folders that were inspected last."""
-        return self._paths(self._all("SELECT path FROM folders WHERE used ORDER BY opened DESC LIMIT ?", MAX_RECENT))
+        return self._paths(
+            self._execute("SELECT path FROM folders WHERE inspected ORDER BY opened DESC LIMIT ?", MAX_RECENT)
+        )
 
     @staticmethod
     def _paths(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -76,22 +79,22 @@ class State:
 
     # ---- names ----
 
-    def name(self, run: str, name: str) -> None:
+    def set_name(self, run: str, name: str) -> None:
         """Gives a run a name; its directory stays."""
-        self._all("INSERT OR REPLACE INTO names VALUES (?, ?)", run, name)
+        self._execute("INSERT OR REPLACE INTO names VALUES (?, ?)", run, name)
 
     def names(self) -> dict[str, str]:
         """Names by run."""
-        return {row["run"]: row["name"] for row in self._all("SELECT run, name FROM names")}
+        return {row["run"]: row["name"] for row in self._execute("SELECT run, name FROM names")}
 
     def forget(self, run: str) -> None:
         """Removes everything about a run."""
         for table in ("names", "answers", "jobs"):
-            self._all(f"DELETE FROM {table} WHERE run = ?", run)
+            self._execute(f"DELETE FROM {table} WHERE run = ?", run)
 
     # ---- answers ----
 
-    def answer(self, run: str, changes: Iterable[tuple[str, str, Any]]) -> None:
+    def store_answers(self, run: str, changes: Iterable[tuple[str, str, Any]]) -> None:
         """Stores answers: (kind, key, value)."""
         with self._lock:
             revision = self.revision() + 1
@@ -104,14 +107,14 @@ class State:
 
     def answers(self, run: str, since: int = 0) -> list[dict[str, Any]]:
         """Answers of a run that are newer than a revision."""
-        rows = self._all(
+        rows = self._execute(
             "SELECT kind, key, value FROM answers WHERE run = ? AND revision > ? ORDER BY revision", run, since
         )
         return [row | {"value": json.loads(row["value"])} for row in rows]
 
     def revision(self) -> int:
         """Number of the last change of the answers."""
-        return int(self._all("SELECT coalesce(max(revision), 0) AS last FROM answers")[0]["last"])
+        return int(self._execute("SELECT coalesce(max(revision), 0) AS last FROM answers")[0]["last"])
 
     # ---- jobs ----
 
@@ -119,27 +122,33 @@ class State:
         """Adds a job that waits; returns its number."""
         with self._lock:
             values = kind, run, json.dumps([*arguments]), time.time()
-            self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
-            return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
+            self._execute(
+                "INSERT INTO jobs (kind, run, arguments, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values
+            )
+            return int(self._execute("SELECT last_insert_rowid() AS id")[0]["id"])
 
     def jobs_with(self, kind: str, argument: str) -> list[dict[str, Any]]:
         """All jobs of a kind with this argument in their command, oldest first."""
-        rows = self._all("SELECT * FROM jobs WHERE kind = ? ORDER BY id", kind)
-        return [row for row in rows if argument in json.loads(row["words"])]
+        rows = self._jobs("SELECT * FROM jobs WHERE kind = ? ORDER BY id", kind)
+        return [row for row in rows if argument in row["arguments"]]
 
     def change_job(self, job: int, **columns: Any) -> None:
         """Changes columns of a job."""
         assigned = ", ".join(f"{column} = ?" for column in columns)
-        self._all(f"UPDATE jobs SET {assigned} WHERE id = ?", *columns.values(), job)
+        self._execute(f"UPDATE jobs SET {assigned} WHERE id = ?", *columns.values(), job)
 
     def jobs(self, *states: str) -> list[dict[str, Any]]:
-        """Jobs in some states, oldest first; without states, the last job of each run, with the time of the first."""
-        if states:
-            marks = ", ".join("?" * len(states))
-            rows = self._all(f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY id", *states)
-        else:
-            rows = self._all(
-                "SELECT jobs.*, begun FROM jobs "
-                "JOIN (SELECT max(id) AS last, min(created) AS begun FROM jobs GROUP BY run) ON id = last ORDER BY id"
-            )
-        return [row | {"words": json.loads(row["words"])} for row in rows]
+        """Jobs in one of these states, oldest first."""
+        marks = ", ".join("?" * len(states))
+        return self._jobs(f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY id", *states)
+
+    def last_jobs(self) -> dict[str, dict[str, Any]]:
+        """The last job of each run, with the time of the first as `begun`; the oldest first."""
+        rows = self._jobs(
+            "SELECT jobs.*, begun FROM jobs "
+            "JOIN (SELECT max(id) AS last, min(created) AS begun FROM jobs GROUP BY run) ON id = last ORDER BY id"
+        )
+        return {row["run"]: row for row in rows}
+
+    def _jobs(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        return [row | {"arguments": json.loads(row["arguments"])} for row in self._execute(query, *values)]

@@ -64,8 +64,8 @@ def take(browser: Browser, file: Path) -> None:
 
 def recognise(person: Person) -> None:
     """Chooses the last earlier run, whose marks are recognised again."""
-    option = "document.querySelector('[name=answers] option:nth-child(2)').value"
-    person.set("[name=answers]", person.browser.evaluate(option))
+    option = "document.querySelector('[name=answers_of] option:nth-child(2)').value"
+    person.set("[name=answers_of]", person.browser.evaluate(option))
 
 
 def inspect(person: Person, week: str, again: bool = False) -> None:

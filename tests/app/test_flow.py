@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.app import jobs, service
-from codegraph_jax.app.estimate import estimated
+from codegraph_jax.app.estimate import FALLBACK, USUAL, estimate_folder
 from codegraph_jax.app.state import HOME
+from codegraph_jax.commands.config_files import load_config
 from tests.app.person import Person, served
 from tests.support.accessibility import barriers
 from tests.support.commands import codegraph
@@ -45,7 +46,7 @@ def begin(person, folder):
     person.enter()
     person.click("Choose a folder")
     person.choose(folder)
-    person.set("[name=more]", SMALL)
+    person.set("[name=flags]", SMALL)
     person.click("Start the inspection")
     person.until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
     assert "does not exist" not in person.text("main")
@@ -101,7 +102,7 @@ class InThread:
 @pytest.fixture
 def in_threads(monkeypatch):
     """Runs in threads; lines are processes."""
-    monkeypatch.setattr(service, "_estimated", lambda words: ESTIMATE)
+    monkeypatch.setattr(service, "_run_estimate", lambda arguments: ESTIMATE)
 
     def start(command, **options):
         return (subprocess.Popen if "serve" in command else InThread)(command, **options)
@@ -208,7 +209,7 @@ def test_a_killed_server_and_its_run_go_on(start, home, photos):
     base = address.partition("?")[0]
     with_key.get(address)
     place = with_key.post(f"{base}api/open", json={"path": str(photos)}).json()["place"]
-    run = with_key.post(f"{base}api/runs", json={"place": place, "more": SMALL}).json()["run"]
+    run = with_key.post(f"{base}api/runs", json={"place": place, "flags": SMALL}).json()["run"]
 
     def about():
         return with_key.get(f"{base}api/runs/{run}").json()
@@ -236,6 +237,11 @@ def test_a_killed_server_and_its_run_go_on(start, home, photos):
 
 
 def test_the_estimate_names_the_network(photos):
-    found = estimated(str(photos), "dinov2-small", 56, "squeeze")
+    found = estimate_folder(str(photos), "dinov2-small", 56, "squeeze")
     assert (found["network"], found["size"], found["downloads"]) == ("dinov2-small", 56, False)
     assert 0 < found["seconds"] < 60
+
+
+def test_the_estimate_takes_the_networks_of_a_detection():
+    backbone = load_config("folder").backbone
+    assert (backbone.name, backbone.fallback) == (USUAL, FALLBACK)

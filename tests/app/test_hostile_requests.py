@@ -21,7 +21,7 @@ from tests.app.conftest import ADDRESS, KEY, write_run
 
 SECRET = "what nobody may read"
 FIELDS = (
-    "path", "place", "network", "size", "fit", "bank", "answers", "false_alarms", "roi", "areas", "more", "name",
+    "path", "place", "network", "size", "fit", "bank", "answers_of", "false_alarms", "roi", "areas", "flags", "name",
     "changes", "kind", "key", "value", "text", "runs", "excluded",
 )  # fmt: skip
 ODD = [
@@ -49,7 +49,7 @@ def server(tmp_path_factory):
     ):
         patch.chdir(outside)
         patch.setenv("HOME", str(outside))
-        patch.setattr(service, "_child", lambda *words: CompletedProcess(words, 1, "", "error: not now"))
+        patch.setattr(service, "_run_module", lambda *words: CompletedProcess(words, 1, "", "error: not now"))
         client.app.state.service.jobs._launch = lambda job: None
         yield client, root, outside
 
@@ -153,7 +153,7 @@ def test_requests_of_the_described_form_never_fail_the_server(server):
     "path, body, said",
     [
         ("/api/estimate", {"size": 99_999}, "size: "), ("/api/open", {"path": 3}, "path: "),
-        ("/api/open", {}, "no folder is named"), ("/api/runs", {"more": "a\0"}, "more: "),
+        ("/api/open", {}, "no folder is named"), ("/api/runs", {"flags": "a\0"}, "flags: "),
         ("/api/compare", {}, "runs: "), ("/api/lines/x/dance", {}, "action: "),
         ("/api/runs/one/answers", {"changes": [{"kind": "photo", "key": "a"}]}, "changes.0.value: "),
         ("/api/nothing", {}, "/api/nothing: Not Found"), ("/api/state", {}, "POST /api/state: Method Not Allowed"),

@@ -45,7 +45,7 @@ def made(tmp_path, monkeypatch):
 
 
 def job_state(state, run):
-    return next(job for job in state.jobs() if job["run"] == run)["state"]
+    return state.last_jobs()[run]["state"]
 
 
 def begin(jobs, home, run, kind="detect", action="wait"):
@@ -60,7 +60,7 @@ def test_inspections_run_one_after_the_other_and_lines_beside_them(made):
     wait_until((home / "a" / "begun").exists)
     wait_until((home / "lines" / "l" / "begun").exists)
     assert job_state(state, "b") == "waiting"
-    line = next(job for job in state.jobs() if job["kind"] == LINE)
+    line = next(job for job in state.last_jobs().values() if job["kind"] == LINE)
     assert jobs.address(line["id"]) == "http://127.0.0.1:1234"
     (home / "a" / "go").touch()
     wait_until(lambda: job_state(state, "b") == "done")
@@ -73,7 +73,7 @@ def test_a_failure_keeps_its_message(made):
     state, jobs, home = made
     begin(jobs, home, "a", action="fail")
     wait_until(lambda: job_state(state, "a") == "failed")
-    (job,) = state.jobs()
+    (job,) = state.last_jobs().values()
     assert job["message"] == "config.data.root: '/x' does not exist" and "working" in jobs.log(job["id"])
 
 
@@ -128,8 +128,8 @@ def test_answers_and_folders_outlive_the_server(tmp_path):
     path = tmp_path / "app.sqlite"
     state = State(path)
     odd = os.fsdecode(b"/photos/\xff")
-    state.open_folder(odd, used=True)
-    state.answer("run", [("photo", "k", {"verdict": "good"})])
+    state.remember_folder(odd, inspected=True)
+    state.store_answers("run", [("photo", "k", {"verdict": "good"})])
     other = State(path)  # a second server would be refused by the lock; the file stands two
     assert other.recent_folders() == [odd] and other.answers("run")[0]["value"] == {"verdict": "good"}
     assert json.dumps(other.names()) == "{}"

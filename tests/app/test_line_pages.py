@@ -45,7 +45,7 @@ def line(client, home):
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Line)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     service = client.app.state.service
-    service._last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "running"}}
+    service.state.last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "running"}}
     service.jobs.address = lambda number: f"http://127.0.0.1:{server.server_port}/"
     client.stop = lambda: (server.shutdown(), server.server_close())
     yield client
@@ -94,7 +94,7 @@ def test_a_stopped_line_keeps_its_counts_and_table(client, home):
         alarm = Alarm("drift", "scores", "The scores drift.")
         ledger.record(replace(blank_part("a", "a.png", "a.png").not_inspected("cannot be decoded"), alarms=(alarm,)))
     service = client.app.state.service
-    service._last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
+    service.state.last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
     summary = client.get("/lines/parts-1/summary").json()
     counts = {"inspected": 0, "flagged": 0, "not_inspected": 1, "waiting": 0, "last_alarm": 1, "last_part": 1}
     late = {"target": "https://host/x", "waiting": 1, "refused": 0, "dropped": 0, "parts": [], "error": ""}

@@ -21,7 +21,7 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 @pytest.fixture
 def person(browser, home, monkeypatch):
     """A person before the app, which starts no processes."""
-    monkeypatch.setattr(service, "_estimated", lambda words: ESTIMATE)
+    monkeypatch.setattr(service, "_run_estimate", lambda arguments: ESTIMATE)
     with served(home) as (app, address):
         app.state.service.jobs._launch = lambda job: None
         browser.view(1200, 900)
@@ -113,8 +113,8 @@ def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     (file,) = (home / ".app" / "areas").iterdir()
     inspected = Roi.load(str(file)).each(["any.png"])[0](80, 60)
     assert not inspected[20:45, 20:40].any() and inspected.sum() >= 80 * 60 - 21 * 26
-    (job,) = person.service.state.jobs()
-    assert f"--roi={file}" in job["words"]
+    (job,) = person.service.state.last_jobs().values()
+    assert f"--roi={file}" in job["arguments"]
 
 
 def test_pages_have_no_barriers(person, home, photos):
@@ -152,17 +152,17 @@ def test_pages_have_no_barriers(person, home, photos):
 
 def test_the_alarms_of_a_running_line_are_counted(person, monkeypatch):
     summary = LineSummary(inspected=9, flagged=2, not_inspected=0, waiting=0, last_alarm=3, last_part=9, undelivered=[])
-    monkeypatch.setattr(line_pages, "_forwarded", lambda *request: JSONResponse(summary.model_dump()))
+    monkeypatch.setattr(line_pages, "_forward", lambda *request: JSONResponse(summary.model_dump()))
     job = {
         "id": 1,
         "run": "lines/parts-1",
         "kind": LINE,
-        "words": [],
+        "arguments": [],
         "state": "running",
         "message": "",
         "created": 1.0,
     }
-    person.service._last_jobs = lambda: {job["run"]: job}
+    person.service.state.last_jobs = lambda: {job["run"]: job}
     person.service.jobs.address = lambda number: "http://127.0.0.1:1/"
     person.enter()
     person.go("#/lines", "[data-line] .counts")

@@ -211,7 +211,7 @@ def test_only_reports_of_this_version_may_call_the_app(client, home):
 
 
 def words_of(client):
-    return client.app.state.service.state.jobs()[-1]["words"]
+    return client.app.state.service.state.last_jobs().popitem()[1]["arguments"]
 
 
 @pytest.fixture
@@ -223,7 +223,8 @@ def no_processes(client):
 def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
-    wanted = {"place": encode_path(str(place)), "size": 224, "false_alarms": "high", "more": "--config.data.pages=each"}
+    wanted = {"place": encode_path(str(place)), "size": 224, "false_alarms": "high"}
+    wanted["flags"] = "--config.data.pages=each"
     assert client.post("/api/runs", json=wanted).json() == {"run": "parts"}
     assert words_of(client) == [
         "detect", f"--config.data.root={place}", "--size=224", "--false-alarms=high",
@@ -235,7 +236,7 @@ def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     assert [run["state"] for run in state["runs"]] == ["waiting", "waiting"]
     assert [folder["name"] for folder in state["recent"]] == [str(place)]
     for more in ("--config=evil.py", "--workdir=/x", "word", "--out=/x", '--config.data.root="', "--review=x"):
-        assert client.post("/api/runs", json=wanted | {"more": more}).status_code == 400, more
+        assert client.post("/api/runs", json=wanted | {"flags": more}).status_code == 400, more
     assert client.post("/api/runs", json=wanted | {"network": "--x"}).status_code == 422
     assert client.post("/api/runs", json=wanted | {"bank": "../x.safetensors"}).status_code == 404
 
@@ -263,7 +264,7 @@ def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_p
     client.post("/api/open", json={"path": str(place)})
     write_run(home, "one")
     drawn = {"excluded": [[[0, 0], [9, 0], [9, 9]]], "size": [50, 40]}
-    wanted = {"place": encode_path(str(place)), "answers": "one", "areas": drawn}
+    wanted = {"place": encode_path(str(place)), "answers_of": "one", "areas": drawn}
     assert "answer in its report first" in client.post("/api/runs", json=wanted).json()["detail"]
     (home / "one" / "review.json").write_text("{}")
     assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 400, "drawn and named"
@@ -320,7 +321,7 @@ def test_a_manifest_names_no_code(no_processes, home, command):
     write_run(home, "one", command=command)
     answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
     assert answer.status_code == 400 and "does not repeat" in answer.json()["detail"]
-    assert no_processes.app.state.service.state.jobs() == []
+    assert no_processes.app.state.service.state.last_jobs() == {}
 
 
 def test_lines_are_started_with_bank_folder_and_receivers(no_processes, home, tmp_path):
