@@ -16,7 +16,7 @@ from codegraph_jax.data.formats import PICTURES, is_image_name, listed_suffixes
 
 logger = logging.getLogger(__name__)
 
-STORES = frozenset(
+SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 )
 """Directories of thumbnails and deleted files, in addition to hidden directories."""
@@ -33,13 +33,13 @@ class SkippedFiles:
     Attributes:
         suffixes: number of visible files that are not images, by suffix in lower case with the dot.
         written: number of images that a run has written, by directory of the run.
-        stores: directories of thumbnails and deleted files, which were not searched.
+        system_folders: directories of thumbnails and deleted files, which were not searched.
         refused: directories that cannot be listed.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
-    stores: list[str] = field(default_factory=list)
+    system_folders: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     def lines(self, all_suffixes: bool) -> list[str]:
@@ -55,8 +55,8 @@ class SkippedFiles:
         if self.written:
             count = sum(self.written.values())
             lines.append(f"skipped: {count} pictures that earlier runs have written into {_several([*self.written])}")
-        if self.stores:
-            lines.append(f"skipped: {_several(self.stores)} (thumbnails or deleted files)")
+        if self.system_folders:
+            lines.append(f"skipped: {_several(self.system_folders)} (thumbnails or deleted files)")
         return lines
 
     def as_json(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class SkippedFiles:
         return {
             "suffixes": dict(sorted(self.suffixes.items())),
             "written_by_runs": dict(sorted(self.written.items())),
-            "directories": sorted(self.stores),
+            "directories": sorted(self.system_folders),
             "cannot_be_listed": sorted(self.refused),
         }
 
@@ -115,7 +115,7 @@ def skipped_below(roots: Sequence[str]) -> SkippedFiles:
             continue
         total.suffixes += skipped.suffixes
         total.written += skipped.written
-        total.stores += skipped.stores
+        total.system_folders += skipped.system_folders
         total.refused += skipped.refused
     return total
 
@@ -127,71 +127,60 @@ def folder_name(root: str) -> str:
 
 def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
-    state = _Walk([("", root)])
-    while state.pending or state.links:
-        if not state.pending:
+    found: dict[str, str] = {}
+    skipped, visited = SkippedFiles(), set()
+    prefixes, starts = {root: ""}, [root]
+    run_of: dict[str, str] = {}  # directories of runs by the files that the runs have written
+
+    def refuse(error: OSError) -> None:
+        if error.filename == root:
+            raise error
+        skipped.refused.append(error.filename)
+
+    def visit(directory: str, names: list[str], files: list[str]) -> None:
+        status = Path(directory).stat()
+        # st_ino is 0 on file systems without inodes
+        if status.st_ino and (status.st_dev, status.st_ino) in visited:
+            names.clear()
+            return
+        visited.add((status.st_dev, status.st_ino))
+        run_of.update({os.path.join(directory, name): directory for name in written_files(directory)})  # noqa: PTH118
+        skipped.system_folders.extend(f"{directory}/{name}" for name in names if name.lower() in SYSTEM_FOLDERS)
+        names[:] = [name for name in names if not _hidden(name)]
+        for name in names:
+            path = os.path.join(directory, name)  # noqa: PTH118
+            prefixes[path] = f"{prefixes[directory]}{name}/"
+            if Path(path).is_symlink():
+                starts.append(path)
+        for name in files:
+            path = os.path.join(directory, name)  # noqa: PTH118
+            if name.startswith("."):
+                continue
+            if not is_image_name(name):
+                skipped.suffixes[PurePath(name).suffix.lower()] += path not in run_of
+            elif path in run_of:
+                skipped.written[run_of[path]] += 1
+            else:
+                found[prefixes[directory] + name] = path
+
+    try:
+        while starts:
             # links come after all real directories, so that a file gets its real path if that is below the root
-            state.links.sort(key=lambda link: natural_key(link[0]), reverse=True)
-            state.pending.append(state.links.pop())
-        prefix, directory = state.pending.pop()
-        try:
-            state.visit(prefix, directory)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the root
-            if not prefix:
-                raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
-            state.skipped.refused.append(directory)
-    found, skipped = state.found, state.skipped
+            starts.sort(key=lambda start: natural_key(prefixes[start]), reverse=True)
+            for directory, names, files in os.walk(starts.pop(), onerror=refuse):
+                try:
+                    visit(directory, names, files)
+                except OSError as error:  # it was removed in the meantime
+                    refuse(error)
+                    names.clear()
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the root
+        raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
     skipped.suffixes = +skipped.suffixes
     return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
 
 
-@dataclass
-class _Walk:
-    """The state of a search; directories to visit are (prefix of names, path)."""
-
-    pending: list[tuple[str, str]]
-    links: list[tuple[str, str]] = field(default_factory=list)
-    found: dict[str, str] = field(default_factory=dict)
-    skipped: SkippedFiles = field(default_factory=SkippedFiles)
-    own: dict[str, str] = field(default_factory=dict)
-    """Directories of runs by the files that the runs have written."""
-    visited: set[tuple[int, int]] = field(default_factory=set)
-
-    def visit(self, prefix: str, directory: str) -> None:
-        """Sorts the entries of a directory that was not visited before.
-
-        Raises:
-            OSError, ValueError: the directory cannot be listed.
-        """
-        status = Path(directory).stat()
-        # st_ino is 0 on file systems without inodes
-        if status.st_ino and (status.st_dev, status.st_ino) in self.visited:
-            return
-        self.visited.add((status.st_dev, status.st_ino))
-        self.own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if not _is_directory(entry):
-                    self._add_file(prefix, entry)
-                elif _hidden(entry.name):
-                    self.skipped.stores.append(entry.path)
-                else:
-                    target = self.links if entry.is_symlink() else self.pending
-                    target.append((f"{prefix}{entry.name}/", entry.path))
-
-    def _add_file(self, prefix: str, entry: os.DirEntry[str]) -> None:
-        if not is_image_name(entry.name):
-            self.skipped.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in self.own
-        elif entry.path in self.own:
-            self.skipped.written[self.own[entry.path]] += 1
-        else:
-            self.found[prefix + entry.name] = entry.path
-
-
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in STORES
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
