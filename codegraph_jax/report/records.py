@@ -79,8 +79,8 @@ def boxes_of_pattern(consistency: Consistency, pattern: FoundPattern) -> list[Pa
     boxes, members = (list(pattern.group.boxes), pattern.group.members) if pattern.group else ([], ())
     others = [image for image in pattern.images if image not in members]
     if others and len(consistency.pattern_ids):
-        shown = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == pattern.number
-        boxes += member_boxes(shown, others, consistency.pattern_ids.shape[1:])
+        pattern_patches = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == pattern.number
+        boxes += member_boxes(pattern_patches, others, consistency.pattern_ids.shape[1:])
     return boxes
 
 

@@ -140,7 +140,7 @@ def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict
         "chance_p_value": float(group.chance_p_value) if group else None,
         "evidence": asdict(group.evidence) if group and group.evidence else None,
         "previous_batch": {"member_count": last.member_count, "image_count": last.image_count} if last else None,
-        "patches": [
+        "boxes": [
             {
                 "path": samples[box.image].path,
                 "box": box_on_photo(box, pattern.outcome.result.placement).pixels(*photos[box.image].size),

@@ -56,7 +56,7 @@ class Region:
 
 
 def describe_regions(
-    regions: Bool[np.ndarray, "a b"],
+    mask: Bool[np.ndarray, "a b"],
     scores: Float[np.ndarray, "a b"],
     calibration: Calibration,
     pattern_ids: Int[np.ndarray, "h w"],
@@ -64,12 +64,12 @@ def describe_regions(
     """The connected regions of an image, the highest peak first.
 
     Args:
-        regions: mask of the flagged pixels.
+        mask: the flagged pixels.
         scores: the anomaly map of the same size.
         calibration: distribution of normal scores, for the p-values.
         pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
-    labels, count = ndimage.label(regions, structure=EIGHT)
+    labels, count = ndimage.label(mask, structure=EIGHT)
     found = []
     for number, window in enumerate(ndimage.find_objects(labels, max_label=count), 1):
         inside = labels[window] == number
@@ -84,13 +84,13 @@ def describe_regions(
                 box=(columns.start, rows.start, columns.stop, rows.stop),
                 polygon=polygon,
                 area=int(inside.sum()),
-                share=float(inside.sum() / regions.size),
+                share=float(inside.sum() / mask.size),
                 length=length,
                 width=width,
                 peak_score=peak,
                 mean_score=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                group=_pattern_of(inside, rows.start, columns.start, regions.shape, pattern_ids),
+                group=_pattern_of(inside, rows.start, columns.start, mask.shape, pattern_ids),
                 run_lengths=counts,
             )
         )

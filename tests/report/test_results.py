@@ -106,7 +106,7 @@ def test_communities_name_members_and_boxes_in_pixels(run):
     (community,) = communities["part"]
     assert community["members"] == [sample.path for sample in outcomes[0].samples[:3]]
     assert (community["id"], community["mean_links"], community["chance_p_value"]) == (1, 7.5, 0.001)
-    assert community["patches"][2] == {"path": outcomes[0].samples[2].path, "box": [50, 15, 70, 30]}
+    assert community["boxes"][2] == {"path": outcomes[0].samples[2].path, "box": [50, 15, 70, 30]}
 
 
 def test_duplicates_and_views_are_listed(run):
@@ -248,7 +248,7 @@ def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path)
     outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     *_, entry = json.loads((tmp_path / "out" / "groups.json").read_text())["part"]
-    assert (entry["name"], entry["members"], entry["patches"]) == ("tool mark", [], [])
+    assert (entry["name"], entry["members"], entry["boxes"]) == ("tool mark", [], [])
     assert entry["previous_batch"] == {"member_count": 9, "image_count": 150}
     assert pattern_lines([outcome])[-1] == "tool mark (defect): 0 of 14, previous batch 9 of 150"
 
