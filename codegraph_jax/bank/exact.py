@@ -67,7 +67,12 @@ class ReferenceImages:
         of_set = np.flatnonzero(self.addition_numbers == 0)
         return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in of_set]
 
-    def damage(self) -> str:
+    def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays and settings of this kind of references."""
+        tests = [test.as_json() for test in self.tests]
+        return {"removed": self.removed}, {"kind": "exact", "fraction": self.fraction, "tests": tests}
+
+    def problem(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
         outside, of_set = [i for test in self.tests for i in test.outside], int((self.addition_numbers == 0).sum())
         if self.removed.ndim != 2 or not all(0 <= i < of_set for i in outside):
@@ -90,8 +95,8 @@ class ReferenceImages:
             distances_to_references(jnp.asarray(x), references, self.options)
             for x, references in zip(image, self._prepared)
         ]
-        full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
-        for table in (*full, *left):
+        full, remaining = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
+        for table in (*full, *remaining):
             if valid is not None:
                 table[..., ~valid] = INVALID
         mean = mean_distances(full)[None]
@@ -104,8 +109,8 @@ class ReferenceImages:
             inside = np.setdiff1d(np.arange(len(self.removed)), test.outside)
             masks.append(ReferenceMask(inside, shows_pattern(distances, [0], test, k)))
         excluded = ExcludedReferences(same[None], masks, mean.shape[2])
-        for table in left:
+        for table in remaining:
             for of_degree in table:
                 excluded.apply(0, of_degree)
-        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
+        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in remaining])
         return np.asarray(scores[0])

@@ -10,9 +10,9 @@ from jaxtyping import Bool
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import weights_identity
+from codegraph_jax.bank.calibration_set import CalibrationSet
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.bank.peak_patches import CalibrationSet
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BackboneConfig, Config, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
@@ -93,33 +93,18 @@ class StoredBank(JsonFields):
         Raises:
             OSError: the file cannot be written.
         """
-        references, layers = self.references, self.references.layers
-        of_kind: dict[str, Any] = {"kind": "compact"}
-        if isinstance(references, Pool):
-            tensors = {"own_scores": references.own_scores}
-        else:
-            tensors = {"removed": references.removed}
-            tests = [test.as_json() for test in references.tests]
-            of_kind = {"kind": "exact", "fraction": references.fraction, "tests": tests}
-        tensors |= {f"layer{k}": np.asarray(layer).astype(dtype) for k, layer in enumerate(layers)}
+        tensors, about = content_of(self.references, dtype)
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
-        tensors["additions"] = references.addition_numbers
         tensors |= self.calibration_set.to_tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
-        about = {
+        about |= {
             "format": FORMAT,
             # the path of the weights is omitted: it may be private, and is useless on another machine
             "backbone": asdict(
                 replace(self.backbone_config, weights="random" if self.backbone_config.weights == "random" else "")
             ),
             "weights_name": weights_identity(self.weights_name),
-            "degrees": references.options.degrees,
-            "radius": references.options.radius,
-            "masked": references.options.masked,
-            "precision": references.options.precision,
-            "layers": len(layers),
-            **of_kind,
             **self.as_json(),
         }
         write_tensors(path, tensors, about)
@@ -138,8 +123,8 @@ class StoredBank(JsonFields):
             if about["format"] != FORMAT:
                 raise DamagedTensorsError(f"this version reads format {FORMAT} only")
             bank = _bank(about, tensors)
-            reason = _passes_everything(about, tensors) or _too_large(bank)
-            reason = reason or bank.references.damage() or _inconsistency(bank)
+            reason = _problem_of_values(about, tensors) or _problem_of_sizes(bank)
+            reason = reason or bank.references.problem() or _problem_of_history(bank)
         except (*MALFORMED, *READ_ERRORS, RecursionError) as error:
             _refuse(path, f"{type(error).__name__}: {error}")
         except DamagedTensorsError as error:
@@ -149,7 +134,16 @@ class StoredBank(JsonFields):
         return bank
 
 
-def _inconsistency(bank: StoredBank) -> str:
+def content_of(references: ReferenceImages | Pool, dtype: DTypeLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and settings of references, on which all scores depend; patch tokens or vectors in `dtype`."""
+    tensors, about = references.content()
+    tensors |= {f"layer{k}": np.asarray(layer).astype(dtype) for k, layer in enumerate(references.layers)}
+    tensors["additions"] = references.addition_numbers
+    options = {name: getattr(references.options, name) for name in ("degrees", "radius", "masked", "precision")}
+    return tensors, about | options | {"layers": len(references.layers)}
+
+
+def _problem_of_history(bank: StoredBank) -> str:
     """The part of a bank that does not fit the references or the history; empty if there is none."""
     lasts, addition_numbers = (
         [revision.last_addition for revision in bank.history],
@@ -161,12 +155,12 @@ def _inconsistency(bank: StoredBank) -> str:
     known = [*bank.patterns, *bank.marks]
     if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):
         return "its patterns do not fit its tensors"
-    if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.mark_indices):
+    if any(not 0 <= index < len(bank.marks) for revision in bank.history for index in revision.mark_indices):
         return "its history does not fit its marks"
     return ""
 
 
-def _passes_everything(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+def _problem_of_values(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     """The reason why a damaged bank would flag nothing; empty if there is none.
 
     For example, a comparison with NaN is false, so that no score would reach the threshold.
@@ -191,7 +185,7 @@ def _passes_everything(about: Mapping[str, Any], tensors: Mapping[str, np.ndarra
     return ""
 
 
-def _too_large(bank: StoredBank) -> str:
+def _problem_of_sizes(bank: StoredBank) -> str:
     """The value that would exhaust memory or time; empty if there is none."""
     height, width = bank.frame.grid
     degrees = bank.references.options.degrees

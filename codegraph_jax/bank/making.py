@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import LoadedBackbone
+from codegraph_jax.bank.calibration_set import MAX_PEAKS, CalibrationSet
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.bank.peak_patches import MAX_PEAKS, PEAKS_PER_IMAGE, CalibrationSet, PeakPatches
+from codegraph_jax.bank.peak_patches import PEAKS_PER_IMAGE, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
@@ -81,9 +82,9 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     placement, grid = comparison.features.placement.select(slice(set_size)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
-        references, patch_scores = _pool(config, inputs)
+        references, patch_scores = _compact_references_and_scores(config, inputs)
     else:
-        references, patch_scores = _images(config, inputs)
+        references, patch_scores = _exact_references_and_scores(config, inputs)
     maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
     defect_members = inputs.consistency.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
@@ -174,7 +175,9 @@ def _calibrated(
     return calibration
 
 
-def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
+def _exact_references_and_scores(
+    config: Config, inputs: BankInputs
+) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, config.bank.count)
@@ -192,7 +195,7 @@ def _images(config: Config, inputs: BankInputs) -> tuple[ReferenceImages, Float[
     return images, patch_scores[: comparison.set_size]
 
 
-def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
+def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
     comparison, exclusions, set_size = inputs.comparison, inputs.exclusions, inputs.comparison.set_size
     layers = _own_scores(comparison, inputs.consistency, exclusions, config.scoring.fraction)
@@ -220,10 +223,10 @@ def _own_scores(
     Members of a recurring defect lower the scores of the defect and its surroundings in all images. A pool has no
     patches of members, so they must not lower its scores either.
     """
-    whole = ReferenceSubset.of(comparison, fraction)
+    all_references = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~consistency.defect_members(len(exclusions.removed))[comparison.references])
-    subsets = [whole]
-    if MIN_OUTSIDE <= len(columns) < len(whole.columns):
+    subsets = [all_references]
+    if MIN_OUTSIDE <= len(columns) < len(all_references.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
     scores = [
         layer_scores_without(comparison, subset, subset_scores(comparison, subset), exclusions) for subset in subsets

@@ -47,8 +47,7 @@ class Pool:
         options: degrees, grid and precision of the distances.
         layers: unit vectors of k patches in each degree, for l layers [r, k, c].
         own_scores: score of each patch in the set, a distance [l, r, k].
-        addition_numbers: number of the added good part, from 1, of each patch; 0 for patches of the set, which come
-            first [k].
+        addition_numbers: number of the added good part, from 1; 0 for patches of the set, which come first [k].
     """
 
     options: DistanceOptions
@@ -98,7 +97,11 @@ class Pool:
         vectors = [np.asarray(layer[degree][self.addition_numbers == 0], np.float32) for layer in self.layers]
         return [np.concatenate(vectors, axis=-1) / np.float32(np.sqrt(len(vectors)))]
 
-    def damage(self) -> str:
+    def content(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays and settings of this kind of references."""
+        return {"own_scores": self.own_scores}, {"kind": "compact"}
+
+    def problem(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
         expected = (len(self.layers), len(self.options.degrees))
         if not self.own_scores.size or self.own_scores.shape[:-1] != expected or self.options.radius:

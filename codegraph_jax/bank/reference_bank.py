@@ -11,7 +11,7 @@ similar scores in a tenth of the time or less. The threshold comes from the scor
 verdict "variant" count as normal.
 """
 
-import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
-from codegraph_jax.bank.file import BankError, StoredBank
+from codegraph_jax.bank.file import BankError, StoredBank, content_of
 from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision, in_use, newest
 from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
@@ -35,9 +35,10 @@ from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import assign_pattern_ids
 from codegraph_jax.consistency.signature import patch_vectors
-from codegraph_jax.core.json_fields import not_in_json
+from codegraph_jax.core.json_fields import not_in_json, plain
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.tensors import content_digest
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.placement import Placement
@@ -55,15 +56,12 @@ CHUNK = 16
 
 
 class _Chunk(NamedTuple):
-    """Results for up to `CHUNK` images; their features are freed. `shown`: the patches that show each pattern."""
+    """Results for up to `CHUNK` images from index `start`; `features` has no layers any more."""
 
-    kept: list[int]
-    skipped: list[tuple[int, str]]
-    keys: list[str]
+    start: int
+    features: Features
     scores: list[Float[np.ndarray, " p"]]
-    image_features: Float[np.ndarray, "k d"]
-    placement: Placement
-    shown: Bool[np.ndarray, "s k p"]
+    pattern_patches: Bool[np.ndarray, "s k p"]
     peak_patches: list[PeakPatches]
 
 
@@ -115,22 +113,28 @@ class ReferenceBank(StoredBank):
         """
         data, images = data or PhotosConfig(), as_samples(images)
         areas = self._areas(images, data.roi)
-        extractor, patterns, grid = self.extractor(data.unreadable), self.known_patterns, self.frame.grid
+        extractor = self.extractor(data.unreadable)
         # at least one chunk, so that no images give empty arrays
         chunks = [
             self._inspect_chunk(extractor, images, start, areas, advance, min_peak_score)
             for start in range(0, max(len(images), 1), CHUNK)
         ]
-        kept = [i for chunk in chunks for i in chunk.kept]
-        shown = np.concatenate([chunk.shown for chunk in chunks], axis=1)
+        return self._inspection(images, chunks, areas)
+
+    def _inspection(
+        self, images: Sequence[Sample], chunks: Sequence[_Chunk], areas: Sequence[InspectedArea]
+    ) -> Inspection:
+        """Maps, flags and recognised patterns of the images of all chunks."""
+        patterns, grid = self.known_patterns, self.frame.grid
+        kept = [int(i) + chunk.start for chunk in chunks for i in chunk.features.kept]
+        pattern_patches = np.concatenate([chunk.pattern_patches for chunk in chunks], axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
-        clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
-        pattern_ids = assign_pattern_ids(
-            dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
-        )
+        clipped = np.asarray(pattern_patches[verdicts == "variant"].any(axis=0))
+        defects = (np.flatnonzero(verdicts == "defect") + 1).tolist()
+        pattern_ids = assign_pattern_ids(dict(enumerate(pattern_patches, 1)), defects, pattern_patches.shape[1:])
         rows = [row for chunk in chunks for row in chunk.scores]
-        patch_scores = self._of_score(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
-        placement = Placement.joined([chunk.placement for chunk in chunks])
+        patch_scores = self._combined_maps(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
+        placement = Placement.joined([chunk.features.placement for chunk in chunks])
         scores = image_scores(patch_scores, placement.frame.size, placement.rects())
         p_values = self.calibration.normal_scores.p_values(scores)
         for i in np.flatnonzero(~(np.isfinite(scores) & np.isfinite(p_values)))[:1].tolist():
@@ -139,16 +143,16 @@ class ReferenceBank(StoredBank):
                 f"{images[kept[i]].path}: its score is not a finite number; the bank or the weights are damaged"
             )
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
-        calibration = self.calibration.apply(scores, shown[single & (verdicts == "defect")].any(axis=(0, 2)))
+        calibration = self.calibration.apply(scores, pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2)))
         areas = [areas[i] for i in kept] if areas else ()
         short = only_short_regions(patch_scores, placement, calibration, areas)
-        flagged, answered = calibration.flagged & ~short, self.answered
-        for i, key in enumerate(key for chunk in chunks for key in chunk.keys):
-            flagged[i] = answered.get(key, flagged[i])
-        image_features = np.concatenate([chunk.image_features for chunk in chunks])
+        flagged, answers = calibration.flagged & ~short, self.answers_by_key
+        for i, key in enumerate(key.hex() for chunk in chunks for key in chunk.features.keys):
+            flagged[i] = answers.get(key, flagged[i])
+        image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
-            skipped=[skipped for chunk in chunks for skipped in chunk.skipped],
+            skipped=[(i + chunk.start, reason) for chunk in chunks for i, reason in chunk.features.skipped],
             patch_scores=patch_scores,
             scores=scores,
             p_values=p_values,
@@ -157,7 +161,7 @@ class ReferenceBank(StoredBank):
             pattern_ids=pattern_ids.reshape(-1, *grid),
             matches=tuple(
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
-                for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
+                for number, (pattern, patches) in enumerate(zip(patterns, pattern_patches), 1)
             ),
             areas=areas,
             peak_patches=[peaks for chunk in chunks for peaks in chunk.peak_patches],
@@ -172,7 +176,7 @@ class ReferenceBank(StoredBank):
         areas: Sequence[InspectedArea],
         advance: Progress,
         min_peak_score: float | None,
-    ) -> "_Chunk":
+    ) -> _Chunk:
         """The first `CHUNK` images from `start`; arguments as for `inspect`."""
         chunk = images[start : start + CHUNK]
         features = extractor.extract(chunk, value_range=self.value_range)
@@ -184,19 +188,10 @@ class ReferenceBank(StoredBank):
             scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
             advance(1)
         advance(len(features.skipped))
-        shown, peak_patches = self._recognise(features), []
+        pattern_patches, peak_patches = self._pattern_patches(features), []
         if min_peak_score is not None:
-            peak_patches = list(self._peak_patches(features, scores, shown, min_peak_score))
-        return _Chunk(
-            kept=(features.kept + start).tolist(),
-            skipped=[(i + start, reason) for i, reason in features.skipped],
-            keys=[key.hex() for key in features.keys],
-            scores=scores,
-            image_features=np.asarray(features.image_features, np.float32),
-            placement=features.placement,
-            shown=shown,
-            peak_patches=peak_patches,
-        )
+            peak_patches = list(self._peak_patches(features, scores, pattern_patches, min_peak_score))
+        return _Chunk(start, replace(features, layers=[]), scores, pattern_patches, peak_patches)
 
     def anomaly_scores(self, images: ImagesLike) -> Float[np.ndarray, " n"]:
         """Anomaly score of each image [n]; larger means more anomalous, unlike scikit-learn's `score_samples`.
@@ -273,8 +268,8 @@ class ReferenceBank(StoredBank):
         features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
         if areas := self._areas(images, ""):
             features = features.masked(areas, images)
-        answered = self.answered
-        new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
+        answers = self.answers_by_key
+        new = [i for i, key in enumerate(features.keys) if answers.get(key.hex()) is not defective]
         if not new:
             raise BankError("all these parts have this answer already; nothing to add")
         layers = [np.asarray(layer)[new] for layer in features.layers]
@@ -300,7 +295,7 @@ class ReferenceBank(StoredBank):
                 if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_score(active.scores([layer[0] for layer in tokens], valid)[None], None)
+            scores = self._combined_maps(active.scores([layer[0] for layer in tokens], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
             # a good part below the threshold needs no mark
             verdict: PatternVerdict = "defect" if defective else "variant"
@@ -353,7 +348,7 @@ class ReferenceBank(StoredBank):
         )
 
     @property
-    def answered(self) -> dict[str, bool]:
+    def answers_by_key(self) -> dict[str, bool]:
         """Answers (True: defective, False: good) by the digest of the part's pixels."""
         return {key: revision.defective for revision in self.history for key in revision.keys}
 
@@ -371,7 +366,7 @@ class ReferenceBank(StoredBank):
         """The references in use after the last revision of a history."""
         return self.references.only(in_use(self.references.addition_numbers, history))
 
-    def _of_score(
+    def _combined_maps(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
     ) -> Float[np.ndarray, "n h w"]:
         """Patch scores by the score of the bank, after those of harmless patches are clipped."""
@@ -402,33 +397,19 @@ class ReferenceBank(StoredBank):
     @cached_property
     def digest(self) -> str:
         """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
-        digest = hashlib.blake2b(digest_size=6)
-        references = self.active_references
-        per_patch = references.own_scores if isinstance(references, Pool) else references.removed
-        for array in (*references.layers, per_patch):
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        calibration, options = self.calibration, references.options
-        settings = (
-            self.weights_name, self.score_name, calibration.threshold, calibration.min_defect_length,
-            self.frame, self.value_range,
-            options.degrees, options.precision, options.radius,
-            sorted(self.answered.items()),
-        )  # fmt: skip
-        digest.update(repr(settings).encode())
+        arrays, about = content_of(self.active_references, np.float32)
         if self.roi is not None:
-            digest.update(repr(self.roi.shape).encode() + np.packbits(self.roi).tobytes())
-        for pattern in self.known_patterns:
-            signature = pattern.signature
-            digest.update(repr((pattern.verdict, signature.limit, signature.min_patch_count)).encode())
-            digest.update(signature.prototypes.tobytes() + signature.usual.tobytes())
-        return digest.hexdigest()
+            arrays["roi"] = self.roi
+        patterns = [[pattern.verdict, pattern.origin, pattern.signature] for pattern in self.known_patterns]
+        settings = [about, self.weights_name, self.score_name, self.calibration, self.frame, self.value_range, patterns]
+        return content_digest(arrays, json.dumps(plain([*settings, self.answers_by_key]), sort_keys=True))[:12]
 
     def extractor(self, unreadable: str = "error") -> Extractor:
         """The feature extractor of the bank."""
         mesh, batch_size = device_mesh(DevicesConfig(devices=1)), self.backbone_config.batch_size
         return Extractor(self.backbone, mesh, self.frame, batch_size, unreadable=unreadable, dtype=self.token_dtype)
 
-    def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
+    def _pattern_patches(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Patches on which each pattern is found."""
         known = self.known_patterns
         if not known or not len(features.kept):
@@ -440,13 +421,13 @@ class ReferenceBank(StoredBank):
         self,
         features: Features,
         scores: Sequence[Float[np.ndarray, " p"]],
-        recognised: Bool[np.ndarray, "s b p"],
+        pattern_patches: Bool[np.ndarray, "s b p"],
         min_peak_score: float,
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, patch_scores in enumerate(scores):
             known = scipy.ndimage.maximum_filter(
-                recognised[:, i].any(axis=0).reshape(self.frame.grid), PEAK_NEIGHBOURHOOD
+                pattern_patches[:, i].any(axis=0).reshape(self.frame.grid), PEAK_NEIGHBOURHOOD
             ).ravel()
             unknown = np.where(known, -1, patch_scores)
             if unknown.max() < min_peak_score:

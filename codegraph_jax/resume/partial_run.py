@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import LoadedBackbone
+from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
+from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.stores import BatchFeatures, StoredFeatures
 from codegraph_jax.resume.budget import Budget
 
@@ -24,30 +25,22 @@ logger = logging.getLogger(__name__)
 class PartialRun:
     """Saves and restores what `CoDeGraph.compare` computes, keyed by digests of the images' pixels.
 
-    Features are not saved if `keep_features` is off, since `config.data.cache` saves them already; with `at_any_cost`
-    the time that writing takes is ignored.
+    Features that `data.cache` saves already are not saved; with `resume_data=keep` writing may take any time.
 
     Attributes:
         found_images: number of images whose features were restored.
         found_layers: number of layers whose distances were restored.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        backbone: LoadedBackbone,
-        frame: Frame,
-        keep_features: bool,
-        dtype: DTypeLike,
-        at_any_cost: bool,
-    ):
-        self._directory, self._budget = directory, Budget(directory, at_any_cost)
+    def __init__(self, directory: Path, config: Config, backbone: LoadedBackbone, frame: Frame):
+        self._directory, self._budget = directory, Budget(directory, at_any_cost=config.resume_data == "keep")
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()
         self.found_images = self.found_layers = 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            if keep_features:
+            if not config.data.cache:
+                dtype = feature_type(config.precision)
                 self._features = FeatureCache(str(directory / "features"), backbone, frame, dtype)
         except (OSError, ConfigError) as error:
             self._budget.close(error)

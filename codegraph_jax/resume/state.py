@@ -32,16 +32,16 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 
 SETTINGS = "settings.json"
-FORMAT = 7
+FORMAT = 8
 """Version of the file format."""
-WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "resume_data", "csv", "data", "review")
-"""Settings that results do not depend on. `_settings` adds those of `data` that they do depend on; a review is
-compared by its content."""
+WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "resume_data", "csv", "review")
+"""Settings that results do not depend on; a review is compared by its content."""
+DATA_WITH_EFFECT = ("layout", "unreadable", "draw", "range")
+"""Settings of `data` that results depend on besides the photos, which are compared themselves."""
 SCORING = ("scoring", "recurring", "threshold")
 """Settings that features and distances do not depend on."""
 
@@ -87,7 +87,7 @@ class RunState:
         self._tables = {category: self._run_dir / _digest(json.dumps(listed)) for category, listed in files.items()}
         # a prepared set of tensorflow-datasets does not change
         stored = config.data.layout == "tfds"
-        self._unchecked = {name for name, s in sets.items() if not stored and not all(one.is_file for one in s)}
+        self._without_files = {name for name, s in sets.items() if not stored and not all(one.is_file for one in s)}
         self._warn_about_other_runs()
         try:
             self._run_dir.mkdir(parents=True, exist_ok=True)
@@ -109,12 +109,7 @@ class RunState:
 
     def partial_run(self, category: str, frame: Frame) -> PartialRun:
         """The store for features and tables of a category."""
-        config, directory = self._config, self._tables[category]
-        dtype = feature_type(config.precision)
-        keep_features = not config.data.cache
-        return PartialRun(
-            directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.resume_data == "keep"
-        )
+        return PartialRun(self._tables[category], self._config, self._backbone, frame)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Saves a result and removes the features and tables of its category.
@@ -123,7 +118,7 @@ class RunState:
         settings, is computed from the tables. The same holds for images without a file: only the keys of
         the tables show that one has changed.
         """
-        if result.bank or self._config.resume_data == "keep" or category in self._unchecked:
+        if result.bank or self._config.resume_data == "keep" or category in self._without_files:
             return
         try:
             result.write_file(self._results[category])
@@ -158,13 +153,11 @@ class RunState:
 
 
 def _settings(config: Config, backbone: LoadedBackbone) -> dict[str, Any]:
-    """Everything that the result depends on; a new setting counts unless it is in `WITHOUT_EFFECT`."""
-    values = dataclasses.asdict(config)
-    data = values["data"]
+    """Everything that the result depends on; a new setting counts unless it is in `WITHOUT_EFFECT` or `data`."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_EFFECT}
     return {
         "format": FORMAT,
-        "config": {name: value for name, value in values.items() if name not in WITHOUT_EFFECT},
-        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "range")},
+        "config": values | {"data": {name: values["data"][name] for name in DATA_WITH_EFFECT}},
         "backbone": backbone.identity,
         "versions": package_versions(),
         "device": device_summary(),

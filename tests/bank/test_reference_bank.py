@@ -11,7 +11,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
-from codegraph_jax.consistency.pattern_patches import pattern_tests
+from codegraph_jax.consistency.pattern_patches import PatternTest, pattern_tests
 from codegraph_jax.core import arrays
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError
@@ -136,6 +136,27 @@ def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, 
     bank.save(str(tmp_path / "b.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "b.safetensors"), backbone=bank.backbone)
     np.testing.assert_array_equal(again.inspect(images[OWN:]).patch_scores, bank.inspect(images[OWN:]).patch_scores)
+
+
+def test_banks_that_score_differently_have_different_digests(saved):
+    bank, references = saved[0].bank, saved[0].bank.references
+    test = PatternTest([0, 1, 2, 3, 4], 1.5, 0.5)
+    changes = (
+        {},
+        {"tests": [test]},
+        {"tests": [dataclasses.replace(test, min_ratio=1.6)]},
+        {"fraction": 0.5},
+        {"removed": ~references.removed},
+        {"addition_numbers": references.addition_numbers + 1},
+        {"options": references.options._replace(radius=2)},
+        {"layers": [2 * layer for layer in references.layers]},
+    )
+    digests = [
+        dataclasses.replace(bank, references=dataclasses.replace(references, **change)).digest for change in changes
+    ]
+    assert digests[0] == bank.digest and len(set(digests)) == len(changes)
+    stricter = dataclasses.replace(bank.calibration, threshold=bank.calibration.threshold + 1)
+    assert dataclasses.replace(bank, calibration=stricter).digest not in digests
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
