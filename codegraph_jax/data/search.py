@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -128,55 +128,55 @@ def folder_name(root: str) -> str:
 def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
     found: dict[str, str] = {}
-    skipped, visited = SkippedFiles(), set()
-    prefixes, starts = {root: ""}, [root]
+    skipped = SkippedFiles()
     run_of: dict[str, str] = {}  # directories of runs by the files that the runs have written
+    try:
+        for prefix, directory, files in _directories(root, skipped):
+            run_of |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
+            for name in files:
+                path = os.path.join(directory, name)  # noqa: PTH118
+                if not is_image_name(name):
+                    skipped.suffixes[PurePath(name).suffix.lower()] += path not in run_of
+                elif path in run_of:
+                    skipped.written[run_of[path]] += 1
+                else:
+                    found[prefix + name] = path
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the root
+        raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
+    skipped.suffixes = +skipped.suffixes
+    return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
+
+
+def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, list[str]]]:
+    """(POSIX path below the root with a slash, directory, visible files) of every visible directory, each once."""
+    prefixes, starts = {root: ""}, [root]
+    visited: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
         if error.filename == root:
             raise error
         skipped.refused.append(error.filename)
 
-    def visit(directory: str, names: list[str], files: list[str]) -> None:
-        status = Path(directory).stat()
-        # st_ino is 0 on file systems without inodes
-        if status.st_ino and (status.st_dev, status.st_ino) in visited:
-            names.clear()
-            return
-        visited.add((status.st_dev, status.st_ino))
-        run_of.update({os.path.join(directory, name): directory for name in written_files(directory)})  # noqa: PTH118
-        skipped.system_folders.extend(f"{directory}/{name}" for name in names if name.lower() in SYSTEM_FOLDERS)
-        names[:] = [name for name in names if not _hidden(name)]
-        for name in names:
-            path = os.path.join(directory, name)  # noqa: PTH118
-            prefixes[path] = f"{prefixes[directory]}{name}/"
-            if Path(path).is_symlink():
-                starts.append(path)
-        for name in files:
-            path = os.path.join(directory, name)  # noqa: PTH118
-            if name.startswith("."):
+    while starts:
+        # links come after all real directories, so that a file gets its real path if that is below the root
+        starts.sort(key=lambda start: natural_key(prefixes[start]), reverse=True)
+        for directory, names, files in os.walk(starts.pop(), onerror=refuse):
+            try:
+                status = Path(directory).stat()
+            except OSError as error:  # it was removed in the meantime
+                refuse(error)
                 continue
-            if not is_image_name(name):
-                skipped.suffixes[PurePath(name).suffix.lower()] += path not in run_of
-            elif path in run_of:
-                skipped.written[run_of[path]] += 1
-            else:
-                found[prefixes[directory] + name] = path
-
-    try:
-        while starts:
-            # links come after all real directories, so that a file gets its real path if that is below the root
-            starts.sort(key=lambda start: natural_key(prefixes[start]), reverse=True)
-            for directory, names, files in os.walk(starts.pop(), onerror=refuse):
-                try:
-                    visit(directory, names, files)
-                except OSError as error:  # it was removed in the meantime
-                    refuse(error)
-                    names.clear()
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the root
-        raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
-    skipped.suffixes = +skipped.suffixes
-    return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
+            # st_ino is 0 on file systems without inodes
+            if status.st_ino and (status.st_dev, status.st_ino) in visited:
+                names.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            named = {name: os.path.join(directory, name) for name in names}  # noqa: PTH118
+            skipped.system_folders += [path for name, path in named.items() if name.lower() in SYSTEM_FOLDERS]
+            names[:] = [name for name in names if not _hidden(name)]
+            prefixes |= {named[name]: f"{prefixes[directory]}{name}/" for name in names}
+            starts += [named[name] for name in names if Path(named[name]).is_symlink()]
+            yield prefixes[directory], directory, [name for name in files if not name.startswith(".")]
 
 
 def _hidden(name: str) -> bool:
