@@ -99,7 +99,7 @@ def _drawn(config: OeclConfig, seed: int) -> np.ndarray:
 
 def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, TrainState]:
     """Network, optimiser and initial state, on the devices."""
-    network = build_network(config.model, config.train.mode, AXIS)
+    network = build_network(config.model, config.train.objective, AXIS)
     optimizer = build_optimizer(config.train, STEPS)
     return network, optimizer, put_on_mesh(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
 
@@ -121,7 +121,7 @@ def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:
 
 def _network(config: OeclConfig) -> Callable[[], Any]:
     """Loss and gradient of given views, on one device."""
-    network = build_network(config.model, config.train.mode)
+    network = build_network(config.model, config.train.objective)
     state = initial_state(network, build_optimizer(config.train, STEPS), config.data.image_size, 0)
     rng, size = np.random.default_rng(2), config.data.image_size
     shape = (2, config.train.batch_size, size, size, 3)

@@ -9,7 +9,7 @@ H200 at 40% of its bf16 peak. All twenty, in a sweep that resumes after an inter
     codegraph sweep --config=cifar100_oecl --out=runs/cifar100 --classes=all
 
 CIFAR-10 and CIFAR-100 have no class name in common, but both have animals, so this OE set is nearer than most.
-`self_oecl` needs no OE set (`--mode=self_oecl`). It has not been trained at full length.
+`self_oecl` needs no OE set (`--objective=self_oecl`). It has not been trained at full length.
 """
 
 from contrastive_jax.config import ExposureConfig, ModelConfig, OeclConfig, OeclDataConfig

@@ -3,7 +3,7 @@
     codegraph train --config=cifar10_loo --out=runs/loo_0 --target=0
 
 Published (arXiv:2312.15288, mean over the ten classes, OE from 80 Million Tiny Images): OECL 94.6 AUROC, SimCLR with
-the norm score 83.9, HSC 84.8, BCE 86.6 (--mode=simclr, hsc, bce). One class is 45,000 images for 500
+the norm score 83.9, HSC 84.8, BCE 86.6 (--objective=simclr, hsc, bce). One class is 45,000 images for 500
 epochs, 298 PFLOP; projected from that count: 13 minutes on an H100 or H200 at 40% of its bf16 peak. Sources of the
 images as in cifar10_oecl.py.
 """

@@ -11,8 +11,8 @@ Your own sets: `--config.evaluation.ood="('near=DIR1', 'far@test=tfds:svhn_cropp
 OE images are 300,000 of ImageNet at 32 px (tensorflow-datasets' `imagenet_resized/32x32`), since CIFAR-100 is in the
 test. ImageNet has the classes of Tiny ImageNet, whose result is therefore too good: leave that set out, or use the
 300K random images (`--config.oe.source=300K_random_images.npy --config.oe.split=""`; Hendrycks et al. 2019,
-arXiv:1812.04606). `--mode=simclr` needs no OE images. It has not been trained at full length. 50,000 images for 500
-epochs: 333 PFLOP; by count 14 minutes on an H100 or H200 at 40% of its bf16 peak, and one minute for the tests of
+arXiv:1812.04606). `--objective=simclr` needs no OE images. It has not been trained at full length. 50,000 images for
+500 epochs: 333 PFLOP; by count 14 minutes on an H100 or H200 at 40% of its bf16 peak, and one minute for the tests of
 67,000 images with 33 views.
 """
 

@@ -13,7 +13,7 @@ H100 or H200 at 40% of its bf16 peak, 5.5 at 20%; days on a CPU.
 The variant `laptop` takes 17 minutes of one core (16 px, width 16, 36 epochs): AUROC of mean_feature 90.2 for airplane,
 73.3 for cat, and 96.7 for horse with 128 epochs, an hour (docs/benchmarks.md), with
 
-    codegraph sweep --config=cifar10_oecl:laptop --out=runs/laptop --vary train.mode=simclr,oecl --classes=0,3,7
+    codegraph sweep --config=cifar10_oecl:laptop --out=runs/laptop --vary train.objective=simclr,oecl --classes=0,3,7
 
 which resumes after an interruption. `--config=cifar10_oecl:small` takes under three minutes (4 epochs) and shows only
 the order of the methods: AUROC of the clean view over classes 0, 3, 7 and three seeds, simclr 44.8, oecl 63.0.

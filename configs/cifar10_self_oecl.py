@@ -15,5 +15,5 @@ def get_config() -> OeclConfig:
     return OeclConfig(
         data=OeclDataConfig(train="tfds:cifar10"),
         model=ModelConfig(dtype="bfloat16"),
-        train=TrainConfig(mode="self_oecl"),
+        train=TrainConfig(objective="self_oecl"),
     )

@@ -16,5 +16,5 @@ def get_config() -> OeclConfig:
     return OeclConfig(
         data=OeclDataConfig(train="tfds:cifar10"),
         model=ModelConfig(dtype="bfloat16"),
-        train=TrainConfig(mode="simclr"),
+        train=TrainConfig(objective="simclr"),
     )

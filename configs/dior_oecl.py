@@ -11,7 +11,7 @@ The nineteen classes (without vehicles) are those of OECL's released code, which
 how they were cut; the limit of 120 px is our choice. alpha = 0.1 is the paper's (arXiv:2312.15288); the OE images are
 our choice. It has not been trained at full length. A class of 650 objects, 512 of them per epoch, 1,000 epochs: 23
 PFLOP; by count one minute on an H100 or H200 at 40% of its bf16 peak. A class with fewer objects than a batch needs
-a smaller one, such as `--config.train.batch_size=64`. Without OE: `--mode=self_oecl`.
+a smaller one, such as `--config.train.batch_size=64`. Without OE: `--objective=self_oecl`.
 """
 
 from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, at_224

@@ -12,7 +12,7 @@ here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.image_coun
 length. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at 40%
 of its bf16 peak. All thirty, in a sweep that resumes after an interruption:
 
-    codegraph sweep --config=imagenet30_oecl --out=runs/imagenet30 --vary train.mode=simclr,oecl --classes=all
+    codegraph sweep --config=imagenet30_oecl --out=runs/imagenet30 --vary train.objective=simclr,oecl --classes=all
 
 Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images
 take 7.4 GB of the host's memory and are streamed to the device.

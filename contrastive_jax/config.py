@@ -50,7 +50,7 @@ class ExposureConfig:
     """Outlier exposure (OE)."""
 
     source: str = field(default="tfds:cifar100", metadata=path_like())
-    """Source of the OE images, as for `data.train`; it is not read in the modes that need none."""
+    """Source of the OE images, as for `data.train`; it is not read for the objectives that need none."""
     split: str = "train"
     """Split of `source`, where the source has splits."""
     classes: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class ModelConfig:
     width: int = field(default=64, metadata=no_flag() | at_least(1))
     """Number of channels of the first stage; the published network has 64."""
     head_dim: int = field(default=128, metadata=no_flag() | at_least(1))
-    """Width of the head's output; the mode `bce` always has 1 logit."""
+    """Width of the head's output; the objective `bce` always has 1 logit."""
     dtype: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
     """Type of activations and matrix products; with `tf32` they are float32, and GPUs round the factors. Parameters,
     BatchNorm statistics and the loss are always float32."""
@@ -100,12 +100,12 @@ class ModelConfig:
 class TrainConfig:
     """Settings of the optimisation."""
 
-    mode: str = field(default="oecl", metadata=choice(*OBJECTIVES))
+    objective: str = field(default="oecl", metadata=choice(*OBJECTIVES))
     """Loss and score: `oecl`, `self_oecl` or `simclr`, or the baselines `hsc` and `bce` (docs/oecl.md)."""
     epochs: int = field(default=1000, metadata=at_least(1))
     """Number of passes over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
-    """Number of normal images per step over all devices; modes with OE add the same number of OE images."""
+    """Number of normal images per step over all devices; objectives with OE add the same number of OE images."""
     temperature: float = field(default=0.5, metadata=no_flag() | at_least(1e-3))
     """Temperature of NT-Xent."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))

@@ -39,8 +39,8 @@ class OECL:
 
     Args:
         config: settings of the training; sources and tests are ignored.
-        **fields: fields of the config's groups by their names, such as `epochs`, `mode`, `width`, `stem`, `image_size`,
-            `batch_size` (of the training), `alpha` or `dtype`, and `seed`.
+        **fields: fields of the config's groups by their names, such as `epochs`, `objective`, `width`, `stem`,
+            `image_size`, `batch_size` (of the training), `alpha` or `dtype`, and `seed`.
 
     Raises:
         ConfigError: a field is unknown, or a value is invalid.
@@ -76,12 +76,13 @@ class OECL:
         *,
         progress: bool = False,
     ) -> "OECL":
-        """Trains on normal images, with outlier exposure if the mode uses it.
+        """Trains on normal images, with outlier exposure if the objective uses it.
 
         Args:
-            images: normal images: uint8 arrays ([n, h, w, 3], or a list of [h, w, 3] or [h, w]) or paths of files. They
-                are resized by their shorter side to the stored size, and cropped to a square.
-            outliers: OE images, for the modes `oecl`, `hsc` and `bce` only.
+            images: normal images: uint8 arrays ([n, h, w, 3], or a list of [h, w, 3] or [h, w]), arrays of floats from
+                0 to 1, or paths of files. They are resized by their shorter side to the stored size, and cropped to a
+                square.
+            outliers: OE images, for the objectives `oecl`, `hsc` and `bce` only.
             workdir: directory of checkpoints and metrics.jsonl, from which an interrupted call with the same arguments
                 resumes; None: a temporary directory.
             progress: whether to print progress lines.
@@ -91,17 +92,17 @@ class OECL:
 
         Raises:
             ConfigError: there are several processes.
-            ProtocolError: there are too few images, the mode needs outliers or has none, or all outliers are normal
-                images too.
+            ProtocolError: there are too few images, the objective needs outliers or has none, or all outliers are
+                normal images too.
             WorkdirError: `workdir` holds another run.
             TrainingDivergedError: a loss became infinite or NaN.
         """
         if jax.process_count() > 1:
             raise ConfigError("fit: trains in one process; for several processes use codegraph train --coordinator=...")
-        objective = OBJECTIVES[self.config.train.mode]
+        objective = OBJECTIVES[self.config.train.objective]
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
-            raise ProtocolError(f"fit: the mode {self.config.train.mode} {what}")
+            raise ProtocolError(f"fit: the objective {self.config.train.objective} {what}")
         images = as_samples(images) if not isinstance(images, np.ndarray) else images
         if not self.config.data.range and (measured := measured_range(as_samples(images), decoding_threads())):
             data = dataclasses.replace(self.config.data, range=measured.stated)
@@ -137,7 +138,7 @@ class OECL:
         stored = self._stored(images)
         views = self.config.evaluation.views if views is None else views
         if views not in self._scorers:
-            network = build_network(self.config.model, self.config.train.mode, AXIS)
+            network = build_network(self.config.model, self.config.train.objective, AXIS)
             # cached, since it holds a compiled program
             self._scorers[views] = build_scorer(network, self.config, run_mesh(), views)
         return self._scorers[views](variables_of(self.state), stored)
@@ -174,7 +175,7 @@ class OECL:
                 reason = f"its settings are not those of this version ({str(error).partition(';')[0]}); train it again"
                 raise CheckpointError(f"{str(directory)!r}: {reason}") from None
             config = model.config
-            network = build_network(config.model, config.train.mode, AXIS)
+            network = build_network(config.model, config.train.objective, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
             model.state = checkpoints.restore(put_on_mesh(like, run_mesh()))
         return model

@@ -1,4 +1,4 @@
-"""The training modes: loss, outlier exposure and score of each."""
+"""The training objectives: loss, outlier exposure and score of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def _squared_norm(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
 
 @dataclass(frozen=True)
 class Objective:
-    """One training mode.
+    """One training objective.
 
     Attributes:
         exposure: source of the OE views: `images` of a second set, normal views that are `rotated`, or "" for none.
@@ -51,7 +51,7 @@ class Objective:
 
     @property
     def needs_oe(self) -> bool:
-        """Whether the mode trains on images of a second set."""
+        """Whether it trains on images of a second set."""
         return self.exposure == "images"
 
     @property
@@ -69,17 +69,17 @@ OBJECTIVES = {
     "hsc": Objective("images", losses.hypersphere, _minus_distance, _minus_distance, label="-h"),
     "bce": Objective("images", losses.binary_cross_entropy, _logit, _logit, label="normal-class logit", head_dim=1),
 }
-"""Modes by the values of `train.mode`: `oecl`, `self_oecl` and `simclr` (arXiv:2312.15288), and the baselines `hsc` and
-`bce` (Liznerski et al. 2022)."""
+"""Objectives by the values of `train.objective`: `oecl`, `self_oecl` and `simclr` (arXiv:2312.15288), and the baselines
+`hsc` and `bce` (Liznerski et al. 2022)."""
 
 
-def view_scores(features: Float[Array, "v n d"], mode: str) -> dict[str, Float[Array, " n"]]:
+def view_scores(features: Float[Array, "v n d"], name: str) -> dict[str, Float[Array, " n"]]:
     """Three scores of each image from the head outputs of its views, the clean view first; larger = more normal.
 
-    In the contrastive modes they are the norm of the mean feature, the mean squared norm, and the norm of the clean
-    view (OECL's released code). In the baselines, the score of the baseline replaces the norm.
+    For the contrastive objectives they are the norm of the mean feature, the mean squared norm, and the norm of the
+    clean view (OECL's released code). For the baselines, the score of the baseline replaces the norm.
     """
-    objective = OBJECTIVES[mode]
+    objective = OBJECTIVES[name]
     return {
         "mean_feature": objective.feature_score(features.mean(0)),
         "mean_view": objective.view_score(features).mean(0),

@@ -161,7 +161,7 @@ class Tester:
         self._config, self._test, self._oe = config, test, oe
         if oe is not None:
             self._oe = oe[np.linspace(0, len(oe) - 1, min(len(oe), SCORED_OE_IMAGES)).astype(int)]
-        self._mesh, self._network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
+        self._mesh, self._network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
         self._clean_scorer = build_scorer(self._network, config, self._mesh, views=0)
 
     def clean_view(self, state: TrainState) -> dict[str, float | None]:
@@ -181,7 +181,7 @@ class Tester:
         groups = self._by_group(scores["clean"], state)
         if processes.is_first():
             write_test_scores(workdir / "scores.csv", self._test, scores)
-            save_histogram(workdir / NORMS, groups, OBJECTIVES[self._config.train.mode].label)
+            save_histogram(workdir / NORMS, groups, OBJECTIVES[self._config.train.objective].label)
         return {**measure(self._test, scores), "clean_score_means": _means(groups)}
 
     def _by_group(self, scores: Float[np.ndarray, " n"], state: TrainState) -> dict[str, Float[np.ndarray, " k"]]:
@@ -223,7 +223,7 @@ def _remaining_epochs(
     tester: Tester | None,
     progress: bool,
 ) -> tuple[TrainState, dict[str, Any]]:
-    mesh, network = run_mesh(), build_network(config.model, config.train.mode, AXIS)
+    mesh, network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
     feeder = Feeder(config, data.train, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)

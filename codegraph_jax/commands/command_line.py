@@ -62,7 +62,7 @@ SHORT = {
     "line": ShortFlag("line", "DIR", "the directory of a line, whose parts are added by number"),
     "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
     "back-to": ShortFlag("back_to", "0", "return to an earlier revision of the bank; 0: as it was first saved"),
-    "mode": ShortFlag("train.mode", "simclr", "training method: oecl, self_oecl, simclr, hsc or bce"),
+    "objective": ShortFlag("train.objective", "simclr", "training objective: oecl, self_oecl, simclr, hsc or bce"),
     "target": ShortFlag("data.target", "NAME", "name or number of the class that data.protocol refers to"),
     "epochs": ShortFlag("train.epochs", "36", "passes over the normal images"),
     "views": ShortFlag("views", "8", "augmented views of each photo, in addition to the photo itself"),

@@ -35,7 +35,7 @@ class RunData:
 
     Attributes:
         train: normal training images.
-        oe: OE images, or None in the modes that use none.
+        oe: OE images, or None for the objectives that use none.
         test: test images with their ground truth, or None.
         value_range: conversion of samples of the normal images that do not have 8 bits; None: all have 8 bits.
     """
@@ -55,11 +55,13 @@ def read_run_data(config: OeclConfig) -> RunData:
         ProtocolError: the data do not fit the protocol, or all OE images are normal images.
     """
     data, size = config.data, config.data.stored_size
-    needs_oe = OBJECTIVES[config.train.mode].needs_oe
+    needs_oe = OBJECTIVES[config.train.objective].needs_oe
     if not data.train:
         raise ConfigError("config.data.train: is empty; name the folder of the normal images, or another source")
     if needs_oe and not config.oe.source:
-        raise ConfigError(f"config.oe.source: is empty; name a folder of other images, which {config.train.mode} needs")
+        raise ConfigError(
+            f"config.oe.source: is empty; name a folder of other images, which {config.train.objective} needs"
+        )
 
     listed = list_image_set(data.train, data.train_split, size, data.min_box_side)
     normal = class_mask(listed, data.classes, "config.data.classes")

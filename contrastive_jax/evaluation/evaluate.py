@@ -32,7 +32,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
 
     Args:
         network: the network; it normalises by its running statistics.
-        config: settings of the training: sizes, augmentation, seed, and the mode, which defines the scores.
+        config: settings of the training: sizes, augmentation, seed, and the objective, which defines the scores.
         mesh: devices.
         views: augmented views in addition to the clean one.
 
@@ -95,7 +95,7 @@ def _shard_scores(
     features = head(clean_batch(images, augmentation, size, config.data.clean_view))[None]
     if views:
         features = jnp.concatenate([features, jax.lax.map(augmented, jnp.arange(views))])
-    return view_scores(features, config.train.mode)
+    return view_scores(features, config.train.objective)
 
 
 def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:

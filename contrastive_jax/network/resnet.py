@@ -107,12 +107,12 @@ class ContrastiveResNet(nn.Module):
         return y.astype(wide)
 
 
-def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) -> ContrastiveResNet:
-    """The network of a config; a mode may set the width of the head."""
+def build_network(config: ModelConfig, objective: str, axis_name: str | None = None) -> ContrastiveResNet:
+    """The network of a config; an objective may set the width of the head."""
     return ContrastiveResNet(
         stem=config.stem,
         width=config.width,
-        head_dim=OBJECTIVES[mode].head_dim or config.head_dim,
+        head_dim=OBJECTIVES[objective].head_dim or config.head_dim,
         dtype=jnp.dtype("float32" if config.dtype == "tf32" else config.dtype),
         axis_name=axis_name,
         precision=product_precision(config.dtype),

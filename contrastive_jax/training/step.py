@@ -26,7 +26,7 @@ from contrastive_jax.views.augment import augment_batch, rotate
 AXIS = "data"
 """Name of the mesh axis over which the batch is split."""
 NORMAL_ROTATIONS, OE_ROTATIONS = (0, 90), (180, 270)
-"""Degrees by which the mode `self_oecl` rotates normal views, each an instance of its own, and by which it rotates them
+"""Degrees by which `self_oecl` rotates normal views, each an instance of its own, and by which it rotates them
 to make OE views [arXiv:2312.15288]."""
 
 
@@ -50,7 +50,7 @@ def put_on_mesh(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> A
 
 
 Batch = dict[str, Array]
-"""Images of a step on a device: "normal", and "oe" if the mode uses OE images; uint8 [b, h, w, 3]."""
+"""Images of a step on a device: "normal", and "oe" if the objective uses OE images; uint8 [b, h, w, 3]."""
 StepMetrics = dict[str, Float[Array, ""]]
 
 
@@ -79,7 +79,7 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
 
     for_normal, for_oe = jax.random.split(key)
     normal = two_views(batch["normal"], for_normal)
-    exposure = OBJECTIVES[config.train.mode].exposure
+    exposure = OBJECTIVES[config.train.objective].exposure
     if exposure == "rotated":
 
         def rotated(angles: tuple[int, ...]) -> list[Array]:
@@ -114,7 +114,7 @@ def loss_of_views(
         valid=jnp.concatenate([normal_valid, oe_valid]),
         mutable=["batch_stats"],
     )
-    axis, objective = network.axis_name, OBJECTIVES[config.train.mode]
+    axis, objective = network.axis_name, OBJECTIVES[config.train.objective]
     normal_heads, oe_heads = heads[: len(normal_valid)], heads[len(normal_valid) :]
     logged = {"normal_norm": losses.mean_norm(normal_heads, normal_valid, axis)}
     if oe:
@@ -190,7 +190,7 @@ def build_train_call(
             return state, {name: history[name].at[i].set(value) for name, value in logged.items()}
 
         steps = next(iter((rows if on_device else images).values())).shape[0]
-        history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.mode].logged}
+        history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.objective].logged}
         if steps == 1:
             # on CPUs, XLA compiles the gradients of convolutions 15 times faster outside loops
             return take((state, history), jnp.int32(0))

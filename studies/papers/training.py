@@ -46,7 +46,7 @@ def run(
 def _missing(config: OeclConfig, published: Published) -> list[str]:
     """The image sets that cannot be read."""
     missing, needed = [], [config]
-    if OBJECTIVES[config.train.mode].needs_oe:
+    if OBJECTIVES[config.train.objective].needs_oe:
         exposure = replace(config.data, train=config.oe.source, train_split=config.oe.split, classes=())
         needed.append(replace(config, data=exposure))
     for one in needed:

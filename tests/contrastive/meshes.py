@@ -38,13 +38,13 @@ def shallow() -> Iterator[None]:
         yield
 
 
-def small_config(mode: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
+def small_config(objective: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
     """A run on drawn patterns that takes seconds."""
     return OeclConfig(
         data=OeclDataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
         oe=ExposureConfig(source="patterns", split="oe", warmup=0.25),
         model=ModelConfig(width=2, head_dim=8),
-        train=TrainConfig(mode=mode, batch_size=batch_size, **train),  # type: ignore[arg-type]
+        train=TrainConfig(objective=objective, batch_size=batch_size, **train),  # type: ignore[arg-type]
         evaluation=EvaluationConfig(views=2, image_count=64, batch_size=32),
     )
 

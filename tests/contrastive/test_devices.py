@@ -35,7 +35,7 @@ def take_steps(config, devices):
     """
     with jax.enable_x64(True):
         data, mesh = read_run_data(config), mesh_of(devices)
-        network = build_network(config.model, config.train.mode, AXIS).clone(dtype=jnp.float64)
+        network = build_network(config.model, config.train.objective, AXIS).clone(dtype=jnp.float64)
         optimizer = build_optimizer(config.train, 100)
         state = initial_state(network, optimizer, config.data.image_size, config.seed)
         state = jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
@@ -65,9 +65,9 @@ def assert_same(first, second, tolerance):
     jax.tree.map(compare, first, second)
 
 
-def eager_config(mode, batch_size):
+def eager_config(objective, batch_size):
     """alpha counts from the first step on."""
-    config = small_config(mode, batch_size)
+    config = small_config(objective, batch_size)
     return dataclasses.replace(config, oe=dataclasses.replace(config.oe, warmup=0.0))
 
 
@@ -82,9 +82,9 @@ def test_several_devices_agree_with_one(devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["simclr", "self_oecl", "hsc", "bce"])
-def test_several_devices_agree_with_one_in_the_other_modes(mode):
-    config = eager_config(mode, 10)
+@pytest.mark.parametrize("objective", ["simclr", "self_oecl", "hsc", "bce"])
+def test_several_devices_agree_with_one_with_the_other_objectives(objective):
+    config = eager_config(objective, 10)
     assert_same(take_steps(config, 1), take_steps(config, 4), 1e-9)
 
 

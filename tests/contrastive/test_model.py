@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
-from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL, model
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
@@ -116,22 +116,22 @@ def test_the_example_on_arrays_runs(capsys):
 
 
 def test_fields_find_their_groups():
-    config = OECL(epochs=3, width=4, image_size=48, alpha=0.1, seed=7, mode="simclr", batch_size=8).config
+    config = OECL(epochs=3, width=4, image_size=48, alpha=0.1, seed=7, objective="simclr", batch_size=8).config
     assert (config.train.epochs, config.model.width, config.oe.alpha, config.seed) == (3, 4, 0.1, 7)
     assert (config.data.image_size, config.data.stored_size) == (48, 48)
     assert (config.train.batch_size, config.evaluation.batch_size) == (8, 256)
     with pytest.raises(ConfigError, match="there is no field 'epoch'; did you mean 'epochs'"):
         OECL(epoch=3)
-    with pytest.raises(ConfigError, match=r"train\.mode"):
-        OECL(mode="oecll")
+    with pytest.raises(ConfigError, match=r"train\.objective"):
+        OECL(objective="oecll")
 
 
 def test_invalid_calls_are_refused(images, fitted, tmp_path):
     normal, outliers, _ = images
-    with pytest.raises(ProtocolError, match="the mode oecl needs outliers"):
+    with pytest.raises(ProtocolError, match="the objective oecl needs outliers"):
         OECL(CONFIG).fit(normal)
-    with pytest.raises(ProtocolError, match="the mode simclr takes no outliers"):
-        OECL(CONFIG, mode="simclr").fit(normal, outliers)
+    with pytest.raises(ProtocolError, match="the objective simclr takes no outliers"):
+        OECL(CONFIG, objective="simclr").fit(normal, outliers)
     with pytest.raises(ProtocolError, match="batch_size 16 is more than 5 images"):
         OECL(CONFIG).fit(normal[:5], outliers)
     with pytest.raises(ProtocolError, match="every OE image is also a normal"):
@@ -140,7 +140,7 @@ def test_invalid_calls_are_refused(images, fitted, tmp_path):
         OECL(CONFIG).score(normal)
     with pytest.raises(ProtocolError, match="nothing has been fitted"):
         OECL(CONFIG).save(tmp_path)
-    with pytest.raises(UnreadableImageError, match=r"expected uint8 \[h, w, 3\] or \[h, w\], got float64"):
-        fitted.score(np.zeros((2, 8, 8, 3)))
+    with pytest.raises(UserError, match=r"images\[0\]: float64 values from 200 to 200; give floats from 0 to 1"):
+        fitted.score(np.full((2, 8, 8, 3), 200.0))
     with pytest.raises(CheckpointError, match="holds no checkpoints"):
         OECL.load(tmp_path)

@@ -215,7 +215,7 @@ def test_patterns_are_disjoint_and_repeatable():
         ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("svhn",)}}, "expected NAME=SOURCE"),
         ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("a=b", "a@c=d")}}, "two sets have the same name"),
         ({"data": {"train": ""}}, "data.train"),
-        ({"train": {"mode": "oce"}}, "train.mode"),
+        ({"train": {"objective": "oce"}}, "train.objective"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate"),
     ],
 )

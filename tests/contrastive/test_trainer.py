@@ -46,7 +46,7 @@ def finished(tmp_path_factory, quick_training):
 
 @functools.cache
 def fresh_state(config):
-    network = build_network(config.model, config.train.mode, AXIS)
+    network = build_network(config.model, config.train.objective, AXIS)
     state = initial_state(network, build_optimizer(config.train, 10), config.data.image_size, config.seed)
     return jax.device_put(state, NamedSharding(mesh_of(1), PartitionSpec()))
 

@@ -1,4 +1,4 @@
-"""Sweeps over modes, classes and seeds: the runs that are trained or resumed, and the table."""
+"""Sweeps over objectives, classes and seeds: the runs that are trained or resumed, and the table."""
 
 import json
 import re
@@ -20,17 +20,17 @@ def results(value):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Runs that are trained: (mode, OE images, class, seed); a finished one is not trained again."""
+    """Runs that are trained: (objective, OE images, class, seed); a finished one is not trained again."""
     calls = []
 
     def train(config, home):
-        found = (config.train.mode, config.oe.image_count, config.data.target, config.seed)
+        found = (config.train.objective, config.oe.image_count, config.data.target, config.seed)
         if config.data.target == "bar":
             raise UserError("no such class")
         if not (home / "results.json").exists():
             calls.append(found)
             home.mkdir(parents=True)
-            gain = 0.1 * (config.train.mode == "oecl") + 0.01 * config.seed
+            gain = 0.1 * (config.train.objective == "oecl") + 0.01 * config.seed
             (home / "results.json").write_text(json.dumps(results(0.6 + gain)))
         return json.loads((home / "results.json").read_text())
 
@@ -39,16 +39,16 @@ def trained(monkeypatch):
 
 
 def test_cells_are_all_modes_classes_and_seeds(tmp_path, trained, capsys):
-    config, vary = small_config(), ["train.mode=simclr,oecl"]
+    config, vary = small_config(), ["train.objective=simclr,oecl"]
     sweep = task.run(config, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
     assert [run[0::2] for run in trained[:3]] == [("simclr", "disc"), ("oecl", "disc"), ("simclr", "ring")]
     assert len(trained) == 8 and len(sweep.cells) == 8
-    assert sweep.table()[0] == ["train.mode", "AUROC", "AUPR-in", "AUPR-out", "FPR95"]
+    assert sweep.table()[0] == ["train.objective", "AUROC", "AUPR-in", "AUPR-out", "FPR95"]
     assert [row[:2] for row in sweep.table()[1]] == [["simclr", "60.5 ± 0.7"], ["oecl", "70.5 ± 0.7"]]
     assert all(sweep.table()[2][1][1:]), "OECL is best in all, with the smaller FPR95"
     assert re.search(r"oecl +\+10.0 \[\+10.0, \+10.0\]", capsys.readouterr().out)
     assert "auroc_clean" in (tmp_path / "sweep.csv").read_text().splitlines()[0]
-    task.run(config, str(tmp_path), ["train.mode=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])
+    task.run(config, str(tmp_path), ["train.objective=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])
     assert len(trained) == 12, "finished runs are kept"
 
 
@@ -69,7 +69,7 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, caps
     ("given", "message"),
     [
         ({"vary": ["seed=1,2"]}, "seed cannot be varied"),
-        ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
+        ({"vary": ["train.objective=oce,oecl"]}, "config.train.objective: 'oce' is not one of"),
         ({"vary": ["oe.image_count=-1,3"]}, "config.oe.image_count: -1 is below 1"),
     ],
 )
