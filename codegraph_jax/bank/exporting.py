@@ -54,7 +54,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     known = bank.known_patterns
     variants = [pattern.signature for pattern in known if pattern.verdict == "variant"]
     defects = [pattern.signature for pattern in known if pattern.verdict == "defect" and pattern.origin == "photo"]
-    contrast = NAMED_SCORES[bank.score_name].contrast
+    contrast = NAMED_SCORES[bank.score_name].subtract_median
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
         mean, std = (jnp.asarray(values, jnp.float32) for values in (backbone.mean, backbone.std))

@@ -136,10 +136,10 @@ def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
 def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
     """The settings and the comparison for the score that the run has chosen."""
     chosen, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
-    if chosen.few:
+    if chosen.few_references:
         fraction = min(FEW_SHARE, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
-    if chosen.finest:
+    if chosen.finest_degree_only:
         degrees = comparison.options.degrees
         inputs = inputs._replace(comparison=comparison.of_degree(degrees.index(min(degrees))))
     return config, inputs

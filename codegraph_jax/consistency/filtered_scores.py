@@ -48,7 +48,7 @@ def patch_scores_by_name(
     by_name = {}
     for one in (chosen, *ANSWER_SCORES):
         if one.name not in by_name:
-            layers = layers_of(one.few, one.patch) if one.patch else mutual[one.few]
+            layers = layers_of(one.few_references, one.patch) if one.patch else mutual[one.few_references]
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
             by_name[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
     return by_name

@@ -113,7 +113,7 @@ class _Ranking:
     scores: Shaped[np.ndarray, " u"]
     normal: Shaped[np.ndarray, " m"]
     """All normal scores, ascending."""
-    anomalous: int
+    anomalous_count: int
 
 
 def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, " a"] | None = None) -> _Ranking | None:
@@ -137,7 +137,7 @@ def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, 
         overlap=None if overlap is None else overlap[starts] / overlap[0],
         scores=distinct,
         normal=normal,
-        anomalous=anomalous.size,
+        anomalous_count=anomalous.size,
     )
 
 
@@ -182,12 +182,12 @@ def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
     here = found - np.r_[found[1:], 0]
     # twice Mann and Whitney's U: smaller normal scores count two, equal ones one; exact in integers
     below = 2 * ranking.normal.size - false - ranking.false_above
-    auroc = int(here @ below) / (2 * ranking.anomalous * ranking.normal.size)
+    auroc = int(here @ below) / (2 * ranking.anomalous_count * ranking.normal.size)
     precision = found / (found + false)
     return {
         "auroc": auroc,
-        "ap": float(here @ precision) / ranking.anomalous,
-        "f1_max": float(np.max(2 * found / (found + false + ranking.anomalous))),
+        "ap": float(here @ precision) / ranking.anomalous_count,
+        "f1_max": float(np.max(2 * found / (found + false + ranking.anomalous_count))),
     }
 
 

@@ -15,23 +15,21 @@ class ActiveCalibrator {
   // ---- the grid ----
 
   set maxDefective(share) {
-    const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
+    const [t, w, floor] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
     // the last value of t stands for a set without defective photos
     const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((middle) => middle >= 1 - share);
     const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i]))), last = prior.length;
     const first = t.logs.map((log, i) => (i === last ? log : inside[i] ? log + scale : -Infinity));
-    this.logPrior = Float64Array.from(
-      first.flatMap((a) => w.logs.flatMap((b) => floor.logs.flatMap((c) => ceiling.logs.map((d) => a + b + c + d)))),
-    );
+    this.logPrior = Float64Array.from(first.flatMap((a) => w.logs.flatMap((b) => floor.logs.map((c) => a + b + c))));
     this.changed();
   }
 
-  // P(defective | level) = low + rise * curve, with a curve [levels] for each t and w, and `low` and `rise` for each floor
-  // and ceiling. In the estimate `low` is multiplied by the factor `hidden` of the curve. Entropies of an answer:
-  // [combinations of all four parameters, levels]. All scores share these tables.
+  // P(defective | level) = low + rise * curve, with a curve [levels] for each t and w, and `low` and `rise` for each floor.
+  // In the estimate `low` is multiplied by the factor `hidden` of the curve. Entropies of an answer: [combinations of all
+  // parameters, levels]. All scores share these tables.
   get tables() {
-    const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
-    const ends = floor.flatMap((low) => ceiling.map((high) => ({ low, rise: high - low })));
+    const { levels: count, axes } = this.grid, [t, w, floor] = axes.map(([values]) => values);
+    const ends = floor.map((low) => ({ low, rise: this.constants.ceiling - low }));
     const curves = t.flatMap((middle) => w.map((width) =>
       Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - middle) / width))));
     const entropies = curves.flatMap((curve) => ends.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));

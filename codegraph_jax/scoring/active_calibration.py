@@ -31,7 +31,7 @@ LEVELS = 500
 WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
-CEILINGS = ((0.98,), (1.0,))
+CEILING = 0.98
 HIDDEN_FACTORS = (0.4, 2.0)
 """Limits of the factor (1 - t) / t of `floor` in the estimate: where defects are rare, fewer have ordinary scores."""
 GRID_POSITIONS, TAIL_POSITIONS = 101, 8
@@ -54,16 +54,16 @@ INTERVAL = 0.9
 
 @dataclass(frozen=True)
 class ParameterGrid:
-    """Values and log prior probabilities of t, w, floor and ceiling, for ranks rounded to `levels` values."""
+    """Values and log prior probabilities of t, w and floor, for ranks rounded to `levels` values."""
 
     levels: int
     axes: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
     @classmethod
     @lru_cache(maxsize=32)
-    def of(cls, photos: int, max_defective: float = 1.0) -> "ParameterGrid":
+    def of(cls, photo_count: int, max_defective: float = 1.0) -> "ParameterGrid":
         """The grid for a set of at least one photo, of which at most the share `max_defective` may be defective."""
-        tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL_POSITIONS)
+        tail = 1 - np.geomspace(0.5 / photo_count, 0.1, TAIL_POSITIONS)
         positions = np.unique(np.concatenate([np.linspace(0, 1, GRID_POSITIONS), tail]).clip(0, 1))
         share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
         inside = positions >= 1 - max_defective
@@ -72,10 +72,9 @@ class ParameterGrid:
             ((*positions.tolist(), POSITION_NO_DEFECT), (*((1 - PRIOR_NO_DEFECT) * share).tolist(), PRIOR_NO_DEFECT)),
             WIDTHS,
             FLOORS,
-            CEILINGS,
         )
         logs = tuple((tuple(values), tuple(np.log(weights).tolist())) for values, weights in axes)
-        return cls(min(photos, LEVELS), logs)
+        return cls(min(photo_count, LEVELS), logs)
 
     @cached_property
     def log_prior(self) -> Float[np.ndarray, " g"]:
@@ -84,13 +83,13 @@ class ParameterGrid:
         return np.sum(parts, axis=0).ravel()
 
     @cached_property
-    def defective(self) -> Float[np.ndarray, "g levels"]:
+    def defect_probabilities(self) -> Float[np.ndarray, "g levels"]:
         """Probability of the answer "defective" at every level, for every combination of the parameters."""
         return self._probability(1.0)
 
     @cached_property
-    def estimated(self) -> Float[np.ndarray, "g levels"]:
-        """P(defective) in the estimate of errors: `defective` with another `floor`.
+    def defect_probabilities_for_errors(self) -> Float[np.ndarray, "g levels"]:
+        """P(defective) in the estimate of errors: `defect_probabilities` with another `floor`.
 
         `floor` stands for wrong answers too, and in a set with few defects only a few can have ordinary scores.
         """
@@ -98,16 +97,16 @@ class ParameterGrid:
         return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *HIDDEN_FACTORS))
 
     def _probability(self, factor: float | Float[np.ndarray, "g 1"]) -> Float[np.ndarray, "g levels"]:
-        t, w, floor, ceiling = (
+        t, w, floor = (
             part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
         )
         z, low = (np.arange(self.levels) + 0.5) / self.levels, factor * floor
-        return low + (ceiling - low) * scipy.special.expit((z - t) / w)
+        return low + (CEILING - low) * scipy.special.expit((z - t) / w)
 
     @cached_property
     def entropy(self) -> Float[np.ndarray, "g levels"]:
         """Entropy of the answer at every level, for every combination of the parameters."""
-        return _entropy(self.defective)
+        return _entropy(self.defect_probabilities)
 
     def level_of(self, ranks: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """The level of ranks in (0, 1)."""
@@ -115,7 +114,7 @@ class ParameterGrid:
 
 
 @dataclass(frozen=True)
-class Count:
+class CountEstimate:
     """An estimated number of photos: mean, interval with probability `INTERVAL`, and the total.
 
     The total is that of all good photos for false alarms, and of all defective ones for misses.
@@ -131,8 +130,8 @@ class Count:
 class ExpectedErrors:
     """Expected errors of the threshold in this set: good parts that are flagged, and defective parts that are not."""
 
-    false_alarms: Count
-    misses: Count
+    false_alarms: CountEstimate
+    misses: CountEstimate
 
 
 class ActiveCalibrator:
@@ -234,7 +233,7 @@ class ActiveCalibrator:
         mean, within = np.zeros(self.photo_count), np.zeros(self.photo_count)
         for name, posterior in posteriors.items():
             level = self._levels[name]
-            mean += posterior.probability * (posterior.weights @ self.grid.defective)[level]
+            mean += posterior.probability * (posterior.weights @ self.grid.defect_probabilities)[level]
             within += posterior.probability * (posterior.weights @ self.grid.entropy)[level]
         gain = np.maximum(_entropy(mean) - within, 0)
         asked = np.isin(self._same_part, self._same_part[list(self._answers)])
@@ -300,17 +299,18 @@ class ActiveCalibrator:
     def estimate(self) -> ExpectedErrors:
         """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
         chosen = self.score_name
-        weights, table, level = self._all_posteriors()[chosen].weights, self.grid.estimated, self._levels[chosen]
+        weights, level = self._all_posteriors()[chosen].weights, self._levels[chosen]
+        probabilities = self.grid.defect_probabilities_for_errors
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[list(self._decisive)] = True
         open_ = ~answered & ~self._always
         counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
-        defective = weights @ table
+        defective = weights @ probabilities
         good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
         bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~open_))
         return ExpectedErrors(
-            _count(weights, 1 - table, counts[0], good),
-            _count(weights, table, counts[1], bad),
+            _estimate(weights, 1 - probabilities, counts[0], good),
+            _estimate(weights, probabilities, counts[1], bad),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -330,7 +330,7 @@ class ActiveCalibrator:
             "max_defective": self.max_defective,
             "constants": {
                 "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS,
-                "interval": INTERVAL, "hidden": HIDDEN_FACTORS,
+                "interval": INTERVAL, "ceiling": CEILING, "hidden": HIDDEN_FACTORS,
                 "gap_window": GAP_WINDOW, "gap_ratio": MIN_GAP_RATIO, "neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
@@ -349,7 +349,7 @@ class ActiveCalibrator:
 
     def _by_score(self, name: str) -> Float[np.ndarray, " n"]:
         """Probability by a score that each photo is defective, ignoring the answer to the photo itself."""
-        return (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
+        return (self._all_posteriors()[name].weights @ self.grid.defect_probabilities)[self._levels[name]]
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:
@@ -358,7 +358,7 @@ class ActiveCalibrator:
             for name in self.scores:
                 logs[name] = self.grid.log_prior.copy()
                 for photo, answer in self._decisive.items():
-                    defective = self.grid.defective[:, self._levels[name][photo]]
+                    defective = self.grid.defect_probabilities[:, self._levels[name][photo]]
                     same = parts.count(self._same_part[photo])
                     logs[name] += np.log(defective if answer else 1 - defective) / same
             totals = {name: scipy.special.logsumexp(log) for name, log in logs.items()}
@@ -383,12 +383,12 @@ def _entropy(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return -(scipy.special.xlogy(p, p) + scipy.special.xlog1py(1 - p, -p))
 
 
-def _count(
+def _estimate(
     weights: Float[np.ndarray, " g"],
     wrong: Float[np.ndarray, "g levels"],
     counts: Int[np.ndarray, " levels"],
     total: float,
-) -> Count:
+) -> CountEstimate:
     """The number of wrong verdicts; for given parameters a sum of independent events, nearly normal.
 
     The logistic function with scale 1.702 approximates the normal distribution within 0.01; browsers have no erf.
@@ -401,4 +401,4 @@ def _count(
         return float(weights @ scipy.special.expit(1.702 * (k + 0.5 - mean) / deviation))
 
     low, high = (bisect_left(range(most), share, key=below) for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
-    return Count(float(weights @ mean), low, high, total)
+    return CountEstimate(float(weights @ mean), low, high, total)

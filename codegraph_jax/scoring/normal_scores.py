@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.importance import PosteriorSample, sample_posterior
-from codegraph_jax.scoring.score_models import EPSILON, FLAT_WEIGHT, Contaminated, Flat, share_rank
+from codegraph_jax.scoring.score_models import EPSILON, NORMAL_ONLY_WEIGHT, Contaminated, NormalOnly, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
 """Minimum share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
@@ -51,20 +51,20 @@ class NormalScores(JsonFields):
         mean: their mean.
         deviation: their standard deviation.
         normal_share: share of the images that are normal.
-        unknown: probability that a normal image differs from all of the set; the scores of such images have a heavy
-            tail.
-        log_survival: log p-value at mean + deviation * TABLE, without `unknown`.
+        unseen_probability: probability that a normal image differs from all of the set; the scores of such images have
+            a heavy tail.
+        log_survival: log p-value at mean + deviation * TABLE, without `unseen_probability`.
     """
 
     mean: float
     deviation: float
     normal_share: float
-    unknown: float
+    unseen_probability: float
     log_survival: tuple[float, ...]
 
     def __post_init__(self) -> None:
         falling = len(self.log_survival) == len(TABLE) and (np.diff(self.log_survival) <= 0).all()
-        if not falling or not 0 <= self.unknown <= 1 or not self.deviation > 0:
+        if not falling or not 0 <= self.unseen_probability <= 1 or not self.deviation > 0:
             raise ValueError("inconsistent values of a distribution of normal scores")
 
     def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -73,7 +73,8 @@ class NormalScores(JsonFields):
         beyond = np.maximum(z - TABLE[-1], 0)
         log_known = self._interpolated(np.clip(z, TABLE[0], TABLE[-1])) + self._last_slope * beyond
         known = np.exp(np.minimum(log_known, 0.0))
-        return (1 - self.unknown) * known + self.unknown / (1 + np.maximum(z, 0))
+        unseen = self.unseen_probability
+        return (1 - unseen) * known + unseen / (1 + np.maximum(z, 0))
 
     def quantile(self, p_value: float) -> float:
         """The score with this p-value."""
@@ -104,13 +105,13 @@ class NormalScores(JsonFields):
 class ScoreFit:
     """A fit to a set: the distribution of normal scores, and the probability that each image is anomalous.
 
-    `even` is the probability that all images are normal although their scores are as evenly spread as those of a half
-    defective set.
+    `even_probability` is the probability that all images are normal although their scores are as evenly spread as those
+    of a half defective set.
     """
 
     normal_scores: NormalScores
-    anomalous: Float[np.ndarray, " n"]
-    even: float
+    anomaly_probabilities: Float[np.ndarray, " n"]
+    even_probability: float
 
 
 def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> ScoreFit:
@@ -132,27 +133,27 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
             "scores have no threshold"
         )
     count = len(scores)
-    unknown = 1 / (count + 1) ** 2
+    unseen = 1 / (count + 1) ** 2
     score_range = float(scores[-1] - scores[0])
     if score_range <= 1e-9 * max(abs(scores[0]), 1e-9):
         deviation = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
-        return ScoreFit(NormalScores(float(scores[0]), float(deviation), 1.0, unknown, table), np.zeros(count), 0.0)
+        return ScoreFit(NormalScores(float(scores[0]), float(deviation), 1.0, unseen, table), np.zeros(count), 0.0)
     place, unit = _units(scores, LOWER_SHARE)
     groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
     samples = []
-    for model, (own_place, own_unit) in [*_contaminated(scores, max_defective), (Flat(), (place, unit))]:
+    for model, (own_place, own_unit) in [*_contaminated(scores, max_defective), (NormalOnly(), (place, unit))]:
         start = np.zeros(len(model.SCALES))
         start[:2] = (own_place - place) / unit, np.log(own_unit / unit)
         spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
         likelihood = partial(model.log_likelihood, values=values, sizes=sizes)
         samples.append((model, sample_posterior(likelihood, model.SCALES, start, spread)))
-    mean, deviation, normal_share, log_survival, chances, even = _predict(samples, values)
-    anomalous = np.empty(count)
-    anomalous[order] = np.repeat(chances, sizes.astype(int))
-    normal_scores = NormalScores(place + unit * mean, unit * deviation, normal_share, unknown, log_survival)
-    return ScoreFit(normal_scores, anomalous, even)
+    mean, deviation, normal_share, log_survival, by_value, even_probability = _predict(samples, values)
+    anomaly_probabilities = np.empty(count)
+    anomaly_probabilities[order] = np.repeat(by_value, sizes.astype(int))
+    normal_scores = NormalScores(place + unit * mean, unit * deviation, normal_share, unseen, log_survival)
+    return ScoreFit(normal_scores, anomaly_probabilities, even_probability)
 
 
 def _edges(count: int) -> Int[np.ndarray, " g"]:
@@ -165,14 +166,14 @@ def _edges(count: int) -> Int[np.ndarray, " g"]:
 
 def _contaminated(
     scores: Float[np.ndarray, " n"], max_defective: float
-) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
+) -> list[tuple[Contaminated | NormalOnly, tuple[float, float]]]:
     """A model for each range of possible shares of anomalies, with location and scale of its first proposal."""
     max_rank = max(share_rank(max_defective), MIN_PRIOR_MASS)
     ranks = [(share_rank(min_share), lowest) for min_share, lowest in STRATA]
     possible = [(rank, lowest) for rank, lowest in ranks if rank < max_rank]
     ends = [*(rank for rank, _ in possible[1:]), max_rank]
     return [
-        (Contaminated(rank, end, (1 - FLAT_WEIGHT) / max_rank), _units(scores, lowest))
+        (Contaminated(rank, end, (1 - NORMAL_ONLY_WEIGHT) / max_rank), _units(scores, lowest))
         for (rank, lowest), end in zip(possible, ends)
     ]
 
@@ -184,13 +185,13 @@ def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]
 
 
 def _predict(
-    samples: list[tuple[Contaminated | Flat, PosteriorSample]], values: Float[np.ndarray, " v"]
+    samples: list[tuple[Contaminated | NormalOnly, PosteriorSample]], values: Float[np.ndarray, " v"]
 ) -> tuple[float, float, float, tuple[float, ...], Float[np.ndarray, " v"], float]:
     """Averages over all models.
 
     Returns:
         Mean, standard deviation and share of normal scores; their log p-values at TABLE; the probability that each
-        value is of an anomalous image; the probability of a flat distribution.
+        value is of an anomalous image; the probability that normal scores are spread evenly.
     """
     evidence = scipy.special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
@@ -204,6 +205,6 @@ def _predict(
     places = mean + deviation * TABLE
     survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
     table = np.minimum.accumulate(np.log(np.maximum(survival, EPSILON)))
-    chances = np.concatenate([model.anomalous(latent, values) for model, latent, _ in parts]).T @ weights
-    even = float(np.concatenate([model.even(latent) for model, latent, _ in parts]) @ weights)
-    return mean, deviation, normal_share, tuple(table.tolist()), chances, even
+    by_value = np.concatenate([model.anomaly_probabilities(latent, values) for model, latent, _ in parts]).T @ weights
+    even_probability = float(np.concatenate([model.evenly_spread(latent) for model, latent, _ in parts]) @ weights)
+    return mean, deviation, normal_share, tuple(table.tolist()), by_value, even_probability

@@ -7,7 +7,7 @@ can be its maximum, the scores are closer to a Gaussian distribution. The shape 
 Biometrika 1974) covers both, Gaussian (q -> 0) and Gumbel (q = 1), up to an exponential distribution. The skewness of
 the lower half of the scores determines q and so the tail.
 
-`Flat`: normal images only, with an exponential power distribution (Subbotin 1923) that may be nearly uniform.
+`NormalOnly`: normal images only, with an exponential power distribution (Subbotin 1923) that may be nearly uniform.
 `Contaminated` would split a set of evenly varying good parts into low and high scores.
 
 Parameters are functions of latent variables with a Gaussian prior of mean 0 and deviations SCALES. The first two
@@ -28,18 +28,18 @@ SHAPES = (0.1, 4.0)
 MAX_ANOMALY_SHARE, SHARE_LOCATION, SHARE_SPREAD = 0.75, -1.3, 1.6
 """Prior of the share of anomalies: MAX_ANOMALY_SHARE * Phi(SHARE_LOCATION + SHARE_SPREAD * N(0, 1)), a median of 7%, a
 sixth above 45%."""
-FLAT_WEIGHT = 0.2
-"""Prior weight of `Flat`: low, since the scores of a half defective set can be spread evenly too, and `Flat` flags
-nothing."""
+NORMAL_ONLY_WEIGHT = 0.2
+"""Prior weight of `NormalOnly`: low, since the scores of a half defective set can be spread evenly too, and this model
+flags nothing."""
 SEPARATION, SEPARATION_SPREAD = 5.0, 0.6
 """Lognormal prior of the distance of the anomalies' mean from that of normal scores, in standard deviations."""
 ANOMALY_DEVIATION, ANOMALY_DEVIATION_SPREAD = 0.5, 0.4
 """Lognormal prior of the standard deviation of anomalies, as a share of that distance."""
-FLAT_EXPONENT, FLAT_EXPONENT_SPREAD = 4.0, 0.8
-"""Lognormal prior of the exponent of `Flat`; 2 is a Gaussian distribution, infinity a uniform one."""
+EXPONENT, EXPONENT_SPREAD = 4.0, 0.8
+"""Lognormal prior of the exponent of `NormalOnly`; 2 is a Gaussian distribution, infinity a uniform one."""
 EVEN_EXPONENT = 3.0
-"""Exponent of `Flat` above which scores count as evenly spread: as flat as two equal halves 2.5 standard deviations
-apart."""
+"""Exponent of `NormalOnly` above which scores count as evenly spread: as flat as two equal halves 2.5 standard
+deviations apart."""
 PRIOR_DEVIATION = 3.0
 """Prior standard deviation of location and log scale, in units of the lower scores."""
 EPSILON, IMPOSSIBLE = 1e-300, -1e9
@@ -58,20 +58,20 @@ class Moments(NamedTuple):
 class Contaminated:
     """Normal and anomalous images.
 
-    The share of anomalies lies between two quantiles of its prior, `min_rank` and `max_rank` (`share_rank`); `within`
-    is the prior weight of the model per unit of rank.
+    The share of anomalies lies between two quantiles of its prior, `min_rank` and `max_rank` (`share_rank`);
+    `weight_per_rank` is the prior weight of the model per unit of rank.
     """
 
     min_rank: float
     max_rank: float
-    within: float = 1 - FLAT_WEIGHT
+    weight_per_rank: float
 
     SCALES = np.array([PRIOR_DEVIATION, PRIOR_DEVIATION, 1.0, 1.0, 1.0, 1.0])
 
     @property
     def log_weight(self) -> float:
         """Log prior weight of the model."""
-        return float(np.log(self.within * (self.max_rank - self.min_rank)))
+        return float(np.log(self.weight_per_rank * (self.max_rank - self.min_rank)))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
@@ -80,13 +80,15 @@ class Contaminated:
         normal, anomalous, valid = self._densities(latent, values)
         return np.where(valid, np.log(normal + anomalous + EPSILON) @ sizes, IMPOSSIBLE)
 
-    def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
+    def anomaly_probabilities(
+        self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]
+    ) -> Float[np.ndarray, "b v"]:
         """Probability that an image with each score is anomalous."""
         normal, anomalous, _ = self._densities(latent, values)
         # a wide distribution of anomalies also covers scores below the normal mean; those are normal
         return np.where(values > latent[:, :1], anomalous / (normal + anomalous + EPSILON), 0.0)
 
-    def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
+    def evenly_spread(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
         """Whether normal scores are spread evenly: never in this model."""
         return np.zeros(len(latent), bool)
 
@@ -123,11 +125,11 @@ class Contaminated:
         return scipy.special.gammainc(k, np.exp(np.minimum(offset - stretch * z, 700)))
 
 
-class Flat:
+class NormalOnly:
     """Normal images only, with scores that may be spread evenly."""
 
     SCALES = np.array([PRIOR_DEVIATION, PRIOR_DEVIATION, 1.0])
-    log_weight = float(np.log(FLAT_WEIGHT))
+    log_weight = float(np.log(NORMAL_ONLY_WEIGHT))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
@@ -145,11 +147,13 @@ class Flat:
         variance = np.exp(scipy.special.gammaln(3 / exponent) - scipy.special.gammaln(1 / exponent))
         return Moments(place, scale * np.sqrt(variance), np.ones(len(latent)))
 
-    def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
+    def anomaly_probabilities(
+        self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]
+    ) -> Float[np.ndarray, "b v"]:
         """Probability that an image with each score is anomalous: 0."""
         return np.zeros((len(latent), len(values)))
 
-    def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
+    def evenly_spread(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
         """Whether normal scores are spread evenly."""
         return np.asarray(self._parameters(latent)[2] > EVEN_EXPONENT)
 
@@ -163,7 +167,7 @@ class Flat:
 
     @staticmethod
     def _parameters(latent: Float[np.ndarray, "b d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return latent[:, 0], np.exp(latent[:, 1]), FLAT_EXPONENT * np.exp(FLAT_EXPONENT_SPREAD * latent[:, 2])
+        return latent[:, 0], np.exp(latent[:, 1]), EXPONENT * np.exp(EXPONENT_SPREAD * latent[:, 2])
 
 
 def share_rank(share: float) -> float:

@@ -43,7 +43,7 @@ def relative(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.ndarray, "
 
 SETTING = "config.scoring.score"
 FEW_SHARE = 0.1
-"""Share of the other photos whose distances are averaged by scores with `few`."""
+"""Share of the other photos whose distances are averaged by scores with `few_references`."""
 
 Rescoring = Callable[[Float[np.ndarray, " n"], Comparison, Float[np.ndarray, "n h w"]], Float[np.ndarray, " n"]]
 """Scores n images again: called with their scores, their comparison and their patch scores."""
@@ -55,32 +55,32 @@ class Score:
 
     Attributes:
         name: name in files.
-        few: whether the share `FEW_SHARE` of nearest photos is averaged instead of the share in the settings.
-        finest: whether only the smallest neighbourhood of patches is used instead of all degrees.
-        contrast: whether the median score of the photo is subtracted.
+        few_references: whether the share `FEW_SHARE` of nearest photos is averaged instead of that in the settings.
+        finest_degree_only: whether only the smallest neighbourhood of patches is used instead of all degrees.
+        subtract_median: whether the median score of the photo is subtracted.
         patch: score of a patch from its distances; None: the mean of the K smallest.
         image: score of an image from its map; None: its greatest value.
         rescoring: the re-scoring of the images, whatever `scoring.rescore` is; None: as that setting says.
     """
 
     name: str
-    few: bool = False
-    finest: bool = False
-    contrast: bool = False
+    few_references: bool = False
+    finest_degree_only: bool = False
+    subtract_median: bool = False
     patch: PatchScore | None = None
     image: ImageScore | None = None
     rescoring: Rescoring | None = None
 
     def select(self, layers: Sequence[Float[np.ndarray, "r ..."]], degrees: Sequence[int]) -> list[np.ndarray]:
         """The scores of each layer at the degrees that the score uses."""
-        return [layer[[degrees.index(min(degrees))]] if self.finest else layer for layer in layers]
+        return [layer[[degrees.index(min(degrees))]] if self.finest_degree_only else layer for layer in layers]
 
     def combined(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-        """Patch scores without the median of their photo if `contrast`, and at least 0.
+        """Patch scores without the median of their photo if `subtract_median`, and at least 0.
 
         Input scores below 0 are of patches that are not inspected.
         """
-        if self.contrast:
+        if self.subtract_median:
             inspected = np.where(scores >= 0, scores, np.nan)
             scores = np.where(scores >= 0, scores - np.nanmedian(inspected, axis=1, keepdims=True), 0)
         return np.maximum(scores, 0).astype(np.float32)
@@ -89,10 +89,10 @@ class Score:
 STANDARD = Score("standard")
 ANSWER_SCORES = (
     STANDARD,
-    Score("few", few=True),
-    Score("contrast", contrast=True),
-    Score("few_contrast", few=True, contrast=True),
-    Score("fine", few=True, finest=True),
+    Score("few", few_references=True),
+    Score("contrast", subtract_median=True),
+    Score("few_contrast", few_references=True, subtract_median=True),
+    Score("fine", few_references=True, finest_degree_only=True),
 )
 """The scores that a person's answers choose from, and that banks can have; the first is the paper's. The texts of the
 report describe them (`score_few`)."""

@@ -198,11 +198,11 @@ def _warning(
     Members of recurring defects, which are flagged anyway, do not decide on the warning, and are counted in it.
     """
     count, some = len(flagged), int(flagged.sum())
-    missed = float(fit.anomalous[~flagged].sum())
+    missed = float(fit.anomaly_probabilities[~flagged].sum())
     kind: Literal["not_separate", "even", "many"]
     if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
         kind = "not_separate"
-    elif fit.even >= MIN_EVEN_PROBABILITY and max_defective >= MIN_SHARE_FOR_EVEN:
+    elif fit.even_probability >= MIN_EVEN_PROBABILITY and max_defective >= MIN_SHARE_FOR_EVEN:
         kind, members = "even", 0
     elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and max_defective >= NO_LIMIT:
         kind = "many"

@@ -55,9 +55,11 @@ def _resampled(
     return np.add.reduceat(counts, starts, axis=1)
 
 
-def _metrics(normal: Int[np.ndarray, "d u"], anomalous: Int[np.ndarray, "d u"]) -> dict[str, Float[np.ndarray, " d"]]:
+def _metrics(
+    normal_counts: Int[np.ndarray, "d u"], anomalous_counts: Int[np.ndarray, "d u"]
+) -> dict[str, Float[np.ndarray, " d"]]:
     """The metrics of d sets, from the counts of images on each side at u scores in descending order."""
-    accepted_normal, accepted_anomalous = normal.cumsum(axis=1), anomalous.cumsum(axis=1)
+    accepted_normal, accepted_anomalous = normal_counts.cumsum(axis=1), anomalous_counts.cumsum(axis=1)
     # true and false positive rates: shares that are accepted as normal
     tpr, fpr = accepted_normal / accepted_normal[:, -1:], accepted_anomalous / accepted_anomalous[:, -1:]
     steps = np.diff(fpr, axis=1, prepend=0.0)
@@ -65,8 +67,8 @@ def _metrics(normal: Int[np.ndarray, "d u"], anomalous: Int[np.ndarray, "d u"]) 
     reached = (tpr >= RATE - 1e-12).argmax(axis=1)
     return {
         "auroc": (steps * (tpr + before) / 2).sum(axis=1),
-        "aupr_in": _average_precision(normal, anomalous),
-        "aupr_out": _average_precision(anomalous[:, ::-1], normal[:, ::-1]),
+        "aupr_in": _average_precision(normal_counts, anomalous_counts),
+        "aupr_out": _average_precision(anomalous_counts[:, ::-1], normal_counts[:, ::-1]),
         "fpr95": fpr[np.arange(len(fpr)), reached],
     }
 

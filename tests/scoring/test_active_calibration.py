@@ -227,4 +227,5 @@ def test_the_prior_adds_up_to_one():
     for photos in (1, 12, 200, 5000):
         grid = ParameterGrid.of(photos)
         assert np.exp(grid.log_prior).sum() == pytest.approx(1)
-        assert (np.diff(grid.defective, axis=1) >= 0).all() and len(grid.log_prior) == len(grid.defective)
+        assert (np.diff(grid.defect_probabilities, axis=1) >= 0).all()
+        assert len(grid.log_prior) == len(grid.defect_probabilities)

@@ -91,7 +91,7 @@ def test_normal_scores_are_restored_from_json_and_damage_is_refused():
     normal = fit_scores(np.random.default_rng(11).normal(0.3, 0.02, 30)).normal_scores
     values = normal.as_json()
     assert NormalScores.from_json(values) == normal
-    for damage in ({"deviation": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},
+    for damage in ({"deviation": 0.0}, {"unseen_probability": 2.0}, {"log_survival": values["log_survival"][:-1]},
                    {"log_survival": values["log_survival"][::-1]}, {"mean": "x"}):  # fmt: skip
         with pytest.raises((ValueError, TypeError)):
             NormalScores.from_json(values | damage)
