@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.core.bootstrap import ImageScores, auroc_difference
+from codegraph_jax.core.bootstrap import LabelledScores, auroc_difference
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores = {}
     for score in ("standard", median):
         result = detector.score(comparison, score=score)
-        scores[result.score_name] = {"parts": ImageScores(labels.tolist(), result.scores_rescored)}
+        scores[result.score_name] = {"parts": LabelledScores(labels.tolist(), result.scores_rescored)}
         print(f"{result.score_name:10s} image AUROC {image_metrics(labels, result.scores_rescored)['image_auroc']:.3f}")
     gain = auroc_difference(scores["median"], scores["standard"])
     assert gain  # there are good and defective parts

@@ -20,7 +20,7 @@ COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
-class ImageScores:
+class LabelledScores:
     """Image scores of one category.
 
     Attributes:
@@ -57,14 +57,14 @@ class Interval(NamedTuple):
         return cls(float(value), float(low), float(high))
 
 
-def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
+def correlation(one: Mapping[str, LabelledScores], other: Mapping[str, LabelledScores]) -> float:
     """Spearman's rank correlation of the image scores, averaged over categories; NaN if all scores are equal."""
     return float(
         np.mean([scipy.stats.spearmanr(scores.values, other[name].values).statistic for name, scores in one.items()])
     )
 
 
-def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> Interval | None:
+def auroc_difference(one: Mapping[str, LabelledScores], other: Mapping[str, LabelledScores]) -> Interval | None:
     """Image AUROC of `one` minus that of `other`, averaged over categories, by a paired bootstrap over the images.
 
     Normal and anomalous images are resampled separately, each category by itself. None if no category has both.
@@ -84,7 +84,7 @@ def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageSc
     return Interval.of(float(np.mean(exact)), np.mean(draws, axis=0)) if exact else None
 
 
-def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
+def not_significantly_worse(one: Mapping[str, LabelledScores], best: Mapping[str, LabelledScores]) -> bool:
     """Whether the image AUROC is not significantly worse than the best one, see `auroc_difference`."""
     difference = auroc_difference(best, one)
     return difference is None or difference.low <= 0

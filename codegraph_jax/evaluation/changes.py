@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from codegraph_jax.core.bootstrap import ImageScores, Interval, auroc_difference
+from codegraph_jax.core.bootstrap import Interval, LabelledScores, auroc_difference
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import JsonFields, flattened
@@ -142,13 +142,13 @@ class ResultChanges:
     @cached_property
     def auroc_gain(self) -> Interval | None:
         """Image AUROC of the second minus that of the first; None without labels of both classes."""
-        scores: list[dict[str, ImageScores]] = [{}, {}]
+        scores: list[dict[str, LabelledScores]] = [{}, {}]
         for category in self.categories:
             photos = [p for p in self.of_category(category) if p.label is not None]
             labels = [int(p.label != LABELS[0]) for p in photos]
             for by_category, side in zip(scores, ("before", "after")):
                 values = np.array([getattr(p, side).score_rescored for p in photos])
-                by_category[category] = ImageScores(labels, values)
+                by_category[category] = LabelledScores(labels, values)
         return auroc_difference(scores[1], scores[0])
 
     def __str__(self) -> str:

@@ -69,13 +69,13 @@ class FeatureCache:
         except OSError as error:
             raise ConfigError(f"config.data.cache: {directory!r} cannot be used: {error.strerror or error}") from None
 
-    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
+    def load(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The features of each image, None unless all of its entries are found; counts `found`."""
-        entries = [self.read(key) for key in keys]
+        entries = [self._load_one(key) for key in keys]
         self.found += sum(entry is not None for entry in entries)
         return entries
 
-    def read(self, key: bytes) -> StoredFeatures | None:
+    def _load_one(self, key: bytes) -> StoredFeatures | None:
         """The tokens [p, c] of every layer and the image feature [d]; None if an entry is missing."""
         entries = []
         for name in self._names:

@@ -280,7 +280,7 @@ def _missing(
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
     for batch in batches:
-        entries = _find(stores, batch.keys)
+        entries = _load(stores, batch.keys)
         known = {i: entry for i, entry in enumerate(entries) if entry is not None}
         if known:
             collected.add_found(batch.indices[[*known]], [batch.keys[i] for i in known], [*known.values()])
@@ -304,11 +304,11 @@ def _missing(
         yield Batch(np.array(indices), keys, waiting)
 
 
-def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredFeatures | None]:
+def _load(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredFeatures | None]:
     """The features of each image from the first store that has it, otherwise None."""
     entries: list[StoredFeatures | None] = [None] * len(keys)
     for store in stores:
-        entries = [known or stored for known, stored in zip(entries, store.find(keys))]
+        entries = [known or stored for known, stored in zip(entries, store.load(keys))]
     return entries
 
 

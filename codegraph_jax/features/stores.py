@@ -35,9 +35,9 @@ class StoredFeatures(NamedTuple):
 
 
 class FeatureStore(Protocol):
-    """Finds features that were computed earlier, and stores new ones."""
+    """Loads features that were computed earlier, and stores new ones."""
 
-    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
+    def load(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The stored features of the images with these keys (`data.batches.image_key`), None for missing ones."""
 
     def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:

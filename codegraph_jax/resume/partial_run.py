@@ -28,15 +28,15 @@ class PartialRun:
     Features that `data.cache` saves already are not saved; with `resume_data=keep` writing may take any time.
 
     Attributes:
-        found_images: number of images whose features were restored.
-        found_layers: number of layers whose distances were restored.
+        loaded_image_count: number of images whose features were restored.
+        loaded_layer_count: number of layers whose distances were restored.
     """
 
     def __init__(self, directory: Path, config: Config, backbone: LoadedBackbone, frame: Frame):
         self._directory, self._budget = directory, Budget(directory, at_any_cost=config.resume_data == "keep")
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()
-        self.found_images = self.found_layers = 0
+        self.loaded_image_count = self.loaded_layer_count = 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if not config.data.cache:
@@ -45,7 +45,7 @@ class PartialRun:
         except (OSError, ConfigError) as error:
             self._budget.close(error)
 
-    def find(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
+    def load(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
         """The saved features of a batch, or only None if any image is missing.
 
         Batches are not mixed, since the features of an image may round differently in another batch.
@@ -53,10 +53,10 @@ class PartialRun:
         nothing: list[StoredFeatures | None] = [None] * len(keys)
         if not self._features or not self._resumed:
             return nothing
-        found = self._features.find(keys)
+        found = self._features.load(keys)
         if any(entry is None for entry in found):
             return nothing
-        self.found_images += len(found)
+        self.loaded_image_count += len(found)
         return found
 
     def save(self, indices: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
@@ -69,7 +69,7 @@ class PartialRun:
     def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The saved distances of one layer, see `stores.ResumeStore`; None unless the layer is complete."""
         table = self._read_table(layer, identity, allocate) if self._resumed else None
-        self.found_layers += table is not None
+        self.loaded_layer_count += table is not None
         return table
 
     def save_table(

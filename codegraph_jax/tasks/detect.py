@@ -222,7 +222,7 @@ def _print_about(category: str, text: str) -> None:
 
 
 def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count: int) -> None:
-    images, tables = partial_run.found_images, partial_run.found_layers
+    images, tables = partial_run.loaded_image_count, partial_run.loaded_layer_count
     if images or tables:
         print(
             f"resumed from an interrupted run: features of {images} of {len(result.kept)} photos, distances of "

@@ -22,7 +22,7 @@ from jaxtyping import Int
 
 from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.config import Config
-from codegraph_jax.core.bootstrap import ImageScores
+from codegraph_jax.core.bootstrap import LabelledScores
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError
@@ -221,7 +221,7 @@ class _RunningSweep:
                     kept = [samples[i] for i in result.kept]
                     metrics = evaluate(result, kept, point.config.metrics)
                     labels = [sample.label for sample in kept]
-                    scores = ImageScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
+                    scores = LabelledScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
                     seconds = slow + time.perf_counter() - started
                     cell = Cell(dict(point.values), category, repeat, metrics, len(kept), seconds, scores)
                     self.store.keep(self._identity(point.config, category, repeat), cell)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from codegraph_jax.core.bootstrap import DRAWS, ImageScores, Interval, auroc_difference
+from codegraph_jax.core.bootstrap import DRAWS, Interval, LabelledScores, auroc_difference
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
@@ -77,7 +77,7 @@ class Cell:
     metrics: Mapping[str, float | None]
     images: int | None = None
     seconds: float | None = None
-    scores: ImageScores | None = None
+    scores: LabelledScores | None = None
 
 
 def read_points(vary: Sequence[str], config: Any, fixed: Sequence[str] = ()) -> list[Point]:
@@ -144,7 +144,7 @@ class CellStore:
             return None
         if scores is None:
             return cell
-        return Cell(**{**vars(cell), "scores": ImageScores(scores["labels"], np.array(scores["values"]))})
+        return Cell(**{**vars(cell), "scores": LabelledScores(scores["labels"], np.array(scores["values"]))})
 
     def keep(self, identity: Mapping[str, Any], cell: Cell) -> None:
         """Stores a finished cell."""
@@ -211,7 +211,7 @@ class Sweep:
             if cell.values == point.values and (value := cell.metrics.get(metric)) is not None
         }
 
-    def _scores(self, point: Point) -> dict[str, ImageScores]:
+    def _scores(self, point: Point) -> dict[str, LabelledScores]:
         """The image scores of the whole sets by group."""
         cells = [cell for cell in self.cells if cell.values == point.values and cell.repeat == WHOLE]
         return {cell.group: cell.scores for cell in cells if cell.scores}
@@ -399,7 +399,7 @@ def halves(images: int, count: int, name: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _same_images(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> bool:
+def _same_images(one: Mapping[str, LabelledScores], other: Mapping[str, LabelledScores]) -> bool:
     return all(list(scores.labels) == list(other[name].labels) for name, scores in one.items())
 
 

@@ -121,17 +121,17 @@ def test_cache_separates_precisions(tmp_path, backbone, images, devices):
 
 def test_other_settings_find_nothing(tmp_path, backbone, images):
     (key,) = work(backbone, images[:1], tmp_path).keys
-    assert FeatureCache(str(tmp_path), backbone, FRAME).read(key) is not None
-    assert FeatureCache(str(tmp_path), backbone, Frame.squeezed(SIZE + 14, 14)).read(key) is None
+    assert FeatureCache(str(tmp_path), backbone, FRAME).load([key]) != [None]
+    assert FeatureCache(str(tmp_path), backbone, Frame.squeezed(SIZE + 14, 14)).load([key]) == [None]
     moved = load_backbone(BACKBONE, position_offset=0.1)
-    assert FeatureCache(str(tmp_path), moved, FRAME).read(key) is None
+    assert FeatureCache(str(tmp_path), moved, FRAME).load([key]) == [None]
     for changed in ({"name": "dinov2-small-registers"}, {"activation": "quick_gelu"}):
         other = load_backbone(dataclasses.replace(BACKBONE, **changed))
-        assert FeatureCache(str(tmp_path), other, FRAME).read(key) is None, changed
+        assert FeatureCache(str(tmp_path), other, FRAME).load([key]) == [None], changed
     halved = load_backbone(BACKBONE, ml_dtypes.bfloat16)
-    assert FeatureCache(str(tmp_path), halved, FRAME).read(key) is None
+    assert FeatureCache(str(tmp_path), halved, FRAME).load([key]) == [None]
     trained = dataclasses.replace(backbone, weights_name="owner/name@1 (model.safetensors)")
-    assert FeatureCache(str(tmp_path), trained, FRAME).read(key) is None
+    assert FeatureCache(str(tmp_path), trained, FRAME).load([key]) == [None]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])

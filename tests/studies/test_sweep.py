@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import Config
-from codegraph_jax.core.bootstrap import ImageScores, auroc_difference, not_significantly_worse
+from codegraph_jax.core.bootstrap import LabelledScores, auroc_difference, not_significantly_worse
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from studies.sweeps.sweep import Cell, CellStore, Sweep, halves, mean_difference, read_points
@@ -134,7 +134,7 @@ def test_differences_of_seeds_are_paired():
 
 
 def scores(values):
-    return {"part": ImageScores(LABELS, np.asarray(values))}
+    return {"part": LabelledScores(LABELS, np.asarray(values))}
 
 
 def test_differences_of_image_auroc_are_resampled_over_images():
@@ -147,7 +147,7 @@ def test_differences_of_image_auroc_are_resampled_over_images():
     none = auroc_difference(alike, scores(base))
     assert none.low <= 0 <= none.high and none.high - none.low < 0.1
     assert not_significantly_worse(alike, scores(base)) and not not_significantly_worse(scores(base), better)
-    unlabelled = {"part": ImageScores([None] * 40, base)}
+    unlabelled = {"part": LabelledScores([None] * 40, base)}
     assert auroc_difference(unlabelled, unlabelled) is None
     assert mean_difference([(1.0, 0.5)]) is None
 

@@ -9,7 +9,7 @@ import pytest
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import InputConfig, PhotosConfig
-from codegraph_jax.core.bootstrap import ImageScores, not_significantly_worse
+from codegraph_jax.core.bootstrap import LabelledScores, not_significantly_worse
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -136,8 +136,8 @@ def test_a_difference_that_chance_makes_is_no_difference() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=60) + np.array(labels)
 
-    def scores(values: np.ndarray) -> dict[str, ImageScores]:
-        return {"part": ImageScores(labels, values)}
+    def scores(values: np.ndarray) -> dict[str, LabelledScores]:
+        return {"part": LabelledScores(labels, values)}
 
     signal = base + np.array(labels)
     good, alike = scores(signal), scores(signal + 0.1 * rng.normal(size=60))
