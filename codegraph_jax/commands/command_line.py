@@ -50,7 +50,7 @@ SHORT = {
     "backbones": ShortFlag(
         "backbones", "NAMES", "networks to compare, downloaded if necessary; default: all that are on this computer"
     ),
-    "fit": ShortFlag("backbone.fit", "tile", "large photos: squeeze, pad, tile (for small defects) or auto"),
+    "fit": ShortFlag("backbone.fit", "tile", "large photos: squeeze, pad, tile (small defects) or auto"),
     "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black: left out), a folder of masks, or polygons"),
     "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag("bank.save", "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
