@@ -28,12 +28,12 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
-from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.device_tables import DeviceTables, distances_on_devices
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.table_layout import TableLayout
 
 FRACTION = 0.3
 GROUP = 0.1
@@ -87,21 +87,21 @@ def _stages(
         found[stage] = perf_counter() - begin, process_time() - begin_cpu, transfers
         return result
 
-    k = max(1, int(FRACTION * (n - 1)))
-
     def distances() -> Any:
         if distances_on == "device":
-            return DeviceTables(features.layers, references, options, mesh, k)
+            layout = TableLayout.of(mesh, n, references)
+            placed = [distances_on_devices(layer, options, layout) for layer in features.layers]
+            return DeviceTables(placed, features.layers, options, layout)
         tables = [pairwise_distances(layer, options, references) for layer in features.layers]
-        return HostTables(tables, features.layers, features.counts, references, options)
+        return HostTables(tables, features.layers, features.images_per_process, references, options)
 
-    comparison = Comparison(features, timed("distances", distances), references, options, source_count=n)
-    subset = ReferenceSubset.of(comparison, FRACTION)
-    scores = timed("scores", lambda: subset_scores(comparison, subset))
+    comparison = Comparison(features, timed("distances", distances), source_count=n)
+    subset = comparison.subset(FRACTION)
+    timed("scores", lambda: comparison.tables.scores(subset))
     # remove all recurring patterns, so that filtering has work
     settings = RecurringConfig(exclude="all")
     _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
-    timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, exclusions))
+    timed("filtered scores", lambda: filtered_scores(comparison, subset, exclusions))
     return found
 
 

@@ -18,11 +18,11 @@ from codegraph_jax.config import ScoringConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.host_tables import table_scores
 from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.schedule import PAIRS, whole_batches
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, whole_products
 from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare
 
 FRACTION = ScoringConfig().fraction
@@ -71,7 +71,7 @@ def _whole(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], np.ndar
     k = neighbour_count(len(tokens), FRACTION)
 
     def run() -> np.ndarray:
-        return mutual_scores(pairwise_distances(as_stored(placed, options), options, references), k).mean(axis=0)
+        return table_scores(pairwise_distances(as_stored(placed, options), options, references), k).mean(axis=0)
 
     return run
 
@@ -84,7 +84,7 @@ def as_stored(tokens: Float[Array, "n p c"], options: DistanceOptions) -> Float[
 def _pairs_alone(tokens: np.ndarray, options: DistanceOptions) -> Callable[[], None]:
     patches = jax.block_until_ready(prepare(as_stored(jnp.asarray(tokens), options), options))
     first, second = np.triu_indices(len(tokens), 1)
-    size = whole_batches(min(PAIRS, len(first)), options.batch)
+    size = whole_products(min(PAIRS_PER_CALL, len(first)), options.pairs_per_product)
     calls = -(-len(first) // size)
     # all calls have the same size: the last one is filled up with the first pairs
     in_calls = [np.resize(side, calls * size).reshape(calls, size) for side in (first, second)]

@@ -47,7 +47,6 @@ from codegraph_jax.features.reading import frame_for, read_features
 from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.scores import Score, score_of
 from codegraph_jax.similarity.autotuning import autotune
@@ -55,6 +54,7 @@ from codegraph_jax.similarity.comparison import Comparison, compare_images
 from codegraph_jax.similarity.comparison_scope import choose_scope
 from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.plan import plan_set
+from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.stores import ResumeStore
 from codegraph_jax.similarity.time_estimate import estimate, format_duration, is_affordable
@@ -301,17 +301,15 @@ class CoDeGraph:
         chosen = self.chosen_score if score is None else score_of(score)
         self._check(bank, review, chosen)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
-        whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
         consistency, exclusions = Consistency(), Exclusions.none(comparison.shape)
-        with clock("scoring"):
-            layer_scores = subset_scores(comparison, whole)
         if recurring.exclude != "off":
+            k = neighbour_count(len(comparison.references), config.scoring.fraction)
             with clock("consistency"):
-                consistency, exclusions = find_consistent(comparison, whole.k, recurring, patterns, link_finder)
+                consistency, exclusions = find_consistent(comparison, k, recurring, patterns, link_finder)
         with clock("scoring"):
             filtered = exclusions if recurring.exclude != "off" else None
-            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, layer_scores, filtered, chosen)
+            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen)
             decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen)
             scores = decided.scores
             if chosen.rescoring:

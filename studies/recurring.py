@@ -152,8 +152,7 @@ def _fewer(comparison: Comparison, limit: int) -> Comparison:
     keys = [comparison.features.keys[i] for i in comparison.references]
     columns, tables = choose_references(keys, limit), comparison.tables.host()
     part, references = [table[:, :, columns] for table in tables], tables.references[columns]
-    tables = dataclasses.replace(tables, tables=part, references=references)
-    return dataclasses.replace(comparison, tables=tables, references=references)
+    return dataclasses.replace(comparison, tables=dataclasses.replace(tables, tables=part, references=references))
 
 
 def true_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:

@@ -21,10 +21,9 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import neighbour_count
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -187,7 +186,7 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     """Raw scores of some images with these images as the only references."""
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
-    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables.host()])
+    scores = mean_over_layers([table_scores(table[:, images], k, columns) for table in comparison.tables.host()])
     placement = comparison.features.placement.select(images)
     maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
     return image_scores(maps, placement.frame.size, placement.rects())

@@ -28,8 +28,8 @@ from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceFeatureBuffer, DeviceLayer, weighted_tokens, zero_outside
 from codegraph_jax.features.set_plan import SetPlan
 from codegraph_jax.similarity import comparison as comparing
-from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity import plan as planning
+from codegraph_jax.similarity import table_layout
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import plan_device, plan_set
 from tests.backbones.tiny import GOLDEN, TINY
@@ -125,7 +125,7 @@ def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
     # what waits for a call of the ring
-    monkeypatch.setattr(device_tables, "partial", lambda *_: exhausted)
+    monkeypatch.setattr(table_layout, "partial", lambda *_: exhausted)
     there = CoDeGraph(tiny()).detect(draw_photos())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
     assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))

@@ -13,8 +13,7 @@ from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.pattern_patches import PatternTest, shows_pattern
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.distances import as_distances
-from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
+from codegraph_jax.similarity.host_tables import mean_distances, mean_over_layers, table_scores
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import ExcludedReferences, ReferenceMask
@@ -112,5 +111,5 @@ class ReferenceImages:
         for table in remaining:
             for of_degree in table:
                 excluded.apply(0, of_degree)
-        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in remaining])
+        scores: Float[np.ndarray, "1 p"] = mean_over_layers([table_scores(table[:, None], k) for table in remaining])
         return np.asarray(scores[0])

@@ -28,7 +28,6 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.kernels import distance_options
-from codegraph_jax.similarity.query import query_options
 
 FORMAT = 18
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
@@ -209,7 +208,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     precision = read_config(Config, {"precision": about["precision"]}).precision
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     grid = Frame.from_json(about["frame"]).grid
-    options = query_options(distance_options(similarity, precision, degrees, grid, bool(about["masked"])))
+    options = distance_options(similarity, precision, degrees, grid, bool(about["masked"])).unfused()
     layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
     addition_numbers = tensors["additions"].astype(int)
     references: ReferenceImages | Pool

@@ -17,7 +17,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
-from codegraph_jax.consistency.filtered_scores import clip_to_median, filtered_scores, layer_scores_without
+from codegraph_jax.consistency.filtered_scores import clip_to_median, filtered_scores
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest, pattern_tests
@@ -28,13 +28,11 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.scoring.maps import image_scores, scale_ends
-from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
 from codegraph_jax.scoring.scores import ANSWER_SCORES, FEW_SHARE, NAMED_SCORES, Score
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.host_tables import mean_distances
-from codegraph_jax.similarity.query import query_options
-from codegraph_jax.similarity.references import by_content, neighbour_count
+from codegraph_jax.similarity.host_tables import mean_distances, mean_over_layers
+from codegraph_jax.similarity.references import ReferenceSubset, by_content, neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 
 
@@ -180,12 +178,12 @@ def _exact_references_and_scores(
 ) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
-    subset = ReferenceSubset.of(comparison, config.scoring.fraction, config.bank.count)
+    subset = comparison.subset(config.scoring.fraction, config.bank.count)
     references, features = comparison.references[subset.columns], comparison.features
-    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
+    patch_scores = filtered_scores(comparison, subset, exclusions)
     mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
     images = ReferenceImages(
-        options=query_options(comparison.options),
+        options=comparison.options.unfused(),
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=exclusions.removed[references],
@@ -209,7 +207,7 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     allowed = usable & ~exclusions.removed[:set_size] & ordinary
     allowed &= ~inputs.consistency.defect_members(set_size)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
-    options = query_options(comparison.options)._replace(radius=0)
+    options = comparison.options.unfused()._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.count)
     return pool, clip_to_median(candidates.held_out_scores(config.bank.count), exclusions.clipped[:set_size])
@@ -223,14 +221,12 @@ def _own_scores(
     Members of a recurring defect lower the scores of the defect and its surroundings in all images. A pool has no
     patches of members, so they must not lower its scores either.
     """
-    all_references = ReferenceSubset.of(comparison, fraction)
+    all_references = comparison.subset(fraction)
     columns = np.flatnonzero(~consistency.defect_members(len(exclusions.removed))[comparison.references])
     subsets = [all_references]
     if MIN_OUTSIDE <= len(columns) < len(all_references.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
-    scores = [
-        layer_scores_without(comparison, subset, subset_scores(comparison, subset), exclusions) for subset in subsets
-    ]
+    scores = [comparison.tables.scores(subset, exclusions) for subset in subsets]
     return [np.maximum.reduce(layer) for layer in zip(*scores)]
 
 

@@ -24,7 +24,7 @@ class Features:
     Attributes:
         layers: patch tokens [k, p, c] of each layer for the k images of this process, normalised over each image
             (`aggregation.normalise`) and rounded to the type of the run: an array on the host, or a `DeviceLayer`.
-        counts: number of images of each process, in the order of the images.
+        images_per_process: number of images of each process, in the order of the images.
         image_features: image features [n, d] for re-scoring.
         keys: digest of the preprocessed pixels of each image; equal for equal images, whatever their names.
         kept: source index of each image.
@@ -40,7 +40,7 @@ class Features:
     """
 
     layers: list[Any]
-    counts: tuple[int, ...]
+    images_per_process: tuple[int, ...]
     image_features: Float[np.ndarray, "n d"]
     keys: list[bytes]
     kept: Int[np.ndarray, " n"]
@@ -57,8 +57,8 @@ class Features:
     def local(self) -> range:
         """Indices of the images of this process."""
         rank = jax.process_index()
-        start = sum(self.counts[:rank])
-        return range(start, start + self.counts[rank])
+        start = sum(self.images_per_process[:rank])
+        return range(start, start + self.images_per_process[rank])
 
     def set_size(self, source_count: int) -> int:
         """Number of images of the set, whose sources come before index `source_count`."""

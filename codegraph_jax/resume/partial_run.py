@@ -66,7 +66,7 @@ class PartialRun:
             with self._budget.spend("features"):
                 self._features.save(indices, keys, features)
 
-    def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
+    def load_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The saved distances of one layer, see `stores.ResumeStore`; None unless the layer is complete."""
         table = self._read_table(layer, identity, allocate) if self._resumed else None
         self.loaded_layer_count += table is not None

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.sizes import padded, zero_padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
-from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
+from codegraph_jax.similarity.order_statistics import kth_smallest, mean_of_smallest
 from codegraph_jax.similarity.programs import IMAGES_AT_ONCE
 
 CALL_SIZES = (1024, 16384, 131072)

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +18,13 @@ from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.set_plan import DevicePlan, SetPlan
-from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.device_tables import DeviceTables, distances_on_devices
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
-from codegraph_jax.similarity.references import choose_references, neighbour_count, schedule_length
+from codegraph_jax.similarity.references import ReferenceSubset, choose_references, schedule_length
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
+from codegraph_jax.similarity.table_layout import Table, TableLayout
 from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
@@ -39,8 +42,6 @@ class Comparison:
         features: of the n images.
         tables: distances of each layer, on the host or on devices; infinite to the image itself and to references
             without a valid patch within the radius; `valid.INVALID` for invalid patches.
-        references: indices of the m reference images, in ascending order.
-        options: degrees, grid and precision of the distances.
         seconds: wall time of each stage so far.
         added_count: number of added images, the last ones; they are neither references nor members of groups.
         source_count: number of sources of the set, with copies and unreadable ones; further sources are added images.
@@ -51,8 +52,6 @@ class Comparison:
 
     features: Features
     tables: Tables
-    references: Int[np.ndarray, " m"]
-    options: DistanceOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
     added_count: int = 0
     source_count: int = 0
@@ -62,6 +61,16 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.features.kept)} images with {len(self.references)} references)"
+
+    @property
+    def references(self) -> Int[np.ndarray, " m"]:
+        """Indices of the m reference images, in ascending order."""
+        return self.tables.references
+
+    @property
+    def options(self) -> DistanceOptions:
+        """Degrees, grid and precision of the distances."""
+        return self.tables.options
 
     @property
     def set_size(self) -> int:
@@ -75,8 +84,11 @@ class Comparison:
 
     def of_degree(self, degree_index: int) -> "Comparison":
         """The comparison with only one of its degrees and with tables on the host."""
-        tables = self.tables.host().of_degree(degree_index)
-        return replace(self, tables=tables, options=tables.options)
+        return replace(self, tables=self.tables.host().of_degree(degree_index))
+
+    def subset(self, fraction: float, wanted: int = 0) -> ReferenceSubset:
+        """All references, or `wanted` of them, chosen by content; a score averages a fraction of them."""
+        return ReferenceSubset.of([self.features.keys[i] for i in self.references], fraction, wanted)
 
 
 def compare_images(
@@ -96,46 +108,47 @@ def compare_images(
     degrees, grid = config.features.degrees, plan.frame.grid
     options = distance_options(config.similarity, config.precision, degrees, grid, masked=valid is not None)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
-    k = neighbour_count(len(references), config.scoring.fraction)
+    shape = len(degrees), len(features.kept), len(references), grid[0] * grid[1]
     layer_pairs = schedule_length(len(features.kept), len(references))
-    allocate = plan.memory.allocate_tables
+    allocate, images_per_process = plan.memory.allocate_tables, features.images_per_process
     identity = comparison_identity(features.keys, references, options.radius)
-    store = StoredLayers(resume_store, identity, allocate) if resume_store else None
+    store = StoredLayers(resume_store, identity, allocate, shape)
 
-    def on_devices(device_plan: DevicePlan, advance: Progress) -> DeviceTables | None:
-        """Tables on devices; None if a device runs out of memory."""
-        counted = UndoableProgress(advance)
-        try:
-            return DeviceTables(
-                features.layers, references, options, mesh, k, valid=valid,
-                advance=counted, store=store, size=device_plan.padded_shape,
-            )  # fmt: skip
-        except jax.errors.JaxRuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        counted.undo()
-        logger.warning("a device has too little memory for the distances; the host keeps them")
-        plan.memory.check(config.resources.check)
-        return None
+    def on_devices(device_plan: DevicePlan, advance: Progress) -> DeviceTables:
+        layout = TableLayout.of(mesh, len(features.kept), references, device_plan.padded_shape)
+
+        def compute(layer: Any) -> Table:
+            return distances_on_devices(layer, options, layout, advance, valid)
+
+        tables = store.tables(
+            features.layers, compute, partial(advance, layer_pairs), layout.split_table, layout.degrees
+        )
+        return DeviceTables(tables, features.layers, options, layout)
 
     def on_host(advance: Progress) -> HostTables:
-        """Tables on the host, read from the store or computed."""
-        tables = []
-        for number, layer in enumerate(features.layers):
-            table = store.find(number) if store else None
-            if table is not None:
-                advance(layer_pairs)
-            else:
-                table = pairwise_distances(layer, options, references, advance, allocate, mesh, features.counts)
-                if valid is not None:
-                    mark_invalid(table, valid)
-                if store:
-                    store.save(number, table, table.shape)
-            tables.append(table)
-        return HostTables(tables, features.layers, features.counts, references, options)
+        def compute(layer: Any) -> np.ndarray:
+            table = pairwise_distances(layer, options, references, advance, allocate, mesh, images_per_process)
+            mark_invalid(table, valid)
+            return table
+
+        tables = store.tables(features.layers, compute, partial(advance, layer_pairs))
+        return HostTables(tables, features.layers, images_per_process, references, options)
+
+    def compare(advance: Progress) -> Tables:
+        """Tables on devices, or on the host if there is no plan or a device runs out of memory."""
+        if plan.device_plan:
+            counted = UndoableProgress(advance)
+            try:
+                return on_devices(plan.device_plan, counted)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            counted.undo()
+            logger.warning("a device has too little memory for the distances; the host keeps them")
+            plan.memory.check(config.resources.check)
+        return on_host(advance)
 
     with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
-        kept = on_devices(plan.device_plan, advance) if plan.device_plan else None
-        tables = on_host(advance) if kept is None else kept
+        tables = compare(advance)
     roi, added = shared_roi(plan.areas, features.placement), len(features.kept) - set_size
-    return Comparison(features, tables, references, options, added_count=added, source_count=len(plan.images), roi=roi)
+    return Comparison(features, tables, added_count=added, source_count=len(plan.images), roi=roi)

@@ -27,7 +27,7 @@ REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
 AGREEMENT = 0.98
 """Minimum rank correlation with the full comparison, in both halves of the sample, of rankings that count as equal."""
 MIN_GAIN = 1.5
-"""How many times less work a choice must take than the full comparison."""
+"""Minimum ratio of the work of the full comparison to that of a choice."""
 SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 """Number of images in the sample, and of patches of each."""
 
@@ -102,7 +102,7 @@ def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )
     return (
-        f"compares {what}, {gain:.1f} times less work; {result} (correlation {agreement:.3f}; "
+        f"compares {what}, {100 / gain:.0f}% of the work; {result} (correlation {agreement:.3f}; "
         f"--config.similarity.{setting}; to compare everything: --config.similarity.radius=all "
         "--config.similarity.references=all)"
     )

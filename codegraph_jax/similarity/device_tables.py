@@ -8,22 +8,18 @@ of a run share their compiled programs.
 Distances are bit-identical to those of `HostTables`; scores are summed in a different order (1e-6).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.progress import Progress, UndoableProgress
 from codegraph_jax.core.sizes import padded, zero_padded
-from codegraph_jax.core.transfers import filled, to_device, to_host
-from codegraph_jax.distributed.devices import AXIS, DeviceMesh
+from codegraph_jax.core.transfers import filled, to_device
 from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
 from codegraph_jax.similarity.host_tables import HostTables, PatchScore
 from codegraph_jax.similarity.programs import (
@@ -32,14 +28,14 @@ from codegraph_jax.similarity.programs import (
     marked_invalid,
     mask_references,
     pairs_per_iteration,
-    refill_table,
     table_scores,
+    update_references,
 )
-from codegraph_jax.similarity.references import reference_columns, schedule_length
+from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
-from codegraph_jax.similarity.ring import ring_of
-from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
-from codegraph_jax.similarity.stores import StoredLayers
+from codegraph_jax.similarity.ring import Ring
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL
+from codegraph_jax.similarity.table_layout import Table, TableBuffer, TableLayout
 from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, prepare
 
 CALLS = 32
@@ -47,24 +43,6 @@ CALLS = 32
 
 CALL_BYTES = 2**26
 """Largest size of the distances from one call; large tables take more calls."""
-
-TABLE_SPEC = P(None, AXIS)
-
-Table = list[Float[Array, "r s t p"]]
-"""Distances of one layer: for each device an array of its images, infinite in padded rows and columns."""
-
-
-class RowShard(NamedTuple):
-    """The range of images whose distances are on a device."""
-
-    device: jax.Device
-    start: int
-    stop: int
-
-    @property
-    def image_count(self) -> int:
-        """Number of images."""
-        return self.stop - self.start
 
 
 class DeviceMeanDistances(NamedTuple):
@@ -75,310 +53,155 @@ class DeviceMeanDistances(NamedTuple):
     reference_count: int
 
 
-class DeviceTables:
-    """Distances on devices, kept for as many layers as fit; those of other layers are computed again when needed.
+def distances_on_devices(
+    layer: DeviceLayer | Array | np.ndarray,
+    options: DistanceOptions,
+    layout: TableLayout,
+    advance: Progress = lambda pairs: None,
+    valid: Bool[np.ndarray, "n p"] | None = None,
+) -> Table:
+    """The table of one layer [n, p, c] of patch tokens, as `pairwise_distances`; `INVALID` for patches not `valid`.
 
-    Attributes:
-        shape: (images n, references m, patches p).
+    Raises:
+        jax.errors.JaxRuntimeError: a device runs out of memory.
+    """
+    patch_count = layer.shape[1]
+    buffer = TableBuffer(layout, len(options.degrees), patch_count)
+    # distances of one call, 4 bytes each in both directions, are small compared with the table
+    most = min(layout.row_count**2 // CALLS, CALL_BYTES // (2 * 4 * len(options.degrees) * patch_count))
+    ring = Ring(
+        layout.mesh, options, layout.references, buffer.write_distances, UndoableProgress(advance),
+        pairs_per_call=max(PAIRS_PER_CALL, most), device_length=layout.row_count,
+    )  # fmt: skip
+    ring.run(layer, layout.shards)
+    table = buffer.table()
+    return table if valid is None else list(map(marked_invalid, table, layout.split(valid)))
+
+
+@dataclass(frozen=True)
+class DeviceTables:
+    """The distances of every layer on devices (`distances_on_devices`); read-only.
+
+    `layers` has the normalised patch tokens of each layer.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[DeviceLayer | Array | np.ndarray],
-        references: Int[np.ndarray, " m"],
-        options: DistanceOptions,
-        mesh: DeviceMesh,
-        k: int,
-        valid: Bool[np.ndarray, "n p"] | None = None,
-        kept_layers: int | None = None,
-        advance: Progress = lambda pairs: None,
-        store: StoredLayers | None = None,
-        size: tuple[int, int] = (0, 0),
-    ):
-        """Computes or reads all tables, and their scores: the slow part of `compare_images`.
-
-        Args:
-            layers: normalised patch tokens of each layer.
-            references: images that the others are compared with, ascending.
-            options: kernel, degrees and grid.
-            mesh: devices of this process.
-            k: number of distances that a score averages.
-            valid: inspected patches; None: all.
-            kept_layers: number of layers whose tables stay on the devices; None: all.
-            advance: called with the number of finished pairs.
-            store: tables of an interrupted run, which stores new ones.
-            size: minimum numbers of images of a device and of references, to which tables are padded.
-
-        Raises:
-            jax.errors.JaxRuntimeError: a device runs out of memory.
-        """
-        n, p, _ = layers[0].shape
-        self.shape = (n, len(references), p)
-        self._layers, self._references, self._options, self._mesh = layers, references, options, mesh
-        self._shards = shards_of(mesh, (n,))
-        self._row_shards = [RowShard(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
-        lengths = [len(layer.values) for layer in layers if isinstance(layer, DeviceLayer)]
-        longest = max(row_shard.image_count for row_shard in self._row_shards)
-        self._images, self._column_count = (
-            max([padded(longest), size[0], *lengths]),
-            max(padded(len(references)), size[1]),
-        )
-        self._valid = None if valid is None else self._rows(valid)
-        self._column_of = reference_columns(n, references)
-        self._kept: dict[int, Table] = {}
-        scores, used, k_there = [], self._padded_columns(np.ones(self.shape[:2], bool)), self._each(np.int32(k))
-        total = [filled((self._images, self._column_count, p), 0, np.float32, device) for device in mesh.devices]
-        for number in range(len(layers)):
-            if store and (found := store.find(number)) is not None:
-                table = self._to_devices(found)
-                advance(schedule_length(n, len(references)))
-            else:
-                table = self._compute(number, advance)
-                if store:
-                    store.save(number, self._degrees(table), (len(options.degrees), *self.shape))
-            scores.append(list(map(table_scores, table, k_there, used)))
-            total = list(map(add, total, table))
-            if kept_layers is None or number < kept_layers:
-                self._kept[number] = table
-            del table
-        count = self._each(np.float32(len(layers) * len(options.degrees)))
-        self._means = [
-            DeviceMeanDistances(divide(part, divisor), row_shard.image_count, len(references))
-            for part, divisor, row_shard in zip(total, count, self._row_shards)
-        ]
-        self._k, self._first_scores = k, list(map(self._to_host, scores))
+    tables: Sequence[Table]
+    layers: Sequence[DeviceLayer | Array | np.ndarray]
+    options: DistanceOptions
+    layout: TableLayout
 
     def __len__(self) -> int:
-        return len(self._layers)
+        return len(self.tables)
 
-    def means(self) -> Sequence[DeviceMeanDistances]:
+    @property
+    def references(self) -> Int[np.ndarray, " m"]:
+        """Indices of the m reference images, in ascending order."""
+        return self.layout.references
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(images n, references m, patches p)."""
+        n, p, _ = self.layers[0].shape
+        return n, len(self.references), p
+
+    def means(self) -> list[DeviceMeanDistances]:
         """Mean over layers and degrees; each device has those of its images."""
-        return self._means
+        layout = self.layout
+        size = layout.row_count, layout.column_count, self.shape[2]
+        total = [filled(size, 0, np.float32, device) for device in layout.mesh.devices]
+        for table in self.tables:
+            total = list(map(add, total, table))
+        count = layout.repeat(np.float32(len(self) * len(self.options.degrees)))
+        means = map(divide, total, count)
+        return [DeviceMeanDistances(mean, n, len(self.references)) for mean, n in zip(means, layout.image_counts)]
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], patch_score: PatchScore | None = None
+        self, subset: ReferenceSubset, exclusions: Exclusions | None = None, patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer, see `HostTables.scores`; another score is computed on the host."""
+        """Scores of every layer, see `HostTables.scores`; those by `patch_score` are computed on the host."""
         if patch_score:
-            return self.host().scores(k, columns, patch_score)
-        if k == self._k and len(columns) == self.shape[1]:
-            return [layer.copy() for layer in self._first_scores]
-        return self.scores_without(k, columns, Exclusions.none(self.shape), ())
-
-    def scores_without(
-        self,
-        k: int,
-        columns: Int[np.ndarray, " c"],
-        exclusions: Exclusions,
-        scores: Sequence[Float[np.ndarray, "r n p"]],
-        patch_score: PatchScore | None = None,
-    ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores without some references or patches, see `HostTables.scores_without`; all scores are computed."""
-        if patch_score:
-            return self.host().scores_without(k, columns, exclusions, scores, patch_score)
-        usable = np.zeros(self.shape[:2], bool)
-        usable[:, columns] = ~exclusions.pairs[:, columns]
-        used, k_there = self._padded_columns(usable), self._each(np.int32(k))
-        excluded = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in exclusions.masks]
-        removed = exclusions.removed
-        losing = np.intersect1d(np.flatnonzero(removed.any(axis=1)), self._references[columns])
-        rescored = []
-        for number in range(len(self)):
-            table = self._table(number)
+            return self.host().scores(subset, exclusions, patch_score)
+        exclusions, layout = exclusions or Exclusions.none(self.shape), self.layout
+        usable = np.zeros((self.shape[0], layout.column_count), bool)
+        usable[:, subset.columns] = ~exclusions.pairs[:, subset.columns]
+        used, k = layout.split(usable), layout.repeat(np.int32(subset.k))
+        masks = []
+        for columns, patches in exclusions.masks:
+            masked = np.zeros(layout.column_count, bool)
+            masked[columns] = True
+            masks.append((layout.repeat(masked), layout.split(patches)))
+        losing = np.intersect1d(np.flatnonzero(exclusions.removed.any(axis=1)), self.references[subset.columns])
+        scores = []
+        for layer, table in zip(self.layers, self.tables):
             if len(losing):
-                table = self._without(number, table, removed, losing)
-            for mask, patches in excluded:
-                table = list(map(mask_references, table, mask, patches))
-            rescored.append(list(map(table_scores, table, k_there, used)))
+                table = self._without(layer, table, exclusions.removed, losing)
+            for masked_columns, masked_patches in masks:
+                table = list(map(mask_references, table, masked_columns, masked_patches))
+            scores.append(list(map(table_scores, table, k, used)))
             del table
-        return list(map(self._to_host, rescored))
+        return list(map(layout.join, scores))
 
     def host(self) -> HostTables:
         """Copies of all tables in the memory of the host."""
-        copies = [self._to_host(self._table(number))[:, :, : self.shape[1]] for number in range(len(self))]
-        return HostTables(copies, self._layers, (self.shape[0],), self._references, self._options)
-
-    def _table(self, number: int) -> Table:
-        """The table of a layer, which is computed if it was not kept."""
-        return self._kept[number] if number in self._kept else self._compute(number)
-
-    def _compute(self, number: int, advance: Progress = lambda pairs: None) -> Table:
-        buffer = _RowBuffer(self._mesh, self._shards, self._column_of, self._part)
-        # distances of one call, 4 bytes each in both directions, are small compared with the table
-        most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
-        # with a fixed length a call is not repeated with fewer pairs: a device that has no memory for a call has none
-        # for the table either, and the host stores it instead
-        ring_of(self._mesh, self._options).run(
-            self._layers[number], self._shards, self._references, buffer.write_distances, advance,
-            device_length=self._images, pairs=max(PAIRS, most),
-        )  # fmt: skip
-        table = buffer.shards()
-        return table if self._valid is None else list(map(marked_invalid, table, self._valid))
-
-    def _degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
-        """A table on the host, one degree after the other."""
-        for degree in range(len(table[0])):
-            yield self._to_host([part[degree : degree + 1] for part in table])[0][:, : self.shape[1]]
-
-    @property
-    def _part(self) -> tuple[int, int, int, int]:
-        """Shape of the part of a table on one device."""
-        return len(self._options.degrees), self._images, self._column_count, self.shape[2]
-
-    def _to_devices(self, table: Float[np.ndarray, "r n m p"]) -> Table:
-        parts = []
-        for row_shard in self._row_shards:
-            part = np.full(self._part, np.inf, np.float32)
-            part[:, : row_shard.image_count, : self.shape[1]] = table[:, row_shard.start : row_shard.stop]
-            parts.append(to_device(part, row_shard.device))
-        return parts
+        copies = [self.layout.join(table)[:, :, : self.shape[1]] for table in self.tables]
+        return HostTables(copies, self.layers, (self.shape[0],), self.references, self.options)
 
     def _without(
-        self, number: int, table: Table, removed: Bool[np.ndarray, "n p"], losing: Int[np.ndarray, " l"]
+        self,
+        layer: DeviceLayer | Array | np.ndarray,
+        table: Table,
+        removed: Bool[np.ndarray, "n p"],
+        losing: Int[np.ndarray, " l"],
     ) -> Table:
         """A copy of a table, updated for patches that are removed from references."""
-        # the hand-written kernels cannot mask patches; `direct` gives the same distances
-        kernel = "direct" if self._options.kernel.startswith("fused") else self._options.kernel
-        options = self._options._replace(kernel=kernel, masked=True)
-        layer = self._layers[number]
+        options, layout = self.options.unfused()._replace(masked=True), self.layout
         own = [
-            prepare(tokens_on_device(shard.device, layer, slice(shard.start, shard.stop), self._images), options)
-            for shard in self._row_shards
+            prepare(tokens_on_device(device, layer, slice(start, stop), layout.row_count), options)
+            for device, (start, stop) in zip(layout.mesh.devices, layout.shards.tolist())
         ]
         table = list(map(jnp.copy, table))
         # a single device has all references already; others get at most as many as they have images
-        size = len(losing) if len(self._mesh) == 1 else self._images
+        size = len(losing) if len(layout.mesh) == 1 else layout.row_count
         for some in (losing[start : start + size] for start in range(0, len(losing), size)):
-            table = self._without_some(number, table, own, removed, some, options)
+            table = self._update(layer, table, own, removed, some)
         return table
 
-    def _without_some(
+    def _update(
         self,
-        number: int,
+        layer: DeviceLayer | Array | np.ndarray,
         table: Table,
         own: list[PatchSet],
         removed: Bool[np.ndarray, "n p"],
         losing: Int[np.ndarray, " l"],
-        options: DistanceOptions,
     ) -> Table:
         """Updates a table in place for some references that lose patches; `own` are the prepared images."""
-        column = self._column_of[losing]
-        if len(self._mesh) == 1:
-            others, places, leaving = own, losing, self._rows(removed)
+        options, layout = self.options.unfused()._replace(masked=True), self.layout
+        if len(layout.mesh) == 1:
+            others, places, removed_from = own, losing, layout.split(removed)
         else:
             size = padded(len(losing))
-            tokens = zero_padded(np.asarray(self._layers[number][losing]), size)
-            others = [prepare(there, options) for there in self._each(tokens)]
-            places, leaving = np.arange(len(losing)), self._each(zero_padded(removed[losing], size))
-        listed = self._each(zero_padded(np.stack([places, column], axis=1).astype(np.int32), self._column_count))
+            tokens = zero_padded(np.asarray(layer[losing]), size)
+            others = [prepare(there, options) for there in layout.repeat(tokens)]
+            places, removed_from = np.arange(len(losing)), layout.repeat(zero_padded(removed[losing], size))
+        reduced = np.stack([places, layout.column_of[losing]], axis=1).astype(np.int32)
+        reduced_places = layout.repeat(zero_padded(reduced, layout.column_count))
         waiting: list[Array] = []
-        longest = max(row_shard.image_count for row_shard in self._row_shards)
-        for start, stop in _spans(longest * len(losing), pairs_per_iteration(options)):
+        for start, stop in _spans(max(layout.image_counts) * len(losing), pairs_per_iteration(options)):
             done = []
-            for d, row_shard in enumerate(self._row_shards):
-                ends = np.minimum([start, stop], row_shard.image_count * len(losing))
-                numbers = to_device(np.array([*ends, max(row_shard.image_count, 1)], np.int32), row_shard.device)
-                table[d], finished = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
+            for d, (device, image_count) in enumerate(zip(layout.mesh.devices, layout.image_counts)):
+                ends = np.minimum([start, stop], image_count * len(losing))
+                pairs = to_device(np.array([*ends, max(image_count, 1)], np.int32), device)
+                table[d], finished = update_references(
+                    table[d], own[d], others[d], removed_from[d], reduced_places[d], pairs, options
+                )
                 done.append(finished)
             for finished in waiting:
                 jax.block_until_ready(finished)
             waiting = done
         return table
 
-    def _padded_columns(self, used: Bool[np.ndarray, "n m"]) -> list[Bool[Array, "s t"]]:
-        return self._rows(np.pad(used, ((0, 0), (0, self._column_count - used.shape[1]))))
-
-    def _column_mask(self, columns: Int[np.ndarray, " c"]) -> list[Bool[Array, " t"]]:
-        mask = np.zeros(self._column_count, bool)
-        mask[columns] = True
-        return self._each(mask)
-
-    def _each(self, values: Any) -> list[Array]:
-        """The same values on every device."""
-        return [to_device(values, device) for device in self._mesh.devices]
-
-    def _rows(self, values: Any) -> list[Array]:
-        """On each device the values of its images, padded with zeros."""
-        return [
-            to_device(zero_padded(np.asarray(values[row_shard.start : row_shard.stop]), self._images), row_shard.device)
-            for row_shard in self._row_shards
-        ]
-
-    def _to_host(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
-        """The values of all images on the host, without padding."""
-        return np.concatenate([to_host(x)[:, : s.image_count] for x, s in zip(parts, self._row_shards)], axis=1)
-
 
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
     """At most `CALLS` ranges of pairs, each of whole steps."""
     size = -(-pairs // (CALLS * step)) * step
     return [(start, min(start + size, pairs)) for start in range(0, pairs, max(size, 1))]
-
-
-class _RowBuffer:
-    """A table while it is computed, with the rows of its images on each device, and its `ring.Writer`."""
-
-    def __init__(
-        self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]
-    ):
-        degrees, rows, self._column_count, patches = shape
-        self._mesh, self._shards, self._column_of = mesh, shards, column
-        parts = [filled(shape, np.inf, np.float32, device) for device in mesh.devices]
-        whole = (degrees, rows * len(mesh), self._column_count, patches)
-        sharding = NamedSharding(mesh.sharding.mesh, TABLE_SPEC)
-        self._table = jax.make_array_from_single_device_arrays(whole, sharding, parts)
-
-    def write_distances(
-        self,
-        ring_step: RingStep,
-        mine: Shards,
-        theirs: Shards,
-        own_distances: Float[Array, "d b r p"],
-        remote_distances: Float[Array, "d b r p"],
-    ) -> Callable[[], None]:
-        """Sends the distances of one call to the devices of their images."""
-        first, second = ring_step.images(mine, theirs)
-        start, to = self._shards[:, :1], [ring_step.columns(self._column_of, images) for images in (second, first)]
-        # writes beyond the last column are dropped
-        to = [np.where(column < 0, self._column_count, column) for column in to]
-        remote = second - np.roll(start, -ring_step.step, axis=0)
-        places = np.stack([first - start, to[0], remote, to[1]], axis=1)
-        there = self._mesh.put_shards(list(places.astype(np.int32)))
-        self._table, done = _write(self._mesh, ring_step.step)(self._table, own_distances, remote_distances, there)
-        return partial(jax.block_until_ready, done)
-
-    def shards(self) -> list[Float[Array, "r s t p"]]:
-        """The part of each device; the buffer must not be used afterwards."""
-        shards = self._table.addressable_shards
-        del self._table
-        by_device = {shard.device: shard.data for shard in shards}
-        return [by_device[device] for device in self._mesh.devices]
-
-
-@lru_cache(maxsize=32)
-def _write(mesh: DeviceMesh, step: int) -> Any:
-    """A function that writes the distances of a step to the rows of both images of each pair."""
-    devices = len(mesh)
-    back = [(d, (d + step) % devices) for d in range(devices)]
-
-    def put(table: Array, image: Array, column: Array, distances: Array) -> Array:
-        return table.at[:, image, column].set(distances.swapaxes(0, 1), mode="drop")
-
-    def on_device(
-        table: Array, own_distances: Array, remote_distances: Array, places: Int[Array, "1 4 b"]
-    ) -> tuple[Array, Array]:
-        image, column, _, _ = places[0]
-        table = put(table, image, column, own_distances[0])
-        if step:
-            remote_distances, places = (lax.ppermute(x, AXIS, back) for x in (remote_distances, places))
-        _, _, image, column = places[0]
-        return put(table, image, column, remote_distances[0]), jnp.max(image)[None]
-
-    spread = jax.shard_map(
-        on_device,
-        mesh=mesh.sharding.mesh,
-        in_specs=(TABLE_SPEC, P(AXIS), P(AXIS), P(AXIS)),
-        out_specs=(TABLE_SPEC, P(AXIS)),
-        check_vma=False,
-    )
-    return jax.jit(spread, donate_argnums=0)

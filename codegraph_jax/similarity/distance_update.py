@@ -66,16 +66,16 @@ class ReducedReference(NamedTuple):
     Attributes:
         vectors: computes its unit vectors [p, c]; those of all references would take much memory.
         unusable: patches that are removed or invalid.
-        removed: unit vectors of the removed patches, the last one repeated, which changes no maximum.
-        patches: indices of these patches, padded in the same way.
-        size: number of removed patches.
+        removed_vectors: unit vectors of the removed patches, the last one repeated, which changes no maximum.
+        removed_patches: indices of these patches, padded in the same way.
+        removed_count: number of removed patches.
     """
 
     vectors: Callable[[], Float[Array, "p c"]]
     unusable: Bool[np.ndarray, " p"]
-    removed: Float[Array, "f c"]
-    patches: Int[np.ndarray, " f"]
-    size: int
+    removed_vectors: Float[Array, "f c"]
+    removed_patches: Int[np.ndarray, " f"]
+    removed_count: int
 
     @classmethod
     def of(
@@ -155,13 +155,15 @@ class DistanceUpdate:
     def _update_reference(self, index: int, needed: Bool[np.ndarray, "b p"]) -> None:
         reference = self._references[index]
         removed = np.zeros(len(reference.unusable), bool)
-        removed[reference.patches] = True
+        removed[reference.removed_patches] = True
         bounds = self._centres.lower_bounds(index, self._to_centres).reshape(needed.shape)
         near = needed & self._within.around(removed)
         near &= np.square(bounds) <= np.square(self.old[:, index]) + MARGIN
         image, patch = np.nonzero(near)
         rows = image * self.old.shape[2] + patch
-        to_removed = partial(_greatest_cosine, vectors=reference.removed, removed_patches=reference.patches)
+        to_removed = partial(
+            _greatest_cosine, vectors=reference.removed_vectors, removed_patches=reference.removed_patches
+        )
         nearest = self._in_chunks(rows, to_removed)
         # squared: the root would magnify the rounding near zero
         hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, index, patch]) + TIE

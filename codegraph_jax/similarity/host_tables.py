@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Exclusions, Neighbours, changes_by_removal
 from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
@@ -34,13 +35,13 @@ class PatchScoreError(UserError):
 class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
     """A read-only sequence of the distances of every layer [r, n, m, p].
 
-    `layers` has the normalised patch tokens of the images of this process, and `counts` the number of images of each
-    process, which are consecutive. `references` are the indices of the m reference images, in ascending order.
+    `layers` has the normalised patch tokens of the images of this process, which are consecutive. `references` are the
+    indices of the m reference images, in ascending order.
     """
 
     tables: Sequence[Float[np.ndarray, "r n m p"]]
     layers: Sequence[Any]
-    counts: tuple[int, ...]
+    images_per_process: tuple[int, ...]
     references: Int[np.ndarray, " m"]
     options: DistanceOptions
 
@@ -70,38 +71,31 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return replace(self, tables=[table[degree_index : degree_index + 1] for table in self.tables], options=options)
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], patch_score: PatchScore | None = None
+        self, subset: ReferenceSubset, exclusions: Exclusions | None = None, patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer: the mean of the k smallest distances to some references, or another score."""
-        chosen = slice(None) if len(columns) == len(self.references) else columns
-        return [mutual_scores(table, k, chosen, patch_score) for table in self.tables]
+        """Scores of every layer by a subset of the references, without what is excluded; none is clipped.
 
-    def scores_without(
-        self,
-        k: int,
-        columns: Int[np.ndarray, " c"],
-        exclusions: Exclusions,
-        scores: Sequence[Float[np.ndarray, "r n p"]],
-        patch_score: PatchScore | None = None,
-    ) -> list[Float[np.ndarray, "r n p"]]:
-        """Scores of every layer without some references or patches of references; none is clipped.
-
-        Only patches whose score can change are scored again: one of their references is excluded, or has lost the patch
-        that was nearest. With another score, the whole image is scored again. `scores` are those by the same references
-        with nothing excluded; removed patches are still scored.
+        The score is the mean of the k smallest distances, or `patch_score`. Removed patches are still scored.
         """
+        (columns, k), all_references = subset, len(subset.columns) == len(self.references)
+        chosen = slice(None) if all_references else columns
+        scores = [table_scores(table, k, chosen, patch_score) for table in self.tables]
+        if exclusions is None:
+            return scores
+        # only patches whose score can change are scored again: one of their references is excluded, or has lost the
+        # patch that was nearest; with another score, the whole image is scored again
         used, lost = self.references[columns], np.zeros_like(exclusions.removed)
         lost[used] = exclusions.removed[used]
         excluded = ExcludedReferences.of(exclusions, columns)
         neighbours = Neighbours(columns, k, excluded.apply)
-        rescored = [layer.copy() for layer in scores]
-        for layer, table, tokens in zip(rescored, self.tables, self.layers):
+        for layer, table, tokens in zip(scores, self.tables, self.layers):
             # another score can depend on any distance
             nearest = None if patch_score else neighbours
-            by_degree = changes_by_removal(table, tokens, lost, self.references, self.options, nearest, self.counts)
+            how = self.references, self.options, nearest, self.images_per_process
+            by_degree = changes_by_removal(table, tokens, lost, *how)
             for degree, changes in enumerate(by_degree):
                 _score_again(layer[degree], table[degree], neighbours, changes, excluded, patch_score)
-        return rescored
+        return scores
 
 
 def mean_distances(tables: Sequence[Float[np.ndarray, "r *n m p"]]) -> Float[np.ndarray, "*n m p"]:
@@ -112,6 +106,14 @@ def mean_distances(tables: Sequence[Float[np.ndarray, "r *n m p"]]) -> Float[np.
             total += degree
     total /= sum(len(table) for table in tables)
     return total
+
+
+def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.ndarray, "n p"]:
+    """Scores averaged over layers and degrees."""
+    total = np.zeros(scores[0].shape[1:], np.float64)
+    for layer in scores:
+        total += layer.mean(axis=0)
+    return (total / len(scores)).astype(np.float32)
 
 
 def mean_of_smallest(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.ndarray, " p"]:
@@ -161,16 +163,13 @@ def patch_scores(
     return scores
 
 
-def mutual_scores(
+def table_scores(
     distances: Float[np.ndarray, "r n m p"],
     k: int,
     columns: Int[np.ndarray, " c"] | slice = slice(None),
     patch_score: PatchScore | None = None,
 ) -> Float[np.ndarray, "r n p"]:
-    """s[r](x) = mean of the K smallest distances of patch x to the reference images, or another score of them.
-
-    Arguments as for `HostTables.scores`.
-    """
+    """s[r](x) = mean of the k smallest distances of patch x to the references at some columns, or `patch_score`."""
     degrees, n, _, p = distances.shape
     scores = np.empty((degrees, n, p), np.float32)
 

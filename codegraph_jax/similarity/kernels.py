@@ -51,13 +51,9 @@ def distance_options(
     on_cpu = jax.default_backend() == "cpu"
     if config.radius_patches:
         # a larger radius than the grid gives the same distances
-        radius = min(config.radius_patches, max(grid))
-        batch = 1 if on_cpu else BLOCKS
-        return DistanceOptions("direct", degrees, grid, precision, batch, radius, masked)
+        radius, blocks = min(config.radius_patches, max(grid)), 1 if on_cpu else BLOCKS
+        return DistanceOptions("direct", degrees, grid, precision, 1, radius, masked, blocks)
     tile = 4 * (grid[0] * grid[1]) ** 2
-    batch = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
-    kernel = pick_kernel(config.kernel, precision)
-    if masked and kernel.startswith("fused"):
-        # the hand-written kernels cannot mask patches
-        kernel = "direct"
-    return DistanceOptions(kernel, degrees, grid, precision, batch, 0, masked)
+    pairs = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
+    options = DistanceOptions(pick_kernel(config.kernel, precision), degrees, grid, precision, pairs, masked=masked)
+    return options.unfused() if masked else options

@@ -8,8 +8,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.similarity.distance_update import TIE
-from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.schedule import PAIRS, whole_batches
+from codegraph_jax.similarity.order_statistics import mean_of_smallest
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, whole_products
 from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances
 from codegraph_jax.similarity.valid import INVALID
 
@@ -18,33 +18,34 @@ IMAGES_AT_ONCE = 32
 
 
 def pairs_per_iteration(options: DistanceOptions) -> int:
-    """Pairs in one iteration of the loop of `refill_table`; before each, a GPU waits for the host."""
-    return whole_batches(PAIRS, 1 if options.radius else options.batch)
+    """Pairs in one iteration of the loop of `update_references`; before each, a GPU waits for the host."""
+    return whole_products(PAIRS_PER_CALL, options.pairs_per_product)
 
 
 @partial(jax.jit, static_argnames="options", donate_argnums=0)
-def refill_table(
+def update_references(
     table: Float[Array, "r s t p"],
     own: PatchSet,
     others: PatchSet,
     removed: Bool[Array, "q p"],
-    losing: Int[Array, "t 2"],
-    numbers: Int[Array, "3"],
+    reduced_places: Int[Array, "t 2"],
+    pairs: Int[Array, "3"],
     options: DistanceOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Updates the distances of images to references that lose patches; the memory of the table is reused.
 
-    `others` are images that include the references, and `removed` the patches that they lose; `losing` has the index
-    among the others, and the column in the table, of each reference. `numbers` are the first pair and the end of the
-    pairs to compute, where pair i * images + j is the i-th reference with image j; and the number of images.
+    `others` are images that include the references, and `removed` the patches that they lose; `reduced_places` has the
+    index among the others, and the column in the table, of each reference. `pairs` has the first pair and the end of
+    the pairs to compute, and the number of images, where pair i * images + j is the i-th reference with image j.
 
     Returns:
         The table, and the number of iterations, a small result to wait for.
     """
+    first, end, images = pairs
     right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
 
     def write(places: Array, table: Array) -> Array:
-        (reference, column), image = losing[places // numbers[2]].T, places % numbers[2]
+        (reference, column), image = reduced_places[places // images].T, places % images
         distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
         old = table[:, image, column]
         # a difference within rounding means that the nearest patch was not removed
@@ -52,11 +53,11 @@ def refill_table(
         return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
 
     step = pairs_per_iteration(options)
-    iterations = (numbers[1] - numbers[0] + step - 1) // step
+    iterations = (end - first + step - 1) // step
 
     def iterate(number: Array, table: Array) -> Array:
         # the last iteration repeats its last pair, so that all have the same size
-        return write(jnp.minimum(numbers[0] + number * step + jnp.arange(step), numbers[1] - 1), table)
+        return write(jnp.minimum(first + number * step + jnp.arange(step), end - 1), table)
 
     return lax.fori_loop(0, iterations, iterate, table), iterations
 

@@ -13,11 +13,6 @@ from jaxtyping import Array, Bool, Float
 from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, cosine_to_distance, prepare, tile_maxima
 
 
-def query_options(options: DistanceOptions) -> DistanceOptions:
-    """Replaces every kernel except `reuse` by `direct`, which gives the same distances."""
-    return options if options.kernel == "reuse" else options._replace(kernel="direct")
-
-
 def prepare_references(
     normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: DistanceOptions
 ) -> PatchSet:
@@ -41,5 +36,5 @@ def distances_to_references(
     def one_reference(number: Array) -> Float[Array, "r 2 p"]:
         return cosine_to_distance(tile_maxima(query, references.select(number), options._replace(masked=True))[0])
 
-    found = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.pairs_at_once)
+    found = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.map_batch)
     return found[:, :, 0].swapaxes(0, 1), found[:, :, 1].swapaxes(0, 1)

@@ -1,6 +1,7 @@
 """The reference images of a set: their choice, their columns in tables, and the number that a score averages."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -41,3 +42,16 @@ def neighbour_count(reference_count: int, fraction: float) -> int:
     MuSc's rule, without the maximum, gives 0 neighbours and a score of NaN for sets of fewer than five images.
     """
     return max(1, int(fraction * (reference_count - 1)))
+
+
+class ReferenceSubset(NamedTuple):
+    """References that a score uses, by their columns in the tables of a comparison; k of them are averaged."""
+
+    columns: Int[np.ndarray, " c"]
+    k: int
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes], fraction: float, wanted: int = 0) -> "ReferenceSubset":
+        """All references, which have these keys, or `wanted` of them; k is a fraction of their number."""
+        columns = choose_references(keys, wanted)
+        return cls(columns, neighbour_count(len(columns), fraction))

@@ -62,7 +62,7 @@ class ExcludedReferences:
 
     pairs: Bool[np.ndarray, "n c"]
     masks: Sequence[ReferenceMask]
-    patches: int
+    patch_count: int
 
     @classmethod
     def of(cls, exclusions: Exclusions, columns: Int[np.ndarray, " c"]) -> "ExcludedReferences":
@@ -75,7 +75,7 @@ class ExcludedReferences:
 
     def affected(self, i: int) -> Bool[np.ndarray, " p"]:
         """Patches of image i for which some reference is not used."""
-        affected = np.full(self.patches, self.pairs[i].any())
+        affected = np.full(self.patch_count, self.pairs[i].any())
         for mask in self.masks:
             affected |= mask.patches[i]
         return affected
@@ -124,26 +124,26 @@ def changes_by_removal(
     references: Int[np.ndarray, " m"],
     options: DistanceOptions,
     neighbours: Neighbours | None = None,
-    counts: tuple[int, ...] = (),
+    images_per_process: tuple[int, ...] = (),
 ) -> list[Changes]:
     """The changes of a table of distances of one layer when patches are removed from the references.
 
     Removed patches are still scored. `normalised` has the patch tokens (`aggregation.normalise`) of the images of this
     process, and `references` the image of each column. Only distances that `neighbours` depend on must be right; None:
-    all. With several processes, each has consecutive images, `counts` of them, and computes the changes of these.
+    all. With several processes, each has consecutive images and computes the changes of these.
 
     Returns:
         The changes of each degree, the same in every process.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
     losing, rank = references[columns], jax.process_index()
-    if len(counts) < 2:
+    if len(images_per_process) < 2:
         return _changes(table, normalised, normalised[losing], removed[losing], columns, options, neighbours, 0)
     # few reference images lose patches, so these are sent to every process
-    start = sum(counts[:rank])
-    held, mine = np.asarray(normalised), np.arange(start, start + counts[rank])
+    start = sum(images_per_process[:rank])
+    held, mine = np.asarray(normalised), np.arange(start, start + images_per_process[rank])
     tokens = processes.gather_rows(held[losing[np.isin(losing, mine)] - start])
-    rows = table[:, start : start + counts[rank]]
+    rows = table[:, start : start + len(mine)]
     own = _changes(rows, held, tokens, removed[losing], columns, options, neighbours, start)
     return [Changes(*map(processes.gather_rows, change)) for change in own]
 
@@ -151,7 +151,7 @@ def changes_by_removal(
 def _changes(
     table: Float[np.ndarray, "r n m p"],
     normalised: Float[Array | np.ndarray, "n p c"],
-    losing: Float[Array | np.ndarray, "a p c"],
+    reduced_tokens: Float[Array | np.ndarray, "a p c"],
     removed: Bool[np.ndarray, "a p"],
     columns: Int[np.ndarray, " a"],
     options: DistanceOptions,
@@ -165,14 +165,14 @@ def _changes(
     size = arrays_at_once(4 * p * max(c, table.shape[2]))
     valid = np.ones_like(removed)
     if options.masked:
-        valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
+        valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in reduced_tokens])
     within = WithinRadius(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_rounded_vectors, degree=degree, options=options)
-        makers = [partial(_first, unit, tokens) for tokens in losing]
+        makers = [partial(_first, unit, tokens) for tokens in reduced_tokens]
         references = [ReducedReference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
-        centres = Centres.of([np.asarray(r.removed, np.float32)[: r.size] for r in references])
+        centres = Centres.of([np.asarray(r.removed_vectors, np.float32)[: r.removed_count] for r in references])
         chunks = []
         starts = range(0, n, size)
         following = iter([*starts[1:], None])

@@ -13,7 +13,8 @@ bit-identical for any number of devices, processes and pieces. Calls are padded 
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import tokens_on_device, tokens_on_host
 from codegraph_jax.similarity.references import reference_columns
-from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, piece_of, ring_steps, shards_of, turn
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, RingCall, Shards, piece_of, ring_calls, shards_of, turn
 from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ DEVICE_SHARE = 0.7
 
 ADVICE = "a smaller input size, fewer photos, or more devices may fit"
 
-Writer = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
+Writer = Callable[[RingCall, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Starts to store the distances of one call, in both directions; returns a function that waits until they are stored.
 After a device has run out of memory it may be called with the same pairs again."""
 
@@ -49,167 +50,153 @@ def shards_at_once(device_count: int) -> int:
     return 3 if device_count > 1 else 2
 
 
-def image_bytes(numbers: int, itemsize: int, options: DistanceOptions) -> int:
+def image_bytes(value_count: int, itemsize: int, options: DistanceOptions) -> int:
     """Peak memory of an image's tokens on a device, in bytes, while they are prepared.
 
-    The tokens are `numbers` values of `itemsize` bytes each.
+    The tokens are `value_count` values of `itemsize` bytes each.
     """
     prepared = 1 if options.kernel == "reuse" else len(options.degrees)
     # a float32 copy exists beside input and result
-    return numbers * (itemsize + 4 + prepared * (2 if options.precision == "bfloat16" else 4))
+    return value_count * (itemsize + 4 + prepared * (2 if options.precision == "bfloat16" else 4))
 
 
+@dataclass
+class PieceLimit:
+    """Maximum number of images in a piece of a shard; 0: no limit. It is lowered if a device runs out of memory."""
+
+    image_count: int = 0
+
+
+@lru_cache(maxsize=64)
+def piece_limit(mesh: DeviceMesh, options: DistanceOptions) -> PieceLimit:
+    """The limit of some devices; it is cached, so that it holds for all layers and categories."""
+    return PieceLimit()
+
+
+@dataclass(frozen=True)
 class Ring:
-    """The devices that compare all images, with limits that are lowered when a device runs out of memory.
+    """Compares all images of a layer on several devices.
 
     Attributes:
-        max_images: maximum number of images in a piece of a shard; 0: no limit.
-        max_pairs: maximum number of pairs of a device in one call; 0: no limit.
+        mesh: the devices.
+        options: kernel, degrees and grid.
+        references: indices of the reference images, in ascending order.
+        write_distances: stores the distances of a call.
+        progress: called with the number of finished pairs.
+        pairs_per_call: maximum number of pairs of a device in one call.
+        device_length: number of images to which whole shards are padded, and calls to `pairs_per_call`, so that sets of
+            different sizes share their programs; 0: as little padding as possible.
     """
 
-    def __init__(self, mesh: DeviceMesh, options: DistanceOptions):
-        self.mesh, self.options = mesh, options
-        self.max_images = self.max_pairs = self._last_pairs = 0
+    mesh: DeviceMesh
+    options: DistanceOptions
+    references: Int[np.ndarray, " m"]
+    write_distances: Writer
+    progress: UndoableProgress
+    pairs_per_call: int = PAIRS_PER_CALL
+    device_length: int = 0
 
-    def run(
-        self,
-        tokens: Any,
-        shards: Shards,
-        references: Int[np.ndarray, " m"],
-        write_distances: Writer,
-        advance: Progress,
-        device_length: int = 0,
-        pairs: int = PAIRS,
-    ) -> None:
-        """Compares all pairs of shards of one layer, in pieces if devices cannot hold whole shards.
+    def run(self, tokens: Any, shards: Shards) -> None:
+        """Compares all pairs of shards, in pieces if devices cannot hold whole shards.
 
-        `tokens` are those of the images of this process; `write_distances` stores the distances of a call, and
-        `advance` is called with the number of finished pairs. If `device_length` is given, whole shards are padded to
-        that many images and calls to `pairs`, so that sets of different sizes share their programs. Otherwise there is
-        as little padding as possible, and a device that runs out of memory gets fewer pairs, then fewer images at once.
+        `tokens` are those of the images of this process. Without `device_length`, a device that runs out of memory gets
+        fewer images at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
         """
         _, p, c = tokens.shape
-        longest, counted = max(1, int((shards[:, 1] - shards[:, 0]).max())), UndoableProgress(advance)
-        first = int(shards[[self.mesh.devices.index(device) for device in self.mesh.local.devices], 0].min())
+        limit, longest = piece_limit(self.mesh, self.options), max(1, int((shards[:, 1] - shards[:, 0]).max()))
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
-            held = min(self.max_images or longest, fitting)
-            pieces, calls = -(-longest // held), min(pairs, self.max_pairs or pairs)
-            cut = [piece_of(shards, pieces, piece) for piece in range(pieces)]
-            lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in cut]
-            size = device_length if device_length and pieces == 1 else max(1, *lengths)
-            put = partial(self._put, tokens, first, size)
-            compare = partial(self._compare_shards, references, write_distances, counted, calls, device_length > 0)
+            piece_count = -(-longest // min(limit.image_count or longest, fitting))
             try:
                 # in a separate function, so that the memory of a failed attempt is freed
-                self._compare(cut, put, compare)
+                self._compare_pieces(tokens, shards, piece_count)
                 return
             except jax.errors.JaxRuntimeError as error:
                 # other processes would wait for this one
-                if device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
+                if self.device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
                     raise
-                if self._last_pairs > 1:
-                    self.max_pairs = -(-self._last_pairs // 2)
-                    logger.warning(
-                        "a device is out of memory with %d pairs of images at once; trying fewer", self._last_pairs
-                    )
-                else:
-                    self._hold_fewer(longest, pieces, error)
-            counted.undo()
+                if piece_count >= longest:
+                    message = f"a device has too little memory for the patches of two images; {ADVICE}"
+                    raise OutOfMemoryError(message) from error
+            limit.image_count = -(-longest // min(2 * piece_count, longest))
+            logger.warning(
+                "a device is out of memory with the patches of %d images; trying %d",
+                -(-longest // piece_count), limit.image_count,
+            )  # fmt: skip
+            self.progress.undo()
 
-    def _fitting_images(self, longest: int, image: int) -> int:
-        """Number of images, of `image` bytes, of a shard that fit on a device; `longest` if its memory is unknown."""
+    def _fitting_images(self, longest: int, bytes_per_image: int) -> int:
+        """Number of images of a shard that fit on a device; `longest` if its memory is unknown."""
         devices, room = len(self.mesh), min(processes.gather(device_bytes(self.mesh.local.devices)))
-        fitting = int(DEVICE_SHARE * room / image)
+        fitting = int(DEVICE_SHARE * room / bytes_per_image)
         # a single device compares its shard with itself and needs no other
         if not room or longest <= fitting // (1 if devices == 1 else shards_at_once(devices)):
             return longest
         return max(1, fitting // shards_at_once(devices))
 
-    def _hold_fewer(self, longest: int, pieces: int, error: Exception) -> None:
-        """Halves the pieces of the shards.
-
-        Raises:
-            OutOfMemoryError: the pieces are single images.
-        """
-        if pieces >= longest:
-            raise OutOfMemoryError(f"a device has too little memory for the patches of two images; {ADVICE}") from error
-        # with fewer images in memory, larger calls may fit again
-        held, self.max_images, self.max_pairs = -(-longest // pieces), -(-longest // min(2 * pieces, longest)), 0
-        logger.warning("a device is out of memory with the patches of %d images; trying %d", held, self.max_images)
-
-    def _put(self, tokens: Any, first: int, device_length: int, shards: Shards) -> PatchSet:
-        """Copies the images of each device to it, padded to the length of a shard, and prepares them for the kernel."""
-        local, prepare_shards = self.mesh.local.devices, _prepare(self.mesh, self.options)
-        own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
-        if len(self.mesh) == 1:
-            return prepare_shards(tokens_on_device(local[0], tokens, own[0], device_length))
-        return prepare_shards(self.mesh.put_shards([tokens_on_host(tokens, images, device_length) for images in own]))
-
-    def _compare(self, cut: list[Shards], put: Callable[[Shards], PatchSet], compare: Callable[..., None]) -> None:
-        """Compares all pairs of the pieces in `cut` of the shards; `put` copies a piece to the devices."""
-        for a, mine in enumerate(cut):
-            self._last_pairs = 0
-            own = put(mine)
-            for theirs in cut[a:]:
-                self._last_pairs = 0
-                remote = own if theirs is mine else put(theirs)
-                compare((mine, own), (theirs, remote))
+    def _compare_pieces(self, tokens: Any, shards: Shards, piece_count: int) -> None:
+        """Compares all pairs of the pieces of the shards."""
+        first_image = int(shards[self._local_indices, 0].min())
+        pieces = [piece_of(shards, piece_count, piece) for piece in range(piece_count)]
+        lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in pieces]
+        length = self.device_length if self.device_length and piece_count == 1 else max(1, *lengths)
+        for number, own_shards in enumerate(pieces):
+            own = self._put(tokens, own_shards - first_image, length)
+            for remote_shards in pieces[number:]:
+                same = remote_shards is own_shards
+                remote = own if same else self._put(tokens, remote_shards - first_image, length)
+                self._compare_shards(own_shards, own, remote_shards, remote)
                 del remote
             del own
 
-    def _compare_shards(
-        self,
-        references: Int[np.ndarray, " m"],
-        write_distances: Writer,
-        advance: Progress,
-        pairs: int,
-        same_size: bool,
-        staying: tuple[Shards, PatchSet],
-        moving: tuple[Shards, PatchSet],
-    ) -> None:
-        """Compares the shards that stay on their devices with those that move around the ring, in both directions."""
-        (mine, own), (theirs, remote) = staying, moving
+    @property
+    def _local_indices(self) -> list[int]:
+        """Indices of the devices of this process."""
+        return [self.mesh.devices.index(device) for device in self.mesh.local.devices]
+
+    def _put(self, tokens: Any, places: Shards, length: int) -> PatchSet:
+        """Copies the tokens at some places to each device, padded to `length`, and prepares them for the kernel."""
+        prepare_shards = _prepare(self.mesh, self.options)
+        own = [slice(*places[index].tolist()) for index in self._local_indices]
+        if len(self.mesh) == 1:
+            return prepare_shards(tokens_on_device(self.mesh.devices[0], tokens, own[0], length))
+        return prepare_shards(self.mesh.put_shards([tokens_on_host(tokens, images, length) for images in own]))
+
+    def _compare_shards(self, own_shards: Shards, own: PatchSet, remote_shards: Shards, remote: PatchSet) -> None:
+        """Compares own shards, which stay on their devices, with remote ones, which move around the ring."""
         next_remote, at_step = remote, 0
         waiting: tuple[Callable[[], None], int] | None = None
-        last_step, batch = turn(mine, theirs)[-1], min(self.options.batch, pairs)
-        for ring_step in ring_steps(mine, theirs, references, batch, pairs, same_size):
-            is_first = ring_step.step > at_step or waiting is None
-            if ring_step.step > at_step:
-                remote, at_step = next_remote, ring_step.step
-            pass_on = is_first and ring_step.step < last_step
-            self._last_pairs = ring_step.own.shape[1]
-            fitting = self.options._replace(batch=batch)
-            call = self._on_devices(ring_step, mine[:, 0] <= np.roll(theirs[:, 0], -ring_step.step))
-            own_distances, remote_distances, passed = _step(self.mesh, fitting, pass_on)(own, remote, call)
+        last_step, same_size = turn(own_shards, remote_shards)[-1], self.device_length > 0
+        pairs_per_product = self.options.pairs_per_product
+        for call in ring_calls(
+            own_shards, remote_shards, self.references, pairs_per_product, self.pairs_per_call, same_size
+        ):
+            is_first = call.step > at_step or waiting is None
+            if call.step > at_step:
+                remote, at_step = next_remote, call.step
+            pass_on = is_first and call.step < last_step
+            indices = self._on_devices(call, own_shards[:, 0] <= np.roll(remote_shards[:, 0], -call.step))
+            own_distances, remote_distances, passed = _step(self.mesh, self.options, pass_on)(own, remote, indices)
             next_remote = passed if pass_on else next_remote
-            wait = write_distances(ring_step, mine, theirs, own_distances, remote_distances)
+            wait = self.write_distances(call, own_shards, remote_shards, own_distances, remote_distances)
             # wait for the previous call while this one is computed
             if waiting:
                 waiting[0]()
-                advance(waiting[1])
-            waiting = wait, int(ring_step.valid.sum())
+                self.progress(waiting[1])
+            waiting = wait, int(call.valid.sum())
         if waiting:
             waiting[0]()
-            advance(waiting[1])
+            self.progress(waiting[1])
 
-    def _on_devices(self, ring_step: RingStep, own_first: Bool[np.ndarray, " d"]) -> Int[Array, "d 3 b"]:
+    def _on_devices(self, call: RingCall, own_first: Bool[np.ndarray, " d"]) -> Int[Array, "d 3 b"]:
         """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
-        sides = np.broadcast_to(own_first[:, None], ring_step.own.shape)
-        call = np.stack([ring_step.own, ring_step.remote, sides], axis=1).astype(np.int32)
-        placed: Int[Array, "d 3 b"] = self.mesh.put_shards(
-            [call[self.mesh.devices.index(device)] for device in self.mesh.local.devices]
-        )
+        sides = np.broadcast_to(own_first[:, None], call.own_indices.shape)
+        indices = np.stack([call.own_indices, call.remote_indices, sides], axis=1).astype(np.int32)
+        placed: Int[Array, "d 3 b"] = self.mesh.put_shards([indices[index] for index in self._local_indices])
         return placed
-
-
-@lru_cache(maxsize=64)
-def ring_of(mesh: DeviceMesh, options: DistanceOptions) -> Ring:
-    """The ring of some devices; it is cached, so that its limits hold for all layers and categories."""
-    return Ring(mesh, options)
 
 
 def pairwise_distances(
@@ -219,34 +206,35 @@ def pairwise_distances(
     advance: Progress = lambda pairs: None,
     allocate: Allocate = in_memory,
     mesh: DeviceMesh | None = None,
-    counts: tuple[int, ...] = (),
+    images_per_process: tuple[int, ...] = (),
 ) -> Float[np.ndarray, "r n m p"]:
     """Distance of every patch of every image to every reference image, for each degree, in one layer.
 
-    `normalised` has the patch tokens (`aggregation.normalise`) of the images of this process; with several, each has
-    consecutive images, `counts` of them. Without a mesh, the first local device is used; `advance` is called with the
-    number of finished pairs.
+    `normalised` has the patch tokens (`aggregation.normalise`) of the images of this process, which are consecutive.
+    Without a mesh, the first local device is used; `advance` is called with the number of finished pairs.
 
     Returns:
         float32 distances in [0, 2] on the host, the whole table in every process; infinite to the image itself.
     """
-    mesh, counts = mesh or DeviceMesh(tuple(jax.local_devices()[:1])), counts or (len(normalised),)
-    column = reference_columns(sum(counts), references)
-    distances = allocate((len(options.degrees), sum(counts), len(references), normalised.shape[1]))
+    mesh = mesh or DeviceMesh(tuple(jax.local_devices()[:1]))
+    images_per_process = images_per_process or (len(normalised),)
+    column = reference_columns(sum(images_per_process), references)
+    distances = allocate((len(options.degrees), len(column), len(references), normalised.shape[1]))
     distances.fill(np.inf)
 
     def write_distances(
-        ring_step: RingStep, mine: Shards, theirs: Shards, own_distances: Array, remote_distances: Array
+        call: RingCall, own_shards: Shards, remote_shards: Shards, own_distances: Array, remote_distances: Array
     ) -> Callable[[], None]:
         def copy() -> None:
-            first, second = ring_step.images(mine, theirs)
+            first, second = call.images(own_shards, remote_shards)
             for i, j, side in ((first, second, own_distances), (second, first, remote_distances)):
-                to = ring_step.columns(column, j)
+                to = call.columns(column, j)
                 distances[:, i[to >= 0], to[to >= 0]] = _fetch(mesh, side)[to >= 0].swapaxes(0, 1)
 
         return copy
 
-    ring_of(mesh, options).run(normalised, shards_of(mesh, counts), references, write_distances, advance)
+    ring = Ring(mesh, options, references, write_distances, UndoableProgress(advance))
+    ring.run(normalised, shards_of(mesh, images_per_process))
     return distances
 
 
@@ -274,16 +262,16 @@ def _step(mesh: DeviceMesh, options: DistanceOptions, pass_on: bool) -> Any:
     # device d receives the shards of d + 1, d + 2, ...
     ring = [((d + 1) % devices, d) for d in range(devices)]
 
-    def on_device(own: PatchSet, remote: PatchSet, call: Int[Array, "3 b"]) -> tuple[Any, Any, Any]:
+    def on_device(own: PatchSet, remote: PatchSet, indices: Int[Array, "3 b"]) -> tuple[Any, Any, Any]:
         # started before the pairs and used after them, so that the transfer overlaps with the computation
         passed = jax.tree.map(lambda x: lax.ppermute(x, AXIS, ring), remote) if pass_on else None
-        mine, theirs, sides = call
+        own_indices, remote_indices, sides = indices
 
         def own_first() -> tuple[Array, Array]:
-            return pair_distances(own, remote, mine, theirs, options)
+            return pair_distances(own, remote, own_indices, remote_indices, options)
 
         def remote_first() -> tuple[Array, Array]:
-            return pair_distances(remote, own, theirs, mine, options)[::-1]
+            return pair_distances(remote, own, remote_indices, own_indices, options)[::-1]
 
         # a product and its transpose differ in the last bits, so the image with the lower index is always first
         alone = own_first() if devices == 1 else None

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.distributed.devices import DeviceMesh
 
-PAIRS = 96
+PAIRS_PER_CALL = 96
 """Pairs of a device in one call: enough to hide its overhead of 0.4 ms, few enough for the progress bar to move."""
 
 Shards = Int[np.ndarray, "d 2"]
@@ -21,21 +21,21 @@ def split(n: int, pieces: int) -> Int[np.ndarray, " ends"]:
 
 
 def pairs_of_shards(
-    own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None
+    own: tuple[int, int], remote: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None
 ) -> Int[np.ndarray, "2 b"]:
     """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
     Shards are ranges (start, stop); the pairs contain indices in their shards. With a parity, only pairs (i, j) with
     (i + j) % 2 == parity are listed.
     """
-    rows, partners = np.arange(*own), np.arange(*other)
+    rows, partners = np.arange(*own), np.arange(*remote)
     is_reference = np.isin(rows, references)
     all_pairs = []
     # references with all images, other images with references: this takes no more memory than the pairs
     for some, others in ((is_reference, partners), (~is_reference, partners[np.isin(partners, references)])):
-        first, second = np.meshgrid(rows[some] - own[0], others - other[0], indexing="ij")
+        first, second = np.meshgrid(rows[some] - own[0], others - remote[0], indexing="ij")
         pairs = np.stack([first.ravel(), second.ravel()]).astype(np.int32)
-        if own == other:
+        if own == remote:
             pairs = pairs[:, pairs[0] < pairs[1]]
         elif parity is not None:
             pairs = pairs[:, pairs.sum(axis=0) % 2 == parity]
@@ -44,7 +44,7 @@ def pairs_of_shards(
 
 
 @dataclass(frozen=True)
-class RingStep:
+class RingCall:
     """The pairs of one call: on each device, pairs of an image of its own shard with an image of the remote shard.
 
     The remote shards have moved `step` places around the ring. Indices are those in the shards; pairs that are not
@@ -52,13 +52,16 @@ class RingStep:
     """
 
     step: int
-    own: Int[np.ndarray, "d b"]
-    remote: Int[np.ndarray, "d b"]
+    own_indices: Int[np.ndarray, "d b"]
+    remote_indices: Int[np.ndarray, "d b"]
     valid: Bool[np.ndarray, "d b"]
 
-    def images(self, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
+    def images(
+        self, own_shards: Shards, remote_shards: Shards
+    ) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
         """Indices in the set of the own and of the remote images."""
-        return mine[:, :1] + self.own, np.roll(theirs[:, :1], -self.step, axis=0) + self.remote
+        moved = np.roll(remote_shards[:, :1], -self.step, axis=0)
+        return own_shards[:, :1] + self.own_indices, moved + self.remote_indices
 
     def columns(self, column: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
         """Table columns of own or remote images, by `reference_columns`; -1 for padding and if not a reference."""
@@ -66,23 +69,29 @@ class RingStep:
         return np.where(self.valid, column.take(images, mode="clip"), -1)
 
 
-def ring_steps(
-    mine: Shards,
-    theirs: Shards,
+def ring_calls(
+    own_shards: Shards,
+    remote_shards: Shards,
     references: Int[np.ndarray, " m"],
-    batch: int,
-    pairs: int,
+    pairs_per_product: int,
+    pairs_per_call: int,
     same_size: bool,
-) -> Iterator[RingStep]:
+) -> Iterator[RingCall]:
     """Yields the calls; together they have each pair of images with at least one reference once, on one device.
 
-    The shards `mine` stay on their devices, and `theirs`, the same or others, move around the ring. Products have
-    `batch` pairs, and calls at most `pairs` of a device: all of this size, or else of the size with the least padding.
+    The own shards stay on their devices, and the remote ones, the same or others, move around the ring. Calls have at
+    most `pairs_per_call` pairs of a device: all of this size, or else of the size with the least padding.
     """
-    devices = len(mine)
-    steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in turn(mine, theirs)]
+    devices = len(own_shards)
+    steps = [
+        [_pairs(own_shards, remote_shards, references, d, step) for d in range(devices)]
+        for step in turn(own_shards, remote_shards)
+    ]
     longest = [max(listing.shape[1] for listing in listings) for listings in steps]
-    size = whole_batches(pairs, batch) if same_size else _call_size(longest, batch, pairs)
+    if same_size:
+        size = whole_products(pairs_per_call, pairs_per_product)
+    else:
+        size = _call_size(longest, pairs_per_product, pairs_per_call)
     for step, (listings, length) in enumerate(zip(steps, longest)):
         # a step without pairs still moves the shards
         for start in range(0, max(length, 1), size):
@@ -92,41 +101,45 @@ def ring_steps(
                 count = some.shape[1]
                 own[d, :count], remote[d, :count] = some
                 valid[d, :count] = True
-            yield RingStep(step, own, remote, valid)
+            yield RingCall(step, own, remote, valid)
 
 
-def turn(mine: Shards, theirs: Shards) -> range:
+def turn(own_shards: Shards, remote_shards: Shards) -> range:
     """The steps of half a turn of the ring if both sides have the same shards, else of a whole turn."""
-    return range(len(mine) // 2 + 1 if np.array_equal(mine, theirs) else len(mine))
+    devices = len(own_shards)
+    return range(devices // 2 + 1 if np.array_equal(own_shards, remote_shards) else devices)
 
 
-def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> Int[np.ndarray, "2 b"]:
+def _pairs(
+    own_shards: Shards, remote_shards: Shards, references: np.ndarray, d: int, step: int
+) -> Int[np.ndarray, "2 b"]:
     """The pairs that device d computes in a step, as indices in its own shard and in the remote shard."""
-    v = (d + step) % len(mine)
+    devices = len(own_shards)
+    v = (d + step) % devices
     # device v has the same two shards in this step: each device takes every second pair
-    twice = np.array_equal(mine, theirs) and step > 0 and 2 * step == len(mine)
-    own, remote = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
-    return pairs_of_shards(own, remote, references, (0 if d < v else 1) if twice else None)
+    twice = np.array_equal(own_shards, remote_shards) and step > 0 and 2 * step == devices
+    parity = (0 if d < v else 1) if twice else None
+    return pairs_of_shards(tuple(own_shards[d].tolist()), tuple(remote_shards[v].tolist()), references, parity)
 
 
-def _call_size(lengths: list[int], batch: int, pairs: int) -> int:
-    """The number of pairs in a call, at most about `pairs`, that needs the least padding."""
-    largest = min(max(*lengths, 1), pairs)
-    sizes = {whole_batches(size, batch) for size in range(largest, largest // 3, -1)}
+def _call_size(lengths: list[int], pairs_per_product: int, pairs_per_call: int) -> int:
+    """The number of pairs in a call, at most about `pairs_per_call`, that needs the least padding."""
+    largest = min(max(*lengths, 1), pairs_per_call)
+    sizes = {whole_products(size, pairs_per_product) for size in range(largest, largest // 3, -1)}
     return min(sizes, key=lambda size: (sum(-(-length // size) for length in lengths) * size, -size))
 
 
-def whole_batches(pairs: int, batch: int) -> int:
-    """`pairs` rounded up to whole batches, since a smaller product might round its sums differently."""
-    return -(-pairs // batch) * batch
+def whole_products(pairs: int, pairs_per_product: int) -> int:
+    """`pairs` rounded up to whole products, since a smaller product might round its sums differently."""
+    return -(-pairs // pairs_per_product) * pairs_per_product
 
 
-def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
+def shards_of(mesh: DeviceMesh, images_per_process: tuple[int, ...]) -> Shards:
     """The shards of all devices; each process divides its images evenly among its devices."""
-    first_image = np.concatenate([[0], np.cumsum(counts)])
+    first_image = np.concatenate([[0], np.cumsum(images_per_process)])
     bounds = [0]
-    for process, count in enumerate(counts):
-        devices = sum(d.process_index == process for d in mesh.devices) if len(counts) > 1 else len(mesh)
+    for process, count in enumerate(images_per_process):
+        devices = sum(d.process_index == process for d in mesh.devices) if len(images_per_process) > 1 else len(mesh)
         bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
 

@@ -1,9 +1,9 @@
 """Stores of finished tables of distances."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ class ResumeStore(FeatureStore, Protocol):
     A table is found by the number of its layer and the identity of the comparison (`comparison_identity`).
     """
 
-    def find_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
+    def load_table(self, layer: int, identity: str, allocate: Allocate) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
     def save_table(
@@ -35,16 +35,30 @@ def comparison_identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"]
 
 @dataclass(frozen=True)
 class StoredLayers:
-    """The stored tables of one comparison."""
+    """The stored tables [r, n, m, p] of one comparison; without a store there are none."""
 
-    store: ResumeStore
+    store: ResumeStore | None
     identity: str
     allocate: Allocate
+    shape: tuple[int, int, int, int]
 
-    def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
-        """The distances of a layer; None if they are not stored."""
-        return self.store.find_table(layer, self.identity, self.allocate)
-
-    def save(self, layer: int, table: Iterable[Float[np.ndarray, "n m p"]], shape: tuple[int, ...]) -> None:
-        """Stores the distances of a layer, see `ResumeStore.save_table`."""
-        self.store.save_table(layer, self.identity, table, shape)
+    def tables(
+        self,
+        layers: Sequence[Any],
+        compute: Callable[[Any], Any],
+        on_load: Callable[[], object],
+        place: Callable[[np.ndarray], Any] = lambda table: table,
+        by_degree: Callable[[Any], Iterable[np.ndarray]] = lambda table: table,
+    ) -> list[Any]:
+        """The table of each layer: a stored one in its place, or a computed one, which is stored degree by degree."""
+        tables = []
+        for number, layer in enumerate(layers):
+            stored = self.store.load_table(number, self.identity, self.allocate) if self.store else None
+            if stored is not None:
+                tables.append(place(stored))
+                on_load()
+                continue
+            tables.append(compute(layer))
+            if self.store:
+                self.store.save_table(number, self.identity, by_degree(tables[-1]), self.shape)
+        return tables

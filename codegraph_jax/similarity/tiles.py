@@ -52,12 +52,14 @@ class DistanceOptions(NamedTuple):
     degrees: tuple[int, ...]
     grid: tuple[int, int]
     precision: str
-    batch: int = 1
-    """Pairs (with a radius: blocks) in one product; several are faster on GPUs and only cost memory on CPUs."""
+    pairs_per_product: int = 1
+    """Pairs of images in one product; several are faster on GPUs and only cost memory on CPUs."""
     radius: int = 0
     """Largest distance in cells of the patches that are compared; 0: all (`codegraph_jax.similarity.windows`)."""
     masked: bool = False
     """Whether some patches are invalid; the tokens of these are 0."""
+    blocks_per_product: int = 1
+    """Blocks of a pair in one product, if patches are compared within a radius."""
 
     @property
     def product_type(self) -> Any:
@@ -65,9 +67,13 @@ class DistanceOptions(NamedTuple):
         return jnp.bfloat16 if self.precision == "bfloat16" else jnp.float32
 
     @property
-    def pairs_at_once(self) -> int | None:
-        """Pairs of images in one product; None: one pair, or blocks of one pair."""
-        return None if self.radius or self.batch == 1 else self.batch
+    def map_batch(self) -> int | None:
+        """Batch size for `lax.map` over pairs; None is faster than 1."""
+        return self.pairs_per_product if self.pairs_per_product > 1 else None
+
+    def unfused(self) -> "DistanceOptions":
+        """`direct` instead of a hand-written kernel, which cannot mask patches; the distances are the same."""
+        return self._replace(kernel="direct" if self.kernel.startswith("fused") else self.kernel)
 
 
 def prepare(normalised: Float[Array, "n p c"], options: DistanceOptions) -> PatchSet:
@@ -139,8 +145,9 @@ def tile_maxima(
 
     if options.radius:
         for a, b in zip(left.vectors, right.vectors):
+            blocks = options.blocks_per_product
             of_left, of_right = window_maxima(
-                a, b, left.penalty[0], right.penalty, options.grid, options.radius, options.precision, options.batch
+                a, b, left.penalty[0], right.penalty, options.grid, options.radius, options.precision, blocks
             )
             rows.append(of_left)
             columns.append(of_right)
@@ -164,7 +171,7 @@ def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
 def pair_distances(
     left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: DistanceOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
-    """Distances of the image pairs (left[first], right[second]) in both directions, `options.batch` tiles at a time.
+    """Distances of the image pairs (left[first], right[second]) in both directions.
 
     Returns:
         Distances of the patches of the first image to the second, and of those of the second image to the first.
@@ -177,7 +184,7 @@ def pair_distances(
         of_left, of_right = tile_maxima(left.select(i), right.select(j), options)
         return cosine_to_distance(of_left[:, 0]), cosine_to_distance(of_right)
 
-    return lax.map(one_pair, (first, second), batch_size=options.pairs_at_once)
+    return lax.map(one_pair, (first, second), batch_size=options.map_batch)
 
 
 def _fused_distances(

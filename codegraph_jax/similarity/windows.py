@@ -82,12 +82,13 @@ def window_maxima(
     grid: tuple[int, int],
     radius: int,
     precision: str,
-    batch: int,
+    blocks_per_product: int,
 ) -> tuple[Float[Array, "q p"], Float[Array, " p"]]:
     """Greatest cosine of each patch with any patch of the other image within the radius; minus infinity without any.
 
     `left` and `right` are unit vectors of a grid, row by row. Penalties are 0, or minus infinity for patches that are
-    not compared with the other image; the right image has q of them. `batch` blocks are in one product.
+    not compared with the other image; the right image has q of them. One product has
+    `blocks_per_product` blocks.
 
     Returns:
         The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.
@@ -116,7 +117,9 @@ def window_maxima(
         return of_rows, (cosines + own_penalty.reshape(-1, 1)).max(axis=0)
 
     blocks = jnp.indices((rows.blocks, columns.blocks)).reshape(2, -1)
-    of_rows, of_columns = lax.map(one_block, (blocks[0], blocks[1]), batch_size=batch if batch > 1 else None)
+    of_rows, of_columns = lax.map(
+        one_block, (blocks[0], blocks[1]), batch_size=blocks_per_product if blocks_per_product > 1 else None
+    )
     return _joined(of_rows, axes), _overlaid(of_columns, axes).reshape(-1)
 
 

@@ -277,7 +277,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
     features = replace(
         features,
         layers=[np.asarray(layer[images]) for layer in features.layers],
-        counts=(len(images),),
+        images_per_process=(len(images),),
         image_features=features.image_features[images],
         keys=[features.keys[i] for i in images],
         kept=features.kept[images],
@@ -288,8 +288,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
     return replace(
         comparison,
         features=features,
-        tables=HostTables(tables, features.layers, features.counts, references, host.options),
-        references=references,
+        tables=HostTables(tables, features.layers, features.images_per_process, references, host.options),
         added_count=0,
         product_ids=None if comparison.product_ids is None else comparison.product_ids[images],
     )

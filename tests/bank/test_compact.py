@@ -19,7 +19,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.host_tables import table_scores
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.tiles import DistanceOptions
@@ -181,7 +181,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
         return np.stack(_own_scores(comparison, found, Exclusions.none(comparison.shape), 0.3))  # type: ignore[arg-type]
 
     k = neighbour_count(OWN - 5, 0.3)
-    by_others = np.stack([mutual_scores(table, k, np.flatnonzero(~member)) for table in tables])
+    by_others = np.stack([table_scores(table, k, np.flatnonzero(~member)) for table in tables])
     assert (own(np.flatnonzero(member)) >= by_others).all()
     assert (own([]) < 0.1 * by_others).all()
 

@@ -18,8 +18,7 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
@@ -86,7 +85,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
     detector = CoDeGraph(configured(recurring=RecurringConfig(exclude="off")))
     everything = detector.compare(images)
     k = neighbour_count(OWN, detector.config.scoring.fraction)
-    fresh = mean_over_layers([mutual_scores(table[:, :, :OWN], k) for table in everything.tables])
+    fresh = mean_over_layers([table_scores(table[:, :, :OWN], k) for table in everything.tables])
     result = detector.detect(images[:OWN], added=images[OWN:])
     np.testing.assert_allclose(result.patch_scores.reshape(OWN + NEW, -1), fresh, atol=SAME)
 
@@ -178,7 +177,7 @@ def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(det
     keys = comparison.features.keys
     chosen = sorted(sorted(range(OWN), key=lambda i: keys[i])[:6])
     table = [t[:, :, chosen] for t in comparison.tables]
-    want = mean_over_layers([mutual_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(OWN, 4, 4)
+    want = mean_over_layers([table_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(OWN, 4, 4)
     raw = np.asarray(anomaly_maps(want, 56)).max(axis=(1, 2))
     np.testing.assert_allclose(bank.calibration.p_values, bank.calibration.normal_scores.p_values(raw), atol=1e-3)
 

@@ -55,4 +55,4 @@ def compare(tokens, references=None, options=OPTIONS, inspected=None):
         mark_invalid(distances, inspected)
     keys = [image.tobytes() for image in tokens]
     features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
-    return Comparison(features, HostTables([distances], [normalised], (n,), references, options), references, options)
+    return Comparison(features, HostTables([distances], [normalised], (n,), references, options))

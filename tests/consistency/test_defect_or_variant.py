@@ -17,7 +17,7 @@ from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
+from codegraph_jax.similarity.host_tables import mean_over_layers
 from tests.consistency import planted
 
 EXACT = 0.2
@@ -33,10 +33,10 @@ DEFECT = Evidence(
 def find(tokens, config=None, patterns=()):
     """The `Consistency`, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
-    subset = ReferenceSubset.of(comparison, 0.3)
+    subset = comparison.subset(0.3)
     found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
-    scores = subset_scores(comparison, subset)
-    return found, mean_over_layers(scores), filtered_scores(comparison, subset, scores, exclusions)
+    scores = comparison.tables.scores(subset)
+    return found, mean_over_layers(scores), filtered_scores(comparison, subset, exclusions)
 
 
 def pattern_of(found, verdict, name=""):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.scoring.mutual import ReferenceSubset, mean_over_layers, subset_scores
-from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
+from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
 from tests.consistency import planted
 
@@ -34,7 +34,7 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
     exclusions, subset = draw_filter(seed), ReferenceSubset(columns, 3)
     before = [table.copy() for table in comparison.tables]
 
-    got = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
+    got = filtered_scores(comparison, subset, exclusions)
 
     table = comparison.tables[0].copy()
     features = comparison.features
@@ -45,7 +45,7 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
         for references, patches in exclusions.masks:
             for i, patch in zip(*np.nonzero(patches)):
                 degree[i, references, patch] = np.inf
-    want = mean_over_layers([mutual_scores(table[:, :, columns], 3)])
+    want = mean_over_layers([table_scores(table[:, :, columns], 3)])
     usual = np.median(want, axis=1, keepdims=True)
     np.testing.assert_array_equal(got, np.where(exclusions.clipped, np.minimum(want, usual), want))
     for mine, theirs in zip(comparison.tables, before):
@@ -54,8 +54,8 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
 
 def test_an_empty_filter_changes_nothing():
     comparison = planted.compare(planted.draw(N, group=5))
-    subset = ReferenceSubset.of(comparison, 0.3)
-    scores = subset_scores(comparison, subset)
+    subset = comparison.subset(0.3)
+    scores = comparison.tables.scores(subset)
     np.testing.assert_array_equal(
-        filtered_scores(comparison, subset, scores, Exclusions.none(comparison.shape)), mean_over_layers(scores)
+        filtered_scores(comparison, subset, Exclusions.none(comparison.shape)), mean_over_layers(scores)
     )

@@ -10,13 +10,12 @@ from codegraph_jax.consistency.pattern_patches import member_patches, pattern_te
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.distances import as_distances
-from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
 
 def find(tokens, config=None, references=None):
     comparison = planted.compare(tokens, references)
-    subset = ReferenceSubset.of(comparison, 0.3)
+    subset = comparison.subset(0.3)
     found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig())
     return comparison, subset, found, exclusions
 
@@ -41,8 +40,8 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     for box in group.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
-    scores = subset_scores(comparison, subset)
-    before, after = scores[0][0], filtered_scores(comparison, subset, scores, exclusions)
+    scores = comparison.tables.scores(subset)
+    before, after = scores[0][0], filtered_scores(comparison, subset, exclusions)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()
     assert before[region].max(axis=1).mean() < 0.9 * alone, "nine others make it look better"
@@ -55,7 +54,7 @@ def test_results_do_not_depend_on_the_number_of_images_copied_at_once(monkeypatc
 
     def flagged_and_left():
         comparison, subset, found, exclusions = find(tokens)
-        return found.defect_patches, filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
+        return found.defect_patches, filtered_scores(comparison, subset, exclusions)
 
     want = flagged_and_left()
     assert want[0].any()

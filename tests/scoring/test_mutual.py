@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.similarity.host_tables import mean_of_smallest, mutual_scores
+from codegraph_jax.similarity.host_tables import mean_of_smallest, table_scores
 from codegraph_jax.similarity.references import neighbour_count
 from tests.support import reference
 
@@ -15,7 +15,7 @@ def test_mutual_scores_equal_the_definition():
     rng = np.random.default_rng(0)
     table = rng.uniform(0, 2, size=(2, 12, 12, 9)).astype(np.float32)
     table[:, np.arange(12), np.arange(12)] = np.inf
-    got = mutual_scores(table, neighbour_count(12, 0.3))
+    got = table_scores(table, neighbour_count(12, 0.3))
     want = np.stack([reference.mutual_scores(degree.astype(np.float64), 0.3) for degree in table])
     np.testing.assert_allclose(got, want, rtol=1e-6)
 

@@ -5,16 +5,16 @@ import pytest
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import SCORES, BankConfig, Config
-from codegraph_jax.consistency.filtered_scores import filtered_scores, layer_scores_without
+from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.scoring.maps import mean_of_highest
-from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, relative, score_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
+from codegraph_jax.similarity.references import ReferenceSubset
 from tests.consistency import planted
 from tests.consistency.test_filtered_scores import N, draw_filter
 
@@ -43,16 +43,16 @@ def comparison(detector, images):
 def test_a_score_without_references_is_that_of_filtered_tables(seed):
     comparison, exclusions = planted.compare(planted.draw(N, group=5, one_off=2, seed=seed)), draw_filter(seed)
     subset = ReferenceSubset(np.array([0, 3, 4, 9]), 3)
-    want = filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions)
+    want = filtered_scores(comparison, subset, exclusions)
 
     def mine(distances, k):
         assert not np.isinf(distances).all(axis=1).any(), "references that are excluded everywhere are left out"
         return mean_of_smallest(distances, k)
 
-    before = subset_scores(comparison, subset, mine)
-    for own, usual in zip(before, subset_scores(comparison, subset)):
+    before = comparison.tables.scores(subset, patch_score=mine)
+    for own, usual in zip(before, comparison.tables.scores(subset)):
         np.testing.assert_allclose(own, usual, atol=1e-6)
-    got = layer_scores_without(comparison, subset, before, exclusions, mine)[0].mean(axis=0)
+    got = comparison.tables.scores(subset, exclusions, mine)[0].mean(axis=0)
     np.testing.assert_allclose(np.where(exclusions.clipped, want, got), want, atol=1e-6)
 
 

@@ -8,48 +8,56 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codegraph_jax.core.arrays import in_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.stores import StoredLayers
+from codegraph_jax.similarity.table_layout import TableLayout
 from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
+from tests.support.device_tables import tables_on
 
 OPTIONS = DistanceOptions("reuse", DEGREES, GRID, "float32")
 
 
-def tables_on(layers, references, devices, **more):
-    mesh = DeviceMesh(tuple(jax.devices()[:devices]))
-    return DeviceTables([np.asarray(layer) for layer in layers], references, OPTIONS, mesh, 2, **more)
+def mesh_of(devices):
+    return DeviceMesh(tuple(jax.devices()[:devices]))
 
 
 @pytest.mark.parametrize(
-    "n,devices,references,kept_layers",
-    [pytest.param(2, 3, [0, 1], None, marks=pytest.mark.slow), (13, 2, [0, 2, 6, 12], 0)],
+    "n,devices,references",
+    [pytest.param(2, 3, [0, 1], marks=pytest.mark.slow), (13, 2, [0, 2, 6, 12])],
 )
-def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept_layers):
+def test_tables_and_scores_are_those_of_one_device(n, devices, references):
     layer, references = normalise(jnp.asarray(draw(n, c=16))), np.array(references)
     done = []
     several, one = (
-        tables_on([layer], references, d, kept_layers=kept_layers, advance=done.append) for d in (devices, 1)
+        tables_on(mesh_of(d), [np.asarray(layer)], references, OPTIONS, advance=done.append) for d in (devices, 1)
     )
     np.testing.assert_array_equal(several.host()[0], pairwise_distances(layer, OPTIONS, references))
     assert sum(done) == 2 * (len(references) * (len(references) - 1) // 2 + len(references) * (n - len(references)))
-    removed = np.random.default_rng(n).uniform(size=layer.shape[:2]) < 0.2
-    columns, exclusions = np.arange(len(references)), replace(Exclusions.none(several.shape), removed=removed)
-    for tables in zip(several.scores(2, columns), one.scores(2, columns)):
+    removed, subset = np.random.default_rng(n).uniform(size=layer.shape[:2]) < 0.2, ReferenceSubset.of(references, 0.7)
+    exclusions = replace(Exclusions.none(several.shape), removed=removed)
+    for tables in zip(several.scores(subset), one.scores(subset)):
         np.testing.assert_array_equal(*tables)
-    changed, expected = (tables.scores_without(2, columns, exclusions, ())[0] for tables in (several, one))
+    changed, expected = (tables.scores(subset, exclusions)[0] for tables in (several, one))
     np.testing.assert_allclose(changed, expected, atol=1e-6)
-    assert not np.array_equal(changed, several.scores(2, columns)[0])
+    assert not np.array_equal(changed, several.scores(subset)[0])
 
 
-def test_an_earlier_start_has_the_table():
+def test_a_stored_table_is_placed_on_the_devices():
     layer, references = normalise(jnp.asarray(draw(7, c=16))), np.array([0, 2, 5, 6])
     table = pairwise_distances(layer, OPTIONS, references)
-    stored = SimpleNamespace(find=lambda number: table, save=None)
-    tables = tables_on([layer], references, 3, store=stored)
+    stored = SimpleNamespace(load_table=lambda number, identity, allocate: table)
+    layout, loaded = TableLayout.of(mesh_of(3), 7, references), []
+    layers = StoredLayers(stored, "", in_memory, table.shape)
+    placed = layers.tables([layer], None, lambda: loaded.append(0), layout.split_table, layout.degrees)
+    tables = DeviceTables(placed, [layer], OPTIONS, layout)
+    assert loaded == [0]
     np.testing.assert_array_equal(tables.host()[0], table)
     means = np.concatenate(
         [np.asarray(mean.values)[: mean.image_count, : mean.reference_count] for mean in tables.means()]

@@ -24,8 +24,8 @@ def draw(n=4, grid=GRID, c=24, seed=0):
     return tokens.reshape(n, -1, c).astype(np.float32)
 
 
-def table(tokens, kernel="reuse", precision="float32", references=None, grid=GRID, degrees=DEGREES, batch=1):
-    options = DistanceOptions(kernel, degrees, grid, precision, batch)
+def table(tokens, kernel="reuse", precision="float32", references=None, grid=GRID, degrees=DEGREES, pairs=1):
+    options = DistanceOptions(kernel, degrees, grid, precision, pairs)
     references = np.arange(len(tokens)) if references is None else references
     return pairwise_distances(normalise(jnp.asarray(tokens)), options, references)
 
@@ -41,10 +41,10 @@ def test_aggregation_is_the_zero_padded_mean_of_the_neighbourhood(degree):
     np.testing.assert_allclose(got, reference.aggregate(tokens, degree, GRID), atol=2e-6)
 
 
-@pytest.mark.parametrize("kernel,batch", [("reuse", 1), ("direct", 1), ("direct", 3)])
-def test_distances_equal_the_float64_definition(kernel, batch):
+@pytest.mark.parametrize("kernel,pairs", [("reuse", 1), ("direct", 1), ("direct", 3)])
+def test_distances_equal_the_float64_definition(kernel, pairs):
     tokens = draw()
-    got, want = table(tokens, kernel, batch=batch), expected(tokens)
+    got, want = table(tokens, kernel, pairs=pairs), expected(tokens)
     assert got.dtype == np.float32
     assert np.isinf(got[:, np.arange(4), np.arange(4)]).all()
     # near zero the root magnifies the rounding of the product, so squares are compared

@@ -11,21 +11,21 @@ from codegraph_jax.distributed.chunks import OutOfMemoryError
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
-from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.references import choose_references, schedule_length
-from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of
-from codegraph_jax.similarity.schedule import PAIRS, ring_steps, split
+from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, piece_limit
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, split
 from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import GRID, draw
+from tests.support.device_tables import tables_on
 from tests.support.exhausted import FULL, limited, warnings
 
 
 @pytest.fixture(autouse=True)
 def forget():
     """Each test starts without the limits that another has found."""
-    ring_of.cache_clear()
+    piece_limit.cache_clear()
     yield
-    ring_of.cache_clear()
+    piece_limit.cache_clear()
 
 
 def mesh_of(devices, backend="shard_map"):
@@ -40,11 +40,11 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
     assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
     seen, steps = [], set()
     shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
-    for ring_step in ring_steps(shards, shards, references, 1, PAIRS, False):
-        steps.add(ring_step.step)
+    for call in ring_calls(shards, shards, references, 1, PAIRS_PER_CALL, False):
+        steps.add(call.step)
         for d in range(devices):
-            remote = (d + ring_step.step) % devices
-            for i, j in zip(ring_step.own[d][ring_step.valid[d]], ring_step.remote[d][ring_step.valid[d]]):
+            remote = (d + call.step) % devices
+            for i, j in zip(call.own_indices[d][call.valid[d]], call.remote_indices[d][call.valid[d]]):
                 seen.append(tuple(sorted((bounds[d] + i, bounds[remote] + j))))
     assert steps == set(range(devices // 2 + 1))
     wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(references.tolist())}
@@ -54,7 +54,7 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
 
 def test_work_is_spread_evenly():
     shards = np.stack([np.arange(0, 64, 8), np.arange(8, 65, 8)], axis=1)
-    load = sum(ring_step.valid.sum(axis=1) for ring_step in ring_steps(shards, shards, np.arange(64), 1, PAIRS, False))
+    load = sum(call.valid.sum(axis=1) for call in ring_calls(shards, shards, np.arange(64), 1, PAIRS_PER_CALL, False))
     assert load.sum() == 64 * 63 // 2
     assert load.max() <= 1.02 * load.mean()
 
@@ -62,12 +62,16 @@ def test_work_is_spread_evenly():
 @pytest.mark.parametrize("same_size,size", [(False, 4), (True, 8)])
 def test_calls_of_one_size_cover_the_same_pairs(same_size, size):
     shards = np.array([[0, 5], [5, 10]])
-    steps = list(ring_steps(shards, shards, np.arange(10), 4, 6, same_size))
-    assert {step.own.shape[1] for step in steps} == {size}
-    assert sum(int(step.valid.sum()) for step in steps) == 45
+    calls = list(ring_calls(shards, shards, np.arange(10), 4, 6, same_size))
+    assert {call.own_indices.shape[1] for call in calls} == {size}
+    assert sum(int(call.valid.sum()) for call in calls) == 45
 
 
-KERNELS = {"reuse": {}, "direct": {"kernel": "direct", "batch": 2}, "radius": {"kernel": "direct", "radius": 2}}
+KERNELS = {
+    "reuse": {},
+    "direct": {"kernel": "direct", "pairs_per_product": 2},
+    "radius": {"kernel": "direct", "radius": 2},
+}
 CASES = [
     # backend, devices, kernel, images a device holds (0: all), where the table is
     ("shard_map", 1, "reuse", 3, "host"),
@@ -101,15 +105,15 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
     )
     for references in (np.arange(13), np.array([2, 6, 7, 12])):
         want, done = pairwise_distances(normalised, options, references), []
-        ring_of(mesh, options).max_images = images
+        piece_limit(mesh, options).image_count = images
         if where == "device":
-            tables = DeviceTables([np.asarray(normalised)], references, options, mesh, 2, advance=done.append)
+            tables = tables_on(mesh, [np.asarray(normalised)], references, options, advance=done.append)
             (got,) = tables.host()
         else:
             got = pairwise_distances(np.asarray(normalised), options, references, done.append, mesh=mesh)
         np.testing.assert_array_equal(got, want)
         assert sum(done) == schedule_length(13, len(references))
-        ring_of.cache_clear()
+        piece_limit.cache_clear()
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
@@ -157,29 +161,24 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     options = DistanceOptions("direct", (1, 3, 5), (37, 37), "bfloat16")
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
     image = image_bytes(1369 * 1024, 2, options)
-    one = ring_of(mesh_of(1), options)
+    one = Ring(mesh_of(1), options, None, None, None)
     assert one._fitting_images(1000, image) == 1000, "all are there at once"
     assert 1500 < (most := one._fitting_images(10_000, image)) < 1700
     assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
-    assert one._fitting_images(1000, image) == 1000 and one.max_images == 0, (
-        "a large set changes nothing of a smaller one"
-    )
+    assert one._fitting_images(1000, image) == 1000, "a large set changes nothing of a smaller one"
 
 
-@pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
-def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most, monkeypatch, caplog):
-    normalised, options = (
-        normalise(jnp.asarray(draw(11, c=16))),
-        DistanceOptions("reuse", (1, 3), GRID, "float32", batch),
-    )
+@pytest.mark.parametrize("devices,most", [(1, 20), (1, 1), (3, 2)])
+def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, most, monkeypatch, caplog):
+    normalised, options = normalise(jnp.asarray(draw(11, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
-    pairs = lambda own, remote, call: call.shape[2]  # noqa: E731
+    pairs = lambda own, remote, indices: indices.shape[2]  # noqa: E731
     monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
     done = []
     got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert max(calls) > most >= calls[-1] and sum(done) == 55
-    assert warnings(caplog)[0] == f"a device is out of memory with {calls[0]} pairs of images at once; trying fewer"
+    assert warnings(caplog)[0].startswith("a device is out of memory with the patches of")
     calls.clear()
     pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
     assert max(calls) <= most, "the limit holds for the next layer"
@@ -189,7 +188,7 @@ def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most,
 def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, caplog):
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
-    rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
+    rows = lambda self, tokens, places, length: length  # noqa: E731
     monkeypatch.setattr(ring.Ring, "_put", limited(ring.Ring._put, rows, most, calls))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
@@ -199,7 +198,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
 
 def test_pairs_that_never_fit_raise_an_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
-    for name, length in (("_put", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
+    for name, length in (("_put", lambda *_: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*input size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
@@ -218,7 +217,7 @@ def test_late_out_of_memory_is_handled(monkeypatch):
     want = pairwise_distances(draw(5), options, np.arange(5))
     monkeypatch.setattr(ring, "_fetch", late)
     np.testing.assert_array_equal(pairwise_distances(draw(5), options, np.arange(5)), want)
-    assert failed == [10, 5]
+    assert failed == [10, 6, 4]
 
 
 def test_other_failures_are_not_retried(monkeypatch):

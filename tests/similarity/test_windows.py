@@ -63,28 +63,30 @@ def assert_same(got, want, counts):
         np.testing.assert_allclose(a[finite] ** 2, b[finite] ** 2, atol=6e-6)
 
 
-def require_the_definition(grid, radius, hidden, kernel, batch, seed):
+def require_the_definition(grid, radius, hidden, kernel, at_once, seed):
     tokens, counts = tokens_of(grid, 3, seed, hidden)
-    options = DistanceOptions("direct" if radius else kernel, DEGREES, grid, "float32", batch, radius, True)
+    options = DistanceOptions(
+        "direct" if radius else kernel, DEGREES, grid, "float32", 1 if radius else at_once, radius, True, at_once
+    )
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(3))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
 
 
 @pytest.mark.parametrize(
-    "shape,kernel,batch",
-    [(SHAPES[0], "reuse", 3), *((shape, "direct", batch) for batch, shape in enumerate(SHAPES, start=1))],
+    "shape,kernel,at_once",
+    [(SHAPES[0], "reuse", 3), *((shape, "direct", at_once) for at_once, shape in enumerate(SHAPES, start=1))],
 )
-def test_distances_equal_their_definition(shape, kernel, batch):
+def test_distances_equal_their_definition(shape, kernel, at_once):
     for seed, hidden in enumerate((0, 0.2, 0.8)):
-        require_the_definition(*shape, hidden, kernel, batch, seed)
+        require_the_definition(*shape, hidden, kernel, at_once, seed)
 
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(GRIDS), st.integers(0, 12), st.floats(0, 0.8), st.sampled_from(["reuse", "direct"]),
        st.integers(1, 5), st.integers(0, 10**6))  # fmt: skip
-def test_distances_equal_their_definition_on_any_grid(grid, radius, hidden, kernel, batch, seed):
-    require_the_definition(grid, radius, hidden, kernel, batch, seed)
+def test_distances_equal_their_definition_on_any_grid(grid, radius, hidden, kernel, at_once, seed):
+    require_the_definition(grid, radius, hidden, kernel, at_once, seed)
 
 
 @pytest.mark.parametrize("block", [4, 7, 32])
@@ -93,7 +95,7 @@ def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
     tokens, counts = tokens_of(grid, 2, 0, 0.2)
     axes = tuple(windows.Axis.of(cells, block, radius) for cells in grid)
     monkeypatch.setattr(windows, "cut", lambda grid, radius: axes)
-    options = DistanceOptions("direct", DEGREES, grid, "float32", block, radius, True)
+    options = DistanceOptions("direct", DEGREES, grid, "float32", 1, radius, True, block)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(2))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
 

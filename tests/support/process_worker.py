@@ -16,7 +16,6 @@ from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.scoring.mutual import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
 from tests.support.shallow import shallow_backbone
 
@@ -50,16 +49,16 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
     removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.25
     removed[np.arange(len(removed)) % 3 > 0] = False
     reduced = tables.copy()
+    how = removed, comparison.references, comparison.options, None, comparison.features.images_per_process
     for table, layer in zip(reduced, comparison.features.layers):
-        how = removed, comparison.references, comparison.options
-        for degree, changes in zip(table, changes_by_removal(table, layer, *how, counts=comparison.features.counts)):
+        for degree, changes in zip(table, changes_by_removal(table, layer, *how)):
             changes.apply(degree)
-    subset = ReferenceSubset.of(comparison, 0.3)
+    subset = comparison.subset(0.3)
     mask = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
     exclusions = dataclasses.replace(Exclusions.none(comparison.shape), removed=removed, masks=(mask,))
     result = working.score(comparison)
     return {
-        "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), exclusions),
+        "filtered": filtered_scores(comparison, subset, exclusions),
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,
