@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from codegraph_jax.commands.command_line import config_of
-from codegraph_jax.commands.launch import parse_command_line, task_settings
+from codegraph_jax.commands.launch import parse_command_line, parse_flags, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.errors import UserError
+from studies.flags import define_vary
 from studies.sweeps.sweep import read_points
 from tests.support.commands import fresh_process
 
@@ -56,15 +56,17 @@ def commands(text):
 
 def config_name(name, words):
     """The config of a command."""
-    return config_of(words) or COMMANDS[name].config
+    with fresh_process():
+        parse_flags(words)
+        return flags.FLAGS.config or COMMANDS[name].config
 
 
 def check(name, words):
     """Raises where a command names a config, a variant, a flag or a field that is not there, or a value that fails."""
     with fresh_process():
-        line = parse_command_line(words, COMMANDS.get(name))
-        flags.FLAGS([name, *line.flags])
-        found = line.config
+        if name == "sweep":
+            define_vary()
+        found = parse_command_line(words, COMMANDS.get(name)).config
         if "vary" in flags.FLAGS:
             read_points(flags.FLAGS.vary, found)
     return found

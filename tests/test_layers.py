@@ -86,7 +86,7 @@ def test_trainer_imports_only_shared_packages():
 
 @pytest.mark.parametrize("package", MEASURING)
 def test_benchmarks_and_studies_import_no_commands(package):
-    used = [(file, module) for file, module in imports(package) if file != Path("studies/papers/command.py")]
+    used = [(file, module) for file, module in imports(package) if file.name != "command.py"]
     assert not [f"{file} imports {module}" for file, module in used if layer(module) == "commands"]
 
 
@@ -99,5 +99,9 @@ def test_every_task_has_a_module_that_runs_it(command):
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 def test_every_command_runs_a_task_or_a_function(command):
     module, _, function = command.main.partition(":")
-    assert bool(command.module) != bool(command.main)
-    assert command.module or callable(getattr(importlib.import_module(module), function))
+    assert callable(getattr(importlib.import_module(module), function)) if module else command.module
+
+
+def test_each_task_has_one_command_that_messages_name():
+    tasks = [command.task for command in COMMANDS.values() if command.module and command.main_of_task]
+    assert len(tasks) == len(TASKS) and TASKS["detect"].name == "detect"

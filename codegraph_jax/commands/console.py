@@ -45,7 +45,7 @@ def _run(name: str, *rest: str) -> int:
     if "--help" in rest or "-h" in rest:
         print(usage_of(name, rest))
         return 0
-    if command.module:
+    if not command.main:
         from codegraph_jax.commands.launch import launch
 
         launch([f"codegraph {name}", *rest], command)
@@ -84,12 +84,15 @@ def usage_of(name: str, arguments: Sequence[str] = ()) -> str:
     names = "".join(f" {argument}" for argument, _ in command.arguments)
     lines = [f"codegraph {name}{names}{' [FLAGS]' if command.module or command.flags else ''}", f"  {command.help}"]
     if command.module or command.flags:
-        from codegraph_jax.commands.command_line import config_of
+        from absl import flags
+
+        from codegraph_jax.commands.launch import parse_flags
         from codegraph_jax.commands.listing import flags_text
 
-        flags = flags_text(command, config_of(arguments) or "")
-        lines += ["", *([flags, ""] if flags else [])]
+        parse_flags([argument for argument in arguments if argument not in ("--help", "-h")])
+        rows = flags_text(command, flags.FLAGS.config or "")
+        lines += ["", *([rows, ""] if rows else [])]
     if command.module:
         configs = "Other configs: --config=NAME." if command.config else "Your own settings: --config=FILE.py."
-        lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. {configs}")
+        lines.append(f"All settings: codegraph settings {name}. {configs}")
     return "\n".join(lines)

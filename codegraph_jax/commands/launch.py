@@ -4,8 +4,10 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,8 +15,8 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 import codegraph_jax
-from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
-from codegraph_jax.commands.config_files import add_clone_root, load_config, shipped_config
+from codegraph_jax.commands.command_line import CommandLine, parsed_line
+from codegraph_jax.commands.config_files import load_config, shipped_config
 from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
@@ -31,27 +33,29 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: the number of processes.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: the number of this process, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
-flags.DEFINE_alias("out", "workdir")
 EXIT_CODE = flags.DEFINE_boolean(
-    "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
+    "exit_code", False, "Exit status 1 if a photo is flagged, 3 if there are too few photos."
 )
+for alias, flag in {"out": "workdir", "process-id": "process_id", "exit-code": "exit_code"}.items():
+    flags.DEFINE_alias(alias, flag)
+app.define_help_flags()
 
 
-def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
+def launch(
+    arguments: Sequence[str], command: Command | None = None, run: Callable[[Any, str], Any] | None = None
+) -> NoReturn:
     """Runs the config that the flags name and ends the process.
-
-    A `UserError` prints one line and exits with status 2; a keyboard interrupt prints one line and exits with 130.
 
     Args:
         arguments: the program name and its arguments, as in `sys.argv`.
         command: the command, which has a default config; None allows every task and requires `--config`.
+        run: takes the config and the workdir; None: the function `run` of the task.
     """
     steady_output()
-    line = CommandLine()
-    try:
-        if "--version" in arguments[1:]:
-            print(f"codegraph-jax {codegraph_jax.__version__}")
-            sys.exit(FINE)
+    if "--version" in arguments[1:]:
+        print(f"codegraph-jax {codegraph_jax.__version__}")
+        sys.exit(FINE)
+    with ending_in_one_line("before anything was computed"):
         # imported here, so that an interrupt during the import of JAX is handled too
         import jax
 
@@ -61,13 +65,47 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         line = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        sys.argv = [arguments[0], *line.flags]
-        app.run(lambda rest: main(line, command), flags_parser=parse)
+        app.run(lambda _: main(line, command, run), [arguments[0]], flags_parser=lambda parsed: parsed)
+    raise AssertionError("absl ends the process")
+
+
+@contextmanager
+def ending_in_one_line(advice: str, named: Callable[[str], str] = str) -> Iterator[None]:
+    """Ends the process in one line after a `UserError`, with status 2, or an interruption from the keyboard, with 130.
+
+    Args:
+        advice: what to do after an interruption.
+        named: makes an error message of the text of the error.
+    """
+    try:
+        yield
     except UserError as error:
-        print(f"error: {line.named(str(error))}", file=sys.stderr)
+        print(f"error: {named(str(error))}", file=sys.stderr)
         sys.exit(INVALID)
     except KeyboardInterrupt:
-        _end_interrupted("before anything was computed")
+        print(f"\ninterrupted; {advice}", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            if stream:
+                stream.flush()
+        os._exit(INTERRUPTED)  # without Python's cleanup, which can crash while devices compute
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Parses the flags that set no setting, such as `--out`; returns all other arguments in their order.
+
+    Raises:
+        UserError: a value is missing or invalid.
+    """
+    known = flags.FLAGS
+    for flag, following in pairwise([*arguments, "--"]):
+        name = flag.lstrip("-")
+        if flag.startswith("-") and name in known and not known[name].boolean and following.startswith("--"):
+            raise UserError(f"{flag}: needs a value; write {flag}=VALUE")
+    known.set_gnu_getopt(True)
+    try:
+        return known(["codegraph", *arguments], known_only=True)[1:]
+    except (flags.Error, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from None
 
 
 def parse_command_line(arguments: Sequence[str], command: Command | None = None) -> CommandLine:
@@ -76,21 +114,16 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
     Raises:
         UserError: an argument is wrong, or `--config` is missing or names a task of another command.
     """
-    if asked := [flag for flag in arguments if flag in ("--help", "--helpfull", "--helpshort", "-h", "--helpxml")]:
-        return CommandLine(asked)
-    named = config_of(arguments) or (command.config if command else "")
+    words = parse_flags(arguments)
+    named = flags.FLAGS.config or (command.config if command else "")
     config = default_config(named, command)
-    if command and command.sweeps:
-        add_clone_root()
-        importlib.import_module("studies.flags").define_vary()
-    task = config.task
-    settings = task_settings(task)
+    settings = task_settings(config.task)
     del settings["task"]
-    for path in task_settings(task, without_flag=True).keys() - settings.keys():
-        if any(argument.partition("=")[0] == f"--config.{path}" for argument in arguments):
+    for path in task_settings(config.task, without_flag=True).keys() - settings.keys():
+        if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
-    line = parsed_line(arguments, settings, [*positional], _takes_no_value)
+    line = parsed_line(words, settings, [*positional])
     line = replace(line, typed=positional | line.typed, config_name=named)
     try:
         return replace(line, config=with_settings(config, line.settings))
@@ -119,7 +152,7 @@ def default_config(named: str, command: Command | None) -> Any:
     task = config.task
     if task not in TASKS:
         raise UserError(f"--config={named}: config.task: {task!r} is not one of {', '.join(TASKS)}")
-    if command and task not in (command.sweeps or {command.task}):
+    if command and task not in (command.task, *command.other_tasks):
         raise UserError(f"--config={named}: is for another command; use codegraph {TASKS[task].name}")
     return config
 
@@ -131,50 +164,29 @@ def settings_class(task: str) -> type:
     return found
 
 
-def _takes_no_value(name: str) -> bool | None:
-    """Whether a flag of absl or JAX takes no value; None if there is no such flag."""
-    return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
-
-
-def main(line: CommandLine, command: Command | None = None) -> int:
-    """Runs the task of the config, or a sweep over its settings; returns the exit status."""
+def main(line: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:
+    """Runs the task of the config and returns the exit status; arguments as for `launch`."""
     from codegraph_jax.core.compilation_cache import enable_compilation_cache
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.distributed.processes import connected
 
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
-    task = line.config.task
-    name = (command or TASKS[task]).name
-    try:
-        sweeps = command.sweeps if command else {}
-        if EXIT_CODE.value and (sweeps or not TASKS[task].flags_photos):
-            raise UserError(f"--exit-code: has no effect, since {name} flags no photos; leave it out")
-        if WORKDIR.value and not TASKS[task].has_workdir:
-            raise UserError(f"--out: has no effect, since {name} writes no directory; leave it out")
-        if COORDINATOR.value and not TASKS[task].several_processes:
-            raise UserError(f"--coordinator: {name} runs in one process; leave it out")
+    config, command = line.config, command or TASKS[line.config.task]
+    resumes = command.resumes or getattr(config, "resume_data", "off") != "off"
+    advice = "start the same command again to resume" if resumes else "nothing was saved; start the run again"
+    with ending_in_one_line(advice, line.named):
+        if EXIT_CODE.value and not command.flags_photos:
+            raise UserError(f"--exit-code: has no effect, since {command.name} flags no photos; leave it out")
+        if WORKDIR.value and not command.has_workdir:
+            raise UserError(f"--out: has no effect, since {command.name} writes no directory; leave it out")
+        if COORDINATOR.value and not command.several_processes:
+            raise UserError(f"--coordinator: {command.name} runs in one process; leave it out")
         with connected(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
-            directory = workdir(line.config, line.config_name)
-            if sweeps:
-                _sweep(line.config, directory, sweeps[task])
-                return FINE
-            outcomes = importlib.import_module(TASKS[task].module).run(line.config, directory)
-    except UserError as error:
-        print(f"error: {line.named(str(error))}", file=sys.stderr)
-        return INVALID
-    except KeyboardInterrupt:
-        _end_interrupted(_how_to_resume(line.config, bool(command and command.sweeps)))
+            run = run or importlib.import_module(command.module).run
+            outcomes = run(config, workdir(config, line.config_name))
     return status_of(outcomes) if EXIT_CODE.value else FINE
-
-
-def _sweep(config: Any, directory: str, module: str) -> None:
-    """Runs the config with every combination of `--vary`."""
-    directory += "" if WORKDIR.value else "-sweep"
-    sweep = importlib.import_module(module)
-    arguments = importlib.import_module("studies.flags").values(sweep.REFUSED)
-    sweep.run(config, directory, flags.FLAGS.vary, **arguments)
 
 
 def status_of(outcomes: Sequence[Any]) -> int:
@@ -207,28 +219,3 @@ def _folder(config: Any) -> str:
     path = path.rpartition(":")[2] if path.startswith(("csv:", "tfds:", "voc:")) else path
     name = Path(os.path.realpath(Path(path).expanduser())).name if path else ""
     return file_stem(name) if name else ""
-
-
-def parse(arguments: list[str]) -> list[str]:
-    """Parses the flags; an invalid value prints one line and exits with status 2."""
-    try:
-        return flags.FLAGS(arguments)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(INVALID)
-
-
-def _how_to_resume(config: Any, sweeping: bool = False) -> str:
-    """Advice after an interruption."""
-    if sweeping or TASKS[config.task].resumes or getattr(config, "resume_data", "off") != "off":
-        return "start the same command again to resume"
-    return "nothing was saved; start the run again"
-
-
-def _end_interrupted(advice: str) -> NoReturn:
-    """Prints one line and exits at once, without Python's cleanup, which can crash while devices compute."""
-    print(f"\ninterrupted; {advice}", file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        if stream:
-            stream.flush()
-    os._exit(INTERRUPTED)

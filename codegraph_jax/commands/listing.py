@@ -15,8 +15,6 @@ from codegraph_jax.core.settings import Setting
 
 WIDTH = 100
 FILES_ONLY = "in config files only"
-NOT_IN_SWEEPS = ("review", "save-bank", "csv", "false-alarms", "threshold")
-"""Short flags without effect on the tables of a sweep."""
 
 
 def main(word: str = "") -> int:
@@ -40,19 +38,20 @@ def flags_text(command: Command, config: str = "") -> str:
     """
     values = default_config(config or command.config, command) if command.module else None
     settings = task_settings(values.task) if values else {}
-    rows = [(name, ARGUMENTS[name]) for name in dict(command.arguments) if name in ARGUMENTS]
+    names = [name.strip("[]") for name in dict(command.arguments)]
+    rows = [(name, ARGUMENTS[name]) for name in names if name in ARGUMENTS]
     rows += [*([(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []), *command.flags]
     for name, short in SHORT.items():
-        useless = command.sweeps and name in NOT_IN_SWEEPS
-        if short.path in settings and not useless and short.path not in dict(command.arguments).values():
+        listed = short.path in settings and name not in command.unlisted
+        if listed and short.path not in dict(command.arguments).values():
             of_a_bank = name == "backbone" and settings[short.path].owner is SavedBackboneConfig
             help_text = BANK_BACKBONE if of_a_bank else short.help
             rows.append(
                 (f"--{name} {short.value}".rstrip(), f"{help_text}{_default(values, settings[short.path], short)}")
             )
     if command.several_processes:
-        kind = " (a config of training)" if command.sweeps else ""
-        rows.append(("--coordinator HOST:PORT", f"for several hosts{kind}, with --processes N and --process-id K"))
+        only = ", only with a training's config" if command.other_tasks else ""
+        rows.append(("--coordinator HOST:PORT", f"for several hosts{only}; with --processes N and --process-id K"))
     if command.flags_photos:
         few = "the bank was made from" if "bank.path" in settings else "there are"
         rows.append(("--exit-code", f"exit status 1 if a photo is flagged, 3 if {few} too few photos"))
@@ -61,14 +60,20 @@ def flags_text(command: Command, config: str = "") -> str:
 
 
 def _default(values: Any, setting: Setting, short: ShortFlag) -> str:
-    """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
-    value = attrgetter(setting.path)(values)
-    value = setting.limits.get("unset", "") if value is None else value
+    """The value in a config, after the help; empty if there is none, or if the threshold follows another rule."""
+    value = _value_text(setting, values) if short.value else ""
     if short.rule:
-        kind, _, value = value.partition(":")
-        value = value if kind == short.rule else ""
+        value = value.removeprefix(f"{short.rule}:") if value.startswith(f"{short.rule}:") else ""
     value = next((word for word, meaning in short.named_values.items() if meaning == value), value)
-    return f" ({','.join(map(str, value)) if setting.several else value})" if value else ""
+    return f"; default {value}" if value else ""
+
+
+def _value_text(setting: Setting, values: Any) -> str:
+    """The value of a setting in a config, as on the command line; empty if there is none."""
+    value = attrgetter(setting.path)(values)
+    if value is None:
+        return str(setting.limits.get("unset", ""))
+    return ",".join(map(str, value)) if setting.several else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def settings_text(word: str) -> str:
@@ -142,11 +147,8 @@ def _short_forms(setting: Setting) -> Iterator[str]:
 
 
 def _default_text(setting: Setting, values: Any) -> str:
-    value = attrgetter(setting.path)(values)
-    value = setting.limits["unset"] if value is None else value
-    if value in ("", ()):
-        return ""
-    return f" = {','.join(map(str, value)) if setting.several else f'{value:g}' if isinstance(value, float) else value}"
+    value = _value_text(setting, values)
+    return f" = {value}" if value else ""
 
 
 def _entry(setting: Setting, values: Any, note: str) -> str:

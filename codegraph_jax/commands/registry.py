@@ -1,7 +1,6 @@
 """All commands in one table, `COMMANDS`: a command is added by one entry here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ class Command:
         area: its heading in `codegraph --help`.
         help: one line of help.
         module: the module whose `run(config, workdir)` runs the task; it returns the outcomes if the task flags photos.
-            Its last name is the value of `config.task`. Empty if the command runs no config.
-        main: for a command without a config, the function that runs it, as `module:function`: it takes the
-            arguments of the command and returns the exit status.
+            The last part of its name is the value of `config.task`. Empty if the command runs no config.
+        main: the function that runs the command, as `module:function`: it takes the arguments of the command and
+            returns the exit status. Empty if `commands.launch` runs it.
         settings: the dataclass of the settings, as `module:class`.
         config: name of the default config; empty: the defaults of the settings.
         arguments: (name in the usage, setting) of each positional argument. The default workdir is named after PHOTOS.
@@ -37,8 +36,9 @@ class Command:
         resumes: whether an interrupted run always resumes.
         several_processes: whether it can run in several processes (`--coordinator`).
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
-        sweeps: modules whose `run` sweeps over the settings of a config, by its task; such a command takes any of them.
-            Flags of the command that a module's `run` does not take are in its `REFUSED`.
+        other_tasks: tasks whose configs it takes too.
+        main_of_task: whether it is the command of its task in messages; each task has one.
+        unlisted: short flags that its help leaves out, since they are of no use with it.
         flags: (flag, meaning) of flags that do not set a setting, for the help.
     """
 
@@ -54,7 +54,9 @@ class Command:
     resumes: bool = False
     several_processes: bool = False
     has_workdir: bool = True
-    sweeps: Mapping[str, str] = field(default_factory=dict)
+    other_tasks: tuple[str, ...] = ()
+    main_of_task: bool = True
+    unlisted: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -84,7 +86,8 @@ DETECT = _command("detect", PHOTOS,
 ALL = (
     Command("app", PHOTOS, "opens the app in the browser; its results are in RUNS (./runs)",
             main="codegraph_jax.app.main:main", arguments=(("[RUNS]", ""),)),
-    replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
+    replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=(),
+            main_of_task=False, unlisted=("fit", "roi", "good", "save-bank", "csv")),
     DETECT,
     _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
              f"{CONFIG}:InspectConfig", BANK, DATA, flags_photos=True),
@@ -98,23 +101,23 @@ ALL = (
              f"{LINE_CONFIG}:ServeConfig", BANK, resumes=True),
     _command("parts", LINE, "exports the inspected parts of a line as a table",
              f"{LINE_CONFIG}:PartsConfig", ("LINE_DIR", "line")),
-    _command("extend", LINE, "adds good or defective photos to a bank, or restores an earlier revision",
-             f"{CONFIG}:ExtendConfig", BANK, DATA, has_workdir=False),
+    _command("extend", LINE, "adds good or defective photos to a bank; without photos, restores or lists its revisions",
+             f"{CONFIG}:ExtendConfig", BANK, ("[PHOTOS]", "data.root"), has_workdir=False),
     _command("export", LINE, "writes a compact bank as a program that runs without this package",
              f"{CONFIG}:ExportConfig", BANK, ("FILE", "save"), has_workdir=False),
     _command("train", NETWORKS, "trains a network for out-of-distribution detection (OECL)",
              "contrastive_jax.config:OeclConfig", ("NORMAL", "data.train"), ("OTHER", "oe.source"),
              module="contrastive_jax.tasks.oecl", config="folder_oecl", resumes=True, several_processes=True),
-    _command("score", NETWORKS, "scores photos with a trained network",
+    _command("score", NETWORKS, "scores photos with a trained network (larger = more normal)",
              "contrastive_jax.config:ScoreConfig", ("RUN", "run"), ("PHOTOS", "images"),
              module="contrastive_jax.tasks.oecl_score"),
-    replace(DETECT, name="sweep", area=RESEARCH, flags_photos=False,
-            help="compares settings, scores or seeds on labelled images, with error bars",
-            sweeps={"detect": "studies.sweeps.detection", "oecl": "studies.sweeps.training"},
+    replace(DETECT, name="sweep", area=RESEARCH, main="studies.sweeps.command:main", flags_photos=False, resumes=True,
+            help="compares settings, scores or seeds on labelled images, with error bars", other_tasks=("oecl",),
+            main_of_task=False, unlisted=("review", "save-bank", "csv", "false-alarms", "threshold"),
             flags=(("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
                    ("--categories NAMES", "only these categories"),
-                   ("--classes NAMES", "for the config of a training: its classes"),
-                   HALVES, ("--seeds 0,1,2", "for the config of a training: its seeds"))),
+                   ("--classes NAMES", "only with a training's config, such as cifar10_oecl: its classes"),
+                   HALVES, ("--seeds 0,1,2", "only with a training's config: its seeds"))),
     Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, next to the published numbers",
             main="studies.papers.command:main", arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
@@ -141,5 +144,5 @@ COMMANDS = {command.name: command for command in ALL if clone_root() or not comm
 """The commands that this installation has, by name."""
 CLONE_ONLY = {command.name: command for command in ALL if command.clone_only}
 """The commands that run only from a clone, by name; their configs are in configs/studies/."""
-TASKS = {command.task: command for command in COMMANDS.values() if command.module and not command.sweeps}
+TASKS = {command.task: command for command in COMMANDS.values() if command.module and command.main_of_task}
 """The command of each task."""

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.commands.launch import WORKDIR
+from codegraph_jax.commands.launch import WORKDIR, ending_in_one_line, parse_flags
 from codegraph_jax.core.command import remember_command
 from codegraph_jax.core.compilation_cache import enable_compilation_cache
 from codegraph_jax.core.environment import device_summary, package_versions, require_devices
@@ -35,14 +34,8 @@ FLAGS = ("workdir", "out", "categories", "classes", "subsets", "seeds", "weights
 def main(*words: str) -> int:
     """Runs the command; returns the exit status."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
-    try:
+    with ending_in_one_line("start the same command again to resume"):
         _reproduce(words)
-    except (UserError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; start the same command again to resume", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -50,7 +43,9 @@ def _reproduce(words: Sequence[str]) -> None:
     define()
     weights_given = flags.DEFINE_multi_string("weights", [], "Weights of a network, PRESET=FILE.")
     command = ["codegraph", "reproduce", *words]
-    paper, *data = flags.FLAGS(command[1:])[1:] or [""]
+    paper, *data = parse_flags(words) or [""]
+    if unknown := [word for word in (paper, *data) if word.startswith("-")]:
+        raise UserError(f"codegraph reproduce: {unknown[0]}: no such flag; codegraph reproduce --help lists all")
     for name in sorted(flags.FLAGS):
         if flags.FLAGS[name].present and name not in FLAGS and not name.startswith("jax_"):
             raise UserError(f"codegraph reproduce: --{name} has no effect; leave it out")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands import console, listing
+from codegraph_jax.commands import console, launch, listing
 from codegraph_jax.commands.command_line import CommandLine
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.console import usage_of
@@ -19,6 +19,12 @@ from codegraph_jax.core.settings import read_config
 from tests.support.commands import fresh_process
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_flags_are_left():
+    with fresh_process():
+        yield
 
 
 def read(words, name="detect"):
@@ -50,7 +56,8 @@ def test_a_threshold_is_set_by_all_its_names(flag):
 
 
 def test_the_place_of_the_results_has_a_short_name():
-    assert parse_command_line(["--out", "x"], COMMANDS["detect"]).flags[-1] == "--workdir=x"
+    parse_command_line(["--out", "x"], COMMANDS["detect"])
+    assert launch.WORKDIR.value == "x"
 
 
 @pytest.mark.parametrize(
@@ -307,9 +314,9 @@ def test_the_file_of_the_documentation_differs_from_detect_in_the_degrees_only(t
 
 
 def test_the_help_has_the_defaults_of_the_config_that_is_named():
-    assert "(dinov2-base)" in usage_of("detect") and "(auto)" in usage_of("detect")
+    assert "; default dinov2-base" in usage_of("detect") and "; default auto" in usage_of("detect")
     text = usage_of("detect", ["--config=mvtec"])
-    assert "(clip-vit-l14-336)" in text and "(squeeze)" in text and "dinov2-base" not in text
+    assert "; default clip-vit-l14-336" in text and "; default squeeze" in text and "dinov2-base" not in text
 
 
 def test_the_help_refuses_a_config_with_an_invalid_value(tmp_path):

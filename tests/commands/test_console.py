@@ -38,20 +38,22 @@ def started(*arguments, **options):
 
 
 def parsed(*words):
-    """The config name, the changed settings and the flags for absl of `codegraph detect WORDS`."""
+    """The config name, the changed settings, the workdir and the exit code of `codegraph detect WORDS`."""
     with commands.fresh_process():
         line = parse_command_line(words, COMMANDS["detect"])
+        given = launch.WORKDIR.value, launch.EXIT_CODE.value
     assert all(attrgetter(path)(line.config) == value for path, value in line.settings.items())
-    return line.config_name, line.settings, line.flags
+    return line.config_name, line.settings, *given
 
 
 def test_words_stand_for_settings_and_flags():
     both = {"data.root": "/photos", "data.cache": "x"}
-    assert parsed("/photos", "--config.data.cache=x") == ("folder", both, [])
-    places = ["--workdir=out", "--exit_code=True"]
-    assert parsed("--workdir", "out", "/photos", "--exit-code") == ("folder", {"data.root": "/photos"}, places)
-    assert parsed("/s", "--config=mvtec:reference") == ("mvtec:reference", {"data.root": "/s"}, [])
-    assert parsed("--config", "mvtec:reference", "--", "--odd") == ("mvtec:reference", {"data.root": "--odd"}, [])
+    assert parsed("/photos", "--config.data.cache=x") == ("folder", both, None, False)
+    assert parsed("--workdir", "out", "/photos", "--exit-code") == ("folder", {"data.root": "/photos"}, "out", True)
+    assert parsed("--out=out", "--noexit-code", "/photos") == ("folder", {"data.root": "/photos"}, "out", False)
+    assert parsed("/s", "--config=mvtec:reference") == ("mvtec:reference", {"data.root": "/s"}, None, False)
+    odd = parsed("--config", "mvtec:reference", "--size", "448", "--", "--odd")
+    assert odd == ("mvtec:reference", {"data.root": "--odd", "backbone.image_size": 448}, None, False)
 
 
 def test_a_config_file_may_leave_settings_out_and_has_the_types_of_the_settings(tmp_path):
@@ -222,7 +224,12 @@ def test_the_version_is_printed(capsys, monkeypatch):
         (["inspect", "--config=mvtec", "--help"], "is for another command; use codegraph detect"),
         (["detect", "--config=absent", "x"], "absent: no such file"),
         (["detect", "--config=mvtek", "x"], "did you mean 'mvtec'?"),
-        (["detect", "--no_such_flag=1", "x"], "no_such_flag"),
+        (["detect", "--no_such_flag=1", "x"], "--no_such_flag: no such flag"),
+        (["detect", "x", "--exit-cod"], "--exit-cod: no such flag; did you mean --exit-code?"),
+        (["detect", "x", "--exit-code=maybe"], "--exit_code=maybe"),
+        (["detect", "x", "--out", "--exit-code"], "--out: needs a value; write --out=VALUE"),
+        (["detect", "x", "--config"], "--config: needs a value; write --config=VALUE"),
+        (["train", "x", "y", "--processes=many"], "--processes=many"),
         (["doctor", "x"], "takes no arguments"),
     ],
 )

@@ -125,7 +125,7 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
         (["oecl", "--classes=11"], "'11' is none of 0, 1, 2"),
         (["oecl", "--seeds=one"], "'one' is not a whole number"),
         (["must"], "there is no paper 'must'; name one of musc, codegraph, oecl"),
-        (["musc", "--sets=1"], "Unknown command line flag 'sets'"),
+        (["musc", "--sets=1"], "--sets=1: no such flag"),
         (["musc", "--weights=clip"], "'clip' is not PRESET=FILE"),
         (["musc", "--weights=clip=/x"], "unknown preset 'clip'"),
     ],
