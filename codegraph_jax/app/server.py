@@ -104,8 +104,9 @@ def _without_key(request: Request, key: str) -> Response | None:
 
 def _add_page(app: FastAPI) -> None:
     own = texts_script("app") + package_text("call.js", "app")
+    views = ("elements.js", "areas.js", "uploads.js", "recurring.js", "new_inspection.js")
     # a report has the shared script already
-    before = {"app.js": shared_script() + own + package_text("areas.js", "app"), "live.js": own}
+    before = {"app.js": shared_script() + own + "".join(package_text(name, "app") for name in views), "live.js": own}
     files = {"page.html": "html", "app.css": "css", "live.css": "css", "app.js": "javascript", "live.js": "javascript"}
     for name, kind in files.items():
         address = "/" if name == "page.html" else f"/{name}"
