@@ -222,7 +222,7 @@
   const pageOf = (line) => `/lines/${encodeURIComponent(line.name)}/`;
 
   function partCounts({ inspected, flagged, last_alarm: alarms, undelivered }) {
-    const late = undelivered.reduce((sum, one) => sum + (one.error || one.dropped ? one.waiting + one.refused + one.dropped : 0), 0);
+    const late = undelivered.reduce((sum, one) => sum + (one.error ? one.waiting + one.set_aside : 0), 0);
     return h("p", { className: "counts" }, h("span", {}, countText(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),
       alarms ? h("span", {}, countText(alarms, "alarms")) : null, late ? h("span", { className: "bad" }, countText(late, "undelivered_results")) : null);
   }

@@ -90,7 +90,7 @@ class _LineMetrics:
                 parts.add_metric([verdict], counts[verdict])
             yield parts
             yield CounterMetricFamily("codegraph_alarms", "Alarms.", value=ledger.last_alarm())
-            undelivered = sum(one.waiting + one.refused for one in ledger.outbox.undelivered())
+            undelivered = sum(one.waiting + one.set_aside for one in ledger.outbox.undelivered())
             yield GaugeMetricFamily(
                 "codegraph_undelivered", "Results that a target has not accepted.", value=undelivered
             )
@@ -245,12 +245,12 @@ def _add_single_part_routes(app: FastAPI, uploads: Uploads) -> None:
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def answer(part: int, defective: bool) -> Any:
         """Sets the operator's answer. The bank stores it and applies it to similar parts."""
-        return _answered(uploads.inspector, part, defective)
+        return _record_answer(uploads.inspector, part, defective)
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def take_back(part: int) -> Any:
         """Takes back the last answer."""
-        return _answered(uploads.inspector, part, None)
+        return _record_answer(uploads.inspector, part, None)
 
 
 def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
@@ -294,7 +294,7 @@ def _add_status_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegist
 
     @app.delete("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
     def discard() -> Any:
-        """Deletes the messages that were refused; the parts stay."""
+        """Deletes the messages that were set aside; the parts stay."""
         ledger.outbox.discard()
         return ledger.outbox.undelivered()
 
@@ -340,7 +340,7 @@ def _out(part: Part, fields: str) -> PartOut | DecisionOut:
     return (DecisionOut if fields == "decision" else PartOut).model_validate(part)
 
 
-def _answered(inspector: Inspector, number: int, defective: bool | None) -> Part:
+def _record_answer(inspector: Inspector, number: int, defective: bool | None) -> Part:
     try:
         return _existing("part", number, lambda part: inspector.answer(part, defective))
     except AnswerError as error:

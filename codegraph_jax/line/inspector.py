@@ -328,7 +328,7 @@ class Inspector:
             drift, recurrence = self._restored()
             try:
                 if alarm.kind == "drift":
-                    drift.accept(alarm.subject, alarm.part)
+                    drift.accept(alarm.subject, alarm.raised_by)
                 elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}

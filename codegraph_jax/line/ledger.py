@@ -53,7 +53,7 @@ CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
 CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    part INTEGER NOT NULL REFERENCES parts (id),
+    raised_by INTEGER NOT NULL REFERENCES parts (id),
     raised_at TEXT NOT NULL,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
@@ -71,12 +71,13 @@ CREATE TABLE IF NOT EXISTS inbox (
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-STORED = (
-    "answer", "score", "p_value", "threshold", "flagged", "status", "failure", "patterns", "width", "height", "bank",
-    "seconds", "received_at", "inspected_at", "path",
+COLUMNS = (
+    "id", "key", "name", "decision", "verdict", "answer", "score", "p_value", "threshold", "failure", "patterns",
+    "width", "height", "bank", "seconds", "received_at", "inspected_at", "path",
 )  # fmt: skip
-COLUMNS = ("id", "key", "name", "decision", "verdict", *STORED)
-"""Columns of parts.csv; the decision and the verdict are not stored."""
+"""Columns of parts.csv."""
+NOT_STORED = ("decision", "verdict")
+"""Columns of parts.csv that follow from status, flagged, score, p-value and threshold."""
 TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
@@ -212,7 +213,7 @@ class Ledger(Database):
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
             if not keep_attempts:
                 cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(part.photo_id),))
-            for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
+            for table, column in (("peak_patches", "part"), ("alarms", "raised_by"), ("parts", "id")):
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
@@ -220,7 +221,8 @@ class Ledger(Database):
             number = _insert(cursor, _values(part))
             for alarm in part.alarms:
                 cursor.execute(
-                    "INSERT INTO alarms (part, raised_at, kind, subject, message, parts) VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO alarms (raised_by, raised_at, kind, subject, message, parts) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
                     (number, part.inspected_at, alarm.kind, alarm.subject, alarm.message,
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
@@ -273,7 +275,7 @@ class Ledger(Database):
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, stamp = ? WHERE id = ?", values)
 
     def answer(self, number: int, answer: str, bank: str) -> None:
-        """Writes the operator's answer to a part, and the name of the extended bank; errors as for `record`.
+        """Writes the operator's answer to a part, and the digest of the extended bank; errors as for `record`.
 
         Args:
             number: number of the part.
@@ -339,7 +341,8 @@ class Ledger(Database):
 
     def _cells(self) -> Iterator[dict[str, object]]:
         """The columns of parts.csv for each part."""
-        query, last = f"SELECT id, key, name, {', '.join(STORED)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
+        stored = ", ".join({*COLUMNS, "status", "flagged"}.difference(NOT_STORED))
+        query, last = f"SELECT {stored} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
         while rows := self.read(query, (last,)):
             for row in rows:
                 part = Part(**dict(row) | {"flagged": row["flagged"] == 1})
@@ -359,9 +362,9 @@ class Ledger(Database):
         parts = [_part(row) for row in self.read(query, values)]
         numbers = json.dumps([part.id for part in parts])
         alarms: dict[int, list[Alarm]] = {}
-        query = "SELECT * FROM alarms WHERE part IN (SELECT value FROM json_each(?)) ORDER BY id"
+        query = "SELECT * FROM alarms WHERE raised_by IN (SELECT value FROM json_each(?)) ORDER BY id"
         for row in self.read(query, (numbers,)):
-            alarms.setdefault(row["part"], []).append(_alarm(row))
+            alarms.setdefault(row["raised_by"], []).append(_alarm(row))
         return [replace(part, alarms=tuple(alarms.get(part.id, ()))) for part in parts]
 
     def _first(self, query: str, value: object) -> Part | None:

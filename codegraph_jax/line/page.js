@@ -61,7 +61,7 @@
 
   function card(part) {
     const stack = h("span", { className: "stack" });
-    if (part.status === "not_inspected") stack.append(h("span", { className: "none" }, t("no_photo")));
+    if (part.verdict === "not_inspected") stack.append(h("span", { className: "none" }, t("no_photo")));
     else {
       // the frame has the aspect of the photo, so that the map covers it exactly
       const images = ["photo", "heatmap"].map((kind) => [kind, h("img", { alt: "" })]), aspect = part.width / part.height;
@@ -72,7 +72,7 @@
     }
     // an answer counts more than the verdict
     const kind = { good: "passed", defective: "flagged" }[part.answer] ?? part.verdict;
-    const facts = [part.answer && t("verdict_in_list", { verdict: t(`verdict_${part.verdict}`) }), part.status === "not_inspected" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
+    const facts = [part.answer && t("verdict_in_list", { verdict: t(`verdict_${part.verdict}`) }), part.verdict === "not_inspected" ? part.failure : score(part.score), ...part.patterns.map(pattern)];
     const words = h("span", { className: "words" }, h("b", {}, `${part.id}: ${part.name}`),
       h("span", { className: `verdict ${kind}` }, part.answer ? t("you_said", { answer: t(part.answer) }) : t(`verdict_${part.verdict}`)), facts.filter(Boolean).map((fact) => ` · ${fact}`));
     return h("li", {}, h("button", { className: kind, "data-part": part.id, onclick: () => open(part) }, stack, words));
@@ -82,11 +82,11 @@
     opened = part;
     $("#large-title").textContent = `${part.id}: ${part.name}`;
     $("#large-photo").alt = t("photo_of_part", { number: String(part.id) });
-    $("#large figure").style.width = part.status === "not_inspected" ? "" : `min(100%, ${50 * part.width / part.height}vh)`;
+    $("#large figure").style.width = part.verdict === "not_inspected" ? "" : `min(100%, ${50 * part.width / part.height}vh)`;
     for (const kind of ["photo", "heatmap"]) {
       const image = $(`#large-${kind}`);
       image.removeAttribute("src");
-      if (part.status !== "not_inspected") show(image, `/parts/${part.id}/${kind}`);
+      if (part.verdict !== "not_inspected") show(image, `/parts/${part.id}/${kind}`);
     }
     const facts = {
       verdict_column: [t(`verdict_${part.verdict}`), part.failure].filter(Boolean).join(": "),
@@ -106,7 +106,7 @@
   function showAnswer(part) {
     for (const button of $$("[data-answer]")) {
       const { answer } = button.dataset;
-      button.disabled = part.status === "not_inspected" || part.answer === answer;
+      button.disabled = part.verdict === "not_inspected" || part.answer === answer;
       if (answer) button.setAttribute("aria-pressed", part.answer === answer);
     }
   }
@@ -190,14 +190,14 @@
 
   // results on their way are not shown, only those that a target has not accepted
   function showUndelivered(targets) {
-    const failed = targets.filter((one) => one.error || one.dropped), section = $("#undelivered");
+    const failed = targets.filter((one) => one.error), section = $("#undelivered");
     section.hidden = !failed.length;
-    $("[data-method=DELETE]", section).hidden = !failed.some((one) => one.refused || one.dropped);
+    $("[data-method=DELETE]", section).hidden = !failed.some((one) => one.set_aside);
     const lines = failed.map((one) => {
-      const kinds = [["results_waiting", one.waiting], ["results_refused", one.refused], ["results_dropped", one.dropped]]
+      const kinds = [["results_waiting", one.waiting], ["results_set_aside", one.set_aside]]
         .filter(([, count]) => count).map(([key, count]) => t(key, { count }));
       const parts = one.parts.slice(0, PARTS_NAMED).join(", ") + (one.parts.length > PARTS_NAMED ? " …" : "");
-      return [`${one.target}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("refused_parts", { parts })]
+      return [`${one.address}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("parts_set_aside", { parts })]
         .filter(Boolean).join(" ");
     });
     const list = $("ul", section);

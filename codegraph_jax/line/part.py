@@ -24,8 +24,8 @@ class Alarm:
         kind: `drift`, `recurrence` or `product`.
         subject: the statistic that has changed, the recurring defect, or `product`.
         message: one sentence for the operator.
-        parts: numbers of the parts concerned; the ledger adds the part that raised the alarm.
-        id, part, raised_at: number, part and time of the alarm, set by the ledger.
+        parts: numbers of the parts concerned; the ledger adds `raised_by`.
+        id, raised_by, raised_at: number of the alarm, number of the part that raised it, and time, set by the ledger.
         acknowledgement: the operator's reason for acknowledging it; empty if it is not acknowledged.
     """
 
@@ -34,7 +34,7 @@ class Alarm:
     message: str
     parts: tuple[int, ...] = ()
     id: int = 0
-    part: int = 0
+    raised_by: int = 0
     raised_at: str = ""
     acknowledgement: str = ""
 

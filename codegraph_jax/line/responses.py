@@ -39,7 +39,7 @@ class AlarmOut(_Read):
     """An alarm for the operator."""
 
     id: int
-    part: int = Field(description="number of the part that raised the alarm")
+    raised_by: int = Field(description="number of the part that raised the alarm")
     raised_at: str = Field(description="ISO 8601, UTC")
     kind: Literal["drift", "recurrence", "product"]
     acknowledgement: str = Field(
@@ -59,7 +59,6 @@ class DecisionOut(_Read):
     id: int
     key: Printable = Field(description="identifies the part: `request:` and the Idempotency-Key, or the path of a file")
     name: Printable
-    status: Literal["inspected", "not_inspected"]
     failure: str = Field(description="why the part could not be inspected; empty if it was")
     decision: Literal["OK", "NOK"] = Field(description="NOK: the part is flagged, or could not be inspected")
     score: float | None
@@ -80,7 +79,6 @@ class PartOut(DecisionOut):
     bank: str = Field(description="digest of the bank that scored the part")
     p_value: float | None = Field(description="share of good parts that score this high")
     threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
-    flagged: bool | None
     width: int | None
     height: int | None
     peak_position: list[float] = Field(description="position of the greatest score, as shares of width and height")
@@ -93,7 +91,7 @@ class PartOut(DecisionOut):
 class Message(BaseModel):
     """A result that the line sends to its targets."""
 
-    delivery: str = Field(description="identifies the message: one that is sent again has the same text here")
+    message_id: str = Field(description="identifies the message: one that is sent again has the same text here")
     event: Literal["part", "answer", "acknowledgement"] = Field(
         description="part: a verdict; answer: the operator's answer to a part; acknowledgement: of an alarm"
     )
@@ -120,11 +118,10 @@ class Problem(BaseModel):
 class UndeliveredOut(_Read):
     """Results that a target has not accepted."""
 
-    target: Annotated[str, BeforeValidator(without_secrets)]
+    address: Annotated[str, BeforeValidator(without_secrets)]
     waiting: int = Field(description="results that are sent as soon as possible")
-    refused: int = Field(description="results that are sent again only on request")
-    dropped: int = Field(description="results that were dropped, since 100,000 were waiting")
-    parts: list[int] = Field(description="numbers of the first refused parts")
+    set_aside: int = Field(description="results that are sent again only on request")
+    parts: list[int] = Field(description="numbers of the first parts whose results are set aside")
     error: str = Field(description="the last error; empty if nothing has failed")
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.outbox import Delivery, Undelivered
+from codegraph_jax.line.outbox import QueuedMessage, Undelivered
 from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, without_secrets
 from codegraph_jax.report.wording import counted
 
@@ -33,20 +33,20 @@ class Sender(threading.Thread):
 
     Args:
         ledger: the ledger of the line.
-        text: the target, see `codegraph_jax.line.targets`.
+        address: the address of the target, see `codegraph_jax.line.targets`.
         target: sends the messages.
     """
 
-    def __init__(self, ledger: Ledger, text: str, target: Target):
-        super().__init__(name=f"send to {without_secrets(text)}", daemon=True)
-        self.ledger, self.text, self.target = ledger, text, target
+    def __init__(self, ledger: Ledger, address: str, target: Target):
+        super().__init__(name=f"send to {without_secrets(address)}", daemon=True)
+        self.ledger, self.address, self.target = ledger, address, target
         self._wake = threading.Event()
         self._ends_at: float | None = None
         self._due = 0.0
         # failures since the last message that was accepted; whether any was accepted since the last failure
         self._failures, self._accepts, self._warned = 0, False, False
         # accepted, but still in the outbox, since the ledger could not be written
-        self._confirmed: Delivery | None = None
+        self._confirmed: QueuedMessage | None = None
 
     def wake(self, again: bool) -> None:
         """Looks for messages; with `again`, also during the pause after an error."""
@@ -76,42 +76,42 @@ class Sender(threading.Thread):
             if self._confirmed:
                 outbox.delivered(self._confirmed)
                 self._confirmed = None
-            delivery = outbox.next(self.text, any_of_them=self._failures >= 3 and self._failures % 2 == 1)
-            if delivery is None:
+            queued = outbox.next(self.address, at_random=self._failures >= 3 and self._failures % 2 == 1)
+            if queued is None:
                 return None
             try:
-                self._deliver(delivery)
+                self._deliver(queued)
             except DeliveryError as error:
-                tries = delivery.tries + self._accepts
-                refused = error.refused or tries >= MAX_TRIES
-                outbox.failed(delivery, str(error), tries, refused)
-                return self._failed(error, refused, error.retry_after)
-            self._confirmed = delivery
-            outbox.delivered(delivery)
+                tries = queued.tries + self._accepts
+                set_aside = error.refused or tries >= MAX_TRIES
+                outbox.failed(queued, str(error), tries, set_aside)
+                return self._failed(error, set_aside, error.retry_after)
+            self._confirmed = queued
+            outbox.delivered(queued)
             self._confirmed = None
         except LedgerUnavailableError as error:
             return self._failed(error)
         if self._warned:
-            logger.warning("%s: accepts results again", without_secrets(self.text))
+            logger.warning("%s: accepts results again", without_secrets(self.address))
         self._failures, self._accepts, self._warned = 0, True, False
         return 0.0
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, queued: QueuedMessage) -> None:
         try:
-            if body := message(self.ledger, delivery):
-                self.target.deliver(delivery.delivery, body)
+            if body := message(self.ledger, queued):
+                self.target.deliver(queued.message_id, body)
         except (DeliveryError, LedgerUnavailableError):
             raise
         except Exception as error:  # an error of this program must not end the thread
-            logger.exception("%s: a result cannot be sent", without_secrets(self.text))
+            logger.exception("%s: a result cannot be sent", without_secrets(self.address))
             raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
-    def _failed(self, error: Exception, refused: bool = False, retry_after: float = 0.0) -> float:
+    def _failed(self, error: Exception, set_aside: bool = False, retry_after: float = 0.0) -> float:
         """Returns the seconds until the next step."""
         if not self._warned:
-            logger.warning("%s: results are not accepted: %s", without_secrets(self.text), error)
+            logger.warning("%s: results are not accepted: %s", without_secrets(self.address), error)
             self._warned = True
-        if refused:  # the target can be reached, and may accept the next message
+        if set_aside:  # the target can be reached, and may accept the next message
             return 0.0
         pause = max(min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), MAX_PAUSE), retry_after)
         self._failures, self._accepts = self._failures + 1, False
@@ -120,24 +120,24 @@ class Sender(threading.Thread):
 
 
 @contextmanager
-def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
+def sending(ledger: Ledger, addresses: Sequence[str]) -> Iterator[None]:
     """Sends the results of a line to targets while the block runs, and prints what was not delivered.
 
     Args:
         ledger: the ledger of the line.
-        texts: the targets.
+        addresses: the addresses of the targets.
 
     Raises:
         MissingPackageError: a target needs a package that is not installed.
     """
-    outbox, senders = ledger.outbox, [Sender(ledger, text, open_target(text)) for text in dict.fromkeys(texts)]
+    outbox, senders = ledger.outbox, [Sender(ledger, one, open_target(one)) for one in dict.fromkeys(addresses)]
     if senders:
         try:
             from codegraph_jax.line import responses  # noqa: F401
         except ImportError:
             raise MissingPackageError("sending results", "pydantic", "app") from None
-        print(f"sending results to {', '.join(without_secrets(sender.text) for sender in senders)}", flush=True)
-    outbox.open([sender.text for sender in senders])
+        print(f"sending results to {', '.join(without_secrets(sender.address) for sender in senders)}", flush=True)
+    outbox.send_to([sender.address for sender in senders])
     for one in outbox.undelivered():
         print(f"from an earlier start: {in_words(one)}", flush=True)
 
@@ -159,25 +159,25 @@ def sending(ledger: Ledger, texts: Sequence[str]) -> Iterator[None]:
             sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():
             stay = f" Those waiting or refused stay in {LEDGER_FILE}; the next start with this target sends them."
-            print(f"{in_words(one)}.{stay if one.waiting or one.refused else ''}", flush=True)
+            print(f"{in_words(one)}.{stay if one.waiting or one.set_aside else ''}", flush=True)
 
 
-def message(ledger: Ledger, delivery: Delivery) -> str:
-    """`responses.Message` of a delivery as JSON; empty if the part was replaced before it was sent."""
+def message(ledger: Ledger, queued: QueuedMessage) -> str:
+    """`responses.Message` of a queued message as JSON; empty if the part was replaced before it was sent."""
     from codegraph_jax.line.responses import Message
 
-    is_alarm = delivery.event == "acknowledgement"
-    part = None if is_alarm else ledger.get(delivery.subject)
-    alarm = ledger.alarm(delivery.subject) if is_alarm else None
+    is_alarm = queued.event == "acknowledgement"
+    part = None if is_alarm else ledger.get(queued.subject)
+    alarm = ledger.alarm(queued.subject) if is_alarm else None
     if part is None and alarm is None:
         return ""
-    values = {"delivery": delivery.delivery, "event": delivery.event, "replaces": delivery.replaces or None}
+    values = {"message_id": queued.message_id, "event": queued.event, "replaces": queued.replaces or None}
     return Message.model_validate(values | {"part": part, "alarm": alarm}).model_dump_json()
 
 
 def in_words(one: Undelivered) -> str:
     """Undelivered messages as a sentence without its full stop."""
-    kinds = {"waiting": one.waiting, "refused": one.refused, "dropped": one.dropped}
+    kinds = {"waiting": one.waiting, "set aside": one.set_aside}
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
     error = f"; last error: {one.error}" if one.error else ""
-    return f"{counted(sum(kinds.values()), 'result')} not delivered to {without_secrets(one.target)} ({counts}){error}"
+    return f"{counted(sum(kinds.values()), 'result')} not delivered to {without_secrets(one.address)} ({counts}){error}"

@@ -1,6 +1,6 @@
 """Where a line sends its results: webhooks (HTTP), MQTT topics and CSV files.
 
-A target is described by one text: `http://` or `https://` for a webhook, `mqtt://` or `mqtts://` for a topic of a
+A target is given by its address: `http://` or `https://` for a webhook, `mqtt://` or `mqtts://` for a topic of a
 broker, and a path that ends in `.csv` for a file. Secrets are read from the environment, since command lines can be
 seen by every user of a computer.
 """
@@ -34,7 +34,7 @@ REFUSED = (400, 409, 410, 413, 415, 422)
 MAX_RETRY_AFTER = 3600
 """Maximum number of seconds for which the Retry-After header of a receiver is followed."""
 COLUMNS = (
-    "delivery", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
+    "message_id", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
     "failure", "inspected_at", "path",
 )  # fmt: skip
 """Columns of a CSV file: fields of the message and of its part."""
@@ -60,11 +60,11 @@ class Target(ABC):
     """Receives results, from one thread."""
 
     @abstractmethod
-    def deliver(self, delivery: str, body: str) -> None:
+    def deliver(self, message_id: str, body: str) -> None:
         """Sends a message and waits until the receiver has it.
 
         Args:
-            delivery: identifies the message; the same for each attempt.
+            message_id: identifies the message; the same for each attempt.
             body: `responses.Message` as JSON.
 
         Raises:
@@ -75,49 +75,49 @@ class Target(ABC):
         """Closes connections."""
 
 
-def require_targets(texts: Iterable[str]) -> None:
-    """Checks the texts of targets.
+def require_targets(addresses: Iterable[str]) -> None:
+    """Checks the addresses of targets.
 
     Raises:
-        ValueError: a text is not a target, with the reason.
+        ValueError: an address is not one of a target, with the reason.
     """
-    for text in texts:
-        _kind(text)
+    for address in addresses:
+        _kind(address)
 
 
-def without_secrets(text: str) -> str:
-    """A target for messages, without parts that may be secrets: its query, and long names in its path."""
-    scheme, separator, rest = text.partition("?")[0].partition("://")
+def without_secrets(address: str) -> str:
+    """An address for messages, without parts that may be secrets: its query, and long names in its path."""
+    scheme, separator, rest = address.partition("?")[0].partition("://")
     return printable(scheme + separator + re.sub(r"(?<=/)[^/]{16,}", "...", rest))
 
 
-def open_target(text: str) -> Target:
-    """The target that a text describes; nothing is connected yet.
+def open_target(address: str) -> Target:
+    """The target of an address; nothing is connected yet.
 
     Raises:
         ValueError: as for `require_targets`.
         MissingPackageError: MQTT needs a package that is not installed.
     """
-    kind = _kind(text)
+    kind = _kind(address)
     if kind == "csv":
-        return CsvFile(Path(text).expanduser())
-    return Webhook(urlsplit(text)) if kind == "http" else MqttTopic(urlsplit(text))
+        return CsvFile(Path(address).expanduser())
+    return Webhook(urlsplit(address)) if kind == "http" else MqttTopic(urlsplit(address))
 
 
-def _kind(text: str) -> str:
+def _kind(address: str) -> str:
     """`http`, `mqtt` or `csv`."""
-    if "://" not in text:
-        if text.lower().endswith(".csv"):
+    if "://" not in address:
+        if address.lower().endswith(".csv"):
             return "csv"
         raise ValueError(
-            f"{text!r} is neither an address (http://, https://, mqtt://, mqtts://) nor the name of a .csv file"
+            f"{address!r} is neither an address (http://, https://, mqtt://, mqtts://) nor the name of a .csv file"
         )
     try:
-        url = urlsplit(text)
+        url = urlsplit(address)
         port = url.port
     except ValueError as error:
-        raise ValueError(f"{without_secrets(text).rpartition('@')[2]!r} is not an address ({error})") from None
-    name = without_secrets(text)
+        raise ValueError(f"{without_secrets(address).rpartition('@')[2]!r} is not an address ({error})") from None
+    name = without_secrets(address)
     if url.scheme not in PORTS:
         raise ValueError(f"{name!r}: results are sent to http://, https://, mqtt://, mqtts:// or a .csv file")
     if "@" in url.netloc:
@@ -125,7 +125,7 @@ def _kind(text: str) -> str:
             f"{url.scheme}://{url.netloc.rpartition('@')[2]}: has a user or a password in it, which others could "
             f"see; for a broker, set {MQTT_USER} and {MQTT_PASSWORD} in the environment"
         )
-    if not url.hostname or port == 0 or not re.fullmatch(r"[!-~]+", text) or "#" in text:
+    if not url.hostname or port == 0 or not re.fullmatch(r"[!-~]+", address) or "#" in address:
         raise ValueError(f"{name!r}: needs a host, and no spaces, fragment (#) or characters that are not ASCII")
     if url.scheme.startswith("mqtt"):
         topic = _topic(url)
@@ -155,10 +155,10 @@ class Webhook(Target):
         self.path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         self.tls, self.secret = _tls(url), os.environ.get(SECRET, "").encode()
 
-    def deliver(self, delivery: str, body: str) -> None:
+    def deliver(self, message_id: str, body: str) -> None:
         """See `Target.deliver`."""
         data = body.encode()
-        headers = {"Content-Type": "application/json", "User-Agent": "codegraph", "Idempotency-Key": delivery}
+        headers = {"Content-Type": "application/json", "User-Agent": "codegraph", "Idempotency-Key": message_id}
         if self.secret:
             headers["X-Codegraph-Signature"] = f"sha256={hmac.digest(self.secret, data, 'sha256').hex()}"
         secure = partial(http.client.HTTPSConnection, context=self.tls)
@@ -200,7 +200,7 @@ class MqttTopic(Target):
         self.host, self.port, self.tls = url.hostname or "", url.port or PORTS[url.scheme], _tls(url)
         self._client: Any = None
 
-    def deliver(self, delivery: str, body: str) -> None:
+    def deliver(self, message_id: str, body: str) -> None:
         """See `Target.deliver`."""
         try:
             if self._client is None:
@@ -257,13 +257,13 @@ class CsvFile(Target):
     def __init__(self, path: Path):
         self.path = path
 
-    def deliver(self, delivery: str, body: str) -> None:
+    def deliver(self, message_id: str, body: str) -> None:
         """See `Target.deliver`."""
         message = json.loads(body)
         if message["part"] is None:
             return
-        cells = message["part"] | {name: message[name] for name in ("delivery", "event", "replaces")}
-        stream, mark = io.StringIO(), delivery.encode()
+        cells = message["part"] | {name: message[name] for name in ("message_id", "event", "replaces")}
+        stream, mark = io.StringIO(), message_id.encode()
         writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
         try:
             with self.path.open("ab+", buffering=0) as file:

@@ -61,8 +61,8 @@ def require_folder(settings: FolderConfig) -> None:
 def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     """Yields a warmed-up inspector; locks its workdir."""
     require_bank(config.bank.path)
-    for text in config.send:
-        open_target(text)  # a missing package is named before the bank is loaded
+    for address in config.send:
+        open_target(address)  # a missing package is named before the bank is loaded
     with locked(workdir), closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         clock = Clock()
         with clock("ready"):

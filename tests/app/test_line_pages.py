@@ -90,14 +90,14 @@ def test_lines_that_do_not_run_have_no_page(line):
 def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     (home / "lines" / "parts-1").mkdir(parents=True)
     with closing(Ledger(home / "lines" / "parts-1" / LEDGER_FILE)) as ledger:
-        ledger.outbox.open(["https://host/x?key=secret"])
+        ledger.outbox.send_to(["https://host/x?key=secret"])
         alarm = Alarm("drift", "scores", "The scores drift.")
         ledger.record(replace(blank_part("a", "a.png", "a.png").not_inspected("cannot be decoded"), alarms=(alarm,)))
     service = client.app.state.service
     service.state.last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
     summary = client.get("/lines/parts-1/summary").json()
     counts = {"inspected": 0, "flagged": 0, "not_inspected": 1, "waiting": 0, "last_alarm": 1, "last_part": 1}
-    late = {"target": "https://host/x", "waiting": 1, "refused": 0, "dropped": 0, "parts": [], "error": ""}
+    late = {"address": "https://host/x", "waiting": 1, "set_aside": 0, "parts": [], "error": ""}
     assert summary == counts | {"undelivered": [late]}, "as a running line answers, without secrets"
     heading, row = client.get("/lines/parts-1/parts.csv").text.splitlines()
     assert heading.startswith("id,") and "cannot be decoded" in row

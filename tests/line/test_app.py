@@ -47,8 +47,8 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
     part = answer.json()
     inspection = bank.inspect([str(path)])
     assert part["score"] == pytest.approx(inspection.scores[0], abs=1e-6)
-    assert part["flagged"] is True is bool(inspection.flagged[0])
-    assert part["name"] == "left side" and part["path"].endswith(".png") and part["status"] == "inspected"
+    assert part["verdict"] == "flagged" and inspection.flagged[0]
+    assert part["name"] == "left side" and part["path"].endswith(".png")
     (region,) = part["regions"]
     left, top, right, bottom = region["box"]
     assert region["region_length"] >= region["region_width"] > 0
@@ -56,7 +56,9 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
     assert client.get(f"/parts/{part['id']}").json() == part
     assert client.get("/parts").json() == [part]
     assert client.get("/parts?flagged=true&before=1").json() == []
-    assert client.get("/scores").json() == [{name: part[name] for name in ("id", "score", "threshold", "flagged")}]
+    assert client.get("/scores").json() == [
+        {name: part[name] for name in ("id", "score", "threshold")} | {"flagged": True}
+    ]
     assert client.get(f"/parts/{part['id']}/photo").content.startswith(b"\xff\xd8")
     assert client.get(f"/parts/{part['id']}/heatmap").content.startswith(b"\x89PNG")
     assert (
@@ -102,7 +104,7 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photos, inspector):
 
 def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
     answer = client.post("/parts", content=b"no picture")
-    assert answer.status_code == 422 and answer.json()["status"] == "not_inspected" and answer.json()["failure"]
+    assert answer.status_code == 422 and answer.json()["verdict"] == "not_inspected" and answer.json()["failure"]
     assert client.get("/parts/1/heatmap").status_code == client.get("/parts/1/photo").status_code == 404
     assert client.post("/parts", content=b"").status_code == 400
     assert client.get("/parts/99").json() == {"detail": "there is no part 99"}
@@ -149,7 +151,7 @@ def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, ph
     spoil(marked)
     with client_of(inspector, keep="flagged") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photos[1:3])]
-    assert [part["flagged"] for part in parts] == [True, False, False]
+    assert [part["decision"] for part in parts] == ["NOK", "OK", "OK"]
     assert [str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")] == [parts[0]["path"]]
 
 
@@ -220,27 +222,27 @@ def _check_operation(operation, excluded) -> None:
 
 def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspector):
     outbox = inspector.ledger.outbox
-    outbox.open(["https://host/x?key=secret"])
+    outbox.send_to(["https://host/x?key=secret"])
     inspector.fail(blank_part("f", "cut.png", ""), "image file is truncated")
-    outbox.failed(outbox.next(outbox.targets[0]), "status 400", 0, True)
+    outbox.failed(outbox.next(outbox.addresses[0]), "status 400", 0, True)
     (one,) = client.get("/summary").json()["undelivered"]
     assert one == {
-        "target": "https://host/x", "waiting": 0, "refused": 1, "dropped": 0, "parts": [1], "error": "status 400",
+        "address": "https://host/x", "waiting": 0, "set_aside": 1, "parts": [1], "error": "status 400",
     }  # fmt: skip
     assert "codegraph_undelivered 1.0" in client.get("/metrics").text
     assert client.post("/undelivered").json()[0]["waiting"] == 1
-    assert client.delete("/undelivered").json()[0]["waiting"] == 1, "only refused ones are discarded"
+    assert client.delete("/undelivered").json()[0]["waiting"] == 1, "only those set aside are discarded"
     refused = client.post("/undelivered", headers={"Origin": "http://elsewhere"})
     assert refused.status_code == 403
 
 
 def test_the_description_is_complete(client):
     described = client.get("/openapi.json").json()
-    assert {"delivery", "event", "part"} <= set(described["components"]["schemas"]["Message"]["properties"])
+    assert {"message_id", "event", "part"} <= set(described["components"]["schemas"]["Message"]["properties"])
     assert "result" in described["webhooks"]
     assert described["openapi"].startswith("3.1")
     fields = described["components"]["schemas"]["PartOut"]["properties"]
-    assert {"score", "p_value", "flagged", "regions", "status", "failure"} <= set(fields)
+    assert {"score", "p_value", "verdict", "regions", "decision", "failure"} <= set(fields)
     body = described["paths"]["/parts"]["post"]["requestBody"]["content"]
     assert body["image/*"] == {"schema": {"type": "string", "format": "binary"}} and "multipart/form-data" in body
 
@@ -271,16 +273,16 @@ def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
         assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
         # the same pictures again, and after a restart with the bank's file
         again = [client.post("/parts", content=file.read_bytes()).json() for file in (path, photos[2])]
-        assert [part["flagged"] for part in again] == [False, True]
+        assert [part["decision"] for part in again] == ["OK", "NOK"]
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
         stored = ReferenceBank.load(str(home), backbone=bank.backbone)
         assert stored.inspect([str(path), str(photos[2])]).flagged.tolist() == [False, True]
         assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
         assert client.delete("/parts/2/answer").json()["answer"] == ""
-        assert client.post("/parts", content=photos[2].read_bytes()).json()["flagged"] is False
+        assert client.post("/parts", content=photos[2].read_bytes()).json()["decision"] == "OK"
         assert client.put("/parts/1/answer?defective=true").json()["answer"] == "defective"
-        assert client.post("/parts", content=path.read_bytes()).json()["flagged"] is True
+        assert client.post("/parts", content=path.read_bytes()).json()["verdict"] == "flagged"
         assert client.put("/parts/99/answer?defective=true").status_code == 404
         assert client.put("/parts/1/answer").status_code in (400, 422)
         client.post("/parts", content=b"no picture")

@@ -39,7 +39,7 @@ def test_a_part_comes_back_as_it_was_recorded(ledger):
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
-    assert (known.kind, known.parts, known.part, known.raised_at) == ("recurrence", (4, 5, 1), 1, MOMENT)
+    assert (known.kind, known.parts, known.raised_by, known.raised_at) == ("recurrence", (4, 5, 1), 1, MOMENT)
     assert ledger.get(1) == ledger.find("a") == recorded
     assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
     assert ledger.peak_patches() == [(1, b"peaks")]

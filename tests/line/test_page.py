@@ -134,7 +134,7 @@ def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
 
 def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspected):
     outbox, asked = inspected.ledger.outbox, []
-    outbox.open(["https://mes.example/<b>x?key=secret"])
+    outbox.send_to(["https://mes.example/<b>x?key=secret"])
     inspected.fail(blank_part("f2", "cut.png", ""), "image file is truncated")
     shown = "document.querySelector('#undelivered').hidden === false"
     with served(inspected) as address:
@@ -142,17 +142,17 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert not browser.evaluate(shown), "a result on its way is no trouble"
-        outbox.failed(outbox.next(outbox.targets[0]), "status 404: no such line", 1, True)
+        outbox.failed(outbox.next(outbox.addresses[0]), "status 404: no such line", 1, True)
         until(browser, shown)
         assert text(browser, "#undelivered li") == (
-            "https://mes.example/<b>x: 1 refused. Last error: status 404: no such line. "
-            "Parts whose results were refused: 6"
+            "https://mes.example/<b>x: 1 set aside. Last error: status 404: no such line. "
+            "Parts whose results are set aside: 6"
         )
         outbox.wake = asked.append
         browser.evaluate("document.querySelector('[data-method=POST]').click()")
         until(browser, f"!({shown})")
         assert asked == [True] and outbox.undelivered()[0].waiting == 1
-        outbox.failed(outbox.next(outbox.targets[0]), "status 404", 1, True)
+        outbox.failed(outbox.next(outbox.addresses[0]), "status 404", 1, True)
         until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
         browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
         assert text(browser, "[data-method=DELETE]").startswith("Click again") and browser.evaluate(shown)

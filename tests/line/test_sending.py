@@ -48,7 +48,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
     assert by_event["acknowledgement"]["alarm"]["acknowledgement"] == "a new batch"
     assert [alarm["message"] for alarm in by_event["answer"]["part"]["alarms"]] == ["It drifts."]
     for headers, body in receiver.got:
-        assert headers["Idempotency-Key"] == json.loads(body)["delivery"]
+        assert headers["Idempotency-Key"] == json.loads(body)["message_id"]
         assert headers["X-Codegraph-Signature"] == "sha256=" + hmac.new(b"a key", body, "sha256").hexdigest()
         assert headers["Content-Type"] == "application/json"
 
@@ -78,7 +78,7 @@ def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_pat
             record(ledger, "a", "b", "c")
             wait_until(lambda: ledger.outbox.undelivered()[0].error)
         (one,) = ledger.outbox.undelivered()
-        assert (one.waiting, one.refused, one.dropped) == (3, 0, 0) and "refused" in one.error.lower()
+        assert (one.waiting, one.set_aside) == (3, 0) and "refused" in one.error.lower()
         said = capsys.readouterr().out
         assert f"3 results not delivered to http://127.0.0.1:{receiver.port}/results (3 waiting)" in said
         assert "secret" not in said, "a query may hold a token"
@@ -94,7 +94,7 @@ def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receive
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a")
         until_empty(ledger)
-    assert len(receiver.messages) == 9 and len({message["delivery"] for message in receiver.messages}) == 1
+    assert len(receiver.messages) == 9 and len({message["message_id"] for message in receiver.messages}) == 1
     assert len([r for r in caplog.records if "not accepted" in r.message]) == 1, "not once for each attempt"
     assert "accepts results again" in caplog.text
 
@@ -119,7 +119,7 @@ def test_refused_results_are_set_aside_until_the_user_asks(ledger, receiver, sta
         wait_until(lambda: len(receiver.got) == 2)
         wait_until(lambda: ledger.outbox.undelivered()[0].waiting == 0)
         (one,) = ledger.outbox.undelivered()
-        assert (one.refused, one.parts) == (1, (1,)) and str(status) in one.error
+        assert (one.set_aside, one.parts) == (1, (1,)) and str(status) in one.error
         receiver.status = lambda message: 200
         ledger.outbox.retry()
         until_empty(ledger)
@@ -132,7 +132,7 @@ def test_refused_results_can_be_discarded_and_a_start_tries_them_again(ledger, r
         with sending.sending(ledger, [receiver.url]):
             if not receiver.got:
                 record(ledger, "a")
-            wait_until(lambda: ledger.outbox.undelivered()[0].refused)
+            wait_until(lambda: ledger.outbox.undelivered()[0].set_aside)
     assert receiver.parts() == [1, 1]
     ledger.outbox.discard()
     assert ledger.outbox.undelivered() == [] and ledger.count()["inspected"] == 1
@@ -144,7 +144,7 @@ def test_a_result_that_always_fails_does_not_block_the_others(ledger, receiver):
         record(ledger, *map(str, range(12)))
         wait_until(lambda: ledger.outbox.undelivered()[0].waiting == 0)
     (one,) = ledger.outbox.undelivered()
-    assert (one.refused, one.parts) == (1, (1,))
+    assert (one.set_aside, one.parts) == (1, (1,))
     assert sorted(set(receiver.parts())) == list(range(1, 13))
     assert len(receiver.parts()) - len(set(receiver.parts())) == receiver.parts().count(1) - 1, "the others once"
 
@@ -210,30 +210,17 @@ def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_pat
     with closing(Ledger(tmp_path / LEDGER_FILE)) as ledger, sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
     assert receiver.parts() == [1, 2, 3, 3, 4, 5]
-    ids = [message["delivery"] for message in receiver.messages]
+    ids = [message["message_id"] for message in receiver.messages]
     assert ids[2] == ids[3] and len(set(ids)) == 5
 
 
-def test_the_backlog_is_bounded_and_the_loss_is_counted(ledger, monkeypatch):
-    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
-    monkeypatch.setattr(outbox, "TRIMMED_EVERY", 1)
-    ledger.outbox.open(["x.csv", "y.csv"])
-    record(ledger, *map(str, range(5)))
-    found = ledger.outbox.undelivered()
-    assert [(one.target, one.waiting, one.dropped) for one in found] == [("x.csv", 3, 2), ("y.csv", 3, 2)]
-    assert ledger.outbox.next("x.csv").subject == 3
-    ledger.outbox.open([])
-    ledger.outbox.discard()
-    assert ledger.outbox.undelivered() == []
-
-
 def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver, capsys):
-    ledger.outbox.open([receiver.url])
+    ledger.outbox.send_to([receiver.url])
     record(ledger, "a")
     with sending.sending(ledger, []):
         record(ledger, "b")
         (one,) = ledger.outbox.undelivered()
-        assert (one.refused, one.waiting, one.error) == (1, 0, outbox.REMOVED)
+        assert (one.set_aside, one.waiting, one.error) == (1, 0, outbox.REMOVED)
         ledger.outbox.retry()
         assert ledger.outbox.undelivered() == [one]
     assert f"last error: {outbox.REMOVED}" in capsys.readouterr().out
@@ -246,10 +233,10 @@ def test_an_accepted_result_is_not_sent_again_while_the_ledger_cannot_be_written
     errors = iter([LedgerUnavailableError("full"), LedgerUnavailableError("full")])
     delivered = ledger.outbox.delivered
 
-    def failing(delivery):
+    def failing(queued):
         if (error := next(errors, None)) is not None:
             raise error
-        delivered(delivery)
+        delivered(queued)
 
     monkeypatch.setattr(ledger.outbox, "delivered", failing)
     with sending.sending(ledger, [receiver.url]):

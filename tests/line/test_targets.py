@@ -38,22 +38,22 @@ def test_a_table_gets_one_row_for_each_result(ledger, tmp_path):
 
 def test_an_interrupted_row_is_completed_and_a_complete_one_not_repeated(ledger, tmp_path):
     path = tmp_path / "results.csv"
-    ledger.outbox.open([str(path)])
+    ledger.outbox.send_to([str(path)])
     record(ledger, "a", "b")
     first, target = ledger.outbox.next(str(path)), open_target(str(path))
     body = sending.message(ledger, first)
-    target.deliver(first.delivery, body)
+    target.deliver(first.message_id, body)
     whole = path.read_bytes()
-    target.deliver(first.delivery, body)
+    target.deliver(first.message_id, body)
     assert path.read_bytes() == whole
     for cut in (len(whole) - 1, len(whole) - 30, whole.index(b"\n") + 5, 12, 0):
         path.write_bytes(whole[:cut])
-        target.deliver(first.delivery, body)
+        target.deliver(first.message_id, body)
         assert path.read_bytes() == whole
     # the last line end was removed by somebody else: the row stays
     path.write_bytes(whole.rstrip())
-    target.deliver("f" * 32, body.replace(first.delivery, "f" * 32))
-    assert [row["delivery"] for row in rows_of(path)] == [first.delivery, "f" * 32]
+    target.deliver("f" * 32, body.replace(first.message_id, "f" * 32))
+    assert [row["message_id"] for row in rows_of(path)] == [first.message_id, "f" * 32]
 
 
 def test_a_table_that_cannot_be_written_keeps_the_results_waiting(ledger, tmp_path):

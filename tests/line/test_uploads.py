@@ -95,7 +95,7 @@ def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photos):
 def test_a_form_is_taken(client, photos):
     data = photos[0].read_bytes()
     part = client.post("/parts", files={"photo": ("left.png", data, "image/png")}).json()
-    assert part["status"] == "inspected" and part["name"] == "left.png" and part["path"].endswith(".png")
+    assert part["verdict"] != "not_inspected" and part["name"] == "left.png" and part["path"].endswith(".png")
     named = client.post("/parts?name=x", files={"a": ("../../up.png", data)}, data={"note": "y"}).json()
     assert named["name"] == "x" and named["score"] == part["score"]
     assert client.post("/parts", files={"a": ("../../up.png", data)}).json()["name"] == "up.png"
@@ -115,7 +115,7 @@ def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photos):
     assert refused.status_code == 415 and "--data-binary" in refused.json()["detail"]
     for content in (base64.b64encode(data), gzip.compress(data), b'{"image": ""}'):
         failed = client.post("/parts", content=content, headers={"Content-Type": "image/png"})
-        assert failed.status_code == 422 and failed.json()["status"] == "not_inspected"
+        assert failed.status_code == 422 and failed.json()["verdict"] == "not_inspected"
     # as curl sends a file without being told what it is
     curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert curl.status_code == 200
@@ -128,7 +128,8 @@ def test_a_controller_gets_the_verdict_alone(client, photos):
     assert client.get(f"/parts/{part['id']}?fields=decision").json() == part
     assert client.get("/parts?fields=decision").json() == [part]
     whole = client.get(f"/parts/{part['id']}").json()
-    assert whole["decision"] == ("NOK" if whole["flagged"] else "OK") == part["decision"] and "regions" in whole
+    assert whole["decision"] == ("NOK" if whole["verdict"] == "flagged" else "OK") == part["decision"]
+    assert "regions" in whole
     assert client.post("/parts?fields=decision", content=b"no picture").json()["decision"] == "NOK"
 
 
