@@ -43,6 +43,7 @@ class Database:
         self.path = Path(path)
         self._paths = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
+        self._closed = False
         try:
             with closing(self._connected("rwc")) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
@@ -57,7 +58,7 @@ class Database:
             self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self._files = self._identity()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
+            raise LedgerError(f"{self.path}: cannot be opened as the record of a line ({error})") from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -82,7 +83,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the file; SQLite then merges the -wal file into the ledger."""
-        self._files = []
+        self._closed = True
         self._anchor.close()
 
     def _require_ledger(self, connection: sqlite3.Connection) -> None:
@@ -92,13 +93,13 @@ class Database:
         )
         empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
-            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --out")
+            raise LedgerError(f"{self.path}: is not the record of a line; choose another --out")
         if not empty and version != VERSION:
             raise LedgerError(f"{self.path}: was written by another version of this program; choose another --out")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise LedgerError(
-                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new ledger, or restore "
+                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new record, or restore "
                 "a backup"
             )
 
@@ -123,7 +124,7 @@ class Database:
         return found
 
     def _require_same_files(self) -> None:
-        if not self._files:
+        if self._closed:
             raise LedgerUnavailableError(f"{self.path}: is closed, since the line has ended")
         if self._identity() != self._files:
             raise LedgerUnavailableError(

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from codegraph_jax.line.part import Alarm
+from codegraph_jax.line.part import Alarm, said
 
 LENGTHS = tuple(4 << i for i in range(9))
 """Window lengths in parts, 4 to 1,024: for jumps from several standard deviations down to a fifth of one. A window is
@@ -54,24 +54,6 @@ CERTAIN_MEAN, CERTAIN_PARTS, ACCEPTED_MARGIN = 2.25, 16, 0.25
 exceed all but one in eighty earlier parts. If a larger mean was accepted, the limit is ACCEPTED_MARGIN above it."""
 MAX_STORED = 50_000
 """Values that are stored for the ranks; later values are ranked but not stored."""
-WORDS = {
-    "score": (
-        "Anomaly scores of passed parts have risen since part {part}.",
-        "Anomaly scores of passed parts have fallen since part {part}.",
-    ),
-    "brightness": ("Photos have been brighter since part {part}.", "Photos have been darker since part {part}."),
-    "sharpness": (
-        "Photos have been sharper since part {part}.",
-        "Photos have been less sharp since part {part}: the lens may be out of focus or dirty.",
-    ),
-    "left": (
-        "The position has moved to the right since part {part}.",
-        "The position has moved to the left since part {part}.",
-    ),
-    "top": ("The position has moved down since part {part}.", "The position has moved up since part {part}."),
-}
-"""The text of an alarm about each statistic, if it has risen and if it has fallen."""
-
 Passed = Iterable[tuple[int, Mapping[str, float]]]
 """(number, statistics) of parts that passed, in order."""
 
@@ -83,24 +65,25 @@ class Windows:
     A level is the mean of a window; a step is its difference from the mean of the two windows before it.
 
     Attributes:
-        counts, squares: number and sum of squares of the levels and of the steps so far.
-        sums: sums over the last quarters of windows, at most twelve.
-        starts: the last part before each of the last four quarters.
-        open: sum over the current quarter.
+        counts, sums_of_squares: number and sum of squares of the levels and of the steps so far.
+        quarter_sums: sums over the last quarters of windows, at most twelve.
+        parts_before_quarters: the last part before each of the last four quarters.
+        open_sum: sum over the current quarter.
     """
 
     counts: list[int] = field(default_factory=lambda: [0, 0])
-    squares: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    sums: list[float] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    open: float = 0.0
+    sums_of_squares: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    quarter_sums: list[float] = field(default_factory=list)
+    parts_before_quarters: list[int] = field(default_factory=list)
+    open_sum: float = 0.0
 
     def level_and_step(self, length: int) -> list[float]:
         """Level and step of the last window; the step or both are missing while there are too few parts."""
-        if len(self.sums) < 4:
+        sums = self.quarter_sums
+        if len(sums) < 4:
             return []
-        level = sum(self.sums[-4:]) / length
-        return [level] if len(self.sums) < 12 else [level, level - sum(self.sums[:8]) / (2 * length)]
+        level = sum(sums[-4:]) / length
+        return [level] if len(sums) < 12 else [level, level - sum(sums[:8]) / (2 * length)]
 
 
 @dataclass
@@ -109,33 +92,33 @@ class Chart:
 
     Attributes:
         values: sorted values among which a new value is ranked.
-        starts: the last part before each start of the chart; parts up to the last of these are ignored.
+        resets: the last part before each start of the chart, from the first (0) on.
         seen: number of values since the last start, including the bank's set.
         tested: number of parts tested since the last start.
         windows: one for each of LENGTHS.
         limits: the last limits of levels and steps, for each of LENGTHS.
-        last, squares, products: the last z, the sum of squares, and the sum of products of consecutive z.
-        accepted: size of a window mean that the operator has acknowledged as usual.
-        after, rising: the last part before the last change, and the direction of the change.
+        last_z, sum_of_squares, sum_of_products: the last z, the sum of z^2, and that of products of consecutive z.
+        accepted_size: size of a window mean that the operator has acknowledged as usual.
+        changed_after, rising: the last part before the last change, and the direction of the change.
     """
 
     values: "array[float]" = field(default_factory=lambda: array("d"))
-    starts: list[int] = field(default_factory=lambda: [0])
+    resets: list[int] = field(default_factory=lambda: [0])
     seen: int = 0
     tested: int = 0
     windows: list[Windows] = field(default_factory=lambda: [Windows() for _ in LENGTHS])
     limits: list[list[list[float]]] = field(default_factory=list)
-    last: float = 0.0
-    squares: float = 0.0
-    products: float = 0.0
-    accepted: float = 0.0
-    after: int = 0
+    last_z: float = 0.0
+    sum_of_squares: float = 0.0
+    sum_of_products: float = 0.0
+    accepted_size: float = 0.0
+    changed_after: int = 0
     rising: bool = True
 
     @property
-    def start(self) -> int:
-        """Parts up to this one are ignored."""
-        return self.starts[-1]
+    def ignored_up_to(self) -> int:
+        """The last part before the last start of the chart."""
+        return self.resets[-1]
 
     def add(self, value: float) -> float:
         """Adds a value; returns the normal score of its rank among the earlier values."""
@@ -161,9 +144,9 @@ class Chart:
             number: number of the part.
             chance: greatest probability of a false alarm at this part.
         """
-        self.squares += z * z
-        self.products += z * self.last
-        self.last = z
+        self.sum_of_squares += z * z
+        self.sum_of_products += z * self.last_z
+        self.last_z = z
         self.tested += 1
         if (self.tested - 1) % LAG == 0:
             self.limits = [*self.limits[-2:], self.current_limits(chance)]
@@ -171,26 +154,27 @@ class Chart:
         for i, (length, windows) in enumerate(zip(LENGTHS, self.windows)):
             quarter = length // 4
             if (self.tested - 1) % quarter == 0:
-                windows.starts = [*windows.starts[-3:], number - 1]
-            windows.open += z
+                windows.parts_before_quarters = [*windows.parts_before_quarters[-3:], number - 1]
+            windows.open_sum += z
             if self.tested % quarter:
                 continue
-            windows.sums = [*windows.sums[-11:], windows.open]
-            windows.open = 0.0
+            windows.quarter_sums = [*windows.quarter_sums[-11:], windows.open_sum]
+            windows.open_sum = 0.0
             for kind, value in enumerate(windows.level_and_step(length)):
-                beyond = (abs(value) - self.accepted) / self.limits[0][i][kind]
+                beyond = (abs(value) - self.accepted_size) / self.limits[0][i][kind]
                 if kind == 0 and length >= CERTAIN_PARTS:
-                    beyond = max(beyond, abs(value) / max(CERTAIN_MEAN, self.accepted + ACCEPTED_MARGIN))
+                    beyond = max(beyond, abs(value) / max(CERTAIN_MEAN, self.accepted_size + ACCEPTED_MARGIN))
                 if beyond > greatest:
-                    greatest, self.after, self.rising = beyond, windows.starts[0], value > 0
+                    greatest, self.rising = beyond, value > 0
+                    self.changed_after = windows.parts_before_quarters[0]
                 if not self.tested % length:
                     windows.counts[kind] += 1
-                    windows.squares[kind] += value * value
+                    windows.sums_of_squares[kind] += value * value
         return greatest > 1.0
 
     def current_limits(self, chance: float) -> list[list[float]]:
         """Limits of level and step for each length; the chance that a normal part exceeds any of them is `chance`."""
-        correlation = min(max(self.products / (self.squares + CORRELATION_PRIOR_PARTS), 0.0), 0.95)
+        correlation = min(max(self.sum_of_products / (self.sum_of_squares + CORRELATION_PRIOR_PARTS), 0.0), 0.95)
         limits: list[list[float]] = []
         variances: list[float] = []
         expected_before = [1.0, 1.0]
@@ -202,7 +186,9 @@ class Chart:
             factors = [known / expected for known, expected in zip(variances, expected_before)] or [1.0, 1.0]
             variances = [
                 (squares + prior * factor * expected) / (count + prior)
-                for squares, factor, expected, count in zip(windows.squares, factors, independent, windows.counts)
+                for squares, factor, expected, count in zip(
+                    windows.sums_of_squares, factors, independent, windows.counts
+                )
             ]
             expected_before = independent
             share = min(chance * (length // 4) / (2 * len(LENGTHS)), 1.0)
@@ -212,20 +198,19 @@ class Chart:
             ])  # fmt: skip
         return limits
 
-    def restarted(self, values: Iterable[float], starts: list[int]) -> "Chart":
-        """A chart with these values and starts, and the variances of this chart."""
+    def restarted(self, values: Iterable[float], resets: list[int]) -> "Chart":
+        """A chart with these values and resets, and the variances of this chart."""
         stored = array("d", sorted(values))
         return Chart(
-            stored, starts, seen=len(stored), after=starts[-1], limits=list(self.limits), accepted=self.accepted,
-            windows=[Windows(list(known.counts), list(known.squares)) for known in self.windows],
-            squares=self.squares, products=self.products,
+            stored, resets, seen=len(stored), changed_after=resets[-1], limits=list(self.limits),
+            windows=[Windows(list(known.counts), list(known.sums_of_squares)) for known in self.windows],
+            sum_of_squares=self.sum_of_squares, sum_of_products=self.sum_of_products, accepted_size=self.accepted_size,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, without the values, which are in the rows of the parts."""
-        names = ("starts", "seen", "tested", "limits", "last", "squares", "products", "accepted", "after", "rising")
-        windows = [[w.counts, w.squares, w.sums, w.starts, w.open] for w in self.windows]
-        return {name: getattr(self, name) for name in names} | {"windows": windows}
+        windows = [list(vars(windows).values()) for windows in self.windows]
+        return {name: value for name, value in vars(self).items() if name != "values"} | {"windows": windows}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Chart":
@@ -261,14 +246,14 @@ class Drift:
         self._chance = 1 / (SAFETY * parts_per_false_alarm * max(len(self.charts), 1))
         for name, chart in self.charts.items():
             # the values of the set count until the first change
-            if len(chart.starts) == 1:
+            if len(chart.resets) == 1:
                 before, chart.seen = chart.seen, 0
                 for value in self._set_values.get(name, ()):
                     chart.add(value)
                 chart.seen = max(before, chart.seen)
-        for number, values in passed(min((chart.start for chart in self.charts.values()), default=0)):
+        for number, values in passed(min((chart.ignored_up_to for chart in self.charts.values()), default=0)):
             for name, chart in self.charts.items():
-                if number > chart.start and name in values and len(chart.values) < MAX_STORED:
+                if number > chart.ignored_up_to and name in values and len(chart.values) < MAX_STORED:
                     bisect.insort(chart.values, values[name])
 
     def update(self, number: int, values: Mapping[str, float]) -> list[Alarm]:
@@ -282,8 +267,8 @@ class Drift:
             if name in values and chart.test(chart.add(values[name]), number, self._chance)
         ]
         for name, chart in changed:
-            since = [recorded[name] for _, recorded in self._passed(chart.after) if name in recorded]
-            self.charts[name] = chart.restarted([*since, values[name]], [*chart.starts, chart.after])
+            since = [recorded[name] for _, recorded in self._passed(chart.changed_after) if name in recorded]
+            self.charts[name] = chart.restarted([*since, values[name]], [*chart.resets, chart.changed_after])
         return [_alarm(name, chart) for name, chart in changed]
 
     def accept(self, subject: str, number: int) -> None:
@@ -298,18 +283,18 @@ class Drift:
         chart = self.charts.get(subject)
         if chart is None:
             return
-        changes = [start for start in chart.starts[1:] if start < number]
+        changes = [reset for reset in chart.resets[1:] if reset < number]
         if not changes:
             return
-        starts = [start for start in chart.starts if start != changes[-1]]
-        parts = [(other, values[subject]) for other, values in self._passed(starts[-1]) if subject in values]
+        resets = [reset for reset in chart.resets if reset != changes[-1]]
+        parts = [(other, values[subject]) for other, values in self._passed(resets[-1]) if subject in values]
         used = [value for _, value in parts]
-        if len(starts) == 1:
+        if len(resets) == 1:
             used += self._set_values.get(subject, [])
-        new = chart.restarted(used[-MAX_STORED:], starts)
+        new = chart.restarted(used[-MAX_STORED:], resets)
         changed = [new.rank(value) for other, value in parts if changes[-1] < other <= number]
         if changed:
-            new.accepted = max(new.accepted, abs(float(np.mean(changed))))
+            new.accepted_size = max(new.accepted_size, abs(float(np.mean(changed))))
         self.charts[subject] = new
 
     def state(self) -> dict[str, Any]:
@@ -326,5 +311,5 @@ def _variance_of_mean(length: int, correlation: float) -> float:
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
-    risen, fallen = WORDS[name]
-    return Alarm("drift", name, (risen if chart.rising else fallen).format(part=chart.after + 1))
+    sentence = said(f"{name}_{'risen' if chart.rising else 'fallen'}", part=chart.changed_after + 1)
+    return Alarm("drift", name, sentence)

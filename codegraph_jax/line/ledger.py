@@ -415,7 +415,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise LedgerUnavailableError(f"the ledger holds a damaged entry ({text[:40]!r}); restore a backup") from None
+        raise LedgerUnavailableError(f"the record of the line is damaged ({text[:40]!r}); restore a backup") from None
 
 
 def _part(row: sqlite3.Row) -> Part:

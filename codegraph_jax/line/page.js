@@ -1,18 +1,18 @@
 "use strict";
 (() => {
   const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
-  let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
+  let token = sessionStorage.getItem("token") || "", lastPart = -1, onlyFlagged = false, opened = null, oldest = 0, showsEarlier = false;
   const pictures = new Map();
   const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : texts.translated(name));  // without a name, its verdict
   const score = (value, digits = 3) => (value === null ? "–" : texts.number(value, digits));
 
   // the page may be below another address
-  const here = (path) => path.slice(1);
+  const relative = (path) => path.slice(1);
   $("#back").hidden = location.pathname === "/";
 
   async function get(path, method = "GET") {
     const headers = token ? { Authorization: `Bearer ${token}` } : {}, picture = /\/(photo|heatmap)$/.test(path);
-    const answer = await fetch(here(path), { method, headers, cache: picture ? "default" : "no-store" });
+    const answer = await fetch(relative(path), { method, headers, cache: picture ? "default" : "no-store" });
     if (answer.status === 401) {
       ask(token ? "token_wrong" : "");
       throw new Error("401");
@@ -37,7 +37,7 @@
     event.preventDefault();
     token = $("#token").value.trim();
     sessionStorage.setItem("token", token);
-    last = -1;
+    lastPart = -1;
     tick();
   });
 
@@ -137,11 +137,11 @@
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step || event.target.matches("select, input:not([type=checkbox])")) return;
     const buttons = $$("#parts button"), large = $("#large").open;
-    const here = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
-    const there = buttons[here + step];
-    if (here < 0 || !there) return;
+    const position = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
+    const next = buttons[position + step];
+    if (position < 0 || !next) return;
     event.preventDefault();
-    if (large) there.click(); else there.focus();
+    if (large) next.click(); else next.focus();
   });
   $("#large").addEventListener("close", () => $(`#parts button[data-part="${opened.id}"]`)?.focus());
 
@@ -169,7 +169,7 @@
     const accept = (reason, label) => h("button", { onclick: async () => {
       try {
         await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
-        last = -1;
+        lastPart = -1;
       } catch (error) {
         texts.mark($("#state"), "server_lost", { message: error.message });
       }
@@ -184,7 +184,7 @@
     // the ledger keeps these words, which the texts translate
     else if (alarm.kind !== "drift") item.append(accept("dealt with", t("dealt_with")), " ");
     else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason, t("that_is", { reason: texts.translated(reason) })), " ");
-    if (alarm.sheet) item.append(h("a", { href: here(alarm.sheet), target: "_blank", onclick: openSheet }, t("contact_sheet")));
+    if (alarm.sheet) item.append(h("a", { href: relative(alarm.sheet), target: "_blank", onclick: openSheet }, t("contact_sheet")));
     return item;
   }
 
@@ -219,13 +219,13 @@
   }
 
   async function refresh() {
-    const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${only}`, `/scores?limit=${CHARTED}`, "/alarms?limit=10"];
+    const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${onlyFlagged}`, `/scores?limit=${CHARTED}`, "/alarms?limit=10"];
     const [parts, scores, alarms] = await Promise.all(paths.map((path) => json(path)));
     chart(scores);
     $("#alarms").replaceChildren(...(alarms.length ? alarms.map(alarmItem) : [h("li", { className: "none" }, t("no_alarms"))]));
     const focused = document.activeElement?.dataset?.part, list = $("#parts");
     const known = new Map([...list.children].map((item) => [item.firstChild.dataset.part, item]));
-    if (!earlier) {
+    if (!showsEarlier) {
       list.replaceChildren(...parts.map((part) => known.get(String(part.id)) || card(part)));
       oldest = parts.at(-1)?.id ?? 0;
       $("#more").hidden = parts.length < PARTS_AT_ONCE;
@@ -237,20 +237,20 @@
 
   // draws the list again from its newest part
   function restart() {
-    earlier = false;
+    showsEarlier = false;
     $("#parts").replaceChildren();
     return refresh();
   }
 
   $("#more").addEventListener("click", async () => {
-    const parts = await json(`/parts?limit=${PARTS_AT_ONCE}&before=${oldest}&flagged=${only}`);
-    earlier = true;
+    const parts = await json(`/parts?limit=${PARTS_AT_ONCE}&before=${oldest}&flagged=${onlyFlagged}`);
+    showsEarlier = true;
     $("#parts").append(...parts.map(card));
     oldest = parts.at(-1)?.id ?? oldest;
     $("#more").hidden = parts.length < PARTS_AT_ONCE;
   });
   $("#only").addEventListener("change", () => {
-    only = $("#only").checked;
+    onlyFlagged = $("#only").checked;
     restart();
   });
   $("#csv").addEventListener("click", async (event) => {
@@ -266,11 +266,11 @@
       $("#main").hidden = false;
       for (const name of ["inspected", "flagged", "not_inspected", "waiting"]) $(`#${name}`).textContent = texts.number(summary[name]);
       showUndelivered(summary.undelivered);
-      if (summary.last_part !== last) {
+      if (summary.last_part !== lastPart) {
         await refresh();
-        last = summary.last_part;
+        lastPart = summary.last_part;
       }
-      texts.mark($("#state"), last ? "up_to_date" : "no_parts_yet", { number: String(last) });
+      texts.mark($("#state"), lastPart ? "up_to_date" : "no_parts_yet", { number: String(lastPart) });
       $("#state").className = "";
     } catch (error) {
       const asked = !$("#ask").hidden;
@@ -279,7 +279,7 @@
     }
   }
 
-  addEventListener("resize", () => { last = -1; });
+  addEventListener("resize", () => { lastPart = -1; });
   // the app has a line's page at /lines/NAME/
   function showTitle() {
     const name = decodeURIComponent(/^\/lines\/([^/]+)/.exec(location.pathname)?.[1] ?? "");
@@ -289,7 +289,7 @@
   texts.onchange(() => {
     showTitle();
     if (opened && $("#large").open) open(opened);
-    if (last >= 0) restart();
+    if (lastPart >= 0) restart();
   });
   showTitle();
   setInterval(() => { if ($("#ask").hidden) tick(); }, 1000 * SECONDS);

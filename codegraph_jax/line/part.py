@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codegraph_jax.report.region_data import Region, region_fields
+from codegraph_jax.report.texts import texts_of
 from codegraph_jax.scoring.photo_verdicts import CHECK_P_VALUE
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Alarm:
     def sheet(self) -> str | None:
         """URL path of the contact sheet; None for alarms without one."""
         return f"/alarms/{self.id}/sheet" if self.kind == "recurrence" else None
+
+
+def said(key: str, **values: object) -> str:
+    """A sentence that the page of a line translates: a text of texts.en.json."""
+    return texts_of("line", "en")[f"said_{key}"].format(**values)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def scored_part(
         height=size[1],
         peak_position=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
         patterns=tuple(
-            f"like {pattern.name}" if pattern.origin == "photo" else pattern.name or pattern.verdict
+            said("like", name=pattern.name) if pattern.origin == "photo" else pattern.name or pattern.verdict
             for pattern in inspection.patterns_of(image)
         ),
         regions=tuple(region_fields(number, region) for number, region in enumerate(regions, 1)),

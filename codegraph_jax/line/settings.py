@@ -56,7 +56,7 @@ class WatchConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     send: tuple[str, ...] = field(default=(), metadata={"check": require_targets})
     """Where each result is sent: webhooks (https://HOST/PATH), MQTT topics (mqtts://HOST/TOPIC), and tables to which a
-    row is appended (PATH.csv). Results wait in the ledger until they are accepted."""
+    row is appended (PATH.csv). Results wait in line.sqlite until they are accepted."""
     data: LimitsConfig = field(default_factory=LimitsConfig)
 
 

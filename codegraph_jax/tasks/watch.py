@@ -48,7 +48,7 @@ def run(config: WatchConfig, workdir: str) -> None:
         counts = inspector.ledger.count()
         print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, "
               f"{counts['not_inspected']} not inspected; "
-              f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
+              f"recorded in {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
 
 
 def require_folder(settings: FolderConfig) -> None:

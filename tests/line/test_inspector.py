@@ -269,7 +269,7 @@ def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photos):
     inspector.inspect(blank_part("a", "a", str(photos[0])))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE monitors SET state = '{half'")
-    with pytest.raises(LedgerUnavailableError, match="damaged entry"):
+    with pytest.raises(LedgerUnavailableError, match="is damaged"):
         Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect(blank_part("b", "b", str(photos[1])))
 
 

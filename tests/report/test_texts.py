@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.line.drift import WORDS
+from codegraph_jax.line.inspector import STATISTICS
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
 from codegraph_jax.report.wording import chance, describe_threshold, describe_warning, rarity
@@ -110,19 +110,11 @@ def test_texts_are_english_in_the_terminal():
         str(Text("no such key", {}))
 
 
-def known_sentence(sentence: str) -> bool:
-    """True if a text of a line is this sentence with values, by the search of shared.js."""
-    patterns = [
-        re.sub(r"\\\{(\w+)\\\}", "(.+?)", re.escape(english))
-        for key, english in texts_of("line", "en").items() if key.startswith("said_")
-    ]  # fmt: skip
-    return any(re.fullmatch(pattern, sentence) for pattern in patterns)
-
-
 def test_warnings_and_alarms_are_known():
     said = [str(describe_warning(ThresholdWarning(kind, 5, 20, 3))) for kind in ("not_separate", "even", "many")]
     assert all("threshold.max_defective" in sentence and "{" not in sentence for sentence in said)
-    assert all(known_sentence(words.format(part=1024)) for pair in WORDS.values() for words in pair)
+    alarms = [said(f"{name}_{change}", part=1024) for name in STATISTICS for change in ("risen", "fallen")]
+    assert all("part 1024" in sentence for sentence in alarms) and len(set(alarms)) == 10
 
 
 def test_the_report_speaks_german(browser, tmp_path):
