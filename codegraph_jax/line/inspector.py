@@ -220,11 +220,9 @@ class Inspector:
                 "bank": self.bank.digest,
                 "product": in_a_row,
             }
-            needed = recurrence.needed_peaks
-            peak_patches = scored.peak_patches.to_bytes() if number in needed else b""
-            recorded = self.ledger.record(
-                replace(part, alarms=tuple(alarms)), MonitorUpdate(states, peak_patches, needed), replaces
-            )
+            peak_patches = scored.peak_patches.to_bytes() if len(scored.peak_patches) else b""
+            update = MonitorUpdate(states, peak_patches, recurrence.first_needed, recurrence.accepted)
+            recorded = self.ledger.record(replace(part, alarms=tuple(alarms)), update, replaces)
         except BaseException:
             # the monitors may include a part that is not in the ledger: read them again
             self._monitors = None

@@ -88,12 +88,14 @@ class MonitorUpdate(NamedTuple):
     Attributes:
         states: state by monitor.
         peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects; empty: none.
-        needed_peaks: earlier parts whose peak patches are still needed; those of others are deleted.
+        first_needed: peak patches of parts before this one are deleted, except for those in `accepted`.
+        accepted: parts of acknowledged alarms.
     """
 
     states: Mapping[str, Any]
-    peak_patches: bytes
-    needed_peaks: Collection[int]
+    peak_patches: bytes = b""
+    first_needed: int = 0
+    accepted: Collection[int] = ()
 
 
 class Ledger(Database):
@@ -227,8 +229,10 @@ class Ledger(Database):
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
             if monitors:
-                needed = json.dumps(list(monitors.needed_peaks))
-                cursor.execute("DELETE FROM peak_patches WHERE part NOT IN (SELECT value FROM json_each(?))", (needed,))
+                cursor.execute(
+                    "DELETE FROM peak_patches WHERE part < ? AND part NOT IN (SELECT value FROM json_each(?))",
+                    (monitors.first_needed, json.dumps(list(monitors.accepted))),
+                )
                 if monitors.peak_patches:
                     cursor.execute("INSERT INTO peak_patches VALUES (?, ?)", (number, monitors.peak_patches))
                 _save_states(cursor, monitors.states)

@@ -72,7 +72,10 @@ class RecurrenceMonitor:
 
     Args:
         state: result of `state` from an earlier start.
-        parts: (number, peak patches) of the parts of the window, in order.
+        parts: (number, peak patches) of the parts of the window, and of accepted ones, in order.
+
+    Attributes:
+        accepted: parts of acknowledged alarms, whose peak patches must be kept.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None, parts: Iterable[tuple[int, PeakPatches]] = ()):
@@ -80,12 +83,11 @@ class RecurrenceMonitor:
         self._links = nx.Graph()
         self._announced: set[int] = set((state or {}).get("announced", ()))
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
-        # parts, and names of the bank's defects, of acknowledged alarms
-        self._accepted: set[int] = set((state or {}).get("accepted", ()))
+        self.accepted: set[int] = set((state or {}).get("accepted", ()))
         self._accepted_names: set[str] = set((state or {}).get("accepted_names", ()))
         kept = list(parts)
-        self._accepted_peaks = [peaks for number, peaks in kept if number in self._accepted]
-        self._add_all((number, peaks) for number, peaks in kept if number not in self._accepted)
+        self._accepted_peaks = [peaks for number, peaks in kept if number in self.accepted]
+        self._add_all((number, peaks) for number, peaks in kept if number not in self.accepted)
 
     def update(self, number: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
         """Adds a part; returns the alarms.
@@ -128,7 +130,7 @@ class RecurrenceMonitor:
             self._accepted_names.add(subject)
             return
         accepted = set(parts)
-        former, self._accepted = list(self._parts), self._accepted | accepted
+        former, self.accepted = list(self._parts), self.accepted | accepted
         self._announced -= accepted
         self._parts.clear()
         self._links.clear()
@@ -136,16 +138,16 @@ class RecurrenceMonitor:
         self._add_all((number, peaks) for number, peaks in former if number not in accepted)
 
     @property
-    def needed_peaks(self) -> set[int]:
-        """Parts whose peak patches must stay in the ledger: those of the window, and of acknowledged alarms."""
-        return self._accepted | {number for number, _ in self._parts}
+    def first_needed(self) -> int:
+        """The first part of the window; peak patches of earlier parts are needed only for `accepted` ones."""
+        return self._parts[0][0] if self._parts else 0
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, which stores the peak patches separately."""
         return {
             "announced": sorted(self._announced),
             "named": self._named,
-            "accepted": sorted(self._accepted),
+            "accepted": sorted(self.accepted),
             "accepted_names": sorted(self._accepted_names),
         }
 

@@ -99,7 +99,7 @@ def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     drift = Charts(["brightness"], 1000, {})
     run(drift, values[: first[0]])
     drift.accept("brightness", first[0])
-    assert drift.charts["brightness"].start == 0
+    assert drift.charts["brightness"].ignored_up_to == 0
     again = Charts(["brightness"], 1000, {}, drift.state(), parts=drift.parts)
     assert not run(drift, values[first[0] :], first[0] + 1)
     assert not run(again, values[first[0] :], first[0] + 1), "after a restart too"
@@ -148,7 +148,7 @@ def test_one_change_is_one_alarm_and_its_message_says_what_and_since_when():
         if alarms := alarm.update(part, value):
             break
     assert alarms[0].kind == "drift" and "darker" in alarms[0].message
-    assert 190 <= alarm.charts["brightness"].after <= 210
+    assert 190 <= alarm.charts["brightness"].changed_after <= 210
 
 
 def test_scores_are_compared_with_those_of_the_set():

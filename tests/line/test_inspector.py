@@ -179,7 +179,7 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_
     other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
-    assert drift.charts["score"].start == len(photos) and drift.charts["score"].tested == 0
+    assert drift.charts["score"].ignored_up_to == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).inspect(blank_part("then", "then", str(photos[1])))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
@@ -235,7 +235,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # what it goes by stays, however many parts come
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches()}
-    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), MonitorUpdate({}, b"", alarm.parts))
+    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), MonitorUpdate({}, b"", 10**6, alarm.parts))
     assert {number for number, _ in ledger.peak_patches()} == set(alarm.parts)
 
 

@@ -35,7 +35,7 @@ def part(key: str = "a", **fields) -> Part:
 
 def test_a_part_comes_back_as_it_was_recorded(ledger):
     alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
-    recorded = ledger.record(part(alarms=(alarm,)), MonitorUpdate({"drift": {"up": 1.5}}, b"peaks", ()))
+    recorded = ledger.record(part(alarms=(alarm,)), MonitorUpdate({"drift": {"up": 1.5}}, b"peaks"))
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
@@ -48,7 +48,7 @@ def test_a_part_comes_back_as_it_was_recorded(ledger):
 
 def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
     first = ledger.record(part())
-    assert ledger.record(part(score=9.0), MonitorUpdate({"drift": {}}, b"", ())) == first
+    assert ledger.record(part(score=9.0), MonitorUpdate({"drift": {}})) == first
     assert ledger.monitor("drift") is None
     assert ledger.record(part("b")).id == 2
     assert ledger.count() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
@@ -116,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
     other.execute("CREATE TABLE parts (x)")
     other.commit()
     other.close()
-    with pytest.raises(LedgerError, match="not the ledger"):
+    with pytest.raises(LedgerError, match="not the record"):
         Ledger(tmp_path / "other")
     Ledger(tmp_path / "later").close()
     later = sqlite3.connect(tmp_path / "later")
@@ -166,7 +166,7 @@ def test_full_disk_records_nothing(ledger, monkeypatch):
     with monkeypatch.context() as disk, pytest.raises(LedgerUnavailableError, match="full"):
         disk.setattr(ledger, "_connected", full)
         large = part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),))
-        ledger.record(large, MonitorUpdate({"drift": {}}, b"y", ()))
+        ledger.record(large, MonitorUpdate({"drift": {}}, b"y"))
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
 
@@ -368,8 +368,7 @@ for _ in sys.stdin:
     number = ledger.count()["inspected"]
     while True:
         number += 1
-        update = MonitorUpdate({"count": number}, b"s", range(1, number))
-        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), update)
+        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), MonitorUpdate({"count": number}, b"s"))
 """
 
 

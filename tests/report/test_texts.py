@@ -11,6 +11,7 @@ import pytest
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.line.inspector import STATISTICS
+from codegraph_jax.line.part import said
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
 from codegraph_jax.report.wording import chance, describe_threshold, describe_warning, rarity
@@ -111,8 +112,8 @@ def test_texts_are_english_in_the_terminal():
 
 
 def test_warnings_and_alarms_are_known():
-    said = [str(describe_warning(ThresholdWarning(kind, 5, 20, 3))) for kind in ("not_separate", "even", "many")]
-    assert all("threshold.max_defective" in sentence and "{" not in sentence for sentence in said)
+    warnings = [str(describe_warning(ThresholdWarning(kind, 5, 20, 3))) for kind in ("not_separate", "even", "many")]
+    assert all("threshold.max_defective" in sentence and "{" not in sentence for sentence in warnings)
     alarms = [said(f"{name}_{change}", part=1024) for name in STATISTICS for change in ("risen", "fallen")]
     assert all("part 1024" in sentence for sentence in alarms) and len(set(alarms)) == 10
 
