@@ -68,7 +68,7 @@ class CoDeGraph:
     """Finds anomalous images and regions in a set; a `ReferenceBank` of the set scores single new images.
 
     Args:
-        config: settings of the run, or the name of a backbone.
+        config: settings of the run.
         backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the attributes
             of `Backbone`; or a loaded backbone (`backbones.load_backbone`).
         score: replaces `config.scoring.score`; also your own, a function of (distances [m, p], k) that returns the
@@ -92,7 +92,7 @@ class CoDeGraph:
 
     def __init__(
         self,
-        config: Config | str | None = None,
+        config: Config | None = None,
         *,
         backbone: str | Backbone | None = None,
         score: str | Score | PatchScore | None = None,

@@ -43,10 +43,10 @@ settings.load_profile("default")
 @pytest.fixture(scope="session", autouse=True)
 def random_parameters_once():
     """Draws the random parameters of a backbone once in a process: 0.4 s for the 22 million of `dinov2-small`."""
-    from codegraph_jax.backbones import backbone
+    from codegraph_jax.backbones import preset_backbone
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbone, "random_parameters", lru_cache(maxsize=4)(backbone.random_parameters))
+        patch.setattr(preset_backbone, "random_parameters", lru_cache(maxsize=4)(preset_backbone.random_parameters))
         yield
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.backbones.choosing import with_defaults
+from codegraph_jax.backbones.loading import with_defaults
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
@@ -190,15 +190,13 @@ def test_the_repr_of_results_is_one_line():
         assert len(repr(shown)) < 120 and "\n" not in repr(shown)
 
 
-def test_a_backbone_can_be_the_only_argument():
-    detector = CoDeGraph("tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=20)
+def test_a_backbone_is_named_by_its_argument():
+    detector = CoDeGraph(backbone="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=20)
     assert detector.backbone.preset.name == TINY["dinov2"].name
     with pytest.raises(ConfigError, match="did you mean 'dinov2-base'"):
-        CoDeGraph("dinov2-bse")
-    with pytest.raises(ConfigError, match=r"takes a Config or the name of a backbone, as CoDeGraph\('dinov2-base'\)"):
-        CoDeGraph(["dinov2-base"])
-    with pytest.raises(ConfigError, match=r"besides 'tiny', backbone=\.\.\. is given; leave one out"):
-        CoDeGraph("tiny", backbone="dinov2-base")
+        CoDeGraph(backbone="dinov2-bse")
+    with pytest.raises(ConfigError, match=r"takes a Config, got 'tiny'.*CoDeGraph\(backbone='dinov2-base'\)"):
+        CoDeGraph("tiny")
 
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):

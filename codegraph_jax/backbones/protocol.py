@@ -95,12 +95,7 @@ class LoadedBackbone(ABC):
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the numbers of its output depend on, for caches, as JSON."""
-        return {"weights": self.weights_name, "patch_size": self.patch_size} | self.details
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """Fields of the feature identity in which networks with equal weights and settings may differ, as JSON."""
-        return {"widths": list(self.widths)}
+        return {"weights": self.weights_name, "patch_size": self.patch_size, "widths": list(self.widths)}
 
     @property
     def fixed_settings(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from codegraph_jax.backbones.attention import Route, attention
-from codegraph_jax.backbones.positions import Interpolation, resampling_matrix, rotary_angles
+from codegraph_jax.backbones.positions import resampling_matrix, rotary_angles
 from codegraph_jax.core.matmul import product_precision
 
 
@@ -52,8 +52,9 @@ class Architecture:
     pooling: bool = False
     """Whether the image feature comes from attention with a learned query (SigLIP) instead of the class token."""
     norm_epsilon: float = 1e-6
-    interpolation: Interpolation = "cubic"
-    """How learned positions are resampled: `antialiased` for DINOv2 with registers, `linear` for SigLIP 2 NaFlex."""
+    interpolation: Literal["cubic", "antialiased", "linear"] = "cubic"
+    """How learned positions are resampled: `cubic` as PyTorch's bicubic, see `resampling_matrix`; `antialiased` (DINOv2
+    with registers) and `linear` (SigLIP 2 NaFlex) as `jax.image.resize` with its cubic and linear kernels."""
 
     @property
     def special_tokens(self) -> int:
@@ -173,7 +174,6 @@ class VisionTransformer(nn.Module):
         final_norm: apply the last LayerNorm to each of these outputs.
         dtype: type of the operands of products; the residual stream and all outputs are float32.
         route: implementation of attention, see `codegraph_jax.backbones.attention`.
-        position_offset: see `resampling_matrix`.
     """
 
     architecture: Architecture
@@ -181,7 +181,6 @@ class VisionTransformer(nn.Module):
     final_norm: bool
     dtype: Any = jnp.float32
     route: Route = "batched"
-    position_offset: float = 0.0
 
     @nn.compact
     def __call__(self, images: Float[Array, "b y x 3"]) -> dict[str, Any]:
@@ -247,10 +246,11 @@ class VisionTransformer(nn.Module):
         a = self.architecture
         if (h, w) == (a.grid, a.grid):
             return learned
-        down, across = (
-            resampling_matrix(a.grid, n, self.position_offset, a.interpolation).astype(np.float32) for n in (h, w)
-        )
         learned = learned.reshape(a.grid, a.grid, a.width)
+        if a.interpolation != "cubic":
+            method = "linear" if a.interpolation == "linear" else "cubic"
+            return jax.image.resize(learned, (h, w, a.width), method).reshape(h * w, a.width)
+        down, across = (resampling_matrix(a.grid, n).astype(np.float32) for n in (h, w))
         rows = jnp.einsum("hi,ijc->hjc", down, learned, precision=lax.Precision.HIGHEST)
         return jnp.einsum("wj,hjc->hwc", across, rows, precision=lax.Precision.HIGHEST).reshape(h * w, a.width)
 

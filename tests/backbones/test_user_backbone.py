@@ -306,9 +306,9 @@ def test_a_wrong_import_path_is_named(module, name, message):
 
 def test_an_import_path_has_no_other_settings_and_its_own_errors(module):
     with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the given backbone has its own; leave it out"):
-        CoDeGraph("own_network:own", blocks=(1,))
+        CoDeGraph(backbone="own_network:own", blocks=(1,))
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
-        CoDeGraph("faulty_network:net")
+        CoDeGraph(backbone="faulty_network:net")
 
 
 def test_one_device_of_several_takes_the_network(images):

@@ -60,7 +60,7 @@ def test_features_of_another_run_are_refused_by_what_differs(saved):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-4"}', "[" * 100_000, '{"a": NaN}']
+    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-5"}', "[" * 100_000, '{"a": NaN}']
 )
 def test_other_files_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "other.json"

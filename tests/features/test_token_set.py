@@ -202,4 +202,4 @@ def test_files_that_may_run_code_or_are_damaged_are_refused(tmp_path):
 
 
 def test_the_name_is_a_setting_like_others():
-    assert CoDeGraph("precomputed").config.backbone.name == "precomputed"
+    assert CoDeGraph(backbone="precomputed").config.backbone.name == "precomputed"

