@@ -118,7 +118,7 @@ def test_a_single_available_backbone_is_refused(monkeypatch: pytest.MonkeyPatch,
         _run(home, tmp_path, ())
 
 
-def test_weights_in_the_hubs_cache_are_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_in_the_hubs_cache_are_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     preset = PRESETS["siglip2-base"]
