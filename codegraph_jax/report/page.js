@@ -286,6 +286,11 @@
 
   const photograph = (number) => $(".photo", rows.get(number));
 
+  function pictures(number) {
+    const { width, height, name, heatmap } = images[number];
+    return { width, height, name, photo: photograph(number).src, heat: $(".heat", rows.get(number)).src, file: large ? null : heatmap };
+  }
+
   function drawBoxes(into, boxes, kind) {
     for (const [left, top, right, bottom] of boxes) {
       for (const part of ["outline", kind]) into.append(svg("rect", { class: part, x: left, y: top, width: right - left, height: bottom - top }));
@@ -312,48 +317,9 @@
     return $("#images").scrollIntoView();
   });
 
-  // ---- the picture of the card and of the large view, as large as possible ----
-
-  let missing = false;  // the report was moved without its folder; only embedded pictures can be displayed
-
-  class Stage {
-    constructor(root) {
-      this.canvas = $(".canvas", root);
-      this.number = null;
-      $(".photo", root).addEventListener("error", (event) => {
-        if (missing || event.target.src.startsWith("data:")) return;
-        missing = true;
-        this.show(this.number, this.map);
-      });
-      new ResizeObserver(() => this.layout()).observe(this.canvas.parentElement);
-    }
-
-    show(number, map) {
-      Object.assign(this, { number, map });
-      const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas);
-      // if the embedded picture is small, the heat-map file beside the report has more detail
-      const file = map && !large && !missing && images[number].heatmap;
-      photo.src = file || photograph(number).src;
-      photo.alt = images[number].name;
-      heat.src = $(".heat", rows.get(number)).src;
-      heat.hidden = !map || Boolean(file);
-      this.layout();
-    }
-
-    // fits the photo into the stage
-    layout() {
-      const stage = this.canvas.parentElement;
-      if (this.number === null || !stage.clientWidth) return;
-      const { width, height } = images[this.number];
-      const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
-      this.canvas.style.width = `${Math.floor(width * scale)}px`;
-      this.canvas.style.height = `${Math.floor(height * scale)}px`;
-    }
-  }
-
   // ---- the card: the photo to answer for, the histogram, and the threshold slider ----
 
-  const look = review && new Stage($("#look")), lookMap = $("#look-map"), slider = $("#slider");
+  const look = review && new Stage($("#look"), pictures), lookMap = $("#look-map"), slider = $("#slider");
   const setSelect = $("#set"), maxDefective = $("#at-most");
   const chosenSet = () => sets[Number(setSelect?.value ?? 0)];
 
@@ -474,9 +440,6 @@
   // ---- the table for a spreadsheet: in the order, the language and with the decimals of the page ----
 
   function tableText() {
-    const between = (1.5).toLocaleString(texts.locale).includes(",") ? ";" : ",";
-    // a text that begins like a formula is kept from being one
-    const cell = (value) => `"${String(value ?? "").replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
     const columns = {
       name_column: ({ name }) => name,
       verdict_column: (_, number) => t(`verdict_${verdictOf(number)}`),
@@ -491,20 +454,14 @@
     };
     const lines = [Object.keys(columns).map((key) => t(key)),
       ...[...body.rows].map((row) => Number(row.dataset.number)).map((number) => Object.values(columns).map((of) => of(images[number], number)))];
-    return `\ufeff${lines.map((line) => line.map(cell).join(between)).join("\r\n")}\r\n`;
-  }
-
-  function save(text, type, download) {
-    const url = URL.createObjectURL(new Blob([text], { type }));
-    h("a", { href: url, download }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
+    return csvText(lines);
   }
 
   $("#spreadsheet").addEventListener("click", () => save(tableText(), "text/csv", "photos.csv"));
 
   // ---- the large view ----
 
-  const viewer = $("#viewer"), stage = new Stage(viewer), answerForm = $("#answer");
+  const viewer = $("#viewer"), stage = new Stage(viewer, pictures), answerForm = $("#answer");
   const mapSwitch = $("#viewer-map"), boxSwitch = $("#viewer-boxes");
   let sequence = visible, current = 0, opened = 0;
 
@@ -682,12 +639,6 @@
     for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !parts.length && !shares().length;
     $("#review-done").textContent = "";
     $("#review-text").hidden = true;
-  }
-
-  // browsers may forbid this for a page that was opened from disk
-  async function copy(text, output, done, otherwise) {
-    const copied = await navigator.clipboard.writeText(text).then(() => true, () => false);
-    output.textContent = t(copied ? done : otherwise);
   }
 
   if (review) {

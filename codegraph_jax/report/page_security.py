@@ -10,7 +10,7 @@ from codegraph_jax.report.texts import package_text, shared_script
 @cache
 def style_and_script() -> tuple[str, str]:
     """Style and script of the report."""
-    names = ("active_calibration.js", "wording.js", "histogram.js", "page.js")
+    names = ("active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "page.js")
     return package_text("page.css"), "\n".join([shared_script(), *map(package_text, names)])
 
 

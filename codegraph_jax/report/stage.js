@@ -1,0 +1,41 @@
+"use strict";
+// The picture of the card and of the large view, as large as possible.
+//
+// root: an element with .canvas; pictures: returns the width, height and name of a photo, the addresses of its embedded
+// pictures `photo` and `heat`, and that of its heat-map file, which has more detail, or null.
+class Stage {
+  static onlyEmbedded = false;  // the report was moved without its folder
+
+  constructor(root, pictures) {
+    this.canvas = $(".canvas", root);
+    this.pictures = pictures;
+    this.number = null;
+    $(".photo", root).addEventListener("error", (event) => {
+      if (Stage.onlyEmbedded || event.target.src.startsWith("data:")) return;
+      Stage.onlyEmbedded = true;
+      this.show(this.number, this.map);
+    });
+    new ResizeObserver(() => this.layout()).observe(this.canvas.parentElement);
+  }
+
+  show(number, map) {
+    Object.assign(this, { number, map });
+    const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas), picture = this.pictures(number);
+    const file = map && !Stage.onlyEmbedded && picture.file;
+    photo.src = file || picture.photo;
+    photo.alt = picture.name;
+    heat.src = picture.heat;
+    heat.hidden = !map || Boolean(file);
+    this.layout();
+  }
+
+  // fits the photo into the stage
+  layout() {
+    const stage = this.canvas.parentElement;
+    if (this.number === null || !stage.clientWidth) return;
+    const { width, height } = this.pictures(this.number);
+    const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
+    this.canvas.style.width = `${Math.floor(width * scale)}px`;
+    this.canvas.style.height = `${Math.floor(height * scale)}px`;
+  }
+}
