@@ -151,9 +151,9 @@ class SimilarityConfig:
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
     references: str = field(default="all", metadata={"check": partial(check_limit, least=2)})
-    """Number of photos that each photo is compared with, or `all`. A number selects them by the photos' content alone.
-    `auto` takes fewer than all if that saves much time and gives the same ranking; with a number as `radius` it means
-    `all`."""
+    """Number of photos that each photo is compared with, selected by content alone, or `all`. `auto`: 12 to 128 if that
+    saves much time and ranks a sample alike, otherwise all (always all if `radius` is a number). With few references,
+    recurring defects on few photos are missed."""
     radius: str = field(default="all", metadata={"check": check_limit})
     """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
@@ -184,28 +184,11 @@ class SimilarityConfig:
         return replace(self, **chosen) if chosen else self
 
 
-SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "relative", "mean_peak", "peak_neighbours")
-"""Names of scores, which `codegraph_jax.scoring.scores` defines."""
-
-
-def check_score(text: str) -> None:
-    """Checks the name of a score, or the import path of the user's own.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    where, colon, name = text.rpartition(":")
-    if text not in SCORES and not (colon and where and name.isidentifier()):
-        raise ValueError(
-            f"{text!r} is none of {', '.join(SCORES)}; write FILE.py:NAME or MODULE:NAME for a score of your own"
-        )
-
-
 @dataclass(frozen=True)
 class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
-    score: str = field(default="standard", metadata={"check": check_score} | path_like())
+    score: str = field(default="standard", metadata=path_like())
     """How patches and photos are scored (docs/research.md): `standard`, mean distance to the most similar 30% of the
     photos (MuSc); `few`, to 10% of them; `contrast`, `standard` minus the photo's median; `few_contrast`, both; `fine`,
     `few` without averaging over neighbourhoods; `nearest`, `relative`, `mean_peak` and `peak_neighbours`, for research;
@@ -293,9 +276,9 @@ class ThresholdConfig:
     rule: str = field(default="rate:1%", metadata={"check": read_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
     flagged; `share:10%`: the tenth of the photos with the highest scores is flagged."""
-    max_defective: float = field(default=1.0, metadata=within(0.0, 1.0))
-    """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
-    good parts vary a lot."""
+    max_defective: float | None = field(default=None, metadata=within(0.0, 1.0) | unset("unknown"))
+    """Upper limit for the share of defective photos, if you know it (`10%`: at most one in ten). Helps when good parts
+    vary a lot."""
     min_defect_length: float = field(default=0.0, metadata=at_least(0))
     """Defects shorter than this many pixels are tolerated; a photo with no other defect passes."""
 
@@ -304,6 +287,11 @@ class ThresholdConfig:
             read_rule(self.rule)
         except ValueError as error:
             raise ConfigError(f"config.threshold.rule: {error}") from None
+
+    @property
+    def defective_limit(self) -> float:
+        """`max_defective`, or 1 if it is unknown."""
+        return 1.0 if self.max_defective is None else self.max_defective
 
     @property
     def parsed_rule(self) -> tuple[RuleKind, float]:

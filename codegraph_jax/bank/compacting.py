@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.bank.pool import Pool, degree_vectors
-from codegraph_jax.bank.thinning import projection, thin
+from codegraph_jax.bank.pool import Pool, image_vectors
+from codegraph_jax.bank.thinning import DIMENSIONS, projected, thin
 from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.references import by_content
@@ -39,10 +39,13 @@ class Candidates:
         chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], wanted)])
         images, patches = self._places[chosen].T
         own_scores = np.stack([layer[:, images, patches] for layer in self.scores])
-        parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]
+        parts = (
+            vectors[:, :, patches[images == i]].transpose(2, 0, 1, 3)
+            for i, vectors in self._of_images(np.unique(images))
+        )
         layers, degrees, count = own_scores.shape
         channels = self.comparison.features.layers[0].shape[-1]
-        gathered = processes.gather_parts(map(_rows, parts), (layers, degrees, channels))
+        gathered = processes.gather_parts(parts, (layers, degrees, channels))
         return Pool(
             self.options, list(gathered.transpose(1, 2, 0, 3)), own_scores.astype(np.float32), np.zeros(count, int)
         )
@@ -83,15 +86,10 @@ class Candidates:
     @cached_property
     def _vectors(self) -> Float[np.ndarray, "m e"]:
         """Vectors of the candidates: all degrees and layers concatenated, then projected."""
-        layers, degrees = len(self.scores), len(self.options.degrees)
-        width = layers * degrees * self.comparison.features.layers[0].shape[-1]
-        matrix = projection(width) / np.float32(np.sqrt(layers * degrees))
         images, patches = self._places.T
-        rows = (
-            _rows(vectors[:, :, patches[images == i]]).reshape(-1, width) @ matrix
-            for i, vectors in self._of_images(np.unique(images))
-        )
-        return processes.gather_parts(rows, matrix.shape[1:])
+        rows = (projected(vectors[:, :, patches[images == i]]) for i, vectors in self._of_images(np.unique(images)))
+        width = len(self.scores) * len(self.options.degrees) * self.comparison.features.layers[0].shape[-1]
+        return processes.gather_parts(rows, (min(width, DIMENSIONS),))
 
     def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
         """(image, patch tokens in each layer) of the given images that this process holds."""
@@ -102,9 +100,4 @@ class Candidates:
     def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
         """(image, vectors) of the given images that this process holds."""
         for i, layers in self._tokens(images):
-            vectors = [[np.asarray(x, np.float32) for x in degree_vectors(layer, self.options)] for layer in layers]
-            yield i, np.array(vectors)
-
-
-def _rows(vectors: Float[np.ndarray, "l r k c"]) -> Float[np.ndarray, "k l r c"]:
-    return vectors.transpose(2, 0, 1, 3)
+            yield i, image_vectors(layers, self.options)

@@ -24,7 +24,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from codegraph_jax.bank.thinning import projection, thin
+from codegraph_jax.bank.thinning import projected, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.features.aggregation import aggregate
@@ -75,12 +75,9 @@ class Pool:
             tokens = [jnp.asarray(layer[i]) for layer in layers]
             counted = np.asarray((tokens[0] != 0).any(axis=-1))
             unusual = np.flatnonzero((self.scores(tokens, None) > ordinary.mean()) & counted)
-            vectors = np.array([[np.asarray(x, np.float32) for x in degree_vectors(t, self.options)] for t in tokens])
-            width = ordinary.size * vectors.shape[-1]
-            rows = vectors[:, :, unusual].transpose(2, 0, 1, 3).reshape(len(unusual), width)
-            near = rows @ projection(width) / np.float32(np.sqrt(ordinary.size))
-            squares = np.full(len(near), np.square(ordinary).mean(), np.float32)
-            chosen = unusual[thin(near, squares, MAX_PATCHES_PER_PART)]
+            vectors = image_vectors(tokens, self.options)
+            squares = np.full(len(unusual), np.square(ordinary).mean(), np.float32)
+            chosen = unusual[thin(projected(vectors[:, :, unusual]), squares, MAX_PATCHES_PER_PART)]
             added.append(vectors[:, :, chosen])
         counts = [vectors.shape[2] for vectors in added]
         own_scores = np.repeat(ordinary[:, :, None], sum(counts), axis=2)
@@ -131,6 +128,11 @@ class Pool:
 def degree_vectors(tokens: Float[Array, "p c"], options: DistanceOptions) -> list[Shaped[Array, "p c"]]:
     """Unit vectors of the patches of one image in one layer, for each degree."""
     return [aggregate(tokens[None], degree, options.grid, options.product_type)[0] for degree in options.degrees]
+
+
+def image_vectors(layers: Sequence[Float[Array, "p c"]], options: DistanceOptions) -> Float[np.ndarray, "l r p c"]:
+    """Unit vectors of the patches of one image, for each layer and degree."""
+    return np.array([[np.asarray(x, np.float32) for x in degree_vectors(tokens, options)] for tokens in layers])
 
 
 @partial(jax.jit, static_argnames="options")

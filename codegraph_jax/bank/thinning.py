@@ -6,7 +6,7 @@ the pool would overestimate most: min over selected y of |x - y|^2 + s(y)^2, min
 score itself and gains little. Comparison with plain k-centre: benchmarks/log/line.md, "Compact bank".
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,16 @@ SHORTLIST, TAKEN = 1024, 8
 TAKEN = 1 is the exact greedy selection."""
 
 
-def projection(width: int) -> Float[np.ndarray, "d e"]:
+def projected(vectors: Float[np.ndarray, "l r k c"]) -> Float[np.ndarray, "k e"]:
+    """Vectors of k patches: all layers and degrees concatenated, then projected; distances are those of a mean."""
+    layers, degrees, count, channels = vectors.shape
+    width = layers * degrees * channels
+    rows = vectors.transpose(2, 0, 1, 3).reshape(count, width)
+    return rows @ (_projection(width) / np.float32(np.sqrt(layers * degrees)))
+
+
+@cache
+def _projection(width: int) -> Float[np.ndarray, "d e"]:
     """A random projection that approximately preserves distances of vectors of `width` numbers."""
     drawn: np.ndarray = np.random.default_rng(0).standard_normal((width, min(width, DIMENSIONS)))
     return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)

@@ -142,7 +142,7 @@ def decide_photos(
     of_map = {chosen.name: chosen.image}
     scores = {name: image_scores(maps, size, rects, of_map.get(name)) for name, maps in every_map.items()}
     own = scores[chosen.name]
-    answers = replace(answers, max_defective=min(answers.max_defective, config.max_defective))
+    answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)
     defect_members = consistency.defect_members(len(own))
     calibration = calibrate(own[:set_size], config, defect_members[:set_size]).apply(own, defect_members)

@@ -106,7 +106,7 @@ NAMED_SCORES = {
         Score("peak_neighbours", rescoring=rescore_by_peaks),
     )
 }
-"""All scores that `scoring.score` can name (`config.SCORES`)."""
+"""All scores that `scoring.score` can name."""
 
 
 def score_of(score: str | Score | PatchScore) -> Score:
@@ -119,7 +119,8 @@ def score_of(score: str | Score | PatchScore) -> Score:
         if score in NAMED_SCORES:
             return NAMED_SCORES[score]
         if ":" not in score:
-            raise ConfigError(f"{SETTING}: {score!r}; {did_you_mean(score, NAMED_SCORES, ', '.join(NAMED_SCORES))}")
+            hint = did_you_mean(score, NAMED_SCORES, f"scores: {', '.join(NAMED_SCORES)}, or FILE.py:NAME for your own")
+            raise ConfigError(f"{SETTING}: no score is called {score!r}; {hint}")
         with user_object(score, SETTING) as user_score:
             return score_of(user_score)
     if isinstance(score, Score):

@@ -163,7 +163,7 @@ def calibrate(
     """
     scores = np.asarray(image_scores, np.float64)
     fitted = scores if defect_members is None or defect_members.all() else scores[~defect_members]
-    fit = fit_scores(fitted, config.max_defective)
+    fit = fit_scores(fitted, config.defective_limit)
     normal = fit.normal_scores
     kind, value = config.parsed_rule
     if kind == "share":
@@ -181,12 +181,12 @@ def calibrate(
         set_size=len(scores),
         image_count=len(fitted),
         normal_scores=normal,
-        max_defective=config.max_defective,
+        max_defective=config.defective_limit,
         min_defect_length=config.min_defect_length,
     ).with_threshold(threshold, kind)
     if kind == "rate" and len(fitted) >= MIN_PHOTOS:
         members = len(scores) - len(fitted)
-        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.max_defective))
+        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.defective_limit))
     return calibration.apply(image_scores, defect_members)
 
 

@@ -92,7 +92,7 @@ def run(
         config = replace(config, data=replace(config.data, categories=tuple(groups)))
     points = read_points(vary, config, FIXED)
     for point in points:
-        user_code_digest(point.config.scoring.score, "config.scoring.score")
+        score_of(point.config.scoring.score)
     directory = Path(workdir)
     categories = read_categories(config.data, directory)
     for name, samples in categories.items():

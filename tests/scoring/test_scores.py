@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import SCORES, BankConfig, Config
+from codegraph_jax.config import BankConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import aggregate
@@ -74,7 +74,7 @@ def test_a_detector_with_a_score_uses_it(detector, comparison, images, shallow):
     )
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", NAMED_SCORES)
 def test_named_scores_differ_and_are_finite(detector, comparison, name):
     standard, result = detector.score(comparison), detector.score(comparison, score=name)
     assert np.isfinite(result.scores_rescored).all() and np.isfinite(result.patch_scores).all()
@@ -82,10 +82,11 @@ def test_named_scores_differ_and_are_finite(detector, comparison, name):
     assert np.array_equal(result.scores_rescored, standard.scores_rescored) == (name == "standard")
 
 
-def test_settings_know_the_names():
-    assert set(SCORES) == set(NAMED_SCORES)
-    with pytest.raises(ConfigError, match=r"config.scoring.score: 'nearst' is none of standard, .*FILE.py:NAME"):
-        read_config(Config, {"scoring": {"score": "nearst"}})
+def test_the_error_for_an_unknown_name_lists_scores():
+    with pytest.raises(ConfigError, match=r"config.scoring.score: no score is called 'nearst'; did you mean 'nearest'"):
+        score_of("nearst")
+    with pytest.raises(ConfigError, match=r"no score is called 'x'; scores: standard, .*FILE.py:NAME"):
+        score_of("x")
 
 
 def test_parts_of_a_variant_are_used(detector, comparison):
@@ -113,7 +114,6 @@ def test_a_score_in_a_file(tmp_path, monkeypatch, detector, comparison):
     path.write_text(path.read_text().replace("median", "mean"))
     assert user_code_digest(f"{path}:mine", SETTING) not in ("", digest)
     assert user_code_digest("few", SETTING) == ""
-    assert read_config(Config, {"scoring": {"score": "ideas.py:mine"}}).scoring.score == "ideas.py:mine"
     with pytest.raises(ConfigError, match="there is no 'mien' in it; did you mean 'mine'"):
         score_of(f"{path}:mien")
     with pytest.raises(ConfigError, match="there is no file"):
