@@ -15,18 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.installing import extra, install_command
+from codegraph_jax.core.installing import extra, install_command, needed
 from codegraph_jax.core.names import some_of
 
 MIN_PYTHON = (3, 11)
-NEEDED = (
-    "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
-    "jaxtyping", "absl-py", "jinja2", "tqdm", "safetensors", "protobuf", "huggingface_hub",
-    "filelock", "psutil",
-)  # fmt: skip
-"""Packages that every command needs."""
-LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("app"))
-TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
 MAX_LISTED = 3
 """Number of packages whose versions are printed."""
 GIB = 2**30
@@ -44,7 +36,7 @@ class Finding:
         state: `fine`, `optional` (not required), or `missing` (required).
         result: the result in words.
         fix: the command that fixes it, or advice; empty if nothing is missing.
-        unready: commands of codegraph that do not work without the item.
+        unready: commands that do not work without the item.
     """
 
     item: str
@@ -71,19 +63,18 @@ def main() -> int:
     print("ready: codegraph detect /my/photos")
     for finding in findings:
         if finding.unready:
-            print(f"not ready: codegraph {', '.join(finding.unready)}; {finding.fix}")
+            print(f"codegraph {', '.join(finding.unready)} need: {finding.fix}")
     return 0
 
 
 def examine() -> Iterator[Finding]:
     """Runs all checks, without network access."""
-    python, packages = _python(), _packages("packages", NEEDED, "missing")
+    python, packages = _python(), _packages("packages", needed(), "missing")
     yield python
     yield packages
     if "missing" in (python.state, packages.state):
         return  # the other checks need them
-    yield _packages("for training", TRAINING, "optional", ("train", "score"))
-    yield _packages("for the app and lines", LINE, "optional", ("app", "watch", "serve", "export"))
+    yield _packages("for the app and lines", extra("app"), "optional", ("app", "watch", "serve", "export"))
     yield from _devices()
     yield _memory()
     yield _disk()
@@ -100,10 +91,11 @@ def _python() -> Finding:
 
 
 def _packages(
-    item: str, names: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
+    item: str, requirements: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
 ) -> Finding:
     found, absent = [], []
-    for name in names:
+    for requirement in requirements:
+        name = re.split("[><=]", requirement)[0]
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -16,6 +16,14 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 """Exists only in a checkout."""
 
 
+def needed() -> list[str]:
+    """The requirements of this project without extras, in pip's syntax."""
+    if PROJECT.is_file():
+        lines = PROJECT.with_name("requirements.txt").read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if not line.startswith("#")]
+    return [text for text in requires("codegraph-jax") or () if "extra ==" not in text]
+
+
 def extra(name: str) -> list[str]:
     """The requirements of an extra of this project, in pip's syntax."""
     if PROJECT.is_file():

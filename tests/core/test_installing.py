@@ -1,12 +1,13 @@
 """Install commands in messages install the missing package, however the project was installed."""
 
+import re
 import sys
 
 import pytest
 
 from codegraph_jax.core import installing
 from codegraph_jax.core.errors import MissingPackageError
-from codegraph_jax.core.installing import extra, install_command
+from codegraph_jax.core.installing import extra, install_command, needed
 
 
 def test_install_commands_name_packages():
@@ -24,6 +25,12 @@ def test_an_installed_package_reads_its_own_metadata(monkeypatch, tmp_path):
     )
     assert extra("app") == ["fastapi>=0.115"]
     assert extra("heic") == ["x>=1"]
+    assert needed() == ["jax>=0.10"]
+
+
+def test_a_clone_reads_its_own_requirements():
+    assert any(requirement.startswith("jax>=") for requirement in needed())
+    assert not [requirement for requirement in needed() if not re.match(r"\w[\w-]*[><=]", requirement)]
 
 
 @pytest.mark.parametrize(
