@@ -46,7 +46,7 @@ DISTANCES_ON = ("device", "host")
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Measures the stages for each number of images, on the device and on the host; the first call compiles."""
     records = []
-    for n in sizes.resident:
+    for n in sizes.host_images:
         for distances_on in DISTANCES_ON:
             first, second = (_stages(config, sizes, n, distances_on) for _ in range(2))
             for stage, (wall, cpu, transfers) in second.items():
@@ -73,9 +73,7 @@ def _stages(
     config: BenchmarkConfig, sizes: Sizes, n: int, distances_on: str
 ) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
-    options = distance_options(
-        SimilarityConfig(), "float32", sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid)
-    )
+    options = distance_options(SimilarityConfig(), "float32", sizes.host_degrees, (sizes.host_grid, sizes.host_grid))
     mesh, references = DeviceMesh(_devices(config)), np.arange(n)
     features = _features(sizes, n, on_device=distances_on == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}
@@ -107,10 +105,10 @@ def _stages(
 
 def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
     """Tokens of n similar images, some of which share four patches."""
-    grid, channels = sizes.resident_grid, sizes.resident_channels
+    grid, channels = sizes.host_grid, sizes.host_channels
     patches = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
     layers: list[Any] = []
-    for number in range(sizes.resident_layers):
+    for number in range(sizes.host_layers):
         rng = np.random.default_rng(number)
         tokens = rng.normal(size=(1, grid * grid, channels)) + 0.4 * rng.normal(size=(n, grid * grid, channels))
         group = max(3, int(GROUP * n))

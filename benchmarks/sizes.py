@@ -18,9 +18,9 @@ class Sizes:
         image_size, blocks: input size and blocks of that preset.
         scaled: images N of the comparison on several devices.
         devices: numbers of devices to compare; empty: 1, 2, 4 ... as many as there are.
-        resident: numbers of images N whose distances are kept on the device or on the host.
-        resident_grid, resident_channels, resident_layers, resident_degrees: sizes of their tokens; few channels, since
-            the work of the host does not depend on them.
+        host_images: numbers of images N of `host_time`, whose distances are kept on the device or on the host.
+        host_grid, host_channels, host_layers, host_degrees: sizes of their tokens; few channels, since the work of the
+            host does not depend on them.
         inspected: single parts that banks score.
         bank_images: images of the set that makes the banks.
         bank_references: images in the exact bank.
@@ -39,11 +39,11 @@ class Sizes:
     blocks: tuple[int, ...] = (5, 8)
     scaled: int = 32
     devices: tuple[int, ...] = ()
-    resident: tuple[int, ...] = (50, 200)
-    resident_grid: int = 24
-    resident_channels: int = 16
-    resident_layers: int = 2
-    resident_degrees: tuple[int, ...] = (1, 3, 5)
+    host_images: tuple[int, ...] = (50, 200)
+    host_grid: int = 24
+    host_channels: int = 16
+    host_layers: int = 2
+    host_degrees: tuple[int, ...] = (1, 3, 5)
     inspected: int = 40
     bank_images: int = 40
     bank_references: int = 32

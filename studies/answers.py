@@ -2,7 +2,7 @@
 
 Each set is detected once. Its labels then answer the questions of `ActiveCalibrator`, for the standard score alone and
 for all scores. Resampled sets (80% of the photos, drawn without replacement) measure the variation of the results;
-sets reduced to few defective photos measure false alarms and recall if defects are rare.
+sets with few of their defective photos measure false alarms and recall if defects are rare.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,11 @@ from codegraph_jax.scoring.scores import STANDARD
 Scores = Mapping[str, Float[np.ndarray, " n"]]
 SHARE = 0.8
 """Share of the photos in a resampled set."""
-PATIENCE = 20
+THRESHOLD_ANSWERS = 8
+"""Number of answers after which the threshold of the standard score is measured."""
+SCORE_ANSWERS = 12
+"""Number of answers after which the choice of a score is measured, and F1 after two more."""
+MAX_ANSWERS = 20
 """Greatest number of answers of a person."""
 
 
@@ -39,16 +43,10 @@ class AnswersStudyConfig:
     """The task that this config is for."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    threshold_answers: int = field(default=8, metadata=no_flag() | at_least(1))
-    """The number of answers after which the threshold of the standard score is measured."""
-    score_answers: int = field(default=12, metadata=no_flag() | at_least(1))
-    """The number of answers after which the choice of a score is measured, and F1 after two more."""
     resample_count: int = field(default=10, metadata=no_flag() | at_least(0))
     """The number of times that each set is resampled."""
     shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05, 0.2), metadata=within(0.0, 0.9))
-    """The shares of defective photos in the reduced sets."""
-    seed: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The seed of all random draws."""
+    """The shares of defective photos in sets with few defects."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, such as the backbone."""
 
@@ -59,7 +57,7 @@ class Row:
 
     Attributes:
         name, photos, defective: name of the set, and its numbers of photos and of defective photos.
-        balanced: balanced accuracy of the standard score after `threshold_answers` answers.
+        balanced: balanced accuracy of the standard score after `THRESHOLD_ANSWERS` answers.
         best: balanced accuracy at the best threshold.
         covered: share of the intervals that contain the true number.
         mutual, standard, chosen: image AUROC of mutual scoring, of the full method, and of the chosen score.
@@ -83,7 +81,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Thinned:
+class RareDefects:
     """Results on sets with few defective photos.
 
     Attributes:
@@ -113,25 +111,27 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
     with locked(Path(workdir)):
         rows: list[Row] = []
         resampled: list[Row] = []
-        thinned: list[Thinned] = []
+        few_defects: list[RareDefects] = []
         for name, mutual, scores, labels in _sets(config):
-            rows.append(simulate(name, mutual, scores, labels, config))
-            rng = np.random.default_rng([config.seed, *name.encode()])
+            rows.append(simulate(name, mutual, scores, labels))
+            rng = np.random.default_rng([0, *name.encode()])
             for _ in range(config.resample_count):
                 chosen = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
                 part = {key: value[chosen] for key, value in scores.items()}
-                resampled.append(simulate(name, mutual[chosen], part, labels[chosen], config))
-            thinned += [thin(name, scores, labels, share, config, rng) for share in config.shares]
+                resampled.append(simulate(name, mutual[chosen], part, labels[chosen]))
+            few_defects += [
+                rare_defects(name, scores, labels, share, config.resample_count, rng) for share in config.shares
+            ]
             print(text_table(HEADINGS, [cells(rows[-1])]), flush=True)
         with written_to(Path(workdir)):
-            study: dict[str, list[Any]] = {"sets": rows, "resampled": resampled, "thinned": thinned}
+            study: dict[str, list[Any]] = {"sets": rows, "resampled": resampled, "few_defects": few_defects}
             plain = {part: [vars(row) for row in listed] for part, listed in study.items()}
             write_json(Path(workdir) / "study.json", plain)
     print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
     if resampled:
         print(text_table(HEADINGS, [_mean("resampled", resampled)]))
     headings = ["set", "defective", "false alarms", "most", "found", "missed", "estimated", "within", "answers"]
-    print(text_table(headings, [_thinned_cells(row) for row in thinned]))
+    print(text_table(headings, [_rare_defects_cells(row) for row in few_defects]))
     return rows
 
 
@@ -144,25 +144,23 @@ def simulate(
     mutual: Float[np.ndarray, " n"],
     scores: Scores,
     labels: Bool[np.ndarray, " n"],
-    config: AnswersStudyConfig,
 ) -> Row:
-    """Results on one set after the answers of the config.
+    """Results on one set after `THRESHOLD_ANSWERS` and `SCORE_ANSWERS` answers.
 
     Args:
         name: name of the set.
         mutual: scores of mutual scoring alone.
         scores: scores by name.
         labels: True for defective photos; the answers.
-        config: the numbers of answers.
     """
     standard = scores[STANDARD.name]
     alone = ActiveCalibrator(standard)
-    answer(alone, labels, config.threshold_answers)
+    answer(alone, labels, THRESHOLD_ANSWERS)
     estimate, flagged = alone.estimate, alone.flagged
     true_counts = int((flagged & ~labels).sum()), int((~flagged & labels).sum())
     covered = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), true_counts)]
     calibrator = ActiveCalibrator(scores)
-    answer(calibrator, labels, config.score_answers)
+    answer(calibrator, labels, SCORE_ANSWERS)
     chosen = calibrator.score_name
     answer(calibrator, labels, 2)
     found = calibrator.flagged
@@ -192,14 +190,14 @@ def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], count: 
         calibrator.answer(photo, bool(labels[photo]))
 
 
-def thin(
+def rare_defects(
     name: str,
     scores: Scores,
     labels: Bool[np.ndarray, " n"],
     share: float,
-    config: AnswersStudyConfig,
+    set_count: int,
     rng: np.random.Generator,
-) -> Thinned:
+) -> RareDefects:
     """Results on sets of all good photos and a share of defective ones, answered until the calibrator needs no more."""
     good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
     count = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
@@ -207,10 +205,10 @@ def thin(
     found: list[float] = []
     misses: list[tuple[int, float, bool]] = []
     answers: list[int] = []
-    for _ in range(max(config.resample_count, 1)):
+    for _ in range(max(set_count, 1)):
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
-        while (photo := calibrator.suggest()) is not None and calibrator.answer_count < PATIENCE:
+        while (photo := calibrator.suggest()) is not None and calibrator.answer_count < MAX_ANSWERS:
             calibrator.answer(photo, bool(labels[chosen][photo]))
         flagged, estimate = calibrator.flagged, calibrator.estimate.misses
         count_missed = int((~flagged & labels[chosen]).sum())
@@ -220,7 +218,7 @@ def thin(
         answers.append(calibrator.answer_count)
     recall = float(np.mean(found)) if found else None
     missed, expected, within = np.mean(misses, axis=0).tolist()
-    return Thinned(
+    return RareDefects(
         name, share, float(np.mean(alarms)), max(alarms), recall, missed, expected, within, float(np.mean(answers))
     )
 
@@ -285,7 +283,7 @@ def _mean(name: str, rows: list[Row]) -> list[str]:
     return [name, "", "", *line[3:5], f"{line[5]} (at most {worst:.3f})", *line[6:]]
 
 
-def _thinned_cells(row: Thinned) -> list[str]:
+def _rare_defects_cells(row: RareDefects) -> list[str]:
     found = percent(row.found, 0)
     rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
     misses = [f"{value:.1f}" for value in (row.missed, row.expected)]

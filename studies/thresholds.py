@@ -52,6 +52,13 @@ after all choices had been made."""
 TWO_KINDS = "two variants"
 MEAN, DEVIATION = 0.3, 0.03
 """Mean and standard deviation of normal scores, after scaling to the units of distances."""
+ANOMALOUS_SHIFT, ANOMALOUS_DEVIATION = 4.0, 2.0
+"""Mean of anomalous scores minus that of normal scores, and their standard deviation, in standard deviations of normal
+scores."""
+RATE = 0.01
+"""The requested false-alarm rate."""
+REAL_SHARES, REAL_REPEATS = (0.05, 0.1, 0.3), 10
+"""Shares of anomalous images in subsets of real sets, and number of subsets of each set and share."""
 TRUTH = 400_000
 """Number of scores from which mean, standard deviation and quantile of a distribution are computed."""
 
@@ -68,22 +75,10 @@ class ThresholdStudyConfig:
     """The numbers of images of a set."""
     shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
     """The shares of anomalous images."""
-    anomalous_shift: float = field(default=4.0, metadata=no_flag() | at_least(0))
-    """The mean of anomalous scores minus that of normal scores, in standard deviations of normal scores."""
-    anomalous_deviation: float = field(default=2.0, metadata=no_flag() | at_least(0))
-    """The standard deviation of anomalous scores, in standard deviations of normal scores."""
     repeats: int = field(default=100, metadata=at_least(1))
     """The number of sets drawn of each kind."""
-    seed: int = field(default=0, metadata=no_flag() | at_least(0))
-    """The seed of all random draws."""
-    false_alarm_rate: float = field(default=0.01, metadata=no_flag() | within(1e-6, 0.5))
-    """The requested false-alarm rate."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=no_flag() | within(0.0, 0.9))
-    """The shares of anomalous images in subsets of real sets."""
-    real_repeats: int = field(default=10, metadata=no_flag() | at_least(1))
-    """The number of subsets of each real set and share."""
     detect: Config = field(default_factory=Config)
     """The settings of detection for real sets."""
 
@@ -124,33 +119,33 @@ def run(config: ThresholdStudyConfig, workdir: str) -> list[Row]:
 
 def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
     for name in config.distributions:
-        mean, deviation, quantile = _moments(name, config.false_alarm_rate)
+        mean, deviation, quantile = _moments(name)
         for images in config.sizes:
             for share in config.shares:
                 bad = round(share * images)
-                seeds = [config.seed, images, round(100 * share), *name.encode()]
+                seeds = [0, images, round(100 * share), *name.encode()]
                 rng = np.random.default_rng(seeds)
                 sets = []
                 for _ in range(config.repeats):
                     normal = (DISTRIBUTIONS[name](rng, images - bad) - mean) / deviation
-                    anomalous = config.anomalous_shift + config.anomalous_deviation * rng.normal(size=bad)
+                    anomalous = ANOMALOUS_SHIFT + ANOMALOUS_DEVIATION * rng.normal(size=bad)
                     scores = MEAN + DEVIATION * np.concatenate([normal, anomalous])
                     sets.append((scores, np.arange(images) >= images - bad, MEAN + DEVIATION * quantile))
-                yield _row(name, images, share, sets, config.false_alarm_rate)
+                yield _row(name, images, share, sets)
 
 
-def _moments(name: str, rate: float) -> tuple[float, float, float]:
+def _moments(name: str) -> tuple[float, float, float]:
     """Mean, standard deviation, and standardised quantile of a distribution."""
     scores = DISTRIBUTIONS[name](np.random.default_rng(99), TRUTH)
     mean, deviation = float(scores.mean()), float(scores.std())
-    return mean, deviation, (float(np.quantile(scores, 1 - rate)) - mean) / deviation
+    return mean, deviation, (float(np.quantile(scores, 1 - RATE)) - mean) / deviation
 
 
-def _row(name: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]], rate: float) -> Row:
+def _row(name: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]]) -> Row:
     """Results over sets of (scores, whether each is anomalous, best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
-        flagged = calibrate(scores, ThresholdConfig(f"rate:{rate}")).flagged
+        flagged = calibrate(scores, ThresholdConfig(f"rate:{RATE}")).flagged
         counts += [
             (flagged & anomalous).sum(), ((scores >= best) & anomalous).sum(), anomalous.sum(),
             (flagged & ~anomalous).sum(), (~anomalous).sum(),
@@ -168,18 +163,16 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
             comparison = replace(comparison, tables=comparison.tables.host())
             labels = np.array([samples[i].label for i in comparison.features.kept])
             good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-            for share in config.real_shares:
+            for share in REAL_SHARES:
                 count = min(round(share / (1 - share) * len(good)), len(bad))
-                rng = np.random.default_rng([config.seed, round(100 * share)])
+                rng = np.random.default_rng([0, round(100 * share)])
                 sets = []
-                for _ in range(config.real_repeats):
+                for _ in range(REAL_REPEATS):
                     images = np.concatenate([good, rng.choice(bad, count, replace=False)])
                     scores = _scores(comparison, np.sort(images), config.detect)
                     anomalous = labels[np.sort(images)] == 1
-                    sets.append(
-                        (scores, anomalous, float(np.quantile(scores[~anomalous], 1 - config.false_alarm_rate)))
-                    )
-                yield _row(name, len(good) + count, share, sets, config.false_alarm_rate)
+                    sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - RATE))))
+                yield _row(name, len(good) + count, share, sets)
 
 
 def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Config) -> Float[np.ndarray, " k"]:

@@ -1,4 +1,4 @@
-"""The study of a few answers: sets are read, answered by their labels, resampled and thinned out."""
+"""The study of a few answers: sets are read, answered by their labels, resampled, and reduced to few defects."""
 
 import json
 
@@ -25,8 +25,8 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
     assert (row.name, row.photos, row.defective) == ("part", 16, 5)
     assert 0.5 <= row.best <= 1 and 0 <= row.balanced <= row.best + 0.2 and 0 <= row.mutual <= 100
     study = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert [len(study[part]) for part in ("sets", "resampled", "thinned")] == [1, 1, 2]
-    assert study["thinned"][0]["share"] == 0 and 3 <= study["thinned"][0]["answers"] <= 20
+    assert [len(study[part]) for part in ("sets", "resampled", "few_defects")] == [1, 1, 2]
+    assert study["few_defects"][0]["share"] == 0 and 3 <= study["few_defects"][0]["answers"] <= 20
     assert "balanced" in capsys.readouterr().out
 
 
