@@ -20,7 +20,7 @@ from benchmarks.transfers import Transfers, counting
 from codegraph_jax.config import RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -123,6 +123,6 @@ def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
 def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
     if not on_device:
         return np.asarray(tokens)
-    layers = DeviceFeatureBuffer(padded(len(tokens)), jax.devices()[0])
+    layers = DeviceFeatureBuffer(padded_size(len(tokens)), jax.devices()[0])
     layers.add(np.arange(len(tokens)), [tokens])
     return layers.joined(np.arange(len(tokens)))[0]

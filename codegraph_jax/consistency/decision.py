@@ -129,31 +129,31 @@ def decide_photos(
     consistency: Consistency,
     config: ThresholdConfig,
     answers: Answers,
-    chosen: Score,
+    chosen_score: Score,
 ) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 
     `patch_scores` has those of every score. Without answers, the label-free rule of `config` decides by the score
-    `chosen`.
+    `chosen_score`.
     """
     features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, rects = placement.frame.size, placement.rects()
-    of_map = {chosen.name: chosen.image}
+    of_map = {chosen_score.name: chosen_score.image}
     scores = {name: image_scores(maps, size, rects, of_map.get(name)) for name, maps in every_map.items()}
-    own = scores[chosen.name]
+    own = scores[chosen_score.name]
     answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)
     defect_members = consistency.defect_members(len(own))
     calibration = calibrate(own[:set_size], config, defect_members[:set_size]).apply(own, defect_members)
-    label_free = PhotoDecisions(chosen.name, every_map[chosen.name], own, scores, calibration, answers)
+    label_free = PhotoDecisions(chosen_score.name, every_map[chosen_score.name], own, scores, calibration, answers)
     keys, duplicates = [key.hex() for key in features.keys], consistency.duplicates
     calibrator = calibrator_of(scores, set_size, keys, defect_members, duplicates, calibration.threshold, answers)
     reviewed = _reviewed_threshold(answers, calibrator, label_free)
     if reviewed is None:
         return _within_limit(label_free, features)
     name, threshold = reviewed
-    if name != chosen.name:
+    if name != chosen_score.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     if answers.threshold is not None or calibrator.has_enough_answers:
         calibration = calibration.with_threshold(threshold, "answers" if answers.threshold is None else "score")

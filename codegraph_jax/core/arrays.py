@@ -8,12 +8,17 @@ import errno
 import math
 import os
 import tempfile
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from codegraph_jax.core.settings import ConfigError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GIB = 2**30
 
@@ -22,6 +27,12 @@ CPU_THREADS = 4
 
 COPIED_BYTES = 2**27
 """Bytes of a table or of features that a stage copies at once; results do not depend on it."""
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """The results of a function for all items, computed in `CPU_THREADS` threads."""
+    with ThreadPoolExecutor(CPU_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 def arrays_at_once(size: int) -> int:

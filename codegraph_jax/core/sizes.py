@@ -5,7 +5,7 @@ import numpy as np
 STEP = 64
 
 
-def padded(count: int) -> int:
+def padded_size(count: int) -> int:
     """`count` rounded up to a power of two, or above 64 to a multiple of 64."""
     return -(-count // STEP) * STEP if count > STEP else 1 << max(count - 1, 0).bit_length()
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded, zero_padded
+from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 
 
@@ -51,7 +51,7 @@ class DeviceLayer:
     def select(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
         """Tokens of some images, padded with those of image 0 to one of a few lengths."""
         (device,) = self.values.devices()
-        chosen = zero_padded(np.asarray(images, np.int32), padded(len(images)))
+        chosen = zero_padded(np.asarray(images, np.int32), padded_size(len(images)))
         return _images(self.values, to_device(chosen, device))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -120,7 +120,7 @@ def weighted_tokens(
     """Weighted sums of the tokens of some images of a layer [n, p, c], on the host."""
     if isinstance(layer, DeviceLayer):
         (device,) = layer.values.devices()
-        given = zero_padded(weights.astype(np.float32), padded(len(images)))
+        given = zero_padded(weights.astype(np.float32), padded_size(len(images)))
         return to_host(_weighted(layer.select(images), to_device(given, device)))[: len(images)]
     sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
     return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])

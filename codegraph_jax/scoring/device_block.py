@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded, zero_padded
+from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
 from codegraph_jax.similarity.order_statistics import kth_smallest, mean_of_smallest
@@ -34,16 +34,16 @@ class DeviceBlock:
 
     values: Float[Array, "s t p"]
     reference_count: int
-    chosen: Int[np.ndarray, " b"]
+    rows: Int[np.ndarray, " b"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(b, m, p)."""
-        return len(self.chosen), self.reference_count, self.values.shape[2]
+        return len(self.rows), self.reference_count, self.values.shape[2]
 
     def select(self, images: Int[np.ndarray, " c"]) -> "DeviceBlock":
         """The block with some of its images."""
-        return replace(self, chosen=self.chosen[images])
+        return replace(self, rows=self.rows[images])
 
     def exclude(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
         """See `HostBlock.exclude`."""
@@ -52,15 +52,15 @@ class DeviceBlock:
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
         """Which of some references have a finite distance to any patch."""
-        return self._chosen_rows(_usable(self.values))[:, : self.reference_count][:, columns]
+        return self._own_rows(_usable(self.values))[:, : self.reference_count][:, columns]
 
     def valid(self) -> Bool[np.ndarray, "b p"]:
         """Which patches have distances."""
-        return self._chosen_rows(_valid(self.values))
+        return self._own_rows(_valid(self.values))
 
     def mean_of_smallest(self, k: int, columns: Columns) -> Float[np.ndarray, "b p"]:
         """Mean of the k smallest finite distances to some references; infinite where none is finite."""
-        return self._chosen_rows(_mean_of_smallest(self.values, self._on_device(np.int32(k)), self._mask(columns)))
+        return self._own_rows(_mean_of_smallest(self.values, self._on_device(np.int32(k)), self._mask(columns)))
 
     def kth_reference(self, ranks: Int[np.ndarray, "b w"], columns: Columns) -> Float[np.ndarray, "b w p"]:
         """Distances of each patch to some references, at the given ranks (1: smallest); infinite beyond the last."""
@@ -79,16 +79,16 @@ class DeviceBlock:
 
     def all_distances(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""
-        if not (count := len(self.chosen)):
+        if not (count := len(self.rows)):
             return []
-        chosen = zero_padded(self.chosen.astype(np.int32), padded(count))
-        return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.reference_count])
+        rows = zero_padded(self.rows.astype(np.int32), padded_size(count))
+        return list(to_host(_images(self.values, self._on_device(rows)))[:count, : self.reference_count])
 
     def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
         """The distances of one patch of each image."""
         parts = [np.zeros((0, self.reference_count), np.float32)]
         for start in range(0, len(patch), CALL_SIZES[-1]):
-            places = np.stack([self.chosen, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
+            places = np.stack([self.rows, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
             count = places.shape[1]
             length = next(length for length in CALL_SIZES if length >= count)
             indices = self._on_device(np.pad(places, ((0, 0), (0, length - count))))
@@ -110,21 +110,21 @@ class DeviceBlock:
         for row, values in zip(padded_limits, limits):
             row[: len(values)] = values
         found = _candidates(self.values, self._on_device(sizes), self._on_device(padded_limits))
-        return self._chosen_rows(found)[:, : len(windows)]
+        return self._own_rows(found)[:, : len(windows)]
 
     def _at_ranks(self, program: Callable[..., Array], ranks: Int[np.ndarray, "b w"], *given: Array) -> np.ndarray:
         """Results of a program for each column of the ranks [b, w, ...]."""
         columns = [self._on_device(self._padded(column)) for column in ranks.T.astype(np.int32)]
-        return np.stack([self._chosen_rows(x) for x in [program(self.values, k, *given) for k in columns]], axis=1)
+        return np.stack([self._own_rows(x) for x in [program(self.values, k, *given) for k in columns]], axis=1)
 
-    def _chosen_rows(self, values: Array) -> np.ndarray:
-        """The rows of the chosen images, on the host."""
-        return to_host(values)[self.chosen]
+    def _own_rows(self, values: Array) -> np.ndarray:
+        """The rows of the b images, on the host."""
+        return to_host(values)[self.rows]
 
     def _padded(self, values: np.ndarray) -> np.ndarray:
-        """Rows for all s images, zero for images that are not chosen."""
+        """Rows for all s images, zero for images outside of `rows`."""
         whole = np.zeros((len(self.values), *values.shape[1:]), values.dtype)
-        whole[self.chosen] = values
+        whole[self.rows] = values
         return whole
 
     def _mask(self, columns: Columns) -> Bool[Array, " t"]:
@@ -176,8 +176,8 @@ def _kth_patch(
 
 
 @jax.jit
-def _images(values: Float[Array, "s t p"], chosen: Int[Array, " b"]) -> Float[Array, "b t p"]:
-    return values[chosen]
+def _images(values: Float[Array, "s t p"], rows: Int[Array, " b"]) -> Float[Array, "b t p"]:
+    return values[rows]
 
 
 @jax.jit

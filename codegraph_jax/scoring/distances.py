@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
+from codegraph_jax.core.arrays import arrays_at_once, in_threads
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.host_block import Columns, HostBlock
 from codegraph_jax.similarity.comparison import Comparison
@@ -112,12 +112,12 @@ class Distances:
         distances = self._gather(lambda block, at: block.kth_patch(ranks[at], valid[at], unit[at]))
         return distances[:, 0].astype(np.float64)
 
-    def of_images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
-        """Yields the distances of each chosen image."""
-        chosen = list(chosen)
+    def of_images(self, images: Images) -> Iterator[Float[np.ndarray, "m p"]]:
+        """Yields the distances of each image."""
+        images = list(images)
         size = arrays_at_once(4 * self.shape[1] * self.shape[2])
-        for start in range(0, len(chosen), size):
-            some = chosen[start : start + size]
+        for start in range(0, len(images), size):
+            some = images[start : start + size]
             by_place = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), some)))
             yield from (by_place[place] for place in range(len(some)))
 
@@ -127,13 +127,12 @@ class Distances:
 
     def each(
         self,
-        chosen: Bool[np.ndarray, "n p"],
+        mask: Bool[np.ndarray, "n p"],
         work: Callable[[int, Int[np.ndarray, " e"], Float[np.ndarray, "e m"]], T],
     ) -> list[T]:
-        """Calls `work`, in threads, with each image, the indices of its chosen patches and their distances."""
-        rows = list(chain(*self._by_block(lambda block, at: block.distances_by_image(chosen[at]))))
-        with ThreadPoolExecutor(CPU_THREADS) as pool:
-            return list(pool.map(lambda i: work(i, np.flatnonzero(chosen[i]), rows[i]()), range(len(self))))
+        """Calls `work`, in threads, with each image, the indices of its patches in the mask and their distances."""
+        rows = list(chain(*self._by_block(lambda block, at: block.distances_by_image(mask[at]))))
+        return in_threads(lambda i: work(i, np.flatnonzero(mask[i]), rows[i]()), range(len(self)))
 
     def candidates(self, windows: list[int], limits: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "n w p"]:
         """Which patches may burn out (`consistency.links`), by window: their ratio of spacings may reach a limit."""

@@ -1,14 +1,13 @@
 """Distances of a block of images on the host; threads process one image each with NumPy."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.core.arrays import CPU_THREADS, in_threads
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import valid_patches
 
@@ -21,19 +20,19 @@ Columns = Int[np.ndarray, " c"] | slice
 
 @dataclass(frozen=True)
 class HostBlock:
-    """Distances of the patches of b images, `chosen` (possibly repeated) among s; infinite for excluded references."""
+    """Distances of the patches of b images, the `rows` (possibly repeated) of s; infinite for excluded references."""
 
     values: Float[np.ndarray, "s m p"]
-    chosen: Int[np.ndarray, " b"]
+    rows: Int[np.ndarray, " b"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(b, m, p)."""
-        return len(self.chosen), self.values.shape[1], self.values.shape[2]
+        return len(self.rows), self.values.shape[1], self.values.shape[2]
 
     def select(self, images: Int[np.ndarray, " c"]) -> "HostBlock":
         """The block with some of its images."""
-        return replace(self, chosen=self.chosen[images])
+        return replace(self, rows=self.rows[images])
 
     def exclude(self, pairs: Bool[np.ndarray, "b m"]) -> "HostBlock":
         """The block with infinite distances of some pairs of image and reference.
@@ -42,7 +41,7 @@ class HostBlock:
         """
         row, column = np.nonzero(pairs)
         # in place, since there may be no memory for another table
-        self.values[self.chosen[row], column] = np.inf
+        self.values[self.rows[row], column] = np.inf
         return self
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
@@ -80,19 +79,19 @@ class HostBlock:
 
     def all_distances(self) -> Sequence[Float[np.ndarray, "m p"]]:
         """All distances of each image."""
-        return [self.values[i] for i in self.chosen]
+        return [self.values[i] for i in self.rows]
 
     def patch_distances(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
         """The distances of one patch of each image."""
-        return self.values[self.chosen, :, patch]
+        return self.values[self.rows, :, patch]
 
     def distances_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
         """For each image a function that returns the distances of its chosen patches; threads may call it."""
-        return [partial(lambda i, own: self.values[i][:, own].T, *given) for given in zip(self.chosen, patches)]
+        return [partial(lambda i, own: self.values[i][:, own].T, *given) for given in zip(self.rows, patches)]
 
     def candidates(self, windows: list[int], limits: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
         """All patches: on the host the exact test costs no transfer, so no patch is ruled out before it."""
-        return np.broadcast_to(np.True_, (len(self.chosen), len(windows), self.shape[2]))
+        return np.broadcast_to(np.True_, (len(self.rows), len(windows), self.shape[2]))
 
     def _map_images(
         self,
@@ -101,16 +100,15 @@ class HostBlock:
         dtype: type | np.dtype | None = None,
     ) -> np.ndarray:
         """Results of `work`, called with the index and the distances of each image."""
-        results = np.empty((len(self.chosen), *shape), dtype or self.values.dtype)
+        results = np.empty((len(self.rows), *shape), dtype or self.values.dtype)
         remaining = iter(range(len(results)))
 
         def work_through(_: int) -> None:
             for i in remaining:
-                results[i] = work(i, self.values[self.chosen[i]])
+                results[i] = work(i, self.values[self.rows[i]])
 
         # NumPy's sorting releases the GIL; one task per image would cost more than the cheapest work
-        with ThreadPoolExecutor(CPU_THREADS) as pool:
-            list(pool.map(work_through, range(CPU_THREADS)))
+        in_threads(work_through, range(CPU_THREADS))
         return results
 
 

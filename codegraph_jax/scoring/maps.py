@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from codegraph_jax.core.sizes import padded, zero_padded
+from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.data.frame import PhotoRect
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
@@ -95,7 +95,7 @@ def image_scores(
 
 def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, " n"]:
     count = len(patch_scores)
-    return np.asarray(_greatest(zero_padded(patch_scores.astype(np.float32), padded(count)), size))[:count]
+    return np.asarray(_greatest(zero_padded(patch_scores.astype(np.float32), padded_size(count)), size))[:count]
 
 
 @partial(jax.jit, static_argnames="size")

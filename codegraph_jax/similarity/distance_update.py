@@ -7,7 +7,6 @@ if one of these is as close as the nearest patch was, the distance to the remain
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.core.arrays import in_threads
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.similarity.tiles import cosine_to_distance
 
@@ -149,8 +148,7 @@ class DistanceUpdate:
     def update(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Updates some distances, which must be finite."""
         indices = np.flatnonzero(needed.any(axis=(0, 2)))
-        with ThreadPoolExecutor(CPU_THREADS) as pool:
-            list(pool.map(lambda index: self._update_reference(index, needed[:, index]), indices))
+        in_threads(lambda index: self._update_reference(int(index), needed[:, index]), indices)
 
     def _update_reference(self, index: int, needed: Bool[np.ndarray, "b p"]) -> None:
         reference = self._references[index]

@@ -4,14 +4,13 @@ Mutual scoring: MuSc, arXiv:2401.16753, section 3.3; docs/method.md section 3.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.core.arrays import in_threads
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Exclusions, Neighbours, changes_by_removal
@@ -176,8 +175,7 @@ def table_scores(
     def score_image(index: tuple[int, int]) -> None:
         scores[index] = patch_scores(distances[index][columns], k, patch_score)
 
-    with ThreadPoolExecutor(CPU_THREADS) as pool:
-        list(pool.map(score_image, np.ndindex(degrees, n)))
+    in_threads(score_image, np.ndindex(degrees, n))
     return scores
 
 
@@ -208,5 +206,4 @@ def _score_again(
         excluded.apply(i, rows, patches)
         scores[i, patches] = patch_scores(rows, neighbours.k, patch_score)
 
-    with ThreadPoolExecutor(CPU_THREADS) as pool:
-        list(pool.map(score_image, range(len(table))))
+    in_threads(score_image, range(len(table)))

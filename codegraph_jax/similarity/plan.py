@@ -14,7 +14,7 @@ import jax
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.environment import device_bytes
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.data.samples import Sample
@@ -78,8 +78,8 @@ def plan_device(
     shared = memory.feature_bytes + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
     tables = (layer_count + 2) * len(config.features.degrees) * memory.degree_bytes
     for whole in sorted({max(image_count, largest), image_count}, reverse=True):
-        length = padded(-(-whole // devices))
-        columns = padded(whole if memory.reference_count == image_count else memory.reference_count)
+        length = padded_size(-(-whole // devices))
+        columns = padded_size(whole if memory.reference_count == image_count else memory.reference_count)
         total_bytes = int((shared + tables * columns / memory.reference_count) * length / image_count)
         if total_bytes <= room:
             break

@@ -8,7 +8,6 @@ the unit vectors of a whole layer never exist at once.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.arrays import CPU_THREADS, arrays_at_once
+from codegraph_jax.core.arrays import arrays_at_once, in_threads
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, ReducedReference, WithinRadius
@@ -224,8 +223,7 @@ def _update_neighbours(
         return smallest
 
     while open_patches.any():
-        with ThreadPoolExecutor(CPU_THREADS) as pool:
-            needed = np.stack(list(pool.map(among_the_smallest, range(len(bounds))))) & ~updated
+        needed = np.stack(in_threads(among_the_smallest, range(len(bounds)))) & ~updated
         before = to_losing.new.copy()
         to_losing.update(needed)
         updated |= needed

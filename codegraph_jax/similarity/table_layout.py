@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.core.sizes import padded, zero_padded
+from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.similarity.references import reference_columns
@@ -50,7 +50,9 @@ class TableLayout:
         """The layout of tables of n images, with at least some rows and columns."""
         shards = shards_of(mesh, (n,))
         longest = int((shards[:, 1] - shards[:, 0]).max())
-        return cls(mesh, references, shards, max(padded(longest), least[0]), max(padded(len(references)), least[1]))
+        return cls(
+            mesh, references, shards, max(padded_size(longest), least[0]), max(padded_size(len(references)), least[1])
+        )
 
     @property
     def image_counts(self) -> list[int]:

@@ -10,7 +10,7 @@ from benchmarks.transfers import counting
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.similarity import device_tables
@@ -36,7 +36,7 @@ def on_device(comparison, batch=8, devices=1):
 
 def placed(features, batch):
     device = jax.devices()[0]
-    layers = DeviceFeatureBuffer(padded(len(features.kept)), device)
+    layers = DeviceFeatureBuffer(padded_size(len(features.kept)), device)
     for start in range(0, len(features.kept), batch):
         places = np.arange(start, min(start + batch, len(features.kept)))
         filled = np.resize(places, batch)

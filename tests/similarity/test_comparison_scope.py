@@ -139,6 +139,6 @@ def test_a_small_set_is_planned_as_without_a_choice(shallow):
     def plan(radius):
         detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(radius=radius)))
         memory = plan_set(detector.config, detector.backbone, detector.mesh, samples, detector.frame_of(samples)).memory
-        return memory.working, memory.tables
+        return memory.working_bytes, memory.table_bytes
 
     assert plan("auto") == plan("all") != plan(4)
