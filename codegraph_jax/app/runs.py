@@ -13,12 +13,12 @@ from typing import IO, Any
 import psutil
 
 from codegraph_jax.app.jobs import UNDER_WAY
-from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import remove_written, written_files
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.names import file_stem, numbered_names, printable
 from codegraph_jax.core.progress import PROGRESS_FILE
+from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
 from codegraph_jax.line.ledger import LEDGER_FILES

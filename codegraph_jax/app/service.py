@@ -20,10 +20,10 @@ from codegraph_jax.app.jobs import UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.lines import LINES, Lines
 from codegraph_jax.app.runs import NotFoundError, Runs, without_spaces
 from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
-from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
+from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.core.workdir import REVIEW
 
 UPLOADS = "uploads"

@@ -59,7 +59,7 @@ def launch(
         # imported here, so that an interrupt during the import of JAX is handled too
         import jax
 
-        from codegraph_jax.core.command import remember_command
+        from codegraph_jax.core.started_command import remember_command
 
         jax.config.config_with_absl()
         line = parse_command_line(arguments[1:], command)

@@ -21,10 +21,10 @@ from markupsafe import Markup, escape
 
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH
 from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
-from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable
+from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page_security import content_policy, digest, style_and_script

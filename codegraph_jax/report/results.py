@@ -14,11 +14,11 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.command import command_line
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
 from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.started_command import started_command
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
@@ -101,7 +101,7 @@ def write_results(
         _write_regions(workdir, config, photos)
         write_recurring_patterns(workdir, outcomes, patterns, photos)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": local_time(), "command": command_line(), "photos_digest": photos_digest}
+        about = {"date": local_time(), "command": started_command(), "photos_digest": photos_digest}
         if "page" in config.report.files:
             write_page(workdir / REPORT, outcomes, photos, patterns, mean, manifest | about, review)
     run = about | {

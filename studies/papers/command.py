@@ -10,13 +10,13 @@ from absl import flags
 
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.launch import WORKDIR, ending_in_one_line, parse_flags
-from codegraph_jax.core.command import remember_command
 from codegraph_jax.core.compilation_cache import enable_compilation_cache
 from codegraph_jax.core.environment import device_summary, package_versions, require_devices
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.settings import with_settings
+from codegraph_jax.core.started_command import remember_command
 from studies.flags import define, values
 from studies.papers import detection, detection_tables, training, training_tables
 from studies.papers.reproduction import Published, page, require_groups, text

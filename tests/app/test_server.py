@@ -12,8 +12,8 @@ from PIL import Image
 from codegraph_jax.app import folders, server
 from codegraph_jax.app.folders import encode_path
 from codegraph_jax.app.server import create_app
-from codegraph_jax.core.command import without_flags
 from codegraph_jax.core.progress import PROGRESS_FILE
+from codegraph_jax.core.started_command import without_flags
 from tests.app.conftest import ADDRESS, KEY, write_run
 
 

@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 
 from codegraph_jax.commands.console import main as console
 from codegraph_jax.commands.launch import launch
-from codegraph_jax.core import command
+from codegraph_jax.core import started_command
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def fresh_process() -> Iterator[None]:
             patch.object(root, "handlers", []),
             patch.object(sys, "argv", sys.argv),
             patch.object(sys, "path", list(sys.path)),
-            patch.object(command, "_command", ""),
+            patch.object(started_command, "_command", ""),
             # absl names the process, and takes over its log and its dumps of a crash, the first time alone
             patch.object(app._run_init, "done", True),
         ):

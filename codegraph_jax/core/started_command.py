@@ -12,7 +12,7 @@ def remember_command(arguments: Sequence[str]) -> None:
     _command = shlex.join(arguments)
 
 
-def command_line() -> str:
+def started_command() -> str:
     """The command that started this process; empty if the library is used without one."""
     return _command
 
