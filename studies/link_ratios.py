@@ -3,7 +3,7 @@
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from codegraph_jax.consistency.links import LinkFinder, Links, burnout_links
 from codegraph_jax.scoring.distances import Distances
@@ -14,7 +14,7 @@ LINKS_KEPT = 4000
 """Links per image that are kept, since ratios have no level that limits them."""
 
 
-def ratio_links(distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], weighted: bool) -> Links:
+def ratio_links(distances: Distances, windows: list[int], weighted: bool) -> Links:
     """Links by the ratio d(k) / d(omega) in the middle window [paper, arXiv:2510.10456], or its weighted form [ours].
 
     Arguments as for `consistency.links.LinkFinder`.
@@ -35,7 +35,7 @@ def ratio_links(distances: Distances, references: Int[np.ndarray, " m"], windows
         best = np.argsort(value, axis=None, kind="stable")[:LINKS_KEPT]
         best = best[np.isfinite(value.ravel()[best])]
         patch, rank = np.divmod(best, window - 1)
-        return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])
+        return Links(np.full(len(best), i), patch, distances.references[order[patch, rank]], value[patch, rank])
 
     everything = np.ones(distances.shape[::2], bool)
     return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))

@@ -110,5 +110,5 @@ def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int])
     vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
     prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)
     products = jnp.matmul(vectors, prototypes.T, precision=jax.lax.Precision.HIGHEST)
-    near = (jnp.maximum(1 - products, 0) / signature.usual).min(axis=-1) <= signature.limit
+    near = (jnp.maximum(1 - products, 0) / signature.outside_distances).min(axis=-1) <= signature.limit
     return near & (near.sum() >= signature.min_patch_count)

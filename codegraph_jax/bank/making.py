@@ -258,7 +258,10 @@ def _tests(
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
     distances[duplicates[: comparison.set_size][:, subset.columns]] = np.inf
-    return pattern_tests(as_distances(distances), comparison.references[subset.columns], members, subset.k)
+    references = comparison.references[subset.columns]
+    tests = pattern_tests(as_distances(distances, references), members, subset.k)
+    # JSON has no infinity, and a test with infinite limits finds nothing
+    return [test for test in tests if np.isfinite(test.min_outside_score)]
 
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:

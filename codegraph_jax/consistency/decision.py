@@ -223,10 +223,10 @@ def apply_marks(
     count, height, width = patch_scores.shape
     if not marks:
         return patch_scores, np.zeros(count, bool)
-    shown = recognise_all([mark.signature for mark in marks], features, (height, width))
+    pattern_patches = recognise_all([mark.signature for mark in marks], features, (height, width))
     harmless = np.array([mark.verdict == "variant" for mark in marks])
-    flat = clip_to_median(patch_scores.reshape(count, -1), shown[harmless].any(axis=0))
-    return flat.reshape(patch_scores.shape), shown[~harmless].any(axis=(0, 2))
+    flat = clip_to_median(patch_scores.reshape(count, -1), pattern_patches[harmless].any(axis=0))
+    return flat.reshape(patch_scores.shape), pattern_patches[~harmless].any(axis=(0, 2))
 
 
 def _only(values: Mapping[str, T]) -> T | None:

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
-from codegraph_jax.consistency.pattern_patches import PatternTest
+from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.host_block import MIN_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
@@ -47,25 +47,27 @@ FAR_QUANTILE = 0.75
 
 def measure_evidence(
     distances: Distances,
-    references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
-    shown: Bool[np.ndarray, "n p"],
+    pattern_patches: Bool[np.ndarray, "n p"],
     tests: Sequence[PatternTest],
     k: int,
 ) -> list[Evidence | None]:
-    """The evidence on each community; None if no patch shows its pattern or too few references are members.
+    """The evidence on each community; None if no patch shows its pattern, or too few images are members or outside.
 
-    `shown` has the patches of members that show the pattern; the other arguments are those of `pattern_tests`, and its
-    result.
+    `pattern_patches` of members show the pattern; the other arguments are those of `pattern_tests`, and its result.
     """
     outside_images = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    if len(outside_images) < MIN_OUTSIDE:
+        return [None] * len(communities)
     scores = distances.scores(k, images=outside_images)
     normal = fit_scores(np.array([max(finite_values(row), default=0.0) for row in scores])).normal_scores
     evidence: list[Evidence | None] = []
-    for members, test in zip(communities, tests):
-        inside, outside = np.flatnonzero(np.isin(references, members)), np.array(test.outside, int)
+    for members, test in zip(communities, tests, strict=True):
+        inside, outside = distances.columns_of(members), np.array(test.outside, int)
         by_member = [
-            _member_evidence(to_references, inside[references[inside] != i], outside, shown[i], normal, k)
+            _member_evidence(
+                to_references, inside[distances.references[inside] != i], outside, pattern_patches[i], normal, k
+            )
             for i, to_references in zip(members, distances.of_images(members))
         ]
         measured = np.array([values for values in by_member if values])
@@ -77,32 +79,32 @@ def _member_evidence(
     distances: Float[np.ndarray, "m p"],
     inside: Int[np.ndarray, " a"],
     outside: Int[np.ndarray, " b"],
-    pattern: Bool[np.ndarray, " p"],
+    pattern_patches: Bool[np.ndarray, " p"],
     normal: NormalScores,
     k: int,
 ) -> tuple[float, float, float, float] | None:
     """The four values of `Evidence` for one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
-    elsewhere = valid_patches(distances) & ~pattern
+    elsewhere = valid_patches(distances) & ~pattern_patches
     # with a radius, some patches have no reference in the radius
     finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
-    elsewhere, pattern = elsewhere & finite, pattern & finite
-    if len(near) < 2 or not len(far) or not pattern.any() or not elsewhere.any():
+    elsewhere, pattern_patches = elsewhere & finite, pattern_patches & finite
+    if len(near) < 2 or not len(far) or not pattern_patches.any() or not elsewhere.any():
         return None
     near = np.sort(near, axis=0)
     nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR_QUANTILE * len(near)), len(near) - 1)]
-    score = mean_of_smallest(far[:, pattern], k).max()
-    to_outside = np.median(far[:, pattern], axis=0)
+    score = mean_of_smallest(far[:, pattern_patches], k).max()
+    to_outside = np.median(far[:, pattern_patches], axis=0)
 
     def median(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
         # distances of exact copies are 0
         return max(float(np.median(values[patches])), MIN_DISTANCE)
 
-    inequality = median(farther, pattern) / median(nearest, pattern)
+    inequality = median(farther, pattern_patches) / median(nearest, pattern_patches)
     return (
         float(normal.p_values(np.array([score]))[0]),
-        median(nearest, pattern) / median(nearest, elsewhere),
-        float(np.median(to_outside)) / median(middle, pattern),
+        median(nearest, pattern_patches) / median(nearest, elsewhere),
+        float(np.median(to_outside)) / median(middle, pattern_patches),
         inequality / (median(farther, elsewhere) / median(nearest, elsewhere)),
     )
 

@@ -5,7 +5,7 @@ the densest community and hide each other's defects.
 """
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from codegraph_jax.scoring.distances import Distances
 
@@ -17,17 +17,15 @@ different parts must stay references for each other. Relative to the mutual scor
 hundreds of pairs of screws would be duplicates."""
 
 
-def duplicate_pairs(distances: Distances, references: Int[np.ndarray, " m"] | None = None) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as each image, without the image itself.
-
-    `references` has the image of each column; None: the references are other images.
-    """
+def duplicate_pairs(distances: Distances) -> Bool[np.ndarray, "n m"]:
+    """Which references show the same part as each image, without the image itself."""
     n, m, _ = distances.shape
     if m <= DUPLICATE_RANK:
         return np.zeros((n, m), bool)
     ratios = distances.relative_distances(DUPLICATE_RANK, DUPLICATE_QUANTILE)
     # both directions must agree; for an image that is not a reference only one direction is known
+    columns = np.flatnonzero(distances.references >= 0)
+    pairs = np.ix_(distances.references[columns], columns)
     reverse = ratios.copy()
-    if references is not None:
-        reverse[references] = ratios[references].T
+    reverse[pairs] = ratios[pairs].T
     return np.maximum(ratios, reverse) < MAX_DUPLICATE_RATIO

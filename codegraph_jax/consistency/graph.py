@@ -6,7 +6,7 @@ Potts model (CPM). [ours] The weights, the resolution and the test.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import graspologic_native
 import numpy as np
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
 SIGNIFICANCE = 0.01
-"""Probability of a community in a set without recurring patterns [ours: the usual 1%]; greater if images are similar to
-each other."""
+"""Probability that a set without recurring patterns has a community [ours: the usual 1%]. The true probability is
+greater if images are similar to each other."""
 
 RESOLUTION = 0.5
 """Least resolution of the constant Potts model: mean number of links between two members [paper, by name; value
@@ -44,6 +44,13 @@ TRIALS = 10
 """Number of independent Leiden runs; the best is used."""
 
 Members = tuple[int, ...]
+
+
+class Community(NamedTuple):
+    """Images that are joined by more links than chance explains; `p_value` is the probability of as many by chance."""
+
+    members: Members
+    p_value: float
 
 
 def link_counts(links: Links, image_count: int) -> Float[np.ndarray, "n n"]:
@@ -175,7 +182,7 @@ def significant_communities(
     order: Sequence[int],
     significance: float = SIGNIFICANCE,
     permutations: int = PERMUTATIONS,
-) -> list[tuple[Members, float]]:
+) -> list[Community]:
     """Communities that shuffled graphs rarely have, with their p-values, most links first.
 
     The p-value is the share of shuffled graphs with any community of as many links, so it accounts for the search over
@@ -212,11 +219,11 @@ def significant_communities(
     with ThreadPoolExecutor(min(CPU_THREADS, arrays_at_once(2 * counts.nbytes))) as pool:
         best = list(pool.map(strongest, chance))
     tested = [
-        (community, (1 + sum(b >= internal_weight(observed, community) for b in best)) / (1 + len(best)))
-        for community in candidates
+        Community(members, (1 + sum(b >= internal_weight(observed, members) for b in best)) / (1 + len(best)))
+        for members in candidates
     ]
-    kept = [(community, p_value) for community, p_value in tested if p_value <= significance]
-    return sorted(kept, key=lambda item: (-internal_weight(observed, item[0]), [position[i] for i in item[0]]))
+    kept = [community for community in tested if community.p_value <= significance]
+    return sorted(kept, key=lambda one: (-internal_weight(observed, one.members), [position[i] for i in one.members]))
 
 
 def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> "nx.Graph":

@@ -46,31 +46,31 @@ SLACK = 0.99
 class Links:
     """Links, the most suspicious first: patch `patch` of image `image` is close to image `target`.
 
-    `value` is the statistic, smaller is more suspicious; for the F test it is a p-value.
+    The smaller the `statistic`, the more suspicious; for the F test it is a p-value.
     """
 
     image: Int[np.ndarray, " l"]
     patch: Int[np.ndarray, " l"]
     target: Int[np.ndarray, " l"]
-    value: Float[np.ndarray, " l"]
+    statistic: Float[np.ndarray, " l"]
 
     def __len__(self) -> int:
-        return len(self.value)
+        return len(self.statistic)
 
-    def take(self, chosen: np.ndarray | slice) -> "Links":
+    def take(self, rows: np.ndarray | slice) -> "Links":
         """The links at some indices."""
-        return Links(self.image[chosen], self.patch[chosen], self.target[chosen], self.value[chosen])
+        return Links(self.image[rows], self.patch[rows], self.target[rows], self.statistic[rows])
 
     @staticmethod
     def join(parts: Iterable["Links"]) -> "Links":
-        """All links of `parts`, sorted by value; ties by image, patch and target."""
-        columns = zip(*((p.image, p.patch, p.target, p.value) for p in parts))
-        image, patch, target, value = (np.concatenate(column) for column in columns)
-        return Links(image, patch, target, value).take(np.lexsort((target, patch, image, value)))
+        """All links of `parts`, sorted by statistic; ties by image, patch and target."""
+        columns = zip(*((p.image, p.patch, p.target, p.statistic) for p in parts))
+        image, patch, target, statistic = (np.concatenate(column) for column in columns)
+        return Links(image, patch, target, statistic).take(np.lexsort((target, patch, image, statistic)))
 
 
-LinkFinder = Callable[[Distances, Int[np.ndarray, " m"], list[int]], Links]
-"""Finds links by the distances [n, m, p] of a set, the image of each of m columns, and the sizes of windows.
+LinkFinder = Callable[[Distances, list[int]], Links]
+"""Finds links by the distances [n, m, p] of a set and the sizes of windows.
 
 `burnout_links` is ours; studies/link_ratios.py has others, such as by the paper's ratio d(k) / d(omega).
 """
@@ -115,7 +115,7 @@ def select_by_coverage(links: Links, image_count: int, coverage: float = COVERAG
     return links.take(slice(0, int(last) + 1))
 
 
-def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windows: list[int]) -> Links:
+def burnout_links(distances: Distances, windows: list[int]) -> Links:
     """Links of patches whose p-value is below `MAX_LINK_P_VALUE`."""
     beyond = distances.smallest(windows)
     # one limit per window: the quantile of d(omega) over all patches of the set
@@ -124,7 +124,7 @@ def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windo
 
     # many patches stand out and few burn out; a device rules out most of them, which saves transfers to the host
     min_ratios = [_min_ratios(window, MAX_LINK_P_VALUE / len(windows)) for window in windows]
-    chosen = outstanding & distances.candidates(windows, min_ratios)
+    candidates = outstanding & distances.candidates(windows, min_ratios)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
@@ -141,17 +141,17 @@ def burnout_links(distances: Distances, references: Int[np.ndarray, " m"], windo
         linked = np.flatnonzero(best < MAX_LINK_P_VALUE)
         row = np.repeat(linked, place[linked])
         rank = np.concatenate([np.arange(k) for k in place[linked]]) if len(linked) else row
-        return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
+        return Links(np.full(len(row), i), patches[row], distances.references[order[row, rank]], best[row])
 
-    return Links.join(distances.each(chosen.any(axis=1), links_of))
+    return Links.join(distances.each(candidates.any(axis=1), links_of))
 
 
-def find_links(distances: Distances, references: Int[np.ndarray, " m"], link_finder: LinkFinder) -> Links:
-    """Links of the patches of a set, the most suspicious first; arguments as for `pattern_tests`."""
+def find_links(distances: Distances, link_finder: LinkFinder) -> Links:
+    """Links of the patches of a set, the most suspicious first."""
     windows = window_sizes(int(distances.usable().sum(axis=1).min()))
     if not windows:
         return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    return link_finder(distances, references, windows)
+    return link_finder(distances, windows)
 
 
 def _min_ratios(window: int, p_value: float) -> Float[np.ndarray, " k"]:

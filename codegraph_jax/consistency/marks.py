@@ -2,9 +2,9 @@
 
 A good part that was flagged has a harmless mark, a defective part has a defect. The signature of a group has a
 limit from the distances between its members (`consistency.signature`); a single photo has no other members, so the
-limit is at most about half of the usual distance. Measured on bottle_recurring (ViT-S/14, 224 px): photos with the same
-defect are at 0.1 to 0.5 of the usual distance, good parts at 0.6 or more. Within the limit, photos show the mark only
-if a gap separates them from the other photos.
+limit is at most about half of the outside distance. Measured on bottle_recurring (ViT-S/14, 224 px): photos with the
+same defect are at 0.1 to 0.5 of the outside distance, good parts at 0.6 or more. Within the limit, photos show the mark
+only if a gap separates them from the other photos.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,10 @@ MAX_MARK_PATCHES = 64
 MARK_PROTOTYPES = 16
 """Number of prototypes; more than for a group, since a mark may be large and only one photo shows it."""
 MAX_LIMIT = 0.55
-"""Maximum limit, as a share of the usual distance."""
+"""Maximum limit, as a share of the outside distance."""
 MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
-"""Minimum ratio of distances across a gap; gaps below the second value, a share of the usual distance, are ignored."""
+"""Minimum ratio of distances across a gap; gaps below the second value, a share of the outside distance, do not
+count."""
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
@@ -81,9 +82,9 @@ def mark_signature(
     """
     prototypes = prototypes_of([mark_vectors], MARK_PROTOTYPES)
     directions = unit_directions(prototypes)
-    usual = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
-    usual = np.maximum(usual, EPSILON).astype(np.float32)
-    signature = Signature(prototypes, usual, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(mark_vectors))))
+    medians = np.median(measure_others(lambda vectors: prototype_distances(vectors, directions).min(axis=0)), axis=0)
+    outside_distances = np.maximum(medians, EPSILON).astype(np.float32)
+    signature = Signature(prototypes, outside_distances, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(mark_vectors))))
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
         return np.array([kth_or_greatest(signature.prototype_ratios(vectors), signature.min_patch_count)])
@@ -92,7 +93,7 @@ def mark_signature(
 
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
-    """Limit of a mark: in the last gap between the distances of other photos. All are shares of the usual distance."""
+    """Limit of a mark, in the last gap between the distances of other photos, as shares of the outside distance."""
     places = np.maximum(np.concatenate([[MIN_LIMIT], np.sort(reached)]), MIN_LIMIT)
     gaps = np.flatnonzero((places[1:] >= MIN_GAP_RATIO * places[:-1]) & (places[:-1] <= MAX_LIMIT))
     if not len(gaps):

@@ -48,7 +48,6 @@ def affinities(
 def with_missed_members(
     communities: Sequence[Sequence[int]],
     distances: Distances,
-    references: Int[np.ndarray, " m"],
     k: int,
 ) -> list[tuple[int, ...]]:
     """Adds to each community the images that show its defect; each image joins the nearest community only.
@@ -57,22 +56,22 @@ def with_missed_members(
     which a true member exceeds with probability `SIGNIFICANCE`. Arguments as for `pattern_tests`.
     """
     grown = [list(members) for members in communities]
-    tests = pattern_tests(distances, references, communities, k)
-    taken = np.isin(references, [i for members in communities for i in members])
-    outside = np.flatnonzero(~taken)
     others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    limited = np.full((len(tests), len(others)), np.inf)
-    for c, (members, test) in enumerate(zip(communities, tests)):
-        inside = np.flatnonzero(np.isin(references, members))
+    outside = distances.columns_of(others)
+    joining = np.full((len(communities), len(others)), np.inf)
+    for c, (members, test) in enumerate(zip(communities, pattern_tests(distances, communities, k), strict=True)):
+        if not test.outside:
+            continue
+        inside = distances.columns_of(members)
         of_members, values = (
             affinities(distances, images, inside, outside, test.min_outside_score)
             for images in (members, others.tolist())
         )
         limit = min(MAX_AFFINITY, _prediction_bound(of_members[np.isfinite(of_members)], SIGNIFICANCE))
-        limited[c] = np.where(values < limit, values, np.inf)
+        joining[c] = np.where(values < limit, values, np.inf)
     for place, i in enumerate(others):
-        if len(tests) and np.isfinite(limited[:, place]).any():
-            grown[int(limited[:, place].argmin())].append(int(i))
+        if np.isfinite(joining[:, place]).any():
+            grown[int(joining[:, place].argmin())].append(int(i))
     return [tuple(members) for members in grown]
 
 

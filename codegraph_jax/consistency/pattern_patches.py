@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.consistency.links import ANOMALY_QUANTILE
@@ -37,28 +37,22 @@ class PatternTest(JsonFields):
     min_outside_score: float
 
 
-def pattern_tests(
-    distances: Distances,
-    references: Int[np.ndarray, " m"],
-    communities: Sequence[Sequence[int]],
-    k: int,
-) -> list[PatternTest]:
-    """The limits of each community, measured on the images outside all communities; empty if these are too few.
+def pattern_tests(distances: Distances, communities: Sequence[Sequence[int]], k: int) -> list[PatternTest]:
+    """The limits of each community, measured on the images outside all communities; infinite if these are too few.
 
     Args:
         distances: mean over layers and degrees; infinite for excluded references.
-        references: image index of each column.
         communities: image indices of each community.
         k: number of nearest references that a score averages.
     """
     outside_images = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
     if len(outside_images) < MIN_OUTSIDE:
-        return []
+        return [PatternTest([], 0.0, np.inf) for _ in communities]
     scores = distances.scores(k, images=outside_images)
     score_limit = float(np.quantile(finite_values(scores), ANOMALY_QUANTILE))
     tests = []
     for community in communities:
-        outside_columns = np.flatnonzero(~np.isin(references, community))
+        outside_columns = np.flatnonzero(~np.isin(distances.references, community))
         if len(outside_columns) < MIN_OUTSIDE:
             tests.append(PatternTest(outside_columns.tolist(), 0.0, score_limit))
             continue
@@ -85,19 +79,21 @@ def member_patches(
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
     """Patches of members that show the pattern of their community, by the tests of `pattern_tests`; False elsewhere."""
-    shown = np.zeros(distances.shape[::2], bool)
-    for community, test in zip(communities, tests):
+    pattern_patches = np.zeros(distances.shape[::2], bool)
+    for community, test in zip(communities, tests, strict=True):
         members = list(community)
-        shown[members] = shows_pattern(distances, members, test, k)
-    return shown
+        pattern_patches[members] = shows_pattern(distances, members, test, k)
+    return pattern_patches
 
 
-def member_boxes(shown: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]) -> tuple[PatchBox, ...]:
+def member_boxes(
+    pattern_patches: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
+) -> tuple[PatchBox, ...]:
     """Bounding boxes of the connected regions of patches in each member; diagonal neighbours are connected."""
     h, w = grid
     boxes = []
     for i in members:
-        regions, _ = scipy.ndimage.label(shown[i].reshape(h, w), structure=np.ones((3, 3)))
+        regions, _ = scipy.ndimage.label(pattern_patches[i].reshape(h, w), structure=np.ones((3, 3)))
         for rows, columns in scipy.ndimage.find_objects(regions):
             boxes.append(PatchBox(i, rows.start / h, columns.start / w, rows.stop / h, columns.stop / w))
     return tuple(boxes)

@@ -15,13 +15,14 @@ MIN_MEMBER_SHARE = 0.5
 """Minimum share of the members of a group that must show a known pattern."""
 
 
-def with_signatures(consistency: Consistency, comparison: Comparison) -> Consistency:
-    """Adds signatures to the groups, and the product."""
+def with_signatures(
+    consistency: Consistency, pattern_patches: Bool[np.ndarray, "n p"], comparison: Comparison
+) -> Consistency:
+    """Adds signatures to the groups, and the product; `pattern_patches` of members show the pattern of their group."""
     if not consistency.groups:
         return consistency
     members = [group.members for group in consistency.groups]
-    shown = consistency.pattern_ids.reshape(comparison.set_size, -1) > 0
-    signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
+    signatures = make_signatures(comparison.features, comparison.options.grid, members, pattern_patches)
     groups = (replace(group, signature=signature) for group, signature in zip(consistency.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
     return replace(consistency, groups=tuple(groups), product=product)
@@ -45,11 +46,11 @@ def with_verdicts(
     if not known:
         return consistency, {}
     signatures = [pattern.signature for pattern in known]
-    recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
+    pattern_patches = recognise_all(signatures, comparison.features, comparison.options.grid)
     groups = list(consistency.groups)
     numbers: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
-        shares = recognised[:, list(group.members)].any(axis=2).mean(axis=1)
+        shares = pattern_patches[:, list(group.members)].any(axis=2).mean(axis=1)
         best = int(shares.argmax())
         if shares[best] >= MIN_MEMBER_SHARE:
             pattern = known[best]
@@ -60,14 +61,14 @@ def with_verdicts(
     last = len(groups)
     for k, pattern in enumerate(known):
         members = [i for number in numbers.get(k, ()) for i in groups[number - 1].members]
-        recognised[k, members] = False
-        images = sorted({*members, *np.flatnonzero(recognised[k].any(axis=1)).tolist()})
+        pattern_patches[k, members] = False
+        images = sorted({*members, *np.flatnonzero(pattern_patches[k].any(axis=1)).tolist()})
         if k in numbers:
             number = numbers[k][0]
         else:
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
-        elsewhere[number] = recognised[k]
+        elsewhere[number] = pattern_patches[k]
     return replace(consistency, groups=tuple(groups), matches=tuple(matches)), elsewhere
 
 

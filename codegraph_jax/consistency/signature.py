@@ -52,19 +52,20 @@ class Signature:
 
     Attributes:
         prototypes: directions of q vectors in each of l layers, as integers [q, l, c].
-        usual: median distance of each prototype to the nearest patch of images that do not show the pattern [q].
-        limit: greatest distance, as a share of the usual one, of a patch that shows the pattern.
+        outside_distances: median distance of each prototype to the nearest patch of images without the
+            pattern [q].
+        limit: greatest distance, as a share of the outside distance, of a patch that shows the pattern.
         min_patch_count: least number of such patches in an image that shows the pattern.
     """
 
     prototypes: Int8[np.ndarray, "q l c"]
-    usual: Float[np.ndarray, " q"]
+    outside_distances: Float[np.ndarray, " q"]
     limit: float
     min_patch_count: int
 
     def prototype_ratios(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
-        """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, as a share of the usual one."""
-        return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
+        """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, by the outside distance."""
+        return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.outside_distances).min(axis=-1)
 
     def match_mask(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in images with too few of them."""
@@ -76,7 +77,7 @@ class Signature:
         return {
             "prototypes": base64.b64encode(self.prototypes.tobytes()).decode("ascii"),
             "shape": list(self.prototypes.shape),
-            "usual": [float(value) for value in self.usual],
+            "outside_distances": [float(value) for value in self.outside_distances],
             "limit": float(self.limit),
             "min_patch_count": self.min_patch_count,
         }
@@ -86,12 +87,12 @@ class Signature:
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         q, layers, channels = (int(size) for size in values["shape"])
         numbers = np.frombuffer(base64.b64decode(values["prototypes"], validate=True), np.int8)
-        usual, limit = np.asarray(values["usual"], np.float32), float(values["limit"])
+        outside, limit = np.asarray(values["outside_distances"], np.float32), float(values["limit"])
         min_patch_count = int(values["min_patch_count"])
-        positive = min(q, layers, channels, min_patch_count) > 0 and (usual > 0).all() and 0 < limit < np.inf
-        if not positive or usual.shape != (q,):
+        positive = min(q, layers, channels, min_patch_count) > 0 and (outside > 0).all() and 0 < limit < np.inf
+        if not positive or outside.shape != (q,):
             raise ValueError("inconsistent values of a signature")
-        return cls(numbers.reshape(q, layers, channels), usual, limit, min_patch_count)
+        return cls(numbers.reshape(q, layers, channels), outside, limit, min_patch_count)
 
 
 def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndarray, "b p d"]:
@@ -120,18 +121,19 @@ def recognise_all(
 
 
 def make_signatures(
-    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], shown: Bool[np.ndarray, "n p"]
+    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], pattern_patches: Bool[np.ndarray, "n p"]
 ) -> list[Signature | None]:
     """The signature of each group; None if fewer than two members show the pattern or all images are members.
 
-    The n images of the set come first in `features`; `shown` has the patches of members that show the pattern.
+    The n images of the set come first in `features`; `pattern_patches` of members show the pattern.
     """
-    ordered = by_content(range(len(shown)), features.keys)
+    ordered = by_content(range(len(pattern_patches)), features.keys)
     taken = {i for members in groups for i in members}
     outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
-    showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, groups)]
+    showing = [[i for i in ordered if i in members and pattern_patches[i].any()] for members in map(set, groups)]
     patches = [
-        patches_of(features, grid, members, shown) if outside and len(members) > 1 else None for members in showing
+        patches_of(features, grid, members, pattern_patches) if outside and len(members) > 1 else None
+        for members in showing
     ]
     signatures = iter(_signatures([vectors for vectors in patches if vectors], features, grid, outside))
     return [next(signatures) if vectors else None for vectors in patches]
@@ -146,43 +148,40 @@ def _signatures(
     """The signatures of groups, from the patches by which each member shows the pattern.
 
     The distance of prototypes to new images is measured by cross-validation: prototypes of one half of the members are
-    compared with the other half. All groups share two passes over the images outside, for usual distances and for
+    compared with the other half. All groups share two passes over the images outside, for outside distances and for
     limits.
     """
     if not groups:
         return []
-    halves = [(members[::2], members[1::2]) for members in groups]
-    parts = [part for members, both in zip(groups, halves) for part in (members, *both)]
+    parts = [part for members in groups for part in (members, members[::2], members[1::2])]
     # no more prototypes than images, so that none represents a single patch
     prototypes = [prototypes_of(part, min(PROTOTYPES, len(part))) for part in parts]
     directions = [unit_directions(centres) for centres in prototypes]
-    every = np.concatenate(directions)
-    least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, every).min(axis=0))
+    joined = np.concatenate(directions)
+    least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, joined).min(axis=0))
     medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
-    usual = np.split(medians, np.cumsum([len(centres) for centres in directions])[:-1])
-    drafts, near = [], []
-    for number, (members, (first, second)) in enumerate(zip(groups, halves)):
-        whole = 3 * number
-        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members])))
-        drafts.append(Signature(prototypes[whole], usual[whole], 1.0, patches))
+    outside_distances = np.split(medians, np.cumsum([len(centres) for centres in directions])[:-1])
+    drafts, member_limits = [], []
+    for place in range(0, len(parts), 3):
+        first, second = place + 1, place + 2
+        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in parts[place]])))
+        drafts.append(Signature(prototypes[place], outside_distances[place], 1.0, patches))
         reached = [
-            kth_or_greatest(
-                (prototype_distances(member.reshape(len(member), -1), directions[k]) / usual[k]).min(1), patches
-            )
-            for k, held_out in ((whole + 1, second), (whole + 2, first))
-            for member in held_out
+            kth_or_greatest((prototype_distances(vectors, directions[half]) / outside_distances[half]).min(1), patches)
+            for half, held_out in ((first, second), (second, first))
+            for vectors in (member.reshape(len(member), -1) for member in parts[held_out])
         ]
-        near.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
+        member_limits.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
         return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.min_patch_count) for draft in drafts])
 
-    far = np.maximum(
+    outside_limits = np.maximum(
         np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON
     )
     return [
-        replace(draft, limit=float(min(farther, np.sqrt(nearer * farther))))
-        for draft, nearer, farther in zip(drafts, near, far)
+        replace(draft, limit=float(min(of_outside, np.sqrt(of_members * of_outside))))
+        for draft, of_members, of_outside in zip(drafts, member_limits, outside_limits)
     ]
 
 
@@ -231,11 +230,11 @@ def measure_images(
 
 
 def patches_of(
-    features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
+    features: Features, grid: tuple[int, int], members: Sequence[int], pattern_patches: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
     per_member = -(-MAX_PATCHES // len(members))
-    chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), per_member) for i in members}
+    chosen = {i: evenly(np.flatnonzero(pattern_patches[i]).tolist(), per_member) for i in members}
     layers = len(features.layers)
     local_vectors: dict[int, np.ndarray] = {}
     for images, vectors in _in_chunks(features, grid, members):

@@ -33,48 +33,48 @@ class SpacingLaw(JsonFields):
     """Measurements of one set.
 
     Attributes:
-        tail_index: quartiles of alpha over normal patches.
+        tail_index_quartiles: quartiles of alpha over normal patches.
         growth: mean of tau(i), i = 1, 2, ..., over the patches of each kind.
-        p_values: share of normal patches in each of 20 equal bins of the test's p-value at a quarter of the window;
-            0.05 each if the law holds.
-        departure: Kolmogorov-Smirnov distance of these p-values from uniform; 0 if the law holds.
-        below: share of normal patches with p < 0.01 and with p < 0.2.
+        p_value_histogram: share of normal patches in each of 20 equal bins of the test's p-value at a quarter of
+            the window; 0.05 each if the law holds.
+        ks_distance: Kolmogorov-Smirnov distance of these p-values from uniform; 0 if the law holds.
+        share_below: share of normal patches with p < 0.01 and with p < 0.2.
     """
 
-    tail_index: tuple[float, float, float]
+    tail_index_quartiles: tuple[float, float, float]
     growth: dict[str, list[float]]
-    p_values: list[float]
-    departure: float
-    below: dict[str, float]
+    p_value_histogram: list[float]
+    ks_distance: float
+    share_below: dict[str, float]
 
 
 def measure_spacing_law(
     distances: Distances,
     scores: Float[np.ndarray, "n p"],
-    recurring: Bool[np.ndarray, "n p"],
+    pattern_patches: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
     """Measures the law on normal patches, one-off anomalies and recurring patterns; None if the set is too small.
 
-    `scores` are the mutual scores of the patches, and `recurring` ones show a recurring pattern.
+    `scores` are the mutual scores of the patches, and `pattern_patches` show a recurring pattern.
     """
     window = int(WINDOW_SHARE * int(distances.usable().sum(axis=1).min()))
     if window < SMALLEST_WINDOW:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[valid], ONE_OFF_QUANTILE)
-    normal_patches, one_off = ~recurring & ~outstanding & valid, ~recurring & outstanding & valid
-    masks = {"normal": normal_patches, "one-off": one_off, "recurring": recurring}
+    normal_patches, one_off = ~pattern_patches & ~outstanding & valid, ~pattern_patches & outstanding & valid
+    masks = {"normal": normal_patches, "one-off": one_off, "recurring": pattern_patches}
     spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
     steps = np.arange(1, len(p_values) + 1) / len(p_values)
     quartiles = np.quantile(1.0 / np.maximum(normal.mean(axis=1), 1e-12), (0.25, 0.5, 0.75))
     return SpacingLaw(
-        tail_index=(float(quartiles[0]), float(quartiles[1]), float(quartiles[2])),
+        tail_index_quartiles=(float(quartiles[0]), float(quartiles[1]), float(quartiles[2])),
         growth={kind: (e.mean(axis=0) / np.arange(1, e.shape[1] + 1)).tolist() for kind, e in spacings.items()},
-        p_values=(np.histogram(p_values, BINS, (0.0, 1.0))[0] / len(p_values)).tolist(),
-        departure=float(np.abs(steps - p_values).max()),
-        below={"0.01": float((p_values < 0.01).mean()), "0.2": float((p_values < 0.2).mean())},
+        p_value_histogram=(np.histogram(p_values, BINS, (0.0, 1.0))[0] / len(p_values)).tolist(),
+        ks_distance=float(np.abs(steps - p_values).max()),
+        share_below={"0.01": float((p_values < 0.01).mean()), "0.2": float((p_values < 0.2).mean())},
     )
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.graph import (
+    Community,
     Members,
     background_distances,
     image_graph,
@@ -56,94 +57,84 @@ def find_consistent(
     without showing the defect. Added images are compared with the set only. Patches that show a harmless variant count
     as normal. `patterns` are known ones, and scores average `k` references.
     """
-    references, set_size, grid = comparison.references, comparison.set_size, comparison.options.grid
+    set_size, grid = comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
-    duplicates = duplicate_pairs(distances, references)
+    duplicates = duplicate_pairs(distances)
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
-    consistency, tests = find_groups(
-        distances.select(slice(set_size)), references, duplicates[:set_size], keys, k, grid, config, link_finder
-    )
-    consistency, elsewhere = with_verdicts(with_signatures(consistency, comparison), patterns, comparison)
+    consistency, on_members, tests = find_groups(distances.select(slice(set_size)), keys, k, grid, config, link_finder)
+    pairs = ((int(i), int(distances.references[c])) for i, c in zip(*np.nonzero(duplicates[:set_size])))
+    consistency = replace(consistency, duplicates=connected_groups(pairs))
+    consistency = with_signatures(consistency, on_members, comparison)
+    consistency, pattern_patches = with_verdicts(consistency, patterns, comparison)
 
     # patches come from the group on members, from its test on added images, and from signatures on others
     added = range(set_size, len(distances))
-    members = consistency.pattern_ids.reshape(set_size, -1)
-    pattern_patches = dict(elsewhere)
-    for number in range(1, len(consistency.groups) + 1):
-        further = np.zeros((len(added), distances.shape[2]), bool)
-        if added and tests:
-            further = shows_pattern(distances, added, tests[number - 1], k)
-        patches = np.concatenate([members == number, further])
-        pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
-    nothing = np.zeros(distances.shape[::2], bool)
+    for number, (group, test) in enumerate(zip(consistency.groups, tests, strict=True), 1):
+        patches = pattern_patches.setdefault(number, np.zeros(distances.shape[::2], bool))
+        members = list(group.members)
+        patches[members] |= on_members[members]
+        if added:
+            patches[set_size:] |= shows_pattern(distances, added, test, k)
     defects = [pattern.number for pattern in consistency.with_verdict("defect")]
-    pattern_ids = assign_pattern_ids(pattern_patches, defects, nothing.shape)
+    pattern_ids = assign_pattern_ids(pattern_patches, defects, distances.shape[::2])
     consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
-    return consistency, _filter(consistency, pattern_patches, references, duplicates, nothing)
+    return consistency, _filter(consistency, pattern_patches, distances, duplicates)
 
 
 def find_groups(
     distances: Distances,
-    references: Int[np.ndarray, " m"],
-    duplicates: Bool[np.ndarray, "n m"],
     keys: Sequence[bytes],
     k: int,
     grid: tuple[int, int],
     config: RecurringConfig,
     link_finder: LinkFinder,
-) -> tuple[Consistency, list[PatternTest]]:
-    """The groups of a set with verdicts, and for each the test of dependence.
+) -> tuple[Consistency, Bool[np.ndarray, "n p"], list[PatternTest]]:
+    """The groups of a set with verdicts, the patches of members that show their pattern, and the test of each group.
 
-    `distances` are infinite for excluded references and `duplicates`; `keys`, the digests of the images, break ties
+    `distances` are infinite for excluded references and duplicates; `keys`, the digests of the images, break ties
     independently of the listing. The other arguments are those of `pattern_tests`.
     """
     images = len(distances)
-    is_reference = np.isin(np.arange(images), references)
-    links = select_by_coverage(find_links(distances, references, link_finder), images)
+    links = select_by_coverage(find_links(distances, link_finder), images)
     counts = link_counts(links, images)
     order = by_content(range(images), keys)
-    communities = significant_communities(counts, background_distances(distances, links), references, order)
-    communities, views = _without_views(communities, links, distances, references, k, grid)
-    whole = with_missed_members([members for members, _ in communities], distances, references, k)
-    tests = pattern_tests(distances, references, whole, k)
-    shown = member_patches(distances, whole, tests, k)
-    evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
+    background = background_distances(distances, links)
+    communities = significant_communities(counts, background, distances.references, order)
+    communities, views = _without_views(communities, links, distances, k, grid)
+    complete = with_missed_members([community.members for community in communities], distances, k)
+    tests = pattern_tests(distances, complete, k)
+    pattern_patches = member_patches(distances, complete, tests, k)
+    evidence = measure_evidence(distances, complete, pattern_patches, tests, k)
 
-    weights = mutual_weights(counts, is_reference)
+    weights = mutual_weights(counts, np.isin(np.arange(images), distances.references))
     groups = []
-    pattern_ids = np.zeros(shown.shape, np.int16)
-    for members, (_, p_value), measured in zip(whole, communities, evidence):
+    for members, community, measured in zip(complete, communities, evidence, strict=True):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
-        boxes = member_boxes(shown, typical, grid)
-        verdict = decide(measured, config)
-        groups.append(Group(typical, strength(weights, members), p_value, boxes, verdict, measured))
-        pattern_ids[list(members)] = np.where(shown[list(members)], len(groups), 0)
+        boxes, verdict = member_boxes(pattern_patches, typical, grid), decide(measured, config)
+        groups.append(Group(typical, strength(weights, members), community.p_value, boxes, verdict, measured))
     consistency = Consistency(
-        tuple(groups),
-        connected_groups((int(i), int(references[c])) for i, c in zip(*np.nonzero(duplicates))),
-        views,
-        image_graph(weights, links),
-        pattern_ids.reshape(images, *grid),
-        measure_spacing_law(distances, distances.scores(k), shown),
+        groups=tuple(groups),
+        views=views,
+        graph=image_graph(weights, links),
+        spacing_law=measure_spacing_law(distances, distances.scores(k), pattern_patches),
     )
-    return consistency, tests
+    return consistency, pattern_patches, tests
 
 
 def _filter(
     consistency: Consistency,
     pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]],
-    references: Int[np.ndarray, " m"],
+    distances: Distances,
     duplicates: Bool[np.ndarray, "n m"],
-    nothing: Bool[np.ndarray, "n p"],
 ) -> Exclusions:
     """The filter of the verdicts: defects are removed and scored from outside their group, variants are clipped."""
-    masks = []
+    masks, nothing = [], np.zeros(distances.shape[::2], bool)
     for defect in consistency.with_verdict("defect"):
-        inside = np.isin(references, defect.images)
+        inside = distances.columns_of(defect.images)
         # a defect on nearly all images leaves too few references, so it is not filtered
-        if np.count_nonzero(~inside) >= MIN_OUTSIDE:
-            masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[defect.number]))
+        if len(distances.references) - len(inside) >= MIN_OUTSIDE:
+            masks.append(ReferenceMask(inside, pattern_patches[defect.number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
     variants = [pattern_patches[variant.number] for variant in consistency.with_verdict("variant")]
     clipped = np.any([nothing, *variants], axis=0)
@@ -151,20 +142,15 @@ def _filter(
 
 
 def _without_views(
-    communities: Sequence[tuple[Members, float]],
-    links: Links,
-    distances: Distances,
-    references: Int[np.ndarray, " m"],
-    k: int,
-    grid: tuple[int, int],
-) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
+    communities: Sequence[Community], links: Links, distances: Distances, k: int, grid: tuple[int, int]
+) -> tuple[list[Community], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
-    members = [members for members, _ in communities]
-    linked = member_patches(distances, members, pattern_tests(distances, references, members, k), k)
+    members = [community.members for community in communities]
+    linked = member_patches(distances, members, pattern_tests(distances, members, k), k)
     linked[links.image, links.patch] = True
-    agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in communities]
-    kept = [item for item, value in zip(communities, agreement) if value < MIN_VIEW_AGREEMENT]
-    views = tuple(
-        tuple(sorted(members)) for (members, _), value in zip(communities, agreement) if value >= MIN_VIEW_AGREEMENT
-    )
-    return kept, views
+    kept: list[Community] = []
+    views: list[Community] = []
+    for community in communities:
+        agreement = agreement_elsewhere(distances, community.members, linked, grid)
+        (views if agreement >= MIN_VIEW_AGREEMENT else kept).append(community)
+    return kept, tuple(tuple(sorted(view.members)) for view in views)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from codegraph_jax.core.auroc import auroc
 from codegraph_jax.scoring.distances import Distances
@@ -24,7 +24,6 @@ MARGIN = 2
 
 def agreement_elsewhere(
     distances: Distances,
-    references: Int[np.ndarray, " m"],
     members: Sequence[int],
     linked: Bool[np.ndarray, "n p"],
     grid: tuple[int, int],
@@ -32,9 +31,9 @@ def agreement_elsewhere(
     """AUROC of members against other images by their distances outside the pattern; 0.5 without agreement.
 
     Patches that have links or show a pattern (`linked`) are left out, with a margin. `members` are the images of a
-    community, and `references` the image of each column.
+    community.
     """
-    inside = np.isin(references, members)
+    inside = np.isin(distances.references, members)
     areas = []
     for i, to_references in zip(members, distances.of_images(members)):
         covered = scipy.ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()

@@ -20,14 +20,13 @@ def spacing_figure(fit: SpacingLaw) -> bytes:
         ranks = np.arange(1, len(values) + 1)
         growth.plot(ranks, np.maximum(values, 1e-6), color=COLOURS[kind], label=kind)
     length = len(fit.growth["normal"])
-    growth.plot(
-        np.arange(1, length + 1), 1.0 / (fit.tail_index[1] * np.arange(1, length + 1)), "k--", label="1 / (α i)"
-    )
+    ranks = np.arange(1, length + 1)
+    growth.plot(ranks, 1.0 / (fit.tail_index_quartiles[1] * ranks), "k--", label="1 / (α i)")
     growth.set(xscale="log", yscale="log", xlabel="rank i", ylabel="mean of ln d(i+1) / d(i)", title="Neighbour growth")
     growth.legend(fontsize=8)
-    edges = np.linspace(0, 1, len(fit.p_values) + 1)
-    histogram.bar(edges[:-1], fit.p_values, np.diff(edges), align="edge", color=COLOURS["normal"])
-    histogram.axhline(1 / len(fit.p_values), color="k", linestyle="--", linewidth=1)
+    edges = np.linspace(0, 1, len(fit.p_value_histogram) + 1)
+    histogram.bar(edges[:-1], fit.p_value_histogram, np.diff(edges), align="edge", color=COLOURS["normal"])
+    histogram.axhline(1 / len(fit.p_value_histogram), color="k", linestyle="--", linewidth=1)
     histogram.set(
         xlabel="p-value", ylabel="share of normal patches", title="Burnout test on normal patches", xlim=(0, 1)
     )
@@ -38,12 +37,12 @@ def spacing_figure(fit: SpacingLaw) -> bytes:
 
 def spacing_caption(fit: SpacingLaw) -> Text:
     """Two sentences on the figure."""
-    low, alpha, high = (round(index, 1) for index in fit.tail_index)
-    rare, usual = (round(100 * fit.below[p], 1) for p in ("0.01", "0.2"))
-    return text("spacing_about", alpha=alpha, low=low, high=high, departure=round(fit.departure, 2), rare=rare,
+    low, alpha, high = (round(index, 1) for index in fit.tail_index_quartiles)
+    rare, usual = (round(100 * fit.share_below[p], 1) for p in ("0.01", "0.2"))
+    return text("spacing_about", alpha=alpha, low=low, high=high, departure=round(fit.ks_distance, 2), rare=rare,
                 usual=usual)  # fmt: skip
 
 
 def spacing_finding(fit: SpacingLaw) -> Text:
     """The result in one line."""
-    return text("spacing_finding", percent=round(100 * fit.below["0.01"], 1))
+    return text("spacing_finding", percent=round(100 * fit.share_below["0.01"], 1))

@@ -30,11 +30,12 @@ class Distances:
     """Distances of the p patches of n images to m references, in consecutive blocks of images.
 
     Distances to excluded references are infinite; distances of patches that are not inspected are negative
-    (`similarity.valid`). In all methods `images` are image indices; None: all images.
+    (`similarity.valid`). `references` has the image of each column, -1 for one outside of the set. In all methods
+    `images` are image indices; None: all images.
     """
 
-    def __init__(self, blocks: Sequence[Block]):
-        self._blocks = blocks
+    def __init__(self, blocks: Sequence[Block], references: Int[np.ndarray, " m"]):
+        self._blocks, self.references = blocks, references
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,11 +48,15 @@ class Distances:
 
     def exclude(self, pairs: Bool[np.ndarray, "n m"]) -> "Distances":
         """The distances without some references for some images; this object must not be used afterwards."""
-        return Distances(self._by_block(lambda block, at: block.exclude(pairs[at])))
+        return Distances(self._by_block(lambda block, at: block.exclude(pairs[at])), self.references)
 
     def select(self, images: slice) -> "Distances":
         """The distances of a slice of the images."""
-        return Distances(self._by_block(lambda block, at: block, np.arange(len(self))[images]))
+        return Distances(self._by_block(lambda block, at: block, np.arange(len(self))[images]), self.references)
+
+    def columns_of(self, images: Images) -> Int[np.ndarray, " c"]:
+        """The columns of those images that are references, ascending."""
+        return np.flatnonzero(np.isin(self.references, images))
 
     def usable(self) -> Bool[np.ndarray, "n m"]:
         """Which references are not excluded for an image."""
@@ -171,12 +176,12 @@ class Distances:
 
 def distances_of(comparison: Comparison) -> Distances:
     """Distances of a comparison, averaged over layers and degrees; the comparison is not changed."""
-    return Distances(list(map(_block, comparison.tables.means())))
+    return Distances(list(map(_block, comparison.tables.means())), comparison.references)
 
 
-def as_distances(array: Float[np.ndarray, "n m p"]) -> Distances:
-    """The distances in an array on the host."""
-    return Distances([_block(array)])
+def as_distances(array: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"] | None = None) -> Distances:
+    """The distances in an array on the host; without `references` all columns are of images outside of the set."""
+    return Distances([_block(array)], np.full(array.shape[1], -1) if references is None else references)
 
 
 def _block(mean: DeviceMeanDistances | Float[np.ndarray, "n m p"]) -> Block:

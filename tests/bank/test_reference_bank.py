@@ -56,12 +56,11 @@ def recurring(monkeypatch):
     find = stages.find_groups
 
     def found(distances, *arguments):
-        consistency, _ = find(distances, *arguments)
-        pattern_ids = np.zeros_like(consistency.pattern_ids)
-        pattern_ids[:4, 0, :2] = 1
+        consistency, pattern_patches, _ = find(distances, *arguments)
+        pattern_patches[:4, :2] = True
         communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
-        tests = pattern_tests(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
-        return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
+        tests = pattern_tests(distances, [(0, 1, 2, 3)], arguments[1])
+        return dataclasses.replace(consistency, groups=communities), pattern_patches, tests
 
     monkeypatch.setattr(stages, "find_groups", found)
 

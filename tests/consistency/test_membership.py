@@ -11,7 +11,7 @@ def grown(tokens, communities):
     distances = table(tokens)[1][0]
     references = np.arange(len(tokens))
     k = neighbour_count(len(tokens), 0.3)
-    return with_missed_members(communities, as_distances(distances), references, k)
+    return with_missed_members(communities, as_distances(distances, references), k)
 
 
 @pytest.mark.parametrize("seed", range(4))

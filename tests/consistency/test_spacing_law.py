@@ -23,12 +23,12 @@ def measure(distances, flagged=None):
 
 def test_the_fit_to_data_from_the_law_has_a_small_departure():
     law = measure(table())
-    assert law.tail_index[1] == pytest.approx(6.0, rel=0.1)
-    assert law.departure < 0.06
-    assert law.below["0.2"] == pytest.approx(0.2, abs=0.04)
+    assert law.tail_index_quartiles[1] == pytest.approx(6.0, rel=0.1)
+    assert law.ks_distance < 0.06
+    assert law.share_below["0.2"] == pytest.approx(0.2, abs=0.04)
     growth = np.array(law.growth["normal"])
     np.testing.assert_allclose(growth, 1 / (6.0 * np.arange(1, len(growth) + 1)), rtol=0.25)
-    assert sum(law.p_values) == pytest.approx(1.0)
+    assert sum(law.p_value_histogram) == pytest.approx(1.0)
 
 
 def test_recurring_patches_jump_where_their_group_ends():

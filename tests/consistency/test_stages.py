@@ -21,8 +21,8 @@ def find(tokens, config=None, references=None):
 
 
 def shown_patches(distances, references, communities, k):
-    distances = as_distances(distances)
-    tests = pattern_tests(distances, references, communities, k)
+    distances = as_distances(distances, references)
+    tests = pattern_tests(distances, communities, k)
     return member_patches(distances, communities, tests, k)
 
 
@@ -105,7 +105,7 @@ def test_equal_images_are_duplicates():
     tokens = planted.draw(group=0)
     tokens[7] = tokens[30]
     _, table = planted.table(tokens)
-    pairs = duplicate_pairs(as_distances(table[0]), np.arange(len(tokens)))
+    pairs = duplicate_pairs(as_distances(table[0], np.arange(len(tokens))))
     assert {(int(i), int(j)) for i, j in zip(*np.nonzero(pairs))} == {(7, 30), (30, 7)}
 
 
@@ -139,7 +139,7 @@ def test_duplicates_take_memory_for_images_and_references_only():
     distances = np.random.default_rng(0).random((600, 20, 100), np.float32) + 0.5
     tracemalloc.start()
     try:
-        duplicate_pairs(as_distances(distances), np.arange(20) * 30)
+        duplicate_pairs(as_distances(distances, np.arange(20) * 30))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -45,20 +45,21 @@ def host(values):
 
 
 def device(values):
-    return Distances([on_device(values, 0, 16)])
+    return Distances([on_device(values, 0, 16)], np.arange(values.shape[1]))
 
 
 def three(values):
     """On three devices; the second has no images, or the first neither."""
     ends = (0, len(values) // 3, len(values) // 3, len(values))
-    return Distances([on_device(values[a:b], d, 16) for d, (a, b) in enumerate(zip(ends, ends[1:]))])
+    blocks = [on_device(values[a:b], d, 16) for d, (a, b) in enumerate(zip(ends, ends[1:]))]
+    return Distances(blocks, np.arange(values.shape[1]))
 
 
 def stretch(values):
     """Part of a larger set, in a block of the host and one on a device."""
     more = np.pad(values, ((2, 3), (0, 0), (0, 0)), constant_values=0.3)
     blocks = [HostBlock(more[:5].copy(), np.arange(5)), on_device(more[5:], 0, 16)]
-    return Distances(blocks).select(slice(2, 2 + len(values)))
+    return Distances(blocks, np.arange(values.shape[1])).select(slice(2, 2 + len(values)))
 
 
 LAYOUTS = [host, device, three, stretch]
