@@ -249,7 +249,7 @@ class DetectionResult:
         """One dict for each image, in the order of the result.
 
         The columns are those of scores.csv (docs/results.md), `given` (the index among the images that were given) and
-        `defect` (the kind of defect, or `good`).
+        `photo_type`, the type that the layout states, such as `good`.
         """
         samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
         ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
@@ -259,7 +259,7 @@ class DetectionResult:
                 "path": printable(sample.path),
                 "category": sample.category,
                 "label": LABELS[sample.label],
-                "defect": sample.defect,
+                "photo_type": sample.photo_type,
                 "score": float(self.scores[i]),
                 "score_rescored": float(self.scores_rescored[i]),
                 "rank": int(ranks[i]),
@@ -274,7 +274,7 @@ class DetectionResult:
     def to_frame(self) -> "DataFrame":
         """`rows` as a pandas DataFrame, whose row i is the image i of `maps` and `plot`.
 
-        `label`, `defect` and `group` may be missing.
+        `label`, `photo_type` and `group` may be missing.
 
         Raises:
             UserError: pandas is not installed.

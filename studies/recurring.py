@@ -157,8 +157,8 @@ def _fewer(comparison: Comparison, limit: int) -> Comparison:
 
 def true_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     """Image indices of every recurring defect, by the labels."""
-    kinds = sorted({s.defect for s in samples if s.defect and s.defect.startswith(RECURRING)})
-    return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
+    kinds = sorted({s.photo_type for s in samples if s.photo_type and s.photo_type.startswith(RECURRING)})
+    return {kind: np.array([i for i, s in enumerate(samples) if s.photo_type == kind]) for kind in kinds}
 
 
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:

@@ -201,9 +201,9 @@ def test_a_backbone_is_named_by_its_argument():
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):
     for name, tells in (("talking", True), ("mute", False)):
-        preset = dataclasses.replace(TINY["dinov2"], discriminative=tells, largest=518 if tells else 28)
+        preset = dataclasses.replace(TINY["dinov2"], discriminative=tells, max_default_size=518 if tells else 28)
         monkeypatch.setitem(PRESETS, name, preset)
-        sees = preset.largest // preset.patch_size * preset.patch_size
+        sees = preset.max_default_size // preset.patch_size * preset.patch_size
         settled = with_defaults(Config(backbone=BackboneConfig(name=name)), preset)
         assert (settled.scoring.rescore, settled.backbone.image_size) == (tells, sees)
         given = with_defaults(Config(backbone=BackboneConfig(name=name, image_size=20)), preset)

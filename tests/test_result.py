@@ -29,7 +29,10 @@ def samples(tmp_path_factory):
         Image.fromarray(image).save(root / f"{i:02d}.png")
     listed = [
         Sample.of(
-            root / f"{i:02d}.png", label=int(drawn.labels[i]), mask=np.asarray(drawn.masks[i]), defect=f"kind {i % 2}"
+            root / f"{i:02d}.png",
+            label=int(drawn.labels[i]),
+            mask=np.asarray(drawn.masks[i]),
+            photo_type=f"kind {i % 2}",
         )
         for i in range(COUNT)
     ]
@@ -119,7 +122,7 @@ def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
 def test_rows_and_frame_hold_the_columns_of_the_table(result, samples):
     frame = result.to_frame()
     assert list(frame["path"]) == [sample.path for sample in samples]
-    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "defect"] == "kind 1"
+    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "photo_type"] == "kind 1"
     np.testing.assert_array_equal(frame["score"], result.scores)
     np.testing.assert_array_equal(frame["flagged"], result.calibration.flagged)
     assert sorted(frame["rank"]) == list(range(1, COUNT + 2))

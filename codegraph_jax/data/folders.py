@@ -15,14 +15,14 @@ from codegraph_jax.data.search import LayoutError, find_images, folder_name, sub
 
 logger = logging.getLogger(__name__)
 
-OTHER_NAMES = ("good", "ok", "normal", "pass", "passed", "negative", "clean", "intact", "fine", "defect-free", "io")
+GOOD_NAMES = ("good", "ok", "normal", "pass", "passed", "negative", "clean", "intact", "fine", "defect-free", "io")
 """Common names of types of good parts, for suggestions in messages."""
 
 
 def read_mvtec_form(
     root: str,
     good: Sequence[str] = (),
-    usual: Sequence[str] = ("good",),
+    default_good: Sequence[str] = ("good",),
     test: str = "test",
     truth: str = "ground_truth",
 ) -> Categories:
@@ -30,7 +30,7 @@ def read_mvtec_form(
 
     The root holds categories, or is a category. A mask may also have the image's stem or another usual ending, any
     image suffix, lie beside the image, or be a directory named after the stem. Images directly in `<test>` have no
-    label. `good` names the types of good parts; without it they are the `usual` ones of the published data set, and in
+    label. `good` names the types of good parts; without it they are `default_good`, as in the published data set, and in
     a category without any of these, only images with a mask have a label.
 
     Raises:
@@ -42,14 +42,14 @@ def read_mvtec_form(
     else:
         homes = {name: base / name for name in subdirectories(root)}
     homes = {category: home for category, home in homes.items() if (home / test).is_dir()}
-    _require_types(good, {kind for home in homes.values() for kind in subdirectories(str(home / test))}, root)
+    _require_types(good, {name for home in homes.values() for name in subdirectories(str(home / test))}, root)
     return {
         category: partial(
             _samples,
             category,
             str(home / test),
             str(home / truth),
-            frozenset(map(composed, good or usual)),
+            frozenset(map(composed, good or default_good)),
             bool(good),
         )
         for category, home in homes.items()
@@ -87,61 +87,62 @@ def _folder_samples(category: str, root: str, good: frozenset[str]) -> list[Samp
             path,
             name,
             category,
-            label=int(kind not in good) if good and kind is not None else None,
-            mask=masks.get(stem(name)) if kind not in good else None,
-            defect=kind if good else None,
+            label=int(photo_type not in good) if good and photo_type is not None else None,
+            mask=masks.get(stem(name)) if photo_type not in good else None,
+            photo_type=photo_type if good else None,
         )
         for name, path in images.items()
-        for kind in [_kind(name)]
+        for photo_type in [_photo_type(name)]
     ]
 
 
-def _samples(category: str, test: str, truth: str, good: frozenset[str], named: bool) -> list[Sample]:
+def _samples(category: str, test: str, truth: str, good: frozenset[str], good_is_given: bool) -> list[Sample]:
     # MVTec AD 2 has its masks inside the test directory
     images = {name: path for name, path in find_images(test).items() if not path.startswith(truth + os.sep)}
     images, beside = _without_masks(category, images)
     masks = beside | mask_index(truth)
-    kinds = {kind for name in images if (kind := _kind(name)) is not None}
-    known = bool(kinds & good) or named
-    if kinds and not known:
-        _warn_no_normal(category, kinds, good)
+    types = {photo_type for name in images if (photo_type := _photo_type(name)) is not None}
+    known = bool(types & good) or good_is_given
+    if types and not known:
+        _warn_no_normal(category, types, good)
     samples, missing = [], 0
     for name, path in images.items():
-        kind, mask = _kind(name), masks.get(stem(name))
-        if kind is None or (not known and mask is None):
-            samples.append(Sample(path, name, category, defect=kind))
-        elif kind in good:
-            samples.append(Sample(path, name, category, 0, None, kind))
+        photo_type, mask = _photo_type(name), masks.get(stem(name))
+        if photo_type is None or (not known and mask is None):
+            samples.append(Sample(path, name, category, photo_type=photo_type))
+        elif photo_type in good:
+            samples.append(Sample(path, name, category, 0, None, photo_type))
         else:
             missing += mask is None
-            samples.append(Sample(path, name, category, 1, mask, kind))
+            samples.append(Sample(path, name, category, 1, mask, photo_type))
     warn_missing_masks(category, missing)
     return samples
 
 
-def _kind(name: str) -> str | None:
+def _photo_type(name: str) -> str | None:
     """The type of an image: its topmost directory."""
     return composed(name.split("/", 1)[0]) if "/" in name else None
 
 
 def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """(photos by name, masks among them by the image's name without suffix)."""
-    masks, drawings = masks_among(images)
+    masks, overlays = masks_among(images)
     if masks:
         logger.warning(
             "%s: %d files are masks of other files by name and content (the first: %r); they are not inspected",
             category, len(masks), next(iter(masks)),
         )  # fmt: skip
-    if drawings:
+    if overlays:
         logger.warning(
-            "%s: %d files are drawings from an annotation tool (the first: %r); they are not inspected",
-            category, len(drawings), drawings[0],
+            "%s: %d files are photos with masks drawn on them by an annotation tool (the first: %r); they are not "
+            "inspected",
+            category, len(overlays), overlays[0],
         )  # fmt: skip
     found: dict[str, str] = {}
     for mask, image in masks.items():
         # class masks come before object masks, and are preferred
         found.setdefault(stem(image), images[mask])
-    skipped = {*masks, *drawings}
+    skipped = {*masks, *overlays}
     return {name: path for name, path in images.items() if name not in skipped}, found
 
 
@@ -152,11 +153,11 @@ def _require_types(good: Sequence[str], present: set[str], root: str) -> None:
         raise LayoutError(f"config.data.good: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
 
 
-def _warn_no_normal(category: str, kinds: set[str], good: frozenset[str]) -> None:
-    likely = [kind for kind in sorted(kinds) if re.sub("[_ ]", "-", kind.lower()) in OTHER_NAMES]
-    example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
+def _warn_no_normal(category: str, types: set[str], good: frozenset[str]) -> None:
+    likely = [name for name in sorted(types) if re.sub("[_ ]", "-", name.lower()) in GOOD_NAMES]
+    example = likely or difflib.get_close_matches("good", sorted(types), n=1) or sorted(types)[:1]
     logger.warning(
         "%s: there is no folder %s (there are %s), so only images with a mask have a label; name the folders of good "
         "parts with --good=%s",
-        category, " or ".join(sorted(good)), ", ".join(sorted(kinds)), ",".join(example),
+        category, " or ".join(sorted(good)), ", ".join(sorted(types)), ",".join(example),
     )  # fmt: skip

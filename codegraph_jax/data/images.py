@@ -64,8 +64,8 @@ MAX_MEGAPIXELS = 179.0
 MAX_HALVINGS = 3
 """JPEG can be decoded at 1/2, 1/4 and 1/8 of its size."""
 
-DEEP_BITS = 16
-"""Default number of bits of a sample in files with more than 8 bits."""
+MAX_BITS = 16
+"""Number of bits of a pixel value in files with more than 8 bits that do not state it, and the upper limit."""
 
 
 class UnreadableImageError(UserError):
@@ -83,9 +83,9 @@ def load_image(source: Sample | str | os.PathLike[str], value_range: ValueRange 
     - Grey is repeated over the channels; palettes are applied; CMYK and similar modes are converted without profiles.
     - Transparent areas become white, as in a browser. A fourth channel that hides everything, or is rarely fully opaque
       or fully transparent, is not opacity and is ignored.
-    - Samples of 16 bits, 32 bits and floats are converted by `value_range`. Pixels without data get the mean of the
+    - Values of 16 bits, 32 bits and floats are converted by `value_range`. Pixels without data get the mean of the
       others, and `info["has_data"]` is a mask of the pixels with data, unless all have data.
-    - Without a range, 16-bit samples are divided by the greatest value of their bits; floats and signed or 32-bit
+    - Without a range, 16-bit values are divided by the greatest value of their bits; floats and signed or 32-bit
       integers are scaled by the extremes of the image, so that such images cannot be compared.
     - Animations and multi-page files give the first page, or the page of `FILE#NUMBER`; `info["pages"]` is the number
       of pages.
@@ -216,8 +216,8 @@ def page_of(path: str) -> tuple[str, int]:
     return path, 1
 
 
-def deep_samples(image: Image.Image) -> np.ndarray | None:
-    """Samples of a decoded image that do not have 8 bits: [h, w] (uint16, int32, float32) or uint16 [h, w, 3]."""
+def pixel_values(image: Image.Image) -> np.ndarray | None:
+    """Pixel values of a decoded image that do not have 8 bits: [h, w] (uint16, int32, float32) or uint16 [h, w, 3]."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
@@ -246,8 +246,8 @@ def declared_no_data(image: Image.Image) -> tuple[float, ...]:
     return (value,) if np.isfinite(value) else ()
 
 
-def is_deep(image: Image.Image) -> bool:
-    """Whether the samples of an image file do not have 8 bits, before or after it is decoded."""
+def has_high_bit_depth(image: Image.Image) -> bool:
+    """Whether the values of an image file do not have 8 bits, before or after it is decoded."""
     return image.mode.startswith("I") or image.mode == "F" or bool(_deep_colours(image))
 
 
@@ -340,9 +340,9 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Image.Image:
     try:
-        samples, has_data = deep_samples(image), None
-        if samples is not None:
-            rgb, has_data = _deep_to_rgb(image, samples, value_range)
+        values, has_data = pixel_values(image), None
+        if values is not None:
+            rgb, has_data = _deep_to_rgb(image, values, value_range)
             alpha = image.getchannel("A") if image.mode == "RGBA" else None
         elif image.has_transparency_data:
             rgb = image.convert("RGBA")
@@ -370,26 +370,26 @@ def _is_opacity(alpha: Image.Image) -> bool:
 
 
 def _deep_to_rgb(
-    image: Image.Image, samples: np.ndarray, value_range: ValueRange | None
+    image: Image.Image, values: np.ndarray, value_range: ValueRange | None
 ) -> tuple[Image.Image, Bool[np.ndarray, "h w"]]:
-    """8-bit RGB of samples that do not have 8 bits, and a mask of the pixels with data."""
+    """8-bit RGB of values that do not have 8 bits, and a mask of the pixels with data."""
     no_data = (*(value_range.no_data if value_range else ()), *declared_no_data(image))
-    has_data = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
+    has_data = np.asarray(have_data(values, no_data).reshape(*values.shape[:2], -1).all(axis=-1))
     if not has_data.any():
         raise UnreadableImageError("image", "no pixel has data")
-    pixels = (value_range or _own_range(image, samples[has_data])).to_uint8(samples)
+    pixels = (value_range or _own_range(image, values[has_data])).to_uint8(values)
     if not has_data.all():
         # the mean avoids strong edges around these pixels
         pixels[~has_data] = np.rint(pixels[has_data].mean(axis=0))
     return Image.fromarray(pixels).convert("RGB"), has_data
 
 
-def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
+def _own_range(image: Image.Image, values: np.ndarray) -> ValueRange:
     """The range of a single image: from its number of bits if known, otherwise from its extremes."""
-    # some versions of Pillow widen PNG and PGM to "I", but their samples are 16-bit unsigned; Pillow already scales PGM
-    if samples.dtype == np.uint16 or (image.format or image.info.get("format")) in ("PNG", "PPM"):
-        return ValueRange(0, 2 ** image.info.get("bits", DEEP_BITS) - 1)
-    low, high = float(samples.min()), float(samples.max())
+    # some versions of Pillow widen PNG and PGM to "I", but their values are 16-bit unsigned; Pillow already scales PGM
+    if values.dtype == np.uint16 or (image.format or image.info.get("format")) in ("PNG", "PPM"):
+        return ValueRange(0, 2 ** image.info.get("bits", MAX_BITS) - 1)
+    low, high = float(values.min()), float(values.max())
     return ValueRange(low, high if low < high else low + 1)
 
 
@@ -414,6 +414,6 @@ def _from_reader(
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits of a sample; 16 if the file does not state it."""
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, DEEP_BITS)
-    return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP_BITS, DEEP_BITS)
+    """Bits of a pixel value; 16 if the file does not state it."""
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, MAX_BITS)
+    return min(int(bits[0] if isinstance(bits, tuple) else bits) or MAX_BITS, MAX_BITS)

@@ -27,7 +27,7 @@ DIRECTORIES = frozenset(
     }
 )  # fmt: skip
 """Directories of masks, including exports of CVAT, labelme and Pascal VOC; in lower case."""
-DRAWINGS = frozenset(
+OVERLAYS = frozenset(
     {
         "visualization", "visualizations", "segmentationclassvisualization", "segmentationobjectvisualization",
         "masks_human", "overlay", "overlays",
@@ -111,7 +111,7 @@ def mask_index(truth: str) -> dict[str, str]:
 
 
 def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Finds files that are not photos: ({name of a mask: name of its photo}, names of drawings).
+    """Finds files that are not photos: ({name of a mask: name of its photo}, names of overlays).
 
     A mask is recognised by its name and its content. The name is a photo's stem with an ending, or the same stem in a
     directory of masks or in another directory whose files have the stems of photos. In its content, nearly all pixels
@@ -125,13 +125,13 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     for name, key in named.items():
         by_stem.setdefault(key.stem, []).append(name)
     suspects = _suspicious_directories(images, named, by_stem)
-    masks, drawings = {}, []
+    masks, overlays = {}, []
     for name, key in named.items():
         # labelme writes a copy of the photo beside its masks
         photos = (other for other in by_stem.get("img", ()) if named[other].directory == key.directory)
         if key.stem in LABELME and (copy := next(photos, None)):
             if not LABELME[key.stem]:
-                drawings.append(name)
+                overlays.append(name)
             elif looks_like_mask(images[name]):
                 masks[name] = copy
             continue
@@ -145,11 +145,11 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         ]
         if not partners:
             continue
-        if _below(name, DRAWINGS):
-            drawings.append(name)
+        if _below(name, OVERLAYS):
+            overlays.append(name)
         elif looks_like_mask(images[name]):
             masks[name] = min(partners, key=lambda other: _distance(PurePosixPath(name), PurePosixPath(other)))
-    return masks, drawings
+    return masks, overlays
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class _Named:
     @classmethod
     def of(cls, name: str) -> "_Named":
         directory, _, own = stem(name).rpartition("/")
-        return cls(directory, own, without_ending(own), _below(name, DIRECTORIES | DRAWINGS))
+        return cls(directory, own, without_ending(own), _below(name, DIRECTORIES | OVERLAYS))
 
 
 def _suspicious_directories(

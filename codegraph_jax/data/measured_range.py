@@ -10,22 +10,22 @@ from codegraph_jax.data.images import (
     UnreadableImageError,
     declared_no_data,
     decode,
-    deep_samples,
     from_header,
-    is_deep,
+    has_high_bit_depth,
     page_of,
+    pixel_values,
 )
 from codegraph_jax.data.samples import InMemory, Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 
-SHALLOW_SUFFIXES = frozenset(
+EIGHT_BIT_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".hif"}
 )
 """Formats that always decode to 8 bits, so that their files need not be opened."""
 
 
 def summaries(images: Sequence[Sample], workers: int) -> dict[int, Summary]:
-    """Summaries of the photos whose samples do not have 8 bits, by index.
+    """Summaries of the photos whose pixel values do not have 8 bits, by index.
 
     Only such files are decoded; unreadable files are ignored.
     """
@@ -35,7 +35,7 @@ def summaries(images: Sequence[Sample], workers: int) -> dict[int, Summary]:
 
 
 def measured_range(images: Sequence[Sample], workers: int) -> ValueRange | None:
-    """The value range of a set; None if all samples have 8 bits."""
+    """The value range of a set; None if all pixel values have 8 bits."""
     return range_of(list(summaries(images, workers).values()))
 
 
@@ -43,16 +43,18 @@ def _summary_of(sample: Sample) -> Summary | None:
     image = _in_memory(sample)
     if sample.is_file:
         path = sample.path
-        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not from_header(path, is_deep, False):
+        if PurePath(page_of(path)[0]).suffix.lower() in EIGHT_BIT_SUFFIXES:
+            return None
+        if not from_header(path, has_high_bit_depth, False):
             return None
         try:
             image = decode(path)
         except UnreadableImageError:
             return None
-    if image is None or not is_deep(image):
+    if image is None or not has_high_bit_depth(image):
         return None
-    samples = deep_samples(image)
-    return None if samples is None else Summary.of(samples, declared_no_data(image))
+    values = pixel_values(image)
+    return None if values is None else Summary.of(values, declared_no_data(image))
 
 
 def may_lack_data(sample: Sample) -> bool:

@@ -1,8 +1,8 @@
 """Turns the images and datasets of a caller into samples, and classes into layouts.
 
 An item of a list or dataset is a `Sample`, an image, a pair (image, label), a triple (image, label, mask), or a
-dictionary with `image` and any of `label`, `mask`, `defect` and `name`. An image is a file, a Pillow image, or an array
-or tensor: whole numbers from 0 to 255 or floats from 0 to 1, [h, w], [h, w, c] or [c, h, w].
+dictionary with `image` and any of `label`, `mask`, `photo_type` and `name`. An image is a file, a Pillow image, or an
+array or tensor: whole numbers from 0 to 255 or floats from 0 to 1, [h, w], [h, w, c] or [c, h, w].
 """
 
 import os
@@ -111,7 +111,7 @@ def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) 
             raise LayoutError(f"{where}: name {sample.name!r} is not a relative path")
         if sample.name in listed:
             raise LayoutError(f"{where}: another image is called {sample.name!r} too; give each a name of its own")
-        label = int(sample.defect not in good) if good and sample.defect is not None else sample.label
+        label = int(sample.photo_type not in good) if good and sample.photo_type is not None else sample.label
         listed[sample.name] = replace(sample, category=category, label=label)
     return list(listed.values())
 
@@ -127,13 +127,13 @@ def _sample(item: Any, name: str, read: Callable[[], np.ndarray | Image.Image] |
     label = fields.get("label")
     label = None if label is None else _label(label, name)
     own_name = _text(fields["name"]) if fields.get("name") is not None else ""
-    defect = None if fields.get("defect") is None else _text(fields["defect"])
+    photo_type = None if fields.get("photo_type") is None else _text(fields["photo_type"])
     sample = Sample.of(
         image if _is_path(image) else _picture(image, name),
         own_name or ("" if _is_path(image) else name),
         label=label,
         mask=mask,
-        defect=defect,
+        photo_type=photo_type,
     )
     return sample if sample.is_file or read is None else replace(sample, read=read)
 

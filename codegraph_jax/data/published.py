@@ -27,7 +27,7 @@ is_file = os.path.isfile  # noqa: PTH113  Path.is_file raises for names that are
 
 def read_btad(root: str, good: Sequence[str] = ()) -> Categories:
     """BTAD (Mishra et al., 2021): MVTec's form with types `ok` and `ko`; masks have the images' stems."""
-    return read_mvtec_form(root, good, usual=("ok",))
+    return read_mvtec_form(root, good, default_good=("ok",))
 
 
 def read_mvtec_ad_2(root: str, good: Sequence[str] = ()) -> Categories:
@@ -59,8 +59,8 @@ def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
             continue
         of_category = samples.setdefault(row["object"], [])
         if is_file(image):
-            kind = "bad" if row["label"] == "anomaly" else "good"
-            of_category.append(_sample(image, home, row["object"], mask, kind, "good"))
+            photo_type = "bad" if row["label"] == "anomaly" else "good"
+            of_category.append(_sample(image, home, row["object"], mask, photo_type, "good"))
         else:
             absent += 1
     _warn_absent(table, absent)
@@ -105,23 +105,23 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
         fields = ("anomaly_class", "image_path")
         if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
             raise LayoutError(f"{where}: needs the texts `anomaly_class` and `image_path`")
-        kind, image = entry["anomaly_class"], safe_join(home, entry["image_path"], where)
+        photo_type, image = entry["anomaly_class"], safe_join(home, entry["image_path"], where)
         mask = entry.get("mask_path")
         if mask is not None and not isinstance(mask, str):
             raise LayoutError(f"{where}: `mask_path` is neither a text nor null")
         mask_file = safe_join(home, mask, where) if mask else None
         if is_file(image):
-            samples.append(_sample(image, home, file.stem, mask_file, kind, normal))
+            samples.append(_sample(image, home, file.stem, mask_file, photo_type, normal))
         else:
             absent += 1
     _warn_absent(file, absent)
     return _finished(file.stem, samples)
 
 
-def _sample(image: Path, home: Path, category: str, mask: Path | None, kind: str, normal: str) -> Sample:
-    anomalous = kind != normal
+def _sample(image: Path, home: Path, category: str, mask: Path | None, photo_type: str, normal: str) -> Sample:
+    anomalous = photo_type != normal
     found = str(mask) if anomalous and mask is not None and is_file(mask) else None
-    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), found, kind)
+    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), found, photo_type)
 
 
 def read_kolektor(root: str, good: Sequence[str] = ()) -> Categories:

@@ -37,7 +37,7 @@ InspectedArea = Callable[[int, int], Bool[np.ndarray, "h w"]]
 
 WHERE = "config.data.roi"
 MAX_ROI_SIDE = 2048
-"""Longest side in pixels of the region that is stored in a bank."""
+"""Longest side in pixels of the area that is stored in a bank."""
 MIN_INSPECTED = 127
 """A patch is inspected if at least this share (of 255) of its pixels is."""
 
@@ -85,20 +85,20 @@ def _fill(mask: Bool[np.ndarray, "h w"], ring: Float[np.ndarray, "k 2"], value: 
             mask[row, left:right] = value
 
 
-def mask_region(source: str | np.ndarray) -> InspectedArea:
-    """The region of a mask array, a mask file, or a directory of mask files whose union is used."""
+def mask_area(source: str | np.ndarray) -> InspectedArea:
+    """The area of a mask array, a mask file, or a directory of mask files whose union is used."""
     return lambda width, height: load_mask(source, (height, width))
 
 
-def _with_data(sample: Sample, value_range: ValueRange | None, within: InspectedArea) -> InspectedArea:
-    """The pixels of a photo inside a region that have data, see `codegraph_jax.data.value_range`."""
+def _with_data(sample: Sample, value_range: ValueRange | None, area: InspectedArea) -> InspectedArea:
+    """The pixels of a photo inside an area that have data, see `codegraph_jax.data.value_range`."""
 
-    def area(width: int, height: int) -> Bool[np.ndarray, "h w"]:
+    def with_data(width: int, height: int) -> Bool[np.ndarray, "h w"]:
         has_data = load_image(sample, value_range).info.get("has_data")
-        region = within(width, height)
-        return region if has_data is None else region & load_mask(has_data, (height, width))
+        inspected = area(width, height)
+        return inspected if has_data is None else inspected & load_mask(has_data, (height, width))
 
-    return area
+    return with_data
 
 
 def areas_with_data(
@@ -113,8 +113,8 @@ def areas_with_data(
     """
     whole = areas or [everything] * len(samples)
     return [
-        _with_data(sample, value_range, within) if i in incomplete else within
-        for i, (sample, within) in enumerate(zip(samples, whole))
+        _with_data(sample, value_range, area) if i in incomplete else area
+        for i, (sample, area) in enumerate(zip(samples, whole))
     ]
 
 
@@ -140,7 +140,7 @@ class Roi:
         """
         file = Path(path)
         if file.is_dir():
-            own = {name: mask_region(mask) for name, mask in mask_index(path).items()}
+            own = {name: mask_area(mask) for name, mask in mask_index(path).items()}
             if not own:
                 raise ConfigError(f"{WHERE}: {path!r} contains no images")
             return cls(path, own=own)
@@ -154,18 +154,18 @@ class Roi:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
             raise ConfigError(f"{WHERE}: {path!r} is all black, so nothing would be inspected")
-        return cls(path, mask_region(path))
+        return cls(path, mask_area(path))
 
     @classmethod
     def of(cls, roi: "str | np.ndarray") -> "Roi":
-        """A region from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
-        return cls.load(roi) if isinstance(roi, str) else cls("array", mask_region(np.asarray(roi) != 0))
+        """An area from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
+        return cls.load(roi) if isinstance(roi, str) else cls("array", mask_area(np.asarray(roi) != 0))
 
     def each(self, names: Sequence[str]) -> list[InspectedArea]:
-        """The regions of the photos with these names.
+        """The inspected areas of the photos with these names.
 
         Raises:
-            ConfigError: a photo has no region.
+            ConfigError: a photo has no area.
         """
         if self.shared:
             return [self.shared] * len(names)
@@ -199,14 +199,14 @@ def inspected_patches(
         ConfigError: nothing of a photo is inspected.
     """
     patches = np.zeros((len(areas), *placement.frame.grid), bool)
-    # computed once for photos with the same region and size
+    # computed once for photos with the same area and size
     known: dict[tuple[InspectedArea, int, int], np.ndarray] = {}
-    for own, (width, height), pixels, name in zip(patches, placement.sizes.tolist(), areas, names):
+    for own, (width, height), area, name in zip(patches, placement.sizes.tolist(), areas, names):
         rect = placement.frame.rect(width, height)
-        key = (pixels, width, height)
+        key = (area, width, height)
         if key not in known:
             try:
-                picture = Image.fromarray(pixels(width, height).astype(np.uint8) * 255)
+                picture = Image.fromarray(area(width, height).astype(np.uint8) * 255)
             except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
             shares = picture.resize((rect.width, rect.height), Image.Resampling.BOX)
@@ -217,8 +217,8 @@ def inspected_patches(
     return patches.reshape(len(patches), -1)
 
 
-def shared_roi(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
-    """The common region of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if regions differ."""
+def shared_area(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
+    """The common area of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if areas differ."""
     if not areas or any(one is not areas[0] for one in areas):
         return None
     width, height = placement.sizes[0].tolist()

@@ -45,8 +45,8 @@ class Sample:
     mask: str | Callable[[], np.ndarray] | None = None
     """Mask file, or a directory of mask files whose union is used, or a function that returns the mask [h, w], above 0
     where defective; None for good, unknown or missing."""
-    defect: str | None = None
-    """Kind of defect, or `good`; None if the layout does not state it."""
+    photo_type: str | None = None
+    """The type of the photo, such as `broken_large` or `good`; None if the layout does not state it."""
     skipped_page_count: int = 0
     """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray | Image.Image] | None = field(default=None, repr=False, compare=False)
@@ -61,7 +61,7 @@ class Sample:
         *,
         label: int | None = None,
         mask: Any = None,
-        defect: str | None = None,
+        photo_type: str | None = None,
     ) -> "Sample":
         """A sample of any image.
 
@@ -70,7 +70,7 @@ class Sample:
             name: unique name in the set; default: the name of the file.
             label: 0 good, 1 defective, None unknown.
             mask: file, array [h, w] or Pillow image, above 0 where defective; None: none.
-            defect: kind of defect.
+            photo_type: its type, such as `broken_large` or `good`.
         """
         found = (
             os.fspath(mask)
@@ -81,16 +81,24 @@ class Sample:
         )
         if isinstance(image, str | os.PathLike):
             path = os.fspath(image)
-            return cls(path, name or Path(path).name, label=label, mask=found, defect=defect)
+            return cls(path, name or Path(path).name, label=label, mask=found, photo_type=photo_type)
         if not name:
             raise ValueError("name: an image without a file needs a name")
-        return cls(name, name, label=label, mask=found, defect=defect, read=InMemory(image))
+        return cls(name, name, label=label, mask=found, photo_type=photo_type, read=InMemory(image))
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without pixels and masks that are not files; `from_json` reads them."""
         mask = self.mask if isinstance(self.mask, str) else None
-        facts = {"path": self.path, "name": self.name, "category": self.category, "label": self.label, "mask": mask}
-        return facts | {"defect": self.defect, "skipped_page_count": self.skipped_page_count, "file": self.is_file}
+        return {
+            "path": self.path,
+            "name": self.name,
+            "category": self.category,
+            "label": self.label,
+            "mask": mask,
+            "photo_type": self.photo_type,
+            "skipped_page_count": self.skipped_page_count,
+            "file": self.is_file,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Sample":

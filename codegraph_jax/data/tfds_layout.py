@@ -89,10 +89,12 @@ def read_split(builder: Any, split: str, label: str) -> tuple[list[Sample], list
 
 def _samples(builder: Any, split: str, classes: tuple[str, ...], good: frozenset[str]) -> list[Sample]:
     images, labels = read_split(builder, split, "label" if classes else "")
-    kinds: list[str | None] = [classes[label] for label in labels] if classes else [None] * len(images)
+    types: list[str | None] = [classes[label] for label in labels] if classes else [None] * len(images)
     return [
-        replace(image, category=split, label=int(kind not in good) if good and kind is not None else None, defect=kind)
-        for image, kind in zip(images, kinds)
+        replace(
+            image, category=split, photo_type=name, label=None if name is None or not good else int(name not in good)
+        )
+        for image, name in zip(images, types)
     ]
 
 

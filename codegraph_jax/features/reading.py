@@ -61,7 +61,7 @@ def measure_range(
         added: further images, which do not change the range.
 
     Returns:
-        (range, or None if all samples have 8 bits; indices of the photos, counting those of `added` last).
+        (range, or None if all pixel values have 8 bits; indices of the photos, counting those of `added` last).
     """
     sources = [*images, *added]
     mine = process_slice(len(sources))
@@ -74,7 +74,7 @@ def measure_range(
         return None, frozenset()
     if given := given_range(config.range):
         given = replace(given, no_data=given.no_data or measured.no_data)
-        measured = replace(given, seen=measured.seen, gaps=measured.gaps)
+        measured = replace(given, min_max=measured.min_max, gap_photo_count=measured.gap_photo_count)
     return measured, frozenset(i for i, summary in all_summaries.items() if summary.lacks_data(measured))
 
 

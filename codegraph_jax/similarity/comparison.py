@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.config import Config
 from codegraph_jax.core.progress import Progress, UndoableProgress, bar
-from codegraph_jax.data.roi import shared_roi
+from codegraph_jax.data.roi import shared_area
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -150,5 +150,5 @@ def compare_images(
 
     with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
         tables = compare(advance)
-    roi, added = shared_roi(plan.areas, features.placement), len(features.kept) - set_size
+    roi, added = shared_area(plan.areas, features.placement), len(features.kept) - set_size
     return Comparison(features, tables, added_count=added, source_count=len(plan.images), roi=roi)

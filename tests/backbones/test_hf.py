@@ -250,7 +250,7 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
 )
 def test_unsupported_networks_are_refused(name: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"config\.backbone\.name: hf:{tmp_path}: {message}"):
-        CoDeGraph(f"hf:{written(tmp_path, name, **changes)}")
+        CoDeGraph(backbone=f"hf:{written(tmp_path, name, **changes)}")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_preprocessing_that_is_not_supported_is_named(changes: dict[str, Any], m
     folder = written(tmp_path, "dinov2")
     (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | changes))
     with pytest.raises(ConfigError, match=rf"preprocessor_config\.json: {message}"):
-        CoDeGraph(f"hf:{folder}")
+        CoDeGraph(backbone=f"hf:{folder}")
 
 
 def test_preprocessing_is_read_from_either_file(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_preprocessing_is_read_from_either_file(tmp_path: Path) -> None:
     hf_preset.cache_clear()
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ConfigError, match=r"has none of preprocessor_config\.json, processor_config\.json"):
-        CoDeGraph(f"hf:{folder}")
+        CoDeGraph(backbone=f"hf:{folder}")
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": PROCESSOR}))
     assert hf_preset(f"hf:{folder}") == preset
     hf_preset.cache_clear()
@@ -290,18 +290,18 @@ def test_damaged_files_are_named(content: str, tmp_path: Path) -> None:
         folder = written(tmp_path, "dinov2")
         (folder / name).write_text(content)
         with pytest.raises(ConfigError, match=rf"{name} is not (a )?JSON"):
-            CoDeGraph(f"hf:{folder}")
+            CoDeGraph(backbone=f"hf:{folder}")
 
 
 @pytest.mark.parametrize("name", ["x", "", "a/b/c", "/no/such/directory"])
 def test_a_wrong_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"'{name}' is neither a directory nor a Hugging Face id"):
-        CoDeGraph(f"hf:{name}")
+        CoDeGraph(backbone=f"hf:{name}")
 
 
 def test_a_directory_without_a_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no config\.json, so it is not a checkpoint of transformers"):
-        CoDeGraph(f"hf:{tmp_path}")
+        CoDeGraph(backbone=f"hf:{tmp_path}")
 
 
 def test_golden_models_are_all_covered() -> None:

@@ -285,7 +285,7 @@ def module(tmp_path, monkeypatch):
     "name", ["own_network:Numpy", "own_network:make", "own_network.py:own", "./own_network.py:make"]
 )
 def test_an_import_path_names_a_backbone_or_what_makes_one(module, name):
-    found = CoDeGraph(name, image_size=SIZE)
+    found = CoDeGraph(backbone=name, image_size=SIZE)
     assert found.config.backbone.name == name
     assert found.backbone.weights_name == "filters 1"
 
@@ -301,7 +301,7 @@ def test_an_import_path_names_a_backbone_or_what_makes_one(module, name):
 )
 def test_a_wrong_import_path_is_named(module, name, message):
     with pytest.raises(ConfigError, match=message):
-        CoDeGraph(name)
+        CoDeGraph(backbone=name)
 
 
 def test_an_import_path_has_no_other_settings_and_its_own_errors(module):

@@ -24,7 +24,7 @@ def test_folder_takes_every_format_in_any_case_flat_and_nested_in_natural_order(
     read = read_layout("folder", str(root))
     assert list(read) == ["my photos"]
     assert names(read["my photos"]) == ["a.bmp", "b/c/x.tiff", "b/y.WebP", "img2.JPG", "img10.png", "w.tif", "z.jpeg"]
-    assert {(s.label, s.mask, s.defect, s.category) for s in read["my photos"]} == {(None, None, None, "my photos")}
+    assert {(s.label, s.mask, s.photo_type, s.category) for s in read["my photos"]} == {(None, None, None, "my photos")}
     assert all(Path(s.path).is_file() for s in read["my photos"])
 
 
@@ -119,7 +119,7 @@ def mvtec(tmp_path):
 def test_mvtec_gives_labels_masks_and_defects_of_the_test_images_only(mvtec):
     read = read_layout("mvtec", str(mvtec))
     assert list(read) == ["bottle", "screw"]
-    assert [(s.name, s.label, s.defect) for s in read["bottle"]] == [
+    assert [(s.name, s.label, s.photo_type) for s in read["bottle"]] == [
         ("bent/009.png", 1, "bent"),
         ("bent/010.png", 1, "bent"),
         ("good/000.png", 0, "good"),

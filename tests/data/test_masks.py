@@ -239,7 +239,7 @@ def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawin
     assert [sample.mask is not None for sample in samples] == [True] * 3 + [False] * 3
     if "SegmentationClass" in masks:
         assert "SegmentationClass/" in str(samples[0].mask), "classes before objects"
-    assert ("drawings from an annotation tool" in caplog.text) == bool(drawings)
+    assert ("drawn on them by an annotation tool" in caplog.text) == bool(drawings)
 
 
 def test_files_of_labelme(tmp_path):

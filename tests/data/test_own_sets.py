@@ -135,11 +135,11 @@ def own_layout(monkeypatch):
 
 def test_a_class_becomes_a_layout(own_layout, tmp_path):
     names = ["good/0.png", "good/1.png", "bent/0.png"]
-    made = [Sample.of(tmp_path / name, name, label=1, defect=name.split("/")[0]) for name in names]
+    made = [Sample.of(tmp_path / name, name, label=1, photo_type=name.split("/")[0]) for name in names]
     own_layout(lambda root: {"m3": made, "m4": made[:2]})
     read = read_layout("screws", str(tmp_path), good=["good"])
     assert list(read) == ["m3", "m4"]
-    assert [(s.category, s.label, s.defect) for s in read["m3"]] == [
+    assert [(s.category, s.label, s.photo_type) for s in read["m3"]] == [
         ("m3", 0, "good"),
         ("m3", 0, "good"),
         ("m3", 1, "bent"),

@@ -12,7 +12,7 @@ from tests.data.files import write_image, write_images, write_mask
 
 
 def facts(samples):
-    return [(s.name, s.label, s.defect, s.mask is not None) for s in samples]
+    return [(s.name, s.label, s.photo_type, s.mask is not None) for s in samples]
 
 
 def test_btad_is_read_as_published(tmp_path):
@@ -136,7 +136,7 @@ def test_kolektor_is_read_as_published(tmp_path, marks, caplog):
     write_mask(home / f"10002{marks}.png", (0, 0, 0, 0))
     write_images(tmp_path / "train", ["1.png"] if marks == "_GT" else [])
     (samples,) = read_layout("kolektor", str(tmp_path)).values()
-    assert [(s.label, s.defect, s.mask is not None) for s in samples] == [
+    assert [(s.label, s.photo_type, s.mask is not None) for s in samples] == [
         (1, "defect", True),
         (0, "good", False),
         (None, None, False),

@@ -10,7 +10,7 @@ from PIL import Image
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Roi, inspected_patches, shared_roi
+from codegraph_jax.data.roi import Roi, inspected_patches, shared_area
 from codegraph_jax.tasks.sets import print_excluded
 
 LEFT = np.zeros((40, 60), np.uint8)
@@ -114,11 +114,11 @@ def test_areas_that_are_empty_or_unreadable_are_refused(tmp_path):
 
 def test_a_shared_area_is_kept_for_later_photos():
     placement = Placement(Frame("squeeze", (4, 6), 14), np.array([[6000, 4000], [60, 40]]))
-    kept = shared_roi(Roi.of(LEFT).each(["a", "b"]), placement)
+    kept = shared_area(Roi.of(LEFT).each(["a", "b"]), placement)
     assert kept is not None and max(kept.shape) <= 2048
     np.testing.assert_array_equal(patches(Roi.of(kept)), patches(Roi.of(LEFT)))
-    assert shared_roi((), placement) is None
-    assert shared_roi([Roi.of(LEFT).each(["a"])[0], Roi.of(LEFT).each(["a"])[0]], placement) is None
+    assert shared_area((), placement) is None
+    assert shared_area([Roi.of(LEFT).each(["a"])[0], Roi.of(LEFT).each(["a"])[0]], placement) is None
 
 
 def test_the_identity_follows_the_content(tmp_path):

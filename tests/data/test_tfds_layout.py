@@ -59,17 +59,17 @@ def test_splits_are_categories_with_stable_names(prepared):
     assert list(read) == ["test", "train"] and len(read["train"]) == 2
     samples = read["test"]
     assert [s.path for s in samples] == [f"tfds:parts/test/{i:06d}" for i in range(6)]
-    assert {s.label for s in samples} == {None} and {s.defect for s in samples} == {"cracked", "fine", "dirty"}
+    assert {s.label for s in samples} == {None} and {s.photo_type for s in samples} == {"cracked", "fine", "dirty"}
     for sample in samples:
         image = load_image(sample)
         red, green, blue = np.asarray(image)[0, 0]
         assert image.size == (60 + red, 40) and (green, blue) == (100 + red, 7)
-        assert sample.defect == ("cracked", "fine", "dirty")[red % 3]
+        assert sample.photo_type == ("cracked", "fine", "dirty")[red % 3]
 
 
 def test_the_classes_that_are_normal_are_a_setting(prepared):
     (samples,) = read_layout("tfds", str(prepared), ("test",), ("fine", "dirty")).values()
-    assert all(s.label == (s.defect == "cracked") for s in samples)
+    assert all(s.label == (s.photo_type == "cracked") for s in samples)
     with pytest.raises(LayoutError, match="data.good: no class 'good' .*'cracked', 'fine', 'dirty'"):
         read_layout("tfds", str(prepared), ("test",), ("good",))
 

@@ -126,7 +126,9 @@ def test_outliers_do_not_change_the_range(kind):
     assert np.ptp(shown.reshape(len(shown), -1), axis=1).min() > 100
     assert np.corrcoef(shown.ravel(), PHOTOS[:, 20:, 8:].ravel())[0, 1] > 0.99
     fills = ("float -9999", "float nan", "float inf", "float -3.4", "float 1e20", "float -32768", "float -1", "int")
-    assert found.gaps == (len(samples) if kind.startswith(fills) else 0), "a bright or black sample may be a defect"
+    assert found.gap_photo_count == (len(samples) if kind.startswith(fills) else 0), (
+        "a bright or black sample may be a defect"
+    )
 
 
 def test_a_defect_beyond_the_others_is_brighter_than_they_are():
@@ -171,7 +173,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     result = detector.detect(files, bank=BankConfig(kind="exact", size=4))
     inspected = result.placement.inspected.reshape(len(files), 2, 2)
     assert not inspected[2, 0].any() and inspected[2, 1].all() and inspected[[0, 1, 3, 4, 5]].all()
-    assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gaps == 1
+    assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gap_photo_count == 1
     bank = result.bank
     bank.save(str(tmp_path / "bank.safetensors"))
     loaded = ReferenceBank.load(str(tmp_path / "bank.safetensors"))
@@ -190,7 +192,7 @@ def test_a_declared_value_has_no_data(tmp_path):
     samples[:, :20] = 31_000
     (file, *_) = written(tmp_path, samples, tiffinfo=tags)
     found = measured_range(as_samples([file]), 1)
-    assert found.high < 30_700 and found.gaps == 1
+    assert found.high < 30_700 and found.gap_photo_count == 1
     assert not load_image(file, found).info["has_data"][:20].any()
 
 
