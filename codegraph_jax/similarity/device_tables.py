@@ -195,8 +195,7 @@ class DeviceTables:
                     table[d], own[d], others[d], removed_from[d], reduced_places[d], pairs, options
                 )
                 done.append(finished)
-            for finished in waiting:
-                jax.block_until_ready(finished)
+            jax.block_until_ready(waiting)
             waiting = done
         return table
 

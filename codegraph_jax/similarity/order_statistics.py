@@ -38,8 +38,7 @@ def mean_of_smallest(
 ) -> Float[Array, "..."]:
     """Mean of the k smallest finite counted values along the first axis, which is removed.
 
-    It is the mean of all finite values if they are fewer, and infinite if there are none. Arguments as for
-    `kth_smallest`.
+    It is the mean of all finite values if they are fewer, and infinite if there are none.
     """
     counted = counted & jnp.isfinite(values)
     count = jnp.minimum(counted.sum(axis=0, keepdims=True, dtype=jnp.int32), k)

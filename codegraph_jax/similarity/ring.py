@@ -14,13 +14,13 @@ bit-identical for any number of devices, processes and pieces. Calls are padded 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import device_bytes
@@ -40,7 +40,7 @@ DEVICE_SHARE = 0.7
 
 ADVICE = "a smaller input size, fewer photos, or more devices may fit"
 
-Writer = Callable[[RingCall, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
+Writer = Callable[[RingCall, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Starts to store the distances of one call, in both directions; returns a function that waits until they are stored.
 After a device has run out of memory it may be called with the same pairs again."""
 
@@ -115,7 +115,7 @@ class Ring:
                 self._compare_pieces(tokens, shards, piece_count)
                 return
             except jax.errors.JaxRuntimeError as error:
-                # other processes would wait for this one
+                # with a fixed length the host stores the distances instead; other processes would wait for this one
                 if self.device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
                     raise
                 if piece_count >= longest:
@@ -167,33 +167,34 @@ class Ring:
 
     def _compare_shards(self, own_shards: Shards, own: PatchSet, remote_shards: Shards, remote: PatchSet) -> None:
         """Compares own shards, which stay on their devices, with remote ones, which move around the ring."""
-        next_remote, at_step = remote, 0
-        waiting: tuple[Callable[[], None], int] | None = None
+        next_remote, at_step = remote, -1
+        finish_previous: Callable[[], object] = lambda: None  # noqa: E731
         last_step, same_size = turn(own_shards, remote_shards)[-1], self.device_length > 0
         pairs_per_product = self.options.pairs_per_product
         for call in ring_calls(
             own_shards, remote_shards, self.references, pairs_per_product, self.pairs_per_call, same_size
         ):
-            is_first = call.step > at_step or waiting is None
-            if call.step > at_step:
+            is_first = call.step > at_step
+            if is_first:
                 remote, at_step = next_remote, call.step
             pass_on = is_first and call.step < last_step
-            indices = self._on_devices(call, own_shards[:, 0] <= np.roll(remote_shards[:, 0], -call.step))
+            indices = self._on_devices(call)
             own_distances, remote_distances, passed = _step(self.mesh, self.options, pass_on)(own, remote, indices)
             next_remote = passed if pass_on else next_remote
-            wait = self.write_distances(call, own_shards, remote_shards, own_distances, remote_distances)
+            wait = self.write_distances(call, own_distances, remote_distances)
             # wait for the previous call while this one is computed
-            if waiting:
-                waiting[0]()
-                self.progress(waiting[1])
-            waiting = wait, int(call.valid.sum())
-        if waiting:
-            waiting[0]()
-            self.progress(waiting[1])
+            finish_previous()
+            finish_previous = partial(self._finish, wait, int(call.valid.sum()))
+        finish_previous()
 
-    def _on_devices(self, call: RingCall, own_first: Bool[np.ndarray, " d"]) -> Int[Array, "d 3 b"]:
+    def _finish(self, wait: Callable[[], None], pair_count: int) -> None:
+        """Waits until the distances of a call are stored."""
+        wait()
+        self.progress(pair_count)
+
+    def _on_devices(self, call: RingCall) -> Int[Array, "d 3 b"]:
         """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
-        sides = np.broadcast_to(own_first[:, None], call.own_indices.shape)
+        sides = np.broadcast_to(call.own_start <= call.remote_start, call.own_indices.shape)
         indices = np.stack([call.own_indices, call.remote_indices, sides], axis=1).astype(np.int32)
         placed: Int[Array, "d 3 b"] = self.mesh.put_shards([indices[index] for index in self._local_indices])
         return placed
@@ -222,11 +223,9 @@ def pairwise_distances(
     distances = allocate((len(options.degrees), len(column), len(references), normalised.shape[1]))
     distances.fill(np.inf)
 
-    def write_distances(
-        call: RingCall, own_shards: Shards, remote_shards: Shards, own_distances: Array, remote_distances: Array
-    ) -> Callable[[], None]:
+    def write_distances(call: RingCall, own_distances: Array, remote_distances: Array) -> Callable[[], None]:
         def copy() -> None:
-            first, second = call.images(own_shards, remote_shards)
+            first, second = call.images
             for i, j, side in ((first, second, own_distances), (second, first, remote_distances)):
                 to = call.columns(column, j)
                 distances[:, i[to >= 0], to[to >= 0]] = _fetch(mesh, side)[to >= 0].swapaxes(0, 1)

@@ -47,21 +47,26 @@ def pairs_of_shards(
 class RingCall:
     """The pairs of one call: on each device, pairs of an image of its own shard with an image of the remote shard.
 
-    The remote shards have moved `step` places around the ring. Indices are those in the shards; pairs that are not
-    `valid` are padding.
+    Attributes:
+        step: number of places that the remote shards have moved around the ring.
+        own_start: first image of the own shard.
+        remote_start: first image of the remote shard.
+        own_indices: index in the own shard of one image of each pair.
+        remote_indices: index in the remote shard of the other one.
+        valid: false for padding.
     """
 
     step: int
+    own_start: Int[np.ndarray, "d 1"]
+    remote_start: Int[np.ndarray, "d 1"]
     own_indices: Int[np.ndarray, "d b"]
     remote_indices: Int[np.ndarray, "d b"]
     valid: Bool[np.ndarray, "d b"]
 
-    def images(
-        self, own_shards: Shards, remote_shards: Shards
-    ) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
+    @property
+    def images(self) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
         """Indices in the set of the own and of the remote images."""
-        moved = np.roll(remote_shards[:, :1], -self.step, axis=0)
-        return own_shards[:, :1] + self.own_indices, moved + self.remote_indices
+        return self.own_start + self.own_indices, self.remote_start + self.remote_indices
 
     def columns(self, column: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
         """Table columns of own or remote images, by `reference_columns`; -1 for padding and if not a reference."""
@@ -93,6 +98,7 @@ def ring_calls(
     else:
         size = _call_size(longest, pairs_per_product, pairs_per_call)
     for step, (listings, length) in enumerate(zip(steps, longest)):
+        remote_start = np.roll(remote_shards[:, :1], -step, axis=0)
         # a step without pairs still moves the shards
         for start in range(0, max(length, 1), size):
             own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
@@ -101,7 +107,7 @@ def ring_calls(
                 count = some.shape[1]
                 own[d, :count], remote[d, :count] = some
                 valid[d, :count] = True
-            yield RingCall(step, own, remote, valid)
+            yield RingCall(step, own_shards[:, :1], remote_start, own, remote, valid)
 
 
 def turn(own_shards: Shards, remote_shards: Shards) -> range:

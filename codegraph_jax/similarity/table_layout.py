@@ -45,14 +45,13 @@ class TableLayout:
 
     @classmethod
     def of(
-        cls, mesh: DeviceMesh, n: int, references: Int[np.ndarray, " m"], least: tuple[int, int] = (0, 0)
+        cls, mesh: DeviceMesh, n: int, references: Int[np.ndarray, " m"], minimum: tuple[int, int] = (0, 0)
     ) -> "TableLayout":
-        """The layout of tables of n images, with at least some rows and columns."""
+        """The layout of tables of n images; with a minimum of rows and columns, tables share compiled programs."""
         shards = shards_of(mesh, (n,))
         longest = int((shards[:, 1] - shards[:, 0]).max())
-        return cls(
-            mesh, references, shards, max(padded_size(longest), least[0]), max(padded_size(len(references)), least[1])
-        )
+        rows, columns = max(padded_size(longest), minimum[0]), max(padded_size(len(references)), minimum[1])
+        return cls(mesh, references, shards, rows, columns)
 
     @property
     def image_counts(self) -> list[int]:
@@ -109,14 +108,12 @@ class TableBuffer:
     def write_distances(
         self,
         call: RingCall,
-        own_shards: Shards,
-        remote_shards: Shards,
         own_distances: Float[Array, "d b r p"],
         remote_distances: Float[Array, "d b r p"],
     ) -> Callable[[], None]:
         """Sends the distances of one call to the devices of their images."""
         layout = self._layout
-        first, second = call.images(own_shards, remote_shards)
+        first, second = call.images
         start, to = layout.shards[:, :1], [call.columns(self._column_of, images) for images in (second, first)]
         # writes beyond the last column are dropped
         to = [np.where(column < 0, layout.column_count, column) for column in to]
