@@ -247,3 +247,14 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     assert not tolerant.inspect(images[:2]).flagged.any()
     assert tolerant.with_threshold(BankThresholdConfig()).calibration.min_defect_length == 1e6
     assert not tolerant.with_threshold(BankThresholdConfig(min_defect_length=0)).calibration.min_defect_length
+
+
+def test_only_inspected_pixels_count_for_the_length_of_a_defect(twelve):
+    images, _ = twelve
+    detector = CoDeGraph(tiny(threshold=ThresholdConfig("share:25%", min_defect_length=12)))
+    assert detector.detect(images).calibration.flagged.any()
+    # a square of at most 11 px within each patch of 12.8 px
+    inside = np.arange(64) * 5 / 64 % 1 < 0.82
+    result = detector.detect(images, roi=np.outer(inside, inside).astype(np.uint8))
+    assert result.placement.inspected is None, "every patch is inspected"
+    assert not result.calibration.flagged.any() and result.tolerated.sum() == 3

@@ -4,7 +4,7 @@ The scores of a set are a mixture of those of normal images and of an unknown sh
 (`scoring.score_models`). A few scores leave the parameters uncertain, and a threshold from a single estimate flags too
 much. So p-values are averaged over the posterior (the posterior predictive distribution; Gelman et al., Bayesian Data
 Analysis, 3rd edition, section 1.3). Small, medium and large shares of anomalies are sampled separately, since their
-posteriors are separate modes (`scoring.importance`).
+posteriors are separate modes (`scoring.importance_sampling`).
 
 Limits: a rare variety of normal parts that scores high is flagged, since scores cannot distinguish it from anomalies;
 anomalous images that score no higher than normal ones are not flagged (benchmarks/log/threshold.md).
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.scoring.importance import PosteriorSample, sample_posterior
+from codegraph_jax.scoring.importance_sampling import PosteriorSample, sample_posterior
 from codegraph_jax.scoring.score_models import EPSILON, NORMAL_ONLY_WEIGHT, Contaminated, NormalOnly, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
