@@ -8,8 +8,8 @@ from pathlib import Path
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, preview
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
-from codegraph_jax.report.page import render_page
 from codegraph_jax.report.result_files import heatmap_of
+from codegraph_jax.report.templates import render_page
 from codegraph_jax.report.texts import Text, package_text, shared_script, text
 
 PHOTOS_IN_SECTION = 20

@@ -6,18 +6,16 @@ be switched off. If the embedded pictures are small, the large view loads the he
 back to the embedded picture if the report was moved without its folder.
 """
 
-import base64
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH
 from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
@@ -27,13 +25,14 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.page_security import content_policy, digest, style_and_script
+from codegraph_jax.report.page_security import digest, style_and_script
 from codegraph_jax.report.pictures import ReportPhoto, picture_side
 from codegraph_jax.report.recurring_patterns import RecurringPattern, review_draft
 from codegraph_jax.report.result_files import relative_url
 from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
-from codegraph_jax.report.texts import Text, Value, package_text, script_json, text
+from codegraph_jax.report.templates import render_page
+from codegraph_jax.report.texts import Text, script_json, text
 from codegraph_jax.report.wording import (
     chance,
     describe_evidence,
@@ -128,6 +127,8 @@ def write_page(
         rows=sorted(rows, key=lambda row: (row.photo.record.p_value, -row.photo.record.score)),
         data=Markup(script_json(_script_data(rows, sections, draft, manifest))),
         manifest=manifest,
+        # date and command are at the top of the page
+        manifest_text=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
         reviewable=reviewable,
         command=_command(manifest),
         applied=_applied(outcomes, patterns) if review else None,
@@ -143,21 +144,11 @@ def write_page(
         findings=_findings(outcomes, mean),
         headings=list(metrics_headings(metrics).values()),
         metrics=metrics_rows(metrics, mean) if measured else [],
+        colours_png=anomaly_png(np.linspace(0, 1, 128)[None]),
+        **HELPERS,
     )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))
-
-
-def render_page(template: str, style: str, script: str, **values: Any) -> str:
-    """A page of this package; every value is escaped."""
-    page = _environment().get_template(template)
-    policy = content_policy(style, script)
-    return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
-
-
-def _manifest_text(manifest: dict[str, Any]) -> str:
-    """The manifest as JSON, without the date and the command, which are at the top of the page."""
-    return json.dumps({key: value for key, value in manifest.items() if key not in ("date", "command")}, indent=2)
 
 
 def _command(manifest: dict[str, Any]) -> str:
@@ -261,12 +252,7 @@ def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
-def data_url(media_type: str, content: bytes) -> str:
-    """A file as a URL."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def hue(number: int) -> int:
+def _hue(number: int) -> int:
     """Colour of a group, from 1 to HUES."""
     return (number - 1) % HUES + 1
 
@@ -282,6 +268,20 @@ def _frequency(pattern: RecurringPattern) -> Text:
     if pattern.group is None:
         return text("group_recognised", frequency=frequency)
     return text("group_found", frequency=frequency, chance=chance(pattern.group.chance_p_value))
+
+
+HELPERS: dict[str, Any] = {
+    "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
+    "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
+    "MAX_MEMBERS": MAX_MEMBERS,
+    "hue": _hue,
+    "frequency": _frequency,
+    "evidence": describe_evidence,
+    "rarity": rarity,
+    "spacing_figure": spacing_figure,
+    "spacing_caption": spacing_caption,
+}
+"""Constants and functions of the template."""
 
 
 def _image_data(row: Row) -> dict[str, Any]:
@@ -310,65 +310,3 @@ def _image_data(row: Row) -> dict[str, Any]:
 def _shares(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[float]:
     """Left, top, right and bottom as shares of the photo's width and height."""
     return [round(edge / side, 4) for edge, side in zip(box, size * 2)]
-
-
-def _say(value: Value | None) -> Markup:
-    """A text, which the page translates, or anything else as it is."""
-    if not isinstance(value, Text):
-        return escape("" if value is None else value)
-    values = plain(value) | {}
-    key = values.pop("t")
-    return Markup('<span data-t="{}"{}>{}</span>').format(
-        key, Markup(' data-values="{}"').format(json.dumps(values)) if values else "", str(value)
-    )
-
-
-def _attributes(**texts: str | Text) -> Markup:
-    """Attributes with texts, such as `aria_label="close"`."""
-    found = {name.replace("_", "-"): text(one) if isinstance(one, str) else one for name, one in texts.items()}
-    english = Markup("").join(Markup(' {}="{}"').format(name, str(one)) for name, one in found.items())
-    values = json.dumps({name: plain(one) for name, one in found.items()})
-    return Markup('data-attributes="{}"').format(values) + english
-
-
-def _number(value: str) -> Markup:
-    """A number with decimals, as a string; other strings as they are."""
-    try:
-        float(value)
-    except ValueError:
-        return escape(value)
-    return Markup('<span data-decimal="{}">{}</span>').format(value, value)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(package_text),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    t: Callable[..., Markup] = lambda key, **values: _say(text(key, **values))  # noqa: E731
-    environment.globals |= {
-        "COLOURBAR": Markup(data_url("image/png", anomaly_png(np.linspace(0, 1, 128)[None]))),
-        "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
-        "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
-        "MAX_MEMBERS": MAX_MEMBERS,
-        "t": t,
-        "say": _say,
-        "text": text,
-        "attributes": _attributes,
-        "number": _number,
-        "hue": hue,
-        "frequency": _frequency,
-        "evidence": describe_evidence,
-        "rarity": rarity,
-        "manifest_text": _manifest_text,
-        "spacing_figure": spacing_figure,
-        "spacing_caption": spacing_caption,
-    }
-    environment.filters |= {"printable": printable, "relative_url": relative_url}
-    environment.filters["key"] = lambda heading: heading.removesuffix(" (%)").lower().replace(" ", "_")
-    environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
-    environment.filters["png_url"] = lambda content: data_url("image/png", content)
-    return environment
