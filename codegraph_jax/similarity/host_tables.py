@@ -76,8 +76,9 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
 
         The score is the mean of the k smallest distances, or `patch_score`. Removed patches are still scored.
         """
-        (columns, k), all_references = subset, len(subset.columns) == len(self.references)
-        chosen = slice(None) if all_references else columns
+        columns, k = subset
+        # a slice copies nothing
+        chosen = slice(None) if len(columns) == len(self.references) else columns
         scores = [table_scores(table, k, chosen, patch_score) for table in self.tables]
         if exclusions is None:
             return scores
@@ -90,8 +91,9 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         for layer, table, tokens in zip(scores, self.tables, self.layers):
             # another score can depend on any distance
             nearest = None if patch_score else neighbours
-            how = self.references, self.options, nearest, self.images_per_process
-            by_degree = changes_by_removal(table, tokens, lost, *how)
+            by_degree = changes_by_removal(
+                table, tokens, lost, self.references, self.options, nearest, self.images_per_process
+            )
             for degree, changes in enumerate(by_degree):
                 _score_again(layer[degree], table[degree], neighbours, changes, excluded, patch_score)
         return scores
