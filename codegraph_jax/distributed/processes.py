@@ -22,7 +22,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.sizes import zero_padded
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
-from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, ProcessOfRun, process_of_step
+from codegraph_jax.distributed.slurm import JOB, NODES, PORT, ProcessOfRun, process_of_step
 
 HEARTBEAT_SECONDS = 20
 """A process without a heartbeat for this long counts as dead, and the others end with an error."""

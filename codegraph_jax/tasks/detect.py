@@ -38,9 +38,9 @@ from codegraph_jax.resume.state import RunState
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
-from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
 from codegraph_jax.tasks.paths import require_writable
+from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
 from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
 
 logger = logging.getLogger(__name__)

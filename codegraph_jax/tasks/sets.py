@@ -24,8 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 def read_categories(data: DataConfig, workdir: Path) -> dict[str, list[Sample]]:
-    """The samples of each category, at least two; the layout `drawn` draws them into the workdir."""
+    """The samples of each category, at least two; the layout `drawn` draws them into the workdir.
+
+    Raises:
+        ConfigError: `data.good` names folders of a drawn set.
+        TooFewImagesError: there are fewer.
+    """
     if data.layout == "drawn":
+        if data.good:
+            raise ConfigError("config.data.good: has no effect on the drawn set; leave it out")
         categories = _draw(data.draw, workdir / "images")
     else:
         categories = read_files(data)

@@ -40,7 +40,7 @@ from codegraph_jax.scoring.scores import score_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.plan import plan_set
-from codegraph_jax.tasks.categories import on_each_device, one_for_each_device
+from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
 from studies.sweeps.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
 

@@ -230,6 +230,7 @@ def test_the_version_is_printed(capsys, monkeypatch):
         (["detect", "x", "--out", "--exit-code"], "--out: needs a value; write --out=VALUE"),
         (["detect", "x", "--config"], "--config: needs a value; write --config=VALUE"),
         (["train", "x", "y", "--processes=many"], "--processes=many"),
+        (["demo", "--good=ok"], "--good (config.data.good): has no effect on the drawn set"),
         (["doctor", "x"], "takes no arguments"),
     ],
 )

@@ -12,7 +12,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelCon
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks.categories import on_each_device, one_for_each_device, overlapped
+from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
 from tests.support.photos import write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -169,7 +169,7 @@ def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path
     def no_room_for_two(*given, sets=1, **others):
         asked.append(sets)
         plan = plan_set(*given, sets=sets, **others)
-        return plan if sets == 1 else replace(plan, device=None, memory=replace(plan.memory, working=1 << 60))
+        return plan if sets == 1 else replace(plan, device=None, memory=replace(plan.memory, working_bytes=1 << 60))
 
     monkeypatch.setattr(job, "plan_set", no_room_for_two)
     monkeypatch.setattr(job, "_accelerated", lambda detector: True)

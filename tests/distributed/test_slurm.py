@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.scheduler import ProcessOfRun, first_host, process_of_step
+from codegraph_jax.distributed.slurm import ProcessOfRun, first_host, process_of_step
 from tests.runs.test_processes import free_port
 
 ROOT = Path(__file__).parents[2]
