@@ -30,8 +30,8 @@ def read_mvtec_form(
 
     The root holds categories, or is a category. A mask may also have the image's stem or another usual ending, any
     image suffix, lie beside the image, or be a directory named after the stem. Images directly in `<test>` have no
-    label. `good` names the types of good parts; without it they are `default_good`, as in the published data set, and in
-    a category without any of these, only images with a mask have a label.
+    label. `good` names the types of good parts; without it they are `default_good`, as in the published data set, and
+    in a category without any of these, only images with a mask have a label.
 
     Raises:
         LayoutError: a type of `good` exists in no category.
