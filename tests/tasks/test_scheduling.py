@@ -169,7 +169,8 @@ def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path
     def no_room_for_two(*given, sets=1, **others):
         asked.append(sets)
         plan = plan_set(*given, sets=sets, **others)
-        return plan if sets == 1 else replace(plan, device_plan=None, memory=replace(plan.memory, working_bytes=1 << 60))
+        memory = replace(plan.memory, working_bytes=1 << 60)
+        return plan if sets == 1 else replace(plan, device_plan=None, memory=memory)
 
     monkeypatch.setattr(job, "plan_set", no_room_for_two)
     monkeypatch.setattr(job, "_accelerated", lambda detector: True)
