@@ -131,7 +131,7 @@ class MemoryPlan:
 
 
 def refuse_or_warn(problem: str, action: str) -> None:
-    """Refuses a run that has a problem (none if empty), or warns about it; `action` as for `MemoryPlan.check`.
+    """Refuses a run that has a problem (none if empty) if `action` is `refuse`; otherwise logs the problem.
 
     Raises:
         ConfigError: there is a problem, and `action` is `refuse`.

@@ -57,7 +57,7 @@ class SetPlan:
         return str(self.device_plan or self.memory)
 
     def check(self, action: str) -> None:
-        """Checks that the data on the host fit its memory; arguments and errors as for `MemoryPlan.check`."""
+        """Calls `MemoryPlan.check` for the data that this plan keeps on the host."""
         if self.device_plan is None:
             self.memory.check(action)
         elif self.device_plan.device_count > 1:
