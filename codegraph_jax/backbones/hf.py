@@ -12,8 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import HUB_ID, SETTINGS_FILES, hub_settings
 from codegraph_jax.backbones.presets import (
@@ -29,9 +27,10 @@ from codegraph_jax.backbones.presets import (
 )
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture
 from codegraph_jax.core.files import read_json
+from codegraph_jax.data.images import RESAMPLE
 
-RESAMPLE = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
-"""Supported filters, by their numbers in the settings of an image processor."""
+FILTERS = {RESAMPLE[name]: name for name in ("bilinear", "bicubic")}
+"""Names of the supported filters, by their numbers in the settings of an image processor."""
 
 
 @lru_cache(maxsize=8)
@@ -210,10 +209,10 @@ def _preprocessing(folder: Path, name: str) -> tuple[Colours, str]:
     if values.get("do_normalize", True):
         mean, std = (_colours(values, field, f"{name}: {file.name}") for field in ("image_mean", "image_std"))
     number = values.get("resample")
-    if number not in RESAMPLE:
-        known = " and ".join(f"{int(key)} ({text})" for key, text in RESAMPLE.items())
+    if number not in FILTERS:
+        known = " and ".join(f"{int(key)} ({text})" for key, text in FILTERS.items())
         raise WeightsError(f"{name}: {file.name}: resample is {number!r}; supported are {known}")
-    return (mean, std), RESAMPLE[number]
+    return (mean, std), FILTERS[number]
 
 
 def _colours(values: Mapping[str, Any], field: str, where: str) -> tuple[float, float, float]:

@@ -66,7 +66,7 @@ def backbone_settings(
         return dataclasses.replace(settings, backbone=chosen), PrecomputedBackbone.of()
     loaded = _user_backbone(backbone, chosen)
     if loaded is not None:
-        chosen = _fixed(chosen, loaded, fields, named=backbone is None)
+        chosen = _fixed(chosen, loaded, fields, name_in_config=backbone is None)
     traits = loaded or preset_of(chosen)
     if chosen.name.startswith(HF):
         # with the commit, so that the manifest and banks name what was used
@@ -85,14 +85,16 @@ def _user_backbone(backbone: Backbone | None, config: BackboneConfig) -> LoadedB
     return None if backbone is None else as_loaded(backbone, config.image_size)
 
 
-def _fixed(config: BackboneConfig, loaded: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
+def _fixed(
+    config: BackboneConfig, loaded: LoadedBackbone, fields: Mapping[str, Any], name_in_config: bool
+) -> BackboneConfig:
     """Overrides the settings that the backbone determines.
 
-    If the settings name the backbone (`named`), other settings must not contradict it; otherwise the caller's `fields`
-    must not.
+    If the settings name the backbone (`name_in_config`), other settings must not contradict it; otherwise the caller's
+    `fields` must not.
     """
     fixed = loaded.fixed_settings
-    if named:
+    if name_in_config:
         fixed = {name: value for name, value in fixed.items() if name != "name"}
         fields = {name: None for name, value in fixed.items() if getattr(config, name) not in (value, "", ())}
     if unfit := sorted(fixed.keys() & fields.keys()):

@@ -52,7 +52,7 @@ class Frame(JsonFields):
         fit: `squeeze`, `pad` or `tile`.
         grid: (h, w) of all grids, in patches.
         patch: side of a patch in pixels of the backbone's input.
-        longest: patches along the longer side of every photo; unused for `squeeze`.
+        longest_patches: patches along the longer side of every photo; unused for `squeeze`.
         tile: patches along the side of a tile, which may exceed the grid; 0 without tiles.
         overlap: least number of patches that neighbouring tiles share.
     """
@@ -60,14 +60,14 @@ class Frame(JsonFields):
     fit: str
     grid: tuple[int, int]
     patch: int
-    longest: int = 0
+    longest_patches: int = 0
     tile: int = 0
     overlap: int = 0
 
     def __post_init__(self) -> None:
         known = self.fit in ("squeeze", "pad", "tile") and min(*self.grid, self.patch) > 0
-        fitting = min(self.longest, self.tile) >= 0 and 0 <= self.overlap <= max(self.tile - 1, 0)
-        if not known or not fitting or (self.keeps_aspect and not self.longest):
+        fitting = min(self.longest_patches, self.tile) >= 0 and 0 <= self.overlap <= max(self.tile - 1, 0)
+        if not known or not fitting or (self.keeps_aspect and not self.longest_patches):
             raise ValueError(f"not a frame: {self!r}")
 
     @classmethod
@@ -109,9 +109,9 @@ class Frame(JsonFields):
         patches = f"{rows} x {columns} patches"
         if self.fit == "tile":
             tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch} px"
-            return f"{patches}, the longer side at {self.longest * self.patch} px in {tiles}"
+            return f"{patches}, the longer side at {self.longest_patches * self.patch} px in {tiles}"
         if self.fit == "pad":
-            return f"{patches}, its aspect ratio kept, the longer side at {self.longest * self.patch} px"
+            return f"{patches}, its aspect ratio kept, the longer side at {self.longest_patches * self.patch} px"
         return f"{patches}, each photo resized to {self.size[0]} x {self.size[0]} px"
 
     @property
@@ -129,7 +129,7 @@ class Frame(JsonFields):
         rows, columns = self.grid
         if not self.keeps_aspect:
             return PhotoRect(0, 0, rows, columns)
-        own_rows, own_columns = _cells((width, height), self.longest)
+        own_rows, own_columns = _cells((width, height), self.longest_patches)
         if own_rows > rows or own_columns > columns:
             # a photo with an aspect ratio that the set does not have is reduced to fit the grid
             fitting = min(rows / height, columns / width)
@@ -196,16 +196,16 @@ def choose_frame(
 
     if not sizes:
         return frame_by("squeeze"), ""
-    longest = median_low([max(size) for size in sizes])
+    usual_side = median_low([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
-    large, costly = longest >= LARGE_SCALE * image_size, ""
+    large, costly = usual_side >= LARGE_SCALE * image_size, ""
     if large:
-        reason = f"the photos are {longest / image_size:.1f} times as large as the network's input"
+        reason = f"the photos are {usual_side / image_size:.1f} times as large as the network's input"
         if scale and affordable(frame_by("tile")):
             return frame_by("tile"), reason
-        side = float(min(longest, MAX_TILED_SIDE))
+        side = float(min(usual_side, MAX_TILED_SIDE))
         while side >= MIN_TILED_SCALE * image_size and not scale:
-            frame = frame_by("tile", side / longest)
+            frame = frame_by("tile", side / usual_side)
             if affordable(frame):
                 return frame, reason
             side *= SCALE_STEP
@@ -216,10 +216,10 @@ def choose_frame(
     return frame_by("squeeze"), costly
 
 
-def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:
+def _cells(size: tuple[int, int], longest_patches: int) -> tuple[int, int]:
     """(rows, columns) of patches of a photo of (width, height)."""
     width, height = size
-    scale = longest / max(size)
+    scale = longest_patches / max(size)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

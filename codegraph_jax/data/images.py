@@ -55,11 +55,11 @@ MIN_OPACITY, MIN_VISIBLE = 0.5, 0.005
 """An alpha channel makes at least this share of the pixels fully opaque or fully transparent, and shows at least this
 share."""
 
-MAX_WHOLE_PIXELS = 178_956_970
-"""Images with more pixels are reduced while they are decoded, if the format allows it; Pillow's own limit."""
-
 MAX_MEGAPIXELS = 179.0
 """Default limit for the size of a photo, in millions of pixels, that of Pillow."""
+
+MAX_WHOLE_PIXELS = int(MAX_MEGAPIXELS * 1e6)
+"""Images with more pixels are reduced while they are decoded, if the format allows it."""
 
 MAX_HALVINGS = 3
 """JPEG can be decoded at 1/2, 1/4 and 1/8 of its size."""

@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.data import layouts
 from codegraph_jax.data.folders import read_folder
 from codegraph_jax.data.samples import Categories, Sample, Samples
 from codegraph_jax.data.search import LayoutError
 
 CHANNELS = (1, 3, 4)
-OWN: set[str] = set()
-"""Layouts that were added."""
+SHIPPED = frozenset(layouts.LAYOUTS)
+"""Layouts of this package."""
 
 ImagesLike = str | os.PathLike[str] | Iterable[Any] | Samples
 """What `as_samples` takes."""
@@ -82,9 +83,7 @@ def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]
     Raises:
         LayoutError: a layout of this package has this name.
     """
-    from codegraph_jax.data.layouts import LAYOUTS
-
-    if name in LAYOUTS and name not in OWN:
+    if name in SHIPPED:
         raise LayoutError(f"config.data.layout: {name!r} is a layout of this package; choose another name")
 
     def read(root: str, good: Sequence[str] = ()) -> Categories:
@@ -95,8 +94,7 @@ def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]
             category: partial(_listed, name, category, samples, frozenset(good)) for category, samples in sets.items()
         }
 
-    OWN.add(name)
-    LAYOUTS[name] = read
+    layouts.LAYOUTS[name] = read
 
 
 def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) -> list[Sample]:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from codegraph_jax.core.names import composed, some_of
-from codegraph_jax.data.published import read_csv, read_list
+from codegraph_jax.data.list_files import read_csv, read_list
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
 from contrastive_jax.data.image_set import Box, ImageList, indexed

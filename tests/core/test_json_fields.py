@@ -31,7 +31,7 @@ CALIBRATION = Calibration(
     0.5, 0.4, **NO_ARRAYS, decided_by="rate", expected_rate=0.01, set_size=34, image_count=30, normal_scores=LAW
 )
 SIGNATURE = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 3)
-PRODUCT, FRAME = Product(np.ones(2, np.int8), 0.5), Frame("tile", (8, 20), 14, longest=20, tile=8, overlap=2)
+PRODUCT, FRAME = Product(np.ones(2, np.int8), 0.5), Frame("tile", (8, 20), 14, longest_patches=20, tile=8, overlap=2)
 RANGE = ValueRange(0.0, 4095.0, (-1.0,), (0.0, 70.0), 2)
 PATTERN = Pattern("tool mark", "variant", SIGNATURE, PRODUCT, 3, 40)
 REVISION = BankRevision("2026-01-02T03:04:05", ("a.png",), ("ab12",), 1, (0,), False)

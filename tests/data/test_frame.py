@@ -37,9 +37,9 @@ def test_one_grid_for_the_set_whatever_its_order(fit, sizes, seed):
     assert max(c.height for c in rects) == made.grid[0] and max(c.width for c in rects) == made.grid[1]
     for (width, height), rect in zip(sizes, rects):
         # the aspect holds to half a patch, but no side vanishes
-        assert max(rect.height, rect.width) == made.longest
+        assert max(rect.height, rect.width) == made.longest_patches
         long, short = max(width, height), min(width, height)
-        exact = made.longest * short / long
+        exact = made.longest_patches * short / long
         assert abs(exact - min(rect.height, rect.width)) <= max(0.5, 1 - exact)
 
 
@@ -60,11 +60,11 @@ def test_tiles_cover_everything_are_alike_and_overlap(rows, columns, side, overl
 
 
 def test_the_scale_of_tiles():
-    assert frame("tile", [(4000, 3000)]).longest == MAX_TILED_SIDE // 14
+    assert frame("tile", [(4000, 3000)]).longest_patches == MAX_TILED_SIDE // 14
     assert frame("tile", [(1600, 400)]).grid == (28, 114)
     assert frame("tile", [(4000, 3000)], scale=0.5).grid == (107, 143)
     # of photos of several sizes, all get the longer side of the median one
-    assert frame("tile", [(4000, 3000), (400, 300), (800, 600)]).longest == 57
+    assert frame("tile", [(4000, 3000), (400, 300), (800, 600)]).longest_patches == 57
 
 
 def test_a_placed_photo_keeps_its_aspect_and_the_border_is_the_mean_colour():
@@ -89,7 +89,15 @@ def test_square_photos_are_placed_like_squeezed_ones():
 
 @pytest.mark.parametrize(
     "values",
-    [{"grid": [0, 3]}, {"fit": "crop"}, {"overlap": 8}, {"tile": -1}, {"patch": 0}, {"grid": [1]}, {"longest": None}],
+    [
+        {"grid": [0, 3]},
+        {"fit": "crop"},
+        {"overlap": 8},
+        {"tile": -1},
+        {"patch": 0},
+        {"grid": [1]},
+        {"longest_patches": None},
+    ],
 )
 def test_frames_with_invalid_values_are_refused(values):
     good = Frame("tile", (9, 9), 14, 9, 8, 2).as_json()
@@ -128,5 +136,5 @@ def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
     none, reason = choose(100)
     assert none.fit == "squeeze" and "--fit tile" in reason
     assert choose(10**9, ((800, 400),))[0].fit == "pad" and choose(100, ((800, 400),))[0].fit == "squeeze"
-    assert choose(10**9, scale=0.25)[0].longest == 71, "a scale that was given is kept"
+    assert choose(10**9, scale=0.25)[0].longest_patches == 71, "a scale that was given is kept"
     assert choose(3000, scale=0.5)[0].fit == "squeeze", "or nothing"

@@ -10,8 +10,8 @@ from PIL import Image
 
 from codegraph_jax.config import MetricsConfig
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.list_files import safe_join
 from codegraph_jax.data.masks import load_mask, looks_like_mask, masks_among, without_ending
-from codegraph_jax.data.published import safe_join
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.evaluation.evaluate import evaluate
 

@@ -169,7 +169,7 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
     small[5, 5] = both[5, 5] = 0.6
     both[12, 4:25] = 0.7  # about 200 px
     maps = np.stack([small, both, good])
-    placement = Placement(Frame("pad", (20, 30), SIDE, longest=30), np.array([[300, 200]] * 3))
+    placement = Placement(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
     assert only_short_regions(maps, placement, calibration_of(0.0)).tolist() == [False] * 3, "no limit"
     assert only_short_regions(maps, placement, calibration_of(60.0)).tolist() == [True, False, False]
     assert only_short_regions(maps, placement, calibration_of(400.0)).tolist() == [True, True, False]
@@ -183,7 +183,7 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
 def test_only_the_inspected_part_of_a_region_counts_for_its_length():
     scores = flat()
     scores[12, 4:25] = 0.7  # about 200 px
-    placement = Placement(Frame("pad", (20, 30), SIDE, longest=30), np.array([[300, 200]] * 3))
+    placement = Placement(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
     calibration, maps = calibration_of(100.0), np.stack([scores] * 3)
 
     def left_end(width, height):
@@ -198,7 +198,8 @@ def test_only_the_inspected_part_of_a_region_counts_for_its_length():
 def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(scores, limit):
     rows, columns = scores.shape
     placement = Placement(
-        Frame("pad", (rows, columns), SIDE, longest=max(rows, columns)), np.array([[columns * SIDE, rows * SIDE]])
+        Frame("pad", (rows, columns), SIDE, longest_patches=max(rows, columns)),
+        np.array([[columns * SIDE, rows * SIDE]]),
     )
     calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
     mask = flagged_mask(scores, background_of(scores[None], placement, 0), calibration, (columns * SIDE, rows * SIDE))
