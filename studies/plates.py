@@ -17,7 +17,7 @@ from PIL import Image
 from codegraph_jax.config import Config
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.json_fields import plain
-from codegraph_jax.core.settings import at_least, choice, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, within
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
 from codegraph_jax.tasks import detect
@@ -58,6 +58,8 @@ class PlatesStudyConfig:
     """The height of the photos in pixels."""
     defective_share: float = field(default=0.3, metadata=within(0.0, 1.0))
     """The share of photos with a defect."""
+    sizes: tuple[float, float] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
+    """The smallest and the largest size of a defect in pixels."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, such as the backbone."""
 
@@ -69,7 +71,12 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
     # an interrupted run goes on only with the same files
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != drawn:
         plates = draw_plates(
-            config.count, config.width, config.height, defective=config.defective_share, surface=config.surface
+            config.count,
+            config.width,
+            config.height,
+            defective=config.defective_share,
+            sizes=config.sizes,
+            surface=config.surface,
         )
         with written_to(root):
             write_set(plates, root / "plate")
