@@ -131,7 +131,7 @@ class Folder:
         """Whether a file seems to be complete."""
         # an old file is complete at once; with a time in the future, wait until the file no longer changes
         age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, time.monotonic() - self._seen[file.path].changed
-        if age < max(SETTLE_SECONDS, 0.01) and unchanged < SETTLE_SECONDS:
+        if age < SETTLE_SECONDS and unchanged < SETTLE_SECONDS:
             return False
         return unchanged >= MAX_OPEN_SECONDS or not is_being_written(file.path)
 
@@ -268,7 +268,7 @@ class Watcher:
                 break
             self._inspect(file)
         if not self.folder.is_settled:
-            idle = min(idle, max(SETTLE_SECONDS, 0.05))
+            idle = min(idle, SETTLE_SECONDS)
         # do not scan a large folder all the time
         return max(idle, 2 * took)
 
@@ -289,7 +289,7 @@ class Watcher:
                 self.folder.mark_done(file)
                 return
             part, replaces = found
-            # a part without a record: the file has changed since, or may still be incomplete
+            # nothing is recorded if the file has changed since, or may still be incomplete
             recorded = self.inspector.inspect(
                 part, lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)), replaces
             )
