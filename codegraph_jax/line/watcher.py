@@ -100,17 +100,18 @@ class Folder:
         """
         files, now = self._files(), time.monotonic()
         self._seen = {file.path: self._seen[file.path] for file in files if file.path in self._seen}
-        for seen in self._seen.values():
-            if seen.reread_at <= now:
+        new = [file for file in files if file.path not in self._seen]
+        recorded = self.ledger.recorded((file.name, stamp_of(file.status)) for file in new)
+        for file in new:
+            self._seen[file.path] = _Seen(stamp_of(file.status), now, now, done=file.name in recorded)
+        for file in files:
+            seen, stamp = self._seen[file.path], stamp_of(file.status)
+            if is_due := seen.reread_at <= now:
                 seen.reread_at = math.inf
-                if seen.done:
-                    seen.done, seen.first, seen.changed = False, now, now
-        changed = [f for f in files if f.path not in self._seen or self._seen[f.path].stamp != stamp_of(f.status)]
-        recorded = self.ledger.recorded((file.name, stamp_of(file.status)) for file in changed)
-        for file in changed:
-            before = self._seen.get(file.path)
-            first = before.first if before and not before.done else now
-            self._seen[file.path] = _Seen(stamp_of(file.status), first, now, done=file.name in recorded)
+            if starts_anew := seen.done and (is_due or seen.stamp != stamp):
+                seen.done, seen.first = False, now
+            if starts_anew or seen.stamp != stamp:
+                seen.stamp, seen.changed = stamp, now
         ready = [file for file in files if not self._seen[file.path].done and self._is_complete(file)]
         return sorted(ready, key=lambda file: (file.status.st_mtime_ns, file.name))
 
