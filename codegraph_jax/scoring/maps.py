@@ -80,7 +80,7 @@ def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
 
 def image_scores(
     patch_scores: Float[np.ndarray, "n h w"],
-    size: int | tuple[int, int],
+    size: tuple[int, int],
     rects: Sequence[PhotoRect],
     image_score: ImageScore | None = None,
 ) -> Float[np.ndarray, " n"]:
@@ -93,15 +93,14 @@ def image_scores(
     return np.concatenate([_greatest_values(part, size) for part in _photo_parts(patch_scores, rects)])
 
 
-def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, " n"]:
+def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[np.ndarray, " n"]:
     count = len(patch_scores)
     return np.asarray(_greatest(zero_padded(patch_scores.astype(np.float32), padded_size(count)), size))[:count]
 
 
 @partial(jax.jit, static_argnames="size")
-def _greatest(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Float[Array, " n"]:
-    pixels = size * size if isinstance(size, int) else size[0] * size[1]
-    step = max(1, min(MAPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
+def _greatest(scores: Float[Array, "n h w"], size: tuple[int, int]) -> Float[Array, " n"]:
+    step = max(1, min(MAPS_AT_ONCE, PIXELS_AT_ONCE // (size[0] * size[1])))
     return lax.map(lambda of_photo: anomaly_maps(of_photo[None], size).max(), scores, batch_size=min(step, len(scores)))
 
 
