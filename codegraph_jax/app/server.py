@@ -22,7 +22,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.line.access_control import add_text, refusal, with_headers
 from codegraph_jax.report.page_security import content_policy, digest, style_and_script
-from codegraph_jax.report.texts import package_text, shared_script, texts_script
+from codegraph_jax.report.texts import package_text, shared_script, style_of, texts_script
 
 COOKIE = "codegraph"
 OF_RUNS = {".png": "image/png", ".json": "application/json", ".csv": "text/csv", ".npz": "application/zip"}
@@ -111,7 +111,7 @@ def _add_page(app: FastAPI) -> None:
     for name, kind in files.items():
         address = "/" if name == "page.html" else f"/{name}"
         add_text(app, address, before.get(name, "") + package_text(name, "app"), kind)
-    add_text(app, "/page.css", package_text("page.css"), "css")
+    add_text(app, "/page.css", style_of("report"), "css")
 
 
 def _add_files(app: FastAPI, service: Service) -> None:

@@ -29,7 +29,7 @@ from codegraph_jax.line.responses import (
 )
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.line.uploads import HOW_TO_SEND, RequestError, Uploads
-from codegraph_jax.report.texts import package_text, shared_script, texts_script
+from codegraph_jax.report.texts import package_text, shared_script, style_of, texts_script
 
 T = TypeVar("T")
 LAST_NUMBER = 2**63 - 1
@@ -318,7 +318,7 @@ def _add_status_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegist
 
 def _add_pages(app: FastAPI) -> None:
     add_text(app, "/", package_text("page.html", "line"), "html")
-    add_text(app, "/page.css", package_text("page.css", "line"), "css")
+    add_text(app, "/page.css", style_of("line"), "css")
     add_text(app, "/page.js", shared_script() + texts_script("line") + package_text("page.js", "line"), "javascript")
     app.add_api_route("/docs", _listing(app), include_in_schema=False)
 

@@ -10,7 +10,7 @@ from codegraph_jax.data.images import UnreadableImageError, preview
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
 from codegraph_jax.report.result_files import heatmap_of
 from codegraph_jax.report.templates import render_page
-from codegraph_jax.report.texts import Text, package_text, shared_script, text
+from codegraph_jax.report.texts import Text, shared_script, style_of, text
 
 PHOTOS_IN_SECTION = 20
 """Maximum number of photos in each section."""
@@ -32,7 +32,7 @@ def write_changes(path: Path, changes: ResultChanges, runs: tuple[Path, Path]) -
     }
     html = render_page(
         "changes.html.j2",
-        package_text("page.css"),
+        style_of("report"),
         shared_script(),
         changes=changes,
         gain=_gain(changes),

@@ -4,14 +4,14 @@ import base64
 import hashlib
 from functools import cache
 
-from codegraph_jax.report.texts import package_text, shared_script
+from codegraph_jax.report.texts import package_text, shared_script, style_of
 
 
 @cache
 def style_and_script() -> tuple[str, str]:
     """Style and script of the report."""
     names = ("active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "page.js")
-    return package_text("page.css"), "\n".join([shared_script(), *map(package_text, names)])
+    return style_of("report"), "\n".join([shared_script(), *map(package_text, names)])
 
 
 def content_policy(style: str, script: str) -> str:

@@ -53,6 +53,11 @@ def package_text(name: str, package: str = "report") -> str:
     return files(f"codegraph_jax.{package}").joinpath(name).read_text(encoding="utf-8")
 
 
+def style_of(package: str) -> str:
+    """The style of the pages of a package: the colours of all pages, and its own rules."""
+    return package_text("palette.css") + package_text("page.css", package)
+
+
 def texts_script(package: str) -> str:
     """The line of a script that adds the texts of a package."""
     return f"texts.add({script_json({language: texts_of(package, language) for language in LANGUAGES})});\n"

@@ -84,7 +84,7 @@ def test_the_page_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 5")
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
+        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 18, 22)"
         browser.evaluate("document.querySelector('#parts button').focus()")
         browser.press("ArrowRight")
         browser.press("Enter")
