@@ -126,12 +126,9 @@ class DetectionResult:
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
         set_size = len(self.scores) - self.added_count
-        defect_members = self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
-        return calibrator_of(
-            scores, set_size, keys, defect_members, self.consistency.duplicates, label_free, self.answers
-        )
+        return calibrator_of(scores, set_size, keys, self.consistency, label_free, self.answers)
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:

@@ -156,11 +156,8 @@ def _calibrated(
     decided_by = decided.calibration.decided_by
     if decided_by == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
-        duplicates = [[i for i in group if i < len(scores)] for group in inputs.consistency.duplicates]
         named = {decided.score_name: scores}
-        calibrator = calibrator_of(
-            named, len(scores), keys, defect_members, duplicates, calibration.threshold, decided.answers
-        )
+        calibrator = calibrator_of(named, len(keys), keys, inputs.consistency, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, decided_by)
     if decided_by == "score" and decided.answers.threshold is not None:
         before_marks = decided.scores_by_name[decided.score_name][: len(scores)]

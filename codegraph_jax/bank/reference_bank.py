@@ -29,6 +29,7 @@ from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
+from codegraph_jax.consistency.decision import flag_photos
 from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
@@ -48,7 +49,6 @@ from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.regions import only_short_regions
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
@@ -143,20 +143,19 @@ class ReferenceBank(StoredBank):
                 f"{images[kept[i]].path}: its score is not a finite number; the bank or the weights are damaged"
             )
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
-        calibration = self.calibration.apply(scores, pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2)))
+        marked = pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2))
         areas = [areas[i] for i in kept] if areas else ()
-        short = only_short_regions(patch_scores, placement, calibration, areas)
-        flagged, answers = calibration.flagged & ~short, self.answers_by_key
-        for i, key in enumerate(key.hex() for chunk in chunks for key in chunk.features.keys):
-            flagged[i] = answers.get(key, flagged[i])
+        by_key = self.answers_by_key
+        answers = {i: by_key.get(key.hex()) for i, key in enumerate(k for chunk in chunks for k in chunk.features.keys)}
+        calibration = flag_photos(self.calibration, patch_scores, scores, placement, areas, marked, answers)
         image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
             skipped=[(i + chunk.start, reason) for chunk in chunks for i, reason in chunk.features.skipped],
             patch_scores=patch_scores,
             scores=scores,
-            p_values=p_values,
-            flagged=flagged,
+            p_values=calibration.p_values,
+            flagged=calibration.flagged,
             placement=placement,
             pattern_ids=pattern_ids.reshape(-1, *grid),
             matches=tuple(

@@ -20,6 +20,8 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
 from codegraph_jax.core.json_fields import JsonFields
+from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
@@ -98,24 +100,23 @@ def calibrator_of(
     scores: Mapping[str, Float[np.ndarray, " n"]],
     set_size: int,
     keys: Sequence[str],
-    defect_members: Bool[np.ndarray, " n"],
-    duplicates: Sequence[Sequence[int]],
+    consistency: Consistency,
     threshold: float,
     answers: Answers,
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    The first `set_size` photos are the set. `defect_members` show a recurring defect, each of `duplicates` are photos
-    of the same part, and `threshold` is the label-free one of the first score.
+    The first `set_size` photos are the set; `consistency`, which may be of more photos, has the members of recurring
+    defects and the photos of the same part; `threshold` is the label-free one of the first score.
     """
     same_part = np.arange(len(keys))
     first: dict[str, int] = {}
-    for group in duplicates:
-        same_part[list(group)] = min(group)
+    for group in consistency.duplicates:
+        same_part[[i for i in group if i < len(keys)]] = min(group)
     for index, key in enumerate(keys):
         same_part[index] = same_part[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores, set_size=set_size, same_part=same_part, always_flagged=defect_members,
+        scores, set_size=set_size, same_part=same_part, always_flagged=consistency.defect_members(len(keys)),
         threshold=threshold, max_defective=answers.max_defective,
     )  # fmt: skip
     for index, defective in answers.by_index(keys).items():
@@ -137,54 +138,60 @@ def decide_photos(
     `chosen_score`.
     """
     features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
-    every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
+    maps_by_score = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, rects = placement.frame.size, placement.rects()
-    of_map = {chosen_score.name: chosen_score.image}
-    scores = {name: image_scores(maps, size, rects, of_map.get(name)) for name, maps in every_map.items()}
-    own = scores[chosen_score.name]
+    image_score_of = {chosen_score.name: chosen_score.image}
+    scores = {name: image_scores(maps, size, rects, image_score_of.get(name)) for name, maps in maps_by_score.items()}
     answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)
-    defect_members = consistency.defect_members(len(own))
-    calibration = calibrate(own[:set_size], config, defect_members[:set_size]).apply(own, defect_members)
-    label_free = PhotoDecisions(chosen_score.name, every_map[chosen_score.name], own, scores, calibration, answers)
-    keys, duplicates = [key.hex() for key in features.keys], consistency.duplicates
-    calibrator = calibrator_of(scores, set_size, keys, defect_members, duplicates, calibration.threshold, answers)
-    reviewed = _reviewed_threshold(answers, calibrator, label_free)
-    if reviewed is None:
-        return _within_limit(label_free, features)
-    name, threshold = reviewed
+    defect_members = consistency.defect_members(len(features.keys))
+    name = chosen_score.name
+    calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
+    keys = [key.hex() for key in features.keys]
+    calibrator = calibrator_of(scores, set_size, keys, consistency, calibration.threshold, answers)
+
+    by_hand = answers.threshold if answers.score in scores else None
+    if by_hand is not None:
+        name = answers.score
+    elif calibrator.answer_count:
+        name = calibrator.score_name
     if name != chosen_score.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
-    if answers.threshold is not None or calibrator.has_enough_answers:
-        calibration = calibration.with_threshold(threshold, "answers" if answers.threshold is None else "score")
+    if by_hand is not None:
+        calibration = calibration.with_threshold(by_hand, "score")
+    elif calibrator.has_enough_answers:
+        calibration = calibration.with_threshold(calibrator.threshold, "answers")
+
     by_index = answers.by_index(keys)
-    marked = _with_marks(answers, by_index, keys, every_map[name], scores[name], calibration, features)
-    maps, known = apply_marks(marked.marks, every_map[name], features, set_size)
-    clipped_scores = image_scores(maps, size, rects, of_map.get(name))
-    calibration = calibration.apply(clipped_scores, defect_members | known)
-    decided = _within_limit(PhotoDecisions(name, maps, clipped_scores, scores, calibration, marked), features)
-    for index, defective in by_index.items():
-        if defective is not None:
-            decided.calibration.flagged[index] = defective
-    return decided
+    answers = _with_marks(answers, by_index, keys, maps_by_score[name], scores[name], calibration, features)
+    maps, marked = apply_marks(answers.marks, maps_by_score[name], features, set_size)
+    clipped = scores[name]
+    if maps is not maps_by_score[name]:
+        clipped = image_scores(maps, size, rects, image_score_of.get(name))
+    calibration = flag_photos(calibration, maps, clipped, placement, features.areas, defect_members | marked, by_index)
+    return PhotoDecisions(name, maps, clipped, scores, calibration, answers)
 
 
-def _reviewed_threshold(
-    answers: Answers, calibrator: ActiveCalibrator, label_free: PhotoDecisions
-) -> tuple[str, float] | None:
-    """Name and threshold of the score that a person's review chooses; None without a review."""
-    if answers.threshold is not None and answers.score in calibrator.scores:
-        return answers.score, answers.threshold
-    if calibrator.answer_count:
-        return calibrator.score_name, calibrator.threshold
-    return (label_free.score_name, label_free.calibration.threshold) if answers.marks else None
+def flag_photos(
+    calibration: Calibration,
+    maps: Float[np.ndarray, "n h w"],
+    scores: Float[np.ndarray, " n"],
+    placement: Placement,
+    areas: Sequence[InspectedArea],
+    defective: Bool[np.ndarray, " n"],
+    answers: Mapping[int, bool | None],
+) -> Calibration:
+    """The calibration with p-values and flags of n photos.
 
-
-def _within_limit(decided: PhotoDecisions, features: Features) -> PhotoDecisions:
-    """The decisions without flags for defects that `threshold.min_defect_length` tolerates."""
-    calibration = decided.calibration
-    short = only_short_regions(decided.patch_scores, features.placement, calibration, features.areas)
-    return replace(decided, calibration=replace(calibration, flagged=calibration.flagged & ~short))
+    Photos are flagged by the threshold, or since they show a recurring defect or a mark (`defective`), unless
+    `min_defect_length` tolerates their defects; the answers of a person, by index, override all of it.
+    """
+    calibration = calibration.apply(scores, defective)
+    flagged = calibration.flagged & ~only_short_regions(maps, placement, calibration, areas)
+    for index, answer in answers.items():
+        if answer is not None:
+            flagged[index] = answer
+    return replace(calibration, flagged=flagged)
 
 
 def _with_marks(

@@ -64,11 +64,8 @@ class FakeResult:
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
         scores = {"standard": self.scores, "contrast": -self.scores}
-        defect_members = np.zeros(len(self.scores), bool)
         keys = self.keys or tuple(map(str, range(len(self.scores))))
-        return calibrator_of(
-            scores, len(self.scores), keys, defect_members, (), self.calibration.threshold, self.answers
-        )
+        return calibrator_of(scores, len(keys), keys, Consistency(), self.calibration.threshold, self.answers)
 
     verdicts, tolerated = DetectionResult.verdicts, DetectionResult.tolerated
     ranks, rows = DetectionResult.ranks, DetectionResult.rows
