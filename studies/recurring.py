@@ -89,12 +89,11 @@ def _run_in(workdir: Path, config: RecurringStudyConfig) -> None:
     for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare(samples, progress=True)
         for method, result in _results(detector, comparison, samples, config):
-            kept = [samples[i] for i in result.kept]
-            row = {"set": name, "method": method} | _measure(result, kept, config)
+            row = {"set": name, "method": method} | _measure(result, config)
             rows.append(row)
             print(_line(row), flush=True)
             if method in config.statistics:
-                groups += [{"set": name, "method": method} | group for group in _groups(result, kept)]
+                groups += [{"set": name, "method": method} | group for group in _groups(result, result.samples)]
     with written_to(workdir):
         write_json(workdir / "study.json", {"methods": rows, "groups": groups})
     print("\npercent\n" + text_table(["set", "method", *COLUMNS.values()], [_cells(row) for row in rows]))
@@ -204,10 +203,8 @@ def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _measure(
-    result: DetectionResult, samples: Sequence[Sample], config: RecurringStudyConfig
-) -> dict[str, float | None]:
-    metrics = evaluate(result, samples, config.detect.metrics)
+def _measure(result: DetectionResult, config: RecurringStudyConfig) -> dict[str, float | None]:
+    metrics, samples = evaluate(result, config.detect.metrics), result.samples
     seconds = result.seconds
     flagged, labels = result.calibration.flagged, np.array([sample.label for sample in samples])
     for name, label in (("false_alarms", 0), ("flagged_recall", 1)):

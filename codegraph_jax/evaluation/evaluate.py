@@ -21,21 +21,18 @@ MAX_MASK_SHARE = 0.5
 DEFAULT = MetricsConfig()
 
 
-def evaluate(
-    result: DetectionResult, samples: Sequence[Sample] | None = None, config: MetricsConfig = DEFAULT
-) -> Metrics:
-    """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
+def evaluate(result: DetectionResult, config: MetricsConfig = DEFAULT) -> Metrics:
+    """Image and pixel metrics of a result by its `samples` (docs/method.md section 6), None where undefined.
 
     Image metrics use `scores_rescored`; if re-scoring changed them, `image_auroc_without_rescoring` uses `scores`.
     Images without a label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics
     only.
 
     Args:
-        result: scores of n images.
-        samples: the same n images, in the same order; None: those that `detect` was given.
+        result: scores of n images, and the images with their labels and masks.
         config: the resolution of the pixel metrics, and the rules for masks and PRO.
     """
-    samples = result.samples if samples is None else samples
+    samples = result.samples
     metrics: Metrics = dict.fromkeys(METRIC_NAMES)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:

@@ -15,17 +15,20 @@ class Outcome:
 
     Attributes:
         category: name of the category.
-        samples: the n images of the result, in its order.
-        result: scores, calibration and recurring defects.
+        result: samples, scores, calibration and recurring defects.
         metrics: metrics from `evaluation.evaluate`; None where undefined.
         areas: inspected area of each image; empty: everything.
     """
 
     category: str
-    samples: list[Sample]
     result: DetectionResult
     metrics: dict[str, float | None]
     areas: Sequence[InspectedArea] = ()
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The n images of the result, in its order."""
+        return self.result.samples
 
     def label_counts(self) -> Counter[str]:
         """Numbers of images: `good`, `false_alarms` among them, `defective`, and `defective_flagged` among them."""

@@ -75,9 +75,9 @@ class Trial:
         image_size: side S in pixels.
         metrics: means over the categories, None where undefined.
         agreement: mean Spearman correlation of its image scores with the scores of each other backbone.
-        as_good: whether its image AUROC is not significantly worse than the best one.
-        backbone_seconds, seconds: wall time per image, of the backbone and in total, without compilation.
-        memory, device_memory: peak memory of the process, and of a device that reports it, in bytes. The peak includes
+        not_significantly_worse: whether its image AUROC is not significantly worse than the best one.
+        backbone_seconds_per_photo, seconds_per_photo: wall time per photo, of the backbone and in total, without compilation.
+        peak_memory_bytes, peak_device_memory_bytes: peak memory of the process, and of a device that reports it, in bytes. The peak includes
             earlier trials, which had smaller backbones.
         problem: why the backbone could not be run; the other fields are then unset.
     """
@@ -87,11 +87,11 @@ class Trial:
     image_size: int = 0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     agreement: float | None = None
-    as_good: bool | None = None
-    backbone_seconds: float | None = None
-    seconds: float | None = None
-    memory: int | None = None
-    device_memory: int | None = None
+    not_significantly_worse: bool | None = None
+    backbone_seconds_per_photo: float | None = None
+    seconds_per_photo: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
     problem: str = ""
 
 
@@ -105,18 +105,18 @@ def run(config: ChooseConfig, workdir: str) -> list[Trial]:
     with locked(Path(workdir)):
         categories = read_files(config.data)
         require_two(config.data, categories)
-        counts = sum(map(len, categories.values()))
-        print(f"{counts} photos; networks: {', '.join(name for name, _ in candidates)}", flush=True)
+        photo_count = sum(map(len, categories.values()))
+        print(f"{photo_count} photos; networks: {', '.join(name for name, _ in candidates)}", flush=True)
         trials, scores = [], []
         for name, weights in candidates:
             trial, found = _try(config.detection(name, weights), categories)
-            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s per photo'}", flush=True)
+            print(f"{name}: {trial.problem or f'{trial.seconds_per_photo:.2f} s per photo'}", flush=True)
             trials.append(trial)
             scores.append(found)
         trials = _compared(trials, scores)
         with written_to(Path(workdir)):
             rows = [asdict(trial) for trial in trials]
-            summary = {"images": counts, "device": device_summary(), "backbones": rows}
+            summary = {"image_count": photo_count, "device": device_summary(), "backbones": rows}
             write_json(Path(workdir) / "choose.json", finite_or_none(summary))
     print(_table(trials))
     for line in _advice(trials):
@@ -187,34 +187,33 @@ def _measured(
         seconds += time.perf_counter() - began
         backbone_seconds += result.seconds.get("backbone", 0.0)
         images += len(result.kept)
-        kept = [samples[i] for i in result.kept]
-        metrics.append(evaluate(result, kept, config.metrics))
-        scores[category] = LabelledScores([s.label for s in kept], np.asarray(result.scores_rescored))
+        metrics.append(evaluate(result, config.metrics))
+        scores[category] = LabelledScores([s.label for s in result.samples], np.asarray(result.scores_rescored))
     peaks = peak_memory()
     memory = peaks.pop("host")
     done = replace(
         trial,
         weights_name=detector.backbone.weights_name,
         metrics=mean_metrics(metrics),
-        backbone_seconds=backbone_seconds / images,
-        seconds=seconds / images,
-        memory=memory,
-        device_memory=max(peaks.values(), default=None),
+        backbone_seconds_per_photo=backbone_seconds / images,
+        seconds_per_photo=seconds / images,
+        peak_memory_bytes=memory,
+        peak_device_memory_bytes=max(peaks.values(), default=None),
     )
     return done, scores
 
 
 def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, LabelledScores]]) -> list[Trial]:
-    """The trials with `agreement` and `as_good`."""
+    """The trials with `agreement` and `not_significantly_worse`."""
     ran = [i for i, trial in enumerate(trials) if not trial.problem]
     agreement = {i: [correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
     aurocs = {i: value for i in ran if (value := trials[i].metrics.get("image_auroc")) is not None}
     best = max(aurocs, key=lambda i: aurocs[i], default=None)
     compared = list(trials)
     for i in ran:
-        as_good = None if best is None else i == best or not_significantly_worse(scores[i], scores[best])
+        alike = None if best is None else i == best or not_significantly_worse(scores[i], scores[best])
         mean = float(np.mean(agreement[i])) if agreement[i] else None
-        compared[i] = replace(compared[i], agreement=mean, as_good=as_good)
+        compared[i] = replace(compared[i], agreement=mean, not_significantly_worse=alike)
     return compared
 
 
@@ -222,17 +221,21 @@ def _table(trials: Sequence[Trial]) -> str:
     """A line for each backbone that ran, with metrics if there are labels; then the problems of the others."""
     ran = [trial for trial in trials if not trial.problem]
     known = [key for key in TABLE_METRICS if any(trial.metrics.get(key) is not None for trial in ran)]
-    on_device = any(trial.device_memory for trial in ran)
+    on_device = any(trial.peak_device_memory_bytes for trial in ran)
     metric_names = [TABLE_METRICS[key] for key in known]
-    headings = ["network", "input px", *metric_names, "agreement", "s/photo", "of it network", "GiB"]
+    headings = ["network", "input px", *metric_names, "agreement", "s/photo", "network s/photo", "GiB"]
     rows = []
     for trial in ran:
         metrics = [percent(trial.metrics[key]) for key in known]
         agreement = "-" if trial.agreement is None else f"{trial.agreement:.2f}"
-        times = [f"{trial.seconds:.2f}", f"{trial.backbone_seconds:.2f}", f"{(trial.memory or 0) / GIB:.1f}"]
+        times = [
+            f"{trial.seconds_per_photo:.2f}",
+            f"{trial.backbone_seconds_per_photo:.2f}",
+            f"{(trial.peak_memory_bytes or 0) / GIB:.1f}",
+        ]
         rows.append([trial.name, str(trial.image_size), *metrics, agreement, *times])
         if on_device:
-            rows[-1].append(f"{(trial.device_memory or 0) / GIB:.1f}")
+            rows[-1].append(f"{(trial.peak_device_memory_bytes or 0) / GIB:.1f}")
     table = text_table([*headings, *(["GiB on a device"] if on_device else [])], rows)
     return "\n".join([table, *(f"{trial.name}: {trial.problem}" for trial in trials if trial.problem)])
 
@@ -244,8 +247,8 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
         values = {trial.name: value for trial in ran if (value := trial.metrics.get(key)) is not None}
         if len(values) > 1:
             yield f"best {heading}: {max(values, key=lambda name: values[name])}"
-    if good := [trial for trial in ran if trial.as_good]:
-        quickest = min(good, key=lambda trial: trial.seconds or 0.0)
+    if good := [trial for trial in ran if trial.not_significantly_worse]:
+        quickest = min(good, key=lambda trial: trial.seconds_per_photo or 0.0)
         if len(good) > 1:
             names = ", ".join(trial.name for trial in good)
             yield f"image AUROC not significantly different: {names}; the fastest of them: {quickest.name}"

@@ -111,13 +111,15 @@ def _outcomes(
     config = inputs.config
 
     def measured(category: str, result: DetectionResult) -> Outcome:
-        kept = [inputs.all_samples[category][i] for i in result.kept]
+        # labels of a result of an earlier start may be older than the settings
+        kept = tuple(inputs.all_samples[category][i] for i in result.kept)
+        result = replace(result, samples=kept)
         with clock("metrics"):
-            metrics = evaluate(result, kept, config.metrics)
+            metrics = evaluate(result, config.metrics)
         areas = [plans[category].set_plan.areas[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             areas = areas_with_data(kept, result.value_range, areas, range(len(kept)))
-        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, areas)
+        return Outcome(category, result, metrics, areas)
 
     # an accelerator detects faster than one thread measures
     with ThreadPoolExecutor(max(1, min(CPU_THREADS, usable_cores() // 4)), "metrics") as pool:

@@ -83,12 +83,11 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)
         inspections[category] = inspection
-        result = _as_result(bank, inspection)
-        kept = [samples[i] for i in inspection.kept]
+        result = _as_result(bank, inspection, tuple(samples[i] for i in inspection.kept))
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
         with clock("metrics"):
-            metrics = evaluate(result, kept, config.metrics)
-        outcomes.append(Outcome(category, kept, result, metrics, areas=inspection.areas))
+            metrics = evaluate(result, config.metrics)
+        outcomes.append(Outcome(category, result, metrics, areas=inspection.areas))
 
     with written_to(workdir):
         digest = digest_of_photos((s.name, s.path) for samples in categories.values() for s in samples)
@@ -137,7 +136,7 @@ def part_of_file(path: str, name: str) -> Part:
     return blank_part(file_key(name, status, fingerprint), name, absolute, fingerprint, stamp_of(status))
 
 
-def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
+def _as_result(bank: ReferenceBank, inspection: Inspection, kept: tuple[Sample, ...]) -> DetectionResult:
     """The inspection as the result type that the report functions take."""
     return DetectionResult(
         kept=inspection.kept,
@@ -153,4 +152,5 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         seconds={},
         value_range=bank.value_range,
         consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),
+        samples=kept,
     )

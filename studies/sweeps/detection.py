@@ -218,12 +218,11 @@ class _RunningSweep:
                 for point in missing:
                     started = time.perf_counter()
                     result = _scoring_by(detector, point.config).score(some)
-                    kept = [samples[i] for i in result.kept]
-                    metrics = evaluate(result, kept, point.config.metrics)
-                    labels = [sample.label for sample in kept]
+                    metrics = evaluate(result, point.config.metrics)
+                    labels = [sample.label for sample in result.samples]
                     scores = LabelledScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
                     seconds = slow + time.perf_counter() - started
-                    cell = Cell(dict(point.values), category, repeat, metrics, len(kept), seconds, scores)
+                    cell = Cell(dict(point.values), category, repeat, metrics, len(result.kept), seconds, scores)
                     self.store.keep(self._identity(point.config, category, repeat), cell)
             print(
                 f"{printable(category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
@@ -261,7 +260,7 @@ def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
     areas = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
     plan = plan_set(config, detector.backbone, detector.mesh, samples, detector.frame_of(samples), (), areas)
     plan.check(config.resources.check)
-    return detector.compare_set(plan)
+    return replace(detector.compare_set(plan), samples=samples)
 
 
 def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:

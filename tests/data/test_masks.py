@@ -19,11 +19,11 @@ SHAPE = np.zeros((40, 60), bool)
 SHAPE[8:20, 10:30] = True
 
 
-def result_of(n):
+def result_of(samples):
     """As much of a result as metrics read."""
-    scores = np.arange(n) / n
+    scores = np.arange(len(samples)) / len(samples)
     maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
-    return SimpleNamespace(scores=scores, scores_rescored=scores, **maps)
+    return SimpleNamespace(scores=scores, scores_rescored=scores, samples=samples, **maps)
 
 
 def write_photo(path, seed=0):
@@ -160,11 +160,11 @@ def test_masks_that_look_wrong_are_named(values, message, tmp_path, caplog):
         as_mask(home / f"ground_truth/cut/{i}_mask.png", values.astype(np.uint8) * 255)
     (samples,) = read_layout("mvtec", str(tmp_path)).values()
     with caplog.at_level(logging.WARNING):
-        evaluate(result_of(4), samples, MetricsConfig())
+        evaluate(result_of(samples))
     assert message in caplog.text
     if values.any():
         caplog.clear()
-        evaluate(result_of(4), samples, MetricsConfig(defects_are_black=True))
+        evaluate(result_of(samples), MetricsConfig(defects_are_black=True))
         assert not caplog.text
 
 

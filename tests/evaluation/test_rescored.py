@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from codegraph_jax.config import MetricsConfig
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.tables import metrics_headings, metrics_rows, metrics_table
@@ -14,7 +13,7 @@ RAW = np.array([0.1, 0.2, 0.3, 0.4])
 
 
 def metrics_of(scores):
-    return evaluate(SimpleNamespace(scores_rescored=np.array(scores), scores=RAW), SAMPLES, MetricsConfig())
+    return evaluate(SimpleNamespace(scores_rescored=np.array(scores), scores=RAW, samples=SAMPLES))
 
 
 def test_the_table_shows_both_where_they_differ():

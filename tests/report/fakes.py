@@ -128,10 +128,11 @@ def make_outcome(
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
+        samples=tuple(samples),
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    return Outcome(category, samples, result, metrics)  # type: ignore[arg-type]
+    return Outcome(category, result, metrics)  # type: ignore[arg-type]
 
 
 def colour(i: int) -> tuple[int, int, int]:

@@ -745,11 +745,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         calibration=calibrate(scores, ThresholdConfig()),
         keys=tuple(f"{i:04x}" for i in range(count)),
         placement=small.result.placement.select(place),
+        samples=tuple(dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)),
     )
     ways = {"standard" if k == 0 else f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
     object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
-    samples = [dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)]
-    outcome = dataclasses.replace(small, samples=samples, result=result)
+    outcome = dataclasses.replace(small, result=result)
     config = ReportConfig(("page", "maps"))
     (photo, *_) = make_pictures(make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None)
     photos = [dataclasses.replace(photo, record=record) for record in make_records([outcome], config)]

@@ -76,7 +76,7 @@ def test_numbers_are_those_of_a_detection(root, tmp_path):
     whole = detector.score(detector.compare([s.path for s in samples]), score="fine")
     np.testing.assert_allclose(cells["fine", "whole"].scores.values, whole.scores_rescored, atol=1e-6)
     half = [samples[i] for i in halves(12, 1, "nut")["half 1"]]
-    alone = task.evaluate(detector.detect([s.path for s in half]), half, Config().metrics)
+    alone = task.evaluate(detector.detect(half))
     for name, value in alone.items():
         assert cells["standard", "half 1"].metrics[name] == pytest.approx(value, abs=1e-6)
     assert cells["standard", "half 1"].images == 6 and cells["standard", "half 1"].scores is None

@@ -52,13 +52,13 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
         assert trial.metrics["pixel_ap"] is not None
         assert -1 <= trial.agreement <= 1
         assert trial.image_size == 5 * PATCH
-        assert 0 < trial.backbone_seconds < trial.seconds
+        assert 0 < trial.backbone_seconds_per_photo < trial.seconds_per_photo
         assert trial.memory > 10e6
         assert "sha256" in trial.weights_name
         assert trial.name in said
     best = max(trials, key=lambda trial: trial.metrics["image_auroc"])
     assert f"best image AUROC: {best.name}" in said
-    assert best.as_good
+    assert best.not_significantly_worse
     kept = json.loads((tmp_path / "choose.json").read_text())
     assert [row["name"] for row in kept["backbones"]] == [trial.name for trial in trials]
     assert kept["images"] == 10
@@ -67,7 +67,7 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
 def test_without_labels_only_agreement_is_printed(home: Path, tmp_path: Path, capsys) -> None:
     trials = _run(home / "part" / "test" / "good", tmp_path, tuple(map(_weights, NAMES)))
     said = capsys.readouterr().out
-    assert all(trial.metrics["image_auroc"] is None and trial.as_good is None for trial in trials)
+    assert all(trial.metrics["image_auroc"] is None and trial.not_significantly_worse is None for trial in trials)
     assert trials[0].agreement == pytest.approx(trials[1].agreement)
     assert "no labels: agreement shows which networks rank the photos alike, not which ranking is right" in said
     assert "image AUROC" not in said
