@@ -76,8 +76,8 @@ class Trial:
         metrics: means over the categories, None where undefined.
         agreement: mean Spearman correlation of its image scores with the scores of each other backbone.
         not_significantly_worse: whether its image AUROC is not significantly worse than the best one.
-        backbone_seconds_per_photo, seconds_per_photo: wall time per photo, of the backbone and in total, without compilation.
-        peak_memory_bytes, peak_device_memory_bytes: peak memory of the process, and of a device that reports it, in bytes. The peak includes
+        backbone_seconds_per_photo, seconds_per_photo: wall time of the backbone and in total, without compilation.
+        peak_memory_bytes, peak_device_memory_bytes: peaks of the process, and of a device that reports it; they include
             earlier trials, which had smaller backbones.
         problem: why the backbone could not be run; the other fields are then unset.
     """
@@ -228,14 +228,10 @@ def _table(trials: Sequence[Trial]) -> str:
     for trial in ran:
         metrics = [percent(trial.metrics[key]) for key in known]
         agreement = "-" if trial.agreement is None else f"{trial.agreement:.2f}"
-        times = [
-            f"{trial.seconds_per_photo:.2f}",
-            f"{trial.backbone_seconds_per_photo:.2f}",
-            f"{(trial.peak_memory_bytes or 0) / GIB:.1f}",
-        ]
-        rows.append([trial.name, str(trial.image_size), *metrics, agreement, *times])
-        if on_device:
-            rows[-1].append(f"{(trial.peak_device_memory_bytes or 0) / GIB:.1f}")
+        times = [f"{seconds:.2f}" for seconds in (trial.seconds_per_photo, trial.backbone_seconds_per_photo)]
+        peaks = [trial.peak_memory_bytes, *([trial.peak_device_memory_bytes] if on_device else [])]
+        memory = [f"{(peak or 0) / GIB:.1f}" for peak in peaks]
+        rows.append([trial.name, str(trial.image_size), *metrics, agreement, *times, *memory])
     table = text_table([*headings, *(["GiB on a device"] if on_device else [])], rows)
     return "\n".join([table, *(f"{trial.name}: {trial.problem}" for trial in trials if trial.problem)])
 
