@@ -298,8 +298,8 @@ class CoDeGraph:
             ConfigError, ReviewError: see `detect`.
         """
         recurring = recurring or self.config.recurring
-        chosen = self.chosen_score if score is None else score_of(score)
-        self._check(bank, review, chosen)
+        chosen_score = self.chosen_score if score is None else score_of(score)
+        self._check(bank, review, chosen_score)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
         consistency, exclusions = Consistency(), Exclusions.none(comparison.shape)
@@ -309,11 +309,11 @@ class CoDeGraph:
                 consistency, exclusions = find_consistent(comparison, k, recurring, patterns, link_finder)
         with clock("scoring"):
             filtered = exclusions if recurring.exclude != "off" else None
-            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen)
-            decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen)
+            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen_score)
+            decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen_score)
             scores = decided.scores
-            if chosen.rescoring:
-                scores = chosen.rescoring(scores, comparison, decided.patch_scores)
+            if chosen_score.rescoring:
+                scores = chosen_score.rescoring(scores, comparison, decided.patch_scores)
             elif features.discriminative if config.scoring.rescore is None else config.scoring.rescore:
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added_count)
         inputs = BankInputs(comparison, consistency, exclusions, decided)
@@ -324,12 +324,12 @@ class CoDeGraph:
             from_cache_count=features.from_store_count if config.data.cache else 0, bank=made,
         )  # fmt: skip
 
-    def _check(self, bank: BankConfig | None, review: Review | None, chosen: Score) -> None:
+    def _check(self, bank: BankConfig | None, review: Review | None, chosen_score: Score) -> None:
         """Checks the arguments of `score` before the slow half."""
         if bank and isinstance(self.backbone, PrecomputedBackbone):
             raise UserError("a bank scores new photos and needs a backbone; this detector has precomputed features")
         if bank:
-            check_bank(replace(self.config, bank=bank), chosen)
+            check_bank(replace(self.config, bank=bank), chosen_score)
         if review is not None:
             review.check(self.feature_identity)
 

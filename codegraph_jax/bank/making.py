@@ -45,8 +45,8 @@ class BankInputs(NamedTuple):
     decided: PhotoDecisions
 
 
-def check_bank(config: Config, chosen: Score) -> None:
-    """Checks that the bank of `config.bank` can be made in a run with the score `chosen`.
+def check_bank(config: Config, chosen_score: Score) -> None:
+    """Checks that the bank of `config.bank` can be made in a run with the score `chosen_score`.
 
     Raises:
         ConfigError: names the invalid setting.
@@ -55,9 +55,9 @@ def check_bank(config: Config, chosen: Score) -> None:
         raise ConfigError(
             "config.features.aggregation: a bank compares plain means of neighbourhoods; leave it out, or save no bank"
         )
-    if chosen not in ANSWER_SCORES:
+    if chosen_score not in ANSWER_SCORES:
         raise ConfigError(
-            f"config.scoring.score: a bank cannot score photos by {chosen.name!r}; use one of "
+            f"config.scoring.score: a bank cannot score photos by {chosen_score.name!r}; use one of "
             f"{', '.join(score.name for score in ANSWER_SCORES)}, or save no bank"
         )
     if not isinstance(config.bank.count, int | np.integer) or config.bank.count < 2:
@@ -133,11 +133,11 @@ def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
 
 def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
     """The settings and the comparison for the score that the run has chosen."""
-    chosen, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
-    if chosen.few_references:
+    chosen_score, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
+    if chosen_score.few_references:
         fraction = min(FEW_SHARE, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
-    if chosen.finest_degree_only:
+    if chosen_score.finest_degree_only:
         degrees = comparison.options.degrees
         inputs = inputs._replace(comparison=comparison.of_degree(degrees.index(min(degrees))))
     return config, inputs

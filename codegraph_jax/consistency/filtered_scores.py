@@ -18,7 +18,7 @@ def filtered_scores(
 
 
 def patch_scores_by_name(
-    comparison: Comparison, fraction: float, exclusions: Exclusions | None, chosen: Score
+    comparison: Comparison, fraction: float, exclusions: Exclusions | None, chosen_score: Score
 ) -> dict[str, Float[np.ndarray, "n p"]]:
     """Patch scores of the chosen score and of all `ANSWER_SCORES` by all references, at least 0; the chosen one first.
 
@@ -27,7 +27,7 @@ def patch_scores_by_name(
     subsets = {False: comparison.subset(fraction), True: comparison.subset(min(FEW_SHARE, fraction))}
     mutual = {few: comparison.tables.scores(subset, exclusions) for few, subset in subsets.items()}
     by_name = {}
-    for one in (chosen, *ANSWER_SCORES):
+    for one in (chosen_score, *ANSWER_SCORES):
         if one.name not in by_name:
             layers = mutual[one.few_references]
             if one.patch:
