@@ -311,6 +311,22 @@ def test_overwritten_file_with_the_same_time_is_noticed(place, quick, monkeypatc
     assert total(quick) == 2
 
 
+def test_an_overwritten_file_that_gets_its_former_time_back_is_read_again(place, quick, monkeypatch):
+    """The folder is scanned after the file was written and before its time was restored."""
+    monkeypatch.setattr(module, "stamp_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
+    path = place / "current.bmp"
+    path.write_bytes(b"first...END")
+    os.utime(path, (1000, 1000))
+    watcher = Watcher(Folder(str(place), quick.ledger, quick.workdir), quick)
+    watcher._inspect_new(1.0)
+    with path.open("r+b") as stream:
+        stream.write(b"second..END")
+    watcher.folder.ready()
+    os.utime(path, (1000, 1000))
+    watcher._inspect_new(1.0)
+    assert total(quick) == 2
+
+
 def test_a_file_that_is_renamed_is_the_same_part(place, quick):
     for name in "abc":
         (place / f"{name}.png").write_bytes(name.encode() * 100 + b"END")
