@@ -1,16 +1,16 @@
-"""Settings of the benchmark; `codegraph_jax.core.settings.read_config` checks them."""
+"""Settings of the benchmark."""
 
 from dataclasses import dataclass, field
 
 from codegraph_jax.config import DevicesConfig
-from codegraph_jax.core.settings import at_least, choice, not_empty
+from codegraph_jax.core.settings import Settings, at_least, choice, not_empty
 
 MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "host_time", "inspect", "oecl")
 """Names of the measurements; each is the function `measure` of a module of this package."""
 
 
 @dataclass(frozen=True)
-class BenchmarkConfig:
+class BenchmarkConfig(Settings):
     """One run of the benchmark."""
 
     task: str = field(default="benchmark", metadata=choice("benchmark"))

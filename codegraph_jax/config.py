@@ -10,11 +10,21 @@ from functools import partial
 from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, not_empty, odd, path_like, unset, within
+from codegraph_jax.core.settings import (
+    Settings,
+    at_least,
+    choice,
+    no_flag,
+    not_empty,
+    odd,
+    path_like,
+    unset,
+    within,
+)
 
 
 @dataclass(frozen=True)
-class DrawConfig:
+class DrawConfig(Settings):
     """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
     count: int = field(default=48, metadata=at_least(2))
@@ -30,7 +40,7 @@ class DrawConfig:
 
 
 @dataclass(frozen=True)
-class LimitsConfig:
+class LimitsConfig(Settings):
     """Limits of photos."""
 
     max_megapixels: float | None = field(default=None, metadata=at_least(0.01) | unset("auto"))
@@ -82,7 +92,7 @@ class DataConfig(PhotosConfig):
 
 
 @dataclass(frozen=True)
-class InputConfig:
+class InputConfig(Settings):
     """How photos are fitted to the network's input."""
 
     image_size: int | None = field(default=None, metadata=at_least(1) | unset("auto"))
@@ -122,7 +132,7 @@ class BackboneConfig(InputConfig):
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureConfig(Settings):
     """Aggregation of patch tokens over neighbourhoods of several sizes (MuSc's LNAMD)."""
 
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | odd() | not_empty())
@@ -143,7 +153,7 @@ def check_limit(text: str, least: int = 1) -> None:
 
 
 @dataclass(frozen=True)
-class SimilarityConfig:
+class SimilarityConfig(Settings):
     """Distances between the patches of all images."""
 
     kernel: str = field(default="auto", metadata=no_flag() | choice("auto", "reuse", "direct", "fused"))
@@ -158,15 +168,6 @@ class SimilarityConfig:
     """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
     `auto`: fewer patches if that takes much less time and gives the same ranking."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("references", 2), ("radius", 1)):
-            # callers of the library may pass a number
-            object.__setattr__(self, name, str(getattr(self, name)))
-            try:
-                check_limit(getattr(self, name), least)
-            except ValueError as error:
-                raise ConfigError(f"config.similarity.{name}: {error}") from None
 
     @property
     def reference_count(self) -> int | None:
@@ -185,7 +186,7 @@ class SimilarityConfig:
 
 
 @dataclass(frozen=True)
-class ScoringConfig:
+class ScoringConfig(Settings):
     """Mutual scoring and image-level re-scoring."""
 
     score: str = field(default="standard", metadata=path_like())
@@ -202,14 +203,9 @@ class ScoringConfig:
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | not_empty())
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
-    def __post_init__(self) -> None:
-        # any text would count as true
-        if self.rescore not in (True, False, None):
-            raise ConfigError(f"config.scoring.rescore: {self.rescore!r} is not True, False or None")
-
 
 @dataclass(frozen=True)
-class RecurringConfig:
+class RecurringConfig(Settings):
     """The search for recurring defects (docs/method.md section 4)."""
 
     exclude: str = field(default="defects", metadata=choice("defects", "all", "off"))
@@ -219,7 +215,7 @@ class RecurringConfig:
 
 
 @dataclass(frozen=True)
-class MetricsConfig:
+class MetricsConfig(Settings):
     """Comparison of scores with ground-truth masks."""
 
     mask_resizing: str = field(default="nearest", metadata=no_flag() | choice("nearest", "full", "any"))
@@ -270,7 +266,7 @@ def check_bank_rule(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class ThresholdConfig:
+class ThresholdConfig(Settings):
     """The threshold above which images are flagged; see `codegraph_jax.scoring.threshold`."""
 
     rule: str = field(default="rate:1%", metadata={"check": read_rule})
@@ -281,12 +277,6 @@ class ThresholdConfig:
     vary a lot."""
     min_defect_length: float = field(default=0.0, metadata=at_least(0))
     """Defects shorter than this many pixels are tolerated; a photo with no other defect passes."""
-
-    def __post_init__(self) -> None:
-        try:
-            read_rule(self.rule)
-        except ValueError as error:
-            raise ConfigError(f"config.threshold.rule: {error}") from None
 
     @property
     def defective_limit(self) -> float:
@@ -300,7 +290,7 @@ class ThresholdConfig:
 
 
 @dataclass(frozen=True)
-class BankThresholdConfig:
+class BankThresholdConfig(Settings):
     """A threshold that replaces the one stored in the bank."""
 
     rule: str = field(default="", metadata={"check": check_bank_rule})
@@ -316,7 +306,7 @@ FILES = ("page", "heatmaps", "masks", "coco", "maps")
 
 
 @dataclass(frozen=True)
-class TablesConfig:
+class TablesConfig(Settings):
     """The form of tables."""
 
     csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
@@ -325,7 +315,7 @@ class TablesConfig:
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(Settings):
     """Files that are written to the workdir besides the scores."""
 
     files: tuple[str, ...] = field(default=("page", "heatmaps", "masks", "maps"), metadata=choice(*FILES))
@@ -337,7 +327,7 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
-class BankConfig:
+class BankConfig(Settings):
     """The reference bank for the inspection of single images; see `codegraph_jax.bank.reference_bank`."""
 
     save: str = field(default="", metadata=path_like())
@@ -357,7 +347,7 @@ class BankConfig:
 
 
 @dataclass(frozen=True)
-class DevicesConfig:
+class DevicesConfig(Settings):
     """The devices of a run; see `codegraph_jax.distributed.devices`."""
 
     backend: str = field(default="shard_map", metadata=no_flag() | choice("shard_map", "pmap"))
@@ -377,10 +367,10 @@ class ParallelConfig(DevicesConfig):
 
 
 @dataclass(frozen=True)
-class ResourcesConfig:
+class ResourcesConfig(Settings):
     """Memory, disk and time of a run; see `codegraph_jax.features.memory`."""
 
-    memory_gib: float | None = field(default=None, metadata=at_least(0.001) | unset("auto"))
+    memory_gib: float | None = field(default=None, metadata=at_least(0) | unset("auto"))
     """Memory for features and distances in GiB; beyond it they are mapped from temporary files (TMPDIR). `auto`:
     60% of the free memory."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
@@ -422,7 +412,7 @@ class Config(TablesConfig):
 
 
 @dataclass(frozen=True)
-class SavedBankConfig:
+class SavedBankConfig(Settings):
     """The reference bank."""
 
     path: str = field(default="", metadata=path_like())
@@ -430,7 +420,7 @@ class SavedBankConfig:
 
 
 @dataclass(frozen=True)
-class SavedBackboneConfig:
+class SavedBackboneConfig(Settings):
     """The backbone of the bank."""
 
     name: str = ""
@@ -455,7 +445,7 @@ class InspectConfig(TablesConfig):
 
 
 @dataclass(frozen=True)
-class PhotosToAddConfig:
+class PhotosToAddConfig(Settings):
     """The photos to add to a bank."""
 
     root: str = field(default="", metadata=path_like())
@@ -463,7 +453,7 @@ class PhotosToAddConfig:
 
 
 @dataclass(frozen=True)
-class ExtendConfig:
+class ExtendConfig(Settings):
     """Parts that a person has called good or defective, to be added to a bank."""
 
     task: str = field(default="extend", metadata=choice("extend"))
@@ -482,7 +472,7 @@ class ExtendConfig:
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Settings):
     """The comparison of two finished runs on the same photos."""
 
     task: str = field(default="compare", metadata=choice("compare"))
@@ -494,7 +484,7 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """The export of a compact bank as a program."""
 
     task: str = field(default="export", metadata=choice("export"))

@@ -1,9 +1,9 @@
-"""Settings of a training run and of a scoring run; `codegraph_jax.core.settings.read_config` checks them."""
+"""Settings of a training run and of a scoring run."""
 
 import dataclasses
 from dataclasses import dataclass, field
 
-from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, unset, within
+from codegraph_jax.core.settings import ConfigError, Settings, at_least, choice, no_flag, path_like, unset, within
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -11,7 +11,7 @@ PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
 
 
 @dataclass(frozen=True)
-class OeclDataConfig:
+class OeclDataConfig(Settings):
     """Training and test images, and which of them are normal."""
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
@@ -46,7 +46,7 @@ class OeclDataConfig:
 
 
 @dataclass(frozen=True)
-class ExposureConfig:
+class ExposureConfig(Settings):
     """Outlier exposure (OE)."""
 
     source: str = field(default="tfds:cifar100", metadata=path_like())
@@ -70,7 +70,7 @@ class ExposureConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Settings):
     """Augmentation of training images and of the extra views of a test image, in torchvision's terms."""
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
@@ -82,7 +82,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """ResNet-18 and its head."""
 
     stem: str = field(default="cifar", metadata=no_flag() | choice("cifar", "imagenet"))
@@ -97,7 +97,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Settings of the optimisation."""
 
     objective: str = field(default="oecl", metadata=choice(*OBJECTIVES))
@@ -117,7 +117,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """Test of a trained network."""
 
     views: int = field(default=32, metadata=at_least(0))
@@ -133,7 +133,7 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class OeclConfig:
+class OeclConfig(Settings):
     """One training run with its test."""
 
     task: str = field(default="oecl", metadata=choice("oecl"))
@@ -148,6 +148,7 @@ class OeclConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, expected in (("crop_scale", 2), ("mean", 3), ("std", 3)):
             if len(numbers := getattr(self.augment, name)) != expected:
                 raise ConfigError(f"config.augment.{name}: expected {expected} numbers, got {numbers!r}")
@@ -172,7 +173,7 @@ class OeclConfig:
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
+class ScoreConfig(Settings):
     """Scores a folder of images with a trained network."""
 
     task: str = field(default="oecl_score", metadata=choice("oecl_score"))

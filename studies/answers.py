@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import Config, RecurringConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
+from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -36,7 +36,7 @@ MAX_ANSWERS = 20
 
 
 @dataclass(frozen=True)
-class AnswersStudyConfig:
+class AnswersStudyConfig(Settings):
     """Sets and numbers of answers."""
 
     task: str = field(default="answers", metadata=choice("answers"))

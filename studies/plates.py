@@ -17,7 +17,7 @@ from PIL import Image
 from codegraph_jax.config import Config
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.json_fields import plain
-from codegraph_jax.core.settings import at_least, choice, no_flag, within
+from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, within
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
 from codegraph_jax.tasks import detect
@@ -43,7 +43,7 @@ SHIFT = 12.0
 
 
 @dataclass(frozen=True)
-class PlatesStudyConfig:
+class PlatesStudyConfig(Settings):
     """A drawn set of plates, and the settings of its detection."""
 
     task: str = field(default="plates", metadata=choice("plates"))

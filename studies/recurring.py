@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
+from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -53,7 +53,7 @@ NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
-class RecurringStudyConfig:
+class RecurringStudyConfig(Settings):
     """Sets and link statistics to compare."""
 
     task: str = field(default="recurring", metadata=choice("recurring"))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
+from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.layouts import read_layout
@@ -64,7 +64,7 @@ TRUTH = 400_000
 
 
 @dataclass(frozen=True)
-class ThresholdStudyConfig:
+class ThresholdStudyConfig(Settings):
     """Simulated and real sets."""
 
     task: str = field(default="thresholds", metadata=choice("thresholds"))

@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.registry import TASKS
-from codegraph_jax.config import Config
+from codegraph_jax.config import BankConfig, Config, DataConfig
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import read_config, with_settings
+from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
 from studies import recurring, thresholds
@@ -44,6 +45,16 @@ def test_settings_pass_their_check(path):
     config = with_settings(load(path).get_config(), {})
     if config.task == "detect":
         assert config.data.layout in {*LAYOUTS, "drawn"}
+
+
+def test_settings_are_checked_and_converted_when_they_are_made():
+    with pytest.raises(ConfigError, match="^Config.precision: 'bf16' is not one of auto, float32, tf32, bfloat16"):
+        Config(precision="bf16")
+    with pytest.raises(ConfigError, match="^BankConfig.size: 1 is below 2"):
+        BankConfig(size=1)
+    data = DataConfig(root=Path("/photos"), add=Path("/more"), range=[0, 4095])
+    assert (data.root, data.add, data.range) == ("/photos", ("/more",), (0.0, 4095.0))
+    assert BankConfig(size=np.int64(4)).size == 4
 
 
 def test_every_published_layout_has_a_config():

@@ -211,7 +211,7 @@ def test_size_and_rescoring_follow_the_network(monkeypatch):
         forced = Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells))
         forced = with_defaults(forced, preset)
         assert forced.scoring.rescore is not tells
-    with pytest.raises(ConfigError, match="config.scoring.rescore: 'off' is not True, False or None"):
+    with pytest.raises(ConfigError, match="ScoringConfig.rescore: expected bool, got 'off'"):
         ScoringConfig(rescore="off")
 
 

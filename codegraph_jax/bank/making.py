@@ -60,8 +60,6 @@ def check_bank(config: Config, chosen_score: Score) -> None:
             f"config.scoring.score: a bank cannot score photos by {chosen_score.name!r}; use one of "
             f"{', '.join(score.name for score in ANSWER_SCORES)}, or save no bank"
         )
-    if not isinstance(config.bank.count, int | np.integer) or config.bank.count < 2:
-        raise ConfigError(f"config.bank.size: {config.bank.count!r} is too few for a bank; give 2 or more")
     if config.similarity.radius_patches and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "

@@ -38,7 +38,6 @@ from codegraph_jax.consistency.recognition import assign_pattern_ids
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.json_fields import not_in_json, plain
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import content_digest
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.own_sets import ImagesLike, as_samples
@@ -334,8 +333,6 @@ class ReferenceBank(StoredBank):
         calibration = self.calibration
         if config.rule:
             kind, value = ThresholdConfig(config.rule).parsed_rule
-            if kind == "share":
-                raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
             if kind == "rate":
                 value = calibration.normal_scores.quantile(value)
             calibration = calibration.with_threshold(value, kind)

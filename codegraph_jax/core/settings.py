@@ -1,4 +1,4 @@
-"""Reads a mapping into a frozen dataclass and checks every field.
+"""Settings: frozen dataclasses that check their values, also when they are read from a mapping or from texts.
 
 Field metadata from `choice`, `at_least` and `within` sets the limits; every problem is a `ConfigError` that names the
 field. Fields with `path_like` metadata may begin with `~`.
@@ -9,13 +9,16 @@ import dataclasses
 import functools
 import inspect
 import math
+import os
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.json_fields import typed
@@ -67,6 +70,25 @@ def not_empty() -> dict[str, Any]:
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
+
+
+class Settings:
+    """Base of dataclasses of settings: each value is converted to the type of its field, and checked."""
+
+    def __post_init__(self) -> None:
+        for field, hint in _fields(type(self)):
+            path = f"{type(self).__name__}.{field.name}"
+            object.__setattr__(self, field.name, _checked(field, hint, getattr(self, field.name), path))
+
+
+def _own_fields(cls: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
+    """The fields with their types, without groups, which have checked themselves."""
+    hints = typing.get_type_hints(cls)
+    fields = [(field, hints[field.name]) for field in dataclasses.fields(cls)]
+    return [(field, hint) for field, hint in fields if not dataclasses.is_dataclass(hint)]
+
+
+_fields: Callable[[Any], list[tuple[dataclasses.Field[Any], Any]]] = functools.cache(_own_fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,14 +193,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
                 raise ConfigError(f"{path}: is a group of settings, got {value!r}")
             built[name] = read_config(hints[name], value, path)
         else:
-            if known[name].metadata.get("check") and type(value) is int:
-                value = str(value)
-            if isinstance(value, str) and value == known[name].metadata.get("unset"):
-                value = None
-            built[name] = _typed(hints[name], value, path)
-            if known[name].metadata.get("path"):
-                built[name] = _expanded(built[name])
-            _check(built[name], known[name].metadata, path)
+            built[name] = _checked(known[name], hints[name], value, path)
     return cls(**built)
 
 
@@ -293,13 +308,28 @@ def _expanded(value: Any) -> Any:
         return value
 
 
+def _checked(field: dataclasses.Field[Any], hint: Any, value: Any, path: str) -> Any:
+    """The value of a field in its type; errors begin with the path."""
+    if field.metadata.get("check") and type(value) is int:
+        value = str(value)
+    if isinstance(value, str) and value == field.metadata.get("unset"):
+        value = None
+    value = _typed(hint, value, path)
+    if field.metadata.get("path"):
+        value = _expanded(value)
+    _check(value, field.metadata, path)
+    return value
+
+
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type (`json_fields.typed`); a single value becomes a tuple where one is expected."""
     if typing.get_origin(hint) is tuple:
         elements = value if isinstance(value, list | tuple) else (value,)
         return tuple(_typed(typing.get_args(hint)[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
-        found = typed(hint, value)
+        found = typed(hint, os.fspath(value) if isinstance(value, os.PathLike) else value)
     except (TypeError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if isinstance(found, float) and not math.isfinite(found):

@@ -161,4 +161,4 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
 
 def memory_limit(config: ResourcesConfig) -> int:
     """Bytes of features and distances that may be in memory."""
-    return int(config.memory_gib * GIB if config.memory_gib else SHARE_OF_FREE * free_memory())
+    return int(SHARE_OF_FREE * free_memory() if config.memory_gib is None else config.memory_gib * GIB)

@@ -1,14 +1,14 @@
-"""Settings of the tasks `watch`, `serve` and `parts`; `codegraph_jax.core.settings.read_config` checks them."""
+"""Settings of the tasks `watch`, `serve` and `parts`."""
 
 from dataclasses import dataclass, field
 
 from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig, TablesConfig
-from codegraph_jax.core.settings import at_least, choice, path_like, within
+from codegraph_jax.core.settings import Settings, at_least, choice, path_like, within
 from codegraph_jax.line.targets import require_targets
 
 
 @dataclass(frozen=True)
-class FolderConfig:
+class FolderConfig(Settings):
     """A folder that receives photos."""
 
     root: str = field(default="", metadata=path_like())
@@ -19,7 +19,7 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
-class MonitorConfig:
+class MonitorConfig(Settings):
     """Alarms of a line."""
 
     parts_per_false_alarm: float = field(default=10_000.0, metadata=at_least(100))
@@ -27,7 +27,7 @@ class MonitorConfig:
 
 
 @dataclass(frozen=True)
-class WebConfig:
+class WebConfig(Settings):
     """The HTTP server."""
 
     host: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class WebConfig:
 
 
 @dataclass(frozen=True)
-class WatchConfig:
+class WatchConfig(Settings):
     """A watched folder."""
 
     task: str = field(default="watch", metadata=choice("watch"))

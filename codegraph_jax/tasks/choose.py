@@ -23,7 +23,7 @@ from codegraph_jax.core.bootstrap import LabelledScores, correlation, not_signif
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
-from codegraph_jax.core.settings import ConfigError, choice
+from codegraph_jax.core.settings import ConfigError, Settings, choice
 from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import locked, written_to
@@ -42,7 +42,7 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class ChooseConfig:
+class ChooseConfig(Settings):
     """A detection run that is repeated with several backbones."""
 
     task: str = field(default="choose", metadata=choice("choose"))

@@ -9,7 +9,7 @@ from codegraph_jax.backbones import hub
 from codegraph_jax.backbones.errors import UnreachableError
 from codegraph_jax.backbones.preset_backbone import load_backbone
 from codegraph_jax.backbones.presets import PRESETS, HubSource
-from codegraph_jax.config import BackboneConfig, BankConfig, Config
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 
@@ -65,8 +65,9 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
     for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
-    with pytest.raises(ConfigError, match=r"config\.bank\.size: 1 is too few for a bank; give 2 or more"):
-        CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), bank=BankConfig(save="x.safetensors", size=1)))
+    weighted, bank = FeatureConfig(aggregation="similarity"), BankConfig(save="x.safetensors")
+    with pytest.raises(ConfigError, match=r"config\.features\.aggregation: a bank compares plain means"):
+        CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), features=weighted, bank=bank))
     assert not session.asked
 
 

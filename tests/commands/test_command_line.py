@@ -324,7 +324,7 @@ def test_the_help_refuses_a_config_with_an_invalid_value(tmp_path):
         "from codegraph_jax.config import Config, ThresholdConfig\n"
         "def get_config():\n    return Config(threshold=ThresholdConfig(max_defective=2))\n"
     )
-    with pytest.raises(UserError, match="config.threshold.max_defective: 2.0 is above 1"):
+    with pytest.raises(UserError, match="ThresholdConfig.max_defective: 2.0 is above 1"):
         usage_of("detect", [f"--config={tmp_path / 'mine.py'}"])
 
 

@@ -210,5 +210,5 @@ def test_a_given_share_overrides(share, count):
 
 
 def test_an_invalid_rule_is_refused_by_the_constructor():
-    with pytest.raises(ConfigError, match=r"config\.threshold\.rule: 'rate' is not a rule; write rate:1%"):
+    with pytest.raises(ConfigError, match=r"ThresholdConfig\.rule: 'rate' is not a rule; write rate:1%"):
         ThresholdConfig("rate")
