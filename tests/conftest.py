@@ -67,7 +67,7 @@ def few_optimisations(few: bool) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def usual_megapixels():
     """The usual size limit of photos: a line and a run set another one in their process, which tests share."""
-    from codegraph_jax.data.images import allow_megapixels
+    from codegraph_jax.data.decoding import allow_megapixels
 
     allow_megapixels()
 

@@ -24,7 +24,7 @@ from codegraph_jax.config import (
 )
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone

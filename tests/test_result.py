@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from codegraph_jax import CoDeGraph, DetectionResult
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate

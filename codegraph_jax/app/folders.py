@@ -19,8 +19,9 @@ from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import file_stem, numbered_names, printable
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.formats import is_image_name
-from codegraph_jax.data.images import UnreadableImageError, preview, size_of
+from codegraph_jax.data.images import preview, size_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import natural_key, subdirectories, walk
 from codegraph_jax.scoring.threshold import MIN_PHOTOS

@@ -13,7 +13,8 @@ from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.blank_photos import POOR_LEVELS, grey_levels
-from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Real
 from PIL import Image
 
 from codegraph_jax.core.names import composed
+from codegraph_jax.data.decoding import Decoded, UnreadableImageError, decode
 from codegraph_jax.data.formats import is_image_name
-from codegraph_jax.data.images import RESAMPLE, UnreadableImageError, decode
+from codegraph_jax.data.images import RESAMPLE
 from codegraph_jax.data.search import find_images, natural_key
 
 ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
@@ -201,7 +202,7 @@ def _suspicious_directories(
 def looks_like_mask(path: str) -> bool:
     """Whether nearly all pixels of an image file have one of two values, or it has few colours; False if unreadable."""
     try:
-        image = decode(path)
+        image = decode(path).image
         values = _values(image)
     except UnreadableImageError:
         return False
@@ -243,9 +244,9 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
         if source.ndim != 2 or source.size == 0:
             raise UnreadableImageError("array", f"expected a mask [h, w], got {list(source.shape)}")
         return np.nan_to_num(source) > 0
-    image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
-    values = _values(image)
-    blurred = image.info.get("format") in ("JPEG", "MPO")
+    decoded = Decoded.of(source) if isinstance(source, Image.Image) else decode(os.fspath(source))
+    values = _values(decoded.image)
+    blurred = decoded.format in ("JPEG", "MPO")
     return values > ((float(values.min()) + float(values.max())) / 2 if blurred else 0)
 
 

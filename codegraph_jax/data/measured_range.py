@@ -6,14 +6,14 @@ from pathlib import PurePath
 
 from PIL import Image
 
-from codegraph_jax.data.images import (
+from codegraph_jax.data.decoding import (
+    Decoded,
     UnreadableImageError,
     declared_no_data,
     decode,
     from_header,
     has_high_bit_depth,
     page_of,
-    pixel_values,
 )
 from codegraph_jax.data.samples import InMemory, Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
@@ -41,20 +41,20 @@ def measured_range(images: Sequence[Sample], workers: int) -> ValueRange | None:
 
 def _summary_of(sample: Sample) -> Summary | None:
     image = _in_memory(sample)
-    if sample.is_file:
-        path = sample.path
-        if PurePath(page_of(path)[0]).suffix.lower() in EIGHT_BIT_SUFFIXES:
-            return None
-        if not from_header(path, has_high_bit_depth, False):
-            return None
+    if image is not None:
+        decoded = Decoded.of(image)
+    elif (
+        not sample.is_file
+        or PurePath(page_of(sample.path)[0]).suffix.lower() in EIGHT_BIT_SUFFIXES
+        or not from_header(sample.path, has_high_bit_depth, False)
+    ):
+        return None
+    else:
         try:
-            image = decode(path)
+            decoded = decode(sample.path)
         except UnreadableImageError:
             return None
-    if image is None or not has_high_bit_depth(image):
-        return None
-    values = pixel_values(image)
-    return None if values is None else Summary.of(values, declared_no_data(image))
+    return None if decoded.values is None else Summary.of(decoded.values, decoded.no_data)
 
 
 def may_lack_data(sample: Sample) -> bool:

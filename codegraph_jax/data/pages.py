@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.images import from_header, pages_in
+from codegraph_jax.data.decoding import from_header, pages_in
 from codegraph_jax.data.samples import Sample
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.names import composed
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.folders import read_mvtec_form
-from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.list_files import read_csv, read_json, safe_join
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks

@@ -24,7 +24,8 @@ from PIL import Image
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, optional_in_json
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.evaluation.metrics import METRIC_NAMES, Metrics, image_metrics, pixel_metrics

@@ -16,8 +16,8 @@ from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, ImageBatches, decoding_threads
+from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange

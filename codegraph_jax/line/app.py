@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.line.access_control import LOOPBACK, add_text, refusal, with_headers
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import AnswerError, Inspector

@@ -19,7 +19,8 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BankThresholdConfig, PhotosConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from codegraph_jax.core.names import printable
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.boxes import Box

@@ -6,7 +6,8 @@ The page has the style and the languages of the report, and needs no other files
 from pathlib import Path
 
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.data.images import UnreadableImageError, preview
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import preview
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
 from codegraph_jax.report.result_files import heatmap_of
 from codegraph_jax.report.templates import render_page

@@ -28,8 +28,8 @@ from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensorsError
 from codegraph_jax.core.user_code import user_code_digest
 from codegraph_jax.core.workdir import RESUME
+from codegraph_jax.data.decoding import page_of
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult

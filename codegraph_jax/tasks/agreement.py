@@ -16,7 +16,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.settings import setting_at, settings_of
-from codegraph_jax.data.images import page_of
+from codegraph_jax.data.decoding import page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
 

@@ -11,7 +11,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
+from codegraph_jax.data.decoding import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.tasks.paths import require_bank, require_line, require_writable

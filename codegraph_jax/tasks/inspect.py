@@ -16,7 +16,7 @@ from codegraph_jax.core.file_ownership import require_own
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import allow_megapixels, page_of
+from codegraph_jax.data.decoding import allow_megapixels, page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate

@@ -13,7 +13,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import locked
-from codegraph_jax.data.images import MAX_MEGAPIXELS, allow_megapixels
+from codegraph_jax.data.decoding import MAX_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import Part

@@ -9,7 +9,8 @@ from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, natural_key

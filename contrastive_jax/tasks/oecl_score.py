@@ -10,7 +10,8 @@ from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclDataConfig, ScoreConfig

@@ -12,7 +12,7 @@ from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 

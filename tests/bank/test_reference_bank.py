@@ -14,7 +14,7 @@ from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern_patches import PatternTest, pattern_tests
 from codegraph_jax.core import arrays
 from codegraph_jax.core.tensors import read_tensors, write_tensors
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps

@@ -7,7 +7,7 @@ from PIL import Image
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.own_sets import as_samples
 from contrastive_jax import OECL
 

@@ -6,7 +6,7 @@ import pytest
 
 from codegraph_jax.data import batches as batches_module
 from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_key
-from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.samples import Sample
 from tests.data.files import write_image
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from codegraph_jax.data import formats
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
+from codegraph_jax.data.images import load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
 from tests.data.files import write_image, write_mask

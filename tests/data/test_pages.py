@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.config import DataConfig
-from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image, size_of
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.resume.state import _files

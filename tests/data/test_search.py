@@ -8,8 +8,9 @@ from PIL import Image
 
 from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.data import formats
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.formats import image_suffixes, is_image_name
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError, find_images, skipped_below
 

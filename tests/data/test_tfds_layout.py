@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError

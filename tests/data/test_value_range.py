@@ -10,7 +10,8 @@ from PIL import Image, TiffImagePlugin
 from codegraph_jax import CoDeGraph, ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.images import UnreadableImageError, load_image
+from codegraph_jax.data.decoding import UnreadableImageError
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.masks import load_mask
 from tests.fuzz.budget import BUDGET, EDITS, damaged
 

@@ -25,8 +25,8 @@ from codegraph_jax.config import (
     ThresholdConfig,
 )
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data import images
-from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data import decoding, images
+from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
 from codegraph_jax.report import pictures
 from codegraph_jax.similarity import time_estimate
@@ -177,7 +177,7 @@ def test_advised_references_fit(plates, monkeypatch):
 
 
 def test_very_large_photos_are_read_if_they_are_allowed(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(images, "MAX_WHOLE_PIXELS", 40_000)
+    monkeypatch.setattr(decoding, "MAX_WHOLE_PIXELS", 40_000)
     rng = np.random.default_rng(0)
     for i in range(4):
         small = Image.fromarray(rng.integers(100, 130, (50, 75, 3), np.uint8)).resize(
@@ -197,7 +197,7 @@ def test_very_large_photos_are_read_if_they_are_allowed(tmp_path, monkeypatch, c
     assert regions
     limited = dataclasses.replace(settings, data=DataConfig(root=str(tmp_path), max_megapixels=1.0))
     allow_megapixels(0.1)
-    with pytest.raises(images.UnreadableImageError, match=r"more than 0 megapixels; --config\.data\.max_megapixels"):
+    with pytest.raises(decoding.UnreadableImageError, match=r"more than 0 megapixels; --config\.data\.max_megapixels"):
         images.load_image(tmp_path / "0.jpg")
     with caplog.at_level(logging.WARNING):
         run(limited, tmp_path / "again")
