@@ -157,15 +157,15 @@ def load_backbone(config: BackboneConfig, dtype: DTypeLike = jnp.float32) -> Pre
 
 def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:
     """The preset's architecture with the activation from the settings or from the checkpoint's config.json."""
-    usual = preset.architecture.activation
+    preset_activation = preset.architecture.activation
     if config.activation != "checkpoint":
-        if usual == "swiglu":
+        if preset_activation == "swiglu":
             raise ConfigError(f"config.backbone.activation: {preset.name} has SwiGLU blocks; only 'checkpoint' works")
         return dataclasses.replace(preset.architecture, activation=config.activation)
-    if checkpoint is None or usual == "swiglu":
+    if checkpoint is None or preset_activation == "swiglu":
         return preset.architecture
     settings = checkpoint.settings.get("vision_config", checkpoint.settings)
-    stated = settings.get("hidden_act", usual) if isinstance(settings, dict) else usual
+    stated = settings.get("hidden_act", preset_activation) if isinstance(settings, dict) else preset_activation
     if not isinstance(stated, str) or stated not in ACTIVATIONS:
         raise WeightsError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not supported")
     return dataclasses.replace(preset.architecture, activation=stated)

@@ -7,7 +7,7 @@ shape at the same place of the part.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +49,10 @@ class DrawnSet:
     names: tuple[str, ...]
     """Paths as in a test directory of MVTec's form: `good/000.png`, `one_off/007.png`, `recurring_0/011.png`."""
 
+    def __iter__(self) -> Iterator[Drawn]:
+        """The name, image and mask of each photo."""
+        return zip(self.names, self.images, self.masks, strict=True)
+
 
 def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequence[float]) -> DrawnSet:
     """Draws `count` photos of one kind of part.
@@ -89,7 +93,7 @@ def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequen
     return DrawnSet(images, masks, (roles > -2).astype(np.int64), np.maximum(roles, -1).astype(np.int64), names)
 
 
-def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -> None:
+def write_set(drawn: Iterable[Drawn], root: str | os.PathLike[str]) -> None:
     """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
 
     The directory appears only when it is complete, and replaces an earlier drawn set.
@@ -101,10 +105,9 @@ def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -
     if root.exists() and not (root / _MARK).is_file():
         raise DrawnSetError(f"{str(root)!r} exists and is not a drawn set; remove it or choose another directory")
     root.parent.mkdir(parents=True, exist_ok=True)
-    items = zip(drawn.names, drawn.images, drawn.masks, strict=True) if isinstance(drawn, DrawnSet) else drawn
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
-        for name, image, mask in items:
+        for name, image, mask in drawn:
             file = unfinished / "test" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             # each format ignores the arguments of the other
@@ -161,7 +164,7 @@ def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
 
 def _new(kind: str, rng: np.random.Generator, hole: int) -> Defect:
     if kind == "missing_hole":
-        return Defect(kind, *hole_place(hole), 0.0, shape=hole)
+        return Defect(kind, *hole_place(hole), 0.0, hole=hole)
     u, v, angle = place_on(kind, rng)
     size, depth = rng.uniform(0.85, 1.25), rng.uniform(0.85, 1.15)
     return Defect(kind, u, v, angle, float(size), float(depth), int(rng.integers(2**31)))
@@ -193,7 +196,6 @@ def _draw(defect: Defect | None, size: int, rng: np.random.Generator) -> tuple[n
         blur=float(rng.uniform(0.45, 0.85)),
         noise=float(rng.uniform(0.006, 0.011)),
     )
-    missing = defect.shape if defect is not None and defect.kind == "missing_hole" else None
-    surface = machine_part(pose, rng, missing)
+    surface = machine_part(pose, rng, None if defect is None else defect.hole)
     mask = np.zeros((size, size), bool) if defect is None else apply_defect(surface, defect)
     return render(surface, light, rng), mask

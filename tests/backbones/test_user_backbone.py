@@ -315,5 +315,5 @@ def test_one_device_of_several_takes_the_network(images):
     device = jax.devices()[3]
     for network in (Traced(), Numpy()):
         own = detector(network).on(device, 2**30)
-        (layer, _) = own.extractor.extract(as_samples(images)).layers
-        assert layer.devices() == {device}
+        (layer, _) = own.extractor.extract(as_samples(images), device_length=len(images)).layers
+        assert layer.values.devices() == {device}

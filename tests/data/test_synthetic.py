@@ -49,7 +49,7 @@ def test_defects_are_small_but_there():
 def test_masks_cover_what_the_defect_changes_and_nothing_else(kind, seed):
     rng = np.random.default_rng(seed)
     if kind == "missing_hole":
-        defect = Defect(kind, *hole_place(2), 0.0, shape=2)
+        defect = Defect(kind, *hole_place(2), 0.0, hole=2)
     else:
         defect = Defect(kind, *place_on(kind, rng), shape=seed)
     sound, _ = synthetic._draw(None, 448, np.random.default_rng(seed))
@@ -75,7 +75,7 @@ def test_a_recurring_defect_lies_at_the_same_place_of_the_part_and_one_offs_do_n
 
 def test_parts_without_a_hole_lack_different_holes():
     plan = synthetic._plan(np.full(60, -1), 0, 0)
-    holes = [defect.shape for defect in plan if defect.kind == "missing_hole"]
+    holes = [defect.hole for defect in plan if defect.kind == "missing_hole"]
     assert sorted(holes) == list(range(6))
 
 

@@ -30,6 +30,8 @@ class Defect:
     """Strength relative to the usual strength."""
     shape: int = 0
     """Seed of its outline."""
+    hole: int | None = None
+    """Index of the bolt hole that is missing."""
 
 
 def apply_defect(surface: Surface, defect: Defect) -> Mask:
@@ -41,7 +43,7 @@ def apply_defect(surface: Surface, defect: Defect) -> Mask:
 
 def _local(surface: Surface, defect: Defect, radius: float) -> tuple[Window, Grid, Grid]:
     """The window around the defect, and coordinates along the defect's angle and across it."""
-    window = surface.pose.window(defect.u, defect.v, radius + 2 * surface.pixel)
+    window = surface.pose.window(defect.u, defect.v, radius + 2 * surface.pose.pixel)
     du, dv = surface.u[window] - np.float32(defect.u), surface.v[window] - np.float32(defect.v)
     cos, sin = np.float32(np.cos(defect.angle)), np.float32(np.sin(defect.angle))
     return window, cos * du + sin * dv, cos * dv - sin * du
@@ -114,7 +116,7 @@ def _stain(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
     radius = 0.10 * defect.size
     window, a, b = _local(surface, defect, 2 * radius)
     distance = _blob(rng, a, b, radius, 0.35)
-    cover = np.clip(0.5 - distance / np.float32(2.5 * surface.pixel), 0, 1) * np.float32(0.75 * defect.depth)
+    cover = np.clip(0.5 - distance / np.float32(2.5 * surface.pose.pixel), 0, 1) * np.float32(0.75 * defect.depth)
     border = np.exp(-((distance / np.float32(0.012)) ** 2)) * np.float32(0.3)
     hue = np.array(rng.choice([(0.78, 0.64, 0.46), (0.60, 0.56, 0.55), (0.74, 0.56, 0.44)]), np.float32)
     opacity = np.clip(cover + border * cover, 0, 1)[..., None]
@@ -130,7 +132,7 @@ def _chip(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask
     whole = surface.part[window] > 0.5
     distance = _blob(rng, a, b, radius, 0.30)
     rough = np.sin(a * np.float32(rng.uniform(150, 260))) * np.cos(b * np.float32(rng.uniform(150, 260)) + a * 90)
-    fracture = surface.inside(distance)
+    fracture = surface.pose.inside(distance)
     outward = np.maximum(np.hypot(surface.u[window], surface.v[window]), np.float32(1e-3))
     for slope, axis in ((surface.slope_u, surface.u), (surface.slope_v, surface.v)):
         steep = np.float32(0.8) * axis[window] / outward + np.float32(0.55) * rough
@@ -138,7 +140,7 @@ def _chip(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask
     surface.grain[window] *= 1 - fracture
     surface.colour[window] *= (1 - np.float32(0.15) * fracture)[..., None]
     # inside, the material is missing
-    surface.part[window] *= 1 - surface.inside(distance + np.float32(0.36 * radius))
+    surface.part[window] *= 1 - surface.pose.inside(distance + np.float32(0.36 * radius))
     mask[window] = (distance < 0) & whole
 
 
@@ -165,7 +167,7 @@ def _fibre(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
     shadow, _, _ = _path_distance(a + np.float32(0.008), b + np.float32(0.010), points)
     dark = np.clip(0.5 - (shadow - np.float32(width)) / np.float32(0.012), 0, 1) * np.float32(0.35)
     surface.overlays.append((window, dark, np.zeros(3, np.float32)))
-    surface.overlays.append((window, surface.inside(distance - np.float32(width)) * np.float32(0.95), lit))
+    surface.overlays.append((window, surface.pose.inside(distance - np.float32(width)) * np.float32(0.95), lit))
     mask[window] = distance < width
 
 
@@ -202,7 +204,7 @@ def _crack(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
     thin = np.float32(0.0066) * (1 - np.float32(0.5) * along)
     gap = np.minimum(main - width, other - thin)
     side = np.where(main - width < other - thin, main_side, other_side)
-    open_ = surface.inside(gap)
+    open_ = surface.pose.inside(gap)
     surface.colour[window] *= (1 - np.float32(0.78 * min(defect.depth, 1.1)) * open_)[..., None]
     surface.gloss[window] *= 1 - np.float32(0.9) * open_
     edge = np.exp(-((gap / np.float32(0.008)) ** 2))

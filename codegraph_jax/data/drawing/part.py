@@ -47,6 +47,15 @@ class Pose:
         high = [max(0, min(self.size, int((c + reach + 1) / 2 * self.size) + 2)) for c in (y, x)]
         return slice(low[0], high[0]), slice(low[1], high[1])
 
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel in the coordinates of the part."""
+        return 2 / self.size / self.scale
+
+    def inside(self, distance: Grid) -> Grid:
+        """The share of each pixel inside an outline, from signed distances (negative inside)."""
+        return np.clip(0.5 - distance / np.float32(self.pixel), 0, 1)
+
 
 @dataclass
 class Surface:
@@ -69,15 +78,6 @@ class Surface:
     overlays: list[tuple[Window, Grid, Float[np.ndarray, " 3"]]]
     """(window, opacity, colour) of objects on top of the part, such as fibres."""
 
-    @property
-    def pixel(self) -> float:
-        """Side of a pixel in the coordinates of the part."""
-        return 2 / self.pose.size / self.pose.scale
-
-    def inside(self, distance: Grid) -> Grid:
-        """The share of each pixel inside an outline, from signed distances (negative inside)."""
-        return np.clip(0.5 - distance / np.float32(self.pixel), 0, 1)
-
 
 def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Grid:
     """Smooth noise [size, size], interpolated from `cells` x `cells` random values of unit variance."""
@@ -96,27 +96,25 @@ def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None 
     u, v = pose.grid()
     radius = np.hypot(u, v)
     safe = np.maximum(radius, np.float32(1e-3))
-    radial_u, radial_v = u / safe, v / safe
-    surface = Surface(
-        pose, u, v, radius, radius, radius, radius[..., None] * _STEEL, radius, radius, np.ones_like(radius), []
-    )
-    surface.part = surface.inside(radius - np.float32(OUTER))
-
     slope = _turning_marks(rng, radius, u, v)
     # conical faces: the outer chamfer and the step of the hub fall outwards, the chamfer of the bore inwards
     for edge, width, steep in ((OUTER, _CHAMFER, 0.9), (HUB, 0.016, 1.5), (BORE + _CHAMFER, _CHAMFER, -0.9)):
-        cone = surface.inside(radius - np.float32(edge)) - surface.inside(radius - np.float32(edge - width))
+        cone = pose.inside(radius - np.float32(edge)) - pose.inside(radius - np.float32(edge - width))
         slope += cone * np.float32(steep)
-    surface.slope_u, surface.slope_v = slope * radial_u, slope * radial_v
 
-    hub = surface.inside(radius - np.float32(HUB))
+    hub = pose.inside(radius - np.float32(HUB))
     mottle = smooth_noise(rng, 9, pose.size) * np.float32(0.018)
     shade = np.float32(rng.normal(1.0, 0.015)) + mottle + hub * np.float32(0.05)
     # a darker corner at the foot of the hub
     shade -= np.float32(0.22) * np.exp(-(((radius - np.float32(HUB + 0.008)) / np.float32(0.011)) ** 2))
-    surface.colour = shade[..., None] * _STEEL
-    surface.gloss = 0.9 + smooth_noise(rng, 6, pose.size) * np.float32(0.06)
-    surface.grain = np.ones_like(radius)
+    surface = Surface(
+        pose, u, v,
+        part=pose.inside(radius - np.float32(OUTER)),
+        slope_u=slope * (u / safe), slope_v=slope * (v / safe),
+        colour=shade[..., None] * _STEEL,
+        gloss=0.9 + smooth_noise(rng, 6, pose.size) * np.float32(0.06),
+        grain=np.ones_like(radius), deep=np.ones_like(radius), overlays=[],
+    )  # fmt: skip
 
     # the background is visible through the bore with its keyway and through the holes
     keyway = np.maximum(np.abs(u) - np.float32(0.048), np.abs(v + np.float32(BORE)) - np.float32(0.075))
@@ -143,10 +141,10 @@ def _turning_marks(rng: np.random.Generator, radius: Grid, u: Grid, v: Grid) -> 
 
 
 def _drill(surface: Surface, u: float, v: float, hole: float, sink: float) -> None:
-    window = surface.pose.window(u, v, hole + sink + 3 * surface.pixel)
+    window = surface.pose.window(u, v, hole + sink + 3 * surface.pose.pixel)
     du, dv = surface.u[window] - np.float32(u), surface.v[window] - np.float32(v)
     distance = np.hypot(du, dv)
-    cone = surface.inside(distance - np.float32(hole + sink))
+    cone = surface.pose.inside(distance - np.float32(hole + sink))
     steep = np.float32(-0.75) / np.maximum(distance, np.float32(1e-3))
     surface.slope_u[window] += cone * (du * steep - surface.slope_u[window])
     surface.slope_v[window] += cone * (dv * steep - surface.slope_v[window])
@@ -156,7 +154,7 @@ def _drill(surface: Surface, u: float, v: float, hole: float, sink: float) -> No
 
 def _cut(surface: Surface, window: Window, distance: Grid, light: float) -> None:
     """Cuts a hole where `distance` is negative; a share `light` of the light reaches its ground, less near the wall."""
-    hole = surface.inside(distance)
+    hole = surface.pose.inside(distance)
     surface.part[window] *= 1 - hole
     wall = np.float32(0.45) + np.float32(0.55) * np.clip(-distance / np.float32(0.06), 0, 1)
     surface.deep[window] *= 1 - hole * (1 - np.float32(light) * wall)
