@@ -229,7 +229,9 @@ def _opened(stream: BinaryIO, file: str, page: int) -> Image.Image:
 def _lower_bytes(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
     """A function that makes an undecoded second copy of the image return lower bytes; None if that is not possible."""
     tiles = list(getattr(image, "tile", ()))
-    if not _sixteen_bit_channels(image) or any(tile[0] not in _CODECS or _raw_mode(tile) not in _LOWER_BYTES for tile in tiles):
+    if not _sixteen_bit_channels(image) or any(
+        tile[0] not in _CODECS or _raw_mode(tile) not in _LOWER_BYTES for tile in tiles
+    ):
         return None
 
     def changed(copy: Image.Image) -> Image.Image:
