@@ -41,7 +41,7 @@ class DrawConfig(Settings):
 
 @dataclass(frozen=True)
 class LimitsConfig(Settings):
-    """Limits of photos."""
+    """The size limit of photos."""
 
     max_megapixels: float | None = field(default=None, metadata=at_least(0.01) | unset("auto"))
     """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. `auto`: 179, and on
@@ -341,8 +341,8 @@ class BankConfig(Settings):
     without that of the network, are proportional to it."""
 
     @property
-    def count(self) -> int:
-        """Number of images in an exact bank, or of patches in a compact one."""
+    def resolved_size(self) -> int:
+        """The size that `auto` stands for, or the given one."""
         return self.size or (32 if self.kind == "exact" else 1024)
 
 

@@ -97,12 +97,11 @@ class StoredBank(JsonFields):
         tensors |= self.calibration_set.to_tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
+        # the path of the weights is omitted: it may be private, and is useless on another machine
+        weights = "random" if self.backbone_config.weights == "random" else ""
         about |= {
             "format": FORMAT,
-            # the path of the weights is omitted: it may be private, and is useless on another machine
-            "backbone": asdict(
-                replace(self.backbone_config, weights="random" if self.backbone_config.weights == "random" else "")
-            ),
+            "backbone": asdict(replace(self.backbone_config, weights=weights)),
             "weights_name": weights_identity(self.weights_name),
             **self.as_json(),
         }
@@ -144,12 +143,10 @@ def content_of(references: ReferenceImages | Pool, dtype: DTypeLike) -> tuple[di
 
 def _problem_of_history(bank: StoredBank) -> str:
     """The part of a bank that does not fit the references or the history; empty if there is none."""
-    lasts, addition_numbers = (
-        [revision.last_addition for revision in bank.history],
-        bank.references.addition_numbers.tolist(),
-    )
-    ascending = lasts == sorted(lasts) and addition_numbers == sorted(addition_numbers)
-    if not ascending or lasts[:1] != [0] or addition_numbers[:1] != [0] or addition_numbers[-1] > lasts[-1]:
+    lasts = [revision.last_addition for revision in bank.history]
+    numbers = bank.references.addition_numbers.tolist()
+    ascending = lasts == sorted(lasts) and numbers == sorted(numbers)
+    if not ascending or lasts[:1] != [0] or numbers[:1] != [0] or numbers[-1] > lasts[-1]:
         return "its history does not fit its tensors"
     known = [*bank.patterns, *bank.marks]
     if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):

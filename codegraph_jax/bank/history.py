@@ -50,19 +50,15 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     return withdrawn_parts
 
 
-def newest(addition_numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
+def newest(numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
     """Mask of the entries of a bank that belong to the set or to the `count` newest good parts up to number `last`.
 
-    `addition_numbers` as in `Pool` and `ReferenceImages`.
+    `numbers` are the `addition_numbers` of `Pool` and `ReferenceImages`.
     """
-    mask: Bool[np.ndarray, " k"] = (addition_numbers == 0) | (
-        (addition_numbers <= last) & (addition_numbers > last - count)
-    )
+    mask: Bool[np.ndarray, " k"] = (numbers == 0) | ((numbers <= last) & (numbers > last - count))
     return mask
 
 
-def in_use(addition_numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Mask of the entries of a bank that the last revision uses."""
-    return newest(addition_numbers, history[-1].last_addition, MAX_PARTS) & ~np.isin(
-        addition_numbers, list(withdrawn(history))
-    )
+def in_use(numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
+    """Mask of the entries of a bank that the last revision uses; `numbers` as for `newest`."""
+    return newest(numbers, history[-1].last_addition, MAX_PARTS) & ~np.isin(numbers, list(withdrawn(history)))

@@ -173,7 +173,7 @@ def _exact_references_and_scores(
 ) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
-    subset = comparison.subset(config.scoring.fraction, config.bank.count)
+    subset = comparison.subset(config.scoring.fraction, config.bank.resolved_size)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, exclusions)
     mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
@@ -204,8 +204,8 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = comparison.options.unfused()._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
-    pool = candidates.pool(config.bank.count)
-    return pool, clip_to_median(candidates.held_out_scores(config.bank.count), exclusions.clipped[:set_size])
+    pool = candidates.pool(config.bank.resolved_size)
+    return pool, clip_to_median(candidates.held_out_scores(config.bank.resolved_size), exclusions.clipped[:set_size])
 
 
 def _own_scores(
