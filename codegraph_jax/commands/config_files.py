@@ -1,6 +1,5 @@
 """The configs of the project, beside the package in a clone and inside the installed package."""
 
-import dataclasses
 import importlib.util
 import inspect
 import sys
@@ -8,7 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from codegraph_jax.commands.registry import CLONE_ONLY, PACKAGE, clone_root
+from codegraph_jax.commands.registry import CLONE_ONLY, PACKAGE, TASKS, clone_root
 from codegraph_jax.core.errors import UserError, did_you_mean
 
 NEEDS_A_CLONE = "benchmarks and studies run only from a clone of the repository: python -m codegraph_jax {}"
@@ -48,7 +47,7 @@ def shipped_config(value: str) -> str:
 
 
 def load_config(value: str) -> Any:
-    """The settings for a value of `--config`; their fields are not checked yet.
+    """The settings for a value of `--config`.
 
     The variants of a config are the values of the `Literal` with which the parameter of its `get_config` is annotated;
     one with another annotation takes any text.
@@ -56,6 +55,8 @@ def load_config(value: str) -> Any:
     Raises:
         UserError: the file or variant does not exist, or the file cannot be run or returns no settings.
     """
+    from codegraph_jax.core.settings import Settings  # imports NumPy
+
     file, colon, variant = shipped_config(value).partition(":")
     path = Path(file)
     if not path.is_file():
@@ -78,7 +79,7 @@ def load_config(value: str) -> Any:
     # of a value that is wrong, a field that is set to another type, or one that does not exist
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--config={value}: {' '.join(str(error).split())[:300]}") from error
-    if isinstance(config, type) or not (dataclasses.is_dataclass(config) and hasattr(config, "task")):
+    if not (isinstance(config, Settings) and getattr(config, "task", "") in TASKS):
         kind = type(config).__name__
         raise UserError(f"--config={value}: get_config() must return settings, such as Config(...), and not a {kind}")
     return config

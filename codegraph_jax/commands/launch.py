@@ -149,11 +149,8 @@ def default_config(named: str, command: Command | None) -> Any:
         config = settings_class(command.task)()
     else:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
-    task = config.task
-    if task not in TASKS:
-        raise UserError(f"--config={named}: config.task: {task!r} is not one of {', '.join(TASKS)}")
-    if command and task not in (command.task, *command.other_tasks):
-        raise UserError(f"--config={named}: is for another command; use codegraph {TASKS[task].name}")
+    if command and config.task not in (command.task, *command.other_tasks):
+        raise UserError(f"--config={named}: is for another command; use codegraph {TASKS[config.task].name}")
     return config
 
 

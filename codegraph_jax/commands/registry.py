@@ -87,7 +87,7 @@ ALL = (
     Command("app", PHOTOS, "opens the app in the browser; its results are in RUNS (./runs)",
             main="codegraph_jax.app.main:main", arguments=(("[RUNS]", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=(),
-            main_of_task=False, unlisted=("fit", "roi", "good", "save-bank", "csv")),
+            several_processes=False, main_of_task=False, unlisted=("fit", "roi", "good", "save-bank", "csv")),
     DETECT,
     _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
              f"{CONFIG}:InspectConfig", BANK, DATA, flags_photos=True),

@@ -128,7 +128,7 @@ def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
     ("given", "message"),
     [
         ({"vary": ["data.root=a,b"]}, "data.root cannot be varied"),
-        ({"vary": ["scoring.score=standard,absent"]}, "config.scoring.score: 'absent' is none of"),
+        ({"vary": ["scoring.score=standard,absent"]}, "config.scoring.score: no score is called 'absent'"),
         ({"vary": ["scoring.score=standard,absent.py:mine"]}, "there is no file"),
         ({"vary": ["scoring.fraction=0.1,2"]}, "--vary=scoring.fraction=2: 2 is above 1; write 2% for 0.02"),
     ],
