@@ -147,13 +147,13 @@ def parsed_line(
                 value = _next_value(flag, rest)
             if flag.short:
                 used.append(dashed)
-                typed[flag.path] = dashed
-            changes[flag.path] = _setting_value(flag, value)
+                typed[flag.setting.path] = dashed
+            changes[flag.setting.path] = _setting_value(flag, value)
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
     if len(values) > len(positional):
         raise UserError(f"unexpected argument {values[len(positional)]!r}; put a name with spaces in quotes")
-    given = {path: _setting_value(_Flag(path, path, settings[path]), text) for path, text in zip(positional, values)}
+    given = {path: _setting_value(_Flag(path, settings[path]), text) for path, text in zip(positional, values)}
     return CommandLine(given | changes, typed)
 
 
@@ -163,18 +163,20 @@ class _Flag:
 
     Attributes:
         shown: the flag as typed.
-        path, setting: the setting.
-        bare: whether it needs no value.
+        setting: the setting.
         negated: whether it has the prefix `no`.
         short: the short flag; None for others.
     """
 
     shown: str
-    path: str
     setting: Setting
-    bare: bool = False
     negated: bool = False
     short: ShortFlag | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether it needs no value."""
+        return self.setting.hint is bool and "unset" not in self.setting.limits
 
 
 def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
@@ -183,20 +185,15 @@ def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
     for prefix in ("config.", "noconfig."):
         if name.startswith(prefix):
             path = _path(name.removeprefix(prefix), settings)
-            if prefix == "noconfig." and not _is_bare(settings[path]):
+            flag = _Flag(dashed, settings[path], negated=prefix == "noconfig.")
+            if flag.negated and not flag.bare:
                 raise UserError(f"{dashed}: needs a value; write --config.{path}=VALUE")
-            return _Flag(dashed, path, settings[path], _is_bare(settings[path]), prefix == "noconfig.")
+            return flag
     if short := SHORT.get(_canonical(dashed)):
-        path = short.path
-        if path not in settings:
-            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {path}")
-        return _Flag(dashed, path, settings[path], _is_bare(settings[path]), short=short)
+        if short.path not in settings:
+            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.path}")
+        return _Flag(dashed, settings[short.path], short=short)
     raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
-
-
-def _is_bare(setting: Setting) -> bool:
-    """True if the flag of a setting needs no value."""
-    return setting.hint is bool and "unset" not in setting.limits
 
 
 def _path(path: str, settings: Mapping[str, Setting]) -> str:
