@@ -9,11 +9,12 @@ becomes a layout: see the config in docs/datasets.md, "A layout of your own".
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from codegraph_jax import CoDeGraph, Sample, as_samples
+from codegraph_jax import CoDeGraph, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
 
@@ -61,14 +62,14 @@ def main() -> list[float | None]:
     with tempfile.TemporaryDirectory() as root:
         for i, image in enumerate(images):
             Image.fromarray(image).save(Path(root) / f"{'bad' if masks[i].any() else 'good'} {i:02d}.png")
-        sets = {
+        sets: dict[str, Any] = {
             "folder": Folder(root),
-            "tensors": as_samples(Tensors(images, masks)),
-            "records": as_samples(records(images, masks)),
+            "tensors": Tensors(images, masks),
+            "records": records(images, masks),
         }
         found = []
-        for name, samples in sets.items():
-            result = detector.detect(samples)
+        for name, dataset in sets.items():
+            result = detector.detect(dataset)
             metrics = evaluate(result)
             print(f"{name}: {result}, image AUROC {metrics['image_auroc']}, pixel AUROC {metrics['pixel_auroc']}")
             found.append(metrics["image_auroc"])

@@ -28,7 +28,7 @@ _TRANSPOSE = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION, _WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _NO_DATA = 0x0112, 256, 257, 258, 42113
-_SIXTEEN_BIT_COLOURS = re.compile(r"(RGB|RGBA|RGBX|RGBa|LA);16[LBN]")
+_WIDE_COLOURS = re.compile(r"(RGB|RGBA|RGBX|RGBa|LA);16[LBN]")
 """Raw modes of 16 bits a channel, of which Pillow keeps the upper byte."""
 _LOWER_BYTES = {
     "RGB;16L": "RGB;16B", "RGB;16B": "RGB;16L", "RGBX;16L": "RGBX;16B", "RGBX;16B": "RGBX;16L",
@@ -90,7 +90,7 @@ class Decoded:
     @classmethod
     def of(cls, image: Image.Image) -> "Decoded":
         """An image that Pillow has opened."""
-        colours, kind, bits, no_data = _sixteen_bit_channels(image), image.format, _bits(image), declared_no_data(image)
+        colours, kind, bits, no_data = _wide_channels(image), image.format, _bits(image), declared_no_data(image)
         return cls(image, kind, bits, no_data, 1, image.size, _values(image, colours, None))
 
 
@@ -119,7 +119,7 @@ def decode(path: str) -> Decoded:
             raise UnreadableImageError(path, "the file is empty")
         with Path(file).open("rb") as stream:
             image = _opened(stream, file, page)
-            colours, lower_bytes = _sixteen_bit_channels(image), _lower_bytes(image)
+            colours, lower_bytes = _wide_channels(image), _lower_bytes(image)
             # decoding and transposing lose these facts
             kind, bits, no_data = image.format, _bits(image), declared_no_data(image)
             page_count, full_size = pages_in(image), _reduce(image)
@@ -204,13 +204,13 @@ def declared_no_data(image: Image.Image) -> tuple[float, ...]:
 
 def has_high_bit_depth(image: Image.Image) -> bool:
     """Whether the pixel values of an undecoded image do not have 8 bits."""
-    return image.mode.startswith("I") or image.mode == "F" or bool(_sixteen_bit_channels(image))
+    return image.mode.startswith("I") or image.mode == "F" or bool(_wide_channels(image))
 
 
-def _sixteen_bit_channels(image: Image.Image) -> str:
+def _wide_channels(image: Image.Image) -> str:
     """The channels of 16-bit colours in an undecoded image; empty for others."""
     # decoding drops the raw mode, and the lower byte
-    found = [_SIXTEEN_BIT_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
+    found = [_WIDE_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
     return found[0][1] if found and found[0] and image.mode.startswith("RGB") else ""
 
 
@@ -229,7 +229,7 @@ def _opened(stream: BinaryIO, file: str, page: int) -> Image.Image:
 def _lower_bytes(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
     """A function that makes an undecoded second copy of the image return lower bytes; None if that is not possible."""
     tiles = list(getattr(image, "tile", ()))
-    if not _sixteen_bit_channels(image) or any(
+    if not _wide_channels(image) or any(
         tile[0] not in _CODECS or _raw_mode(tile) not in _LOWER_BYTES for tile in tiles
     ):
         return None
