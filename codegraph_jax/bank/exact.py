@@ -107,7 +107,7 @@ class ReferenceImages:
             test = replace(test, outside=[*test.outside, *np.flatnonzero(self.addition_numbers).tolist()])
             inside = np.setdiff1d(np.arange(len(self.removed)), test.outside)
             masks.append(ReferenceMask(inside, shows_pattern(distances, [0], test, k)))
-        excluded = ExcludedReferences(same[None], masks, mean.shape[2])
+        excluded = ExcludedReferences(same[None], masks)
         for table in remaining:
             for of_degree in table:
                 excluded.apply(0, of_degree)

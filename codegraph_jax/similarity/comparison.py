@@ -104,9 +104,9 @@ def compare_images(
     Tables are read from and written to the store, and `progress` shows a bar on standard error.
     """
     set_size = features.set_size(len(plan.images))
-    valid = features.placement.inspected
+    inspected = features.placement.inspected
     degrees, grid = config.features.degrees, plan.frame.grid
-    options = distance_options(config.similarity, config.precision, degrees, grid, masked=valid is not None)
+    options = distance_options(config.similarity, config.precision, degrees, grid, masked=inspected is not None)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     shape = len(degrees), len(features.kept), len(references), grid[0] * grid[1]
     layer_pairs = schedule_length(len(features.kept), len(references))
@@ -118,7 +118,7 @@ def compare_images(
         layout = TableLayout.of(mesh, len(features.kept), references, device_plan.padded_shape)
 
         def compute(layer: Any) -> Table:
-            return distances_on_devices(layer, options, layout, advance, valid)
+            return distances_on_devices(layer, options, layout, advance, inspected)
 
         tables = store.tables(
             features.layers, compute, partial(advance, layer_pairs), layout.split_table, layout.degrees
@@ -128,7 +128,7 @@ def compare_images(
     def on_host(advance: Progress) -> HostTables:
         def compute(layer: Any) -> np.ndarray:
             table = pairwise_distances(layer, options, references, advance, allocate, mesh, images_per_process)
-            mark_invalid(table, valid)
+            mark_invalid(table, inspected)
             return table
 
         tables = store.tables(features.layers, compute, partial(advance, layer_pairs))

@@ -58,9 +58,9 @@ def distances_on_devices(
     options: DistanceOptions,
     layout: TableLayout,
     advance: Progress = lambda pairs: None,
-    valid: Bool[np.ndarray, "n p"] | None = None,
+    inspected: Bool[np.ndarray, "n p"] | None = None,
 ) -> Table:
-    """The table of one layer [n, p, c] of patch tokens, as `pairwise_distances`; `INVALID` for patches not `valid`.
+    """The table of one layer [n, p, c] of patch tokens, as `pairwise_distances`; `INVALID` for patches not `inspected`.
 
     Raises:
         jax.errors.JaxRuntimeError: a device runs out of memory.
@@ -75,7 +75,7 @@ def distances_on_devices(
     )  # fmt: skip
     ring.run(layer, layout.shards)
     table = buffer.table()
-    return table if valid is None else list(map(marked_invalid, table, layout.split(valid)))
+    return table if inspected is None else list(map(marked_invalid, table, layout.split(inspected)))
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         # patch that was nearest; with another score, the whole image is scored again
         used, lost = self.references[columns], np.zeros_like(exclusions.removed)
         lost[used] = exclusions.removed[used]
-        excluded = ExcludedReferences.of(exclusions, columns)
-        neighbours = Neighbours(columns, k, excluded.apply)
+        neighbours = Neighbours(subset, ExcludedReferences.of(exclusions, columns))
         for layer, table, tokens in zip(scores, self.tables, self.layers):
             # another score can depend on any distance
             nearest = None if patch_score else neighbours
@@ -95,7 +94,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
                 table, tokens, lost, self.references, self.options, nearest, self.images_per_process
             )
             for degree, changes in enumerate(by_degree):
-                _score_again(layer[degree], table[degree], neighbours, changes, excluded, patch_score)
+                _score_again(layer[degree], table[degree], neighbours, changes, patch_score)
         return scores
 
 
@@ -186,26 +185,24 @@ def _score_again(
     table: Float[np.ndarray, "n m p"],
     neighbours: Neighbours,
     changes: Changes,
-    excluded: ExcludedReferences,
     patch_score: PatchScore | None,
 ) -> None:
     """Updates, in place, the scores of the patches of one layer and degree that lose a reference or a nearest patch."""
     order = np.argsort(changes.image, kind="stable")
     bounds = np.searchsorted(changes.image[order], np.arange(len(table) + 1))
-    position = np.full(table.shape[1], -1)
-    position[neighbours.columns] = np.arange(len(neighbours.columns))
+    (columns, k), excluded, position = neighbours.subset, neighbours.excluded, neighbours.positions(table.shape[1])
 
     def score_image(i: int) -> None:
         own = order[bounds[i] : bounds[i + 1]]
         own = own[position[changes.column[own]] >= 0]
-        affected = excluded.affected(i)
+        affected = excluded.affected(i, table.shape[2])
         affected[changes.patch[own]] = True
         if not affected.any():
             return
         patches = np.arange(len(affected)) if patch_score else np.flatnonzero(affected)
-        rows = table[i][np.ix_(neighbours.columns, patches)]
+        rows = table[i][np.ix_(columns, patches)]
         rows[position[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
         excluded.apply(i, rows, patches)
-        scores[i, patches] = patch_scores(rows, neighbours.k, patch_score)
+        scores[i, patches] = patch_scores(rows, k, patch_score)
 
     in_threads(score_image, range(len(table)))

@@ -95,6 +95,6 @@ def mask_references(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], 
 
 
 @partial(jax.jit, donate_argnums=0)
-def marked_invalid(table: Float[Array, "r s t p"], valid: Bool[Array, "s p"]) -> Array:
-    """The table with `INVALID` for invalid patches; the memory of `table` is reused."""
-    return jnp.where(valid[:, None, :], table, INVALID)
+def marked_invalid(table: Float[Array, "r s t p"], inspected: Bool[Array, "s p"]) -> Array:
+    """The table with `INVALID` for patches that are not inspected; the memory of `table` is reused."""
+    return jnp.where(inspected[:, None, :], table, INVALID)

@@ -21,6 +21,7 @@ from codegraph_jax.core.arrays import arrays_at_once, in_threads
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, ReducedReference, WithinRadius
+from codegraph_jax.similarity.references import ReferenceSubset, reference_columns
 from codegraph_jax.similarity.tiles import DistanceOptions
 
 EXTRA_NEIGHBOURS = 2
@@ -61,7 +62,6 @@ class ExcludedReferences:
 
     pairs: Bool[np.ndarray, "n c"]
     masks: Sequence[ReferenceMask]
-    patch_count: int
 
     @classmethod
     def of(cls, exclusions: Exclusions, columns: Int[np.ndarray, " c"]) -> "ExcludedReferences":
@@ -70,11 +70,11 @@ class ExcludedReferences:
             ReferenceMask(np.searchsorted(columns, np.intersect1d(mask.columns, columns)), mask.patches)
             for mask in exclusions.masks
         ]
-        return cls(exclusions.pairs[:, columns], masks, exclusions.removed.shape[1])
+        return cls(exclusions.pairs[:, columns], masks)
 
-    def affected(self, i: int) -> Bool[np.ndarray, " p"]:
-        """Patches of image i for which some reference is not used."""
-        affected = np.full(self.patch_count, self.pairs[i].any())
+    def affected(self, i: int, patch_count: int) -> Bool[np.ndarray, " p"]:
+        """Patches of image i, which has `patch_count`, for which some reference is not used."""
+        affected = np.full(patch_count, self.pairs[i].any())
         for mask in self.masks:
             affected |= mask.patches[i]
         return affected
@@ -106,14 +106,14 @@ class Changes(NamedTuple):
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The distances that a score depends on: the k smallest to the references at some columns.
+    """The distances that a score depends on: the k smallest to the references of a subset that are not excluded."""
 
-    `exclude` is called with the index of an image and its distances [c, p], and makes excluded ones infinite, in place.
-    """
+    subset: ReferenceSubset
+    excluded: ExcludedReferences
 
-    columns: Int[np.ndarray, " c"]
-    k: int
-    exclude: Callable[[int, Float[np.ndarray, "c p"]], None]
+    def positions(self, column_count: int) -> Int[np.ndarray, " m"]:
+        """The position in the subset of each column of a table; -1 for other columns."""
+        return reference_columns(column_count, self.subset.columns)
 
 
 def changes_by_removal(
@@ -201,15 +201,14 @@ def _update_neighbours(
     first: int,
 ) -> None:
     """Updates the distances that scores depend on, until no further ones get among the smallest."""
-    position = np.full(distances.shape[1], -1)
-    position[neighbours.columns] = np.arange(len(neighbours.columns))
+    subset, position = neighbours.subset, neighbours.positions(distances.shape[1])
     inside = position[columns] >= 0
-    bounds = np.stack([to_references[neighbours.columns] for to_references in distances])
+    bounds = np.stack([to_references[subset.columns] for to_references in distances])
     for i, to_references in enumerate(bounds):
-        neighbours.exclude(first + i, to_references)
+        neighbours.excluded.apply(first + i, to_references)
     updated = np.zeros(to_losing.old.shape, bool)
     # when one of the k smallest grows, others take its place
-    last = min(neighbours.k + EXTRA_NEIGHBOURS, bounds.shape[1]) - 1
+    last = min(subset.k + EXTRA_NEIGHBOURS, bounds.shape[1]) - 1
     # patches with a distance that has grown in the last round
     open_patches = np.ones(to_losing.old.shape[::2], bool)
 
