@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from codegraph_jax.backbones import (
     Backbone,
@@ -25,7 +25,7 @@ from codegraph_jax.backbones import (
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import BankConfig, Config, RecurringConfig
-from codegraph_jax.consistency.decision import Answers, decide_photos
+from codegraph_jax.consistency.decision import Answers, PhotoDecisions, decide_photos
 from codegraph_jax.consistency.filtered_scores import patch_scores_by_name
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.links import LinkFinder, burnout_links
@@ -311,18 +311,43 @@ class CoDeGraph:
             filtered = exclusions if recurring.exclude != "off" else None
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen_score)
             decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen_score)
-            scores = decided.scores
-            if chosen_score.rescoring:
-                scores = chosen_score.rescoring(scores, comparison, decided.patch_scores)
-            elif features.discriminative if config.scoring.rescore is None else config.scoring.rescore:
-                scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added_count)
+            scores_rescored = self._rescored(decided, comparison, chosen_score)
         inputs = BankInputs(comparison, consistency, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
-        return DetectionResult.of(
-            comparison, consistency, decided, scores, weights_name=self.backbone.weights_name,
-            feature_identity=self.feature_identity, seconds=dict(clock.seconds),
-            from_cache_count=features.from_store_count if config.data.cache else 0, bank=made,
-        )  # fmt: skip
+        result = DetectionResult(
+            kept=features.kept,
+            unreadable=features.unreadable,
+            patch_scores=decided.patch_scores,
+            scores=decided.scores,
+            scores_rescored=scores_rescored,
+            calibration=decided.calibration,
+            placement=features.placement,
+            weights_name=self.backbone.weights_name,
+            feature_identity=self.feature_identity,
+            seconds=dict(clock.seconds),
+            consistency=consistency,
+            added_count=comparison.added_count,
+            from_cache_count=features.from_store_count if config.data.cache else 0,
+            value_range=features.value_range,
+            product_ids=comparison.product_ids,
+            bank=made,
+            keys=tuple(key.hex() for key in features.keys),
+            score_name=decided.score_name,
+            scores_by_name=decided.scores_by_name,
+            answers=decided.answers,
+            compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
+        ).with_copies(features.copies, comparison.source_count)
+        samples = comparison.samples
+        return replace(result, samples=tuple(samples[source] for source in result.kept)) if samples else result
+
+    def _rescored(self, decided: PhotoDecisions, comparison: Comparison, chosen_score: Score) -> Float[np.ndarray, " n"]:
+        """Image scores after the re-scoring of the score or of the settings, if there is one."""
+        config, features = self.config.scoring, comparison.features
+        if chosen_score.rescoring:
+            return chosen_score.rescoring(decided.scores, comparison, decided.patch_scores)
+        if features.discriminative if config.rescore is None else config.rescore:
+            return rescore(decided.scores, features.image_features, config.rescore_k, comparison.added_count)
+        return decided.scores
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen_score: Score) -> None:
         """Checks the arguments of `score` before the slow half."""

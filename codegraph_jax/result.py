@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.copies import with_copies
-from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrator_of
+from codegraph_jax.consistency.copies import consistency_with_copies
+from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.json_fields import MALFORMED, plain
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import data_frame
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
@@ -32,7 +32,6 @@ from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.scores import STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.similarity.comparison import Comparison
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,11 +45,7 @@ FORMAT, RESULT_FILE = "codegraph-result-7", "result.safetensors"
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
-VALUES = (
-    "skipped", "weights_name", "feature_identity", "seconds", "added_count", "from_cache_count", "keys", "score_name",
-    "compared",
-)  # fmt: skip
-"""Attributes that are saved as they are, as arrays and as JSON."""
+"""Attributes that are saved as arrays."""
 MAX_DRAWN_SIDE = 640
 """Longest side of a photo in a figure, in pixels."""
 
@@ -60,12 +55,12 @@ class SavedResultError(UserError):
 
 
 @dataclass(frozen=True)
-class DetectionResult:
+class DetectionResult(JsonFields):
     """Scores of n images; larger means more anomalous.
 
     Attributes:
         kept: indices of the images among the given ones, without unreadable images [n].
-        skipped: (index, reason) of the images that could not be read.
+        unreadable: (index, reason) of the images that could not be read.
         patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 for patches that are
             not inspected [n, h, w].
         scores: greatest value of each image's anomaly map, which is compared with the threshold [n].
@@ -91,13 +86,13 @@ class DetectionResult:
         samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
     """
 
-    kept: Int[np.ndarray, " n"]
-    skipped: list[tuple[int, str]]
-    patch_scores: Float[np.ndarray, "n h w"]
-    scores: Float[np.ndarray, " n"]
-    scores_rescored: Float[np.ndarray, " n"]
+    kept: Int[np.ndarray, " n"] = field(metadata=not_in_json())
+    unreadable: list[tuple[int, str]]
+    patch_scores: Float[np.ndarray, "n h w"] = field(metadata=not_in_json())
+    scores: Float[np.ndarray, " n"] = field(metadata=not_in_json())
+    scores_rescored: Float[np.ndarray, " n"] = field(metadata=not_in_json())
     calibration: Calibration
-    placement: Placement
+    placement: Placement = field(metadata=not_in_json())
     weights_name: str
     feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
@@ -105,11 +100,11 @@ class DetectionResult:
     added_count: int = 0
     from_cache_count: int = 0
     value_range: ValueRange | None = None
-    product_ids: Int[np.ndarray, " n"] | None = None
-    bank: ReferenceBank | None = None
+    product_ids: Int[np.ndarray, " n"] | None = field(default=None, metadata=not_in_json())
+    bank: ReferenceBank | None = field(default=None, metadata=not_in_json())
     keys: tuple[str, ...] = ()
     score_name: str = STANDARD.name
-    scores_by_name: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    scores_by_name: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict, metadata=not_in_json())
     answers: Answers = field(default_factory=Answers)
     compared: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Sample, ...] = field(default=(), repr=False)
@@ -155,9 +150,9 @@ class DetectionResult:
 
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)
-        skipped = f", {len(self.skipped)} not read" if self.skipped else ""
+        unreadable = f", {len(self.unreadable)} not read" if self.unreadable else ""
         some = f"{groups} group{'' if groups == 1 else 's'}"
-        return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
+        return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{unreadable})"
 
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
@@ -235,7 +230,7 @@ class DetectionResult:
             **{name: getattr(self, name)[rows] for name in ARRAYS} | {"kept": kept},
             placement=self.placement.select(rows),
             calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
-            consistency=with_copies(self.consistency, rows),
+            consistency=consistency_with_copies(self.consistency, rows),
             product_ids=None if self.product_ids is None else self.product_ids[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
             scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
@@ -367,17 +362,8 @@ class DetectionResult:
             "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
             **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
-        about = {name: getattr(self, name) for name in VALUES} | {
-            "format": FORMAT,
-            "frame": placement.frame.as_json(),
-            "value_range": self.value_range.as_json() if self.value_range else None,
-            "calibration": calibration.as_json(),
-            "consistency": self.consistency.as_json(),
-            "score_names": list(self.scores_by_name),
-            "answers": self.answers.as_json(),
-            "samples": [sample.as_json() for sample in self.samples],
-        }
-        write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, plain(about))
+        about = {"format": FORMAT, "frame": placement.frame.as_json(), "score_names": list(self.scores_by_name)}
+        write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, about | self.as_json())
 
     @classmethod
     def read_file(cls, path: Path) -> "DetectionResult":
@@ -389,69 +375,22 @@ class DetectionResult:
         """
         arrays, about = read_tensors(path)
         try:
-            if about["format"] != FORMAT:
-                raise ValueError(f"the format is {about['format']!r}, this version reads {FORMAT!r}")
-            inspected, product_ids, value_range = arrays["inspected"], arrays["products"], about["value_range"]
-            values = {name: arrays[name] for name in ARRAYS} | {name: about[name] for name in VALUES}
-            return cls(
-                **values | {"skipped": list(map(tuple, about["skipped"])), "keys": tuple(about["keys"])},
-                calibration=Calibration.from_json(
-                    about["calibration"], p_values=arrays["p_values"], flagged=arrays["flagged"]
-                ),
-                placement=Placement(
-                    Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
-                ),
-                consistency=Consistency.from_json(about["consistency"], pattern_ids=arrays["pattern_ids"]),
-                value_range=ValueRange.from_json(value_range) if value_range else None,
+            if (found := about.pop("format")) != FORMAT:
+                raise ValueError(f"the format is {found!r}, this version reads {FORMAT!r}")
+            inspected, product_ids = arrays["inspected"], arrays["products"]
+            frame, score_names = Frame.from_json(about.pop("frame")), about.pop("score_names")
+            result = cls.from_json(
+                about,
+                **{name: arrays[name] for name in ARRAYS},
+                placement=Placement(frame, arrays["sizes"], inspected if len(inspected) else None),
                 product_ids=product_ids if len(product_ids) else None,
-                scores_by_name={name: arrays[BY_NAME + name] for name in about["score_names"]},
-                answers=Answers.from_json(about["answers"]),
-                samples=tuple(map(Sample.from_json, about["samples"])),
+                scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
             )
+            calibration = replace(result.calibration, p_values=arrays["p_values"], flagged=arrays["flagged"])
+            consistency = replace(result.consistency, pattern_ids=arrays["pattern_ids"])
+            return replace(result, calibration=calibration, consistency=consistency)
         except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
-
-    @classmethod
-    def of(
-        cls,
-        comparison: Comparison,
-        consistency: Consistency,
-        decided: PhotoDecisions,
-        scores_rescored: Float[np.ndarray, " n"],
-        **attributes: Any,
-    ) -> "DetectionResult":
-        """The result of a comparison, including identical copies of images.
-
-        Args:
-            comparison: comparison of all images.
-            consistency: see the attributes.
-            decided: score, threshold and flags.
-            scores_rescored: see the attributes.
-            **attributes: those that follow from none of these, such as `weights_name` and `seconds`.
-        """
-        features = comparison.features
-        result = cls(
-            kept=features.kept,
-            skipped=features.skipped,
-            patch_scores=decided.patch_scores,
-            scores=decided.scores,
-            scores_rescored=scores_rescored,
-            calibration=decided.calibration,
-            placement=features.placement,
-            consistency=consistency,
-            added_count=comparison.added_count,
-            value_range=features.value_range,
-            product_ids=comparison.product_ids,
-            keys=tuple(key.hex() for key in features.keys),
-            score_name=decided.score_name,
-            scores_by_name=decided.scores_by_name,
-            answers=decided.answers,
-            compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
-            **attributes,
-        )
-        result = result.with_copies(features.copies, comparison.source_count)
-        samples = comparison.samples
-        return replace(result, samples=tuple(samples[source] for source in result.kept)) if samples else result
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:

@@ -127,7 +127,7 @@ def test_unreadable_images_are_skipped_or_fatal(tmp_path):
     (tmp_path / "2.png").write_bytes(b"no image")
     result = CoDeGraph(tiny()).detect(files)
     np.testing.assert_array_equal(result.kept, [0, 1, 3])
-    assert [index for index, _ in result.skipped] == [2]
+    assert [index for index, _ in result.unreadable] == [2]
     expected = CoDeGraph(tiny()).detect([files[i] for i in (0, 1, 3)])
     np.testing.assert_array_equal(result.patch_scores, expected.patch_scores)
     with pytest.raises(UnreadableImageError, match=r"2\.png"):

@@ -108,7 +108,7 @@ def damage_values(path):
         (lambda path: path.unlink(), "no such file"),
         (lambda path: path.write_bytes(b"PK\3\4 no archive"), "cannot be read"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"!"), "its digest does not match"),
-        (damage_values, "'added_count'"),
+        (damage_values, "missing: added_count"),
         (damage_format, "codegraph-result-9"),
     ],
 )

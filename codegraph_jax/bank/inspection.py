@@ -20,7 +20,7 @@ class Inspection:
 
     Attributes:
         kept: indices of the images that could be read [n].
-        skipped: (index, reason) of the images that could not be read.
+        unreadable: (index, reason) of the images that could not be read.
         patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
         scores: greatest value of each image's anomaly map [n].
         p_values: share of normal images with such a score [n].
@@ -35,7 +35,7 @@ class Inspection:
     """
 
     kept: Int[np.ndarray, " n"]
-    skipped: list[tuple[int, str]]
+    unreadable: list[tuple[int, str]]
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
     p_values: Float[np.ndarray, " n"]

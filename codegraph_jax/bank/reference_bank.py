@@ -150,7 +150,7 @@ class ReferenceBank(StoredBank):
         image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
-            skipped=[(i + chunk.start, reason) for chunk in chunks for i, reason in chunk.features.skipped],
+            unreadable=[(i + chunk.start, reason) for chunk in chunks for i, reason in chunk.features.unreadable],
             patch_scores=patch_scores,
             scores=scores,
             p_values=calibration.p_values,
@@ -185,7 +185,7 @@ class ReferenceBank(StoredBank):
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
             advance(1)
-        advance(len(features.skipped))
+        advance(len(features.unreadable))
         pattern_patches, peak_patches = self._pattern_patches(features), []
         if min_peak_score is not None:
             peak_patches = list(self._peak_patches(features, scores, pattern_patches, min_peak_score))

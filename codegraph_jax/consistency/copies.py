@@ -12,7 +12,7 @@ from jaxtyping import Int
 from codegraph_jax.consistency.groups import Consistency, connected_groups, empty_graph
 
 
-def with_copies(consistency: Consistency, original: Int[np.ndarray, " n"]) -> Consistency:
+def consistency_with_copies(consistency: Consistency, original: Int[np.ndarray, " n"]) -> Consistency:
     """Adds copies to the groups of their originals, and as near-duplicates of them.
 
     `original` has, for each listed image, the index of its original among the distinct images; each of these occurs.

@@ -29,7 +29,7 @@ class Features:
         keys: digest of the preprocessed pixels of each image; equal for equal images, whatever their names.
         kept: source index of each image.
         placement: positions of the photos in their grids; tokens of patches that are not inspected are 0.
-        skipped: (source index, reason) of each source that could not be read.
+        unreadable: (source index, reason) of each source that could not be read.
         from_store_count: number of images whose features came from a store.
         copies: (source index, index among the n images) of each source that was left out because it has the same
             pixels as one of the images, if `extract` looked for copies.
@@ -45,7 +45,7 @@ class Features:
     keys: list[bytes]
     kept: Int[np.ndarray, " n"]
     placement: Placement
-    skipped: list[tuple[int, str]]
+    unreadable: list[tuple[int, str]]
     from_store_count: int = 0
     copies: tuple[tuple[int, int], ...] = ()
     value_range: ValueRange | None = None

@@ -140,7 +140,7 @@ def write_page(
             for note in (mixed_products_note(o.category, o.result), tolerated_note(o.category, o.result))
             if note
         ],
-        unreadable=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
+        unreadable=[reason for outcome in outcomes for _, reason in outcome.result.unreadable],
         findings=_findings(outcomes, mean),
         headings=list(metrics_headings(metrics).values()),
         metrics=metrics_rows(metrics, mean) if measured else [],

@@ -169,7 +169,7 @@ def _manifest(
         "value_range": {
             outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
         },
-        "unreadable": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
+        "unreadable": {outcome.category: [reason for _, reason in outcome.result.unreadable] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "compared": {outcome.category: dict(outcome.result.compared) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},

@@ -41,7 +41,7 @@ from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
 from codegraph_jax.tasks.paths import require_writable
 from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
-from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
+from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _outcomes(
             for (category, samples), result in zip(inputs.all_samples.items(), results):
                 if processes.is_first():
                     _print_notes(category, result, config, inputs.review)
-                warn_skipped(category, len(samples), result.skipped)
+                warn_unreadable(category, len(samples), result.unreadable)
                 clock.add(result.seconds)
                 waiting.append(pool.submit(measured, category, result))
                 for future in waiting:

@@ -33,7 +33,7 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.terminal import photos_table, print_summary
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.paths import require_bank
-from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
+from codegraph_jax.tasks.sets import print_excluded, read_files, warn_unreadable
 
 OTHER_PRODUCT_NOTE = "these photos look like another product than the bank's photos; the verdicts are unreliable"
 
@@ -74,9 +74,9 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         )
         with clock("inspection"), bar(len(samples), "inspection", "photo") as advance:
             inspection = bank.inspect(samples, config.data, advance)
-        warn_skipped(category, len(samples), inspection.skipped)
+        warn_unreadable(category, len(samples), inspection.unreadable)
         if not len(inspection.kept):
-            reason = inspection.skipped[0][1]
+            reason = inspection.unreadable[0][1]
             raise UserError(f"category {category!r} in {config.data.root!r}: no photo can be read; the first: {reason}")
         if inspection.other_product:
             print(f"{printable(category)}: {OTHER_PRODUCT_NOTE}", flush=True)
@@ -84,7 +84,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             print_excluded(category, config.data.roi, inspection.placement)
         inspections[category] = inspection
         result = _as_result(bank, inspection, tuple(samples[i] for i in inspection.kept))
-        unread += [(samples[i], reason) for i, reason in inspection.skipped]
+        unread += [(samples[i], reason) for i, reason in inspection.unreadable]
         with clock("metrics"):
             metrics = evaluate(result, config.metrics)
         outcomes.append(Outcome(category, result, metrics, areas=inspection.areas))
@@ -140,7 +140,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection, kept: tuple[Sample, 
     """The inspection as the result type that the report functions take."""
     return DetectionResult(
         kept=inspection.kept,
-        skipped=inspection.skipped,
+        unreadable=inspection.unreadable,
         patch_scores=inspection.patch_scores,
         scores=inspection.scores,
         scores_rescored=inspection.scores,

@@ -90,12 +90,12 @@ def print_excluded(category: str, roi: str, placement: Placement) -> None:
         logger.warning("%s: %s has no black area, so the whole photo is inspected; only 0 is excluded", category, roi)
 
 
-def warn_skipped(category: str, image_count: int, skipped: Sequence[tuple[int, str]]) -> None:
+def warn_unreadable(category: str, image_count: int, unreadable: Sequence[tuple[int, str]]) -> None:
     """Warns about images that cannot be read, given by their index and the reason."""
-    if skipped:
+    if unreadable:
         logger.warning(
             "%s: %d of %d photos cannot be read and were skipped; the first: %s",
-            category, len(skipped), image_count, skipped[0][1],
+            category, len(unreadable), image_count, unreadable[0][1],
         )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detect
     result = detector.detect([*images[:6], "absent.png"], added=["absent too.png", *images[6:8]])
     assert result.added_count == 2
     assert result.kept.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
-    assert [i for i, _ in result.skipped] == [6, 7]
+    assert [i for i, _ in result.unreadable] == [6, 7]
 
 
 def test_bank_scores_are_those_of_added_images(images, saved):
@@ -187,7 +187,7 @@ def test_scores_stand_beside_their_images(saved, images):
         result.bank.anomaly_scores([images[0], "absent.png"])
     inspection = result.bank.inspect([images[0], "absent.png", images[1]])
     assert inspection.kept.tolist() == [0, 2]
-    assert [i for i, _ in inspection.skipped] == [1]
+    assert [i for i, _ in inspection.unreadable] == [1]
     assert result.bank.inspect([]).scores.shape == (0,)
 
 

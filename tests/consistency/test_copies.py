@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig, SimilarityConfig
-from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.consistency.copies import consistency_with_copies
 from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -34,7 +34,7 @@ def test_copies_get_the_groups_of_their_originals():
     found = Consistency(
         (group,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
-    all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
+    all_of_them = consistency_with_copies(found, np.array([0, 1, 0, 2, 0]))
     assert all_of_them.groups[0].members == (3, 0, 2, 4)
     assert [box.image for box in all_of_them.groups[0].boxes] == [0, 2, 4]
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))

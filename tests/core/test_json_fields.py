@@ -21,6 +21,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.roi import Polygons
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.evaluation.changes import ScoredPhoto
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
 from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
@@ -97,8 +98,8 @@ def kind(example: object) -> str:
 
 
 def test_every_class_has_an_example():
-    # a review is a file with a format of its own: tests/consistency/test_review.py
-    assert {*map(type, EXAMPLES), Review} == set(JsonFields.__subclasses__())
+    # reviews and results are files with formats of their own: tests/consistency/test_review.py, tests/test_result.py
+    assert {*map(type, EXAMPLES), Review, DetectionResult} == set(JsonFields.__subclasses__())
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind)

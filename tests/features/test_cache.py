@@ -68,7 +68,7 @@ def assert_same(left, right):
     np.testing.assert_array_equal(left.image_features, right.image_features)
     np.testing.assert_array_equal(left.kept, right.kept)
     assert left.keys == right.keys
-    assert left.skipped == right.skipped
+    assert left.unreadable == right.unreadable
     assert left.images_per_process == right.images_per_process
 
 

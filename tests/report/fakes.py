@@ -50,7 +50,7 @@ class FakeResult:
     feature_identity: dict[str, object] = field(
         default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE}
     )
-    skipped: list[tuple[int, str]] = field(default_factory=list)
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     value_range: None = None
     product_ids: np.ndarray | None = None
@@ -129,7 +129,7 @@ def make_outcome(
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
         samples=tuple(samples),
-        skipped=[(n, "broken <b>.png: truncated")],
+        unreadable=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
     return Outcome(category, result, metrics)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def result(detector, images):
 
 def test_fields_have_the_documented_shapes(result):
     assert result.kept.tolist() == list(range(8))
-    assert result.skipped == []
+    assert result.unreadable == []
     assert result.patch_scores.shape == (8, 4, 4)
     assert result.scores_rescored.shape == result.scores.shape == result.ranks.shape == (8,)
     assert result.calibration.flagged.shape == result.calibration.p_values.shape == (8,)

@@ -64,7 +64,7 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
         "patch_scores": result.patch_scores,
         "scores": result.scores_rescored,
         "kept": result.kept,
-        "skipped": np.array([i for i, _ in result.skipped]),
+        "skipped": np.array([i for i, _ in result.unreadable]),
     }
 
 
