@@ -102,11 +102,11 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
 class _Ranking:
     """Counts of scores at each distinct anomalous score u, in ascending order of u."""
 
-    found: Int[np.ndarray, " u"]
+    true_positives: Int[np.ndarray, " u"]
     """Number of anomalous scores >= u."""
-    false: Int[np.ndarray, " u"]
+    false_positives: Int[np.ndarray, " u"]
     """Number of normal scores >= u."""
-    false_above: Int[np.ndarray, " u"]
+    false_positives_above: Int[np.ndarray, " u"]
     """Number of normal scores > u."""
     overlap: Float[np.ndarray, " u"] | None
     """Share of the summed weights of the anomalous scores >= u."""
@@ -131,9 +131,9 @@ def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, 
     # the curves begin at the greatest score
     overlap = None if weights is None else np.cumsum(weights[::-1])[::-1]
     return _Ranking(
-        found=anomalous.size - starts,
-        false=normal.size - np.searchsorted(normal, distinct, "left"),
-        false_above=normal.size - np.searchsorted(normal, distinct, "right"),
+        true_positives=anomalous.size - starts,
+        false_positives=normal.size - np.searchsorted(normal, distinct, "left"),
+        false_positives_above=normal.size - np.searchsorted(normal, distinct, "right"),
         overlap=None if overlap is None else overlap[starts] / overlap[0],
         scores=distinct,
         normal=normal,
@@ -178,10 +178,10 @@ def _pooled(
 def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
     if ranking is None:
         return {"auroc": None, "ap": None, "f1_max": None}
-    found, false = ranking.found, ranking.false
+    found, false = ranking.true_positives, ranking.false_positives
     here = found - np.r_[found[1:], 0]
     # twice Mann and Whitney's U: smaller normal scores count two, equal ones one; exact in integers
-    below = 2 * ranking.normal.size - false - ranking.false_above
+    below = 2 * ranking.normal.size - false - ranking.false_positives_above
     auroc = int(here @ below) / (2 * ranking.anomalous_count * ranking.normal.size)
     precision = found / (found + false)
     return {
@@ -207,7 +207,10 @@ def _standard_pro(ranking: _Ranking) -> float:
     overlap = ranking.overlap[::-1]
     # from one distinct score to the next the curve is flat up to the normal scores above it, then rises (with a slope
     # if normal scores are equal to it)
-    rate = np.stack([ranking.false_above[::-1], ranking.false[::-1]], axis=1).ravel() / ranking.normal.size
+    rate = (
+        np.stack([ranking.false_positives_above[::-1], ranking.false_positives[::-1]], axis=1).ravel()
+        / ranking.normal.size
+    )
     height = np.stack([np.r_[0.0, overlap[:-1]], overlap], axis=1).ravel()
     rate, height = np.r_[0.0, rate, 1.0], np.r_[0.0, height, height[-1]]
     end = int(np.searchsorted(rate, PRO_LIMIT, "right"))

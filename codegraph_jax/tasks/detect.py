@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,20 +41,12 @@ from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.inputs import Inputs, read_inputs
 from codegraph_jax.tasks.paths import require_writable
 from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
-from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_unreadable
+from codegraph_jax.tasks.sets import drawn_files_of_run, print_excluded, warn_unreadable
 
 logger = logging.getLogger(__name__)
 
 _Compared = tuple[Comparison, PartialRun | None]
 """A category after comparison, before scoring."""
-
-
-@dataclass(frozen=True)
-class _PlannedSet:
-    """The plan and the time estimate of one category."""
-
-    set_plan: SetPlan
-    time_estimate: TimeEstimate
 
 
 def run(config: Config, workdir: str) -> list[Outcome]:
@@ -69,7 +61,7 @@ def run(config: Config, workdir: str) -> list[Outcome]:
             "config.parallel.by: categories needs a single process; start a separate run on every host, with its "
             "own --config.data.categories and --out"
         )
-    with _claimed(Path(workdir), config.bank.save):
+    with _locked_and_writable(Path(workdir), config.bank.save):
         return _run_in(Path(workdir), config)
 
 
@@ -81,11 +73,15 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     by_category = config.parallel.by == "categories" and len(inputs.categories) > 1
     detectors = one_for_each_device(detector, len(inputs.categories)) if by_category else [detector]
     with clock("data"), processes.errors_in_all_processes():
-        plans, overlap = _plans(detectors[0], len(detector.mesh), inputs, by_category)
+        plans, overlap = _plans(detectors[0], inputs, by_category)
+        times = {
+            category: estimate(detectors[0].config, detector.backbone, len(plan), plan.frame, len(detector.mesh))
+            for category, plan in plans.items()
+        }
         # check all categories before the first one, which may take hours
-        for one in plans.values():
-            one.set_plan.check(config.resources.check)
-            one.time_estimate.require(config)
+        for category, plan in plans.items():
+            plan.check(config.resources.check)
+            times[category].require(config)
     state = None
     if not by_category and jax.process_count() == 1 and config.resume_data != "off":
         state = RunState(workdir, config, detector.backbone, inputs.all_samples, inputs.review, inputs.roi)
@@ -93,7 +89,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
     review = inputs.review and inputs.review.for_batch(inputs.photos_digest(workdir))
-    results = _results(detectors, plans, overlap, state, review)
+    results = _results(detectors, plans, times, overlap, state, review)
     outcomes = _outcomes(inputs, plans, results, clock)
     if processes.is_first():
         _write(workdir, inputs, outcomes, clock)
@@ -105,7 +101,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
 
 def _outcomes(
-    inputs: Inputs, plans: Mapping[str, _PlannedSet], results: Iterable[DetectionResult], clock: Clock
+    inputs: Inputs, plans: Mapping[str, SetPlan], results: Iterable[DetectionResult], clock: Clock
 ) -> list[Outcome]:
     """Measures each category while the next ones are detected."""
     config = inputs.config
@@ -116,7 +112,7 @@ def _outcomes(
         result = replace(result, samples=kept)
         with clock("metrics"):
             metrics = evaluate(result, config.metrics)
-        areas = [plans[category].set_plan.areas[i] for i in result.kept] if inputs.roi else []
+        areas = [plans[category].areas[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             areas = areas_with_data(kept, result.value_range, areas, range(len(kept)))
         return Outcome(category, result, metrics, areas)
@@ -145,7 +141,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
     """Writes the results, the reference bank and the review."""
     config, review = inputs.config, inputs.review
     with written_to(workdir):
-        drawn = drawn_by(config.data, workdir)
+        drawn = drawn_files_of_run(config.data, workdir)
         digest = inputs.photos_digest(workdir)
         if line := keep_earlier(workdir, digest, drawn):
             print(line)
@@ -159,11 +155,11 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
         print(f"reference bank: {config.bank.save}{', which replaces an earlier one' if replaced else ''}")
     if review:
         kept = workdir / REVIEW
-        _with_marks(outcomes, review).save(str(kept))
+        _review_with_marks(outcomes, review).save(str(kept))
         print(f"your answers are saved; to apply them to the next batch: --review={kept}")
 
 
-def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
+def _review_with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
     """The review, extended by the marks of the answered photos in these outcomes."""
     photos = dict(review.photos)
     for outcome in outcomes:
@@ -171,37 +167,38 @@ def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
     return replace(review, photos=photos)
 
 
-def _plans(
-    detector: CoDeGraph, device_count: int, inputs: Inputs, by_category: bool
-) -> tuple[dict[str, _PlannedSet], bool]:
+def _plans(detector: CoDeGraph, inputs: Inputs, by_category: bool) -> tuple[dict[str, SetPlan], bool]:
     """The plans of all categories, and whether the next one is compared while the current one is scored.
 
     Two categories are processed at once if a single accelerator compares and scores them and has memory for both.
-
-    `device_count` is the number of devices in the run; `detector` uses one of them if each takes a category.
     """
-    how = detector.config, detector.backbone
+    config, mesh = detector.config, detector.mesh
     largest = max(map(len, inputs.all_samples.values()))
-    make_plan, plans = {}, {}
-    for category, samples in inputs.categories.items():
-        frame = detector.frame_of(samples, partial(_print_about, category))
-        names = [sample.name for sample in inputs.all_samples[category]]
-        areas = inputs.roi.each(names) if inputs.roi else []
-        make_plan[category] = partial(
-            plan_set, *how, detector.mesh, samples, frame, inputs.added[category], areas, largest=largest
-        )
-        plan = make_plan[category]()
-        plans[category] = _PlannedSet(plan, estimate(*how, len(plan), frame, device_count))
-    accelerated = detector.config.resources.distances_on != "host" and _accelerated(detector)
-    if by_category or len(plans) == 1 or not accelerated:
-        return plans, False
-    two = {name: replace(one, set_plan=make_plan[name](sets=2)) for name, one in plans.items()}
-    fit = all(one.set_plan.device_plan for one in two.values())
-    return (two, True) if fit else (plans, False)
+    frames = {
+        category: detector.frame_of(samples, partial(_print_about, category))
+        for category, samples in inputs.categories.items()
+    }
+
+    def planned(sets: int) -> dict[str, SetPlan]:
+        plans = {}
+        for category, samples in inputs.categories.items():
+            added, names = inputs.added[category], [sample.name for sample in inputs.all_samples[category]]
+            areas = inputs.roi.each(names) if inputs.roi else []
+            plans[category] = plan_set(
+                config, detector.backbone, mesh, samples, frames[category], added, areas, largest=largest, sets=sets
+            )
+        return plans
+
+    accelerated = config.resources.distances_on != "host" and _accelerated(detector)
+    if not by_category and len(frames) > 1 and accelerated:
+        two = planned(sets=2)
+        if all(plan.device_plan for plan in two.values()):
+            return two, True
+    return planned(sets=1), False
 
 
 @contextmanager
-def _claimed(workdir: Path, bank: str) -> Iterator[None]:
+def _locked_and_writable(workdir: Path, bank: str) -> Iterator[None]:
     """Locks the workdir in the first process, and checks that the results can be written before the work starts."""
     with processes.errors_in_all_processes():
         if processes.is_first() and bank:
@@ -235,7 +232,8 @@ def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count
 
 def _results(
     detectors: Sequence[CoDeGraph],
-    plans: Mapping[str, _PlannedSet],
+    plans: Mapping[str, SetPlan],
+    times: Mapping[str, TimeEstimate],
     overlap: bool,
     state: RunState | None,
     review: Review | None,
@@ -243,25 +241,20 @@ def _results(
     """The results of all categories, in order."""
     first, config = processes.is_first(), detectors[0].config
 
-    def compare(
-        detector: CoDeGraph, item: tuple[str, _PlannedSet], progress: bool = False
-    ) -> DetectionResult | _Compared:
-        category, one = item
-        plan = one.set_plan
+    def compare(detector: CoDeGraph, item: tuple[str, SetPlan], progress: bool = False) -> DetectionResult | _Compared:
+        category, plan = item
         if first:
             stored = f", {plan.memory.stored_bytes / GIB:.1f} GiB kept in the workdir"
             about = f"{plan}{stored}" if state and config.resume_data == "keep" else plan
-            print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{one.time_estimate}", flush=True)
-            note_estimate(
-                backbone=one.time_estimate.feature_seconds or 0.0, distances=one.time_estimate.distance_seconds
-            )
+            print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{times[category]}", flush=True)
+            note_estimate(backbone=times[category].feature_seconds or 0.0, distances=times[category].distance_seconds)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
         return detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
 
-    def score(detector: CoDeGraph, item: tuple[str, _PlannedSet], made: DetectionResult | _Compared) -> DetectionResult:
+    def score(detector: CoDeGraph, item: tuple[str, SetPlan], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         comparison, partial_run = made
@@ -272,7 +265,7 @@ def _results(
             state.finish(item[0], result)
         return result
 
-    def detect(detector: CoDeGraph, item: tuple[str, _PlannedSet], progress: bool = False) -> DetectionResult:
+    def detect(detector: CoDeGraph, item: tuple[str, SetPlan], progress: bool = False) -> DetectionResult:
         return score(detector, item, compare(detector, item, progress))
 
     items = list(plans.items())

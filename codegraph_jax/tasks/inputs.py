@@ -21,7 +21,7 @@ from codegraph_jax.report.archive import digest_of_photos
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.paths import BANK_SUFFIX
-from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
+from codegraph_jax.tasks.sets import drawn_files_of_run, read_added, read_categories, require_one_product
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Inputs:
 
     def photos_digest(self, workdir: Path) -> str:
         """A digest of the photos, by which a run on the same ones is recognised."""
-        drawn = drawn_by(self.config.data, workdir)
+        drawn = drawn_files_of_run(self.config.data, workdir)
         return digest_of_photos(((s.name, s.path) for one in self.all_samples.values() for s in one), not drawn)
 
 
@@ -109,19 +109,19 @@ def _read_review(setting: str) -> tuple[Review | None, str]:
 
 def _by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
     """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product."""
-    parted: dict[str, list[Sample]] = {}
+    divided: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
         product_ids = detector.product_ids(samples, progress=processes.is_first())
         if not product_ids.any():
-            parted[category] = samples
+            divided[category] = samples
             continue
         groups = {f"{category}-{k + 1}": np.flatnonzero(product_ids == k) for k in range(product_ids.max() + 1)}
         for name, indices in groups.items():
-            parted[name] = [replace(samples[i], category=name) for i in indices]
+            divided[name] = [replace(samples[i], category=name) for i in indices]
         if processes.is_first():
             listed = ", ".join(f"{printable(name)} ({len(indices)} photos)" for name, indices in groups.items())
             print(
                 f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
                 flush=True,
             )
-    return parted
+    return divided

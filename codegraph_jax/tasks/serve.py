@@ -32,8 +32,8 @@ def run(config: ServeConfig, workdir: str) -> None:
     token = read_token(config.serve)
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(
-            f"config.serve.host: {config.serve.host} can be reached from other machines, which needs a token; "
-            "give a file with a token, --token-file=FILE"
+            f"config.serve.host: other machines can reach {config.serve.host}, so a token is required; give a "
+            "file with one, --token-file=FILE"
         )
     if config.watch.root:
         require_folder(config.watch)

@@ -151,6 +151,6 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
     return read_layout("mvtec", str(root), ("drawn",))
 
 
-def drawn_by(data: DataConfig, workdir: Path) -> list[str]:
+def drawn_files_of_run(data: DataConfig, workdir: Path) -> list[str]:
     """Files of the set that the run has drawn into its workdir; empty for any other layout."""
     return drawn_files(workdir) if data.layout == "drawn" else []
