@@ -337,10 +337,12 @@ class CoDeGraph:
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
         ).with_copies(features.copies, comparison.source_count)
-        samples = comparison.samples
-        return replace(result, samples=tuple(samples[source] for source in result.kept)) if samples else result
+        samples = tuple(comparison.samples[source] for source in result.kept) if comparison.samples else ()
+        return replace(result, samples=samples)
 
-    def _rescored(self, decided: PhotoDecisions, comparison: Comparison, chosen_score: Score) -> Float[np.ndarray, " n"]:
+    def _rescored(
+        self, decided: PhotoDecisions, comparison: Comparison, chosen_score: Score
+    ) -> Float[np.ndarray, " n"]:
         """Image scores after the re-scoring of the score or of the settings, if there is one."""
         config, features = self.config.scoring, comparison.features
         if chosen_score.rescoring:

@@ -61,7 +61,7 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
     assert best.not_significantly_worse
     kept = json.loads((tmp_path / "choose.json").read_text())
     assert [row["name"] for row in kept["backbones"]] == [trial.name for trial in trials]
-    assert kept["images"] == 10
+    assert kept["image_count"] == 10
 
 
 def test_without_labels_only_agreement_is_printed(home: Path, tmp_path: Path, capsys) -> None:
