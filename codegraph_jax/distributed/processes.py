@@ -22,7 +22,6 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.sizes import zero_padded
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
-from codegraph_jax.distributed.slurm import JOB, NODES, PORT, ProcessOfRun, process_of_step
 
 HEARTBEAT_SECONDS = 20
 """A process without a heartbeat for this long counts as dead, and the others end with an error."""
@@ -36,11 +35,8 @@ SPARE_SECONDS = 60
 LEAVE_SECONDS = 30
 """Seconds that a finished or failed process waits for the others before it ends them."""
 
-SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port"
-"""Added to error messages under Slurm."""
-
 WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process-id needs no scheduler, and names missing processes"
-"""Advice if the runtime has searched for the other processes."""
+"""Advice if the runtime has determined the other processes."""
 
 CONNECTION_LOST = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
 """Words in the error message of a collective if another process has died."""
@@ -65,16 +61,15 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
         if processes > 1 or process_id > 0:
             raise ConfigError("--coordinator: is empty; give HOST:PORT of process 0 with --processes and --process-id")
         return
-    automatic = coordinator == "auto"
-    process = process_of_step(os.environ) if automatic else _process_of_flags(coordinator, processes, process_id)
-    if process:
-        try:
-            rendezvous(*process, CONNECT_SECONDS)
-        except ConfigError as error:
-            raise ConfigError(f"{error} ({SOURCES})" if automatic else str(error)) from None
-    # the runtime determines values that are None
-    address, count, number = (process.address, process.processes, process.process_id) if process else (None, None, None)
-    where, hint = f"--coordinator: {coordinator}: the processes", "" if process else WITHOUT_SCHEDULER
+    # the runtime determines values that are None, by the variables of the scheduler
+    address, count, number, hint = None, None, None, WITHOUT_SCHEDULER
+    if coordinator != "auto":
+        host, port = _address(coordinator)
+        if not 0 <= process_id < processes:
+            raise ConfigError(f"--process-id: {process_id} is not in 0 ... {processes - 1}; see --processes")
+        rendezvous(host, port, processes, process_id, CONNECT_SECONDS)
+        address, count, number, hint = coordinator, processes, process_id, ""
+    where = f"--coordinator: {coordinator}: the processes"
     try:
         with _ended_after(CONNECT_SECONDS, f"{where} have not found each other within {CONNECT_SECONDS:g} s{hint}"):
             jax.distributed.initialize(
@@ -85,14 +80,12 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
         raise ConfigError(f"{where} do not find each other: {' '.join(str(error).split())}{hint}") from error
 
 
-def _process_of_flags(coordinator: str, processes: int, process_id: int) -> ProcessOfRun:
-    """This process by the flags."""
+def _address(coordinator: str) -> tuple[str, int]:
+    """Host and port; an IPv6 address stands in brackets."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
-    if not 0 <= process_id < processes:
-        raise ConfigError(f"--process-id: {process_id} is not in 0 ... {processes - 1}; see --processes")
-    return ProcessOfRun(host.strip("[]"), int(port), processes, process_id)
+    return host.strip("[]"), int(port)
 
 
 @contextmanager

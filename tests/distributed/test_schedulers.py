@@ -1,0 +1,73 @@
+"""Variables of a Slurm step, which are faked, and real processes that find each other by them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.runs.test_processes import free_port
+
+ROOT = Path(__file__).parents[2]
+MEETING = """
+from codegraph_jax.distributed import processes
+with processes.connected("auto", 1, 0):
+    print(processes.gather("here"), flush=True)
+"""
+MAIN = ["-m", "tests.support.main_worker", "2", "--config=configs/folder.py", "--coordinator=auto"]
+
+
+def step(number, count=2, nodes="localhost", job=7, **more):
+    """The variables that srun sets for one task."""
+    return more | {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+def under_mpirun(number, count, port):
+    """The variables of Open MPI, a launcher that only JAX recognises."""
+    return {
+        "OMPI_MCA_orte_hnp_uri": "4096.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": str(count),
+        "OMPI_COMM_WORLD_RANK": str(number),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(number),
+        "JAX_COORDINATOR_PORT": port,
+    }
+
+
+def launch(command, variables):
+    clean = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and not k.startswith(("SLURM_", "OMPI_"))}
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=clean | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_of_a_step_find_each_other():
+    port = str(free_port())
+    started = [launch(["-c", MEETING], step(k, JAX_COORDINATOR_PORT=port)) for k in range(2)]
+    for process in started:
+        said, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors[-2000:]
+        assert "['here', 'here']" in said
+
+
+def test_missing_process_under_a_scheduler_is_one_line():
+    """The runtime, which knows the address, is stopped before it would abort."""
+    ports = [str(free_port()) for _ in range(3)]
+    variables = [
+        step(0, JAX_COORDINATOR_PORT=ports[0]), step(1, JAX_COORDINATOR_PORT=ports[1]), under_mpirun(0, 2, ports[2])
+    ]  # fmt: skip
+    for process in [launch(MAIN, each) for each in variables]:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2, errors[-2000:]
+        last = errors.splitlines()[-1]
+        assert last.startswith("error: --coordinator: auto: the processes have not found each other within 2 s;"), last
+        assert "Traceback" not in errors and "stack trace" not in errors
