@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, read_json, write_json
@@ -160,7 +161,7 @@ class Tester:
         """Keeps an evenly spaced sample of the OE images, since a set may be ordered by class."""
         self._config, self._test, self._oe = config, test, oe
         if oe is not None:
-            self._oe = oe[np.linspace(0, len(oe) - 1, min(len(oe), SCORED_OE_IMAGES)).astype(int)]
+            self._oe = oe[evenly(len(oe), SCORED_OE_IMAGES)]
         self._mesh, self._network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
         self._clean_scorer = build_scorer(self._network, config, self._mesh, views=0)
 

@@ -20,7 +20,6 @@ from codegraph_jax.consistency.signature import (
     MAX_OUTSIDE,
     MIN_PATCH_SHARE,
     Signature,
-    evenly,
     kth_or_greatest,
     measure_images,
     patches_of,
@@ -28,6 +27,7 @@ from codegraph_jax.consistency.signature import (
     prototypes_of,
     unit_directions,
 )
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.references import by_content
 
@@ -65,7 +65,8 @@ def photo_mark(
     chosen = np.zeros((len(features.kept), len(scores)), bool)
     chosen[photo, patches] = True
     (mark_vectors,) = patches_of(features, grid, [photo], chosen)
-    signature = mark_signature(mark_vectors, partial(measure_images, features, grid, evenly(others, MAX_OUTSIDE)))
+    compared = [others[k] for k in evenly(len(others), MAX_OUTSIDE)]
+    signature = mark_signature(mark_vectors, partial(measure_images, features, grid, compared))
     product = Product.of(features.image_features)
     return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), origin="photo")
 

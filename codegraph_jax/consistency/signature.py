@@ -20,6 +20,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Float, Int8
 
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.core.transfers import to_host
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
@@ -129,7 +130,8 @@ def make_signatures(
     """
     ordered = by_content(range(len(pattern_patches)), features.keys)
     taken = {i for members in groups for i in members}
-    outside = evenly([i for i in ordered if i not in taken], MAX_OUTSIDE)
+    others = [i for i in ordered if i not in taken]
+    outside = [others[k] for k in evenly(len(others), MAX_OUTSIDE)]
     showing = [[i for i in ordered if i in members and pattern_patches[i].any()] for members in map(set, groups)]
     patches = [
         patches_of(features, grid, members, pattern_patches) if outside and len(members) > 1 else None
@@ -234,7 +236,8 @@ def patches_of(
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
     per_member = -(-MAX_PATCHES // len(members))
-    chosen = {i: evenly(np.flatnonzero(pattern_patches[i]).tolist(), per_member) for i in members}
+    showing = {i: np.flatnonzero(pattern_patches[i]) for i in members}
+    chosen = {i: patches[evenly(len(patches), per_member)] for i, patches in showing.items()}
     layers = len(features.layers)
     local_vectors: dict[int, np.ndarray] = {}
     for images, vectors in _in_chunks(features, grid, members):
@@ -257,10 +260,3 @@ def _in_chunks(
         # devices return padded batches
         tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
-
-
-def evenly(items: list[int], max_count: int) -> list[int]:
-    """At most `max_count` of the items, evenly spaced."""
-    if len(items) <= max_count:
-        return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, max_count).astype(int)]

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.distances import Distances
 
@@ -81,7 +82,7 @@ def measure_spacing_law(
 def _spacings(distances: Distances, mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
     """Spacings i tau(i) of up to `MAX_SAMPLED_PATCHES` patches of a mask."""
     image, patch = np.nonzero(mask)
-    chosen = np.linspace(0, len(image) - 1, min(len(image), MAX_SAMPLED_PATCHES)).astype(int)
+    chosen = evenly(len(image), MAX_SAMPLED_PATCHES)
     nearest = np.sort(distances.patch_distances(image[chosen], patch[chosen]), axis=1)[:, :window]
     # with a radius, a patch may have fewer references than the window
     return log_spacings(nearest[np.isfinite(nearest[:, -1])])

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import DTypeLike
 
 from codegraph_jax.core.settings import ConfigError
@@ -33,6 +34,11 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """The results of a function for all items, computed in `CPU_THREADS` threads."""
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         return list(pool.map(function, items))
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, " k"]:
+    """Indices of at most `most` of `count` items, evenly spaced; the first and the last are among them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
 def arrays_at_once(size: int) -> int:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.references import by_content, choose_references, neighbour_count
@@ -116,7 +117,7 @@ def _sampled(
     The patches of a sampled image are spread evenly over its inspected area.
     """
     order = by_content(references, features.keys)
-    images = [order[i] for i in np.linspace(0, len(order) - 1, min(SAMPLED_IMAGES, len(order))).astype(int)]
+    images = [order[i] for i in evenly(len(order), SAMPLED_IMAGES)]
     inspected = features.placement.inspected
     patches = grid[0] * grid[1]
     places = []

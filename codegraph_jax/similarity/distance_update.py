@@ -16,7 +16,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.arrays import in_threads
+from codegraph_jax.core.arrays import evenly, in_threads
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.similarity.tiles import cosine_to_distance
 
@@ -100,7 +100,7 @@ class Centres(NamedTuple):
     def of(cls, removed: Sequence[Float[np.ndarray, "f c"]]) -> "Centres":
         """Centres by k-means of the removed vectors of each reference image."""
         every = np.concatenate(removed)
-        sample = every[np.linspace(0, len(every) - 1, min(len(every), SAMPLE)).astype(int)]
+        sample = every[evenly(len(every), SAMPLE)]
         with warnings.catch_warnings():
             # equal patches leave some centres without a patch, which is harmless
             warnings.filterwarnings("ignore", "One of the clusters is empty")

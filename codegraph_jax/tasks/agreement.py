@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
+from codegraph_jax.core.arrays import evenly
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.settings import setting_at, settings_of
 from codegraph_jax.data.decoding import page_of
@@ -57,8 +57,7 @@ def check_agreement(
 
 def _some(samples: Sequence[Sample]) -> list[Sample]:
     """At most `SAMPLED` of them, the first and the last included."""
-    chosen = np.unique(np.linspace(0, len(samples) - 1, min(SAMPLED, len(samples))).round().astype(int))
-    return [samples[i] for i in chosen]
+    return [samples[i] for i in evenly(len(samples), SAMPLED)]
 
 
 def _settings(config: Config) -> dict[str, Any]:
