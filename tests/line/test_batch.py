@@ -173,7 +173,7 @@ def test_missing_settings_are_named(saved, tmp_path):
     absent = values(WatchConfig, bank__path=str(saved), watch__root=str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match="not a directory"):
         watch.run(absent, str(tmp_path / "out"))
-    with pytest.raises(ConfigError, match="needs a token"):
+    with pytest.raises(ConfigError, match="so a token is required"):
         serve.run(values(ServeConfig, bank__path=str(saved), serve__host="0.0.0.0"), str(tmp_path / "out"))
     elsewhere = values(ServeConfig, bank__path=str(saved), serve__host="192.0.2.1", serve__token_file=token(tmp_path))
     with pytest.raises(ConfigError, match="cannot listen"):
