@@ -131,7 +131,6 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
             # a person gives verdicts after a run: tests/runs/test_review.py does
             review="",
             bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
-            resources=dataclasses.replace(config.resources, directory=""),
         )
         outcomes = job.run(config, str(tmp_path / "work"))
     assert outcomes and (tmp_path / "work" / "manifest.json").is_file()

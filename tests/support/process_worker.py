@@ -27,7 +27,7 @@ def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
             data=DataConfig(),
             backbone=backbone,
             similarity=SimilarityConfig(references=9),
-            parallel=ParallelConfig(backend, devices),
+            parallel=ParallelConfig(backend=backend, devices=devices),
         )
     )
 
