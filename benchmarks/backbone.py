@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measurements import TORCH, Measurement, measurement, speedup
 from benchmarks.peaks import product_peak
+from benchmarks.records import TORCH, Record, record, speedup
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.backbones import PRESETS, PresetBackbone, load_backbone
@@ -17,7 +17,7 @@ from codegraph_jax.core.timing import interleaved
 from codegraph_jax.features.extraction import default_batch_size
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Measures each preset and type of the settings."""
     records = []
     for name in config.backbones:
@@ -25,7 +25,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     return records
 
 
-def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     batch = default_batch_size()
     patch = PRESETS[name].patch_size if name in PRESETS else 1
     side = sizes.backbone_size // patch * patch
@@ -48,7 +48,7 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
             error = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(timing.result, exact))
         ours = key in backbones
         records.append(
-            measurement(
+            record(
                 "backbone",
                 f"{name}, {key}",
                 timing,

@@ -1,33 +1,21 @@
 """The task `benchmark`: prints tables, and writes `benchmark.jsonl` and `machine.json` to the workdir."""
 
+import importlib
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import jax
 
-from benchmarks import backbone, end_to_end, host_time, inspect, kernel, scaling, training
-from benchmarks.measurements import Measurement, table
 from benchmarks.peaks import copy_peak, product_peak
+from benchmarks.records import Record, table
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import SIZES, Sizes
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 
-MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
-    "kernel": kernel.measure,
-    "backbone": backbone.measure,
-    "end_to_end": end_to_end.measure,
-    "scaling": scaling.measure,
-    "host_time": host_time.measure,
-    "inspect": inspect.measure,
-    "oecl": training.measure,
-}
-"""The function of each of `BenchmarkConfig.measurements`."""
 
-
-def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
+def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Record]:
     """Takes the measurements of the settings.
 
     Args:
@@ -45,12 +33,12 @@ def run(config: BenchmarkConfig, workdir: str, sizes: Sizes = SIZES) -> list[Mea
     peaks = ", ".join(f"{name} {speed / 1e9:.0f} GFLOP/s" for name, speed in machine["product_flop_per_s"].items())
     print(f"{machine['kind']}: matrix product {peaks}; copy {machine['copy_bytes_per_s'] / 1e9:.1f} GB/s", flush=True)
 
-    records: list[Measurement] = []
-    for part in config.measurements:
-        traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
+    records: list[Record] = []
+    for name in config.measurements:
+        traced = jax.profiler.trace(str(out / "trace" / name)) if config.trace else nullcontext()
         with traced:
-            found = MEASURES[part](config, sizes)
-        print(f"\n{part}\n{table(found)}", flush=True)
+            found: list[Record] = importlib.import_module(f"benchmarks.{name}").measure(config, sizes)
+        print(f"\n{name}\n{table(found)}", flush=True)
         records += found
     out.mkdir(parents=True, exist_ok=True)
     with whole_file(out / "machine.json") as file:

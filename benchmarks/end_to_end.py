@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter, process_time
 
-from benchmarks.measurements import Measurement, measurement
+from benchmarks.records import Record, record
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
@@ -12,7 +12,7 @@ from codegraph_jax.core.timing import Timing
 from codegraph_jax.tasks import detect
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Runs the task `detect` from drawn files to the report, twice; the first run compiles.
 
     Args:
@@ -36,7 +36,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     stages = outcomes[0].result.seconds
     work = stages["backbone"] + stages["distances"]
     return [
-        measurement(
+        record(
             "end_to_end",
             f"{sizes.backbone}, {sizes.image_size} px, N = {sizes.detected}",
             Timing(seconds[0], seconds[1], cpu[1]),

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.measurements import Measurement, measurement
+from benchmarks.copy_counts import CopyCounts, counted_copies
+from benchmarks.records import Record, record
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
-from benchmarks.transfers import Transfers, counting
 from codegraph_jax.config import RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
@@ -43,25 +43,23 @@ DISTANCES_ON = ("device", "host")
 """Where the distances are stored."""
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Measures the stages for each number of images, on the device and on the host; the first call compiles."""
     records = []
     for n in sizes.host_images:
         for distances_on in DISTANCES_ON:
             first, second = (_stages(config, sizes, n, distances_on) for _ in range(2))
-            for stage, (wall, cpu, transfers) in second.items():
-                copies = transfers.to_device + transfers.to_host
+            for stage, (wall, cpu, counts) in second.items():
+                copies = counts.to_device + counts.to_host
                 more: dict[str, Any] = {}
                 if distances_on == "device":
-                    mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
+                    mib = (counts.bytes_to_device + counts.bytes_to_host) / 2**20
                     more = {"copies": str(copies), "copied_mib": mib}
                     if len(_devices(config)) == 1:
                         # with several devices, threads wait at the same time
-                        more["host_s"] = wall - transfers.waited
+                        more["host_s"] = wall - counts.waited
                 timing = Timing(first[stage][0], wall, cpu)
-                records.append(
-                    measurement("host_time", f"N = {n}, {stage}, {distances_on}", timing, n, "images", **more)
-                )
+                records.append(record("host_time", f"N = {n}, {stage}, {distances_on}", timing, n, "images", **more))
     return records
 
 
@@ -71,18 +69,18 @@ def _devices(config: BenchmarkConfig) -> tuple[jax.Device, ...]:
 
 def _stages(
     config: BenchmarkConfig, sizes: Sizes, n: int, distances_on: str
-) -> dict[str, tuple[float, float, Transfers]]:
+) -> dict[str, tuple[float, float, CopyCounts]]:
     """(wall time, CPU time, copies) of each stage."""
     options = distance_options(SimilarityConfig(), "float32", sizes.host_degrees, (sizes.host_grid, sizes.host_grid))
     mesh, references = DeviceMesh(_devices(config)), np.arange(n)
     features = _features(sizes, n, on_device=distances_on == "device" and len(mesh) == 1)
-    found: dict[str, tuple[float, float, Transfers]] = {}
+    found: dict[str, tuple[float, float, CopyCounts]] = {}
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
         begin, begin_cpu = perf_counter(), process_time()
-        with counting() as transfers:
+        with counted_copies() as counts:
             result = work()
-        found[stage] = perf_counter() - begin, process_time() - begin_cpu, transfers
+        found[stage] = perf_counter() - begin, process_time() - begin_cpu, counts
         return result
 
     def distances() -> Any:

@@ -7,7 +7,7 @@ from time import perf_counter, process_time
 import numpy as np
 from PIL import Image
 
-from benchmarks.measurements import Measurement, measurement
+from benchmarks.records import Record, record
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.bank.reference_bank import ReferenceBank
@@ -22,7 +22,7 @@ from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.part import blank_part
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Makes banks of drawn images with random weights, and inspects parts from files with each of them, one by one.
 
     Decoding, backbone and bank are also timed separately, in CPU seconds. `rest` is the remainder: statistics of the
@@ -59,7 +59,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     return found
 
 
-def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Measurement:
+def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Record:
     workdir.mkdir()
     ledger = Ledger(workdir / LEDGER_FILE)
     begin = perf_counter()
@@ -83,7 +83,7 @@ def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Pat
     ledger.close()
     times = np.array(rows)
     wall, cpu, decode, backbone, scores = np.median(times, axis=0)
-    return measurement(
+    return record(
         "inspect",
         name,
         Timing(ready, float(wall), float(cpu)),

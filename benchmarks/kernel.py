@@ -10,8 +10,8 @@ import scipy
 from jaxtyping import Array, Float
 
 from benchmarks import exact
-from benchmarks.measurements import TORCH, Measurement, measurement, speedup
 from benchmarks.peaks import large_product
+from benchmarks.records import TORCH, Record, record, speedup
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
@@ -35,7 +35,7 @@ def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.n
     return np.asarray((0.3 * own + smooth).at[..., 0].add(5.0).reshape(images, -1, channels))
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Measures each kernel and precision of the settings."""
     grid = (sizes.grid, sizes.grid)
     tokens = draw_tokens(sizes.images, grid, sizes.channels)
@@ -135,12 +135,12 @@ def _record(
     timing: Timing,
     peaks: dict[str, float],
     errors: dict[str, Any],
-) -> Measurement:
+) -> Record:
     n, p = sizes.images, sizes.grid**2
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees if the kernel derives them from one
     products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)
-    return measurement(
+    return record(
         "kernel",
         name,
         timing,

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from benchmarks.kernel import as_stored, draw_tokens
-from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
+from benchmarks.records import Record, record
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import SimilarityConfig
@@ -18,7 +18,7 @@ from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.ring import pairwise_distances
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Measures the same images on each number of devices; `same`: the table equals the first one bit for bit."""
     here = jax.local_devices()
     numbers = sizes.devices or tuple(2**k for k in range(len(here).bit_length()))
@@ -35,7 +35,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     pairs = sizes.scaled * (sizes.scaled - 1) // 2
     products = 1 if options.kernel == "reuse" else len(sizes.degrees)
     return [
-        measurement(
+        record(
             "scaling",
             f"{name}, {options.kernel} {options.precision}",
             timing,

@@ -6,7 +6,7 @@ from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import Settings, at_least, choice, not_empty
 
 MEASUREMENTS = ("kernel", "backbone", "end_to_end", "scaling", "host_time", "inspect", "oecl")
-"""Names of the measurements; each is the function `measure` of a module of this package."""
+"""Names of the measurements; each is a module of this package with a function `measure`."""
 
 
 @dataclass(frozen=True)

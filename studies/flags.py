@@ -9,7 +9,7 @@ from codegraph_jax.core.errors import UserError
 
 
 def define() -> None:
-    """Defines the flags, unless they are; to be called before the command line is parsed."""
+    """Defines the flags if they are not defined yet. Call it before the command line is parsed."""
     if "categories" in flags.FLAGS:
         return
     flags.DEFINE_list("categories", [], "The categories, or classes of a trainer (--classes).")

@@ -74,7 +74,7 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
             config.count,
             config.width,
             config.height,
-            defective=config.defective_share,
+            defective_share=config.defective_share,
             sizes=config.sizes,
             surface=config.surface,
         )
@@ -116,11 +116,11 @@ def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
 
 
 def draw_plates(
-    n: int,
+    count: int,
     width: int,
     height: int,
     seed: int = 0,
-    defective: float = 0.3,
+    defective_share: float = 0.3,
     sizes: tuple[float, float] = (24, 60),
     surface: str = "plate",
 ) -> Iterator[Drawn]:
@@ -129,30 +129,30 @@ def draw_plates(
     Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.
 
     Args:
-        n: number of photos.
+        count: number of photos.
         width: width in pixels.
         height: height in pixels.
         seed: seed of the random numbers.
-        defective: share of photos with one defect; the kinds alternate.
+        defective_share: share of photos with one defect; the kinds alternate.
         sizes: smallest and largest size of a defect in pixels; sizes are evenly spaced.
         surface: `plate` or `cloth`.
 
     Raises:
         DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
     """
-    if n < 1 or min(width, height) < MIN_SIDE:
-        raise DrawnSetError(f"plates need 1 photo or more, of {MIN_SIDE} px or more; got {n} of {width}x{height}")
-    if len(sizes) != 2 or not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
+    if count < 1 or min(width, height) < MIN_SIDE:
+        raise DrawnSetError(f"plates need 1 photo or more, of {MIN_SIDE} px or more; got {count} of {width}x{height}")
+    if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
         raise DrawnSetError(
             f"sizes: expected the smallest and the largest size of a defect, below a quarter of the plate; got {sizes}"
         )
-    count = round(n * defective)
-    order = np.random.default_rng((seed, 0)).permutation(n)
-    kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(count, 1))
+    defect_count = round(count * defective_share)
+    order = np.random.default_rng((seed, 0)).permutation(count)
+    kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(defect_count, 1))
     # mix kinds and sizes
     extents = extents[np.random.default_rng((seed, 1)).permutation(len(extents))]
-    chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:count])}
-    for i in range(n):
+    chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:defect_count])}
+    for i in range(count):
         rng = np.random.default_rng((seed, 2, i))
         defects = []
         if i in chosen:

@@ -18,6 +18,6 @@ from typing import Literal
 from benchmarks.settings import MEASUREMENTS, BenchmarkConfig
 
 
-def get_config(part: Literal["", *MEASUREMENTS] = "") -> BenchmarkConfig:
+def get_config(measurement: Literal["", *MEASUREMENTS] = "") -> BenchmarkConfig:
     """The settings of the run."""
-    return BenchmarkConfig(measurements=(part,) if part else MEASUREMENTS)
+    return BenchmarkConfig(measurements=(measurement,) if measurement else MEASUREMENTS)

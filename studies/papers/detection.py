@@ -46,7 +46,7 @@ def run(
         require_exists("codegraph reproduce", root)
     found = []
     for published, config in tables:
-        wanted = published.chosen(groups)
+        wanted = published.selected(groups)
         config, present, missing = _inputs(published, config, roots, wanted, weights)
         if present:
             print(f"\n{published.title}", flush=True)

@@ -26,7 +26,7 @@ class Published:
         config: config that the settings start from.
         changes: settings that differ from the config, by path.
         values: metrics in percent by category or class, `MEAN` for the mean; only numbers whose source was read.
-        among: the categories or classes of the mean.
+        averaged_groups: the categories or classes over which the published mean is taken.
         source: where the numbers are from.
         data: where the data set comes from.
         note: what the source leaves open.
@@ -36,7 +36,7 @@ class Published:
     config: str
     changes: Mapping[str, Any]
     values: Mapping[str, Mapping[str, float]]
-    among: Sequence[str]
+    averaged_groups: Sequence[str]
     source: str
     data: str
     note: str = ""
@@ -46,9 +46,9 @@ class Published:
         """Categories or classes with a number of their own."""
         return [group for group in self.values if group != MEAN]
 
-    def chosen(self, groups: Sequence[str]) -> list[str]:
+    def selected(self, groups: Sequence[str]) -> list[str]:
         """The categories or classes of the mean that are among `groups`; all of them if it is empty."""
-        return [group for group in self.among if not groups or group in groups]
+        return [group for group in self.averaged_groups if not groups or group in groups]
 
 
 def require_groups(groups: Sequence[str], tables: Sequence[Published]) -> None:
@@ -57,7 +57,7 @@ def require_groups(groups: Sequence[str], tables: Sequence[Published]) -> None:
     Raises:
         UserError: a category or class is in no table.
     """
-    known = list(dict.fromkeys(group for table in tables for group in table.among))
+    known = list(dict.fromkeys(group for table in tables for group in table.averaged_groups))
     if unknown := [group for group in groups if group not in known]:
         raise UserError(f"--categories: {unknown[0]!r} is none of {', '.join(known)}")
 
@@ -86,16 +86,19 @@ class Reproduction:
                 ]
         done = [group for group in self.published.groups if group in self._groups]
         means = table.get(MEAN, {})
-        if self.sweep and len(self._groups) == len(self.published.among):
+        if self.sweep and len(self._groups) == len(self.published.averaged_groups):
             values = {metric: self._mean(metric, self._groups) for metric in means}
             rows += [self._row(f"mean of {len(self._groups)}", m, value, values[m]) for m, value in means.items()]
         elif done and len(done) > 1:
-            name = f"mean of {len(done)} of {len(self.published.among)}"
+            name = f"mean of {len(done)} of {len(self.published.averaged_groups)}"
             for metric in table[done[0]]:
                 known = sum(table[group][metric] for group in done) / len(done)
                 rows.append(self._row(name, metric, known, self._mean(metric, done)))
         elif not rows:
-            rows += [self._row(f"mean of {len(self.published.among)}", m, value, None) for m, value in means.items()]
+            rows += [
+                self._row(f"mean of {len(self.published.averaged_groups)}", m, value, None)
+                for m, value in means.items()
+            ]
         return rows
 
     @property

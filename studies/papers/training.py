@@ -28,7 +28,7 @@ def run(
     """
     found = []
     for published, config in tables:
-        if not (classes := published.chosen(groups)):
+        if not (classes := published.selected(groups)):
             continue
         if sources:
             config = replace(config, data=replace(config.data, train=sources[0]))

@@ -211,7 +211,7 @@ class _RunningSweep:
                 return
             began = time.perf_counter()
             comparison = _compare(detector, samples)
-            slow = time.perf_counter() - began
+            comparison_seconds = time.perf_counter() - began
             images = halves(comparison.set_size, self.subsets, category)
             for repeat, missing in unfinished.items():
                 some = comparison if repeat == WHOLE else _among(comparison, images[repeat])
@@ -221,12 +221,12 @@ class _RunningSweep:
                     metrics = evaluate(result, point.config.metrics)
                     labels = [sample.label for sample in result.samples]
                     scores = LabelledScores(labels, np.asarray(result.scores_rescored)) if repeat == WHOLE else None
-                    seconds = slow + time.perf_counter() - started
+                    seconds = comparison_seconds + time.perf_counter() - started
                     cell = Cell(dict(point.values), category, repeat, metrics, len(result.kept), seconds, scores)
                     self.store.keep(self._identity(point.config, category, repeat), cell)
             print(
                 f"{printable(category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
-                f"{slow:.0f} s, {counted(sum(map(len, unfinished.values())), 'cell')} in all in "
+                f"{comparison_seconds:.0f} s, {counted(sum(map(len, unfinished.values())), 'cell')} in all in "
                 f"{time.perf_counter() - began:.0f} s",
                 flush=True,
             )

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -7,12 +8,11 @@ import pytest
 
 from benchmarks import benchmark as task
 from benchmarks import exact, kernel
+from benchmarks.oecl import forward_flops
 from benchmarks.settings import MEASUREMENTS, BenchmarkConfig
 from benchmarks.sizes import Sizes
-from benchmarks.training import forward_flops
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig, DevicesConfig
-from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig
 from tests.support import reference
@@ -25,23 +25,23 @@ SMALL = Sizes(
 )  # fmt: skip
 
 
-def measure(workdir, *parts, **fields):
-    return task.run(dataclasses.replace(CONFIG, measurements=parts, **fields), str(workdir), SMALL)
+def measure(workdir, *measurements, **fields):
+    return task.run(dataclasses.replace(CONFIG, measurements=measurements, **fields), str(workdir), SMALL)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """All parts; OECL's step and a whole detection compile for minutes, so that its tests are slow ones."""
+    """All measurements; OECL's step and a whole detection compile for minutes, so that its tests are slow ones."""
     workdir = tmp_path_factory.mktemp("benchmark")
     return measure(workdir, *MEASUREMENTS, precisions=("float32",)), Path(workdir)
 
 
 @pytest.mark.slow
-def test_every_part_gives_records_that_land_in_the_workdir(measured):
+def test_every_measurement_gives_records_that_land_in_the_workdir(measured):
     records, workdir = measured
     written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
     assert [r["name"] for r in written] == [r["name"] for r in records]
-    assert {r["part"] for r in records} == set(MEASUREMENTS)
+    assert {r["measurement"] for r in records} == set(MEASUREMENTS)
     machine = json.loads((workdir / "machine.json").read_text())
     assert machine["product_flop_per_s"]["float32"] > 0
     assert machine["copy_bytes_per_s"] > 0
@@ -51,14 +51,14 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
 def test_errors_are_those_of_the_precision(tmp_path):
     records = measure(tmp_path, "kernel")
     assert len((tmp_path / "benchmark.jsonl").read_text().splitlines()) == len(records)
-    errors = {r["name"]: r["error"] for r in records if r["part"] == "kernel" and "error" in r}
+    errors = {r["name"]: r["error"] for r in records if r["measurement"] == "kernel" and "error" in r}
     assert errors["aggregation + scores, reuse float32"] < 1e-5
     assert 1e-5 < errors["aggregation + scores, reuse bfloat16"] < 0.02
 
 
 @pytest.mark.slow
 def test_single_parts_are_timed_with_both_kinds_of_banks(measured):
-    parts = [r for r in measured[0] if r["part"] == "inspect"]
+    parts = [r for r in measured[0] if r["measurement"] == "inspect"]
     assert [r["name"].split(",")[0] for r in parts] == ["exact", "compact"]
     for record in parts:
         assert 0 < record["median_ms"] <= record["p99_ms"] and record["rate"] > 0
@@ -73,7 +73,7 @@ def test_operations_of_the_published_networks():
 
 @pytest.mark.slow
 def test_a_training_step_is_timed_whole_and_in_parts(measured):
-    parts = {r["name"]: r for r in measured[0] if r["part"] == "oecl"}
+    parts = {r["name"]: r for r in measured[0] if r["measurement"] == "oecl"}
     assert set(parts) - {"network, torch float32"} == {"step, float32", "network, float32", "augmentation"}
     step, network = parts["step, float32"], parts["network, float32"]
     # four normal and four OE images, two views each, forward and twice as much backward
@@ -83,7 +83,7 @@ def test_a_training_step_is_timed_whole_and_in_parts(measured):
 
 @pytest.mark.slow
 def test_several_devices_give_the_table_of_one(measured):
-    scaling = [r for r in measured[0] if r["part"] == "scaling"]
+    scaling = [r for r in measured[0] if r["measurement"] == "scaling"]
     assert [r["devices"] for r in scaling] == [1, 3]
     assert all(r["same"] for r in scaling)
 
@@ -108,11 +108,6 @@ def test_compared_functions_take_turns():
     assert calls == ["a", "b"] * 4
 
 
-def test_an_unknown_part_is_named():
-    with pytest.raises(ConfigError, match="config.measurements: 'kernels'"):
-        read_config(BenchmarkConfig, {"measurements": ("kernels",)})
-
-
-def test_the_benchmark_has_no_setting_for_the_distribution_of_categories():
-    with pytest.raises(ConfigError, match=r"config\.parallel\.by: no such setting"):
-        read_config(BenchmarkConfig, {"parallel": {"by": "categories"}})
+def test_every_measurement_is_a_module():
+    for name in MEASUREMENTS:
+        assert callable(importlib.import_module(f"benchmarks.{name}").measure)

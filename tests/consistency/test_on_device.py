@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.transfers import counting
+from benchmarks.copy_counts import counted_copies
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
@@ -114,13 +114,13 @@ def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
 
     def copies(n):
         comparison = planted.compare(planted.draw(n=n, group=8, one_off=4))
-        with counting() as transfers:
+        with counted_copies() as copies:
             with jax.transfer_guard_host_to_device("disallow"):
                 there = on_device(comparison, batch=190, devices=devices)
-            made = dataclasses.replace(transfers)
+            made = dataclasses.replace(copies)
             with jax.transfer_guard_host_to_device("disallow" if devices == 1 else "allow"):
                 score(there)
-        return made, transfers
+        return made, copies
 
     few, many = copies(130), copies(190)
     for fewer, more in zip(few, many):

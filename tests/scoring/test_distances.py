@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.transfers import counting
+from benchmarks.copy_counts import counted_copies
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring import device_block
 from codegraph_jax.scoring.device_block import DeviceBlock
@@ -236,19 +236,19 @@ def test_patches_that_may_burn_out():
 def test_copies_of_several_devices_are_counted_and_few(monkeypatch):
     values = draw()
     held = three(values)
-    with counting() as transfers:
+    with counted_copies() as copies:
         held.usable()
-        assert (transfers.to_device, transfers.to_host) == (0, 3)
+        assert (copies.to_device, copies.to_host) == (0, 3)
         # in any order; the device without images has nothing to copy
         list(held.of_images([9, 0, 8, 1, 7, 2]))
-        assert transfers.to_host == 5
+        assert copies.to_host == 5
         monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
         list(held.of_images([9, 0, 8, 1, 7, 2]))
-        assert transfers.to_host == 11
+        assert copies.to_host == 11
         monkeypatch.setattr(device_block, "CALL_SIZES", (2, 4))
         image = np.tile(np.arange(11), 2)
         np.testing.assert_array_equal(held.patch_distances(image, image % PATCHES), values[image, :, image % PATCHES])
-        assert transfers.to_host == 11 + 2 + 4
+        assert copies.to_host == 11 + 2 + 4
 
 
 def test_sets_that_are_padded_alike_share_their_programs():

@@ -45,7 +45,7 @@ TINY = Published(
 
 @pytest.mark.parametrize("table", [table for table in TABLES if len(table.groups) > 1], ids=lambda table: table.title)
 def test_published_means_are_those_of_their_rows(table):
-    assert tuple(table.groups) == tuple(table.among)
+    assert tuple(table.groups) == tuple(table.averaged_groups)
     for metric, mean in table.values[MEAN].items():
         rows = np.mean([table.values[group][metric] for group in table.groups])
         assert rows == pytest.approx(mean, abs=0.03), metric

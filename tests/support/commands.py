@@ -46,16 +46,16 @@ def ended(entry: Callable[[], None], *arguments: object) -> CompletedProcess[str
         entry: the entry point.
         *arguments: `sys.argv`, from the name of the program.
     """
-    said, complained = io.StringIO(), io.StringIO()
+    output, errors = io.StringIO(), io.StringIO()
     words = list(map(str, arguments))
-    with fresh_process(), redirect_stdout(said), redirect_stderr(complained):
+    with fresh_process(), redirect_stdout(output), redirect_stderr(errors):
         sys.argv = words
         try:
             entry()
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    return CompletedProcess(words, status, said.getvalue(), complained.getvalue())
+    return CompletedProcess(words, status, output.getvalue(), errors.getvalue())
 
 
 def codegraph(*arguments: object) -> CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Records of measurements: a line of JSON each, and a row of the table."""
+"""Records: the rows of a measurement, each a line of JSON and a row of the table."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.timing import Timing
 
-Measurement = dict[str, Any]
+Record = dict[str, Any]
 TORCH = "torch float32"
 """Name of the baseline."""
 
@@ -38,8 +38,8 @@ COLUMNS = {
 }
 
 
-def measurement(
-    part: str,
+def record(
+    measurement: str,
     name: str,
     timing: Timing,
     items: int,
@@ -48,11 +48,11 @@ def measurement(
     peak: float | None = None,
     devices: int = 1,
     **more: Any,
-) -> Measurement:
-    """The record of one measurement.
+) -> Record:
+    """One row of a measurement.
 
     Args:
-        part: part of the benchmark.
+        measurement: one of `MEASUREMENTS`.
         name: name of the row.
         timing: times of a call.
         items: number of items per call.
@@ -65,7 +65,7 @@ def measurement(
     rate = items / timing.seconds
     speed = flop / timing.seconds if flop else None
     return {
-        "part": part,
+        "measurement": measurement,
         "name": name,
         **device_summary(),
         "devices": devices,
@@ -88,15 +88,15 @@ def speedup(times: Mapping[str, Timing], timing: Timing) -> float | None:
     return times[TORCH].seconds / timing.seconds if TORCH in times else None
 
 
-def table(records: Sequence[Measurement]) -> str:
-    """The records of one part as a table without empty columns."""
+def table(records: Sequence[Record]) -> str:
+    """The records of one measurement as a table without empty columns."""
     rows = [[_cell(record, field) for field in COLUMNS] for record in records]
     used = [column for column in range(len(COLUMNS)) if any(row[column] != "-" for row in rows)]
     titles = list(COLUMNS.values())
     return text_table([titles[column] for column in used], [[row[column] for column in used] for row in rows])
 
 
-def _cell(record: Measurement, field: str) -> str:
+def _cell(record: Record, field: str) -> str:
     if field == "rate":
         return f"{record['rate']:.4g} {record['unit']}"
     if field == "gflop_per_s":

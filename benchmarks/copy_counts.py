@@ -12,7 +12,7 @@ import jax
 
 
 @dataclass
-class Transfers:
+class CopyCounts:
     """Counts of copies.
 
     Attributes:
@@ -29,9 +29,9 @@ class Transfers:
 
 
 @contextmanager
-def counting() -> Iterator[Transfers]:
+def counted_copies() -> Iterator[CopyCounts]:
     """Counts the copies of all threads within the context, through `jax.device_put` and `jax.device_get`."""
-    transfers, lock = Transfers(), Lock()
+    counts, lock = CopyCounts(), Lock()
 
     def counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(values: Any, *others: Any) -> Any:
@@ -39,11 +39,11 @@ def counting() -> Iterator[Transfers]:
             found = function(values, *others)
             with lock:
                 if name:
-                    setattr(transfers, name, getattr(transfers, name) + 1)
+                    setattr(counts, name, getattr(counts, name) + 1)
                     size = f"bytes_{name}"
-                    setattr(transfers, size, getattr(transfers, size) + values.nbytes)
+                    setattr(counts, size, getattr(counts, size) + values.nbytes)
                 if name != "to_device":
-                    transfers.waited += perf_counter() - begin
+                    counts.waited += perf_counter() - begin
             return found
 
         return call
@@ -51,4 +51,4 @@ def counting() -> Iterator[Transfers]:
     with ExitStack() as stack:
         for function, name in (("device_put", "to_device"), ("device_get", "to_host"), ("block_until_ready", "")):
             stack.enter_context(mock.patch.object(jax, function, counted(getattr(jax, function), name)))
-        yield transfers
+        yield counts

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
+from benchmarks.records import Record, record
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.core.timing import interleaved
@@ -29,7 +29,7 @@ TORCH = "network, torch float32"
 """Name of the row of PyTorch."""
 
 
-def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Times training on drawn images with each precision, and the same network in PyTorch if torch is installed.
 
     A step runs on all devices; its parts are timed on one.
@@ -60,13 +60,13 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         if what == "step":
             images = steps * batch
             records.append(
-                measurement("oecl", name, timing, images, "normal images", steps * flop, peak, jax.device_count())
+                record("oecl", name, timing, images, "normal images", steps * flop, peak, jax.device_count())
             )
         elif what == "network":
             speedup = times[TORCH].seconds / timing.seconds if TORCH in times else None
-            records.append(measurement("oecl", name, timing, batch, "normal images", flop, peak, speedup=speedup))
+            records.append(record("oecl", name, timing, batch, "normal images", flop, peak, speedup=speedup))
         else:
-            records.append(measurement("oecl", name, timing, views, "views"))
+            records.append(record("oecl", name, timing, views, "views"))
     return records
 
 
@@ -154,7 +154,7 @@ def _augmentation(config: OeclConfig) -> Callable[[], Any]:
 def _torch(config: OeclConfig, views: int) -> Callable[[], Any] | None:
     """Loss and gradient of the same number of views in plain PyTorch; None without torch."""
     try:
-        from benchmarks import training_baseline
+        from benchmarks import oecl_baseline
     except ImportError:
         return None
-    return training_baseline.gradient(config.model, config.data.image_size, views, config.train.batch_size)
+    return oecl_baseline.gradient(config.model, config.data.image_size, views, config.train.batch_size)
