@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegraph_jax.config import Config
-from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks.detect import run
 from configs.mvtec import get_config
 
@@ -39,7 +37,7 @@ METRICS = {
 # screw takes a minute
 @pytest.mark.parametrize("category", ["bottle", pytest.param("screw", marks=pytest.mark.slow)])
 def test_the_reference_config_agrees_with_musc(category, tmp_path):
-    config = read_config(Config, get_config("reference"))
+    config = get_config("reference")
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, root=str(Path(DATA) / "mvtec"), categories=(category,)),
