@@ -20,7 +20,7 @@ from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_
 from tests.support.shallow import shallow_backbone
 
 
-def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
+def detector(backend: str = "shard_map", devices: int | None = None) -> CoDeGraph:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3), fit="pad")
     return CoDeGraph(
         Config(
