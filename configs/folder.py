@@ -20,7 +20,7 @@ Features and distances are kept in the workdir (`--config.resume_data=remove` re
 prints their size). The same command can then decide again within seconds, with another threshold or with your answers
 in report.html:
 
-    codegraph detect /my/photos --review=review.json
+    codegraph detect /my/photos --review=~/Downloads
 """
 
 from typing import Literal

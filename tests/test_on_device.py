@@ -146,7 +146,7 @@ def test_distances_stay_on_a_device_that_has_memory_for_all_layers(monkeypatch):
         monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room / planning.DEVICE_SHARE))
         assert bool(plan_device(tiny("auto"), plan, mesh, 1000, 2)) == fits
         assert plan_device(tiny(), plan, mesh, 1000, 2).total_bytes == needed, "as set"
-    assert "distances stay on the device" in str(plan_device(tiny("auto"), plan, mesh, 1000, 2))
+    assert "on the device, where distances stay" in str(plan_device(tiny("auto"), plan, mesh, 1000, 2))
     assert not plan_device(tiny("auto"), plan, mesh, 1000, 2, sets=2), "there is no room for two sets"
     few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
     monkeypatch.setattr(planning, "device_bytes", lambda devices: 10**12)
@@ -163,7 +163,7 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
     one, four = (plan_device(tiny(), plan, DeviceMesh(tuple(jax.devices()[:d])), 1000, 2) for d in (1, 4))
     assert (one.padded_shape, one.device_length) == ((1024, 1024), 1024)
     assert (four.padded_shape, four.device_length) == ((256, 1024), 0)
-    assert four.total_bytes < one.total_bytes / 2 and "on 4 devices" in str(four)
+    assert four.total_bytes < one.total_bytes / 2 and "each of 4 devices" in str(four)
     direct = dataclasses.replace(tiny(), similarity=SimilarityConfig(kernel="direct"))
     by_degree, by_one = (plan_device(config, plan, detector.mesh, 1000, 2) for config in (direct, tiny()))
     two_degrees = pytest.approx(2 * plan.feature_bytes / 2 * 1.024, rel=1e-3)

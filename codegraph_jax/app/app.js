@@ -1,7 +1,7 @@
 "use strict";
 (async () => {
   const main = $("#main"), dialog = $("#dialog");
-  const STAGES = ["start", "backbone", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
+  const STAGES = ["start", "network", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
   const POLL = 1000, SLOW = 4000;
   const UNDER_WAY = ["waiting", "running"];
   let state = null, drawn = "", lost = false;

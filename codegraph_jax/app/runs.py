@@ -289,7 +289,7 @@ def _seconds_left(progress: Mapping[str, Any]) -> float | None:
         stage, done, total = progress["stage"], progress["done"], progress["total"]
         estimate = progress.get("estimate") or {}
         left = progress["seconds"] / done * (total - done)
-        if stage == "backbone":
+        if stage == "network":
             left += estimate.get("distances", 0.0) + REPORT_SECONDS * total
         return float(left)
     return None

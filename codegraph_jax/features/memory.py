@@ -76,6 +76,16 @@ class MemoryPlan:
         """Whether features are stored on disk too."""
         return self.feature_bytes + self.working_bytes > self.limit_bytes
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of everything that is in memory."""
+        return self.stored_bytes + self.working_bytes - self.disk_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of features and distances that are on disk."""
+        return self.tables_on_disk * self.table_bytes + self.features_on_disk * self.feature_bytes
+
     def allocate_tables(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
         """An array for distances, with undefined content."""
         return mapped(shape, dtype) if self.tables_on_disk else in_memory(shape, dtype)
@@ -96,38 +106,31 @@ class MemoryPlan:
 
     def _problem(self) -> str:
         """The reason why the run does not fit, with advice; empty if it fits."""
-        in_memory = self.working_bytes + (not self.tables_on_disk) * self.table_bytes
-        in_memory += (not self.features_on_disk) * self.feature_bytes
         free = free_memory()
-        if in_memory > free:
+        if self.memory_bytes > free:
             # everything that does not grow with the references has to fit first
             growing = MEAN_TABLES * self.degree_bytes + (not self.tables_on_disk) * self.table_bytes
-            fewer = self.reference_count * (free - in_memory + growing) // growing if growing else 0
+            fewer = self.reference_count * (free - self.memory_bytes + growing) // growing if growing else 0
             fewer_fit = f"--config.similarity.references={fewer}, " if 1 < fewer < self.reference_count else ""
             return (
-                f"the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
+                f"the run needs about {self.memory_bytes / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
                 f"are free; {fewer_fit}a smaller input size (--size) or fewer photos may fit"
             )
-        on_disk = self.tables_on_disk * self.table_bytes + self.features_on_disk * self.feature_bytes
         directory = tempfile.gettempdir()
         try:
             free = shutil.disk_usage(directory).free
         except OSError:
             return ""  # creating the first file reports the problem
-        if on_disk > free:
+        if self.disk_bytes > free:
             return (
-                f"the run needs {on_disk / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
+                f"the run needs {self.disk_bytes / GIB:.1f} GiB of files and {directory!r} has {free / GIB:.1f} GiB "
                 "free; set TMPDIR to a directory on a larger disk, or lower --config.similarity.references"
             )
         return ""
 
     def __str__(self) -> str:
-        parts = [
-            ("features", self.feature_bytes, self.features_on_disk),
-            ("distances", self.table_bytes, self.tables_on_disk),
-        ]
-        texts = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
-        return f"memory (estimate): {', '.join(texts)}, working memory {self.working_bytes / GIB:.1f} GiB"
+        files = f" and {self.disk_bytes / GIB:.1f} GiB of files in {tempfile.gettempdir()}" if self.disk_bytes else ""
+        return f"about {self.memory_bytes / GIB:.1f} GiB of memory{files}"
 
 
 def refuse_or_warn(problem: str, action: str) -> None:

@@ -113,7 +113,7 @@ def read_features(
     device_length = plan.device_plan.device_length if plan.device_plan else 0
 
     def read(drop_copies: bool) -> Features:
-        with bar(len(sources), "backbone", "photo", progress) as advance:
+        with bar(len(sources), "network", "photo", progress) as advance:
             features = extractor.extract(
                 sources, stores, allocate=plan.memory.allocate_features, device_length=device_length,
                 drop_copies=drop_copies, value_range=value_range, advance=advance,

@@ -29,10 +29,10 @@ class DevicePlan:
         return self.padded_shape[0] if self.device_count == 1 else 0
 
     def __str__(self) -> str:
-        size = f"{self.total_bytes / GIB:.1f} GiB"
+        size = f"{self.total_bytes / GIB:.1f} GiB of memory"
         if self.device_count == 1:
-            return f"memory (estimate): distances stay on the device, {size} with features and working memory"
-        return f"memory (estimate): distances stay on {self.device_count} devices, {size} on each with working memory"
+            return f"about {size} on the device, where distances stay"
+        return f"about {size} on each of {self.device_count} devices, where distances stay"
 
 
 @dataclass(frozen=True)

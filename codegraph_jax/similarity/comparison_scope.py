@@ -95,7 +95,9 @@ def choose_scope(
 def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
     if scope.radius == "all":
         what, setting = f"each photo with {scope.references} others", f"references={scope.references}"
+        missed = "; recurring defects on few photos may be missed"
     else:
+        missed = ""
         what, setting = f"only patches at most {scope.radius} patches apart", f"radius={scope.radius}"
     result = (
         "a sample of patches keeps its ranking"
@@ -103,7 +105,7 @@ def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )
     return (
-        f"compares {what}, {100 / gain:.0f}% of the work; {result} (correlation {agreement:.3f}; "
+        f"compares {what}, {100 / gain:.0f}% of the work; {result} (correlation {agreement:.3f}{missed}; "
         f"--config.similarity.{setting}; to compare everything: --config.similarity.radius=all "
         "--config.similarity.references=all)"
     )

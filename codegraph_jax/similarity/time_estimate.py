@@ -71,8 +71,8 @@ class TimeEstimate:
         refuse_or_warn(self.problem(MAX_HOURS, config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
-        features = "unknown" if self.feature_seconds is None else format_duration(self.feature_seconds)
-        return f"time (estimate): network {features}, distances {format_duration(self.distance_seconds)}"
+        without = " without the network, whose time is unknown" if self.feature_seconds is None else ""
+        return f"{format_duration(self.seconds)}{without}"
 
 
 def estimate(

@@ -244,10 +244,10 @@ def _results(
     def compare(detector: CoDeGraph, item: tuple[str, SetPlan], progress: bool = False) -> DetectionResult | _Compared:
         category, plan = item
         if first:
-            stored = f", {plan.memory.stored_bytes / GIB:.1f} GiB kept in the workdir"
-            about = f"{plan}{stored}" if state and config.resume_data == "keep" else plan
-            print(f"{printable(category)}: {len(plan.images)} photos; {about}\n{times[category]}", flush=True)
-            note_estimate(backbone=times[category].feature_seconds or 0.0, distances=times[category].distance_seconds)
+            kept = plan.memory.stored_bytes / GIB if state and config.resume_data == "keep" else 0.0
+            stored = f", {kept:.1f} GiB kept in the workdir" if kept >= 0.1 else ""
+            print(f"{printable(category)}: {len(plan.images)} photos; {plan}{stored}, {times[category]}", flush=True)
+            note_estimate(network=times[category].feature_seconds or 0.0, distances=times[category].distance_seconds)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished

@@ -162,7 +162,7 @@ def test_runs_of_commands_are_listed(client, home):
     write_run(home, "one")
     (home / "two").mkdir()
     (home / "two" / PROGRESS_FILE).write_text(
-        json.dumps({"stage": "backbone", "done": 5, "total": 10, "seconds": 2, "pid": os.getpid()})
+        json.dumps({"stage": "network", "done": 5, "total": 10, "seconds": 2, "pid": os.getpid()})
     )
     (home / "three" / ".resume").mkdir(parents=True)
     (home / "other").mkdir()

@@ -14,15 +14,15 @@ def test_the_file_follows_the_bar_and_is_removed(tmp_path, monkeypatch):
 
     with progress_in(tmp_path):
         assert read()["stage"] == "start"
-        note_estimate(backbone=5.0)
-        with bar(4, "backbone", "image") as advance:
+        note_estimate(network=5.0)
+        with bar(4, "network", "image") as advance:
             advance(1)
-            assert (read()["stage"], read()["done"], read()["total"]) == ("backbone", 1, 4)
+            assert (read()["stage"], read()["done"], read()["total"]) == ("network", 1, 4)
             advance(3)
-        assert read()["done"] == 4 and read()["estimate"] == {"backbone": 5.0}
+        assert read()["done"] == 4 and read()["estimate"] == {"network": 5.0}
         with bar(4, "hidden", "image", shown=False) as advance:
             advance(1)
-        assert read()["stage"] == "backbone"
+        assert read()["stage"] == "network"
     assert list(tmp_path.iterdir()) == []
     with bar(1, "outside", "image") as advance:
         advance(1)

@@ -41,7 +41,7 @@ def test_the_estimate_counts_what_the_arrays_take():
     assert plan.feature_bytes == 4 * 5000 * 256 * 384 * 4
     assert plan.table_bytes == 4 * 3 * 5000 * 256 * 256 * 4
     assert plan.working_bytes < 8 * GIB
-    assert "features 7.3 GiB on disk, distances 14.6 GiB on disk" in str(plan)
+    assert "and 22.0 GiB of files in" in str(plan)
     halved = planned("bfloat16", memory_gib=8)
     assert halved.feature_bytes == plan.feature_bytes // 2
     # in memory: one layer as it is and one prepared

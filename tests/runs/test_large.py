@@ -149,7 +149,7 @@ def test_auto_prints_its_choice(plates, tmp_path, capsys):
     run(config(plates, fit="auto"), tmp_path)
     said = capsys.readouterr().out
     assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "the photos are 5.7 times as large" in said
-    assert "time (estimate): network less than a minute" in said
+    assert "GiB of memory, less than a minute\n" in said
 
 
 def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
