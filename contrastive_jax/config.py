@@ -73,11 +73,11 @@ class ExposureConfig(Settings):
 class AugmentConfig(Settings):
     """Augmentation of training images and of the extra views of a test image, in torchvision's terms."""
 
-    crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
+    crop_scale: tuple[float, float] = field(default=(0.08, 1.0), metadata=within(0, 1))
     """Range of the share of the area that RandomResizedCrop keeps."""
-    mean: tuple[float, ...] = field(default=(125.3 / 255, 123.0 / 255, 113.9 / 255), metadata=no_flag())
+    mean: tuple[float, float, float] = field(default=(125.3 / 255, 123.0 / 255, 113.9 / 255), metadata=no_flag())
     """Means of the channels in [0, 1], which are subtracted after the augmentation."""
-    std: tuple[float, ...] = field(default=(63.0 / 255, 62.1 / 255, 66.7 / 255), metadata=no_flag())
+    std: tuple[float, float, float] = field(default=(63.0 / 255, 62.1 / 255, 66.7 / 255), metadata=no_flag())
     """Standard deviations of the channels in [0, 1], by which the result is divided."""
 
 
@@ -149,9 +149,6 @@ class OeclConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, expected in (("crop_scale", 2), ("mean", 3), ("std", 3)):
-            if len(numbers := getattr(self.augment, name)) != expected:
-                raise ConfigError(f"config.augment.{name}: expected {expected} numbers, got {numbers!r}")
         low, high = self.augment.crop_scale
         if not 0 < low <= high:
             raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {self.augment.crop_scale!r}")

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.workdir import WorkdirError
+from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
@@ -27,7 +27,7 @@ from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import DEFAULT_SCORE, OBJECTIVES
-from contrastive_jax.report.manifest import fingerprint, require_same_run, versions_and_device
+from contrastive_jax.report.manifest import require_same_run, run_identity, versions_and_device
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -94,7 +94,7 @@ class OECL:
             ConfigError: there are several processes.
             ProtocolError: there are too few images, the objective needs outliers or has none, or all outliers are
                 normal images too.
-            WorkdirError: `workdir` holds another run.
+            WorkdirError: `workdir` holds another run, or one that is still running.
             TrainingDivergedError: a loss became infinite or NaN.
         """
         if jax.process_count() > 1:
@@ -113,8 +113,9 @@ class OECL:
         exposed = None if outliers is None else self._stored(outliers)
         if exposed is not None:
             check_overlap(exposed, normal, None)
-        with TemporaryDirectory(prefix="oecl-") if workdir is None else nullcontext(workdir) as directory:
-            self.state = self._trained(RunData(normal, exposed, None), Path(directory), progress)
+        home = TemporaryDirectory(prefix="oecl-") if workdir is None else nullcontext(workdir)
+        with home as directory, locked(Path(directory)):
+            self.state = self._train(RunData(normal, exposed, None), Path(directory), progress)
         return self
 
     def score(
@@ -180,10 +181,8 @@ class OECL:
             model.state = checkpoints.restore(put_on_mesh(like, run_mesh()))
         return model
 
-    def _trained(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
-        workdir.mkdir(parents=True, exist_ok=True)
-        settings = dataclasses.asdict(self.config)
-        identity = {"config": settings, "data": fingerprint(data.train, data.oe, None)}
+    def _train(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
+        identity = run_identity(self.config, data.train, data.oe, None)
         require_same_run(workdir, identity)
         write_json(workdir / "manifest.json", finite_or_none({**identity, **versions_and_device()}))
         return train_network(self.config, data, workdir, progress=progress)[0]

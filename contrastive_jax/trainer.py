@@ -27,7 +27,7 @@ from contrastive_jax.evaluation.evaluate import auroc, build_scorer, measure
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import GROUPS, save_histogram, save_learning_curves
-from contrastive_jax.report.manifest import fingerprint, require_same_run, versions_and_device
+from contrastive_jax.report.manifest import require_same_run, run_identity, versions_and_device
 from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, hours_minutes_seconds, read_log
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
@@ -87,12 +87,8 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
 def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     """Trains and tests in a locked workdir."""
     started = time.monotonic()
-    settings = dataclasses.asdict(config)
-    identity = {
-        "config": settings,
-        "data": fingerprint(data.train, data.oe, None if data.test is None else data.test.images),
-    }
-    settings_by_flag = {f"config.{name}": value for name, value in settings.items()}
+    identity = run_identity(config, data.train, data.oe, None if data.test is None else data.test.images)
+    settings_by_flag = {f"config.{name}": value for name, value in identity["config"].items()}
     processes.require_equal(settings_by_flag | {"the images": identity["data"]})
     manifest = finite_or_none(
         {**identity, "seed": config.seed, "image_counts": image_counts(data), **versions_and_device()}

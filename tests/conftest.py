@@ -117,7 +117,7 @@ def shallow():
 @pytest.fixture(scope="module")
 def quick_training(quick_compile):
     """Compiles with few optimisations, and a network of few layers, where training is only a means."""
-    from tests.contrastive.meshes import shallow
+    from tests.support.training import shallow_resnet
 
-    with shallow():
+    with shallow_resnet():
         yield

@@ -6,6 +6,7 @@ settings that come out are checked.
 
 import ast
 import builtins
+import collections
 import importlib
 import json
 import re
@@ -271,7 +272,10 @@ def holds(text, part):
 
 
 def test_messages_that_troubleshooting_quotes_are_those_of_the_program():
-    texts = [(text, set(text)) for text in texts_of_the_source() if text]
+    texts_with = collections.defaultdict(list)
+    for text in texts_of_the_source():
+        for word in set(text):
+            texts_with[word].append(text)
     rows = re.findall(
         r"^\| (`.*?`) \|", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
     )
@@ -281,5 +285,5 @@ def test_messages_that_troubleshooting_quotes_are_those_of_the_program():
         # words with an ellipsis stand for any text, and a message may be put together of several texts
         for part in re.split(r"\S*\.\.\.\S*|[;:] ", message):
             said = words(part)
-            known = any(holds(text, said) for text, own in texts if own & set(said))
-            assert len(said) < 2 or known, f"{message}: {part}"
+            known = len(said) < 2 or any(holds(text, said) for word in said for text in texts_with[word])
+            assert known, f"{message}: {part}"

@@ -12,6 +12,7 @@ MODULES = (
     "codegraph_jax.core.settings",
     "codegraph_jax.detector",
     "codegraph_jax.evaluation.metrics",
+    pytest.param("contrastive_jax.model", marks=pytest.mark.slow),
 )
 
 

@@ -9,9 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import (
-    BackboneConfig,
     BankConfig,
     Config,
     DataConfig,
@@ -21,7 +19,6 @@ from codegraph_jax.config import (
 )
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.own_sets import as_samples
-from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
@@ -32,25 +29,20 @@ from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity import table_layout
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import plan_device, plan_set
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import tiny_backbone
+from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 
-
-@pytest.fixture(autouse=True)
-def tiny_preset(monkeypatch):
-    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
 def tiny(where="device", batch_size=4, devices=1, **changes):
-    backbone = BackboneConfig(
-        name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
+    return Config(
+        backbone=tiny_backbone(batch_size=batch_size),
+        resources=ResourcesConfig(distances_on=where),
+        parallel=ParallelConfig(devices=devices),
+        **changes,
     )
-    parallel = ParallelConfig(devices=devices)
-    return Config(backbone=backbone, resources=ResourcesConfig(distances_on=where), parallel=parallel, **changes)
-
-
-def draw_photos(n=24, seed=0):
-    return list(draw_set(count=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
 
 
 def assert_same(there, here):
@@ -63,14 +55,14 @@ def assert_same(there, here):
 
 def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
     """With what makes places and numbers of images differ: a copy, an unreadable file, added images, a mask, a bank."""
-    images = draw_photos()
+    images = drawn_parts()
     images[7] = images[2]
     images[11] = str(tmp_path / "nothing.png")
     roi = np.ones((8, 8), bool)
     roi[:2] = False
     *there, here = (
         CoDeGraph(tiny(where, devices=devices)).detect(
-            images, added=draw_photos(5, seed=1), roi=roi, bank=BankConfig(kind="exact", size=6)
+            images, added=drawn_parts(5, seed=1), roi=roi, bank=BankConfig(kind="exact", size=6)
         )
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )
@@ -84,7 +76,7 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
 def test_features_from_a_cache_give_the_same(tmp_path, precision):
     """Features from a cache are read on the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
-    first, second = (CoDeGraph(tiny(**changes)).detect(draw_photos(12)) for _ in range(2))
+    first, second = (CoDeGraph(tiny(**changes)).detect(drawn_parts(12)) for _ in range(2))
     assert second.from_cache_count == 12
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 
@@ -94,7 +86,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
     detector = CoDeGraph(tiny())
 
     def detect(n):
-        images = as_samples(draw_photos(n, seed=n))
+        images = as_samples(drawn_parts(n, seed=n))
         how = detector.config, detector.backbone, detector.mesh
         return detector.score(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 
@@ -103,7 +95,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
         few, _ = (detect(n) for n in (9, 33))
     by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
     assert set(programs) <= by_selection
-    assert_same(few, CoDeGraph(tiny("host")).detect(draw_photos(9, seed=9)))
+    assert_same(few, CoDeGraph(tiny("host")).detect(drawn_parts(9, seed=9)))
 
 
 def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
@@ -113,9 +105,9 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
 
     monkeypatch.setattr(comparing, "DeviceTables", Exhausted)
     with caplog.at_level(logging.WARNING):
-        there = CoDeGraph(tiny()).detect(draw_photos())
+        there = CoDeGraph(tiny()).detect(drawn_parts())
     assert "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))
+    assert_same(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
 
 
 def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog):
@@ -126,16 +118,16 @@ def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog)
 
     # what waits for a call of the ring
     monkeypatch.setattr(table_layout, "partial", lambda *_: exhausted)
-    there = CoDeGraph(tiny()).detect(draw_photos())
+    there = CoDeGraph(tiny()).detect(drawn_parts())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(draw_photos()))
+    assert_same(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
 
 
 def test_distances_stay_on_a_device_that_has_memory_for_all_layers(monkeypatch):
     detector = CoDeGraph(tiny("auto"))
-    comparison = CoDeGraph(tiny()).compare(draw_photos(12))
+    comparison = CoDeGraph(tiny()).compare(drawn_parts(12))
     assert isinstance(comparison.tables, DeviceTables)
-    assert not isinstance(detector.compare(draw_photos(12)).tables, DeviceTables)  # a CPU
+    assert not isinstance(detector.compare(drawn_parts(12)).tables, DeviceTables)  # a CPU
 
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     mesh = DeviceMesh((types.SimpleNamespace(platform="gpu"),))

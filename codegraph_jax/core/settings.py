@@ -324,8 +324,10 @@ def _checked(field: dataclasses.Field[Any], hint: Any, value: Any, path: str) ->
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type (`json_fields.typed`); a single value becomes a tuple where one is expected."""
     if typing.get_origin(hint) is tuple:
-        elements = value if isinstance(value, list | tuple) else (value,)
-        return tuple(_typed(typing.get_args(hint)[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
+        elements, hints = value if isinstance(value, list | tuple) else (value,), typing.get_args(hint)
+        if hints[-1] is not Ellipsis and len(elements) != len(hints):
+            raise ConfigError(f"{path}: expected {len(hints)} values, got {value!r}")
+        return tuple(_typed(hints[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
     if isinstance(value, np.generic):
         value = value.item()
     try:

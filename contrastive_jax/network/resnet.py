@@ -10,10 +10,14 @@ from jaxtyping import Array, Bool, Float
 from codegraph_jax.core.matmul import product_precision
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.batch_norm import BatchNorm
-from contrastive_jax.network.convolution import Conv, kernel_init
+from contrastive_jax.network.convolution import conv_general_dilated
 from contrastive_jax.objectives import OBJECTIVES
 
 BLOCKS = (2, 2, 2, 2)
+
+# Uniform in +-1/sqrt(fan_in), PyTorch's default for convolutions and linear layers. The score is the norm of the head's
+# output, so its initial scale is part of the method.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def bias_init(fan_in: int) -> Callable[..., Array]:
@@ -23,6 +27,22 @@ def bias_init(fan_in: int) -> Callable[..., Array]:
         return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
 
     return init
+
+
+def conv(width: int, kernel: int, stride: int, dtype: jnp.dtype, precision: jax.lax.Precision, name: str) -> nn.Conv:
+    """A square convolution without bias, padded by half its kernel on every side for any stride, as in PyTorch."""
+    return nn.Conv(
+        width,
+        (kernel, kernel),
+        stride,
+        padding=kernel // 2,
+        use_bias=False,
+        dtype=dtype,
+        precision=precision,
+        kernel_init=kernel_init,
+        conv_general_dilated=conv_general_dilated,
+        name=name,
+    )
 
 
 class BasicBlock(nn.Module):
@@ -43,11 +63,11 @@ class BasicBlock(nn.Module):
         def norm(name: str, y: Array) -> Array:
             return BatchNorm(self.axis_name, name=name)(y, train, valid)
 
-        y = Conv(self.width, 3, self.stride, self.dtype, self.precision, name="conv1")(x)
+        y = conv(self.width, 3, self.stride, self.dtype, self.precision, "conv1")(x)
         y = nn.relu(norm("norm1", y))
-        y = norm("norm2", Conv(self.width, 3, 1, self.dtype, self.precision, name="conv2")(y))
+        y = norm("norm2", conv(self.width, 3, 1, self.dtype, self.precision, "conv2")(y))
         if self.stride != 1 or x.shape[-1] != self.width:
-            shortcut = Conv(self.width, 1, self.stride, self.dtype, self.precision, name="shortcut_conv")
+            shortcut = conv(self.width, 1, self.stride, self.dtype, self.precision, "shortcut_conv")
             x = norm("shortcut_norm", shortcut(x))
         return nn.relu(x + y)
 
@@ -87,9 +107,9 @@ class ContrastiveResNet(nn.Module):
         """
         x = images.astype(self.dtype)
         if self.stem == "cifar":
-            x = Conv(self.width, 3, 1, self.dtype, self.precision, name="stem_conv")(x)
+            x = conv(self.width, 3, 1, self.dtype, self.precision, "stem_conv")(x)
         else:
-            x = Conv(self.width, 7, 2, self.dtype, self.precision, name="stem_conv")(x)
+            x = conv(self.width, 7, 2, self.dtype, self.precision, "stem_conv")(x)
         x = nn.relu(BatchNorm(self.axis_name, name="stem_norm")(x, train, valid))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

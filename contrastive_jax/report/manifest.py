@@ -1,5 +1,6 @@
 """The manifest of a training run: settings, data, versions and devices."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -7,16 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from codegraph_jax.core.environment import device_summary, package_versions
+from codegraph_jax.core import environment
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import flattened
 from codegraph_jax.core.workdir import WorkdirError
+from contrastive_jax.config import OeclConfig
 
-PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+PACKAGES = (*environment.PACKAGES, "optax", "orbax-checkpoint")
 
 
-def fingerprint(*arrays: np.ndarray | None) -> str:
-    """SHA-256 over shapes and bytes, by which a resumed run checks that its data are the same."""
+def run_identity(config: OeclConfig, *arrays: np.ndarray | None) -> dict[str, Any]:
+    """The settings, and a digest of the images: both must be the same when a run resumes."""
+    return {"config": dataclasses.asdict(config), "data": _digest_of(*arrays)}
+
+
+def _digest_of(*arrays: np.ndarray | None) -> str:
+    """SHA-256 over shapes and bytes."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr(None if array is None else (array.shape, str(array.dtype))).encode())
@@ -27,7 +34,7 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 
 def versions_and_device() -> dict[str, Any]:
     """Versions of Python and packages, and the devices."""
-    return {"packages": package_versions(PACKAGES), "device": device_summary()}
+    return {"versions": environment.package_versions(PACKAGES), "device": environment.device_summary()}
 
 
 def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:

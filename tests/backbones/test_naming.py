@@ -129,7 +129,7 @@ def _assemble(name: str, tensors: Tensors) -> dict:
     return assemble(preset, preset.architecture, checkpoint)
 
 
-def _same(a: dict, b: dict) -> bool:
+def _is_same(a: dict, b: dict) -> bool:
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
         np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
@@ -149,41 +149,41 @@ def test_openai_names(name: str) -> None:
         "transformer.resblocks.0.ln_1.bias": np.ones(3),
     }
     text |= {"positional_embedding": np.ones((3, 3)), "token_embedding.weight": np.ones((3, 3))}
-    assert _same(_assemble(name, _clip_original(name) | text), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, _clip_original(name) | text), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("name", DINOV2S)
 def test_facebook_names(name: str) -> None:
-    assert _same(_assemble(name, _dinov2_original(name)), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, _dinov2_original(name)), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("name", ["dinov2", "dinov2_swiglu_registers"])
 def test_facebook_names_with_chunks(name: str) -> None:
     chunked = {re.sub(r"^blocks\.(\d+)", r"blocks.0.\1", key): t for key, t in _dinov2_original(name).items()}
-    assert _same(_assemble(name, chunked), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, chunked), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("name", DINOV2S)
 def test_names_that_transformers_5_has_in_memory(name: str) -> None:
-    assert _same(_assemble(name, _in_memory_names(name)), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, _in_memory_names(name)), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("name", DINOV3S)
 def test_names_of_the_original_dinov3(name: str) -> None:
-    assert _same(_assemble(name, _dinov3_original(name)), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, _dinov3_original(name)), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("name", [*TINY, *TIMM])
 @pytest.mark.parametrize("prefix", ["teacher.backbone.", "_orig_mod.module.model."])
 def test_names_inside_a_larger_model(name: str, prefix: str) -> None:
     tensors = {prefix + key: tensor for key, tensor in _golden(name).items()}
-    assert _same(_assemble(name, tensors), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, tensors), _assemble(name, _golden(name)))
 
 
 @pytest.mark.parametrize("prefix", ["dinov2.", "dinov2_with_registers."])
 def test_names_of_a_classifier_on_dinov2(prefix: str) -> None:
     tensors = {prefix + key: tensor for key, tensor in _golden("dinov2_registers").items()}
-    assert _same(_assemble("dinov2_registers", tensors), _assemble("dinov2_registers", _golden("dinov2_registers")))
+    assert _is_same(_assemble("dinov2_registers", tensors), _assemble("dinov2_registers", _golden("dinov2_registers")))
 
 
 @pytest.mark.parametrize("name", ["timm_clip", "timm_siglip"])
@@ -194,7 +194,7 @@ def test_towers_of_timm_inside_open_clip(name: str) -> None:
         "logit_scale": np.ones(()),
         "logit_bias": np.ones(()),
     }
-    assert _same(_assemble(name, tensors), _assemble(name, _golden(name)))
+    assert _is_same(_assemble(name, tensors), _assemble(name, _golden(name)))
 
 
 def test_the_bias_of_a_clip_head_must_be_zero() -> None:
@@ -215,7 +215,7 @@ def test_only_timm_leaves_out_a_bias_that_is_zero() -> None:
 def test_heads_of_pretraining_may_be_left_over() -> None:
     tensors = {f"teacher.backbone.{key}": tensor for key, tensor in _golden("dinov3").items()}
     tensors |= {"teacher.dino_head.mlp.0.weight": np.ones((3, 3)), "teacher.ibot_head.last_layer.weight": np.ones(3)}
-    assert _same(_assemble("dinov3", tensors), _assemble("dinov3", _golden("dinov3")))
+    assert _is_same(_assemble("dinov3", tensors), _assemble("dinov3", _golden("dinov3")))
     with pytest.raises(WeightsError, match=r"student\.backbone\.norm\.bias"):
         _assemble("dinov3", tensors | {"student.backbone.norm.bias": np.ones(32)})
 
@@ -259,7 +259,7 @@ def test_clip_without_its_prefix_and_with_its_text_tower() -> None:
     tensors = {key.removeprefix("vision_model."): tensor for key, tensor in _golden("clip_gelu").items()}
     tensors |= {"text_model.final_layer_norm.bias": np.ones(3), "text_projection.weight": np.ones((3, 3))}
     tensors |= {"logit_scale": np.float32(1), "embeddings.position_ids": np.arange(26)[None]}
-    assert _same(_assemble("clip_gelu", tensors), _assemble("clip_gelu", _golden("clip_gelu")))
+    assert _is_same(_assemble("clip_gelu", tensors), _assemble("clip_gelu", _golden("clip_gelu")))
 
 
 def test_every_parameter_is_needed() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import PhotoReview, Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
-from tests.fuzz.budget import BUDGET, JSON, places
+from tests.fuzz.damage import BUDGET, JSON, places
 
 FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
 

@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 
 from contrastive_jax.config import AugmentConfig
 from contrastive_jax.views import augment, color
-from tests.contrastive.meshes import GOLDEN
+from tests.support.training import GOLDEN
 
 ARRAYS = np.load(GOLDEN / "augment.npz")
 PIXELS = ARRAYS["image"].astype(np.float32) / 255

@@ -19,7 +19,7 @@ from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call
-from tests.contrastive.meshes import mesh_of, small_config
+from tests.support.training import mesh_of, small_config
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
@@ -123,7 +123,7 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
         return losses.nt_xent(a, b, 0.5, v, AXIS) + losses.mean_norm(a, v, AXIS)
 
     whole = losses.nt_xent(first, second, 0.5) + losses.mean_norm(first)
-    for devices in (1, 2, 4, 8):
+    for devices in (1, 8):
         np.testing.assert_allclose(run_sharded(padded_loss, devices, *padded, valid), whole, rtol=1e-6)
 
     norm = BatchNorm()

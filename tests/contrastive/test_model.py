@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import doctest
 
 import jax
 import numpy as np
@@ -12,15 +11,15 @@ from PIL import Image
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
-from contrastive_jax import OECL, model
+from contrastive_jax import OECL
 from contrastive_jax.data import patterns
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.objectives import SCORES
 from contrastive_jax.tasks import oecl
 from contrastive_jax.training.checkpoints import CheckpointError
-from tests.contrastive.meshes import small_config
 from tests.support.examples import example
+from tests.support.training import small_config
 
 CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
@@ -95,12 +94,6 @@ def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, first.state.params, again.state.params)
     with pytest.raises(WorkdirError):
         OECL(CONFIG).fit(normal[::-1], outliers, tmp_path)
-
-
-@pytest.mark.slow
-def test_the_example_of_the_docstring_runs():
-    outcome = doctest.testmod(model)
-    assert outcome.attempted and not outcome.failed
 
 
 def test_the_example_on_arrays_runs(capsys, monkeypatch):

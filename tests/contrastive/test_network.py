@@ -11,10 +11,9 @@ import optax
 import pytest
 
 from contrastive_jax.config import ModelConfig, TrainConfig
-from contrastive_jax.network.convolution import Conv
-from contrastive_jax.network.resnet import build_network
+from contrastive_jax.network.resnet import build_network, conv
 from contrastive_jax.training.state import build_optimizer, initial_state
-from tests.contrastive.meshes import GOLDEN, nested
+from tests.support.training import GOLDEN, nested
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -23,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def test_small_maps_are_convolved_as_large_ones(side, stride):
     """Maps smaller than the kernel take another way to the same numbers."""
     x = jax.random.normal(jax.random.key(0), (3, side, side, 4))
-    conv = Conv(5, 3, stride, jnp.float32, jax.lax.Precision.HIGHEST)
-    variables = conv.init(jax.random.key(1), x)
+    layer = conv(5, 3, stride, jnp.float32, jax.lax.Precision.HIGHEST, "conv")
+    variables = layer.init(jax.random.key(1), x)
     expected = jax.lax.conv_general_dilated(
         x,
         variables["params"]["kernel"],
@@ -33,7 +32,7 @@ def test_small_maps_are_convolved_as_large_ones(side, stride):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=jax.lax.Precision.HIGHEST,
     )
-    np.testing.assert_allclose(conv.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
 
 
 def test_bfloat16_computes_in_half_the_bits_and_keeps_the_rest():

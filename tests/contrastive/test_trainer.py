@@ -28,7 +28,7 @@ from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS
-from tests.contrastive.meshes import mesh_of, small_config
+from tests.support.training import mesh_of, small_config
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
@@ -59,7 +59,7 @@ def test_a_run_writes_its_results_scores_log_and_pictures(finished):
     records = read_log(finished / "metrics.jsonl")
     assert [(r["kind"], r["epoch"], r["step"]) for r in records] == [("train", 1, 3), ("train", 2, 6)]
     manifest = json.loads((finished / "manifest.json").read_text())
-    assert manifest["seed"] == 0 and manifest["image_counts"]["normal"] == 384 and manifest["packages"]["jax"]
+    assert manifest["seed"] == 0 and manifest["image_counts"]["normal"] == 384 and manifest["versions"]["jax"]
     with (finished / "scores.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 64 and sum(int(row["normal"]) for row in rows) == 32

@@ -9,7 +9,7 @@ from PIL import Image
 from contrastive_jax import OECL, trainer
 from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.tasks.oecl_score import _read
-from tests.contrastive.meshes import small_config
+from tests.support.training import small_config
 
 CONFIG = small_config("simclr", batch_size=8, epochs=1)
 SIZE = CONFIG.data.stored_size
@@ -41,13 +41,13 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     monkeypatch.setattr(trainer, "_run_in", lambda home, config, data: kept.append(config) or {})
     trainer.train(config, tmp_path / "run")
     assert kept[0].data.range == (0, 4095), "the checkpoint has it"
-    _, scored = _read([("x", str(root / "test" / "b" / "0.png"))], kept[0].data, "error")
+    _, scored = _read([("x", str(root / "test" / "b" / "0.png"))], kept[0].data)
     assert scored.max() < 40
 
 
 def test_a_model_keeps_the_range_that_it_was_fitted_with(root, monkeypatch):
     given = []
-    monkeypatch.setattr(OECL, "_trained", lambda model, data, home, progress: given.append(data.train))
+    monkeypatch.setattr(OECL, "_train", lambda model, data, home, progress: given.append(data.train))
     model = OECL(CONFIG).fit(sorted((root / "train" / "a").iterdir()))
     assert model.config.data.range == (0, 4095) and given[0].max() > 250
     assert model._stored([root / "test" / "b" / "0.png"]).max() < 40

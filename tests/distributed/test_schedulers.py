@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.runs.test_processes import free_port
+from tests.support.pairs import free_port
 
 ROOT = Path(__file__).parents[2]
 MEETING = """

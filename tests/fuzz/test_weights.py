@@ -16,7 +16,7 @@ from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.onnx_reader import read_onnx
 from tests.backbones.test_onnx_reader import SMALL as MODEL
 from tests.backbones.tiny import GOLDEN, TINY
-from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged
+from tests.fuzz.damage import BUDGET, EDITS, JSON, damaged
 
 WHOLE = (GOLDEN / "dinov2.safetensors").read_bytes()
 SMALL = save({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float16)})

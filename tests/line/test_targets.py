@@ -15,6 +15,7 @@ from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import ServeConfig
 from codegraph_jax.line.targets import DeliveryError, open_target
 from tests.line.receiver import record, rows_of, until_empty
+from tests.support.pairs import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -139,25 +140,19 @@ def broker(port: int, **users: str):
         loop.close()
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
-
-
-def test_a_broker_gets_each_result_also_after_it_was_away(ledger, free_port):
+def test_a_broker_gets_each_result_also_after_it_was_away(ledger):
     mqtt = pytest.importorskip("paho.mqtt.client")
-    url, got = f"mqtt://127.0.0.1:{free_port}/plant/line%201", []
+    port = free_port()
+    url, got = f"mqtt://127.0.0.1:{port}/plant/line%201", []
     with sending.sending(ledger, [url]):
         record(ledger, "a")
         wait_until(lambda: ledger.outbox.undelivered()[0].error)
-        with broker(free_port):
+        with broker(port):
             reader = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
             subscribed = threading.Event()
             reader.on_subscribe = lambda *arguments: subscribed.set()
             reader.on_message = lambda client, data, message: got.append((message.topic, json.loads(message.payload)))
-            reader.connect("127.0.0.1", free_port)
+            reader.connect("127.0.0.1", port)
             reader.loop_start()
             reader.subscribe("plant/#", qos=1)
             assert subscribed.wait(20)
@@ -172,11 +167,12 @@ def test_a_broker_gets_each_result_also_after_it_was_away(ledger, free_port):
     assert all(Message.model_validate(message) for _, message in got)
 
 
-def test_a_broker_that_refuses_the_login_or_is_silent_keeps_the_results_waiting(ledger, free_port, monkeypatch):
+def test_a_broker_that_refuses_the_login_or_is_silent_keeps_the_results_waiting(ledger, monkeypatch):
     pytest.importorskip("paho.mqtt.client")
     monkeypatch.setattr(targets, "SECONDS", 0.5)
-    target = open_target(f"mqtt://127.0.0.1:{free_port}/t")
-    with broker(free_port, somebody="x"), pytest.raises(DeliveryError, match="refuses the login") as raised:
+    port = free_port()
+    target = open_target(f"mqtt://127.0.0.1:{port}/t")
+    with broker(port, somebody="x"), pytest.raises(DeliveryError, match="refuses the login") as raised:
         target.deliver("a", "{}")
     assert not raised.value.refused
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryError, match="not answer"):

@@ -15,7 +15,7 @@ from tests.backbones.tiny import TINY, tiny_backbone
 CATEGORIES = {"gear": 14, "plate": 12}
 
 
-def write_photos(root: Path) -> None:
+def write_drawn_set(root: Path) -> None:
     """Both categories in MVTec's form, without masks."""
     for seed, (category, count) in enumerate(CATEGORIES.items()):
         drawn = draw_set(count, 64, seed, 0.2, (0.3,))

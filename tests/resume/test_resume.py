@@ -22,7 +22,7 @@ from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as job
-from tests.resume.small import CATEGORIES, contents, small_config, write_photos
+from tests.resume.small import CATEGORIES, contents, small_config, write_drawn_set
 
 
 class Interrupted(Exception):
@@ -41,7 +41,7 @@ def small(tiny_preset):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
-    write_photos(root)
+    write_drawn_set(root)
     return root
 
 

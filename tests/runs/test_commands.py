@@ -42,7 +42,7 @@ MASKS = {
 NETWORK = {"name": "dinov2-small", "weights": "random", "image_size": 28, "blocks": (1,)}
 
 
-def write_photos(root, names):
+def write_noise(root, names):
     for i, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(i).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
@@ -55,7 +55,7 @@ def places(tmp_path_factory):
     made = {}
     for layout, names in TREES.items():
         root = tmp_path_factory.mktemp(layout)
-        write_photos(root, names)
+        write_noise(root, names)
         if layout in MASKS:
             write_mask(root / MASKS[layout], (5, 5, 20, 20), SIZE)
         made[layout] = root
@@ -68,7 +68,7 @@ def places(tmp_path_factory):
     (made["real_iad"] / "realiad_jsons").mkdir()
     (made["real_iad"] / "realiad_jsons/jack.json").write_text(json.dumps(listing))
     more = tmp_path_factory.mktemp("more")
-    write_photos(more, ["new.png"])
+    write_noise(more, ["new.png"])
     bank = tmp_path_factory.mktemp("bank") / "parts.safetensors"
     config = Config(backbone=BackboneConfig(**NETWORK))
     config = dataclasses.replace(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.core.workdir import RESUME
-from tests.resume.small import CATEGORIES, contents, write_photos
+from tests.resume.small import CATEGORIES, contents, write_drawn_set
 from tests.support import killing
 from tests.support.killing import finish
 
@@ -57,7 +57,7 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
         warm: compile first, so that kills are spread evenly over what a compiled run takes.
     """
     photos, cache, whole, killed = (tmp_path / name for name in ("photos", "cache", "whole", "killed"))
-    write_photos(photos)
+    write_drawn_set(photos)
     if warm:
         finish(start(photos, tmp_path / "warm", cache))
     process = start(photos, whole, cache)

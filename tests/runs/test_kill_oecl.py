@@ -16,7 +16,7 @@ from tests.support.killing import finish
 
 PROGRAM = """
 import sys
-from tests.contrastive.meshes import small_config
+from tests.support.training import small_config
 from contrastive_jax import trainer
 trainer.train(small_config("oecl", batch_size=64, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
 """

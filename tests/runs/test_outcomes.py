@@ -19,7 +19,7 @@ from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
-from tests.resume.small import contents, small_config, write_photos
+from tests.resume.small import contents, small_config, write_drawn_set
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +32,7 @@ def small(tiny_preset):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
-    write_photos(root)
+    write_drawn_set(root)
     whole = small_config(root)
     return dataclasses.replace(whole, data=dataclasses.replace(whole.data, categories=("plate",)))
 

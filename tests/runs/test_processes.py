@@ -1,8 +1,6 @@
 """Real processes that find each other over the loopback address."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +13,12 @@ from PIL import Image
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed import processes
+from tests.support.pairs import free_port, require_that_a_loss_ends_both
 from tests.support.process_worker import detector, stages
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def launch(count, devices, backend, out, mode):
@@ -64,24 +57,6 @@ def test_processes_give_the_scores_of_one(tmp_path, count, devices, backend):
         with np.load(tmp_path / f"{k}.npz") as got:
             for name, value in want.items():
                 np.testing.assert_array_equal(got[name], value, err_msg=name)
-
-
-def require_that_a_loss_ends_both(started, victim, speaker):
-    """Kills one of two processes when one prints `ready`; the other has to end with an error, in bounded time."""
-    survivor = started[1 - victim]
-    try:
-        while started[speaker].stdout.readline().strip() != "ready":
-            assert started[speaker].poll() is None, started[speaker].stderr.read()[-2000:]
-        started[victim].send_signal(signal.SIGKILL)
-        begin = time.monotonic()
-        _, errors = survivor.communicate(timeout=120)
-    finally:
-        for process in started:
-            process.kill()
-    assert survivor.returncode not in (0, None)
-    assert time.monotonic() - begin < processes.HEARTBEAT_SECONDS + processes.LEAVE_SECONDS + 20
-    # the process that coordinates takes the runtime's own message with it
-    assert "another process has ended" in errors or "another task died" in errors, errors[-3000:]
 
 
 @pytest.mark.slow
@@ -127,7 +102,7 @@ def run_two(tmp_path, *flags, seconds=30, delay=0.0):
     return [(process.returncode, text) for process, text in zip(started, ended)]
 
 
-def write_photos(root, names=("0.png", "1.png", "2.png")):
+def write_drawn_photos(root, names=("0.png", "1.png", "2.png")):
     root.mkdir(parents=True)
     for i, name in enumerate(names):
         Image.fromarray(draw_set(3, 56, 0, 0.0, ()).images[i]).save(root / name)
@@ -148,12 +123,12 @@ def write_photos(root, names=("0.png", "1.png", "2.png")):
     ids=("names", "sizes", "content", "added", "no data", "settings", "no weights"),
 )
 def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, complaint):
-    write_photos(tmp_path / "a")
-    write_photos(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
-    write_photos(tmp_path / "sizes" / "a")
+    write_drawn_photos(tmp_path / "a")
+    write_drawn_photos(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
+    write_drawn_photos(tmp_path / "sizes" / "a")
     with (tmp_path / "sizes" / "a" / "2.png").open("ab") as file:
         file.write(b"more")
-    write_photos(tmp_path / "content" / "a")
+    write_drawn_photos(tmp_path / "content" / "a")
     for name in ("1.png", "2.png"):
         written = bytearray((tmp_path / "content" / "a" / name).read_bytes())
         written[-1] ^= 1
@@ -167,7 +142,7 @@ def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, comp
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds,delay,status", [(60, 8.0, 0), (1, 8.0, 2)])
 def test_late_process_times_out(tmp_path, seconds, delay, status):
-    write_photos(tmp_path / "a")
+    write_drawn_photos(tmp_path / "a")
     ended = run_two(tmp_path, seconds=seconds, delay=delay)
     assert [code for code, _ in ended] == [status, status], ended
     if status:

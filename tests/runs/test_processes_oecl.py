@@ -12,7 +12,7 @@ import pytest
 from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax import OECL, trainer
 from contrastive_jax.data.sources import read_run_data
-from tests.runs.test_processes import free_port, require_that_a_loss_ends_both
+from tests.support.pairs import free_port, require_that_a_loss_ends_both
 from tests.support.training_worker import config, exactly
 
 ROOT = Path(__file__).parents[2]

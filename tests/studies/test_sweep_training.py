@@ -10,7 +10,7 @@ from codegraph_jax.core.settings import ConfigError
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.objectives import SCORES
 from studies.sweeps import training as task
-from tests.contrastive.meshes import small_config
+from tests.support.training import small_config
 
 
 def results(value):

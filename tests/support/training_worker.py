@@ -19,7 +19,7 @@ from contrastive_jax import trainer
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data import feeding
 from contrastive_jax.training.checkpoints import Checkpoints
-from tests.contrastive.meshes import shallow, small_config
+from tests.support.training import shallow_resnet, small_config
 
 
 def config() -> OeclConfig:
@@ -62,7 +62,7 @@ def main(port: str, count: str, number: str, workdir: str, stop: str = "") -> No
 
     if stop:
         Checkpoints.save = keep_and_stop  # type: ignore[method-assign]
-    with processes.connected(f"127.0.0.1:{port}", int(count), int(number)), exactly(), shallow():
+    with processes.connected(f"127.0.0.1:{port}", int(count), int(number)), exactly(), shallow_resnet():
         trainer.train(config(), workdir)
 
 

@@ -29,7 +29,7 @@ def mesh_of(devices: int) -> Mesh:
 
 
 @contextmanager
-def shallow() -> Iterator[None]:
+def shallow_resnet() -> Iterator[None]:
     """Networks of two blocks, one with a shortcut convolution, instead of eight: they compile in about half the time.
 
     For tests in which the network is only a means; `test_golden.py` and `test_network.py` have the whole one.
