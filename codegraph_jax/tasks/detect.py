@@ -220,11 +220,11 @@ def _print_about(category: str, text: str) -> None:
         print(f"{printable(category)}: {text}", flush=True)
 
 
-def _print_resumed(partial_run: PartialRun, result: DetectionResult, layer_count: int) -> None:
+def _print_reused(partial_run: PartialRun, result: DetectionResult, layer_count: int) -> None:
     images, tables = partial_run.loaded_image_count, partial_run.loaded_layer_count
     if images or tables:
         print(
-            f"resumed from an interrupted run: features of {images} of {len(result.kept)} photos, distances of "
+            f"reused from the workdir: features of {images} of {len(result.kept)} photos, distances of "
             f"{tables} of {layer_count} layers",
             flush=True,
         )
@@ -261,7 +261,7 @@ def _results(
         bank = config.bank if config.bank.save else None
         result = detector.score(comparison, bank=bank, review=review, category=item[0])
         if state and partial_run:
-            _print_resumed(partial_run, result, len(detector.backbone.blocks))
+            _print_reused(partial_run, result, len(detector.backbone.blocks))
             state.finish(item[0], result)
         return result
 
