@@ -74,7 +74,7 @@ def alone(tmp_path_factory, quick_training):
 def test_processes_train_as_one(tmp_path, alone):
     started = launch(tmp_path / "run")
     first, second = finished(started)
-    assert "AUROC %" in first and not [line for line in second.splitlines() if line and "Gloo" not in line]
+    assert ", by class" in first and not [line for line in second.splitlines() if line and "Gloo" not in line]
     assert_trained_as_one(tmp_path / "run", alone)
 
 
