@@ -51,7 +51,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
                     )
                 )
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
-                size = sizes.bank_references if kind == "exact" else 0
+                size = sizes.bank_references if kind == "exact" else None
                 bank = detector.score(comparison, bank=BankConfig(kind=kind, size=size)).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"

@@ -14,9 +14,9 @@ from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.registry import TASKS
-from codegraph_jax.config import BankConfig, Config, DataConfig
+from codegraph_jax.config import BankConfig, Config, DataConfig, SimilarityConfig
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
 from studies import recurring, thresholds
@@ -39,6 +39,9 @@ def test_settings_are_checked_and_converted_when_they_are_made():
     data = DataConfig(root=Path("/photos"), add=Path("/more"), range=[0, 4095])
     assert (data.root, data.add, data.range) == ("/photos", ("/more",), (0.0, 4095.0))
     assert BankConfig(size=np.int64(4)).size == 4
+    assert SimilarityConfig(references=np.int64(64)).reference_count == 64
+    with pytest.raises(ConfigError, match="^config.similarty.radius: there is no such setting"):
+        with_settings(Config(), {"similarty.radius": "all"})
 
 
 def test_every_published_layout_has_a_config():

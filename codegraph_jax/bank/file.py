@@ -87,7 +87,8 @@ class StoredBank(JsonFields):
 
         Args:
             path: a .safetensors file, which is replaced if it exists.
-            dtype: type of the stored patch tokens or vectors. float16 changes scores by less than 1e-3.
+            dtype: type of the stored patch tokens or vectors. float16 changes scores by less than 1e-3;
+                `codegraph extend` always writes it.
 
         Raises:
             OSError: the file cannot be written.

@@ -1,8 +1,8 @@
 """Signatures: the appearance of a pattern in a few vectors, for recognition in other images [ours].
 
 A verdict on a group must apply to the next batch too, where other images show the same pattern. A signature has
-prototypes, the k-means centres of the patches that show the pattern (`scipy.cluster.vq`), and for each the usual
-distance to the nearest patch of an image that does not show it. An image shows the pattern if some of its patches are
+prototypes, the k-means centres of the patches that show the pattern (`scipy.cluster.vq`), and for each the median
+distance to the nearest patch of images that do not show it. An image shows the pattern if some of its patches are
 much closer to a prototype. Measured on one half of a set with prototypes from the other half:
 benchmarks/log/recurring.md, "Signatures".
 """

@@ -202,7 +202,10 @@ def with_settings(config: T, changes: Mapping[str, Any]) -> T:
     values = dataclasses.asdict(config)  # type: ignore[call-overload]
     for path, value in changes.items():
         group, _, name = path.rpartition(".")
-        (setting_at(values, group) if group else values)[name] = value
+        try:
+            (setting_at(values, group) if group else values)[name] = value
+        except (KeyError, TypeError):
+            raise ConfigError(f"config.{path}: there is no such setting") from None
     return read_config(type(config), values)
 
 
@@ -310,6 +313,7 @@ def _expanded(value: Any) -> Any:
 
 def _checked(field: dataclasses.Field[Any], hint: Any, value: Any, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
+    value = value.item() if isinstance(value, np.generic) else value
     if field.metadata.get("check") and type(value) is int:
         value = str(value)
     if isinstance(value, str) and value == field.metadata.get("unset"):

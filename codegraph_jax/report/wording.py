@@ -83,6 +83,8 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
         return text(f"threshold_{calibration.decided_by}", expected=expected)
     if calibration.too_few_photos:
         return text("threshold_too_few", count=calibration.set_size)
+    if calibration.image_count < MIN_PHOTOS:
+        return text("threshold_few_fitted", count=calibration.image_count)
     if photo_count is None:
         return text("threshold_bank", expected=expected)
     count = calibration.normal_scores.normal_share * calibration.image_count * rate

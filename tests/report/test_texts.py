@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -107,6 +108,8 @@ def test_texts_are_english_in_the_terminal():
     assert str(describe_threshold(calibration, None)).startswith(
         "The threshold comes from the reference bank. About 1 "
     )
+    few_fitted = replace(calibration, image_count=10)
+    assert str(describe_threshold(few_fitted, 60)).startswith("10 photos without a recurring defect are too few")
     with pytest.raises(KeyError):
         str(Text("no such key", {}))
 
