@@ -8,8 +8,12 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from codegraph_jax.core.errors import UserError
+
 HOME, STATE_FILE = ".app", "app.sqlite"
 """Directory below the results with the state and the logs, and the file of the state."""
+VERSION = 1
+"""Version in the header of the file; raised with every change of the tables."""
 MAX_RECENT = 12
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, inspected INTEGER NOT NULL DEFAULT 0);
@@ -33,6 +37,9 @@ class State:
 
     Args:
         path: path of the file, which is created if it is missing.
+
+    Raises:
+        UserError: the file was written by another version, or is not a database.
     """
 
     def __init__(self, path: Path):
@@ -40,8 +47,26 @@ class State:
         self._lock = RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.executescript(SCHEMA)
+        try:
+            self._require_version()
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            # before the tables, so that the file of a killed start is recognised
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+            self._connection.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise UserError(
+                f"{path}: cannot be used ({error}); move it away, and the app starts without the names of runs, "
+                "answers and folders in it"
+            ) from None
+
+    def _require_version(self) -> None:
+        version, tables = (
+            self._connection.execute(query).fetchone()[0]
+            for query in ("PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        )
+        if tables and version != VERSION:
+            raise sqlite3.DatabaseError("was written by another version of this program")
 
     def close(self) -> None:
         """Closes the file."""

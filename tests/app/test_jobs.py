@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from codegraph_jax.app import jobs as module
 from codegraph_jax.app.jobs import LINE, Jobs
-from codegraph_jax.app.state import HOME, State
+from codegraph_jax.app.main import main
+from codegraph_jax.app.state import HOME, VERSION, State
+from codegraph_jax.core.errors import UserError
 from tests.support.waiting import wait_until
 
 PROGRAM = """
@@ -122,6 +126,25 @@ def test_the_next_server_takes_over(made, killed):
     following.stop()
     for child in children.values():
         child.wait()
+
+
+@pytest.mark.parametrize("version", [None, 0, VERSION + 1])
+def test_a_state_of_another_version_is_refused(tmp_path, version):
+    path = tmp_path / HOME / "app.sqlite"
+    path.parent.mkdir()
+    if version is None:
+        path.write_text("not a database " * 100)
+    else:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA journal_mode = WAL")
+            other.execute("CREATE TABLE folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, used INTEGER NOT NULL)")
+            other.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(UserError, match="app.sqlite: cannot be used .*; move it away") as refused:
+        main(str(tmp_path))
+    assert "\n" not in str(refused.value) and str(path) in str(refused.value)
+    path.unlink()
+    for _ in range(2):
+        State(path).close()
 
 
 def test_answers_and_folders_outlive_the_server(tmp_path):
