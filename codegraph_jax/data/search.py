@@ -175,7 +175,8 @@ def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, l
             skipped.system_folders += [path for name, path in named.items() if name.lower() in SYSTEM_FOLDERS]
             names[:] = [name for name in names if not _hidden(name)]
             prefixes |= {named[name]: f"{prefixes[directory]}{name}/" for name in names}
-            starts += [named[name] for name in names if Path(named[name]).is_symlink()]
+            # `Path.is_symlink` would raise if a directory is readable but not searchable (mode 744)
+            starts += [named[name] for name in names if os.path.islink(named[name])]  # noqa: PTH114
             yield prefixes[directory], directory, [name for name in files if not name.startswith(".")]
 
 

@@ -1,6 +1,7 @@
 """The search for images: the files that count, and the list of skipped ones."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -108,8 +109,6 @@ def test_pictures_of_a_run_are_no_photos(tmp_path):
 
 def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monkeypatch):
     touch(tmp_path, "a.png", "locked/b.png")
-    import os
-
     original = os.scandir
 
     def refuse(place):
@@ -120,4 +119,23 @@ def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monke
     monkeypatch.setattr(os, "scandir", refuse)
     with caplog.at_level(logging.WARNING):
         assert list(find_images(str(tmp_path))) == ["a.png"]
+    assert "1 directories cannot be listed" in caplog.text
+
+
+def test_a_directory_that_is_not_searchable_hides_its_subdirectories_only(tmp_path, caplog, monkeypatch):
+    """With mode 744, names are listed, and any further question about them is refused; root may do everything."""
+    touch(tmp_path, "a.png", "half/b.png", "half/deep/c.png")
+
+    def refusing(original):
+        def answer(place, *arguments, **fields):
+            if str(place).endswith("deep"):
+                raise PermissionError(13, "Permission denied", str(place))
+            return original(place, *arguments, **fields)
+
+        return answer
+
+    for name in ("scandir", "stat", "lstat"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    with caplog.at_level(logging.WARNING):
+        assert list(find_images(str(tmp_path))) == ["a.png", "half/b.png"]
     assert "1 directories cannot be listed" in caplog.text
