@@ -229,6 +229,7 @@ class Watcher:
         self.folder, self.inspector, self.on_part, self.polls = folder, inspector, on_part, polls
         self._wake = threading.Event()
         self._stopped = threading.Event()
+        self._pause = 0.0  # after the last error; a recorded part resets it
 
     def stop(self) -> None:
         """Ends `run` after the current part."""
@@ -237,7 +238,7 @@ class Watcher:
 
     def run(self) -> None:
         """Watches until `stop`; continues after errors of files, the folder or the ledger."""
-        observer, problem, pause = self._observed(), "", 0.0
+        observer, problem = self._observed(), ""
         try:
             while not self._stopped.is_set():
                 self._wake.clear()
@@ -246,13 +247,13 @@ class Watcher:
                 except (LayoutError, LedgerUnavailableError) as error:
                     if problem != str(error):
                         logger.warning("%s; trying again", error)
-                    problem, pause = str(error), min(max(2 * pause, FIRST_PAUSE), MAX_PAUSE)
+                    problem, self._pause = str(error), min(max(2 * self._pause, FIRST_PAUSE), MAX_PAUSE)
                     # a file event does not end this pause
-                    self._stopped.wait(pause)
+                    self._stopped.wait(self._pause)
                     continue
                 if problem:
                     logger.warning("%s: photos are inspected again", self.folder.root)
-                problem, pause = "", 0.0
+                problem, self._pause = "", 0.0
                 self._wake.wait(idle)
         finally:
             if observer is not None:
@@ -295,6 +296,7 @@ class Watcher:
                 part, lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)), replaces
             )
         if recorded:
+            self._pause = 0.0
             self.folder.mark_done(file)
             self.on_part(recorded)
 

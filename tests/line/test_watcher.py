@@ -222,6 +222,29 @@ def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, 
     assert [caplog.text.count(words) for words in ("trying again", "inspected again")] == [1, 1]
 
 
+def test_a_recorded_part_ends_the_growth_of_the_pauses(place, quick, monkeypatch):
+    """A ledger that is locked now and then while many photos wait."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    inspect, calls = quick.inspect, []
+
+    def alternating(*arguments, **fields):
+        calls.append(watcher._pause)
+        if len(calls) % 2:
+            raise database.LedgerUnavailableError("locked")
+        return inspect(*arguments, **fields)
+
+    quick.inspect = alternating
+    for number in range(4):
+        (place / f"{number}.png").write_bytes(b"END")
+    watcher = Watcher(Folder(str(place), quick.ledger, quick.workdir), quick, lambda part: None, polls=True)
+    thread = threading.Thread(target=watcher.run)
+    thread.start()
+    wait_until(lambda: total(quick) == 4)
+    watcher.stop()
+    thread.join()
+    assert calls == [0.0, 0.01] * 4
+
+
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
