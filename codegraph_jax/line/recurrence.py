@@ -76,6 +76,7 @@ class RecurrenceMonitor:
 
     Attributes:
         accepted: parts of acknowledged alarms, whose peak patches must be kept.
+        first_needed: number of the first part of the window; of earlier parts, only the `accepted` ones are needed.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None, parts: Iterable[tuple[int, PeakPatches]] = ()):
@@ -85,6 +86,7 @@ class RecurrenceMonitor:
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
         self.accepted: set[int] = set((state or {}).get("accepted", ()))
         self._accepted_names: set[str] = set((state or {}).get("accepted_names", ()))
+        self.first_needed = 0
         kept = list(parts)
         self._accepted_peaks = [peaks for number, peaks in kept if number in self.accepted]
         self._add_all((number, peaks) for number, peaks in kept if number not in self.accepted)
@@ -97,7 +99,9 @@ class RecurrenceMonitor:
             peaks: peak patches that show no pattern of the bank; may be empty.
             defects: names of the bank's defects that were found on the part.
         """
-        self._forget(number - WINDOW)
+        # not the first part with unknown peak patches: there may be none
+        self.first_needed = number - WINDOW + 1
+        self._forget_earlier()
         alarms = []
         for name in defects:
             seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW), number]
@@ -136,11 +140,6 @@ class RecurrenceMonitor:
         self._links.clear()
         self._accepted_peaks += [peaks for number, peaks in former if number in accepted]
         self._add_all((number, peaks) for number, peaks in former if number not in accepted)
-
-    @property
-    def first_needed(self) -> int:
-        """The first part of the window; peak patches of earlier parts are needed only for `accepted` ones."""
-        return self._parts[0][0] if self._parts else 0
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, which stores the peak patches separately."""
@@ -210,9 +209,9 @@ class RecurrenceMonitor:
                 self._links.add_edge(number, self._parts[int(i)][0], ratio=float(nearest[i]))
         self._parts.append((number, peaks))
 
-    def _forget(self, before: int) -> None:
-        """Removes parts up to this number."""
-        while self._parts and self._parts[0][0] <= before:
+    def _forget_earlier(self) -> None:
+        """Removes the parts before the window."""
+        while self._parts and self._parts[0][0] < self.first_needed:
             number, _ = self._parts.popleft()
             self._links.remove_nodes_from([number])
             self._announced.discard(number)

@@ -94,6 +94,16 @@ def test_an_accepted_group_raises_no_further_alarm():
     assert announced(unacknowledged, later, 61)
 
 
+def test_peak_patches_of_accepted_marks_are_needed_within_the_window_only():
+    line, monitor = Line(4), RecurrenceMonitor()
+    for number in range(1, 6):
+        monitor.update(number, line.draw(planted=True))
+    monitor.accept("group of part 1", range(1, 6))
+    for number in (6, WINDOW + 6):
+        assert not monitor.update(number, line.draw(planted=True))
+    assert monitor.first_needed == 7, "although no part of the window has unknown peak patches"
+
+
 def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
     monitor, nothing = RecurrenceMonitor(), PeakPatches.empty(WIDTH)
     for part in range(1, 4):
