@@ -158,8 +158,9 @@ def sending(ledger: Ledger, addresses: Sequence[str]) -> Iterator[None]:
         for sender in senders:
             sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():
-            stay = f" Those waiting or refused stay in {LEDGER_FILE}; the next start with this target sends them."
-            print(f"{in_words(one)}.{stay if one.waiting or one.set_aside else ''}", flush=True)
+            print(
+                f"{in_words(one)}. They stay in {LEDGER_FILE}; the next start with this target sends them.", flush=True
+            )
 
 
 def message(ledger: Ledger, queued: QueuedMessage) -> str:

@@ -72,7 +72,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold, config.bank.path)
             inspector.warm_up()
         print(f"weights: {bank.weights_name}", flush=True)
-        print(f"bank: {bank.active_references} of the set; threshold {inspector.bank.calibration.threshold:.4f}; "
+        print(f"bank: {bank.active_references}; threshold {inspector.bank.calibration.threshold:.4f}; "
             f"ready after {clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
         if bank.calibration.too_few_photos:
             print(few_photos(bank.calibration, of_bank=True), flush=True)

@@ -62,6 +62,7 @@ def test_a_line_sends_what_it_inspects_before_it_ends(bank, photos, tmp_path, ca
     (row,) = rows_of(table)
     assert (row["name"], float(row["score"]), row["decision"]) == ("a.png", part.score, part.decision)
     said = capsys.readouterr().out
+    assert f"bank: {bank.active_references}; threshold" in said
     assert f"sending results to {table}" in said and "not delivered" not in said
 
 
@@ -81,6 +82,7 @@ def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_pat
         assert (one.waiting, one.set_aside) == (3, 0) and "refused" in one.error.lower()
         said = capsys.readouterr().out
         assert f"3 results not delivered to http://127.0.0.1:{receiver.port}/results (3 waiting)" in said
+        assert f". They stay in {LEDGER_FILE}; the next start with this target sends them." in said
         assert "secret" not in said, "a query may hold a token"
     again = Receiver(receiver.port)
     with closing(again), closing(Ledger(tmp_path / LEDGER_FILE)) as ledger, sending.sending(ledger, [receiver.url]):
