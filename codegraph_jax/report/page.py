@@ -48,6 +48,8 @@ MAX_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view uses the embedded picture."""
+STORE_FORMAT = 2
+"""Number of the form in which the browser keeps answers; raised with every change, since old answers are not read."""
 HUES = 8
 """Number of colours for groups."""
 
@@ -249,7 +251,8 @@ def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]
     """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
     keys = [[printable(outcome.category), *outcome.result.keys] for outcome in outcomes]
     photos = digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
-    return {"photos": f"codegraph {photos}", "rest": f"codegraph {digest(photos + json.dumps(draft, sort_keys=True))}"}
+    rest = digest(photos + json.dumps(draft, sort_keys=True))
+    return {"photos": f"codegraph {STORE_FORMAT} {photos}", "rest": f"codegraph {STORE_FORMAT} {rest}"}
 
 
 def _hue(number: int) -> int:

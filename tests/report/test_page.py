@@ -20,7 +20,7 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.heatmaps import Scale
-from codegraph_jax.report.page import write_page
+from codegraph_jax.report.page import STORE_FORMAT, write_page
 from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
@@ -616,6 +616,11 @@ def test_answers_survive_a_reload(browser, many, page):
     answer_by_name(browser, 5)
     slide(browser, 0.3)
     kept, before = review_of(browser), verdicts_of(browser)
+    stored = browser.evaluate("Object.entries(localStorage).filter(([key]) => key.startsWith('codegraph'))")
+    assert {key.rpartition(" ")[0] for key, _ in stored} == {f"codegraph {STORE_FORMAT}"}
+    forms = sorted(sorted(json.loads(value)) for _, value in stored)
+    # another form needs another STORE_FORMAT
+    assert (STORE_FORMAT, forms) == (2, [["group", "threshold"], ["photo", "share"]])
     browser.open(many)
     assert verdicts_of(browser) == before and review_of(browser) == kept
     browser.open(page)
