@@ -54,6 +54,8 @@ def test_every_text_exists_and_is_used():
     sources = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if path.suffix != ".json")
     asked = re.findall(r'''\b(?:t|text)\("(\w+)"|data-t="(\w+)"|"t":"(\w+)"''', sources)
     assert asked and not {key for keys in asked for key in keys if key and key[-1] != "_"} - known
+    spoken = re.findall(r'\bsaid\("(\w+)"', sources)
+    assert spoken and not {f"said_{key}" for key in spoken} - known
     words = set(re.findall(r"\w+", sources))
     unused = {key for key in known if key not in words and not key.startswith(PUT_TOGETHER)}
     assert not {key for key in unused if key.removesuffix("_one") not in words}
