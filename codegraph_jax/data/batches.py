@@ -103,8 +103,8 @@ class ImageBatches:
         sample = self._samples[index]
         image = load_image(sample, self._value_range)
         self.sizes[index] = full_size(image)
-        # images in memory are not checked: the caller may want few grey levels
-        if sample.is_file and (levels := grey_levels(image)) < POOR_LEVELS:
+        # arrays are not checked: the caller may want few grey levels
+        if not sample.is_array and (levels := grey_levels(image)) < POOR_LEVELS:
             self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
         return ready, image_key(ready)

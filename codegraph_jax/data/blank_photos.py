@@ -52,7 +52,7 @@ def refuse_blank_photos(
     read = [i for i in (*map(int, kept), *(i for i, _ in copies)) if i < len(images)]
     if len(read) < 2:
         return
-    if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and images[read[0]].is_file:
+    if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and not images[read[0]].is_array:
         raise NothingToCompareError(
             f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare"
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.formats import formats_of, lacking_package
@@ -90,8 +90,17 @@ class Decoded:
     @classmethod
     def of(cls, image: Image.Image) -> "Decoded":
         """An image that Pillow has opened."""
-        colours, kind, bits, no_data = _wide_channels(image), image.format, _bits(image), declared_no_data(image)
-        return cls(image, kind, bits, no_data, 1, image.size, _values(image, colours, None))
+        # Pillow has the upper bytes of 16-bit colours only: such images have 8 bits, as they have once they are loaded
+        image.load()
+        return cls(image, image.format, _bits(image), declared_no_data(image), 1, image.size, _values(image, "", None))
+
+
+def detached(image: ImageFile.ImageFile) -> Image.Image:
+    """A copy of an opened image that stays the same when its file is closed or shows another frame."""
+    copied = image.copy()
+    copied.format = image.format
+    copied.tag_v2 = dict(getattr(image, "tag_v2", {}))  # type: ignore[attr-defined]
+    return copied
 
 
 def allow_megapixels(most: float | None = None) -> None:
@@ -192,11 +201,9 @@ def _values(image: Image.Image, colours: str, lower: Image.Image | None) -> np.n
 
 
 def declared_no_data(image: Image.Image) -> tuple[float, ...]:
-    """The no-data value that an undecoded image file declares in GDAL's tag, if it does."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return ()
+    """The no-data value that an image file declares in GDAL's tag, if it does."""
     try:
-        value = float(str(image.tag_v2[_NO_DATA]).strip("\0 "))
+        value = float(str(getattr(image, "tag_v2", {})[_NO_DATA]).strip("\0 "))
     except (KeyError, ValueError):
         return ()
     return (value,) if np.isfinite(value) else ()

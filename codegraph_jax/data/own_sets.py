@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
+from codegraph_jax.data.decoding import detached
 from codegraph_jax.data.folders import read_folder
 from codegraph_jax.data.samples import Categories, Sample, Samples
 from codegraph_jax.data.search import LayoutError
@@ -120,6 +121,11 @@ def _sample(item: Any, name: str, read: Callable[[], np.ndarray | Image.Image] |
         return item
     fields = _fields(item, name)
     image, mask = fields["image"], fields.get("mask")
+    if read is None and isinstance(image, ImageFile.ImageFile):
+        try:
+            image = detached(image)
+        except Exception as error:  # reported when the pixels are needed, as for files
+            read = partial(_raise, error)
     if mask is not None:
         mask = mask if isinstance(mask, str) else _array(mask, name).squeeze()
     label = fields.get("label")
@@ -140,12 +146,18 @@ def _fields(item: Any, name: str) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         if "image" not in item:
             raise UserError(f"{name}: holds {', '.join(map(str, item)) or 'nothing'}, but no `image`")
+        if "defect" in item:
+            raise UserError(f"{name}: the key `defect` is now called `photo_type`; rename it")
         return item
     if isinstance(item, tuple | list):
         if not 1 <= len(item) <= 3:
             raise UserError(f"{name}: has {len(item)} parts; give (image, label, mask), or a dictionary")
         return dict(zip(("image", "label", "mask"), item))
     return {"image": item}
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _image_at(dataset: Any, index: int) -> np.ndarray | Image.Image:

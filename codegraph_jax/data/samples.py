@@ -111,6 +111,11 @@ class Sample:
         """Whether the image is a file instead of pixels."""
         return self.read is None
 
+    @property
+    def is_array(self) -> bool:
+        """Whether the image is an array in memory."""
+        return isinstance(self.read, InMemory) and isinstance(self.read.image, np.ndarray)
+
 
 def not_saved() -> np.ndarray:
     """The `read` of a sample that was saved without its pixels."""

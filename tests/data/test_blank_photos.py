@@ -10,6 +10,7 @@ from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.data.batches import ImageBatches
 from codegraph_jax.data.blank_photos import NothingToCompareError, refuse_blank_photos
+from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.samples import Sample
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -24,6 +25,10 @@ def checked(root, values, meant=False):
     for i, own in enumerate(np.asarray(values, np.uint8)):
         Image.fromarray(own).save(root / f"{i}.png")
         files.append(Sample.of(root / f"{i}.png"))
+    check(files, meant)
+
+
+def check(files, meant=False):
     batches = ImageBatches(files, lambda image: np.asarray(image, np.float32), 4)
     keys = dict(pair for batch in batches for pair in zip(batch.indices.tolist(), batch.keys, strict=True))
     first = {key: i for i, key in reversed(sorted(keys.items()))}
@@ -69,6 +74,18 @@ def test_few_grey_levels_are_warned_of(tmp_path, caplog):
 def test_one_picture_many_times_is_refused(tmp_path):
     with pytest.raises(NothingToCompareError, match="all 4 photos are identical"):
         checked(tmp_path, np.repeat(RNG.integers(0, 256, (1, 30, 40)), 4, axis=0))
+
+
+def test_images_of_pillow_are_checked_as_files_are_and_arrays_are_not(caplog):
+    photo = RNG.integers(0, 256, (30, 40), np.uint8)
+    with pytest.raises(NothingToCompareError, match="all 4 photos are identical"):
+        check(as_samples([Image.fromarray(photo)] * 4))
+    blank = RNG.integers(0, 6, SHAPE).astype(np.uint8)
+    with pytest.raises(NothingToCompareError, match="4 of 4 photos .* nearly blank"):
+        check(as_samples([Image.fromarray(own) for own in blank]))
+    check(as_samples([photo] * 4))
+    check(as_samples(blank))
+    assert not caplog.text
 
 
 def test_detection_refuses_blank_photos(tmp_path):

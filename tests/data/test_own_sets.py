@@ -5,20 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence, TiffImagePlugin
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import Config, DataConfig, RecurringConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
+from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.data.measured_range import measured_range
+from codegraph_jax.data.measured_range import may_lack_data, measured_range
 from codegraph_jax.data.own_sets import add_layout, as_samples, pixels
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import detect
+from contrastive_jax import OECL
 from tests.backbones.tiny import tiny_backbone
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
@@ -69,6 +71,45 @@ def test_an_iterable_is_read_once():
     assert [s.label for s in as_samples(Numpy())] == [1, 0]
 
 
+def frames_of(file):
+    """Pillow's iterator over the pages of a file, which returns one object for all of them."""
+    return ImageSequence.Iterator(Image.open(file))
+
+
+def closed(files):
+    for file in files:
+        with Image.open(file) as image:
+            yield image
+
+
+def test_opened_images_of_an_iterable_keep_their_pixels(tmp_path):
+    deep = [np.full((4, 5), 1000 * i + 500, np.uint16) for i in range(3)]
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = "500"
+    first, *others = (Image.fromarray(page) for page in deep)
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others, tiffinfo=tags)
+    found = as_samples(frames_of(tmp_path / "pages.tif"))
+    for sample, page in zip(found, deep, strict=True):
+        np.testing.assert_array_equal(np.asarray(sample.read()), page)
+    assert may_lack_data(found[0])
+    assert measured_range(found, 1).min_max == (1500, 2500), "500 means no data"
+
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, file in enumerate(files):
+        Image.fromarray(PHOTO + i).save(file)
+    for i, sample in enumerate(as_samples(closed(files))):
+        np.testing.assert_array_equal(image_of(sample), PHOTO + i)
+
+
+def test_a_damaged_image_of_an_iterable_is_reported_when_it_is_needed(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    good, damaged = as_samples(closed([tmp_path / "a.png", tmp_path / "b.png"]))
+    np.testing.assert_array_equal(image_of(good), PHOTO)
+    with pytest.raises(UnreadableImageError, match=r"images\[1\].*truncated"):
+        load_image(damaged)
+
+
 def test_files_are_passed_on_as_paths(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
     (sample,) = as_samples([(tmp_path / "a.png", 1, str(tmp_path / "mask.png"))])
@@ -97,11 +138,64 @@ def test_pillow_images_are_converted_when_they_are_read():
 
 
 @pytest.mark.parametrize(
+    "images",
+    [PHOTO, PHOTO[..., 0], PHOTO[..., :1], np.dstack([PHOTO, PHOTO[..., 0]]), PHOTO[None, None], "part.png", 7, None,
+     Image.fromarray(PHOTO)],
+)  # fmt: skip
+def test_single_image_is_refused(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PHOTO).save("part.png")
+    with pytest.raises(UserError, match="images: .* give a list"):
+        as_samples(images)
+
+
+@pytest.mark.parametrize(
+    "image,kind",
+    [(PHOTO / 127, "float64"), (PHOTO.astype(np.uint16) * 2, "uint16"),
+     (np.dstack([PHOTO, PHOTO[..., 0]]), "20, 24, 4"), (None, "NoneType"), (3, "int"), ([[1, 2]], r"\[2\]")],
+)  # fmt: skip
+def test_wrong_image_is_named_by_index_and_type(image, kind):
+    with pytest.raises(UserError, match=rf"added\[1\].*{kind}"):
+        as_samples([PHOTO, image], "added")
+
+
+def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "b10.png")
+    Image.fromarray(PHOTO).save(tmp_path / "b9.png")
+    (tmp_path / "notes.txt").touch()
+    for directory in (tmp_path, f"{tmp_path}/"):
+        samples = as_samples(directory)
+        assert [sample.path for sample in samples] == [f"{tmp_path}/b9.png", f"{tmp_path}/b10.png"]
+        assert [sample.name for sample in samples] == ["b9.png", "b10.png"]
+    assert len(as_samples(np.stack([PHOTO] * 4))) == len(as_samples(np.stack([PHOTO[..., 0]] * 4))) == 4
+    assert len(as_samples(tmp_path.glob("*.png"))) == 2
+    with pytest.raises(UserError, match="not a directory"):
+        as_samples("nowhere at all")
+
+
+@pytest.mark.usefixtures("shallow")
+def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_preset):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
+    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,))
+    with pytest.raises(UnreadableImageError, match=r"broken\.png"):
+        detector.detect([*photos, tmp_path / "broken.png"])
+    configured = CoDeGraph(Config(backbone=tiny_backbone()))
+    with pytest.raises(UserError, match=r"images\[3\].*float64"):
+        configured.detect([*photos, PHOTO / 127])
+    with pytest.raises(UserError, match="is a single image"):
+        configured.detect(PHOTO)
+    with pytest.raises(UserError, match="is a single image"):
+        OECL(image_size=16, width=2, epochs=1, batch_size=2, objective="simclr").fit(PHOTO)
+
+
+@pytest.mark.parametrize(
     "item,message",
     [
         ((PHOTO - 127.5) / 60, "normalisation"), (PHOTO.astype(np.int32) * 3, "whole numbers from 0 to 255"),
         (PHOTO[None], "is not an image"), (np.full((4, 4), np.nan), "from nan"), (object(), "is not an image"),
         ((PHOTO, 3), "label 3"), ((PHOTO, 0, None, 1), "has 4 parts"), ({"picture": PHOTO}, "holds picture, but no"),
+        ({"image": PHOTO, "defect": "broken"}, "`defect` is now called `photo_type`"),
     ],
 )  # fmt: skip
 def test_items_that_are_no_images_are_named(item, message):

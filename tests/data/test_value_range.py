@@ -14,6 +14,7 @@ from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import as_samples
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 
@@ -155,6 +156,15 @@ def test_sixteen_bit_colours_are_read_whole(tmp_path):
         found = measured_range(as_samples([file]), 1)
         assert (found.low, found.high) == (0, 4095), file
         np.testing.assert_allclose(np.asarray(load_image(file, found)), expected * (255 / 4095), atol=0.51)
+
+
+def test_sixteen_bit_colours_that_pillow_has_opened_have_eight_bits(tmp_path):
+    file = png16(tmp_path / "rgb.png", (np.stack(PHOTOS[:3], axis=-1) * 255).astype(np.uint16) * 257)
+    samples = as_samples([Image.open(file)])
+    assert measured_range(samples, 1) is None
+    lazy = Sample.of(Image.open(file), "lazy")
+    for sample in (*samples, lazy, lazy):
+        np.testing.assert_array_equal(np.asarray(load_image(sample, ValueRange(0, 2000))), load_image(file))
 
 
 def test_only_files_that_have_room_for_more_count(tmp_path):
