@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,13 +94,18 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parses the flags that set no setting, such as `--out`; returns all other arguments in their order.
 
     Raises:
-        UserError: a value is missing or invalid.
+        UserError: a value is missing or invalid, or a flag of JAX has dashes for underscores.
     """
     known = flags.FLAGS
-    for flag, following in pairwise([*arguments, "--"]):
+    for flag, following in pairwise([*takewhile(lambda word: word != "--", arguments), "--"]):
         name = flag.lstrip("-")
-        if flag.startswith("-") and name in known and not known[name].boolean and following.startswith("--"):
-            raise UserError(f"{flag}: needs a value; write {flag}=VALUE")
+        if flag.startswith("-") and name in known:
+            if not known[name].boolean and following.startswith("--"):
+                raise UserError(f"{flag}: needs a value; write {flag}=VALUE")
+            if known[name].boolean and following.lower() in ("true", "false"):
+                raise UserError(f"{flag}: takes its value after an equals sign; write {flag}={following}")
+        elif flag.startswith("--jax-"):
+            raise UserError(f"{flag}: no such flag; flags of JAX have underscores: --{name.replace('-', '_')}")
     known.set_gnu_getopt(True)
     try:
         return known(["codegraph", *arguments], known_only=True)[1:]

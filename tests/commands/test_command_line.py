@@ -60,6 +60,13 @@ def test_the_place_of_the_results_has_a_short_name():
     assert launch.WORKDIR.value == "x"
 
 
+def test_words_after_two_dashes_are_arguments():
+    line = parse_command_line(["--exit-code", "--", "--out"], COMMANDS["detect"])
+    assert line.config.data.root == "--out"
+    with pytest.raises(UserError, match="unexpected argument '--out'"):
+        parse_command_line(["--", "/x", "--out"], COMMANDS["detect"])
+
+
 @pytest.mark.parametrize(
     "name,words",
     [("detect", ["/a"]), ("inspect", ["b", "/a"]), ("watch", ["b", "/a"]), ("serve", ["b"])],
@@ -175,6 +182,8 @@ def test_fields_of_config_files_have_no_flag():
         (["--config.metrics=1"], "set one of --config.metrics.resolution, --config.metrics.defects_are_black"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
+        (["--exit-code", "false", "/p"], "--exit-code: takes its value after an equals sign; write --exit-code=false"),
+        (["--jax-enable-x64=true"], "no such flag; flags of JAX have underscores: --jax_enable_x64=true"),
         (["--size=big"], "--size: 'big' is neither a whole number nor auto"),
         (["--config.backbone.scale=0,5"], "'0,5' is neither a number nor auto; write 0.5"),
         (["--config.scoring.rescore=maybe"], "'maybe' is none of true, false and auto"),
@@ -347,6 +356,10 @@ def test_a_command_with_a_bank_asks_for_no_other_network():
     assert "such as dinov2-large" in usage_of("detect")
     for name in ("inspect", "watch", "serve", "extend", "export"):
         assert "if the bank was made with one" in usage_of(name) and "dinov2-large" not in usage_of(name)
+
+
+def test_the_help_of_the_benchmark_states_no_other_command_s_default():
+    assert "--backbones" in usage_of("choose") and "--backbones" not in usage_of("benchmark")
 
 
 def test_the_help_of_a_command_fits_on_a_screen():
