@@ -54,7 +54,7 @@ def test_the_presets_blocks_are_the_default() -> None:
         ({"name": "dinov4"}, r"backbone\.name: unknown preset 'dinov4'; presets: .*clip-vit-l14-336.*dinov2-small"),
         ({"image_size": 21}, r"backbone\.image_size: 21 is not a multiple of the 4 px patches.*20 or 24"),
         ({"image_size": 3}, r"nearest: 4$"),
-        ({"blocks": (-1,)}, r"backbone\.blocks: -1 is out of range"),
+        ({"blocks": (-1,)}, r"BackboneConfig\.blocks: -1 is below 0"),
         ({"blocks": (0, 3)}, r"backbone\.blocks: 3 is out of range.*blocks 0 to 2"),
         ({"weights": "nowhere.safetensors"}, r"backbone\.weights: nowhere\.safetensors: no such file"),
         ({"weights": str(GOLDEN / "clip_gelu.safetensors")}, r"backbone\.weights: .*does not fit tiny dinov2-small"),

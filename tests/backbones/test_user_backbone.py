@@ -219,7 +219,7 @@ def test_the_time_of_a_network_is_estimated_where_it_can_be_counted():
     assert products <= as_loaded(Traced(), SIZE).flop(4, 4) < 1.2 * products
     own = detector(Numpy())
     frame = own.frame_of([])
-    assert "network unknown" in str(estimate(own.config, own.backbone, 10, frame, 1))
+    assert "without the network, whose time is unknown" in str(estimate(own.config, own.backbone, 10, frame, 1))
 
 
 def broken(**changes):

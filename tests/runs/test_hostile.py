@@ -143,7 +143,7 @@ def run(tiny_preset, tmp_path):
     """The job on a set below `tmp_path`, with a tiny backbone on one device: returns the outcomes and the workdir."""
 
     def start(layout="folder", root="set", work="work", **fields):
-        backbone = tiny_backbone(batch_size=fields.pop("batch", 0))
+        backbone = tiny_backbone(batch_size=fields.pop("batch", None))
         data = DataConfig(layout=layout, root=str(tmp_path / root), **fields.pop("data", {}))
         parallel = ParallelConfig(devices=fields.pop("devices", 1))
         config = Config(data=data, backbone=backbone, parallel=parallel, **fields)
