@@ -132,6 +132,10 @@ def test_unreadable_images_are_skipped_or_fatal(tmp_path):
     np.testing.assert_array_equal(result.patch_scores, expected.patch_scores)
     with pytest.raises(UnreadableImageError, match=r"2\.png"):
         CoDeGraph(tiny(data=DataConfig(unreadable="error"))).detect(files)
+    for file in files:
+        Path(file).write_bytes(b"no image")
+    with pytest.raises(TooFewImagesError, match="0 of 4 images can be read"):
+        CoDeGraph(tiny()).detect(files, roi=np.ones((32, 32)))
 
 
 def test_features_that_are_not_finite_stop_the_run_and_name_the_image():

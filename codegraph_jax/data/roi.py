@@ -215,7 +215,8 @@ def inspected_patches(
         if not known[key].any():
             raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected, since black pixels are excluded")
         rect.cut(own)[:] = known[key]
-    return patches.reshape(len(patches), -1)
+    height, width = placement.frame.grid
+    return patches.reshape(len(patches), height * width)
 
 
 def shared_area(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:

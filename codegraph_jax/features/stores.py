@@ -60,7 +60,7 @@ class FeatureBuffer:
     def add(self, indices: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
         """Adds the first v images of a batch [b, p, c] at `indices`."""
         for stored, layer in zip(self._layers, layers):
-            stored[indices] = np.asarray(layer)[: len(indices)]
+            stored[indices] = np.asarray(layer[: len(indices)])
 
     def joined(self, indices: Int[np.ndarray, " k"]) -> list[np.ndarray]:
         """The layers of the images at `indices` (ascending), moved to the front of the stored arrays in place."""

@@ -13,7 +13,7 @@ bit-identical for any number of devices, processes and pieces. Calls are padded 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -61,16 +61,22 @@ def image_bytes(value_count: int, itemsize: int, options: DistanceOptions) -> in
 
 
 @dataclass
-class PieceLimit:
-    """Maximum number of images in a piece of a shard; 0: no limit. It is lowered if a device runs out of memory."""
+class RingLimits:
+    """Limits that are lowered if a device runs out of memory.
 
+    Attributes:
+        per_product: maximum number of pairs or blocks in one product.
+        image_count: maximum number of images in a piece of a shard; 0: no limit.
+    """
+
+    per_product: int
     image_count: int = 0
 
 
 @lru_cache(maxsize=64)
-def piece_limit(mesh: DeviceMesh, options: DistanceOptions) -> PieceLimit:
-    """The limit of some devices; it is cached, so that it holds for all layers and categories."""
-    return PieceLimit()
+def ring_limits(mesh: DeviceMesh, options: DistanceOptions) -> RingLimits:
+    """The limits of some devices; they are cached, so that they hold for all layers and categories."""
+    return RingLimits(options.per_product)
 
 
 @dataclass(frozen=True)
@@ -100,32 +106,41 @@ class Ring:
         """Compares all pairs of shards, in pieces if devices cannot hold whole shards.
 
         `tokens` are those of the images of this process. Without `device_length`, a device that runs out of memory gets
-        fewer images at once.
+        smaller products, then fewer images at once.
 
         Raises:
             OutOfMemoryError: a device has too little memory for two images.
         """
         _, p, c = tokens.shape
-        limit, longest = piece_limit(self.mesh, self.options), max(1, int((shards[:, 1] - shards[:, 0]).max()))
+        limits, longest = ring_limits(self.mesh, self.options), max(1, int((shards[:, 1] - shards[:, 0]).max()))
         fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
-            piece_count = -(-longest // min(limit.image_count or longest, fitting))
+            piece_count = -(-longest // min(limits.image_count or longest, fitting))
+            ring = replace(self, options=self.options.limited(limits.per_product))
             try:
                 # in a separate function, so that the memory of a failed attempt is freed
-                self._compare_pieces(tokens, shards, piece_count)
+                ring._compare_pieces(tokens, shards, piece_count)
                 return
             except jax.errors.JaxRuntimeError as error:
                 # with a fixed length the host stores the distances instead; other processes would wait for this one
                 if self.device_length or not is_out_of_memory(error) or self.mesh.spans_processes:
                     raise
-                if piece_count >= longest:
+                if limits.per_product == 1 and piece_count >= longest:
                     message = f"a device has too little memory for the patches of two images; {ADVICE}"
                     raise OutOfMemoryError(message) from error
-            limit.image_count = -(-longest // min(2 * piece_count, longest))
-            logger.warning(
-                "a device is out of memory with the patches of %d images; trying %d",
-                -(-longest // piece_count), limit.image_count,
-            )  # fmt: skip
+            if limits.per_product > 1:
+                count, limits.per_product = limits.per_product, limits.per_product // 2
+                logger.warning(
+                    "a device is out of memory with products of %d tiles; trying %d", count, limits.per_product
+                )
+            else:
+                # with fewer images in memory, larger products may fit again
+                limits.per_product = self.options.per_product
+                limits.image_count = -(-longest // min(2 * piece_count, longest))
+                logger.warning(
+                    "a device is out of memory with the patches of %d images; trying %d",
+                    -(-longest // piece_count), limits.image_count,
+                )  # fmt: skip
             self.progress.undo()
 
     def _fitting_images(self, longest: int, bytes_per_image: int) -> int:

@@ -71,6 +71,16 @@ class DistanceOptions(NamedTuple):
         """Batch size for `lax.map` over pairs; None is faster than 1."""
         return self.pairs_per_product if self.pairs_per_product > 1 else None
 
+    @property
+    def per_product(self) -> int:
+        """Pairs or blocks in one product, whichever are more."""
+        return max(self.pairs_per_product, self.blocks_per_product)
+
+    def limited(self, per_product: int) -> "DistanceOptions":
+        """The options with at most so many pairs or blocks in one product."""
+        pairs, blocks = min(self.pairs_per_product, per_product), min(self.blocks_per_product, per_product)
+        return self._replace(pairs_per_product=pairs, blocks_per_product=blocks)
+
     def unfused(self) -> "DistanceOptions":
         """`direct` instead of a hand-written kernel, which cannot mask patches; the distances are the same."""
         return self._replace(kernel="direct" if self.kernel.startswith("fused") else self.kernel)

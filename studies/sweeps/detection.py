@@ -281,6 +281,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         keys=[features.keys[i] for i in images],
         kept=features.kept[images],
         placement=features.placement.select(images),
+        areas=[features.areas[i] for i in images] if features.areas else (),
         copies=tuple((source, index[i]) for source, i in features.copies if i in index),
     )
     tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]

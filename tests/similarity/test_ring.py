@@ -12,7 +12,7 @@ from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
 from codegraph_jax.similarity.references import choose_references, schedule_length
-from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, piece_limit
+from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, ring_limits
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, split
 from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import GRID, draw
@@ -23,9 +23,9 @@ from tests.support.exhausted import FULL, limited, warnings
 @pytest.fixture(autouse=True)
 def forget():
     """Each test starts without the limits that another has found."""
-    piece_limit.cache_clear()
+    ring_limits.cache_clear()
     yield
-    piece_limit.cache_clear()
+    ring_limits.cache_clear()
 
 
 def mesh_of(devices, backend="shard_map"):
@@ -105,7 +105,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
     )
     for references in (np.arange(13), np.array([2, 6, 7, 12])):
         want, done = pairwise_distances(normalised, options, references), []
-        piece_limit(mesh, options).image_count = images
+        ring_limits(mesh, options).image_count = images
         if where == "device":
             tables = tables_on(mesh, [np.asarray(normalised)], references, options, advance=done.append)
             (got,) = tables.host()
@@ -113,7 +113,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
             got = pairwise_distances(np.asarray(normalised), options, references, done.append, mesh=mesh)
         np.testing.assert_array_equal(got, want)
         assert sum(done) == schedule_length(13, len(references))
-        piece_limit.cache_clear()
+        ring_limits.cache_clear()
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
@@ -168,9 +168,10 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     assert one._fitting_images(1000, image) == 1000, "a large set changes nothing of a smaller one"
 
 
-@pytest.mark.parametrize("devices,most", [(1, 20), (1, 1), (3, 2)])
-def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, most, monkeypatch, caplog):
-    normalised, options = normalise(jnp.asarray(draw(11, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
+@pytest.mark.parametrize("devices,per_product,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
+def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, per_product, most, monkeypatch, caplog):
+    normalised = normalise(jnp.asarray(draw(11, c=16)))
+    options = DistanceOptions("reuse", (1, 3), GRID, "float32", per_product)
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
     pairs = lambda own, remote, indices: indices.shape[2]  # noqa: E731
     monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
@@ -178,10 +179,21 @@ def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, m
     got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert max(calls) > most >= calls[-1] and sum(done) == 55
-    assert warnings(caplog)[0].startswith("a device is out of memory with the patches of")
+    tried_first = "the patches of" if per_product == 1 else "products of 8 tiles; trying 4"
+    assert warnings(caplog)[0].startswith(f"a device is out of memory with {tried_first}")
     calls.clear()
     pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
     assert max(calls) <= most, "the limit holds for the next layer"
+
+
+@pytest.mark.parametrize("how", [{"pairs_per_product": 8}, {"kernel": "direct", "radius": 2, "blocks_per_product": 8}])
+def test_products_get_smaller_before_images_get_fewer(how, monkeypatch, caplog):
+    options, step = DistanceOptions("reuse", (1, 3), GRID, "float32")._replace(**how), ring._step
+    want = pairwise_distances(draw(5), options, np.arange(5))
+    tiles = lambda mesh, options, pass_on: options.per_product  # noqa: E731
+    monkeypatch.setattr(ring, "_step", limited(step, tiles, 4, []))
+    np.testing.assert_array_equal(pairwise_distances(draw(5), options, np.arange(5)), want)
+    assert warnings(caplog) == ["a device is out of memory with products of 8 tiles; trying 4"]
 
 
 @pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])

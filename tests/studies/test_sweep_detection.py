@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
@@ -80,6 +81,18 @@ def test_numbers_are_those_of_a_detection(root, tmp_path):
     for name, value in alone.items():
         assert cells["standard", "half 1"].metrics[name] == pytest.approx(value, abs=1e-6)
     assert cells["standard", "half 1"].images == 6 and cells["standard", "half 1"].scores is None
+
+
+def test_halves_have_the_inspected_areas_of_their_photos(root, tmp_path):
+    samples = task.read_categories(DataConfig(layout="mvtec", root=str(root)), tmp_path)["nut"]
+    for sample in samples:
+        mask = tmp_path / "areas" / sample.name
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), 255, np.uint8)).save(mask)
+    detector = CoDeGraph(Config(backbone=BACKBONE, data=DataConfig(roi=str(tmp_path / "areas"))))
+    comparison, images = task._compare(detector, samples), np.array([1, 4, 7])
+    areas = task._among(comparison, images).features.areas
+    assert areas == [comparison.features.areas[i] for i in images]
 
 
 def test_features_are_shared_by_settings_that_need_new_distances(root, tmp_path, monkeypatch):
