@@ -21,6 +21,7 @@ from codegraph_jax.features.set_plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.device_tables import DeviceTables, distances_on_devices
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.plan import HOST_KEEPS_DISTANCES
 from codegraph_jax.similarity.references import ReferenceSubset, choose_references, schedule_length
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
@@ -144,7 +145,7 @@ def compare_images(
                 if not is_out_of_memory(error):
                     raise
             counted.undo()
-            logger.warning("a device has too little memory for the distances; the host keeps them")
+            logger.warning(HOST_KEEPS_DISTANCES)
             plan.memory.check(config.resources.check)
         return on_host(advance)
 

@@ -5,6 +5,7 @@ table (without removed patches, and with masked references), and the mean table.
 tables of its own images and the shards of a layer that it compares at once; features stay on the host.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,10 @@ from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.similarity.kernels import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 from codegraph_jax.similarity.time_estimate import compares_everything
+
+logger = logging.getLogger(__name__)
+
+HOST_KEEPS_DISTANCES = "a device has too little memory for the distances; the host keeps them"
 
 
 def plan_set(
@@ -68,7 +73,8 @@ def plan_device(
     if devices > 1 and mesh.backend == "pmap":
         return None
     # a device that does not report its memory is used only on request
-    room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
+    memory_bytes = device_bytes(mesh.devices) / sets
+    room = DEVICE_SHARE * memory_bytes or (math.inf if where == "device" else 0.0)
     # the working memory of the plan is a prepared layer, and two mean tables, since added images need a copy
     means = MEAN_TABLES * memory.degree_bytes
     prepared = memory.working_bytes - means
@@ -84,5 +90,10 @@ def plan_device(
         if total_bytes <= room:
             break
     if total_bytes > room and where == "auto":
+        return None
+    if total_bytes > memory_bytes > 0:
+        # without room for two sets, the caller plans one
+        if sets == 1:
+            logger.warning(HOST_KEEPS_DISTANCES)
         return None
     return DevicePlan(total_bytes, (length, columns), devices)
