@@ -10,7 +10,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.features import Features
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from tests.support.data import real_data
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -102,7 +102,7 @@ def mixed(tmp_path):
 def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
     config = Config(data=data, backbone=NETWORK, report=ReportConfig(("page", "heatmaps", "masks")))
-    (outcome,) = job.run(config, str(tmp_path / "one"))
+    (outcome,) = detect_task.run(config, str(tmp_path / "one"))
     assert "mixed: the folder seems to mix 2 products or views (8 and 6 photos)" in capsys.readouterr().out
     assert "seems to mix 2 products" in (tmp_path / "one" / "report.html").read_text()
     assert outcome.result.product_ids.tolist() == [0] * 8 + [1] * 6
@@ -112,7 +112,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
         backbone=NETWORK,
         report=ReportConfig(("page", "heatmaps", "masks")),
     )
-    outcomes = job.run(split, str(tmp_path / "two"))
+    outcomes = detect_task.run(split, str(tmp_path / "two"))
     said = capsys.readouterr().out
     assert "shows 2 products or views, each inspected separately: mixed-1 (8 photos), mixed-2 (6 photos)" in said
     assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
@@ -124,7 +124,7 @@ def test_one_product_is_not_split(tmp_path):
     config = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), separate_products=True), backbone=NETWORK
     )
-    (outcome,) = job.run(config, str(tmp_path))
+    (outcome,) = detect_task.run(config, str(tmp_path))
     assert outcome.category == "drawn"
 
 

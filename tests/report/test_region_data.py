@@ -19,7 +19,7 @@ from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.region_data import coco, describe_regions, outline, rows_of, run_lengths
 from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.regions import rectangle_sides
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from tests.report.fakes import make_outcome
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -164,7 +164,7 @@ def whole_run(tmp_path_factory):
         threshold=ThresholdConfig("share:50%"),
     )
     home = tmp_path_factory.mktemp("job")
-    job.run(config, str(home))
+    detect_task.run(config, str(home))
     return home
 
 

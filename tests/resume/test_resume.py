@@ -21,7 +21,7 @@ from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.similarity import comparison
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from tests.resume.small import CATEGORIES, contents, small_config, write_drawn_set
 
 
@@ -64,7 +64,7 @@ def backbone_runs(monkeypatch):
 
 
 def run(config, workdir):
-    return job.run(config, str(workdir))
+    return detect_task.run(config, str(workdir))
 
 
 def interrupt(config, workdir, monkeypatch, place, after):
@@ -88,7 +88,7 @@ def interrupted(config, tmp_path_factory):
     """The workdir of a run that ended when its second category was to be scored."""
     workdir = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        interrupt(config, workdir, patch, (job.CoDeGraph, "score"), after=1)
+        interrupt(config, workdir, patch, (detect_task.CoDeGraph, "score"), after=1)
     return workdir
 
 
@@ -125,7 +125,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
 def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
     there = dataclasses.replace(config, resources=ResourcesConfig(distances_on="device"))
     run(there, tmp_path / "whole")
-    interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "score"), after=1)
+    interrupt(there, tmp_path / "half", monkeypatch, (detect_task.CoDeGraph, "score"), after=1)
     capsys.readouterr()
     run(there, tmp_path / "half")
     assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_other_settings_and_other_images_start_anew(
     assert sum(backbone_runs) >= sum(CATEGORIES.values())
     images = shutil.copytree(photos, tmp_path / "images")
     elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(images)))
-    interrupt(elsewhere, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
+    interrupt(elsewhere, tmp_path / "run", monkeypatch, (detect_task.CoDeGraph, "score"), after=1)
     caplog.clear()
     backbone_runs.clear()
     written = next((images / "gear" / "test").rglob("*.png"))
@@ -189,7 +189,7 @@ def test_other_settings_and_other_images_start_anew(
 
 
 def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_runs, capsys, monkeypatch):
-    monkeypatch.setattr(job, "GIB", 1)  # sizes below 0.1 GiB are not printed
+    monkeypatch.setattr(detect_task, "GIB", 1)  # sizes below 0.1 GiB are not printed
     keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "GiB kept in the workdir" in capsys.readouterr().out
@@ -235,7 +235,7 @@ def test_added_images_and_a_bank(config, photos, tmp_path, monkeypatch, capsys):
         bank = tmp_path / f"{name}.safetensors"
         changed = dataclasses.replace(config, data=data, bank=BankConfig(save=str(bank)))
         if name == "cut":
-            interrupt(changed, tmp_path / name, monkeypatch, (job, "write_results"), after=0)
+            interrupt(changed, tmp_path / name, monkeypatch, (detect_task, "write_results"), after=0)
             capsys.readouterr()
         run(changed, tmp_path / name)
         found = contents(tmp_path / name)
@@ -259,7 +259,7 @@ def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
 
 def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, whole):
     cached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "cache")))
-    interrupt(cached, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=0)
+    interrupt(cached, tmp_path / "run", monkeypatch, (detect_task.CoDeGraph, "score"), after=0)
     assert not [path for path in state_files(tmp_path / "run") if "block" in path.name]
     run(cached, tmp_path / "run")
     assert contents(tmp_path / "run")["scores.csv"] == whole["scores.csv"]
@@ -267,7 +267,7 @@ def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, wh
 
 def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
     off = dataclasses.replace(config, resume_data="off")
-    interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
+    interrupt(off, tmp_path / "run", monkeypatch, (detect_task.CoDeGraph, "score"), after=1)
     assert not (tmp_path / "run").exists()
 
 
@@ -275,10 +275,10 @@ def test_several_processes_keep_nothing(config, tmp_path, monkeypatch, whole):
     def keep(*_):
         raise AssertionError("a state is kept")
 
-    monkeypatch.setattr(job, "RunState", keep)
+    monkeypatch.setattr(detect_task, "RunState", keep)
     with pytest.raises(AssertionError, match="a state is kept"):
         run(config, tmp_path / "one")
-    monkeypatch.setattr(job, "jax", types.SimpleNamespace(process_count=lambda: 2))
+    monkeypatch.setattr(detect_task, "jax", types.SimpleNamespace(process_count=lambda: 2))
     run(config, tmp_path / "several")
     assert contents(tmp_path / "several") == whole
 
@@ -335,5 +335,5 @@ def test_saving_state_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
 def test_library_users_get_no_files(photos, config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = [str(path) for path in sorted((photos / "gear").rglob("*.png"))]
-    job.CoDeGraph(config).detect(paths)
+    detect_task.CoDeGraph(config).detect(paths)
     assert not list(tmp_path.iterdir())

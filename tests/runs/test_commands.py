@@ -15,8 +15,8 @@ from PIL import Image
 from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.registry import COMMANDS
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from tests.data.files import write_mask
 from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands, config_name
 
@@ -76,7 +76,7 @@ def places(tmp_path_factory):
         data=dataclasses.replace(config.data, root=str(made["folder"])),
         bank=dataclasses.replace(config.bank, save=str(bank)),
     )
-    job.run(config, str(tmp_path_factory.mktemp("night")))
+    detect_task.run(config, str(tmp_path_factory.mktemp("night")))
     area = more.with_name("area.png")
     Image.new("L", (8, 8), 255).save(area)
     return made, more, bank, area
@@ -113,7 +113,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
         data = dataclasses.replace(config.data, root=str(more))
         config = dataclasses.replace(config, data=data, bank=dataclasses.replace(config.bank, path=str(bank)),
                                      backbone=dataclasses.replace(config.backbone, weights="random"))  # fmt: skip
-        outcomes = inspection.run(config, str(tmp_path / "work"))
+        outcomes = inspect_task.run(config, str(tmp_path / "work"))
     else:
         data = dataclasses.replace(
             config.data,
@@ -132,7 +132,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
             review="",
             bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
         )
-        outcomes = job.run(config, str(tmp_path / "work"))
+        outcomes = detect_task.run(config, str(tmp_path / "work"))
     assert outcomes and (tmp_path / "work" / "manifest.json").is_file()
     assert Path(tmp_path / "work" / "report.html").is_file() == ("page" in config.report.files)
     if isinstance(config, Config) and config.data.layout in (*MASKS, "kolektor", "drawn"):

@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from tests.backbones.tiny import tiny_backbone
 from tests.data.files import write_image
 
@@ -147,7 +147,7 @@ def run(tiny_preset, tmp_path):
         data = DataConfig(layout=layout, root=str(tmp_path / root), **fields.pop("data", {}))
         parallel = ParallelConfig(devices=fields.pop("devices", 1))
         config = Config(data=data, backbone=backbone, parallel=parallel, **fields)
-        return job.run(config, str(tmp_path / work)), tmp_path / work
+        return detect_task.run(config, str(tmp_path / work)), tmp_path / work
 
     return start
 

@@ -26,8 +26,8 @@ from codegraph_jax.config import (
 )
 from codegraph_jax.core.file_ownership import ForeignFileError
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks.fallback import load_detector
 from tests.data.files import write_mask
 from tests.support.data import real_data
@@ -44,7 +44,7 @@ def config(root, **changes):
 
 
 def run(settings, workdir):
-    return job.run(settings, str(workdir))
+    return detect_task.run(settings, str(workdir))
 
 
 def files(place):
@@ -148,7 +148,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
         data=PhotosConfig(root=str(tmp_path / "photos" / "part 1.png")),
         backbone=SavedBackboneConfig(weights="random"),
     )
-    (outcome,) = inspection.run(settings, str(tmp_path / "day"))
+    (outcome,) = inspect_task.run(settings, str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
     for field, value in (("range", (0.0, 4095.0)), ("separate_products", True), ("cache", "x")):
         values = dataclasses.asdict(settings)

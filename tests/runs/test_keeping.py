@@ -24,8 +24,8 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.line.settings import WatchConfig
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks import watch
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def night(photos):
     """The night's run: everything that is kept, kept."""
     data = DataConfig(root=str(photos / "night"), cache=str(photos / "cache"), add=(str(photos / "day"),))
     bank = BankConfig(save=str(photos / "bank.safetensors"), kind="exact")
-    job.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photos / "run"))
+    detect_task.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photos / "run"))
     return photos
 
 
@@ -71,7 +71,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
         bank=SavedBankConfig(str(night / "bank.safetensors")),
         data=PhotosConfig(root=str(night / "day")),
     )
-    inspection.run(config, str(night / "inspected"))
+    inspect_task.run(config, str(night / "inspected"))
     was, now = rows(night / "run" / "scores.csv"), rows(night / "inspected" / "scores.csv")
     assert set(now) == {"12.png", "13.png", "14.png"}
     for name, row in now.items():
@@ -87,7 +87,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
 
 def test_a_second_run_reports_that_nothing_was_computed(night, tmp_path, capsys):
     data = DataConfig(root=str(night / "night"), cache=str(night / "cache"))
-    job.run(Config(data=data, backbone=BACKBONE), str(tmp_path))
+    detect_task.run(Config(data=data, backbone=BACKBONE), str(tmp_path))
     assert "features: 12 of 12 from the cache" in capsys.readouterr().out
     was, now = rows(night / "run" / "scores.csv"), rows(tmp_path / "scores.csv")
     for name, row in now.items():
@@ -104,7 +104,7 @@ def test_a_second_run_reports_that_nothing_was_computed(night, tmp_path, capsys)
 def test_invalid_settings_are_refused(photos, tmp_path, data, bank, message):
     config = Config(data=DataConfig(root=str(photos / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank))
     with pytest.raises(ConfigError, match=message):
-        job.run(config, str(tmp_path / "run"))
+        detect_task.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -114,7 +114,7 @@ def test_invalid_settings_are_refused(photos, tmp_path, data, bank, message):
 def test_an_inspection_without_a_bank_is_refused(photos, tmp_path, path, message):
     config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photos / "day")))
     with pytest.raises(ConfigError, match=message):
-        inspection.run(config, str(tmp_path / "run"))
+        inspect_task.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -123,12 +123,12 @@ def test_a_bank_of_few_photos_passes_none_of_many_photos(photos, tmp_path, capsy
     few, bank = tmp_path / "few", tmp_path / "few.safetensors"
     shutil.copytree(photos / "night", few, ignore=shutil.ignore_patterns("6.png", "7.png", "8.png", "9.png", "1?.png"))
     config = Config(data=DataConfig(root=str(few)), backbone=BACKBONE, bank=BankConfig(save=str(bank)))
-    (made,) = job.run(config, str(tmp_path / "run"))
+    (made,) = detect_task.run(config, str(tmp_path / "run"))
     inspected = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=str(photos / "night")),
         threshold=ThresholdConfig("score:1.99"),
     )  # fmt: skip
-    (outcome,) = inspection.run(inspected, str(tmp_path / "inspected"))
+    (outcome,) = inspect_task.run(inspected, str(tmp_path / "inspected"))
     assert len(made.samples) == 6 and outcome.result.verdicts == ["unknown"] * 12
     assert status_of([outcome]) == TOO_FEW
     note = "the bank was made from 6 photos, too few for reliable verdicts: make it from at least 12"
@@ -142,7 +142,9 @@ def test_photos_that_are_added_to_a_small_set_do_not_make_it_large(photos, tmp_p
     few = tmp_path / "few"
     shutil.copytree(photos / "night", few, ignore=shutil.ignore_patterns("1?.png"))
     data = DataConfig(root=str(few), add=(str(photos / "day"),))
-    (outcome,) = job.run(Config(data=data, backbone=BACKBONE, threshold=ThresholdConfig("score:1.99")), str(tmp_path))
+    (outcome,) = detect_task.run(
+        Config(data=data, backbone=BACKBONE, threshold=ThresholdConfig("score:1.99")), str(tmp_path)
+    )
     assert outcome.result.verdicts == ["unknown"] * 13
 
 
@@ -153,7 +155,7 @@ def test_an_inspection_of_unreadable_photos_is_an_error(night, tmp_path):
         bank=SavedBankConfig(str(night / "bank.safetensors")), data=PhotosConfig(root=str(tmp_path / "images"))
     )
     with pytest.raises(UserError, match="no photo can be read"):
-        inspection.run(config, str(tmp_path / "run"))
+        inspect_task.run(config, str(tmp_path / "run"))
 
 
 @pytest.mark.slow  # the commands' tasks run in process in this file, and codegraph itself in tests/commands

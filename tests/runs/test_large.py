@@ -30,8 +30,8 @@ from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
 from codegraph_jax.report import pictures
 from codegraph_jax.similarity import time_estimate
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from studies.plates import draw_plates
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -45,7 +45,7 @@ def config(root, fit="tile", **changes):
     return dataclasses.replace(Config(data=data, backbone=backbone, parallel=ParallelConfig(devices=1)), **changes)
 
 
-def run(settings, workdir, task=job):
+def run(settings, workdir, task=detect_task):
     return task.run(settings, str(workdir))[0]
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
         backbone=SavedBackboneConfig(weights="random"),
     )  # fmt: skip
-    run(inspect_config, tmp_path / "inspected", inspection)
+    run(inspect_config, tmp_path / "inspected", inspect_task)
     for place in ("work", "inspected"):
         masks = list((tmp_path / place / "masks").rglob("*.png"))
         assert masks or place == "inspected"

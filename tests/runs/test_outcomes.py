@@ -15,8 +15,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.report import results
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
 from tests.resume.small import contents, small_config, write_drawn_set
@@ -61,8 +61,8 @@ def inspect_config(config, tmp_path_factory):
 
 def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no_work):
     tasks = {
-        job: config,
-        inspection: inspect_config,
+        detect_task: config,
+        inspect_task: inspect_config,
         study: RecurringStudyConfig(detect=config),
     }
     for task, settings in tasks.items():
@@ -71,13 +71,13 @@ def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-@pytest.mark.parametrize("task", ["job", "inspection", "study"])
+@pytest.mark.parametrize("task", ["detect", "inspect", "study"])
 def test_a_workdir_that_is_a_file_ends_before_the_work(config, inspect_config, tmp_path, no_work, task):
     place = tmp_path / "file"
     place.write_text("mine")
-    settings = {"job": config, "inspection": inspect_config, "study": RecurringStudyConfig(detect=config)}[task]
+    settings = {"detect": config, "inspect": inspect_config, "study": RecurringStudyConfig(detect=config)}[task]
     with pytest.raises(WorkdirError, match="it is a file"):
-        {"job": job, "inspection": inspection, "study": study}[task].run(settings, str(place))
+        {"detect": detect_task, "inspect": inspect_task, "study": study}[task].run(settings, str(place))
     assert place.read_text() == "mine"
 
 
@@ -87,7 +87,7 @@ def test_a_bank_that_cannot_be_written_ends_before_the_work(config, tmp_path, no
         (tmp_path / "directory.safetensors").mkdir(exist_ok=True)
         settings = dataclasses.replace(config, bank=BankConfig(save=str(place)))
         with pytest.raises(ConfigError, match="config.bank.save: .* cannot be written"):
-            job.run(settings, str(tmp_path / "run"))
+            detect_task.run(settings, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -96,7 +96,7 @@ def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, m
     settings = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "file")))
     monkeypatch.setattr(Extractor, "forward", full)
     with pytest.raises(ConfigError, match="config.data.cache: .* cannot be used"):
-        job.run(settings, str(tmp_path / "run"))
+        detect_task.run(settings, str(tmp_path / "run"))
     assert not (tmp_path / "run" / "scores.csv").exists()
 
 
@@ -113,11 +113,11 @@ def test_a_disk_that_fills_up_is_one_line_and_the_rerun_goes_on(config, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(place, full)
         with pytest.raises(WorkdirError, match=r"cannot be written \(No space left on device\)"):
-            job.run(config, str(tmp_path))
+            detect_task.run(config, str(tmp_path))
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert results.REPORT not in left and "manifest.json" not in left
     assert not [name for name in left if name.startswith(".partial-")]
-    job.run(config, str(tmp_path))
+    detect_task.run(config, str(tmp_path))
     assert "plate: was finished before the interruption" in capsys.readouterr().out
     assert contents(tmp_path)["report.html"]
 
@@ -126,14 +126,14 @@ def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
     settings = dataclasses.replace(config, bank=BankConfig(save=str(tmp_path / "bank.safetensors")))
     monkeypatch.setattr("codegraph_jax.core.tensors.save_file", full)
     with pytest.raises(WorkdirError, match=r"bank.safetensors: cannot be written \(No space left"):
-        job.run(settings, str(tmp_path / "run"))
+        detect_task.run(settings, str(tmp_path / "run"))
     assert not list(tmp_path.glob("*bank*"))
 
 
 def test_photos_of_a_small_set_are_unknown(config, tmp_path, capsys):
     threshold = dataclasses.replace(config.threshold, rule="score:1.99")
     few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
-    (outcome,) = job.run(dataclasses.replace(config, threshold=threshold, data=few), str(tmp_path / "run"))
+    (outcome,) = detect_task.run(dataclasses.replace(config, threshold=threshold, data=few), str(tmp_path / "run"))
     assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"unknown"}
     printed = capsys.readouterr().out
     assert "photos are too few for reliable verdicts: use at least 12" in printed

@@ -26,8 +26,8 @@ from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.features.extraction import Extractor
-from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import detect as detect_task
+from codegraph_jax.tasks import inspect as inspect_task
 from tests.report.browser import Browser, find_browser
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -71,7 +71,7 @@ def group(monkeypatch):
 
 
 def run(config, workdir):
-    (outcome,) = job.run(config, str(workdir))
+    (outcome,) = detect_task.run(config, str(workdir))
     return outcome.result, json.loads((workdir / "groups.json").read_text())["part"]
 
 
@@ -172,7 +172,7 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
 
 
 def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
-    detector = job.CoDeGraph(config)
+    detector = detect_task.CoDeGraph(config)
     paths = sorted(str(path) for path in (photos / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
     result = detector.score(comparison)
@@ -190,7 +190,9 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
             result.review({number: "defect"})
     with pytest.raises(ValueError, match="verdict: 'harmless' is none of"):
         result.review({1: "harmless"})
-    elsewhere = job.CoDeGraph(dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, blocks=(3,))))
+    elsewhere = detect_task.CoDeGraph(
+        dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, blocks=(3,)))
+    )
     with pytest.raises(ReviewError, match="blocks"):
         elsewhere.detect(paths, review=variant.review({}))
 
@@ -223,7 +225,7 @@ def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys
     capsys.readouterr()
     data = PhotosConfig(layout="mvtec", root=str(photos))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
-    (outcome,) = inspection.run(config, str(tmp_path / "inspected"))
+    (outcome,) = inspect_task.run(config, str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
     line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.member_count} of 20"
     assert line in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, ResourcesConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
 from tests.support.photos import write_photos
 
@@ -37,7 +37,7 @@ def detector():
 def run(root, workdir, tables="auto", **parallel):
     data = DataConfig(layout="mvtec", root=str(root))
     parts = {"parallel": ParallelConfig(**parallel), "resources": ResourcesConfig(distances_on=tables)}
-    return job.run(Config(data=data, backbone=BACKBONE, **parts), str(workdir))
+    return detect_task.run(Config(data=data, backbone=BACKBONE, **parts), str(workdir))
 
 
 def test_a_run_gives_the_results_of_one_device(root, tmp_path):
@@ -98,7 +98,7 @@ def test_several_processes_are_refused_with_advice(root, tmp_path, monkeypatch):
 def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
     """The first one's metrics wait for the second one's detection to begin: in one thread they would wait in vain."""
     second, compared, threads = threading.Event(), [], []
-    measure, compare = job.evaluate, CoDeGraph.compare_set
+    measure, compare = detect_task.evaluate, CoDeGraph.compare_set
 
     def watched(*arguments):
         assert second.wait(60)
@@ -111,7 +111,7 @@ def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monke
             second.set()
         return compare(self, *arguments)
 
-    monkeypatch.setattr(job, "evaluate", watched)
+    monkeypatch.setattr(detect_task, "evaluate", watched)
     monkeypatch.setattr(CoDeGraph, "compare_set", noted)
     outcomes = run(root, tmp_path / "run", devices=1)
     assert [outcome.category for outcome in outcomes] == NAMES
@@ -151,9 +151,9 @@ def test_an_error_of_the_slow_function_is_raised_at_its_item():
 
 def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
     straight = run(root, tmp_path / "straight", tables="device", devices=1)
-    monkeypatch.setattr(job, "_accelerated", lambda detector: True)
+    monkeypatch.setattr(detect_task, "_accelerated", lambda detector: True)
     calls = []
-    monkeypatch.setattr(job, "overlapped", lambda *given: calls.append(1) or overlapped(*given))
+    monkeypatch.setattr(detect_task, "overlapped", lambda *given: calls.append(1) or overlapped(*given))
     ahead = run(root, tmp_path / "ahead", tables="device", devices=1)
     for mine, theirs in zip(ahead, straight, strict=True):
         assert mine.category == theirs.category
@@ -164,7 +164,7 @@ def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
 def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path, monkeypatch):
     """The plan that is checked is the plan that runs."""
 
-    plan_set, asked = job.plan_set, []
+    plan_set, asked = detect_task.plan_set, []
 
     def no_room_for_two(*given, sets=1, **others):
         asked.append(sets)
@@ -172,8 +172,8 @@ def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path
         memory = replace(plan.memory, working_bytes=1 << 60)
         return plan if sets == 1 else replace(plan, device_plan=None, memory=memory)
 
-    monkeypatch.setattr(job, "plan_set", no_room_for_two)
-    monkeypatch.setattr(job, "_accelerated", lambda detector: True)
-    monkeypatch.setattr(job, "overlapped", None)
+    monkeypatch.setattr(detect_task, "plan_set", no_room_for_two)
+    monkeypatch.setattr(detect_task, "_accelerated", lambda detector: True)
+    monkeypatch.setattr(detect_task, "overlapped", None)
     assert [outcome.category for outcome in run(root, tmp_path / "run", tables="device", devices=1)] == NAMES
     assert asked.count(2) == len(NAMES)
