@@ -146,8 +146,6 @@ def _fields(item: Any, name: str) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         if "image" not in item:
             raise UserError(f"{name}: holds {', '.join(map(str, item)) or 'nothing'}, but no `image`")
-        if "defect" in item:
-            raise UserError(f"{name}: the key `defect` is now called `photo_type`; rename it")
         return item
     if isinstance(item, tuple | list):
         if not 1 <= len(item) <= 3:

@@ -195,7 +195,6 @@ def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_p
         ((PHOTO - 127.5) / 60, "normalisation"), (PHOTO.astype(np.int32) * 3, "whole numbers from 0 to 255"),
         (PHOTO[None], "is not an image"), (np.full((4, 4), np.nan), "from nan"), (object(), "is not an image"),
         ((PHOTO, 3), "label 3"), ((PHOTO, 0, None, 1), "has 4 parts"), ({"picture": PHOTO}, "holds picture, but no"),
-        ({"image": PHOTO, "defect": "broken"}, "`defect` is now called `photo_type`"),
     ],
 )  # fmt: skip
 def test_items_that_are_no_images_are_named(item, message):
