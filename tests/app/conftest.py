@@ -1,4 +1,4 @@
-"""A server of the app in this process, and runs as a detection leaves them on disk."""
+"""A server of the app in this process, and the files of finished runs."""
 
 import json
 from pathlib import Path

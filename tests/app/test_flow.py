@@ -1,4 +1,4 @@
-"""The whole way in a real browser, with real runs of a small network: from a folder to a line."""
+"""All steps from a folder to a line, in a real browser and with real runs of a small network."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def await_report(person):
 
 
 def printed(person):
-    """The list for the printer shows every flagged photo, also those whose picture was not visible before."""
+    """The printed list shows every flagged photo, also those that were not scrolled into view."""
     person.browser.evaluate("window.print = () => { window.printed = document.body.classList.contains('summary'); }")
     lower = "slider => { slider.value = slider.min; slider.dispatchEvent(new Event('input')); }"
     person.browser.evaluate(f"({lower})(document.querySelector('#slider'))")
@@ -79,7 +79,7 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 
 
 class InThread:
-    """Stands for a process of the app: a thread, since a process of its own takes seconds to load JAX."""
+    """A thread in place of a process of the app, which would take seconds to load JAX."""
 
     def __init__(self, command, stdout, **options):
         self.pid, self._status = os.getpid(), None
@@ -174,13 +174,13 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
         person.until("/Stopped/.test(document.querySelector('[data-line]').textContent)")
         person.until("/[0-9] parts/.test(document.querySelector('[data-line] .counts')?.textContent)")
         table = browser.evaluate("fetch(document.querySelector('[data-line] a[download]').href).then((a) => a.text())")
-        assert table.startswith("id,") and len(table.splitlines()) > 3, "what a stopped line has recorded"
+        assert table.startswith("id,") and len(table.splitlines()) > 3, "the parts of a stopped line"
         assert browser.problems == []
 
 
 @pytest.fixture
 def start(home):
-    """Starts `codegraph app` in a process of its own; returns it and its address with the key."""
+    """Starts `codegraph app`; returns the process and its address with the key."""
     children = []
 
     def begin():
@@ -203,7 +203,7 @@ def start(home):
 
 @pytest.mark.slow
 def test_a_killed_server_and_its_run_go_on(start, home, photos):
-    """The next server shows the run that goes on; killed too, the run is resumed."""
+    """The next server shows the run that continues; if the run is killed too, it is resumed."""
     with_key = httpx.Client(follow_redirects=True)
     child, address = start()
     base = address.partition("?")[0]
@@ -217,7 +217,7 @@ def test_a_killed_server_and_its_run_go_on(start, home, photos):
     wait_until(lambda: about().get("progress"), 60)
     with sqlite3.connect(home / HOME / "app.sqlite") as state:
         ((pid,),) = state.execute("SELECT pid FROM jobs")
-    # a fast machine would finish it before the next server looks
+    # otherwise a fast machine would finish it before the next server starts
     os.kill(pid, signal.SIGSTOP)
     child.kill()
     child.wait()

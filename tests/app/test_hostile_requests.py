@@ -1,4 +1,4 @@
-"""Every route of the app with hostile requests: the answer is never a failure of the server, and names the error."""
+"""Every route of the app with hostile requests: responses name the error and never have status 500."""
 
 import json
 import os
@@ -33,7 +33,7 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A client of an app that starts no processes, its directory, and a folder whose content it may not change."""
+    """A client of an app that starts no processes, its directory, and a folder that no request may change."""
     root = tmp_path_factory.mktemp("hostile")
     home, outside = root / "runs", root / "outside"
     for run in ("one", "two"):

@@ -1,4 +1,4 @@
-"""Processes of the app: one at a time, cancelled, killed, taken over by the next server."""
+"""Processes of the app: one at a time; cancelled, killed, taken over by the next server."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def test_go_on_waits_until_the_cancelled_process_has_ended(made):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_next_server_takes_over(made, killed):
-    """As after kill -9 of the server: nothing is settled, and the process goes on, or has died too."""
+    """The state after kill -9 of the server: no end is recorded, and the process continues or has died too."""
     state, jobs, home = made
     begin(jobs, home, "a")
     wait_until((home / "a" / "begun").exists)
@@ -153,7 +153,7 @@ def test_answers_and_folders_outlive_the_server(tmp_path):
     odd = os.fsdecode(b"/photos/\xff")
     state.remember_folder(odd, inspected=True)
     state.store_answers("run", [("photo", "k", {"verdict": "good"})])
-    other = State(path)  # a second server would be refused by the lock; the file stands two
+    other = State(path)  # the lock would refuse a second server; the file allows two
     assert other.recent_folders() == [odd] and other.answers("run")[0]["value"] == {"verdict": "good"}
     assert json.dumps(other.names()) == "{}"
     state.close()

@@ -1,4 +1,4 @@
-"""The pages of lines at the app's address: passed on to the process of the line, for those who may use the app."""
+"""The pages of lines at the app's address: requests with the app's key are forwarded to the process of the line."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ from tests.app.conftest import ADDRESS, KEY
 
 
 class _Line(BaseHTTPRequestHandler):
-    """Answers with what it was asked."""
+    """Responds with the request that it received."""
 
     protocol_version = "HTTP/1.1"
 
@@ -98,7 +98,7 @@ def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     summary = client.get("/lines/parts-1/summary").json()
     counts = {"inspected": 0, "flagged": 0, "not_inspected": 1, "waiting": 0, "last_alarm": 1, "last_part": 1}
     late = {"address": "https://host/x", "waiting": 1, "set_aside": 0, "parts": [], "error": ""}
-    assert summary == counts | {"undelivered": [late]}, "as a running line answers, without secrets"
+    assert summary == counts | {"undelivered": [late]}, "the response of a running line, without secrets"
     heading, row = client.get("/lines/parts-1/parts.csv").text.splitlines()
     assert heading.startswith("id,") and "cannot be decoded" in row
     assert client.get("/lines/parts-1/", follow_redirects=False).headers["location"] == "/#/lines"

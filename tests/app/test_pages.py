@@ -1,4 +1,4 @@
-"""The pages of the app in a browser, over runs that were written before: charts, areas that are drawn, and barriers."""
+"""The pages of the app in a browser, with finished runs: charts, drawn areas, and accessibility."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 
 @pytest.fixture
 def person(browser, home, monkeypatch):
-    """A person before the app, which starts no processes."""
+    """A person who uses the app, which starts no processes."""
     monkeypatch.setattr(service, "_run_estimate", lambda arguments: ESTIMATE)
     with served(home) as (app, address):
         app.state.service.jobs._launch = lambda job: None
@@ -47,7 +47,7 @@ def named(home, run, day, *groups):
     os.utime(workdir / "manifest.json", (86_400 * day, 86_400 * day))
 
 
-def test_charts_and_a_table_of_what_recurs(person, home):
+def test_charts_and_a_table_of_recurring_patterns(person, home):
     named(home, "third", 30, ("tool mark", 1), ("rust", 3))
     named(home, "first", 10, ("tool mark", 2))
     named(home, "second", 20, ("tool mark", 0), ("", 2))

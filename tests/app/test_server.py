@@ -24,7 +24,7 @@ def photos(place, count=3):
     return place
 
 
-# ---- who may ask ----
+# ---- access ----
 
 
 def test_without_the_key_nothing_is_answered(home):
@@ -70,7 +70,7 @@ def test_runs_have_plain_names(client, home, name):
     assert client.request("DELETE", f"/api/runs/{name}").status_code in (404, 405)
 
 
-def test_a_run_serves_what_it_has_written_and_nothing_else(client, home):
+def test_only_files_of_a_run_are_served(client, home):
     workdir = write_run(home, "one")
     (workdir / "private.txt").write_text("private")
     (home.parent / "outside.png").write_bytes(b"outside")
@@ -370,7 +370,7 @@ def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, home):
     assert client.post("/api/runs/one/bank", json={"name": "Parts of May"}).status_code == 200
     (home / "banks" / "two.safetensors").write_bytes(b"")
     assert client.post("/api/runs/two/bank", json={"name": ""}).status_code == 200
-    assert words_of(client)[-2] == f"--save-bank={home}/banks/two-2.safetensors", "without a name a free one is taken"
+    assert words_of(client)[-2] == f"--save-bank={home}/banks/two-2.safetensors", "a free name is the default"
 
 
 def test_flags_are_removed_with_their_values():

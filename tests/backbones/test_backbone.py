@@ -1,4 +1,4 @@
-"""`load_backbone`: checks, weights, and the whole chain on real weights where they are installed."""
+"""`load_backbone`: checks, weights, and a whole detection with real weights if they are installed."""
 
 import dataclasses
 import importlib.util

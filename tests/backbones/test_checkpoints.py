@@ -143,7 +143,7 @@ def test_without_the_hub_the_error_shows_the_manual_download(offline: Path) -> N
 
 
 class _Gate(BaseHTTPRequestHandler):
-    """A hub that refuses as Hugging Face's does for gated files, and notes who asks."""
+    """A hub that refuses gated files as Hugging Face's does, and records the tokens of requests."""
 
     tokens: ClassVar[list[str | None]] = []
 

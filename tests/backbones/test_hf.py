@@ -1,4 +1,4 @@
-"""Checkpoints of `transformers` by their own configs: against its outputs, and every way in which one can be wrong."""
+"""Checkpoints of `transformers` with their configs: the same outputs, and errors for wrong ones."""
 
 import dataclasses
 import json
@@ -115,7 +115,9 @@ def test_the_vision_tower_of_a_larger_model_is_the_same(name: str, nested: str, 
          | {"intermediate_size": 4304, "num_attention_heads": 16}),
     ],
 )  # fmt: skip
-def test_a_preset_is_what_its_config_describes(preset: str, kind: str, values: dict[str, Any], tmp_path: Path) -> None:
+def test_a_preset_equals_the_description_of_its_config(
+    preset: str, kind: str, values: dict[str, Any], tmp_path: Path
+) -> None:
     import transformers
 
     written(tmp_path, "dinov2")
@@ -141,7 +143,7 @@ def test_transformers_is_imported_for_such_a_name_alone() -> None:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The hub's cache, with ORG/NAME at a commit that is its branch `main`, and no network."""
+    """The hub's cache with ORG/NAME, whose branch `main` is a known commit, and no network."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -160,7 +162,7 @@ def test_a_branch_becomes_the_commit_that_it_was(hub: Path) -> None:
     assert detector.backbone.weights_name == f"ORG/NAME@{COMMIT} (model.safetensors)"
     assert detector.backbone.preset.source == HubSource("ORG/NAME", COMMIT)
     (hub / "refs" / "main").write_text("f" * 40)
-    # as a bank or a later run loads it, whatever the branch is by then
+    # a bank and later runs load this commit, even if the branch has moved
     assert load_backbone(detector.config.backbone).weights_name == detector.backbone.weights_name
 
 

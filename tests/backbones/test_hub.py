@@ -1,4 +1,4 @@
-"""A hub that does not answer costs three seconds, and is reported in one sentence."""
+"""A hub that does not respond delays a run by three seconds at most and is reported in one sentence."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from codegraph_jax.detector import CoDeGraph
 
 
 class Session:
-    """A client whose requests fail, take too long, or are answered."""
+    """A client whose requests fail, time out, or get a response."""
 
     def __init__(self, answer):
         self.answer, self.asked = answer, 0
@@ -29,7 +29,7 @@ class Session:
 
 @pytest.fixture
 def network(monkeypatch, tmp_path):
-    """Takes what a request is answered with: an error, or after how many seconds."""
+    """Sets the response to a request: an error, or a delay in seconds."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -78,5 +78,5 @@ def test_weights_in_the_cache_need_no_network(network, tmp_path):
     snapshot.mkdir(parents=True)
     golden = Path(__file__).parents[1] / "golden" / "backbones" / "dinov2.safetensors"
     (snapshot / "model.safetensors").write_bytes(golden.read_bytes())
-    assert hub.open_hub(source).readers, "as `hf download` leaves it, without config.json"
+    assert hub.open_hub(source).readers, "the result of `hf download` without config.json"
     assert not session.asked

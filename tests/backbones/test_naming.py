@@ -91,7 +91,7 @@ def _dinov2_original(name: str) -> Tensors:
 
 
 def _dinov3_original(name: str) -> Tensors:
-    """With the bias of the keys that the original keeps and a mask hides."""
+    """Adds the bias of the keys, which the original stores and masks."""
     tensors = _golden(name)
     for i in range(3):
         place = f"layer.{i}.attention."
@@ -231,7 +231,7 @@ def test_types_of_files_are_read_into_float32(dtype: type) -> None:
 
 @pytest.mark.parametrize("name", ["clip_gelu", "dinov2", "timm_dinov2_registers", "siglip"])
 def test_the_grid_of_positions_is_the_checkpoints(name: str) -> None:
-    """A file that was trained at another image size has another grid; nothing else of it differs."""
+    """A file of a network that was trained at another image size differs only in its grid."""
     preset, tensors = (TINY | TIMM)[name], _golden(name)
     [key] = [key for key in tensors if "pos_embed" in key or "position_embedding" in key]
     positions = tensors[key].reshape(-1, 32)

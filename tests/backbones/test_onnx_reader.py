@@ -65,7 +65,7 @@ def test_anonymous_constants_get_their_names() -> None:
     named = name_onnx_tensors(tensors, [*nodes, _node("MatMul", ["z", "onnx::MatMul_9"], "end")])
     np.testing.assert_array_equal(named["backbone.fc.weight"], weight.T)
     np.testing.assert_array_equal(named["backbone.embeddings.position_embeddings"], np.concatenate([first, rest], 1))
-    # what no bias names keeps its own name, and is an error later
+    # tensors that no bias names keep their names, which is an error later
     assert set(tensors) - set(named) == {"onnx::Concat_1", "onnx::Reshape_2", "onnx::MatMul_3"}
 
 

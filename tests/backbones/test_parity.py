@@ -44,7 +44,7 @@ def test_blocks_and_image_feature_equal_transformers(name: str, rows: int, colum
 
 
 @pytest.mark.parametrize("name", TIMM)
-def test_files_of_timm_give_what_timm_gives(name: str) -> None:
+def test_files_of_timm_give_the_outputs_of_timm(name: str) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
     for size in sorted(key.removeprefix("image_") for key in golden if key.startswith("image_")):
         blocks, image = _features(name, *map(int, size.split("x")))

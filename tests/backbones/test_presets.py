@@ -19,7 +19,7 @@ def test_sizes_are_those_of_the_published_network(name: str) -> None:
     preset, shapes = PRESETS[name], dict(FULL[name])
     depth = shapes.pop("depth")[0]
     assert preset.depth == depth
-    # the first block and the last one stand for all
+    # only the first and the last block are stored
     named = {key.replace("blocks.0.", f"blocks.{i}."): shape for key, shape in shapes.items() for i in (0, depth - 1)}
     tensors = {key: np.broadcast_to(np.float32(0), shape) for key, shape in named.items()}
     expected = {

@@ -134,7 +134,7 @@ def test_tiles_are_blended_alike(images):
 
 
 def test_the_networks_of_the_package_are_nothing_special(tiny_preset, images):
-    """A preset behind the public interface alone gives the same numbers."""
+    """A preset gives the same numbers through the public interface of a user's backbone."""
     loaded = load_backbone(tiny_backbone())
 
     @flax.struct.dataclass
@@ -189,7 +189,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
     want = made.bank.anomaly_scores(images[:3])
     for network in (Numpy(), "own_network.py:make"):
         bank = ReferenceBank.load(path, backbone=network)
-        # the root magnifies the rounding of distances to an image of the bank itself
+        # the square root magnifies the rounding of distances near 0: the image is in the bank
         np.testing.assert_allclose(bank.anomaly_scores(images[:3]), want, atol=1e-3)
 
 
@@ -284,7 +284,7 @@ def module(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["own_network:Numpy", "own_network:make", "own_network.py:own", "./own_network.py:make"]
 )
-def test_an_import_path_names_a_backbone_or_what_makes_one(module, name):
+def test_an_import_path_names_a_backbone_or_its_factory(module, name):
     found = CoDeGraph(backbone=name, image_size=SIZE)
     assert found.config.backbone.name == name
     assert found.backbone.weights_name == "filters 1"

@@ -53,7 +53,7 @@ TIMM = {
 
 
 def tiny_backbone(**changes: object) -> BackboneConfig:
-    """The golden DINOv2 network on images of 20 px, where the fixture `tiny_preset` is used."""
+    """The golden DINOv2 network on images of 20 px; needs the fixture `tiny_preset`."""
     values = {"name": "tiny", "image_size": GRID * PATCH, "weights": str(GOLDEN / "dinov2.safetensors")}
     return BackboneConfig(**(values | changes))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Compact banks: what a pool keeps, how it scores, and what a run makes of its set."""
+"""Compact banks: the patches of a pool, their scores, and the bank that a run makes."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -50,7 +50,7 @@ def made(images):
 
 
 def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
-    """A pool of drawn vectors, and the tokens of an image."""
+    """A pool of random vectors, and the tokens of an image."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(2, 2, patches, 6))
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -71,7 +71,7 @@ def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores
     np.testing.assert_allclose(pool.scores([jnp.asarray(x, jnp.float32) for x in image], None), want, atol=1e-5)
 
 
-def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
+def test_a_patch_of_the_pool_has_the_score_that_it_had_in_the_set():
     pool, image = drawn_pool(1)
     tokens = [jnp.asarray(x, jnp.float32) for x in image]
     vectors = [np.stack([np.asarray(x)[[5]] for x in degree_vectors(layer, OPTIONS)]) for layer in tokens]
@@ -80,7 +80,7 @@ def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
 
 
 def test_close_neighbours_in_the_pool_lower_a_score():
-    """Of two patches equally far from the pool, the one that several patches are near to is the more normal one."""
+    """Of two patches at the same distance from the pool, the one with more close neighbours scores lower."""
     vectors = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]][None]
     own = np.full((1, 1, 4), 0.3, np.float32)
     options = OPTIONS._replace(degrees=(1,), grid=(1, 2))
@@ -98,7 +98,7 @@ def test_patches_that_are_not_inspected_have_no_score():
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 40))
-def test_thinning_gives_distinct_patches_and_begins_with_the_most_ordinary(seed, wanted):
+def test_thinning_gives_distinct_patches_in_which_the_lowest_score_is_first(seed, wanted):
     rng = np.random.default_rng(seed)
     vectors, own = rng.normal(size=(40, 3)).astype(np.float32), rng.uniform(size=40).astype(np.float32)
     kept = thin(vectors, own, wanted)
@@ -115,7 +115,7 @@ def test_thinning_covers_every_cluster_before_any_twice():
 
 
 def test_thinning_removes_isolated_patches():
-    # a hundred ordinary patches in two places, and ten that are like nothing and score so
+    # a hundred ordinary patches, and ten isolated ones with high scores
     rng = np.random.default_rng(1)
     vectors = np.concatenate([rng.normal(size=(100, 8)) * 0.1, rng.normal(size=(10, 8)) * 3]).astype(np.float32)
     own = np.concatenate([np.full(100, 0.1), np.square(vectors[100:]).sum(axis=1) * 1.5])
@@ -151,7 +151,7 @@ def test_a_saved_pool_scores_as_before(made, images, tmp_path):
 
 
 def test_new_images_of_the_product_score_like_the_set(made):
-    """The threshold is calibrated by pools that hold no patches of the images they score."""
+    """The threshold is calibrated with pools without patches of the scored images."""
     result, _ = made
     fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
     scores = result.bank.anomaly_scores(fresh)

@@ -1,4 +1,4 @@
-"""A bank as one program: the same scores, in a process that has nothing of this project."""
+"""An exported bank gives the same scores in a process without this project."""
 
 import dataclasses
 import subprocess
@@ -40,7 +40,7 @@ def bank(images):
 
 
 def with_variant(bank, image):
-    """The bank with a harmless variant: what the middle of an image shows."""
+    """The bank with a harmless variant: the pattern in the middle of an image."""
     features = bank.extractor().extract(as_samples([image]))
     vectors = patch_vectors(features.layers, bank.frame.grid)[0]
     middle = vectors[[5, 6]].reshape(2, 2, -1)
@@ -81,7 +81,7 @@ def test_the_file_is_read_without_this_project(bank, images, tmp_path):
     np.testing.assert_allclose(printed, bank.anomaly_scores(images[9:]), atol=1e-4)
 
 
-def test_pictures_of_another_size_are_refused(bank, tmp_path):
+def test_photos_of_another_size_are_refused(bank, tmp_path):
     loader = export_bank(bank, str(tmp_path / "parts.stablehlo"))
     namespace: dict = {"__name__": "loader"}
     exec(compile(loader.read_text(), str(loader), "exec"), namespace)

@@ -1,4 +1,4 @@
-"""Banks that grow by approved parts: what these show is normal then, old ones leave, and a bank can go back."""
+"""Extended banks: added good parts are references, the oldest are dropped, earlier revisions can be restored."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def made(request):
 
 
 def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The part with an imprint, whose place varies a little."""
+    """A drawn part with an imprint, whose place varies a little."""
     changed, shift = image.copy(), int(np.random.default_rng(seed).integers(0, 3))
     changed[10 + shift : 30 + shift, 10:30] = (250, 240, 20)
     return changed
@@ -48,7 +48,7 @@ def test_good_parts_that_are_added_lower_the_scores_of_similar_parts(made):
     before = bank.anomaly_scores(variants)
     after = bank.extend(variants[:6])
     np.testing.assert_array_less(after.anomaly_scores(variants[6:]), before[6:])
-    # what was normal stays so
+    # normal parts stay normal
     assert (after.anomaly_scores(images) <= bank.anomaly_scores(images) + 0.05).all()
     assert len(bank.history) == 1 and after.history[-1].last_addition == 6
 
@@ -75,7 +75,7 @@ def test_defective_part_and_similar_parts_are_flagged(made):
     assert after.history[-1].defective and len(after.active_references.addition_numbers) == len(
         bank.active_references.addition_numbers
     )
-    # the latest answer counts
+    # the latest answer is used
     again = after.extend([parts[0]])
     assert not again.inspect(parts[:1]).flagged.any()
     assert again.back_to(1).inspect(parts[:1]).flagged.all() and not again.back_to(0).known_patterns
@@ -183,7 +183,7 @@ def test_only_the_newest_good_parts_are_references():
     assert after(64) == after(4, 60) == [True, True, True, True, False]
     assert after(64, 6) == [True, True, False, False, True]
     assert after(4, 60, defective=("1 0", "1 3")) == [True, True, True, False, False]
-    # good photos of the set, answered in its report, are no parts
+    # photos of the set that were answered "good" in its report are not added parts
     assert after(0, 4, 60, defective=("0 0",)) == after(64)
     answered = [((), 0, False), (("a", "b"), 0, False), (("c",), 1, False), (("a",), 1, True), (("c",), 1, True)]
     history = [BankRevision("", (), keys, last, (), defective) for keys, last, defective in answered]

@@ -43,7 +43,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def saved(detector, images, tmp_path_factory):
-    """A run with everything in the bank, and the bank's file in float32."""
+    """A run whose bank has all images, and the bank's file in float32."""
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
     result = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=OWN))
     result.bank.save(str(path), "float32")
@@ -122,7 +122,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
     added = [images[0], *images[OWN:]]
     run = detector.detect(images[:OWN], added=added, bank=BankConfig(kind="exact", size=OWN))
     plain, _ = saved
-    assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must matter"
+    assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must change the scores"
     assert run.consistency.defect_patches.shape == run.patch_scores.shape
     np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[OWN:], atol=SAME)
 

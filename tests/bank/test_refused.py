@@ -1,4 +1,4 @@
-"""Banks that would let everything pass, or take all memory, are refused when they are read."""
+"""Banks that would pass every part or exhaust the memory are refused on reading."""
 
 import copy
 
@@ -30,7 +30,7 @@ def saved(tmp_path_factory):
 
 
 def refused(path, about, tensors, monkeypatch, match) -> None:
-    # whoever wants to pass parts writes the digest too, and numbers that JSON does not have
+    # a forged bank has a valid digest, and may have NaN or Infinity in its JSON
     dumps = tensors_module.json.dumps
     monkeypatch.setattr(tensors_module.json, "dumps", lambda value, allow_nan: dumps(value))
     write_tensors(path, tensors, about)

@@ -18,10 +18,10 @@ from tests.support.killing import finish
 PROGRAM = """
 import sys
 from pathlib import Path
-from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import detect as detect_task
 from tests.resume.small import prepare, small_config
 prepare()
-job.run(small_config(Path(sys.argv[1])), sys.argv[2])
+detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
 """
 
 
