@@ -51,8 +51,8 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
                     )
                 )
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
-                size = sizes.bank_references if kind == "exact" else None
-                bank = detector.score(comparison, bank=BankConfig(kind=kind, size=size)).bank
+                photos = sizes.bank_references if kind == "exact" else None
+                bank = detector.score(comparison, bank=BankConfig(kind=kind, photos=photos)).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"
                 found.append(_measure_bank(name, bank, files, Path(directory) / f"{kind}-{precision}"))

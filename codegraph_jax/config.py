@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import (
+    ConfigError,
     Settings,
     at_least,
     choice,
@@ -335,15 +336,20 @@ class BankConfig(Settings):
     kind: str = field(default="compact", metadata=choice("exact", "compact"))
     """`exact` stores whole photos, and scores new ones as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
-    size: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
-    """Number of photos in an exact bank (`auto`: 32), selected by their content alone; or of patches in a
-    compact bank (`auto`: 1,024), chosen to represent the set. The size of the file and the time of the comparison,
-    without that of the network, are proportional to it."""
+    photos: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
+    """Number of photos in an exact bank, selected by their content alone; `auto`: 32. The size of the file and the time
+    of the comparison, without that of the network, are proportional to it."""
+    patches: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
+    """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. Size and time as for `photos`."""
 
-    @property
-    def resolved_size(self) -> int:
-        """The size that `auto` stands for, or the given one."""
-        return self.size or (32 if self.kind == "exact" else 1024)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_other_kind = "photos" if self.kind == "compact" else "patches"
+        if getattr(self, of_other_kind) is not None:
+            raise ConfigError(
+                f"config.bank.{of_other_kind}: a bank of the kind {self.kind!r} is not made of {of_other_kind}; leave it "
+                "out, or choose the other kind with config.bank.kind"
+            )
 
 
 @dataclass(frozen=True)

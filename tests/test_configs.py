@@ -34,14 +34,20 @@ def load(path: Path):
 def test_settings_are_checked_and_converted_when_they_are_made():
     with pytest.raises(ConfigError, match="^Config.precision: 'bf16' is not one of auto, float32, tf32, bfloat16"):
         Config(precision="bf16")
-    with pytest.raises(ConfigError, match="^BankConfig.size: 1 is below 2"):
-        BankConfig(size=1)
+    with pytest.raises(ConfigError, match="^BankConfig.patches: 1 is below 2"):
+        BankConfig(patches=1)
     data = DataConfig(root=Path("/photos"), add=Path("/more"), range=[0, 4095])
     assert (data.root, data.add, data.range) == ("/photos", ("/more",), (0.0, 4095.0))
-    assert BankConfig(size=np.int64(4)).size == 4
+    assert BankConfig(patches=np.int64(4)).patches == 4
     assert SimilarityConfig(references=np.int64(64)).reference_count == 64
     with pytest.raises(ConfigError, match="^config.similarty.radius: there is no such setting"):
         with_settings(Config(), {"similarty.radius": "all"})
+
+
+@pytest.mark.parametrize(("kind", "name"), [("compact", "photos"), ("exact", "patches")])
+def test_a_bank_refuses_the_size_of_the_other_kind(kind, name):
+    with pytest.raises(ConfigError, match=f"^config.bank.{name}: a bank of the kind '{kind}' is not made of {name}"):
+        with_settings(Config(), {"bank.kind": kind, f"bank.{name}": 32})
 
 
 def test_every_published_layout_has_a_config():

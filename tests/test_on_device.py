@@ -62,7 +62,7 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
     roi[:2] = False
     *there, here = (
         CoDeGraph(tiny(where, devices=devices)).detect(
-            images, added=drawn_parts(5, seed=1), roi=roi, bank=BankConfig(kind="exact", size=6)
+            images, added=drawn_parts(5, seed=1), roi=roi, bank=BankConfig(kind="exact", photos=6)
         )
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )

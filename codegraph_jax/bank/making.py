@@ -35,6 +35,9 @@ from codegraph_jax.similarity.host_tables import mean_distances, mean_over_layer
 from codegraph_jax.similarity.references import ReferenceSubset, by_content, neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 
+EXACT_PHOTOS, COMPACT_PATCHES = 32, 1024
+"""Number of photos and of patches in a bank that `auto` stands for."""
+
 
 class BankInputs(NamedTuple):
     """The results of a run from which a bank is made: comparison, patterns, patches to exclude, and decisions."""
@@ -173,7 +176,7 @@ def _exact_references_and_scores(
 ) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
-    subset = comparison.subset(config.scoring.fraction, config.bank.resolved_size)
+    subset = comparison.subset(config.scoring.fraction, config.bank.photos or EXACT_PHOTOS)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, exclusions)
     mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
@@ -204,8 +207,9 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = comparison.options.unfused()._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
-    pool = candidates.pool(config.bank.resolved_size)
-    return pool, clip_to_median(candidates.held_out_scores(config.bank.resolved_size), exclusions.clipped[:set_size])
+    count = config.bank.patches or COMPACT_PATCHES
+    pool_scores = candidates.held_out_scores(count)
+    return candidates.pool(count), clip_to_median(pool_scores, exclusions.clipped[:set_size])
 
 
 def _own_scores(

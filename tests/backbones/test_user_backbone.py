@@ -178,7 +178,7 @@ def test_without_an_image_feature_images_are_not_rescored(images):
 
 
 def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
-    made = detector(Numpy()).detect(images, bank=BankConfig(kind="exact", size=4))
+    made = detector(Numpy()).detect(images, bank=BankConfig(kind="exact", photos=4))
     path = str(tmp_path / "bank.safetensors")
     made.bank.save(path, dtype="float32")
     # a file must not choose code that is imported

@@ -33,7 +33,7 @@ OPTIONS = DistanceOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:
-    bank = BankConfig(kind="compact", size=patches)
+    bank = BankConfig(kind="compact", patches=patches)
     return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), bank=bank, **fields)
 
 
@@ -128,7 +128,7 @@ def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
     assert str(pool) == "64 patches"
     assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.layers} == {(3, 64, 384)}
     np.testing.assert_allclose(np.linalg.norm(pool.layers[0], axis=-1), 1, atol=1e-5)
-    everything = detector.detect(images[:OWN], bank=BankConfig(kind="compact", size=10_000)).bank
+    everything = detector.detect(images[:OWN], bank=BankConfig(kind="compact", patches=10_000)).bank
     assert everything.references.own_scores.shape[2] < OWN * 16
 
 

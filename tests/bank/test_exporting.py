@@ -34,7 +34,7 @@ def bank(images):
     config = Config(
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
         parallel=ParallelConfig(devices=1),
-        bank=BankConfig(kind="compact", size=64),
+        bank=BankConfig(kind="compact", patches=64),
     )
     return CoDeGraph(config).detect(images[:9], bank=config.bank).bank
 

@@ -27,7 +27,10 @@ def made(request):
     config = Config(
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
         parallel=ParallelConfig(devices=1),
-        bank=BankConfig(kind=request.param, size={"exact": 8, "compact": 64}[request.param]),
+        bank={
+            "exact": BankConfig(kind="exact", photos=8),
+            "compact": BankConfig(kind="compact", patches=64),
+        }[request.param],
     )
     images = list(draw_set(OWN + 10, 56, 3, 0.0, ()).images)
     result = CoDeGraph(config).detect(images[:OWN], bank=config.bank)

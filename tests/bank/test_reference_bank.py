@@ -45,7 +45,7 @@ def detector():
 def saved(detector, images, tmp_path_factory):
     """A run whose bank has all images, and the bank's file in float32."""
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
-    result = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=OWN))
+    result = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=OWN))
     result.bank.save(str(path), "float32")
     return result, path
 
@@ -92,7 +92,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
 def test_an_added_copy_scores_as_its_original(images):
     # photos of one part are no references for each other
     detector = CoDeGraph(configured())
-    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(kind="exact", size=OWN))
+    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(kind="exact", photos=OWN))
     np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)
     np.testing.assert_allclose(result.bank.anomaly_scores([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
 
@@ -120,7 +120,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
 
 def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
     added = [images[0], *images[OWN:]]
-    run = detector.detect(images[:OWN], added=added, bank=BankConfig(kind="exact", size=OWN))
+    run = detector.detect(images[:OWN], added=added, bank=BankConfig(kind="exact", photos=OWN))
     plain, _ = saved
     assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must change the scores"
     assert run.consistency.defect_patches.shape == run.patch_scores.shape
@@ -128,7 +128,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
 
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
-    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", size=OWN)).bank
+    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", photos=OWN)).bank
     assert bank.references.tests
     assert bank.references.removed.sum() == 8
     bank.save(str(tmp_path / "b.safetensors"), "float32")
@@ -168,7 +168,7 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
 
 
 def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(detector, images):
-    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", size=6)).bank
+    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", photos=6)).bank
     assert bank.references.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
     held = dataclasses.replace(detector.config, recurring=RecurringConfig(exclude="off"))
@@ -269,10 +269,10 @@ def test_the_file_names_no_path(saved):
 
 
 def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypatch, recurring, detector, images):
-    want = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=8))
+    want = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=8))
     assert want.bank.references.tests
     monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
-    got = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=8))
+    got = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=8))
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
@@ -281,7 +281,7 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
     rounded = CoDeGraph(configured(precision="bfloat16"))
-    result = rounded.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", size=OWN))
+    result = rounded.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=OWN))
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
     assert {str(layer.dtype) for layer in bank.references.layers} == {"bfloat16"}

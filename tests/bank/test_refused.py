@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 def saved(tmp_path_factory):
     """The header of a bank's file, its tensors, and the bank itself."""
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", size=64))
+    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
     bank = CoDeGraph(config).detect(list(draw_set(8, 56, 0, 0.2, ()).images), bank=config.bank).bank
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     bank.save(str(path))

@@ -27,7 +27,7 @@ def made():
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3)),
         scoring=ScoringConfig(rescore=False),
         parallel=ParallelConfig(devices=1),
-        bank=BankConfig(kind="exact", size=OWN),
+        bank=BankConfig(kind="exact", photos=OWN),
     )
     detector = CoDeGraph(config)
     images = [image.copy() for image in draw_set(OWN + 4, 70, 3, 0.0, ()).images]
@@ -91,7 +91,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     result = detector.score(both, review=review)
     assert result.score_name == name and result.calibration.decided_by == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
-    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", size=OWN)).bank
+    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=OWN)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.score_name == name and again.digest == bank.digest
@@ -103,12 +103,12 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
 @pytest.mark.parametrize("kind", ["exact", "compact"])
 def test_bank_stores_answers(made, kind):
     detector, images, comparison, _ = made
-    config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, size=64))
-    own = CoDeGraph(config)
+    bank = BankConfig(kind="exact", photos=OWN) if kind == "exact" else BankConfig(kind="compact", patches=64)
+    own = CoDeGraph(dataclasses.replace(detector.config, bank=bank))
     first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())
     review = first.review(photos={high: False, low: True})
-    result = own.score(comparison, review=review, bank=BankConfig(kind=kind, size={"exact": OWN, "compact": 64}[kind]))
+    result = own.score(comparison, review=review, bank=bank)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
     assert [chapter.defective for chapter in result.bank.history] == [False, False, True]

@@ -29,7 +29,7 @@ def shallow() -> Iterator[None]:
 @pytest.fixture(scope="package")
 def bank(shallow) -> ReferenceBank:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", size=64))
+    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
     images = list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images)
     made = CoDeGraph(config).detect(images, bank=config.bank).bank
     assert made

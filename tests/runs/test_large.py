@@ -112,7 +112,9 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     Image.fromarray(roi).save(tmp_path / "roi.png")
     bank = tmp_path / "bank.safetensors"
     data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
-    run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), kind="exact", size=8)), tmp_path / "work")
+    run(
+        config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), kind="exact", photos=8)), tmp_path / "work"
+    )
     inspect_config = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
         backbone=SavedBackboneConfig(weights="random"),
