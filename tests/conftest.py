@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # what several tests compile is compiled once a run, by whichever process comes first
+    # programs that several tests use are compiled once per run
     PROGRAMS = tempfile.TemporaryDirectory(prefix="programs-", ignore_cleanup_errors=True)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
@@ -30,7 +30,7 @@ import jax
 import pytest
 from hypothesis import settings
 
-# eight devices on one host, so that everything which is split over devices is tested as such
+# eight devices on one host, so that work split over devices is tested
 jax.config.update("jax_num_cpu_devices", 8)
 
 # no deadline: a first call may import a library; `--hypothesis-profile=large` has more examples, except in tests
@@ -52,7 +52,7 @@ def random_parameters_once():
 
 @contextmanager
 def few_optimisations(few: bool) -> Iterator[None]:
-    """Programs that are compiled from now on; those of before are forgotten, so that no result depends on the order."""
+    """Programs that are compiled from now on; earlier ones are dropped, so that the order of tests has no effect."""
     before = jax.config.read("jax_disable_most_optimizations")
     if few == before:
         yield
@@ -66,7 +66,7 @@ def few_optimisations(few: bool) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def usual_megapixels():
-    """The usual size limit of photos: a line and a run set another one in their process, which tests share."""
+    """Restores the default size limit of photos, which a line and a run change for the whole process."""
     from codegraph_jax.data.decoding import allow_megapixels
 
     allow_megapixels()
@@ -82,14 +82,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def quick_compile():
-    """Compiles with few optimisations even where the rest of the suite does not: compiling is what takes time."""
+    """Compiles with few optimisations even if the rest of the suite does not, since these tests mostly compile."""
     with few_optimisations(True):
         yield
 
 
 @pytest.fixture(scope="module")
 def optimised():
-    """Compiles as for users, where programs run for longer than they compile."""
+    """Compiles as for users, since these programs run for longer than they compile."""
     with few_optimisations(False):
         yield
 
@@ -107,7 +107,7 @@ def tiny_preset():
 
 @pytest.fixture(scope="module")
 def shallow():
-    """The preset `dinov2-small` with few blocks, where the backbone is only a means."""
+    """The preset `dinov2-small` with few blocks, for tests that do not test the backbone."""
     from tests.support.shallow import shallow_backbone
 
     with shallow_backbone():
@@ -116,7 +116,7 @@ def shallow():
 
 @pytest.fixture(scope="module")
 def quick_training(quick_compile):
-    """Compiles with few optimisations, and a network of few layers, where training is only a means."""
+    """Compiles with few optimisations, and a network of few layers, for tests that do not test the training."""
     from tests.support.training import shallow_resnet
 
     with shallow_resnet():

@@ -31,7 +31,7 @@ def measure(workdir, *measurements, **fields):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """All measurements; OECL's step and a whole detection compile for minutes, so that its tests are slow ones."""
+    """All measurements; the step of OECL and a whole detection compile for minutes, so their tests are marked slow."""
     workdir = tmp_path_factory.mktemp("benchmark")
     return measure(workdir, *MEASUREMENTS, precisions=("float32",)), Path(workdir)
 

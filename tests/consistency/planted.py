@@ -1,4 +1,4 @@
-"""Sets of tokens in which the truth is known: a texture, one-off defects, and one defect that recurs."""
+"""Sets of tokens with known defects: a texture, defects of one image each, and a recurring defect."""
 
 import jax.numpy as jnp
 import numpy as np

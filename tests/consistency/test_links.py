@@ -18,7 +18,7 @@ from tests.consistency import planted
 
 
 def law_abiding(patches, images, alpha, seed=0):
-    """Sorted distances whose lower tail is a power law: what the extreme-value theory says of normal patches."""
+    """Sorted distances whose lower tail is a power law, as extreme-value theory predicts for normal patches."""
     uniform = np.sort(np.random.default_rng(seed).uniform(size=(patches, images)), axis=1)
     return uniform ** (1.0 / alpha)
 
@@ -31,7 +31,7 @@ def test_spacings_of_a_power_law_are_exponential_with_its_tail_index():
 
 
 @pytest.mark.parametrize("alpha", [3.0, 6.0, 40.0])
-def test_p_values_are_uniform_under_the_law_whatever_the_tail_index(alpha):
+def test_p_values_are_uniform_under_the_law_for_every_tail_index(alpha):
     p_values = burnout_test(log_spacings(law_abiding(4000, 80, alpha, seed=int(alpha))), window=40)
     assert p_values.shape == (4000, 20)
     for k in (0, 9, 19):

@@ -1,4 +1,4 @@
-"""Distances that stay on one device, or on several: the tables, the scores and the findings are those of the host."""
+"""Distances kept on one or several devices: tables, scores and groups equal those on the host."""
 
 import dataclasses
 
@@ -45,11 +45,11 @@ def placed(features, batch):
 
 
 FILTERING = RecurringConfig(exclude="all")
-"""Whatever recurs is taken out, so that there is something to take out."""
+"""All recurring patches are removed, so that removal is tested."""
 
 
 def score(comparison):
-    """(scores before, what recurs, what is taken out, scores after)."""
+    """(scores before, groups, removed patches, scores after)."""
     subset = comparison.subset(FRACTION)
     scores = comparison.tables.scores(subset)
     found, exclusions = find_consistent(comparison, subset.k, FILTERING)
@@ -108,8 +108,10 @@ def test_device_tables_give_the_same_with_subset_added_images_twins_and_excluded
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
-    """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused, but for
-    features of a few images where these are on the host."""
+    """Apart from the calls that make a table, at most `CALLS` of them.
+
+    Implicit copies to the device are refused, except of features of a few images if these are on the host.
+    """
     monkeypatch.setattr(device_tables, "CALLS", 1)
 
     def copies(n):

@@ -20,7 +20,7 @@ NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=112, 
 
 
 def features_of(kinds, seed=0, noise=0.3):
-    """Patch tokens of images of some kinds: every kind has a pattern of its own."""
+    """Patch tokens of images of several products, each with a pattern of its own."""
     draw = np.random.default_rng(seed)
     patterns = {kind: draw.standard_normal((GRID[0] * GRID[1], WIDTH)) for kind in sorted(set(kinds))}
     layer = np.stack([patterns[kind] + noise * draw.standard_normal(patterns[kind].shape) for kind in kinds])
@@ -45,13 +45,13 @@ def test_products_are_told_apart_the_most_frequent_first(counts):
     np.testing.assert_array_equal(find_products(features_of(kinds.tolist()), GRID, len(kinds)), kinds)
 
 
-def test_one_product_is_one_whatever_its_defects_and_variants_are():
+def test_defects_and_variants_do_not_split_a_product():
     kinds = [0] * 40
     features = features_of(kinds)
     for layer in features.layers:
         layer[:8, 3:5] = -layer[:8, 3:5]  # a variant of a fifth of the images
         layer[20:23] = np.roll(layer[20:23], 3, axis=1)  # shifted
-        layer[30] = np.random.default_rng(9).standard_normal(layer[30].shape)  # an image of something else
+        layer[30] = np.random.default_rng(9).standard_normal(layer[30].shape)  # an image of another object
     assert not find_products(features, GRID, len(kinds)).any()
 
 
@@ -86,7 +86,7 @@ def test_no_gap_is_one_group():
 
 
 def mixed(tmp_path):
-    """Drawn parts, and pictures of stripes."""
+    """Drawn parts, and images of stripes."""
     from PIL import Image
 
     (tmp_path / "mixed").mkdir()

@@ -1,4 +1,4 @@
-"""Verdicts in a file: they come back, and nothing else than a review is taken for one."""
+"""Reviews in files: they are read as they were written, and other files are refused."""
 
 import copy
 import json
@@ -48,7 +48,7 @@ def test_a_photo_without_an_answer_is_neither_good_nor_defective():
     assert all(PhotoReview("key", answer=answer, note="x").defective is value for answer, value in answers.items())
 
 
-def test_features_of_another_run_are_refused_by_what_differs(saved):
+def test_features_of_another_run_are_refused_with_the_difference(saved):
     review = Review.load(str(saved))
     review.check(FEATURES)
     with pytest.raises(

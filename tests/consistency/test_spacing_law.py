@@ -7,7 +7,7 @@ from codegraph_jax.scoring.distances import as_distances
 
 
 def table(alpha=6.0, n=60, p=40, seed=0):
-    """Distances [n, m, p] that obey the law, with tail index alpha."""
+    """Distances [n, m, p] that follow the law with tail index alpha."""
     uniform = np.random.default_rng(seed).uniform(size=(n, n, p))
     distances = (uniform ** (1 / alpha)).astype(np.float32)
     distances[np.arange(n), np.arange(n)] = np.inf
@@ -44,7 +44,7 @@ def test_a_small_set_has_no_window():
     assert measure(table(n=10)) is None
 
 
-def test_the_figure_is_a_picture_and_the_same_one_each_time():
+def test_the_figure_is_an_image_and_reproducible():
     law = measure(table())
     first, second = spacing_figure(law), spacing_figure(law)
     assert first[:4] == b"\x89PNG" and first == second

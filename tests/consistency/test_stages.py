@@ -35,7 +35,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     assert group.chance_p_value <= 0.01 and group.mean_links > 1
     flagged = found.defect_patches.reshape(48, -1)
     assert flagged[:10][:, planted.REGION].mean() > 0.9
-    assert flagged.sum() <= 45, "hardly anything else"
+    assert flagged.sum() <= 45, "few other patches"
     assert {box.image for box in group.boxes} == set(range(10))
     for box in group.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
@@ -44,7 +44,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     before, after = scores[0][0], filtered_scores(comparison, subset, exclusions)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()
-    assert before[region].max(axis=1).mean() < 0.9 * alone, "nine others make it look better"
+    assert before[region].max(axis=1).mean() < 0.9 * alone, "nine similar images lower its scores"
     assert after[region].max(axis=1).mean() > 0.92 * alone
 
 
@@ -143,12 +143,12 @@ def test_duplicates_take_memory_for_images_and_references_only():
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # neither a number for each two images nor what was computed of every one
+    # less than one number for each pair of images
     assert peak < 600 * 600 * 8 / 4
 
 
 def test_flagging_copies_no_great_part_of_the_distances(monkeypatch):
-    # at N = 5,000 with 256 references they take 1.2 GiB
+    # at N = 5,000 with 256 references the distances take 1.2 GiB
     distances = np.random.default_rng(0).random((1200, 30, 100), np.float32) + 0.5
     references = np.arange(30) * 40
     distances[:500, :13, :40] *= 0.1

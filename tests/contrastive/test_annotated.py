@@ -1,4 +1,4 @@
-"""Sets whose classes stand beside the images: tables of labels, and boxes in Pascal VOC's form."""
+"""Sets with classes in files of their own: tables of labels, and boxes in Pascal VOC's format."""
 
 import contextlib
 
@@ -24,7 +24,7 @@ def values_of(read):
 
 @pytest.fixture
 def lesions(tmp_path):
-    """As HAM10000 is unpacked: two folders of images, one table; and the challenge's test with columns of marks."""
+    """HAM10000 as unpacked: two folders of images and one table; and the challenge's test with a column per class."""
     home = tmp_path / "ham"
     grey(home / "HAM10000_images_part_1" / "ISIC_1.jpg", 10)
     grey(home / "HAM10000_images_part_2" / "ISIC_2.jpg", 20)
@@ -109,7 +109,7 @@ def annotation(*objects):
 
 @pytest.fixture
 def aerial(tmp_path):
-    """As DIOR is unpacked: boxes of two kinds, images of two splits in two folders."""
+    """DIOR as unpacked: boxes of two kinds, and the images of two splits in two folders."""
     home = tmp_path / "dior"
     horizontal, oriented = (home / "Annotations" / f"{kind} Bounding Boxes" for kind in ("Horizontal", "Oriented"))
     for folder in (horizontal, oriented):

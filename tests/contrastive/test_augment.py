@@ -71,7 +71,7 @@ def test_boxes_are_drawn_as_torchvision_draws_them(name, shape, scale):
 
 
 def test_frequencies_of_the_random_choices(monkeypatch):
-    """Each switch of the augmentation fires as often as its probability says, independently of the others' images."""
+    """Each switch of the augmentation is on at the rate of its probability, independently of other images."""
     size = 8
     image = np.zeros((size, size, 3), np.uint8)
     image[:, : size // 2] = (200, 60, 30)
@@ -90,7 +90,7 @@ def test_frequencies_of_the_random_choices(monkeypatch):
     jittered = AugmentConfig()
     draw = jax.jit(jax.vmap(lambda key: augment.augment(key, jnp.asarray(image), jittered, size)))
     np.testing.assert_array_equal(draw(keys[:50]), draw(keys[:50]))
-    # of a picture of two halves, a crop without jitter now and then shows the same
+    # an image has two halves, so a crop without jitter is sometimes equal
     assert len(np.unique(np.asarray(draw(keys[:50])).reshape(50, -1), axis=0)) >= 45
 
 

@@ -1,4 +1,4 @@
-"""Every data set of the paper: the config that is shipped reads a tiny made-up copy, as its archives unpack."""
+"""Every data set of the paper: the shipped config reads a tiny synthetic copy in the layout of its archives."""
 
 import csv
 import dataclasses
@@ -27,7 +27,7 @@ def picture(path: Path, seed: int, side: int = 20) -> None:
 
 
 def imagenet(home: Path, classes: tuple[str, ...]) -> None:
-    """Class folders of ImageNet-1k: those given, and one more."""
+    """Class folders of ImageNet-1k: the given ones, and another one."""
     for k, name in enumerate((*classes, "n99999999")):
         for i in range(2):
             picture(home / "imagenet" / name / f"{name}_{i}.JPEG", 1000 + 10 * k + i)

@@ -1,4 +1,4 @@
-"""The number of devices, the steps in a call and the memory that holds the images change nothing but rounding."""
+"""The number of devices, the steps per call and the memory of the images change only the rounding."""
 
 import dataclasses
 import functools
@@ -49,7 +49,7 @@ def take_steps(config, devices):
             taken += int(count)
             if taken == STEPS:
                 break
-        # whole calls and one cut short, the first state and those that follow: one program
+        # full calls and a shorter one, the first state and later ones: all use one program
         assert call._cache_size() == 1
         joined = {name: np.concatenate([part[name] for part in logged]) for name in logged[0]}
         assert joined["loss"].dtype == np.float64
@@ -66,7 +66,7 @@ def assert_same(first, second, tolerance):
 
 
 def eager_config(objective, batch_size):
-    """alpha counts from the first step on."""
+    """alpha is used from the first step on."""
     config = small_config(objective, batch_size)
     return dataclasses.replace(config, oe=dataclasses.replace(config.oe, warmup=0.0))
 

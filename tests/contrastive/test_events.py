@@ -1,4 +1,4 @@
-"""The event file, read back record by record."""
+"""The event file, read record by record."""
 
 import struct
 
@@ -29,7 +29,7 @@ def test_tensorboard_events_have_step_tag_and_value(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_a_resumed_run_begins_its_events_with_what_it_keeps(tmp_path, kept):
+def test_a_resumed_run_begins_its_events_with_the_kept_records(tmp_path, kept):
     first = MetricsLog(tmp_path / "metrics.jsonl", 0)
     for epoch in (1, 2):
         first.add("train", epoch, 3 * epoch, {"loss": float(epoch)})

@@ -94,7 +94,7 @@ def test_scores_of_views_equal_torch():
         assert_close(values, arrays[f"scores/{name}"])
 
 
-def test_scores_of_the_baselines_are_larger_for_what_they_call_normal():
+def test_scores_of_the_baselines_are_larger_for_normal_images():
     near, far = np.full((3, 1, 4), 0.1, np.float32), np.full((3, 1, 4), 2.0, np.float32)
     for name, values in view_scores(jnp.asarray(near), "hsc").items():
         assert values[0] > view_scores(jnp.asarray(far), "hsc")[name][0]

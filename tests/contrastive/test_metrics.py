@@ -1,4 +1,4 @@
-"""Metrics of out-of-distribution detection: against scikit-learn, by hand, and how often their intervals hold."""
+"""Metrics of out-of-distribution detection: equal to scikit-learn's, by hand, and coverage of their intervals."""
 
 import numpy as np
 import pytest

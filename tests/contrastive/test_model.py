@@ -1,4 +1,4 @@
-"""OECL as an object: the training of the task, on arrays and files, saved and loaded."""
+"""The class OECL: the same training as the task, from arrays and files; saved and loaded."""
 
 import csv
 import dataclasses
@@ -88,7 +88,7 @@ def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path, capsys):
     normal, outliers, _ = images
     first = OECL(CONFIG).fit(normal, outliers, tmp_path)
     assert (tmp_path / "metrics.jsonl").exists()
-    assert capsys.readouterr().out == "", "nothing is printed unless asked"
+    assert capsys.readouterr().out == "", "no output by default"
     again = OECL(CONFIG).fit(normal, outliers, tmp_path, progress=True)
     assert "resuming after epoch 2 of 2" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, first.state.params, again.state.params)

@@ -1,4 +1,4 @@
-"""The parts of the network that the golden arrays do not reach."""
+"""The parts of the network that the golden arrays do not cover."""
 
 import dataclasses
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 @pytest.mark.parametrize(("side", "stride"), [(1, 1), (2, 1), (2, 2), (4, 2), (5, 2)])
 def test_small_maps_are_convolved_as_large_ones(side, stride):
-    """Maps smaller than the kernel take another way to the same numbers."""
+    """Maps smaller than the kernel take another code path to the same numbers."""
     x = jax.random.normal(jax.random.key(0), (3, side, side, 4))
     layer = conv(5, 3, stride, jnp.float32, jax.lax.Precision.HIGHEST, "conv")
     variables = layer.init(jax.random.key(1), x)
@@ -84,7 +84,7 @@ def test_weight_decay_joins_the_gradient_of_every_parameter():
 @pytest.mark.parametrize(("dtype", "stated"), [("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")])
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_no_product_leaves_its_precision_to_the_platform(dtype, stated, stem):
-    """A GPU would take TF32 for float32, and no test on a CPU would see it."""
+    """A GPU could use TF32 for float32, which no test on a CPU would notice."""
     network = build_network(ModelConfig(stem=stem, width=4, dtype=dtype), "oecl")
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)

@@ -43,7 +43,7 @@ def test_a_class_name_goes_before_its_number():
 
 
 def test_a_number_means_the_class_of_the_training_set():
-    """Sets that list their classes in another order, or lack one, are not mixed up."""
+    """Classes of sets that list them in another order, or lack one, are matched by name."""
     trained, tested = ("akiec", "mel", "nv"), ("MEL", "NV")
     found = protocols.target_in_test("1", trained, tested)
     assert protocols.find_class(found, tested) == 0
@@ -149,7 +149,7 @@ def test_overlap_warns_and_equality_is_refused(caplog):
 
 
 def test_the_overlap_of_few_shots_is_that_of_the_images_used(tmp_path):
-    """One of the two OE images is the normal set; with one shot it is that or the other that counts."""
+    """One of the two OE images is in the normal set; the overlap is measured on the one that the shot uses."""
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     np.save(tmp_path / "normal.npy", images[:1].repeat(4, 0))
     np.save(tmp_path / "oe.npy", images)

@@ -51,7 +51,7 @@ def fresh_state(config):
     return jax.device_put(state, NamedSharding(mesh_of(1), PartitionSpec()))
 
 
-def test_a_run_writes_its_results_scores_log_and_pictures(finished):
+def test_a_run_writes_its_results_scores_log_and_figures(finished):
     results = json.loads((finished / "results.json").read_text())
     assert all(0 <= results["metrics"][name]["auroc"]["value"] <= 1 for name in SCORES)
     assert set(results["by_class"]) <= set(draw_patterns("test", 8).class_names) - {"disc"}
@@ -89,7 +89,7 @@ def test_a_workdir_that_cannot_be_made_is_reported(tmp_path):
         trainer.train(CONFIG, tmp_path / "file" / "run")
 
 
-def test_a_full_disk_is_reported_with_what_to_do(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_with_the_remedy(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -187,7 +187,7 @@ def test_images_of_a_folder_are_scored_and_ranked(finished, tmp_path, capsys, ca
     assert lowest["rank"] == "1"
     assert capsys.readouterr().out.index(lowest["path"]) > 0
 
-    # an image scores alone as it does among others
+    # an image alone has the same score as among others
     (tmp_path / "one").mkdir()
     (images / "3.png").rename(tmp_path / "one" / "3.png")
     oecl_score.run(dataclasses.replace(config, images=str(tmp_path / "one")), str(tmp_path / "out"))
@@ -202,7 +202,7 @@ def test_scoring_prepares_images_as_training_did(tmp_path):
     np.testing.assert_array_equal(square(image, 16), load_image_set(str(tmp_path), "", 16).images[0])
 
 
-def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
+def test_scoring_without_run_checkpoints_or_images_is_refused(finished, tmp_path):
     with pytest.raises(ConfigError, match="config.run: is empty"):
         oecl_score.run(ScoreConfig(), str(tmp_path / "out"))
     with pytest.raises(CheckpointError, match="holds no checkpoints"):
@@ -212,8 +212,8 @@ def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_scoring_touches_nothing_of_a_run_at_work(finished, tmp_path):
-    """A half-written step is left alone, and a step whose description is broken is passed over."""
+def test_scoring_does_not_change_the_files_of_an_active_run(finished, tmp_path):
+    """Half-written steps stay untouched, and a step with a broken description is skipped."""
     run = tmp_path / "run"
     shutil.copytree(finished / "checkpoints", run / "checkpoints")
     newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
@@ -230,7 +230,7 @@ def test_scoring_touches_nothing_of_a_run_at_work(finished, tmp_path):
 
 
 def test_a_run_that_begins_anew_keeps_no_records(tmp_path):
-    """The untrained network's test, at epoch 0, would stand there twice."""
+    """Otherwise the untrained network's test, at epoch 0, would be there twice."""
     for _ in range(2):
         log = MetricsLog(tmp_path / "metrics.jsonl", last_epoch=0)
         log.add("test", 0, 0, {"auroc": 0.5})
@@ -238,7 +238,7 @@ def test_a_run_that_begins_anew_keeps_no_records(tmp_path):
     assert len(read_log(tmp_path / "metrics.jsonl")) == 1
 
 
-def test_records_drop_what_a_kill_left(tmp_path):
+def test_incomplete_records_of_a_killed_run_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "train", "epoch": 1, "step": 3}\n{"kind": "train", "epoch": 2, "step": 6}\n{"kind": "tr')
     log = MetricsLog(path, last_epoch=1)

@@ -1,4 +1,4 @@
-"""Files of 12 bits in the trainer: one range for training, test and whatever is scored later."""
+"""Files of 12 bits in the trainer: one range for training, test and images scored later."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ SIZE = CONFIG.data.stored_size
 
 @pytest.fixture
 def root(tmp_path):
-    """Normal parts that use 12 bits, anomalous ones that are darker."""
+    """Normal parts with 12 bits, and darker anomalous ones."""
     draw = np.random.default_rng(0)
     for split, kind, top in (("train", "a", 4096), ("test", "a", 4096), ("test", "b", 400)):
         for i in range(9):
@@ -40,7 +40,7 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     kept = []
     monkeypatch.setattr(trainer, "_run_in", lambda home, config, data: kept.append(config) or {})
     trainer.train(config, tmp_path / "run")
-    assert kept[0].data.range == (0, 4095), "the checkpoint has it"
+    assert kept[0].data.range == (0, 4095), "the checkpoint stores the range"
     _, scored = _read([("x", str(root / "test" / "b" / "0.png"))], kept[0].data)
     assert scored.max() < 40
 
