@@ -70,10 +70,10 @@ def test_a_saved_model_scores_as_before(fitted, images, tmp_path):
 
 
 def test_files_and_arrays_of_any_size_score_alike(fitted, images, tmp_path):
-    picture = Image.fromarray(images[2][0]).resize((3 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
-    picture.save(tmp_path / "one.png")
-    grey = np.asarray(picture.convert("L"))
-    found = fitted.score([tmp_path / "one.png", np.asarray(picture), grey, np.stack([grey] * 3, axis=-1)], views=1)
+    image = Image.fromarray(images[2][0]).resize((3 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
+    image.save(tmp_path / "one.png")
+    grey = np.asarray(image.convert("L"))
+    found = fitted.score([tmp_path / "one.png", np.asarray(image), grey, np.stack([grey] * 3, axis=-1)], views=1)
     assert found.shape == (4,)
     assert found[0] == found[1]
     assert found[2] == found[3]

@@ -1,4 +1,4 @@
-"""The area under the ROC curve: by its definition, ties counted by half, and of several sets at once."""
+"""The area under the ROC curve: equal to its definition, with ties as one half, and for several sets at once."""
 
 import numpy as np
 import pytest

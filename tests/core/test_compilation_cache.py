@@ -1,4 +1,4 @@
-"""Compiled programs are kept in the user's cache, unless the user has set another place or none."""
+"""Compiled programs are kept in the user's cache, unless the user has chosen another directory or none."""
 
 import os
 import subprocess

@@ -38,7 +38,7 @@ def test_an_interrupted_run_leaves_no_unlisted_file(tmp_path):
     replace_written(tmp_path, ["a.png"])
     write(tmp_path, "a.png")
     replace_written(tmp_path, ["b.png", "c.png"])
-    write(tmp_path, "b.png")  # and here it is killed
+    write(tmp_path, "b.png")  # the process is killed here
     replace_written(tmp_path, ["d.png"])
     assert files(tmp_path) == set()
 

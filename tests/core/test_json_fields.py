@@ -1,4 +1,4 @@
-"""Dataclasses as JSON: they come back equal, every value is checked, and errors name the field."""
+"""Dataclasses as JSON: equal after reading, every value is checked, and errors name the field."""
 
 import json
 from dataclasses import replace

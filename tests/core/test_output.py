@@ -1,4 +1,4 @@
-"""Printing never stops the work: names that a terminal lacks, closed pipes, full disks, no terminal at all."""
+"""Printing never stops a run: unprintable names, closed pipes, full disks, no terminal."""
 
 import io
 import os
@@ -37,7 +37,7 @@ def test_a_stream_that_fails_is_dropped(error):
     stream = SteadyStream(Failing())
     print("a", file=stream, flush=True)
     print("b", file=stream, flush=True)
-    assert not stream.isatty(), "all else is the stream's own"
+    assert not stream.isatty(), "other methods are those of the stream"
 
 
 def test_a_process_without_a_terminal_has_no_streams_to_change(monkeypatch):
@@ -49,7 +49,7 @@ def test_a_process_without_a_terminal_has_no_streams_to_change(monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Unix has these pipes")
 def test_closed_pipe_keeps_the_exit_status():
-    """As `codegraph detect | head` does: everything is done, and the status says so."""
+    """As with `codegraph detect | head`: the run finishes with exit status 0."""
     code = (
         "from codegraph_jax.core.output import steady_output\nimport logging, sys\nsteady_output()\n"
         "for i in range(20000): print(i, flush=True)\n"

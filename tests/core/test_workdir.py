@@ -1,4 +1,4 @@
-"""The workdir: locked by one run, left as it was found, and refused if it cannot be one."""
+"""The workdir: locked by one run, unchanged by refused runs, and refused if it is unusable."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def read_only():
-    """A directory that this process may not write; root may write everywhere, so it becomes somebody else."""
+    """A directory that this process may not write; root, who may write everywhere, becomes another user."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o555)
         mighty = os.geteuid() == 0
@@ -75,7 +75,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
 def test_no_module_of_unix_alone_is_needed():
     """As on Windows: neither `fcntl` nor `resource`, and no free memory by sysconf."""
     code = (
-        "import psutil, sys, os\n"  # which has a build of its own for every system
+        "import psutil, sys, os\n"  # which has a build for every system
         "sys.modules['fcntl'] = sys.modules['resource'] = None\n"
         "del os.sysconf\n"
         "import pkgutil, importlib, pathlib, tempfile\n"

@@ -1,4 +1,4 @@
-"""Small image files and trees for the tests of the data rooms."""
+"""Small image files and trees for the tests of the data packages."""
 
 from collections.abc import Iterable
 from pathlib import Path

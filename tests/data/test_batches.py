@@ -93,7 +93,7 @@ def test_decoding_runs_ahead_but_not_far():
 
 
 def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
-    """Digests of large images would hold the main thread, and with it the device, up."""
+    """Digests of large images would delay the main thread, and thus the device."""
     seen = []
     monkeypatch.setattr(
         batches_module, "image_key", lambda image: seen.append(threading.current_thread().name) or image_key(image)

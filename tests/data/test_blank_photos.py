@@ -71,7 +71,7 @@ def test_few_grey_levels_are_warned_of(tmp_path, caplog):
     assert "4 of 4 photos use only about 12 of 256 grey levels" in caplog.text
 
 
-def test_one_picture_many_times_is_refused(tmp_path):
+def test_copies_of_one_photo_are_refused(tmp_path):
     with pytest.raises(NothingToCompareError, match="all 4 photos are identical"):
         checked(tmp_path, np.repeat(RNG.integers(0, 256, (1, 30, 40)), 4, axis=0))
 

@@ -1,4 +1,4 @@
-"""Photos become grids of patches: by one rule for a set, in whole patches, with nothing left out."""
+"""Grids of patches for photos: one frame for a set, whole patches, and no part of a photo left out."""
 
 import numpy as np
 import pytest
@@ -30,13 +30,13 @@ def test_every_photo_lies_within_the_grid(fit, sizes, width, height):
 
 
 @given(st.sampled_from(["pad", "tile"]), SIZES, st.integers(0, 10**6))
-def test_one_grid_for_the_set_whatever_its_order(fit, sizes, seed):
+def test_one_grid_for_the_set_in_any_order(fit, sizes, seed):
     made, order = frame(fit, sizes), np.random.default_rng(seed).permutation(len(sizes))
     assert frame(fit, [sizes[i] for i in order]) == made
     rects = [made.rect(*size) for size in sizes]
     assert max(c.height for c in rects) == made.grid[0] and max(c.width for c in rects) == made.grid[1]
     for (width, height), rect in zip(sizes, rects):
-        # the aspect holds to half a patch, but no side vanishes
+        # the aspect is kept up to half a patch, but no side is empty
         assert max(rect.height, rect.width) == made.longest_patches
         long, short = max(width, height), min(width, height)
         exact = made.longest_patches * short / long
@@ -54,8 +54,8 @@ def test_tiles_cover_everything_are_alike_and_overlap(rows, columns, side, overl
     assert seen.min() >= 1
     for axis, cells in ((0, rows), (1, columns)):
         starts = sorted({tile[axis].start for tile in tiles})
-        assert all(b - a <= side - shared for a, b in zip(starts, starts[1:])), "neighbours share what was asked for"
-        # and no more tiles than that takes
+        assert all(b - a <= side - shared for a, b in zip(starts, starts[1:])), "neighbours overlap enough"
+        # with as few tiles as possible
         assert len(starts) == 1 or (len(starts) - 1) * (side - shared) + shared < cells + side - shared
 
 
@@ -69,7 +69,7 @@ def test_the_scale_of_tiles():
 
 def test_a_placed_photo_keeps_its_aspect_and_the_border_is_the_mean_colour():
     made = frame("pad", [(400, 100), (50, 200)])
-    assert made.grid == (16, 16), "as many patches as the square has: 4 x 16 instead of 8 x 8"
+    assert made.grid == (16, 16), "as many patches as in the square: 4 x 16 instead of 8 x 8"
     white = Image.new("RGB", (400, 100), (255, 255, 255))
     placed = made.preprocess(white, "bilinear", (0.25,) * 3, (0.5,) * 3)
     assert placed.shape == (224, 224, 3) and placed.dtype == np.float32
@@ -136,5 +136,5 @@ def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
     none, reason = choose(100)
     assert none.fit == "squeeze" and "--fit tile" in reason
     assert choose(10**9, ((800, 400),))[0].fit == "pad" and choose(100, ((800, 400),))[0].fit == "squeeze"
-    assert choose(10**9, scale=0.25)[0].longest_patches == 71, "a scale that was given is kept"
-    assert choose(3000, scale=0.5)[0].fit == "squeeze", "or nothing"
+    assert choose(10**9, scale=0.25)[0].longest_patches == 71, "a given scale is kept"
+    assert choose(3000, scale=0.5)[0].fit == "squeeze", "or the frame is not tiled"

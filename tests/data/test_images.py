@@ -17,7 +17,7 @@ from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
 from tests.data.files import write_image, write_mask
 
-# Pillow warns of what it passes over in broken metadata
+# Pillow warns about broken metadata that it skips
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
 
 RNG = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp", "a.avif", "a.mpo", "a.jp2", "a.heic", "xmp.png"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_reported_size_is_that_of_the_decoded_image(tmp_path, name, orientation):
-    """Otherwise landscape photos get the grid of portraits."""
+    """Otherwise landscape photos would get the grid of portraits."""
     image = Image.new("RGB", (48, 32), (90, 120, 30))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -228,7 +228,7 @@ def test_broken_files_are_refused_with_file_and_reason(tmp_path, data, reason):
 
 
 def test_the_error_about_heic_under_another_name_has_the_command(tmp_path, monkeypatch):
-    """As phones send it."""
+    """The format of phones."""
     (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 60)
     others = tuple(name for name in formats.known_formats() if name != "HEIF")
     monkeypatch.setattr(formats, "known_formats", lambda: others)

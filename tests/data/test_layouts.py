@@ -44,7 +44,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     (root / "away").symlink_to(tmp_path / "elsewhere")
     (root / "self.png").symlink_to("self.png")
     (root / "nowhere.png").symlink_to("missing.png")
-    # the loops end, b keeps its real name, and links that cannot be read stay to be reported later
+    # loops end, b has its real name, and links that cannot be read are listed, so that they are reported later
     assert names(read_layout("folder", str(root))["set"]) == [
         "2.png",
         "away/3.png",

@@ -20,7 +20,7 @@ SHAPE[8:20, 10:30] = True
 
 
 def result_of(samples):
-    """As much of a result as metrics read."""
+    """The fields of a result that the metrics read."""
     scores = np.arange(len(samples)) / len(samples)
     maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
     return SimpleNamespace(scores=scores, scores_rescored=scores, samples=samples, **maps)
@@ -110,7 +110,7 @@ def test_masks_beside_photos_are_not_inspected(tmp_path, caplog):
         write_photo(home / f"test/good/{i}.png", i)
     write_photo(home / "test/cut/000.png", 9)
     as_mask(home / "test/cut/000_mask.png", SHAPE.astype(np.uint8))
-    write_photo(home / "test/cut/000_label.jpg", 10)  # a photo of a label, by its look
+    write_photo(home / "test/cut/000_label.jpg", 10)  # a photo of a label, by its content
     with caplog.at_level(logging.WARNING):
         (samples,) = read_layout("mvtec", str(tmp_path)).values()
     assert "1 files are masks of other files" in caplog.text
@@ -127,7 +127,7 @@ def test_directories_of_masks_among_photos_are_not_inspected(tmp_path):
     as_mask(tmp_path / "set/masks/7.png", SHAPE.astype(np.uint8) * 255)
     as_mask(tmp_path / "set/masks/9.png", SHAPE.astype(np.uint8) * 255)
     images = {path.relative_to(tmp_path).as_posix(): str(path) for path in tmp_path.rglob("*.png")}
-    assert masks_among(images)[0] == {"set/masks/7.png": "set/images/7.png"}, "9.png has no photo, and stays"
+    assert masks_among(images)[0] == {"set/masks/7.png": "set/images/7.png"}, "9.png has no photo and is inspected"
 
 
 def test_of_several_photos_of_one_name_the_nearest_has_the_mask(tmp_path):
@@ -210,9 +210,9 @@ def test_both_forms_of_a_label_are_one(tmp_path):
 
 def colours(i):
     """A mask with a colour for each class, and one with a value for each object."""
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[4:20, 4:30], picture[22:30, 10 + i : 50] = (128, 0, 0), (0, 128, 0)
-    return picture
+    mask = np.zeros((40, 60, 3), np.uint8)
+    mask[4:20, 4:30], mask[22:30, 10 + i : 50] = (128, 0, 0), (0, 128, 0)
+    return mask
 
 
 @pytest.mark.parametrize(

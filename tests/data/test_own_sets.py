@@ -1,4 +1,4 @@
-"""Data sets of the user's own: datasets with an index, iterables, and a class as a layout."""
+"""Data sets of the user: datasets with an index, iterables, and a class as a layout."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 
 
 class Parts:
-    """A dataset in the manner of PyTorch, without an iterator: photos as floats [3, h, w], labels, masks."""
+    """A dataset like PyTorch's, without an iterator: photos as floats [3, h, w], labels, masks."""
 
     def __init__(self, count=6):
         self.count, self.reads = count, 0

@@ -75,7 +75,7 @@ def test_a_page_that_is_not_there_and_a_file_of_such_a_name(tmp_path):
 
 
 def test_a_changed_file_changes_its_pages(tmp_path):
-    """A run that goes on must notice that a file was replaced."""
+    """A resumed run must notice that a file was replaced."""
     pages = with_pages("parts", [paged(tmp_path / "tray.tif")], "each")
     before = json.dumps(_files(pages, True))
     paged(tmp_path / "tray.tif", ((9, 9), (9, 9), (9, 9)))

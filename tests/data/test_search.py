@@ -22,19 +22,19 @@ SAVED = {
 }  # fmt: skip
 
 
-def picture(value=100):
+def photo(value=100):
     return Image.fromarray(np.full((24, 32, 3), value, np.uint8))
 
 
 def touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        picture().save(root / name, "PNG")
+        photo().save(root / name, "PNG")
 
 
 @pytest.mark.parametrize("name", SAVED)
 def test_every_format_of_pillow_is_read(name, tmp_path):
-    image = picture().convert("L") if name.endswith("pgm") else picture()
+    image = photo().convert("L") if name.endswith("pgm") else photo()
     image.save(tmp_path / name, SAVED[name])
     assert list(find_images(str(tmp_path))) == [name]
     pixels = np.asarray(load_image(tmp_path / name))
@@ -44,7 +44,7 @@ def test_every_format_of_pillow_is_read(name, tmp_path):
 
 def test_heic_is_read_where_its_package_is_installed(tmp_path):
     pytest.importorskip("pillow_heif")
-    picture().save(tmp_path / "IMG_1.HEIC", "HEIF")
+    photo().save(tmp_path / "IMG_1.HEIC", "HEIF")
     assert list(find_images(str(tmp_path))) == ["IMG_1.HEIC"]
     assert abs(int(np.asarray(load_image(tmp_path / "IMG_1.HEIC")).mean()) - 100) < 4
 
@@ -92,18 +92,18 @@ def test_thumbnails_and_deleted_files_are_left_out(store, tmp_path):
     assert store in said and "thumbnails or deleted files" in said
 
 
-def test_pictures_of_a_run_are_no_photos(tmp_path):
+def test_pictures_of_a_run_are_not_photos(tmp_path):
     touch(tmp_path, "1.png", "2.png", "runs/night/heatmaps/x/1.png", "runs/night/masks/x/1.png", "runs/night/own.png")
     replace_written(tmp_path / "runs/night", ["heatmaps/x/1.png", "masks/x/1.png", "scores.csv"])
     (tmp_path / "runs/night/scores.csv").touch()
     assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
     (said,) = skipped_below([str(tmp_path)]).lines(all_suffixes=True)
     assert said == f"skipped: 2 pictures that earlier runs have written into {tmp_path}/runs/night"
-    # the same where the workdir is the folder itself
+    # the same if the workdir is the folder itself
     replace_written(tmp_path, ["2.png"])
     touch(tmp_path, "2.png")
     assert list(find_images(str(tmp_path))) == ["1.png", "runs/night/own.png"]
-    # who looks at the pictures of a run on purpose gets them
+    # if the path of the pictures of a run is given, they are found
     assert list(find_images(str(tmp_path / "runs/night/heatmaps"))) == ["x/1.png"]
 
 
@@ -123,7 +123,7 @@ def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monke
 
 
 def test_a_directory_that_is_not_searchable_hides_its_subdirectories_only(tmp_path, caplog, monkeypatch):
-    """With mode 744, names are listed, and any further question about them is refused; root may do everything."""
+    """With mode 744, names can be listed but not read; root may do everything."""
     touch(tmp_path, "a.png", "half/b.png", "half/deep/c.png")
 
     def refusing(original):

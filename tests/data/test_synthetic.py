@@ -15,7 +15,7 @@ def drawn():
     return draw_set(20, 192, seed=3, one_off=0.3, recurring=(0.2, 0.15))
 
 
-def test_the_set_holds_what_was_asked_for(drawn):
+def test_the_set_has_the_requested_images(drawn):
     assert drawn.images.shape == (20, 192, 192, 3) and drawn.images.dtype == np.uint8
     assert [(drawn.groups == g).sum() for g in (0, 1)] == [4, 3]
     assert drawn.labels.sum() == 13
@@ -46,7 +46,7 @@ def test_defects_are_small_but_there():
 
 @pytest.mark.parametrize("kind", sorted(DEFECTS))
 @pytest.mark.parametrize("seed", [0, 1])
-def test_masks_cover_what_the_defect_changes_and_nothing_else(kind, seed):
+def test_masks_cover_exactly_the_pixels_that_the_defect_changes(kind, seed):
     rng = np.random.default_rng(seed)
     if kind == "missing_hole":
         defect = Defect(kind, *hole_place(2), 0.0, hole=2)
@@ -56,7 +56,7 @@ def test_masks_cover_what_the_defect_changes_and_nothing_else(kind, seed):
     flawed, mask = synthetic._draw(defect, 448, np.random.default_rng(seed))
     change = np.abs(flawed.astype(float) - sound).max(axis=-1)
     near = ndimage.binary_dilation(mask, iterations=6)
-    # a fibre's shadow and the camera's blur reach a little beyond, and no further
+    # a fibre's shadow and the camera's blur extend a little beyond the mask
     assert change[~near].max() <= 3
     assert change[mask].mean() > 8 * max(change[~near].mean(), 0.1)
     inner = ndimage.gaussian_filter(change, 2)[mask]

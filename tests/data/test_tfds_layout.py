@@ -1,4 +1,4 @@
-"""Sets of tensorflow-datasets as a layout; prepared in another process, where importing it may do what it likes."""
+"""Sets of tensorflow-datasets as a layout; another process prepares them, so that its import has no effect here."""
 
 import csv
 import os
@@ -101,7 +101,7 @@ def test_a_run_needs_no_files(prepared, tmp_path):
     from codegraph_jax.tasks.detect import run
 
     config = Config(
-        # a range that is given, since photos of one grey level would be refused
+        # a given range, since photos of one grey level would be refused
         data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), good=("fine",), range=(0.0, 255.0)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,)),
     )

@@ -121,7 +121,7 @@ def spoilt(kind):
     ],
 )  # fmt: skip
 def test_outliers_do_not_change_the_range(kind):
-    """At least half of the grey levels are left for what the photos show."""
+    """At least half of the grey levels remain for the part."""
     samples = spoilt(kind)
     found = range_of([Summary.of(own) for own in samples])
     shown = np.stack([found.to_uint8(own) for own in samples])[:, 20:, 8:].astype(float)
@@ -167,7 +167,7 @@ def test_sixteen_bit_colours_that_pillow_has_opened_have_eight_bits(tmp_path):
         np.testing.assert_array_equal(np.asarray(load_image(sample, ValueRange(0, 2000))), load_image(file))
 
 
-def test_only_files_that_have_room_for_more_count(tmp_path):
+def test_files_of_eight_bits_do_not_count_for_the_range(tmp_path):
     Image.fromarray(np.full((8, 8), 200, np.uint8)).save(tmp_path / "a.png")
     Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / "b.jpg")
     (tmp_path / "e.png").write_bytes(b"broken")
@@ -177,7 +177,7 @@ def test_only_files_that_have_room_for_more_count(tmp_path):
 
 
 def test_pixels_without_data_are_not_inspected(detector, tmp_path):
-    """Whatever lies there: the scores are those of photos that have something else there."""
+    """The scores are the same for other values of these pixels."""
     floats = (0.45 + 0.05 * PHOTOS).astype(np.float32)
     floats[2, :20] = np.nan
     files = written(tmp_path / "a", floats)

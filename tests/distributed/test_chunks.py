@@ -1,4 +1,4 @@
-"""A device that runs out of memory: fewer items at once, the same numbers, one warning."""
+"""A device runs out of memory: fewer items at once, the same numbers, one warning."""
 
 import jax
 import numpy as np
@@ -30,17 +30,17 @@ def test_the_backbone_takes_fewer_images(caplog, devices, most):
     want, calls = tables(detector(devices)), []
     small = detector(devices)
     length = lambda images: images.shape[0 if devices == 1 else 1]  # noqa: E731
-    # in the place of what the extractor would compile
+    # replaces the compiled program of the extractor
     vars(small.extractor)["compiled"] = limited(small.extractor.compiled, length, most, calls)
     got = tables(small)
     assert max(calls) == 4 and calls[-1] <= most
-    # squared: the root magnifies the rounding near zero
+    # squared, since the square root magnifies the rounding near zero
     np.testing.assert_allclose(np.square(got), np.square(want), atol=2e-6)
     assert warnings(caplog) == ["a device is out of memory with 4 images at once; trying fewer"]
 
 
 def test_late_out_of_memory_is_handled(caplog):
-    """Some devices answer at once and fail when the result is needed."""
+    """Some devices return at once and fail only when the result is needed."""
 
     class Late:
         def block_until_ready(self):

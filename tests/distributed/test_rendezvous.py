@@ -1,4 +1,4 @@
-"""Processes that find each other, or name the missing one; threads stand for processes, the sockets are real."""
+"""Processes connect, or name the missing one; the test uses threads as processes, and real sockets."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ def port():
 
 @pytest.fixture
 def other_server(port):
-    """A server of another kind at the port; yields a list of what it answers."""
+    """A server of another kind at the port; yields the list of its responses."""
     answer = []
     server = socket.create_server((HOST, port))
 
@@ -62,7 +62,7 @@ def other_server(port):
 @pytest.mark.parametrize("late", [0, 1, 2])
 def test_a_process_that_starts_late_is_waited_for(port, late):
     assert verdicts(*[(port, 3, k, 5.0, 1.0 if k == late else 0.0) for k in range(3)]) == [None] * 3
-    # the runtime needs the port next
+    # the runtime uses the port next
     socket.create_server((HOST, port)).close()
 
 

@@ -1,4 +1,4 @@
-"""Variables of a Slurm step, which are faked, and real processes that find each other by them."""
+"""Fake variables of a Slurm step, and real processes that connect by them."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_two_processes_of_a_step_find_each_other():
 
 
 def test_missing_process_under_a_scheduler_is_one_line():
-    """The runtime, which knows the address, is stopped before it would abort."""
+    """The runtime, which has the address, is stopped before it would abort."""
     ports = [str(free_port()) for _ in range(3)]
     variables = [
         step(0, JAX_COORDINATOR_PORT=ports[0]), step(1, JAX_COORDINATOR_PORT=ports[1]), under_mpirun(0, 2, ports[2])

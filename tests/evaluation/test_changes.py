@@ -1,4 +1,4 @@
-"""Two results compared in memory: how photos are matched, and what labels add."""
+"""Two results compared in memory: matching of photos, and changes by labels."""
 
 from dataclasses import replace
 

@@ -106,7 +106,7 @@ def test_every_region_weighs_the_same_and_diagonal_neighbours_are_one_region():
     masks[0, 20:35, 20:35] = True
     maps = np.where(masks, 0.0, 0.5).astype(np.float32)
     maps[0, 2:4, 2:4] = 1.0  # the small region is found with two false pixels, the large one never
-    # half of the two regions, but for the two false pixels on the way up
+    # one of the two regions, less the area before its two false pixels
     assert pixel_metrics(masks, maps)["pixel_aupro"] == pytest.approx(0.5, abs=0.005)
 
 
@@ -240,7 +240,7 @@ def test_maps_are_taken_one_at_a_time():
         for mask in masks:
             made = (rng.random(mask.shape) + mask).astype(np.float32)
             alive.append(weakref.ref(made))
-            assert sum(one() is not None for one in alive) <= 2, "maps pile up"
+            assert sum(one() is not None for one in alive) <= 2, "maps accumulate"
             yield made
 
     assert pixel_metrics(masks, maps())["pixel_auroc"] > 0.9

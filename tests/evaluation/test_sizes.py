@@ -1,4 +1,4 @@
-"""Pixels counted at the size of the score, and at the images' own."""
+"""Pixel metrics at the size of the maps, and at the size of the images."""
 
 import contextlib
 import io
@@ -30,10 +30,10 @@ def root(tmp_path_factory):
             mask[5:15, 8:20] = 255
             place = root / "part" / "ground_truth" / kind
             place.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(mask)
+            mask_image = Image.fromarray(mask)
             if stem == "1":
-                picture = picture.resize((width // 3, height // 7), Image.Resampling.NEAREST)
-            picture.save(place / f"{stem}_mask.png")
+                mask_image = mask_image.resize((width // 3, height // 7), Image.Resampling.NEAREST)
+            mask_image.save(place / f"{stem}_mask.png")
         place = root / "part" / "test" / kind
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(place / f"{stem}.png")
@@ -68,7 +68,7 @@ def by_hand(outcome, size):
 
 @pytest.fixture(scope="module")
 def outcomes(root, tmp_path_factory):
-    """{setting: (outcome, workdir, what was printed)}."""
+    """{setting: (outcome, workdir, output)}."""
     done = {}
     for choice in ("score", "image"):
         workdir, printed = tmp_path_factory.mktemp(choice), io.StringIO()
@@ -81,7 +81,7 @@ def outcomes(root, tmp_path_factory):
 def test_pixels_are_counted_at_the_configured_size(outcomes, choice, size):
     outcome, workdir, printed = outcomes[choice]
     auroc, ap = by_hand(outcome, size)
-    # the maps are float32, the check is float64: near ties may fall either way
+    # maps are float32, the check is float64: near ties may be ordered differently
     assert outcome.metrics["pixel_auroc"] == pytest.approx(auroc, abs=1e-4)
     assert outcome.metrics["pixel_ap"] == pytest.approx(ap, abs=1e-3)
     assert 0 <= outcome.metrics["pixel_aupro"] <= 1

@@ -1,4 +1,4 @@
-"""The feature cache: hit, miss, damage, other blocks, and numbers that do not depend on it."""
+"""The feature cache: hits, misses, damaged files, other blocks, and the same numbers with and without it."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ def test_new_images_cost_only_themselves(tmp_path, backbone, images, counted):
     mixed = work(backbone, images, tmp_path, batch_size=3)
     assert counted == [3, 3]  # four images in batches of three; the second is padded
     assert mixed.from_store_count == 2
-    # an image stands elsewhere in another batch, and its numbers are the same
+    # an image has the same numbers at another place of another batch
     assert_same(plain, mixed)
 
 

@@ -36,7 +36,7 @@ def test_arrays_that_do_not_fit_go_to_disk_the_tables_first():
     assert placed == {64: (False, False), 16: (True, False), 8: (True, True)}
 
 
-def test_the_estimate_counts_what_the_arrays_take():
+def test_the_estimate_equals_the_size_of_the_arrays():
     plan = planned(memory_gib=8)
     assert plan.feature_bytes == 4 * 5000 * 256 * 384 * 4
     assert plan.table_bytes == 4 * 3 * 5000 * 256 * 256 * 4
@@ -44,7 +44,7 @@ def test_the_estimate_counts_what_the_arrays_take():
     assert "and 22.0 GiB of files in" in str(plan)
     halved = planned("bfloat16", memory_gib=8)
     assert halved.feature_bytes == plan.feature_bytes // 2
-    # in memory: one layer as it is and one prepared
+    # in memory: one layer as stored and one prepared
     assert halved.working_bytes == plan.working_bytes - 5000 * 256 * 384 * 4
     assert halved.working_bytes < 5 * GIB
 
@@ -94,7 +94,7 @@ def remaining(comparison):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
-# one device is a part of what three do, and runs with the slow ones
+# three devices also cover one device, which is tested with the slow tests
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision):
     images = list(draw_set(12, 70, 0, 0.1, (0.3,)).images)

@@ -6,7 +6,7 @@ from codegraph_jax.features.stores import FeatureBuffer
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-def test_the_buffer_gives_back_what_it_took(dtype):
+def test_the_buffer_returns_the_stored_values(dtype):
     buffer = FeatureBuffer((6, 3, 4), 2, dtype)
     layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
     for places in ([4, 5], [0], [2]):

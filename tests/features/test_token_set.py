@@ -1,4 +1,4 @@
-"""Tokens from anywhere: the same result as from photos, from memory and from files, on all devices."""
+"""Tokens from memory and from files give the same result as the photos, on all devices."""
 
 import tracemalloc
 
@@ -38,14 +38,14 @@ def drawn(n=N, width=C, seed=0):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Photos, the tokens of `Traced` on them, and what comes of the photos."""
+    """Photos, their tokens of `Traced`, and the result of the photos."""
     images = drawn_parts(9)
     layers, image_features = Numpy()(np.stack([placed(image) for image in images]))
     return images, layers, image_features, detector(Traced(), parallel=ParallelConfig(devices=1)).detect(images)
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_tokens_of_photos_give_what_the_photos_give(photos, devices):
+def test_tokens_of_photos_give_the_result_of_the_photos(photos, devices):
     _, layers, image_features, want = photos
     own = given(parallel=ParallelConfig(devices=devices))
     found = own.detect_features(layers, (4, 4), image_features, patch_size=PATCH)
@@ -126,7 +126,7 @@ def test_copies_are_not_references_of_each_other():
     twice = given().detect_features(np.concatenate([tokens, tokens[2:3]]))
     np.testing.assert_array_equal(twice.patch_scores, alone.patch_scores[[0, 1, 2, 3, 4, 5, 2]])
     same = given().detect_features(np.repeat(tokens[:1], 3, axis=0))
-    assert same.scores.max() < 2e-3, "there is nothing else to compare with"
+    assert same.scores.max() < 2e-3, "there are no other images to compare with"
 
 
 def test_comparing_and_scoring_can_be_separated_as_for_photos():

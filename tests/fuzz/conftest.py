@@ -1,4 +1,4 @@
-"""All fuzzing belongs to `make test-all`."""
+"""Marks all fuzzing as slow: `make test-all` runs it."""
 
 from pathlib import Path
 

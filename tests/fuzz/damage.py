@@ -1,4 +1,4 @@
-"""Readers against damaged and hostile input: a value or the error that is documented, and nothing else.
+"""Damaged and hostile input for readers, which must return a value or raise the documented error.
 
 `make test-all` spends a fixed budget. More of it:
 
@@ -12,18 +12,18 @@ BUDGET = settings(max_examples=3 * settings().max_examples, deadline=None, suppr
 """300 examples a test; the profile `large` (tests/conftest.py) has more. Read after the profile has been chosen."""
 
 EDITS = st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(min_size=1, max_size=4)), max_size=12)
-"""Places and what is written there."""
+"""Edits: (place, bytes written there)."""
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-"""Whatever a JSON file can hold, and the numbers that only Python's reader takes."""
+"""All values of JSON, and the numbers that only Python's reader accepts."""
 
 
 def damaged(data: bytes, edits: list[tuple[int, bytes]], keep: int = 10, near: int = 0) -> bytes:
-    """`data` with `edits` made and only `keep` tenths left; `near` limits the places to the first so many bytes."""
+    """`data` with `edits` made and only `keep` tenths left; `near` limits the places to the first bytes."""
     changed = bytearray(data)
     for place, piece in edits:
         place %= min(len(data), near or len(data))

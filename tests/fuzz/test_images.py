@@ -1,4 +1,4 @@
-"""Decoders: real files of every format, damaged where their headers are."""
+"""Decoders: real files of every format with damaged headers."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Banks and cache entries, whose tensors and whose JSON may both be damaged."""
+"""Banks and cache entries with damaged tensors and damaged JSON."""
 
 import copy
 import json
@@ -47,7 +47,7 @@ def load(path, backbone):
 
 
 def write(path, tensors, about):
-    """With a digest that fits, or reading would end at it; infinities are written too."""
+    """The digest is valid, or reading would end there; infinities are written too."""
     text = json.dumps(about)
     save_file(tensors, path, {tensor_files.KEY: f"{tensor_files.content_digest(tensors, text)} {text}"})
 
@@ -107,4 +107,4 @@ def test_damaged_cache_entries_are_read_or_ignored(cache, edits, keep):
     path = made._path(b"k", "block1")
     path.write_bytes(damaged(data, edits, keep, near=200))
     entries = made.load([b"k"])[0]
-    assert entries is None or (entries.layers[0] == 1).all(), "what does not fit its digest counts as absent"
+    assert entries is None or (entries.layers[0] == 1).all(), "an entry with a wrong digest counts as absent"

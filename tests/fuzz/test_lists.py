@@ -1,4 +1,4 @@
-"""Lists that come with data sets: any json and any csv gives samples or a layout error."""
+"""Lists of data sets: any JSON and any CSV gives samples or a layout error."""
 
 import csv
 import io

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def read_all(path):
-    """Opens a file and reads every tensor of it; the error that is documented is fine."""
+    """Opens a file and reads all its tensors; the documented error is accepted."""
     try:
         checkpoint = open_file(path)
         return [reader() for reader in checkpoint.readers.values()]

@@ -1,4 +1,4 @@
-"""The README's own commands, in environments that its own words make, away from the checkout that is being tested.
+"""The README's commands, in environments made by its instructions, outside of the tested checkout.
 
 Each environment is made anew from the package index, which takes a minute. `make test-installs` runs two of them, one
 for each way to install; `make test-all` all of them.
@@ -19,7 +19,7 @@ OLDEST = (3, 11)
 
 
 def pythons():
-    """The oldest Python that works and the newest that is at hand, by their version."""
+    """The oldest supported Python and the newest installed one, by version."""
     homes = [Path(place) for place in os.environ.get("PATH", "").split(os.pathsep)]
     homes += [*(Path.home() / ".pyenv" / "versions").glob("3.*/bin")]
     found = [(sys.version_info[:2], Path(sys.executable).resolve())]
@@ -56,7 +56,7 @@ def combinations():
 
 @pytest.fixture
 def clone(tmp_path):
-    """A clone of the project, and nothing else."""
+    """A directory with only a clone of the project."""
     home = tmp_path / "project"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for name in filter(None, listed.split("\0")):
@@ -67,7 +67,7 @@ def clone(tmp_path):
 
 
 def run(command, environment, place):
-    """A command line of the README, by the shell that a person has."""
+    """Runs a command line of the README in bash."""
     variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     variables |= {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment)}
     ended = subprocess.run(

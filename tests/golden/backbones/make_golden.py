@@ -1,4 +1,4 @@
-"""Makes the golden files of the backbones: small random models of PyTorch transformers and timm, and what they return.
+"""Makes the golden files of the backbones: small random models of PyTorch transformers and timm, and their outputs.
 
 Needs torch, transformers, timm and safetensors; the tests that read the files need none of them but safetensors.
 Made with torch 2.14.1, transformers 5.23.0 (DINOv3 and SigLIP: 5.24.0) and timm 1.0.31 (siglip2 and clip_unprojected:
@@ -96,7 +96,7 @@ def drawn_image(height: int, width: int) -> np.ndarray:
 
 
 def draw_weights(model: torch.nn.Module, seed: int) -> None:
-    """Every parameter random and of a size that matters, exactly representable in float16."""
+    """Every parameter is random, has an effect on the output, and is exactly representable in float16."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
