@@ -340,15 +340,15 @@ class BankConfig(Settings):
     """Number of photos in an exact bank, selected by their content alone; `auto`: 32. The size of the file and the time
     of the comparison, without that of the network, are proportional to it."""
     patches: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
-    """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. Size and time as for `photos`."""
+    """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. Size, time: see `photos`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         of_other_kind = "photos" if self.kind == "compact" else "patches"
         if getattr(self, of_other_kind) is not None:
             raise ConfigError(
-                f"config.bank.{of_other_kind}: a bank of the kind {self.kind!r} is not made of {of_other_kind}; leave it "
-                "out, or choose the other kind with config.bank.kind"
+                f"config.bank.{of_other_kind}: a bank of the kind {self.kind!r} is not made of {of_other_kind}; leave "
+                "it out, or choose the other kind with config.bank.kind"
             )
 
 
