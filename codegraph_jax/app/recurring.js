@@ -24,8 +24,8 @@ function recurringSection(runs, addressOf) {
 // bars of the share of photos in each run in which the mark was looked for, the oldest on the left
 function recurringChart({ name, verdict, cells }, most) {
   const runs = [...cells.keys()], [last, before] = runs.toReversed(), wide = CHART_WIDTH / Math.max(runs.length, 6);
-  const said = (run) => t("share", { count: cells.get(run), of: run.photos });
-  const text = before ? t("recurs_before", { now: said(last), before: said(before), date: dayText(before.begun) }) : t("recurs_now", { now: said(last) });
+  const share = (run) => t("share", { count: cells.get(run), of: run.photos });
+  const text = before ? t("recurs_before", { now: share(last), before: share(before), date: dayText(before.begun) }) : t("recurs_now", { now: share(last) });
   const label = (x, run, anchor) => svg("text", { class: "tick", x, y: CHART_HEIGHT + 18, "text-anchor": anchor }, dayText(run.begun));
   return h("figure", {}, h("figcaption", {}, h("b", {}, h("bdi", {}, name)), " ", h("span", { className: `badge ${verdict}` }, t(`group_${verdict}`)), h("br"), text),
     svg("svg", { class: "chart", viewBox: `-88 -14 ${CHART_WIDTH + 92} ${CHART_HEIGHT + 38}`, role: "img", "aria-label": `${name}: ${text}` },
@@ -33,7 +33,7 @@ function recurringChart({ name, verdict, cells }, most) {
       ...[0, 1].map((level) => svg("text", { class: "tick", x: -6, y: CHART_HEIGHT * (1 - level) + 4, "text-anchor": "end" }, percentText(level * most))),
       ...runs.map((run, i) => {
         const tall = Math.max(cells.get(run) / run.photos / most * CHART_HEIGHT, 1.5);
-        return svg("g", {}, svg("title", {}, `${run.name}, ${dayText(run.begun)}: ${said(run)}`),
+        return svg("g", {}, svg("title", {}, `${run.name}, ${dayText(run.begun)}: ${share(run)}`),
           svg("rect", { class: verdict === "defect" ? "flagged" : "", x: i * wide + 3, y: CHART_HEIGHT - tall, width: wide - 6, height: tall }));
       }),
       label(3, runs[0], "start"), ...(runs.length > 2 ? [label(runs.length * wide - 3, last, "end")] : [])));

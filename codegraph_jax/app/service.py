@@ -160,7 +160,7 @@ class Service:
         return {"run": run}
 
     def resume(self, run: str) -> None:
-        """Starts the last command of a run again, which goes on from its saved state."""
+        """Starts the last command of a run again, which resumes from its saved state."""
         self.runs.workdir(run)
         self._require_idle(run)
         job = self.state.last_jobs().get(run)

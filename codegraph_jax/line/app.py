@@ -16,7 +16,7 @@ from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.line.access_control import LOOPBACK, add_text, refusal, with_headers
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import AnswerError, Inspector
-from codegraph_jax.line.part import Part
+from codegraph_jax.line.part import Part, operator_sentence
 from codegraph_jax.line.responses import (
     AlarmOut,
     DecisionOut,
@@ -351,7 +351,7 @@ def _existing(kind: str, number: int, find: Callable[[int], T | None]) -> T:
     """The part or alarm of a number."""
     found = find(number) if abs(number) <= LAST_NUMBER else None
     if found is None:
-        raise RequestError(404, f"there is no {kind} {number}")
+        raise RequestError(404, operator_sentence(f"no_{kind}", number=number))
     return found
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from codegraph_jax.line.part import Alarm, said
+from codegraph_jax.line.part import Alarm, operator_sentence
 
 LENGTHS = tuple(4 << i for i in range(9))
 """Window lengths in parts, 4 to 1,024: for jumps from several standard deviations down to a fifth of one. A window is
@@ -311,5 +311,5 @@ def _variance_of_mean(length: int, correlation: float) -> float:
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
-    sentence = said(f"{name}_{'risen' if chart.rising else 'fallen'}", part=chart.changed_after + 1)
+    sentence = operator_sentence(f"{name}_{'risen' if chart.rising else 'fallen'}", part=chart.changed_after + 1)
     return Alarm("drift", name, sentence)

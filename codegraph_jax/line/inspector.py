@@ -25,7 +25,7 @@ from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import ALARMS, Ledger, MonitorUpdate
-from codegraph_jax.line.part import Alarm, Part, blank_part, said, scored_part, utc_now
+from codegraph_jax.line.part import Alarm, Part, blank_part, operator_sentence, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
@@ -195,8 +195,10 @@ class Inspector:
         )
         defects = [pattern for pattern in inspection.patterns_of(0) if pattern.verdict == "defect"]
         # the mark of a single photo is named after it; the name of a group says more
-        grouped = tuple(pattern.name or said("known_defect") for pattern in defects if pattern.origin == "group")
-        names = grouped or tuple(said("defect_like", name=pattern.name) for pattern in defects)
+        grouped = tuple(
+            pattern.name or operator_sentence("known_defect") for pattern in defects if pattern.origin == "group"
+        )
+        names = grouped or tuple(operator_sentence("defect_like", name=pattern.name) for pattern in defects)
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known_peaks, LIMITS[-1])
         return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
@@ -214,7 +216,7 @@ class Inspector:
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
             in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
             if in_a_row == OTHER_PRODUCT_RUN:
-                alarms.append(Alarm("product", "product", said("other_product", count=in_a_row)))
+                alarms.append(Alarm("product", "product", operator_sentence("other_product", count=in_a_row)))
             states = {
                 "drift": drift.state(),
                 "recurrence": recurrence.state(),
@@ -301,10 +303,10 @@ class Inspector:
         bank = self._stored
         if defective is not None:
             if part.status == "not_inspected":
-                raise AnswerError(said("not_inspected", part=part.id))
+                raise AnswerError(operator_sentence("not_inspected", part=part.id))
             return bank.extend([part.path], names=[name], when=utc_now(), defective=defective)
         if name not in bank.history[-1].names:
-            raise AnswerError(said("only_last", part=part.id))
+            raise AnswerError(operator_sentence("only_last", part=part.id))
         return bank.back_to(len(bank.history) - 2)
 
     def acknowledge(self, number: int, reason: str) -> Alarm | None:

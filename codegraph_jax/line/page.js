@@ -166,12 +166,13 @@
   }
 
   function alarmItem(alarm) {
-    const accept = (reason, label) => h("button", { onclick: async () => {
+    const accept = (key, label) => h("button", { onclick: async () => {
+      const reason = texts.english(key);  // the ledger stores the English words, which the page translates
       try {
         await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT");
         lastPart = -1;
       } catch (error) {
-        texts.mark($("#state"), "server_lost", { message: error.message });
+        texts.mark($("#state"), "server_lost", { message: texts.translated(error.message) });
       }
     } }, label);
     const openSheet = async (event) => {
@@ -181,9 +182,8 @@
     };
     const item = h("li", {}, h("time", { dateTime: alarm.raised_at }, texts.date(alarm.raised_at)), texts.translated(alarm.message), " ");
     if (alarm.acknowledgement) item.append(h("span", {}, t("your_reason", { reason: texts.translated(alarm.acknowledgement) })), " ");
-    // the ledger keeps these words, which the texts translate
-    else if (alarm.kind !== "drift") item.append(accept("dealt with", t("dealt_with")), " ");
-    else for (const reason of ["our daily cycle", "a new batch"]) item.append(accept(reason, t("that_is", { reason: texts.translated(reason) })), " ");
+    else if (alarm.kind !== "drift") item.append(accept("sentence_dealt_with", t("dealt_with")), " ");
+    else for (const key of ["sentence_daily_cycle", "sentence_new_batch"]) item.append(accept(key, t("that_is", { reason: t(key) })), " ");
     if (alarm.sheet) item.append(h("a", { href: relative(alarm.sheet), target: "_blank", onclick: openSheet }, t("contact_sheet")));
     return item;
   }
@@ -209,9 +209,9 @@
       if (button.dataset.t === "discard") return texts.mark(button, "discard_sure");
       try {
         showUndelivered(await json("/undelivered", button.dataset.method));
-        $("#undelivered-said").textContent = "";
+        $("#undelivered-error").textContent = "";
       } catch (error) {
-        texts.mark($("#undelivered-said"), "server_lost", { message: error.message });
+        texts.mark($("#undelivered-error"), "server_lost", { message: error.message });
       }
       if (button.dataset.t === "discard_sure") texts.mark(button, "discard");
       return undefined;

@@ -45,9 +45,9 @@ class Alarm:
         return f"/alarms/{self.id}/sheet" if self.kind == "recurrence" else None
 
 
-def said(key: str, **values: object) -> str:
-    """A sentence that the page of a line translates: a text of texts.en.json."""
-    return texts_of("line", "en")[f"said_{key}"].format(**values)
+def operator_sentence(key: str, **values: object) -> str:
+    """A sentence in English, the text `sentence_KEY` of texts.en.json; the page of the line translates it."""
+    return texts_of("line", "en")[f"sentence_{key}"].format(**values)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,9 @@ def scored_part(
         height=size[1],
         peak_position=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
         patterns=tuple(
-            said("like", name=pattern.name) if pattern.origin == "photo" else pattern.name or pattern.verdict
+            operator_sentence("like", name=pattern.name)
+            if pattern.origin == "photo"
+            else pattern.name or pattern.verdict
             for pattern in inspection.patterns_of(image)
         ),
         regions=tuple(region_fields(number, region) for number, region in enumerate(regions, 1)),

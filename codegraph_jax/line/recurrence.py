@@ -31,7 +31,7 @@ import numpy as np
 from scipy import special
 
 from codegraph_jax.bank.peak_patches import PeakPatches
-from codegraph_jax.line.part import Alarm, said
+from codegraph_jax.line.part import Alarm, operator_sentence
 
 LIMITS = (0.6, 0.7, 0.8)
 """Limits of the ratio for a link; all are tried."""
@@ -108,7 +108,7 @@ class RecurrenceMonitor:
             self._named[name] = seen
             if len(seen) == MIN_GROUP and name not in self._accepted_names:
                 numbers = ", ".join(map(str, seen))
-                message = said("back", name=name, count=len(seen), numbers=numbers)
+                message = operator_sentence("back", name=name, count=len(seen), numbers=numbers)
                 alarms.append(Alarm("recurrence", name, message, tuple(seen[:-1])))
         peaks = self._unknown(peaks)
         if not len(peaks.scores):
@@ -117,7 +117,7 @@ class RecurrenceMonitor:
         group = self._group(number)
         if group and not self._announced & group:
             members = tuple(sorted(group - {number}))
-            message = said("same_way", count=len(group), part=min(group))
+            message = operator_sentence("same_way", count=len(group), part=min(group))
             alarms.append(Alarm("recurrence", f"group of part {min(group)}", message, members))
         if group:
             self._announced |= group

@@ -65,10 +65,10 @@ const texts = (() => {
     return p * 1e6 < 1 ? t("fewer_than", { number: 1e6 }) : t("one_in", { number: Number(Math.round(1 / p).toPrecision(2)) });
   }
 
-  // a sentence that a server has written in English, in the language of the page if its text is known
+  // a sentence that the server of a line has written in English (`operator_sentence`), in the language of the page if its text is known
   function translated(sentence) {
     if (language === "en") return sentence;
-    patterns ??= Object.entries(known.en).filter(([key]) => key.startsWith("said_")).map(([key, text]) => [
+    patterns ??= Object.entries(known.en).filter(([key]) => key.startsWith("sentence_")).map(([key, text]) => [
       key, new RegExp(`^${text.replace(/[.*+?^$()|[\]\\]/g, "\\$&").replace(/\{(\w+)\}/g, "(?<$1>.+?)")}$`)]);
     for (const [key, pattern] of patterns) {
       const found = pattern.exec(sentence);
@@ -127,6 +127,7 @@ const texts = (() => {
   return {
     add, t, say, number, date, chance, translated, mark, attribute,
     known: (key) => known[language][key],
+    english: (key) => known.en[key],
     onchange: (listener) => listeners.push(listener),
     get language() { return language; },
     get locale() { return locale; },

@@ -12,7 +12,7 @@ import pytest
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.line.inspector import STATISTICS
-from codegraph_jax.line.part import said
+from codegraph_jax.line.part import operator_sentence
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
 from codegraph_jax.report.wording import chance, describe_threshold, describe_warning, rarity
@@ -30,7 +30,7 @@ NOT_TRANSLATED = {"English", "Deutsch", "codegraph", "A", "B", "A:", "B:", "D", 
 """Names, keys and files."""
 PUT_TOGETHER = (
     "verdict_", "tile_", "answer_", "group_", "named_", "choice_", "score_", "threshold_", "metrics_", "false_alarms_",
-    "misses_", "said_", "warning_", "duplicates", "views", "stage_", "job_", "largest_", "newly_", "no_longer_",
+    "misses_", "sentence_", "warning_", "duplicates", "views", "stage_", "job_", "largest_", "newly_", "no_longer_",
     "flagged_", "rank_", "fit_", "welcome_",
 )  # fmt: skip
 """Beginnings of keys that the sources put together, such as "verdict_" and a verdict."""
@@ -54,8 +54,8 @@ def test_every_text_exists_and_is_used():
     sources = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if path.suffix != ".json")
     asked = re.findall(r'''\b(?:t|text)\("(\w+)"|data-t="(\w+)"|"t":"(\w+)"''', sources)
     assert asked and not {key for keys in asked for key in keys if key and key[-1] != "_"} - known
-    spoken = re.findall(r'\bsaid\("(\w+)"', sources)
-    assert spoken and not {f"said_{key}" for key in spoken} - known
+    spoken = re.findall(r'\boperator_sentence\("(\w+)"', sources)
+    assert spoken and not {f"sentence_{key}" for key in spoken} - known
     words = set(re.findall(r"\w+", sources))
     unused = {key for key in known if key not in words and not key.startswith(PUT_TOGETHER)}
     assert not {key for key in unused if key.removesuffix("_one") not in words}
@@ -89,12 +89,11 @@ def test_scripts_have_no_texts_of_their_own(script):
         r'^\s*//.*$|\s//\s.*$|className: (".*?"|`.*?`)', "", script.read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     strings = re.findall(r'"((?:[^"\\\n]|\\.)*)"|`((?:[^`\\]|\\.)*)`', source)
-    said = [re.sub(r"\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", "", one or other) for one, other in strings]
+    found = [re.sub(r"\$\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}", "", one or other) for one, other in strings]
     # several words without the signs of selectors, classes and paths
     words, signs = r"[A-Za-z]{2,} [a-z]{2,}", r"[#.\[<>:=/]|use strict|button |note "
-    sentences = {one for one in said if re.search(words, one) and not re.search(signs, one)}
-    # words of the ledger
-    assert sentences <= {"our daily cycle", "a new batch", "dealt with"}
+    sentences = {one for one in found if re.search(words, one) and not re.search(signs, one)}
+    assert not sentences
 
 
 def test_texts_are_english_in_the_terminal():
@@ -119,7 +118,7 @@ def test_texts_are_english_in_the_terminal():
 def test_warnings_and_alarms_are_known():
     warnings = [str(describe_warning(ThresholdWarning(kind, 5, 20, 3))) for kind in ("not_separate", "even", "many")]
     assert all("threshold.max_defective" in sentence and "{" not in sentence for sentence in warnings)
-    alarms = [said(f"{name}_{change}", part=1024) for name in STATISTICS for change in ("risen", "fallen")]
+    alarms = [operator_sentence(f"{name}_{change}", part=1024) for name in STATISTICS for change in ("risen", "fallen")]
     assert all("part 1024" in sentence for sentence in alarms) and len(set(alarms)) == 10
 
 
