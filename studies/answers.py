@@ -6,7 +6,7 @@ sets with few of their defective photos measure false alarms and recall if defec
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,11 @@ class Row:
 
     Attributes:
         name, photos, defective: name of the set, and its numbers of photos and of defective photos.
-        balanced: balanced accuracy of the standard score after `THRESHOLD_ANSWERS` answers.
-        best: balanced accuracy at the best threshold.
-        covered: share of the intervals that contain the true number.
-        mutual, standard, chosen: image AUROC of mutual scoring, of the full method, and of the chosen score.
+        balanced_accuracy: balanced accuracy of the standard score after `THRESHOLD_ANSWERS` answers.
+        best_balanced_accuracy: balanced accuracy at the best threshold.
+        interval_coverage: share of the intervals that contain the true number.
+        mutual_auroc, standard_auroc, chosen_auroc: image AUROC of mutual scoring, the full method, and
+            the chosen score.
         score: name of the chosen score.
         f1: F1 after two more answers.
         best_f1: F1 of mutual scoring at its best threshold.
@@ -69,12 +70,12 @@ class Row:
     name: str
     photos: int
     defective: int
-    balanced: float
-    best: float
-    covered: float
-    mutual: float
-    standard: float
-    chosen: float
+    balanced_accuracy: float
+    best_balanced_accuracy: float
+    interval_coverage: float
+    mutual_auroc: float
+    standard_auroc: float
+    chosen_auroc: float
     score: str
     f1: float
     best_f1: float
@@ -88,21 +89,21 @@ class RareDefects:
         name: name of the set.
         share: share of defective photos.
         false_alarms: mean share of flagged good photos.
-        most: greatest share of flagged good photos over all draws.
-        found: mean share of flagged defective photos; None if there are none.
-        missed, expected: mean number of defective photos that are not flagged, and as estimated.
-        within: share of the draws with at most as many as the upper limit of the estimate.
+        max_false_alarms: greatest share of flagged good photos over all draws.
+        recall: mean share of flagged defective photos; None if there are none.
+        missed, expected_missed: mean number of defective photos that are not flagged, and as estimated.
+        within_limit: share of the draws with at most as many as the upper limit of the estimate.
         answers: mean number of answers until the calibrator needs no more.
     """
 
     name: str
     share: float
     false_alarms: float
-    most: float
-    found: float | None
+    max_false_alarms: float
+    recall: float | None
     missed: float
-    expected: float
-    within: float
+    expected_missed: float
+    within_limit: float
     answers: float
 
 
@@ -130,7 +131,7 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
     print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
     if resampled:
         print(text_table(HEADINGS, [_mean("resampled", resampled)]))
-    headings = ["set", "defective", "false alarms", "most", "found", "missed", "estimated", "within", "answers"]
+    headings = ["set", "defective", "false alarms", "at most", "recall", "missed", "estimated", "within", "answers"]
     print(text_table(headings, [_rare_defects_cells(row) for row in few_defects]))
     return rows
 
@@ -168,12 +169,12 @@ def simulate(
         name=name,
         photos=len(labels),
         defective=int(labels.sum()),
-        balanced=balanced_accuracy(flagged, labels),
-        best=best_balanced(standard, labels),
-        covered=float(np.mean(covered)),
-        mutual=_percent_or_chance(image_metrics(labels.astype(int), mutual)["image_auroc"]),
-        standard=_percent_or_chance(image_metrics(labels.astype(int), standard)["image_auroc"]),
-        chosen=_percent_or_chance(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
+        balanced_accuracy=balanced_accuracy(flagged, labels),
+        best_balanced_accuracy=best_balanced(standard, labels),
+        interval_coverage=float(np.mean(covered)),
+        mutual_auroc=_auroc_percent(image_metrics(labels.astype(int), mutual)["image_auroc"]),
+        standard_auroc=_auroc_percent(image_metrics(labels.astype(int), standard)["image_auroc"]),
+        chosen_auroc=_auroc_percent(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
         score=chosen,
         f1=f1(found, labels),
         best_f1=image_metrics(labels.astype(int), mutual)["image_f1_max"] or 0.0,
@@ -217,13 +218,21 @@ def rare_defects(
         found += [float(flagged[labels[chosen]].mean())] if count else []
         answers.append(calibrator.answer_count)
     recall = float(np.mean(found)) if found else None
-    missed, expected, within = np.mean(misses, axis=0).tolist()
+    missed, expected, within_limit = np.mean(misses, axis=0).tolist()
     return RareDefects(
-        name, share, float(np.mean(alarms)), max(alarms), recall, missed, expected, within, float(np.mean(answers))
+        name,
+        share,
+        float(np.mean(alarms)),
+        max(alarms),
+        recall,
+        missed,
+        expected,
+        within_limit,
+        float(np.mean(answers)),
     )
 
 
-def _percent_or_chance(share: float | None) -> float:
+def _auroc_percent(share: float | None) -> float:
     """A share in percent; 50 if it is undefined, as the AUROC of a set without good or without defective photos."""
     return 50.0 if share is None else 100 * share
 
@@ -257,15 +266,15 @@ def _sets(config: AnswersStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores,
 
 def cells(row: Row) -> list[str]:
     """A row of the table."""
-    gap = row.best - row.balanced
-    numbers = [f"{value:.3f}" for value in (row.balanced, row.best, gap)]
-    aurocs = [f"{value:.1f}" for value in (row.mutual, row.standard, row.chosen)]
+    gap = row.best_balanced_accuracy - row.balanced_accuracy
+    numbers = [f"{value:.3f}" for value in (row.balanced_accuracy, row.best_balanced_accuracy, gap)]
+    aurocs = [f"{value:.1f}" for value in (row.mutual_auroc, row.standard_auroc, row.chosen_auroc)]
     counts = [str(row.photos), str(row.defective)]
     return [
         row.name,
         *counts,
         *numbers,
-        f"{row.covered:.2f}",
+        f"{row.interval_coverage:.2f}",
         *aurocs,
         row.score,
         f"{row.f1:.3f}",
@@ -274,17 +283,14 @@ def cells(row: Row) -> list[str]:
 
 
 def _mean(name: str, rows: list[Row]) -> list[str]:
-    numbers = {
-        key: float(np.mean([getattr(row, key) for row in rows]))
-        for key in ("balanced", "best", "covered", "mutual", "standard", "chosen", "f1", "best_f1")
-    }
-    worst = max(row.best - row.balanced for row in rows)
+    measured = [part.name for part in fields(Row) if part.type is float]
+    numbers = {key: float(np.mean([getattr(row, key) for row in rows])) for key in measured}
+    worst = max(row.best_balanced_accuracy - row.balanced_accuracy for row in rows)
     line = cells(Row(name, 0, 0, score="", **numbers))
     return [name, "", "", *line[3:5], f"{line[5]} (at most {worst:.3f})", *line[6:]]
 
 
 def _rare_defects_cells(row: RareDefects) -> list[str]:
-    found = percent(row.found, 0)
-    rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
-    misses = [f"{value:.1f}" for value in (row.missed, row.expected)]
-    return [row.name, *rates, found, *misses, f"{row.within:.2f}", f"{row.answers:.1f}"]
+    rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.max_false_alarms)]
+    misses = [f"{value:.1f}" for value in (row.missed, row.expected_missed)]
+    return [row.name, *rates, percent(row.recall, 0), *misses, f"{row.within_limit:.2f}", f"{row.answers:.1f}"]

@@ -68,7 +68,7 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
     """Draws the plates into `images` below the workdir, and detects their defects."""
     root, note = Path(workdir) / "images", Path(workdir) / "images" / DRAWN
     drawn = plain({name: value for name, value in asdict(config).items() if name != "detect"})
-    # an interrupted run goes on only with the same files
+    # an interrupted run resumes only with the same files
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != drawn:
         plates = draw_plates(
             config.count,

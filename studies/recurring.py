@@ -40,12 +40,12 @@ COLUMNS = {
     "pixel_ap": "pixel AP",
     "pixel_f1_max": "pixel F1-max",
     "pixel_aupro": "AUPRO",
-    "group_precision": "group prec.",
-    "group_recall": "recall",
-    "patch_precision": "patch prec.",
-    "patch_recall": "recall",
+    "group_precision": "group precision",
+    "group_recall": "group recall",
+    "patch_precision": "patch precision",
+    "patch_recall": "patch recall",
     "false_alarms": "false alarms",
-    "flagged_recall": "found",
+    "flagged_recall": "flagged",
     "added_time": "added time",
 }
 NEARLY_ALL = 0.95

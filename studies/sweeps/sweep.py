@@ -1,6 +1,6 @@
 """Sweeps: every combination of varied settings on every group of the data, several times for error bars.
 
-A finished cell is a file, so that a killed sweep goes on, and several hosts with a shared directory divide the work.
+A finished cell is a file, so that a killed sweep resumes, and several hosts with a shared directory divide the work.
 """
 
 import itertools
@@ -333,7 +333,7 @@ class Sweep:
             lines += ["", DIFFERENCE.format(self.points[0].name), text_table(*self.difference_table())]
         lines += [f"{name}: {problem}" for name, problem in self.problems.items()]
         if self.missing:
-            lines.append(f"unfinished cells: {self.missing}; the same command goes on with them")
+            lines.append(f"unfinished cells: {self.missing}; start the same command again to compute them")
         return "\n".join(lines)
 
     def markdown(self) -> str:

@@ -39,7 +39,7 @@ def test_the_study_lists_methods_and_groups(tmp_path, capsys):
     methods = json.loads((tmp_path / "study.json").read_text())["methods"]
     assert [row["method"] for row in methods[:3]] == ["mutual scoring", "oracle", "f_test"]
     assert all(0 <= row["false_alarms"] <= 1 and 0 <= row["flagged_recall"] <= 1 for row in methods)
-    assert "group prec." in capsys.readouterr().out
+    assert "group precision" in capsys.readouterr().out
 
 
 def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
