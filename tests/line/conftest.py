@@ -1,4 +1,4 @@
-"""A bank of a small drawn set, and pictures of further parts."""
+"""A bank of a small drawn set, and photos of further parts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +60,7 @@ def inspector(bank, ledger, tmp_path) -> Inspector:
 
 
 def spoil(path: Path, size: int = 40) -> None:
-    """A part that stands out: a bright square over its picture."""
+    """Makes a photo anomalous by a bright square."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).copy()
     pixels[8 : 8 + size // 2, 8 : 8 + size // 2] = (255, 0, 255)

@@ -1,4 +1,4 @@
-"""An HTTP server that stands for a receiver of results."""
+"""An HTTP server in place of a receiver of results."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ DOWN = -1
 
 
 class Receiver:
-    """An HTTP server that notes what it gets; `status` decides on each message."""
+    """An HTTP server that records messages; `status` decides on each of them."""
 
     def __init__(self, port: int = 0):
         self.got: list[tuple[dict[str, str], bytes]] = []
@@ -62,7 +62,7 @@ def record(ledger: Ledger, *keys: str, **fields) -> None:
 
 
 def until_empty(ledger: Ledger) -> None:
-    wait_until(lambda: ledger.outbox.undelivered() == [], what="an empty outbox")
+    wait_until(lambda: ledger.outbox.undelivered() == [], description="an empty outbox")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

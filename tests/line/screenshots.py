@@ -11,7 +11,7 @@ from tests.report.screenshots import take
 
 
 def main(address: str, target: Path) -> None:
-    """The page on a desktop, once all pictures are there."""
+    """The page on a desktop after all photos are loaded."""
     program = find_browser()
     if program is None:
         sys.exit("error: no Chromium or Chrome is installed")

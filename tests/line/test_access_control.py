@@ -1,4 +1,4 @@
-"""Requests are authorised by the path that they are routed by, and by headers that parse."""
+"""Requests are authorised by the path that routes them, and by valid headers."""
 
 import pytest
 from starlette.datastructures import URL
@@ -24,7 +24,7 @@ def status(path="/parts", method="GET", token=TOKEN, local=True, **headers) -> i
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_host_header_does_not_bypass_the_token(host, method, monkeypatch):
-    """Some versions of Starlette take path and host of `request.url` from whatever the header holds."""
+    """Some versions of Starlette read path and host of `request.url` from an unchecked header."""
     monkeypatch.setattr(URL, "path", property(lambda url: "/health"))
     monkeypatch.setattr(URL, "hostname", property(lambda url: "localhost"))
     assert status(host=host, method=method) == status(host=host, method=method, local=False) == 400

@@ -1,4 +1,4 @@
-"""The server: verdicts as scores.json and regions.json have them, limits, the token, and the OpenAPI description."""
+"""The server: the verdicts of scores.json and regions.json, limits, the token, and the OpenAPI description."""
 
 import io
 import threading
@@ -38,7 +38,7 @@ def client(inspector):
         yield opened
 
 
-def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
+def test_a_photo_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
     path = tmp_path / "marked.png"
     path.write_bytes(photos[0].read_bytes())
     spoil(path)
@@ -103,7 +103,7 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photos, inspector):
 
 
 def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
-    answer = client.post("/parts", content=b"no picture")
+    answer = client.post("/parts", content=b"no photo")
     assert answer.status_code == 422 and answer.json()["verdict"] == "not_inspected" and answer.json()["failure"]
     assert client.get("/parts/1/heatmap").status_code == client.get("/parts/1/photo").status_code == 404
     assert client.post("/parts", content=b"").status_code == 400
@@ -131,20 +131,20 @@ def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client,
         refused = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
         assert refused.status_code == 503 and "full" in refused.json()["detail"]
     assert [key for key, *_ in inspector.ledger.inbox()] == ["request:k"]
-    # the next start goes on, and so does a client that sends it again
+    # the next start inspects it, and a client may send it again
     assert client.app.state.uploads.catch_up() == 1
     again = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
     assert again.status_code == 200 and again.json()["id"] == 1
 
 
-def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photos):
+def test_photos_of_parts_that_pass_need_not_be_kept(inspector, photos):
     with client_of(inspector, keep="flagged") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in photos]
     kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 
-def test_pictures_of_flagged_parts_are_kept_whatever_their_p_value(inspector, photos, tmp_path, monkeypatch):
+def test_photos_of_flagged_parts_are_kept_for_any_p_value(inspector, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "UNUSUAL_P_VALUE", -1.0)
     marked = tmp_path / "marked.png"
     marked.write_bytes(photos[0].read_bytes())
@@ -196,13 +196,13 @@ def test_the_sheet_of_an_alarm_is_served(client, inspector, photos):
 
 
 def test_server_follows_its_openapi_description(inspector, photos):
-    """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
+    """Every request, valid or not, gets a response that openapi.json describes, never an error of the server."""
     app = create_app(inspector, WebConfig(max_megabytes=0.01))
     for path in photos[:2]:
         inspector.inspect(blank_part(path.name, path.name, str(path)))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     checked = set()
-    # the body of a picture is any bytes, most of which are none; and a name that is missing is no mistake
+    # the body of a photo is any bytes, most of which are not a photo; and the name is optional
     excluded = [positive_data_acceptance, missing_required_header, ignored_auth]
     for result in schema.get_all_operations():
         operation = result.ok()
@@ -231,7 +231,7 @@ def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspecto
     }  # fmt: skip
     assert "codegraph_undelivered 1.0" in client.get("/metrics").text
     assert client.post("/undelivered").json()[0]["waiting"] == 1
-    assert client.delete("/undelivered").json()[0]["waiting"] == 1, "only those set aside are discarded"
+    assert client.delete("/undelivered").json()[0]["waiting"] == 1, "only results set aside are discarded"
     refused = client.post("/undelivered", headers={"Origin": "http://elsewhere"})
     assert refused.status_code == 403
 
@@ -247,8 +247,8 @@ def test_the_description_is_complete(client):
     assert body["image/*"] == {"schema": {"type": "string", "format": "binary"}} and "multipart/form-data" in body
 
 
-def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, tmp_path):
-    """Cameras leave the upper bits empty: read as sixteen, such a picture is nearly black."""
+def test_photos_of_twelve_bits_are_shown_in_the_range_of_the_bank(bank, ledger, tmp_path):
+    """Cameras leave the upper bits empty: read as sixteen bits, such a photo is nearly black."""
     grey = np.full((40, 40), 2000, np.uint16)
     Image.fromarray(grey).save(tmp_path / "deep.png")
     with client_of(Inspector(replace(bank, value_range=ValueRange(0, 4095)), ledger, tmp_path)) as client:
@@ -271,7 +271,7 @@ def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
         assert (flagged["verdict"], flagged["answer"]) == ("flagged", "") and plain["verdict"] in ("passed", "check")
         assert client.put("/parts/1/answer?defective=false").json()["answer"] == "good"
         assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
-        # the same pictures again, and after a restart with the bank's file
+        # the same photos again, also after a restart with the bank's file
         again = [client.post("/parts", content=file.read_bytes()).json() for file in (path, photos[2])]
         assert [part["decision"] for part in again] == ["OK", "NOK"]
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
@@ -285,7 +285,7 @@ def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
         assert client.post("/parts", content=path.read_bytes()).json()["verdict"] == "flagged"
         assert client.put("/parts/99/answer?defective=true").status_code == 404
         assert client.put("/parts/1/answer").status_code in (400, 422)
-        client.post("/parts", content=b"no picture")
+        client.post("/parts", content=b"no photo")
         assert client.put("/parts/7/answer?defective=true").status_code == 409
         assert "defective" in client.get("/parts.csv").text
     ledger.close()

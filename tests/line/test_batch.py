@@ -1,4 +1,4 @@
-"""The tasks around a ledger: inspections write its rows, tables are made of it, and banks grow by its parts."""
+"""Tasks that use a ledger: inspections write its rows, tables are exported, and banks are extended by its parts."""
 
 import csv
 import json
@@ -31,13 +31,13 @@ def saved(bank, tmp_path):
 
 @pytest.fixture
 def folder(photos, tmp_path):
-    """Three pictures, one of which is marked, and one that is none."""
+    """Three photos, one of which is marked, and a file that is not a photo."""
     place = tmp_path / "photos"
     place.mkdir()
     for path in photos[:3]:
         shutil.copy2(path, place)
     spoil(place / photos[2].name)
-    (place / "text.png").write_text("no picture")
+    (place / "text.png").write_text("no photo")
     return place
 
 
@@ -67,7 +67,7 @@ def test_an_inspection_writes_the_rows_of_a_line(saved, folder, tmp_path):
 
 
 def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, folder, tmp_path, monkeypatch):
-    """A line in the same workdir inspects no file again, and a second inspection changes no number."""
+    """A line in the same workdir inspects no file again, and a second inspection gives the same numbers."""
     monkeypatch.setattr(watcher_module, "SETTLE_SECONDS", 0.0)
     inspected(saved, folder, tmp_path / "out").close()
     again = inspected(saved, folder, tmp_path / "out")
@@ -91,14 +91,14 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
         for field in names:
             if part.status == "inspected":
                 mine, theirs = getattr(other, field), getattr(part, field)
-                # one photo at a time and several together may round otherwise in the last of six digits
+                # photos inspected alone and together may differ in the last of six digits
                 assert mine == (pytest.approx(theirs, abs=1.5e-6) if field == "score" else theirs), field
         assert json.loads(json.dumps(other.regions)) == json.loads(json.dumps(part.regions))
     line.ledger.close()
     again.close()
 
 
-def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder, inspector, tmp_path, monkeypatch):
+def test_rows_have_the_paths_of_their_photos_from_any_directory(saved, folder, inspector, tmp_path, monkeypatch):
     monkeypatch.setattr(watcher_module, "SETTLE_SECONDS", 0.0)
     monkeypatch.chdir(folder.parent)
     ledger = inspected(saved, Path(folder.name), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Connections: silent and half-sent ones are closed, their number is bounded, and all who ask at once are answered."""
+"""Connections: silent and half-sent ones are closed, their number is limited, simultaneous requests succeed."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ SLOW = REQUEST.replace(b"/ ", b"/slow ")
 
 
 class App:
-    """Answers every request, those to /slow after `release`."""
+    """Responds to every request, to /slow after `release`."""
 
     def __init__(self):
         self.slow, self.release = 0, threading.Event()

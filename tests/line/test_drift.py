@@ -1,4 +1,4 @@
-"""Drift: the stated rate of false alarms whatever the law of the figures, and changes that are noticed."""
+"""Drift: the rate of false alarms under several distributions, and the detection of changes."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_twenty_weeks_without_change_raise_no_more_alarms_than_stated():
 
 
 def series(rng: np.random.Generator, n: int, correlation: float = 0, amplitude: float = 0, period: int = 500):
-    """A figure whose neighbours resemble each other, with a cycle; both in standard deviations of the rest."""
+    """A figure with autocorrelation and a cycle, both in standard deviations of the rest."""
     noise = rng.normal(size=n) * np.sqrt(1 - correlation**2)
     values = np.zeros(n)
     for part in range(n):
@@ -103,7 +103,7 @@ def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     again = Charts(["brightness"], 1000, {}, drift.state(), parts=drift.parts)
     assert not run(drift, values[first[0] :], first[0] + 1)
     assert not run(again, values[first[0] :], first[0] + 1), "after a restart too"
-    # a change beyond the accepted one raises an alarm
+    # a larger change than the accepted one raises an alarm
     assert run(drift, [{"brightness": float(rng.normal() - 4)} for _ in range(60)], 1501)
 
 
@@ -117,7 +117,7 @@ def figures(images) -> list[dict[str, float]]:
 
 
 def test_darker_light_and_a_shifted_camera_are_noticed_within_fifty_parts(parts):
-    # by a thousandth part: a shift by 0.9 standard deviations (the darker light) needs to know what is usual
+    # after a thousand parts: a shift by 0.9 standard deviations (darker light) needs good estimates of the usual values
     rng = np.random.default_rng(2)
     good = figures(parts)
     before = [good[i] | {"score": float(rng.normal())} for i in rng.integers(0, len(good), 1000)]
@@ -130,14 +130,14 @@ def test_darker_light_and_a_shifted_camera_are_noticed_within_fifty_parts(parts)
         drift = Charts(FIGURES, 10_000, {"score": rng.normal(size=60)})
         assert not run(drift, before)
         new = figures(changed)
-        shift = 1.5 if subject == "score" else 0.0  # a harmless variant scores higher than the usual part
+        shift = 1.5 if subject == "score" else 0.0  # a harmless variant has higher scores than usual parts
         after = [new[i] | {"score": float(rng.normal() + shift)} for i in rng.integers(0, len(new), 50)]
         raised = run(drift, after, 1001)
         assert subject in {name for _, name in raised}, subject
         assert {name for _, name in raised} <= {subject, "sharpness"}, raised
 
 
-def test_one_change_is_one_alarm_and_its_message_says_what_and_since_when():
+def test_one_change_is_one_alarm_with_figure_and_beginning():
     rng = np.random.default_rng(3)
     drift = Charts(["brightness"], 10_000, {})
     values = [{"brightness": float(rng.normal() - 2 * (part > 200))} for part in range(1, 1200)]
@@ -174,7 +174,7 @@ def test_restart_continues():
     assert again.charts["score"].state() == whole.charts["score"].state()
 
 
-def test_picture_statistics_measure_brightness_position_and_sharpness():
+def test_photo_statistics_measure_brightness_position_and_sharpness():
     image = np.full((60, 80, 3), 100, np.uint8)
     image[20:30, 50:60] = 250
     plain = picture_statistics(Image.fromarray(image))

@@ -1,4 +1,4 @@
-"""The inspector: a verdict is that of the bank, once, with its alarms, whatever happens to the ledger."""
+"""The inspector: each part gets the verdict of the bank and its alarms once, also after errors of the ledger."""
 
 import sqlite3
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_a_key_is_inspected_once(inspector, photos, monkeypatch):
 
 
 def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no photo")
     failed = inspector.inspect(blank_part("t", "text.png", str(tmp_path / "text.png")))
     assert failed.status == "not_inspected" and failed.failure and failed.score is None and failed.flagged is None
     gone = inspector.inspect(blank_part("g", "gone.png", str(tmp_path / "gone.png")))
@@ -53,21 +53,21 @@ def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
 
 def test_the_line_continues_after_an_error_of_a_part(inspector, photos, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
+        broken.setattr(module, "picture_statistics", lambda image: 1 / 0)
         failed = inspector.inspect(blank_part("a", "a", str(photos[0])))
     assert failed.status == "not_inspected" and failed.failure.startswith("ZeroDivisionError")
     assert inspector.inspect(blank_part("b", "b", str(photos[0]))).status == "inspected"
 
 
 def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos, tmp_path, monkeypatch):
-    """Out of memory, say: the part comes again at every start, and so the line would never start again."""
+    """For example out of memory: the part is inspected first at every start, so the line would never start again."""
 
     class Killed(BaseException):
         pass
 
     def kill(*arguments):
         # nothing runs after a kill
-        monkeypatch.setattr(Ledger, "clear_attempts", lambda ledger, picture: None)
+        monkeypatch.setattr(Ledger, "clear_attempts", lambda ledger, photo: None)
         raise Killed
 
     path = str(photos[0])
@@ -79,7 +79,7 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos,
         monkeypatch.undo()
     failed = Inspector(bank, ledger, tmp_path).inspect(blank_part("k", "a", path, "c"))
     assert failed.status == "not_inspected" and "ended 2 times" in failed.failure
-    # and not under another key either
+    # nor under another key
     assert Inspector(bank, ledger, tmp_path).inspect(blank_part("l", "a", path, "c")).status == "not_inspected"
     assert Inspector(bank, ledger, tmp_path).inspect(blank_part("m", "a", path, "d")).status == "inspected"
 
@@ -98,7 +98,7 @@ def test_attempts_that_end_count_for_nothing(inspector, photos, monkeypatch):
 
 
 def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photos, tmp_path, monkeypatch):
-    """They follow from few patches; at full size a photo of 22 kB takes 20 s."""
+    """Regions are computed from few patches; at full size a photo of 22 kB takes 20 s."""
     path, sizes = tmp_path / "marked.png", []
     path.write_bytes(photos[0].read_bytes())
     spoil(path)
@@ -115,7 +115,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
 
 
 def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
-    """No comparison with it is true, so that the part would pass."""
+    """NaN exceeds no threshold, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
     part = Inspector(broken, ledger, tmp_path).inspect(blank_part("k", "a", str(photos[0])))
     assert part.status == "not_inspected" and "not a finite number" in part.failure
@@ -137,7 +137,7 @@ def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photos, t
 
 
 def test_monitors_agree_with_the_ledger(inspector, bank, photos, monkeypatch, tmp_path):
-    """A part that could not be recorded counts once when it comes again."""
+    """A part that could not be recorded counts once if it is inspected again."""
     paths = [str(path) for path in photos]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for path in paths:
@@ -184,7 +184,7 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_
     Inspector(other, ledger, tmp_path).inspect(blank_part("then", "then", str(photos[1])))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
-    # of another backbone nothing can be compared
+    # features of another backbone cannot be compared
     wider = replace(bank.backbone, blocks=(0, 1, 2))
     _, recurrence = Inspector(replace(bank, backbone=wider), ledger, tmp_path)._restored()
     assert not recurrence._parts
@@ -227,13 +227,13 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     assert inspector.acknowledge(alarm.id, "a new batch").acknowledgement == "a new batch"
     assert ledger.alarm(alarm.id).acknowledgement == "a new batch" == ledger.alarms(1)[0].acknowledgement
     assert inspector.acknowledge(10**6, "a new batch") is None
-    # as it runs on, and after a restart
+    # without and with a restart
     for line in (inspector, Inspector(bank, ledger, tmp_path)):
         for number in range(6, 11):
             path = marked(number)
             part = line.inspect(blank_part(f"{id(line)} {number}", path.name, str(path)))
             assert not [a for a in part.alarms if a.kind == "recurrence"]
-    # what it goes by stays, however many parts come
+    # peak patches of an alarm's parts are kept
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches()}
     ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), MonitorUpdate({}, b"", 10**6, alarm.parts))
     assert {number for number, _ in ledger.peak_patches()} == set(alarm.parts)
@@ -248,7 +248,7 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
     raised = []
 
     def score(paths):
-        # a new start each time: how many there were in a row is in the ledger
+        # a new start each time: the length of the run of such parts is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:
             part = inspector.inspect(blank_part(path.name, path.name, str(path)))
@@ -256,7 +256,7 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
 
     score(strangers[:3])
     score(strangers[3:])
-    assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT_RUN - 1) + [1, 0], "said once"
+    assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT_RUN - 1) + [1, 0], "one alarm"
     (alarm,) = raised[OTHER_PRODUCT_RUN - 1]
     assert "another product" in alarm.message and not alarm.parts[:-1]
     assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").acknowledgement == "a trial"
@@ -302,7 +302,7 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos,
 
 
 def known_mark(bank, path, verdict: str):
-    """The bank with a pattern of the name `tool mark`: what stands out in a picture most."""
+    """The bank with a pattern named `tool mark`: the patch of a photo with the highest score."""
     features = bank.extractor().extract(as_samples([path]))
     (vectors,) = patch_vectors(features.layers, bank.frame.grid)
     inspection = bank.inspect([str(path)])

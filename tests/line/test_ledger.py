@@ -1,4 +1,4 @@
-"""The ledger: one row a part, whatever happens while it is written."""
+"""The ledger: one row per part, also after a failure while it is written."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def test_a_part_comes_back_as_it_was_recorded(ledger):
     assert ledger.alarms(5) == [ledger.alarm(known.id)] == [known]
 
 
-def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
+def test_a_key_is_one_row_and_equal_photos_are_two(ledger):
     first = ledger.record(part())
     assert ledger.record(part(score=9.0), MonitorUpdate({"drift": {}})) == first
     assert ledger.monitor("drift") is None
@@ -69,7 +69,7 @@ def test_received_photos_stay_in_the_inbox_until_they_are_inspected(ledger):
     assert ledger.receive("k", "n", place, "c") == (place, "c")
     assert ledger.receive("k", "n", "/other", "c") == ledger.receive("k", "n", "/other", "d") == (place, "c")
     ledger.receive("l", "m", "/gone", "e")
-    # where the picture that was noted is gone, the next one takes its place
+    # if the recorded photo is gone, the next one replaces it
     assert ledger.receive("l", "m", "/q", "e") == ("/q", "e")
     assert ledger.inbox() == [("k", "n", place, "c"), ("l", "m", "/q", "e")]
     ledger.record(part("k"))
@@ -144,7 +144,7 @@ def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(LedgerUnavailableError, match="locked"):
         impatient.record(part())
-    assert impatient.find("a") is None  # others may read meanwhile
+    assert impatient.find("a") is None  # other processes may read meanwhile
     with pytest.raises(LedgerUnavailableError):
         impatient.check()
     holder.execute("ROLLBACK")
@@ -195,9 +195,9 @@ def descriptors() -> int:
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="descriptors are counted in Linux's process table")
 def test_ended_threads_leave_no_connection(ledger):
-    """A server ends idle threads after seconds: connections that they left open would use up all descriptors.
+    """A server ends idle threads after seconds; if they left connections open, descriptors would run out.
 
-    SQLite keeps the descriptor of a closed connection for the next one, so there are as many as connections at once.
+    SQLite keeps the descriptor of a closed connection for the next one, so there is one per open connection.
     """
 
     def work(number: int) -> None:
@@ -220,7 +220,7 @@ def test_ended_threads_leave_no_connection(ledger):
 
 
 def test_a_ledger_that_cannot_be_opened_is_unavailable(ledger, monkeypatch):
-    """Whatever keeps a connection from being opened, the answer is 503 and not a traceback."""
+    """All errors on opening a connection give status 503, not a traceback."""
     with monkeypatch.context() as without:
         without.setattr(database.sqlite3, "connect", _refused)
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
@@ -234,14 +234,14 @@ def _refused(*arguments, **fields):
     raise sqlite3.OperationalError("unable to open database file")
 
 
-@pytest.mark.parametrize("what", ["removed", "replaced", "without its -wal"])
-def test_removed_ledger_records_nothing(tmp_path, what):
-    """Its connections still write, into a file that nobody will find."""
+@pytest.mark.parametrize("change", ["removed", "replaced", "without its -wal"])
+def test_removed_ledger_records_nothing(tmp_path, change):
+    """Its open connections could still write, but into a deleted file."""
     ledger = Ledger(tmp_path / "line.sqlite")
     ledger.record(part())
-    path = tmp_path / ("line.sqlite-wal" if what == "without its -wal" else "line.sqlite")
+    path = tmp_path / ("line.sqlite-wal" if change == "without its -wal" else "line.sqlite")
     path.rename(tmp_path / "away")
-    if what == "replaced":
+    if change == "replaced":
         other = Ledger(tmp_path / "other.sqlite")
         other.close()
         (tmp_path / "other.sqlite").rename(path)
@@ -254,22 +254,22 @@ def test_removed_ledger_records_nothing(tmp_path, what):
     ledger.close()
 
 
-@pytest.mark.parametrize("what", ["removed", "replaced"])
-def test_ledger_that_goes_while_it_is_opened_is_not_made_anew(ledger, tmp_path, monkeypatch, what):
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_a_ledger_removed_while_it_is_opened_is_not_created_again(ledger, tmp_path, monkeypatch, change):
     connect, other = sqlite3.connect, tmp_path / "other.sqlite"
     Ledger(other).close()
 
     def late(*arguments, **fields):
         ledger.path.rename(tmp_path / "away")
-        if what == "replaced":
+        if change == "replaced":
             other.rename(ledger.path)
         return connect(*arguments, **fields)
 
     with monkeypatch.context() as going:
         going.setattr(database.sqlite3, "connect", late)
-        with pytest.raises(LedgerUnavailableError, match="unable to open" if what == "removed" else "replaced"):
+        with pytest.raises(LedgerUnavailableError, match="unable to open" if change == "removed" else "replaced"):
             ledger.record(part())
-    assert ledger.path.exists() == (what == "replaced")
+    assert ledger.path.exists() == (change == "replaced")
     (tmp_path / "away").rename(ledger.path)
     assert ledger.record(part()).id == 1
 

@@ -1,4 +1,4 @@
-"""The live page in a real browser: what comes is shown, by keyboard too, in the dark too, and with a token."""
+"""The page of a line in a real browser: new parts, keyboard, dark mode, token."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def served(inspector, token: str = ""):
 
 def until(browser: Browser, expression: str) -> None:
     """Waits until a JavaScript expression is true."""
-    wait_until(lambda: browser.evaluate(expression), what=expression)
+    wait_until(lambda: browser.evaluate(expression), description=expression)
 
 
 def text(browser: Browser, selector: str) -> str:
@@ -47,7 +47,7 @@ def text(browser: Browser, selector: str) -> str:
 
 @pytest.fixture
 def inspected(inspector, photos, tmp_path):
-    """An inspector that has inspected five parts, of which one is flagged and one could not be read."""
+    """An inspector after five parts, of which one is flagged and one could not be read."""
     for path in photos[:3]:
         inspector.inspect(blank_part(path.name, path.name, str(path)))
     marked = tmp_path / "<b>marked.png"
@@ -141,7 +141,7 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
         browser.view(1200, 900)
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 6")
-        assert not browser.evaluate(shown), "a result on its way is no trouble"
+        assert not browser.evaluate(shown), "a result on its way is not a problem"
         outbox.failed(outbox.next(outbox.addresses[0]), "status 404: no such line", 1, True)
         until(browser, shown)
         assert text(browser, "#undelivered li") == (

@@ -1,4 +1,4 @@
-"""Recurrence on a line: groups that chance does not explain are announced, early, once, and with their parts."""
+"""Recurrence on a line: groups that chance does not explain raise one early alarm with their parts."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 class Line:
-    """Parts whose patches stand out 0.4 from normality: unlike ones anywhere in a space of `dimensions`, planted ones
-    about 0.7 of that apart from each other, as measured on real sets (benchmarks/log/line.md)."""
+    """Parts whose peak patches are 0.4 away from normal ones: random ones anywhere in a space of `dimensions`, planted
+    ones about 0.7 of that apart from each other, as measured on real sets (benchmarks/log/line.md)."""
 
     def __init__(self, seed: int, dimensions: int = 8):
         self.rng = np.random.default_rng(seed)
@@ -59,17 +59,19 @@ def test_no_recurrence_alarm_without_a_defect():
     assert sum(Line(100 + seed).run(0.0, 2000)[1] > 0 for seed in range(20)) <= 1
 
 
-def test_more_links_by_chance_ask_for_larger_groups():
+def test_more_links_by_chance_need_larger_groups():
     assert expected_groups(100, 4, 1e-4) < 0.05 < expected_groups(100, 4, 1e-2)
     assert expected_groups(100, 6, 1e-3) < expected_groups(100, 4, 1e-3)
     assert expected_groups(3, 4, 1.0) == 0
-    # trees over all of three parts, each of two links
+    # three trees connect three parts, each with two links
     assert expected_groups(3, 3, 0.5) == pytest.approx(3 * 0.25)
 
 
-def test_links_of_a_texture_are_not_spread_evenly_and_ask_for_larger_groups():
+def test_unevenly_spread_links_of_a_texture_need_larger_groups():
     assert expected_groups(50, 4, 1e-3, 1e-1) > 100 * expected_groups(50, 4, 1e-3)
-    assert expected_groups(50, 4, 1e-3, 1e-6) == expected_groups(50, 4, 1e-3), "a further link is no rarer than a first"
+    assert expected_groups(50, 4, 1e-3, 1e-6) == expected_groups(50, 4, 1e-3), (
+        "a second link is not rarer than the first"
+    )
 
 
 def test_three_parts_are_no_group_at_the_start_of_a_line():
@@ -101,10 +103,10 @@ def test_peak_patches_of_accepted_marks_are_needed_within_the_window_only():
     monitor.accept("group of part 1", range(1, 6))
     for number in (6, WINDOW + 6):
         assert not monitor.update(number, line.draw(planted=True))
-    assert monitor.first_needed == 7, "although no part of the window has unknown peak patches"
+    assert monitor.first_needed == 7, "no part of the window has unknown peak patches"
 
 
-def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
+def test_an_accepted_named_defect_raises_no_alarm():
     monitor, nothing = RecurrenceMonitor(), PeakPatches.empty(WIDTH)
     for part in range(1, 4):
         monitor.update(part, nothing, ["scratch"])

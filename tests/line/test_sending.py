@@ -1,4 +1,4 @@
-"""Results on their way to receivers that fail, hang, refuse and come back: none is lost, and nothing waits for them."""
+"""Results for receivers that fail, hang, refuse and return: none is lost, and no inspection waits for them."""
 
 import hmac
 import json
@@ -39,7 +39,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
         until_empty(ledger)
     messages = receiver.messages
     assert [message["event"] for message in messages] == ["part", "part", "part", "answer", "acknowledgement"] or (
-        messages[0]["part"]["id"] != 1  # it was replaced before it was sent
+        messages[0]["part"]["id"] != 1  # the row was replaced before it was sent
     )
     assert all(Message.model_validate(message) for message in messages)
     by_event = {message["event"]: message for message in messages}
@@ -53,7 +53,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
         assert headers["Content-Type"] == "application/json"
 
 
-def test_a_line_sends_what_it_inspects_before_it_ends(bank, photos, tmp_path, capsys):
+def test_a_line_sends_its_results_before_it_ends(bank, photos, tmp_path, capsys):
     bank.save(str(tmp_path / "bank.safetensors"))
     table = tmp_path / "results.csv"
     values = {"bank": {"path": str(tmp_path / "bank.safetensors")}, "send": [str(table)]}
@@ -83,7 +83,7 @@ def test_results_wait_for_a_receiver_that_is_down_and_for_the_next_start(tmp_pat
         said = capsys.readouterr().out
         assert f"3 results not delivered to http://127.0.0.1:{receiver.port}/results (3 waiting)" in said
         assert f". They stay in {LEDGER_FILE}; the next start with this target sends them." in said
-        assert "secret" not in said, "a query may hold a token"
+        assert "secret" not in said, "a query may contain a token"
     again = Receiver(receiver.port)
     with closing(again), closing(Ledger(tmp_path / LEDGER_FILE)) as ledger, sending.sending(ledger, [receiver.url]):
         until_empty(ledger)

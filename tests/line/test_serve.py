@@ -1,4 +1,4 @@
-"""The task `serve`: its end, and photos that it does not decode."""
+"""The task `serve`: how it ends, and photos that it does not decode."""
 
 import io
 import os
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 
 class Failing:
-    """A watcher that dies, or one that works until it is stopped."""
+    """A watcher that fails, or one that runs until it is stopped."""
 
     def __init__(self, error: BaseException | None):
         self.error, self.stopped = error, threading.Event()
@@ -42,7 +42,7 @@ class Failing:
 
 
 def test_a_watcher_that_dies_ends_the_server_with_its_error():
-    """With status 0 no supervisor would start it again."""
+    """After exit status 0 no supervisor would start it again."""
     server = SimpleNamespace(should_exit=False)
     with pytest.raises(RuntimeError, match="broken"), serve._watching(Failing(RuntimeError("broken")), server):
         wait_until(lambda: server.should_exit)
@@ -53,7 +53,7 @@ def test_a_watcher_that_dies_ends_the_server_with_its_error():
 
 
 def test_a_signal_between_two_steps_ends_the_server(saved_line, monkeypatch):
-    """Right after the message that it listens, and before the server itself waits for signals."""
+    """The signal comes after the message that the server listens, and before its own handler is set."""
     ran = []
 
     def interrupted(text: str, **_: object) -> None:
@@ -95,7 +95,7 @@ def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photos):
     [(0, 179.0), (64 * 64, 8.0), (5_000_000, 20.0), (100_000_000, 179.0), (250_000_000, 250.0)],
 )
 def test_line_limits_the_size_of_photos(bank, largest, megapixels):
-    """A picture of 34 bytes may claim 179 megapixels, which takes half a minute and eight gigabytes."""
+    """A photo of 34 bytes may claim 179 megapixels, which takes half a minute and eight gigabytes to decode."""
     assert most_megapixels(replace(bank, max_photo_pixels=largest)) == megapixels
 
 
@@ -113,7 +113,7 @@ def test_printing_of_a_part_survives_any_name(inspector, photos, monkeypatch):
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tmp_path, monkeypatch):
-    """A supervisor's signal loses no part that has come."""
+    """All received parts are inspected after a supervisor's signal."""
     inspector, release = Inspector(bank, ledger, tmp_path), threading.Event()
 
     def held_back(part):
@@ -137,7 +137,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
         client.start()
     wait_until(lambda: len(ledger.inbox()) == 30)
     server.should_exit = True
-    wait_until(lambda: place.fileno() == -1, what="the closing of the socket")
+    wait_until(lambda: place.fileno() == -1, description="the closing of the socket")
     release.set()
     for client in clients:
         client.join()

@@ -1,4 +1,4 @@
-"""Tables, webhooks and brokers that get the results of a line."""
+"""Tables, webhooks and brokers that receive the results of a line."""
 
 import json
 import socket
@@ -34,7 +34,7 @@ def test_a_table_gets_one_row_for_each_result(ledger, tmp_path):
     (first,) = rows_of(tmp_path / "taken.csv")
     assert (first["id"], first["decision"], first["name"], first["replaces"]) == ("1", "NOK", "'=1+1.png", "")
     assert [(row["event"], row["id"], row["answer"]) for row in rows_of(path)][-1] == ("answer", "2", "good")
-    assert len(rows_of(path)) == 2, "an acknowledgement is no row"
+    assert len(rows_of(path)) == 2, "acknowledgements are not rows"
 
 
 def test_an_interrupted_row_is_completed_and_a_complete_one_not_repeated(ledger, tmp_path):
@@ -51,7 +51,7 @@ def test_an_interrupted_row_is_completed_and_a_complete_one_not_repeated(ledger,
         path.write_bytes(whole[:cut])
         target.deliver(first.message_id, body)
         assert path.read_bytes() == whole
-    # the last line end was removed by somebody else: the row stays
+    # another program removed the last line end: the row stays
     path.write_bytes(whole.rstrip())
     target.deliver("f" * 32, body.replace(first.message_id, "f" * 32))
     assert [row["message_id"] for row in rows_of(path)] == [first.message_id, "f" * 32]

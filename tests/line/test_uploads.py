@@ -1,4 +1,4 @@
-"""Pictures that are sent: whatever form they come in, whoever else sends, and whatever their key was used for."""
+"""Uploaded photos: request formats, concurrent clients, and repeated keys."""
 
 import asyncio
 import base64
@@ -42,8 +42,8 @@ def kept(inspector) -> list[str]:
     return sorted(str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*"))
 
 
-def test_a_key_belongs_to_one_picture(client, inspector, photos):
-    """A client that counts its keys anew after a restart must not get yesterday's verdict."""
+def test_a_key_belongs_to_one_photo(client, inspector, photos):
+    """A client whose keys start again after a restart must not get yesterday's verdict."""
     first, second = (path.read_bytes() for path in photos[:2])
     headers = {"Idempotency-Key": "1"}
     part = client.post("/parts", content=first, headers=headers).json()
@@ -69,7 +69,7 @@ def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, pho
 
 
 def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photos, tmp_path):
-    """The second picture of a key was received, and the process ended before it was refused."""
+    """The second photo of a key was received, and the process ended before it was refused."""
     uploads = module.Uploads(inspector, WebConfig())
     inspector.inspect(blank_part("request:k", "a", str(photos[0]), "c"))
     copy = tmp_path / "copy.png"
@@ -116,7 +116,7 @@ def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photos):
     for content in (base64.b64encode(data), gzip.compress(data), b'{"image": ""}'):
         failed = client.post("/parts", content=content, headers={"Content-Type": "image/png"})
         assert failed.status_code == 422 and failed.json()["verdict"] == "not_inspected"
-    # as curl sends a file without being told what it is
+    # curl sends a file in this form without an explicit type
     curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert curl.status_code == 200
     assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 3} == inspector.ledger.count()
@@ -130,7 +130,7 @@ def test_a_controller_gets_the_verdict_alone(client, photos):
     whole = client.get(f"/parts/{part['id']}").json()
     assert whole["decision"] == ("NOK" if whole["verdict"] == "flagged" else "OK") == part["decision"]
     assert "regions" in whole
-    assert client.post("/parts?fields=decision", content=b"no picture").json()["decision"] == "NOK"
+    assert client.post("/parts?fields=decision", content=b"no photo").json()["decision"] == "NOK"
 
 
 def test_heads_listing_and_umlauts(client, photos):
@@ -157,7 +157,7 @@ def test_a_table_without_formulas(inspector, photos):
     assert page[0]["name"] == "a\ufffdgnp.exe"
 
 
-def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, photos, monkeypatch):
+def test_a_photo_that_could_not_be_recorded_leaves_no_file(client, inspector, photos, monkeypatch):
     def held(*arguments, **fields):
         raise LedgerUnavailableError("locked")
 
@@ -191,7 +191,7 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
 
 
 def test_slow_uploads_block_no_request(inspector, photos, monkeypatch):
-    """A part waits when its picture is there: slow ones must not fill the queue."""
+    """A part joins the queue after its photo is received, so that slow uploads do not fill the queue."""
     monkeypatch.setattr(module, "MAX_WAITING", 2)
     monkeypatch.setattr(module, "REQUEST_SECONDS", 0.5)
     uploads, begun = module.Uploads(inspector, WebConfig()), []
@@ -247,7 +247,7 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
     assert inspector.ledger.count()["not_inspected"] == 0
 
 
-def test_a_picture_is_drawn_once_and_one_at_a_time(client, photos, monkeypatch):
+def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
     part = client.post("/parts", content=photos[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
     load, release, queued = module.preview, threading.Event(), []
@@ -281,7 +281,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photos, monkeypatch):
 
 
 def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos, tmp_path, monkeypatch):
-    """Each is a row, whatever the order; what is too much is refused and may come again."""
+    """Each is a row in any order; uploads beyond the limit are refused and can be sent again."""
     inspector = Inspector(bank, ledger, tmp_path)
     monkeypatch.setattr(inspector, "_read_and_score", lambda part: inspector_module._Scored(part, *nothing()))
     answers = []

@@ -1,4 +1,4 @@
-"""A watched folder: every picture once, when it is whole, in the order in which they came."""
+"""A watched folder: every photo is inspected once, when its file is complete, in order of arrival."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 
 class Quick:
-    """An inspector to which a photo is good if its file ends with `END`."""
+    """An inspector that accepts photos whose files end with `END`."""
 
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
@@ -103,7 +103,7 @@ def test_photos_are_inspected_in_the_order_of_their_time(place, quick, polls):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_bytes(b"END")
         os.utime(place / name, (1000 + age, 1000 + age))
-    (place / "notes.txt").write_text("no picture")
+    (place / "notes.txt").write_text("no photo")
     with watching(place, quick, polls) as watcher:
         wait_until(lambda: total(quick) == 3)
         assert quick.order == ["c.png", "deep/b.png", "a.jpg"]
@@ -114,7 +114,7 @@ def test_photos_are_inspected_in_the_order_of_their_time(place, quick, polls):
     assert quick.ledger.latest(1)[0].name == "new/d.png"
 
 
-def test_a_picture_that_is_still_being_written_is_waited_for(place, quick, monkeypatch):
+def test_a_photo_is_inspected_after_it_is_written(place, quick, monkeypatch):
     monkeypatch.setattr(module, "RETRY_SECONDS", 5)
     with watching(place, quick) as watcher:
         with (place / "slow.png").open("wb") as stream:
@@ -128,7 +128,7 @@ def test_a_picture_that_is_still_being_written_is_waited_for(place, quick, monke
     assert quick.ledger.latest(1)[0].status == "inspected"
 
 
-def test_a_picture_that_stays_cut_fails_once(place, quick):
+def test_an_incomplete_photo_fails_once(place, quick):
     (place / "cut.png").write_bytes(b"half")
     with watching(place, quick) as watcher:
         wait_until(lambda: total(quick) == 1)
@@ -267,7 +267,7 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path,
 
 
 def test_a_file_that_is_open_for_writing_is_waited_for(place, quick, monkeypatch):
-    """Its room is reserved, and it is written with pauses that are longer than a file takes to settle."""
+    """Its space is reserved, and it is written with pauses longer than the time that marks a file as complete."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     with (place / "slow.png").open("wb") as stream:
         stream.truncate(300)
@@ -293,7 +293,7 @@ def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, f
     with watching(place, quick):
         wait_until(lambda: total(quick) == 1)
         with path.open("r+b") as stream:
-            stream.write(b"T" * 8)  # the beginning says where the rest is
+            stream.write(b"T" * 8)  # the beginning of the file has the place of the rest
             stream.seek(100)
             stream.write(b"y" * 197 + b"END")
         wait_until(lambda: quick.ledger.latest(1)[0].status == "inspected")
@@ -313,7 +313,7 @@ def test_overwritten_file_is_a_new_part(place, quick):
 
 @pytest.mark.parametrize("running", [True, False])
 def test_overwritten_file_with_the_same_time_is_noticed(place, quick, monkeypatch, running):
-    """Shares count in seconds, some cameras have no clock, and the pictures of one camera have one size."""
+    """Shares store times in seconds, some cameras have no clock, and photos of one camera may have equal sizes."""
     monkeypatch.setattr(module, "stamp_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
     path = place / "current.bmp"
 
@@ -361,7 +361,7 @@ def test_a_file_that_is_renamed_is_the_same_part(place, quick):
         wait_until(lambda: {"x.png", "done/b.png"} <= {part.name for part in quick.ledger.latest(9)})
         shutil.copy2(place / "c.png", place / "copy.png")
         wait_until(lambda: total(quick) == 4)
-    # and while nobody looked
+    # while no watcher runs
     (place / "x.png").rename(place / "y.png")
     (place / "c.png").chmod(0o600)
     with watching(place, quick) as watcher:
@@ -392,7 +392,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path, monkeypat
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     os.mkfifo(place / "pipe.png")
-    (place / "part.png").write_bytes(b"no picture")
+    (place / "part.png").write_bytes(b"no photo")
     told = []
     folder = Folder(str(place), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 20, description: str = "the condition") -> None:
     """Returns as soon as the condition is true; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{what} is not true after {seconds:g} s"
+        assert time.monotonic() < end, f"{description} is not true after {seconds:g} s"
         time.sleep(0.01)
