@@ -115,7 +115,10 @@ def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
         layers.append(_placed(normalise(jnp.asarray(tokens, jnp.float32)), on_device))
     placement = Placement(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
     keys = [number.to_bytes(4, "big") for number in range(n)]
-    return Features(layers, (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
+    return Features(
+        layers=layers, images_per_process=(n,), image_features=np.zeros((n, 1), np.float32), keys=keys,
+        kept=np.arange(n), placement=placement, unreadable=[],
+    )  # fmt: skip
 
 
 def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:

@@ -232,8 +232,8 @@ class MetricsConfig(Settings):
 
 
 RuleKind = Literal["rate", "score", "share"]
-RULES = {"rate": within(1e-6, 0.5), "score": at_least(0), "share": within(0.0, 1.0)}
-"""Kinds of threshold rules, with the limits of their numbers."""
+RULE_RANGES: dict[RuleKind, tuple[float, float]] = {"rate": (1e-6, 0.5), "score": (0, math.inf), "share": (0.0, 1.0)}
+"""Kinds of threshold rules, with the ranges of their numbers."""
 
 
 def read_rule(text: str) -> tuple[RuleKind, float]:
@@ -250,7 +250,7 @@ def read_rule(text: str) -> tuple[RuleKind, float]:
         value = float("nan")
     if kind is None or math.isnan(value):
         raise ValueError(f"{text!r} is not a rule; write rate:1%, score:0.45 or share:10%")
-    low, high = RULES[kind]["low"], RULES[kind].get("high", float("inf"))
+    low, high = RULE_RANGES[kind]
     if not low <= value <= high:
         raise ValueError(f"{value:g} is {'below' if value < low else 'above'} {low if value < low else high:g}")
     return kind, value

@@ -7,11 +7,11 @@ invalid flag or value names a valid one.
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from codegraph_jax.config import RULES
+from codegraph_jax.config import RULE_RANGES, RuleKind
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import Setting, is_number, read_text
+from codegraph_jax.core.settings import FieldRules, Setting, is_number, read_text
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the named values of `--false-alarms`."""
@@ -33,7 +33,7 @@ class ShortFlag:
     value: str
     help: str
     named_values: Mapping[str, str] = field(default_factory=dict)
-    rule: str = ""
+    rule: RuleKind | Literal[""] = ""
 
 
 RULE = "threshold.rule"
@@ -176,7 +176,7 @@ class _Flag:
     @property
     def bare(self) -> bool:
         """Whether it needs no value."""
-        return self.setting.hint is bool and "unset" not in self.setting.limits
+        return self.setting.hint is bool and not self.setting.rules.unset
 
 
 def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
@@ -234,8 +234,8 @@ def _next_value(flag: _Flag, rest: list[str]) -> str:
 def _example(flag: _Flag) -> str:
     if flag.short:
         return flag.short.value
-    limits = flag.setting.limits
-    return str(limits["choices"][0]) if "choices" in limits else limits.get("unset", "...")
+    rules = flag.setting.rules
+    return str(rules.choices[0]) if rules.choices else rules.unset or "..."
 
 
 def _setting_value(flag: _Flag, text: str) -> Any:
@@ -251,7 +251,8 @@ def _setting_value(flag: _Flag, text: str) -> Any:
         text = short.named_values[text]
     try:
         if short and short.rule:
-            return f"{short.rule}:{read_text(replace(setting, hint=float, limits=RULES[short.rule]), text)!r}"
+            number = replace(setting, hint=float, rules=FieldRules(high=RULE_RANGES[short.rule][1]))
+            return f"{short.rule}:{read_text(number, text)!r}"
         return read_text(setting, text) != flag.negated if flag.bare else read_text(setting, text)
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None

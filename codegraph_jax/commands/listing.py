@@ -72,7 +72,7 @@ def _value_text(setting: Setting, values: Any) -> str:
     """The value of a setting in a config, as on the command line; empty if there is none."""
     value = attrgetter(setting.path)(values)
     if value is None:
-        return str(setting.limits.get("unset", ""))
+        return setting.rules.unset
     return ",".join(map(str, value)) if setting.several else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -155,7 +155,7 @@ def _entry(setting: Setting, values: Any, note: str) -> str:
     """A setting: a line with its flags and default, and its meaning below."""
     dashes = "" if note else "--"
     names = ", ".join([f"{dashes}config.{setting.path}{_default_text(setting, values)}{note}", *_short_forms(setting)])
-    choices = setting.limits.get("choices")
+    choices = setting.rules.choices
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
     if choices and setting.several:

@@ -1,7 +1,7 @@
 """Settings: frozen dataclasses that check their values, also when they are read from a mapping or from texts.
 
-Field metadata from `choice`, `at_least` and `within` sets the limits; every problem is a `ConfigError` that names the
-field. Fields with `path_like` metadata may begin with `~`.
+The metadata of a field are its `FieldRules`, from `choice`, `at_least` and the like; every problem is a `ConfigError`
+that names the field.
 """
 
 import ast
@@ -30,6 +30,32 @@ TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "o
 
 class ConfigError(UserError):
     """A setting is unknown, has the wrong type, or has an invalid value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldRules:
+    """The rules for the value of a field.
+
+    Attributes:
+        choices: the allowed values; empty if all are.
+        low, high: the range of the number (or of every number of a tuple).
+        odd: whether the number (or every number of a tuple) must be odd.
+        not_empty: whether the tuple must have at least one element.
+        path: whether the text (or every text of a tuple) may be a path, in which `~` is expanded.
+        unset: the word that stands for None on the command line; empty if None is not allowed.
+        check: a function that raises a ValueError for invalid values.
+        no_flag: whether the field (or group) is set in config files and code only.
+    """
+
+    choices: tuple[object, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    odd: bool = False
+    not_empty: bool = False
+    path: bool = False
+    unset: str = ""
+    check: Callable[[Any], object] | None = None
+    no_flag: bool = False
 
 
 def choice(*options: object) -> dict[str, Any]:
@@ -76,19 +102,19 @@ class Settings:
     """Base of dataclasses of settings: each value is converted to the type of its field, and checked."""
 
     def __post_init__(self) -> None:
-        for field, hint in _fields(type(self)):
-            path = f"{type(self).__name__}.{field.name}"
-            object.__setattr__(self, field.name, _checked(field, hint, getattr(self, field.name), path))
+        for name, hint, rules in _fields(type(self)):
+            if not dataclasses.is_dataclass(hint):  # groups have checked themselves
+                value = _checked(getattr(self, name), hint, rules, f"{type(self).__name__}.{name}")
+                object.__setattr__(self, name, value)
 
 
-def _own_fields(cls: Any) -> list[tuple[dataclasses.Field[Any], Any]]:
-    """The fields with their types, without groups, which have checked themselves."""
+def _read_fields(cls: Any) -> list[tuple[str, Any, FieldRules]]:
+    """Name, type and rules of each field of a dataclass."""
     hints = typing.get_type_hints(cls)
-    fields = [(field, hints[field.name]) for field in dataclasses.fields(cls)]
-    return [(field, hint) for field, hint in fields if not dataclasses.is_dataclass(hint)]
+    return [(field.name, hints[field.name], FieldRules(**field.metadata)) for field in dataclasses.fields(cls)]
 
 
-_fields: Callable[[Any], list[tuple[dataclasses.Field[Any], Any]]] = functools.cache(_own_fields)
+_fields: Callable[[Any], list[tuple[str, Any, FieldRules]]] = functools.cache(_read_fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +124,13 @@ class Setting:
     Attributes:
         path: dotted path below the config, such as `threshold.rule`.
         hint: the annotated type, without None.
-        limits: the metadata of the field.
+        rules: the rules for its value.
         owner: the dataclass that defines the field.
     """
 
     path: str
     hint: Any
-    limits: Mapping[str, Any]
+    rules: FieldRules
     owner: type
 
     @property
@@ -128,17 +154,16 @@ def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Itera
 
     `above` is the prefix of the paths; `without_flag` includes fields that have no flag.
     """
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        path, hint = f"{above}{field.name}", hints[field.name]
-        if field.metadata.get("no_flag") and not without_flag:
+    for name, hint, rules in _fields(cls):
+        path = f"{above}{name}"
+        if rules.no_flag and not without_flag:
             continue
         if dataclasses.is_dataclass(hint):
             yield from settings_of(typing.cast(type, hint), f"{path}.", without_flag)
         else:
-            owner = next(base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {}))
-            (hint,) = set(typing.get_args(hint)) - {types.NoneType} if "unset" in field.metadata else (hint,)
-            yield Setting(path, hint, field.metadata, owner)
+            owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
+            (hint,) = set(typing.get_args(hint)) - {types.NoneType} if rules.unset else (hint,)
+            yield Setting(path, hint, rules, owner)
 
 
 @functools.cache
@@ -163,8 +188,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field: those of `choice`, `at_least` and
-            the like, and `check`, a function that raises a ValueError for invalid texts.
+        cls: a frozen dataclass; its fields may be dataclasses, and their metadata are `FieldRules`.
         values: a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 
@@ -180,20 +204,20 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
             ...
         codegraph_jax.core.settings.ConfigError: config.threshold.rul: no such setting; did you mean 'rule'?
     """
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {name: (hint, rules) for name, hint, rules in _fields(cls)}
     built: dict[str, Any] = {}
     for name, value in dict(values).items():
         path = f"{where}.{name}"
         if name not in known:
-            hint = did_you_mean(str(name), known, "settings here: " + ", ".join(sorted(known)))
-            raise ConfigError(f"{path}: no such setting; {hint}")
-        if dataclasses.is_dataclass(hints[name]):
+            advice = did_you_mean(str(name), known, "settings here: " + ", ".join(sorted(known)))
+            raise ConfigError(f"{path}: no such setting; {advice}")
+        hint, rules = known[name]
+        if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}: is a group of settings, got {value!r}")
-            built[name] = read_config(hints[name], value, path)
+            built[name] = read_config(typing.cast(type, hint), value, path)
         else:
-            built[name] = _checked(known[name], hints[name], value, path)
+            built[name] = _checked(value, hint, rules, path)
     return cls(**built)
 
 
@@ -242,10 +266,11 @@ def is_number(text: str) -> bool:
 
 
 def _element(setting: Setting, text: str) -> Any:
-    if text == setting.limits.get("unset"):
+    word, high = setting.rules.unset, setting.rules.high
+    if word and text == word:
         return None
     if setting.element is bool:
-        return read_bool(text, setting.limits.get("unset", ""))
+        return read_bool(text, word)
     if setting.element not in (int, float):
         return text
     whole, plain = setting.element is int, text.strip()
@@ -255,10 +280,9 @@ def _element(setting: Setting, text: str) -> Any:
     except ValueError:
         point = plain.replace(",", ".", 1)
         hint = f"; write {point}" if is_number(point.removesuffix("%")) and point != plain else ""
-        kind, word = f"a {'whole ' if whole else ''}number", setting.limits.get("unset")
+        kind = f"a {'whole ' if whole else ''}number"
         raise ValueError(f"{text!r} is {f'neither {kind} nor {word}' if word else f'not {kind}'}{hint}") from None
-    high = setting.limits.get("high", value)
-    if not share and not whole and high <= 1 < value <= 100:
+    if not share and not whole and high is not None and high <= 1 < value <= 100:
         raise ValueError(f"{plain} is above {high:g}; write {plain}% for {value / 100:g}")
     return value
 
@@ -281,7 +305,7 @@ def _elements(setting: Setting, text: str) -> list[str]:
         return [_source(element, plain) for element in node.elts]
     if bracketed and (setting.element is not str or (node is None and "," in text)):
         text = plain[1:-1]
-    if setting.limits.get("path"):
+    if setting.rules.path:
         return [text] if text else []
     return [part for part in re.split(r",(?! )" if setting.element is str else ",", text) if part.strip()]
 
@@ -311,17 +335,17 @@ def _expanded(value: Any) -> Any:
         return value
 
 
-def _checked(field: dataclasses.Field[Any], hint: Any, value: Any, path: str) -> Any:
+def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
     value = value.item() if isinstance(value, np.generic) else value
-    if field.metadata.get("check") and type(value) is int:
+    if rules.check and type(value) is int:
         value = str(value)
-    if isinstance(value, str) and value == field.metadata.get("unset"):
+    if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None
     value = _typed(hint, value, path)
-    if field.metadata.get("path"):
+    if rules.path:
         value = _expanded(value)
-    _check(value, field.metadata, path)
+    _check(value, rules, path)
     return value
 
 
@@ -343,26 +367,26 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
     return found
 
 
-def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
-    if "check" in limits:
+def _check(value: Any, rules: FieldRules, path: str) -> None:
+    if rules.check:
         try:
-            limits["check"](value)
+            rules.check(value)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
     if value is None:
         return
-    if limits.get("not_empty") and not value:
+    if rules.not_empty and not value:
         raise ConfigError(f"{path}: is empty; give at least one number")
     for element in value if isinstance(value, tuple) else (value,):
-        if "choices" in limits and element not in limits["choices"]:
-            options = [str(option) for option in limits["choices"]]
+        if rules.choices and element not in rules.choices:
+            options = [str(option) for option in rules.choices]
             hint = f"; {did_you_mean(str(element), options)}".removesuffix("; ")
             raise ConfigError(f"{path}: {element!r} is not one of {', '.join(options)}{hint}")
-        if limits.get("odd") and element % 2 == 0:
+        if rules.odd and element % 2 == 0:
             raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
-        if "low" in limits and not element >= limits["low"]:
-            hint = f"; give {limits['low']} or more, or {limits['unset']}" if "unset" in limits else ""
-            raise ConfigError(f"{path}: {element!r} is below {limits['low']}{hint}")
-        if "high" in limits and not element <= limits["high"]:
-            raise ConfigError(f"{path}: {element!r} is above {limits['high']}")
+        if rules.low is not None and not element >= rules.low:
+            hint = f"; give {rules.low} or more, or {rules.unset}" if rules.unset else ""
+            raise ConfigError(f"{path}: {element!r} is below {rules.low}{hint}")
+        if rules.high is not None and not element <= rules.high:
+            raise ConfigError(f"{path}: {element!r} is above {rules.high}")

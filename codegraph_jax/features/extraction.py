@@ -260,15 +260,15 @@ class _Collected:
             placement = placement.within(placement.frame.covered(placement.rects()))
         image_features = np.concatenate(self.image_features or [np.zeros((0, 0), np.float32)])
         return Features(
-            self.layers.joined(indices),
-            tuple(processes.gather(len(indices))),
-            processes.gather_rows(image_features[order]),
-            [bytes.fromhex(key) for source, key in images if source in row_of],
-            kept,
-            placement,
-            [(i, why) for part in processes.gather(skipped) for i, why in part],
-            sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
-            tuple((source, row_of[original]) for source, original in first.items() if source != original),
+            layers=self.layers.joined(indices),
+            images_per_process=tuple(processes.gather(len(indices))),
+            image_features=processes.gather_rows(image_features[order]),
+            keys=[bytes.fromhex(key) for source, key in images if source in row_of],
+            kept=kept,
+            placement=placement,
+            unreadable=[(i, why) for part in processes.gather(skipped) for i, why in part],
+            from_store_count=sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
+            copies=tuple((source, row_of[original]) for source, original in first.items() if source != original),
         )
 
 

@@ -17,7 +17,7 @@ from codegraph_jax.features.aggregation import similarity_weighted
 from codegraph_jax.features.on_device import DeviceLayer, zero_outside
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Features:
     """The features of n images, and facts about their photos.
 

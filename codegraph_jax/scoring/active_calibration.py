@@ -46,8 +46,8 @@ MIN_ANSWERS = 3
 """Minimum number of answers for a threshold: one answer alone would flag half of a set."""
 GAP_WINDOW, MIN_GAP_RATIO, GAP_NEIGHBOURS = 0.5, 4.0, 5
 """The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `GAP_NEIGHBOURS` gaps on
-either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the
-level that flags a photo at most `GAP_WINDOW` of the way to certainty."""
+either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap differs from the level
+that flags a photo by at most `GAP_WINDOW * (1 - level)`."""
 INTERVAL = 0.9
 """Probability of the intervals of an estimate."""
 

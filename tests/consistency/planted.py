@@ -54,5 +54,8 @@ def compare(tokens, references=None, options=OPTIONS, inspected=None):
         distances = pairwise_distances(normalised, options, references)
         mark_invalid(distances, inspected)
     keys = [image.tobytes() for image in tokens]
-    features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
+    features = Features(
+        layers=[normalised], images_per_process=(n,), image_features=np.zeros((n, 1), np.float32), keys=keys,
+        kept=np.arange(n), placement=placement, unreadable=[],
+    )  # fmt: skip
     return Comparison(features, HostTables([distances], [normalised], (n,), references, options))

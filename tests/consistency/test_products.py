@@ -28,13 +28,13 @@ def features_of(kinds, seed=0, noise=0.3):
     keys = [draw.bytes(8) for _ in kinds]
     placement = Placement(Frame("squeeze", GRID, 14), np.ones((len(kinds), 2), int))
     return Features(
-        [layer, layer[:, ::-1].copy()],
-        (len(kinds),),
-        layer[:, 0],
-        keys,
-        np.arange(len(kinds)),
-        placement,
-        [],
+        layers=[layer, layer[:, ::-1].copy()],
+        images_per_process=(len(kinds),),
+        image_features=layer[:, 0],
+        keys=keys,
+        kept=np.arange(len(kinds)),
+        placement=placement,
+        unreadable=[],
     )
 
 
