@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its DevTools pipe: no driver program and no library besides the browser itself."""
+"""A headless Chromium, driven over its DevTools pipe without a driver program or library."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ class Browser:
     """One page of a headless browser; `problems` collects console errors, exceptions and refused loads."""
 
     def __init__(self, program: str):
-        # processes of the browser may outlive it by a moment and still write there
+        # child processes of the browser may run a moment longer and still write there
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
@@ -45,7 +45,7 @@ class Browser:
                 sys.executable, "-c", LAUNCHER, str(commands), str(answers),
                 program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
                 "--disable-dev-shm-usage", "--disable-extensions", "--remote-debugging-pipe",
-                # a browser's own errands have no place in a test
+                # turns off background activity of the browser
                 "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
                 f"--user-data-dir={self._profile.name}", "about:blank",
             ],
@@ -100,7 +100,7 @@ class Browser:
         return result["result"].get("value")
 
     def busy(self, expression: str) -> float:
-        """Seconds that the page computes, lays out and paints for an expression, whatever else the machine does."""
+        """Seconds that the page computes, lays out and paints for an expression, without other processes."""
         self.send("Performance.enable", timeDomain="threadTicks")
 
         def so_far() -> float:
@@ -112,7 +112,7 @@ class Browser:
         return so_far() - start
 
     def press(self, key: str) -> None:
-        """One key, as a person presses it."""
+        """Presses and releases a key."""
         code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9, "Backspace": 8}.get(
             key, ord(key.upper()[0])
         )
@@ -121,13 +121,13 @@ class Browser:
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def view(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
-        """Size of the window in CSS pixels, and the preferred colours."""
+        """Sets the size of the window in CSS pixels, and the preferred colours."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self) -> bytes:
-        """A screenshot, in a PNG file."""
+        """A screenshot as a PNG file."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class Browser:
             self._receive()
 
     def _receive(self) -> dict[str, Any]:
-        """The next message; events are noted on the way."""
+        """The next message; events before it are recorded."""
         deadline = time.monotonic() + TIMEOUT
         while b"\0" not in self._buffer:
             if time.monotonic() > deadline:
@@ -173,7 +173,7 @@ class Browser:
 
 
 def opened_browser() -> Iterator[Browser]:
-    """For fixtures: a browser that is closed afterwards; skips the test where none is installed."""
+    """For fixtures: a browser that is closed afterwards; skips the test if none is installed."""
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed")

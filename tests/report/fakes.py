@@ -1,4 +1,4 @@
-"""A small run to report on: drawn images with one bright defect, scores that follow it, and one recurring group."""
+"""A small run for reports: drawn images with a bright defect, scores that match it, and one recurring group."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class FakeResult:
     samples: tuple[Sample, ...] = ()
 
     def calibrator(self):
-        """Two ways to score, the second of which ranks the photos the other way round."""
+        """Two kinds of scores, the second of which ranks the photos in reverse."""
         scores = {"standard": self.scores, "contrast": -self.scores}
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         return calibrator_of(scores, len(keys), keys, Consistency(), self.calibration.threshold, self.answers)
@@ -89,8 +89,8 @@ def make_outcome(
 ) -> Outcome:
     """Writes images below `root` and makes their outcome.
 
-    The first `anomalous` images have a defect, the first `recurring` of them the same one; every image has a colour of
-    its own, so that a test can tell which one it sees.
+    The first `anomalous` images have a defect, the first `recurring` of them the same one; every image has a
+    colour of its own, by which a test can identify it.
     """
     rng = np.random.default_rng(seed)
     n = len(names)

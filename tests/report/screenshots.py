@@ -12,7 +12,7 @@ from PIL import Image
 from tests.report.browser import Browser, find_browser
 
 SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
-"""Pictures are decoded when they come into view."""
+"""The browser decodes photos when they come into view."""
 
 
 def take(browser: Browser, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The model in the browser is the one in Python."""
+"""The model of answers gives the same values in the browser and in Python."""
 
 import json
 from importlib.resources import files
@@ -64,7 +64,7 @@ def assert_same(found: dict, calibrator: ActiveCalibrator) -> None:
     assert found["flagged"] == calibrator.flagged.tolist()
     for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):
         np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.total), rtol=0, atol=1e-9)
-    # equal photos are equally informative but for the last bit
+    # equal photos are equally informative up to the last bit
     suggested = calibrator.suggest()
     if suggested is None:
         assert found["enough"] or found["photo"] is None
@@ -73,7 +73,7 @@ def assert_same(found: dict, calibrator: ActiveCalibrator) -> None:
 
 
 @pytest.mark.parametrize("max_defective", [1.0, 0.5, 0.2, 0.05])
-def test_the_browser_computes_what_python_does(browser, max_defective):
+def test_the_browser_computes_the_values_of_python(browser, max_defective):
     calibrators = []
     for seed in range(12):
         calibrator = random_calibrator(seed, max_defective=max_defective)
@@ -85,7 +85,7 @@ def test_the_browser_computes_what_python_does(browser, max_defective):
         assert_same(found, calibrator)
 
 
-def test_answers_in_the_browser_do_what_they_do_in_python(browser):
+def test_answers_in_the_browser_have_the_effect_that_they_have_in_python(browser):
     calibrator = random_calibrator(5)
     given = calibrator.as_json()
     answer_at_random(calibrator, np.random.default_rng(1))

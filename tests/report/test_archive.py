@@ -1,4 +1,4 @@
-"""A finished report is not destroyed by one of other photos."""
+"""A finished report is kept if the next run has other photos."""
 
 import json
 
@@ -8,7 +8,7 @@ from codegraph_jax.report.archive import MAX_KEPT, digest_of_photos, keep_earlie
 
 
 def finished(workdir, photos, date="2026-11-28T09:30:00+00:00", root="/photos"):
-    """Leaves what a run does, and returns the names of its files."""
+    """Writes the files of a run, and returns their names."""
     names = ["report.html", "heatmaps/a.png", "manifest.json"]
     replace_written(workdir, names)
     for name in names:
@@ -26,13 +26,13 @@ def test_the_report_of_other_photos_is_moved_whole(tmp_path):
     place = tmp_path / "earlier" / "2026-11-28_093000"
     assert line == f"the report on /photos from 2026-11-28 09:30:00 was moved to {place}"
     assert all((place / name).is_file() for name in names)
-    assert (tmp_path / "heatmaps" / "mine.png").read_bytes() == b"mine", "nobody's own file is moved"
+    assert (tmp_path / "heatmaps" / "mine.png").read_bytes() == b"mine", "the user's own file is not moved"
     assert not (tmp_path / "manifest.json").exists() and not (tmp_path / "report.html").exists()
     assert not written_files(tmp_path)
     found, left_out = walk(str(tmp_path))
-    assert [*found] == ["heatmaps/mine.png"], "what is kept is not taken for photos"
+    assert [*found] == ["heatmaps/mine.png"], "kept reports are not inspected"
     finished(tmp_path, "new")
-    assert (place / "report.html").is_file(), "the next run removes nothing of it"
+    assert (place / "report.html").is_file(), "the next run does not remove it"
 
 
 def test_the_same_photos_and_unfinished_reports_are_replaced(tmp_path):

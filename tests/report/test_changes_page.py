@@ -1,4 +1,4 @@
-"""Two runs compared: the numbers, the text, and the page."""
+"""The changes between two runs: numbers, text, and page."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def test_a_run_does_not_differ_from_itself(runs):
     assert "12 photos in both" in str(changes) and "newly flagged:" not in str(changes)
 
 
-def test_the_text_lists_what_changed(runs):
+def test_the_text_lists_the_changes(runs):
     text = str(compare_results(*runs[:2]))
     assert re.search(r"backbone.image_size +(\d+|default) +448", text)
     assert re.search(r"image AUROC +98.70 +90.00 +-8.70", text)

@@ -58,7 +58,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
-    """The page as a person sees it who has never answered anything."""
+    """Opens the page without answers in the browser's storage."""
     browser.view(1200, 900)
     browser.open(page)
     browser.evaluate("localStorage.clear()")
@@ -226,7 +226,7 @@ def test_map_and_boxes_can_be_switched_by_keys(browser, page):
     assert browser.evaluate(visible) is False
 
 
-def test_the_picture_keeps_its_aspect_and_fits(browser, page):
+def test_the_opened_photo_keeps_its_aspect_and_fits(browser, page):
     opened(browser, page, f"#image-{len(NAMES)}")
     for width, height in ((1200, 900), (390, 800), (800, 300)):
         browser.view(width, height)
@@ -260,10 +260,10 @@ def test_hostile_names_run_nothing(browser, page):
         "(() => {const s = document.createElement('script'); s.textContent = 'window.hacked = 1';"
         "document.body.append(s); return window.hacked === undefined})()"
     )
-    assert blocked is True, "the content policy lets no other script run"
+    assert blocked is True, "the content policy blocks other scripts"
 
 
-def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
+def test_a_group_has_its_evidence_and_its_verdict(browser, page):
     opened(browser, page)
     heading, reasons = (
         browser.evaluate(f"[...document.querySelectorAll('.group {what}')].map(e => e.textContent.trim())")
@@ -277,7 +277,7 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
     assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
     assert browser.evaluate("document.querySelector('form.verdicts[data-pattern]').elements.verdict.value") == "defect"
-    assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "nobody has said anything yet"
+    assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "no answers yet"
 
 
 CHOOSE = """(verdict, name) => {
@@ -319,7 +319,7 @@ def test_typed_keys_stay_in_the_name(browser, page):
     opened(browser, page)
     browser.evaluate("document.querySelector('form.verdicts[data-pattern]').elements.name.focus()")
     browser.press("/")
-    assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
+    assert browser.evaluate("document.activeElement.name") == "name", "the search box does not get the key"
 
 
 def test_the_page_works_moved_away_from_its_folder(browser, page, tmp_path):
@@ -336,13 +336,13 @@ def test_nothing_is_wider_than_a_phone(browser, page):
     assert browser.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_the_page_without_scripts_holds_every_picture(page):
+def test_the_page_without_scripts_has_every_photo(page):
     text = page.read_text(encoding="utf-8")
     photos = re.findall(r'class="photo"[^>]*src="data:image/jpeg;base64,([^"]+)"', text)
     assert len(photos) == 32 and all(base64.b64decode(photo)[:2] == b"\xff\xd8" for photo in photos)
 
 
-# ---- a few looks ----
+# ---- answers ----
 
 TEXT = "document.querySelector({}).textContent"
 
@@ -362,7 +362,7 @@ def asked(browser: Browser) -> str:
 
 
 def settled(browser: Browser) -> None:
-    """The table follows a moment later."""
+    """Waits until the table is updated."""
     browser.evaluate("new Promise(r => setTimeout(r, 30))")
 
 
@@ -436,7 +436,7 @@ SAVED_FILE = """(async () => {
 
 def spreadsheet(browser: Browser) -> list[list[str]]:
     data = bytes(browser.evaluate(SAVED_FILE))
-    assert data.startswith(b"\xef\xbb\xbf"), "from which a spreadsheet detects UTF-8"
+    assert data.startswith(b"\xef\xbb\xbf"), "by which a spreadsheet detects UTF-8"
     return list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
 
 
@@ -493,7 +493,7 @@ def test_photos_to_check_are_opened_one_by_one(browser, many):
     browser.press("ArrowRight")
     assert text(browser, "#position").startswith("2 of ") and text(browser, "#viewer-name") != first
     browser.press("ArrowLeft")
-    assert text(browser, "#viewer-name") == first, "an answer takes no photo away from those that were opened"
+    assert text(browser, "#viewer-name") == first, "answers do not change the list of opened photos"
 
 
 def test_a_photo_of_a_low_score_stands_beside_the_question(browser, many):
@@ -532,7 +532,7 @@ def test_key_does_not_answer_for_a_hidden_photo(browser, many):
     browser.press("d")
     assert text(browser, "#answer-count") == "No answer yet."
     browser.press("d")
-    assert text(browser, "#answer-count") == "So far: 1 photo.", "the first key has brought it back"
+    assert text(browser, "#answer-count") == "So far: 1 photo.", "the first key scrolled back to the question"
     browser.evaluate("document.querySelector('#search').focus()")
     browser.press("g")
     assert (
@@ -567,7 +567,7 @@ def test_the_threshold_can_be_set_by_hand(browser, many):
     by_answers = verdicts_of(browser)
     slide(browser, 10)
     flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
-    assert 0 < len(flagged) < 6, "answers hold whatever the threshold is"
+    assert 0 < len(flagged) < 6, "answers are applied at every threshold"
     assert re.search(r"about \d+ of \d+ defective parts missed", text(browser, "#effect"))
     slide(browser, 0.4)
     assert review_of(browser)["thresholds"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
@@ -619,7 +619,7 @@ def test_answers_survive_a_reload(browser, many, page):
     stored = browser.evaluate("Object.entries(localStorage).filter(([key]) => key.startsWith('codegraph'))")
     assert {key.rpartition(" ")[0] for key, _ in stored} == {f"codegraph {STORE_FORMAT}"}
     forms = sorted(sorted(json.loads(value)) for _, value in stored)
-    # another form needs another STORE_FORMAT
+    # a changed form of the answers needs another STORE_FORMAT
     assert (STORE_FORMAT, forms) == (2, [["group", "threshold"], ["photo", "share"]])
     browser.open(many)
     assert verdicts_of(browser) == before and review_of(browser) == kept
@@ -632,7 +632,7 @@ def test_answers_survive_a_reload(browser, many, page):
 
 def test_browser_without_storage_works(browser, many):
     opened(browser, many)
-    # as Safari does with pages from disk, for one
+    # for example Safari with pages from disk
     source = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } })"
     script = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
     try:
@@ -688,7 +688,7 @@ def test_earlier_review_is_continued(browser, tmp_path):
     )
     answers = Answers.of(given, "part")
     seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
-    # a photo that shows the mark is flagged whatever it scores
+    # a photo with the mark is flagged at any score
     flagged = outcome.result.calibration.flagged | np.isin(np.arange(len(NAMES)), (9, 11))
     result = dataclasses.replace(
         outcome.result,
@@ -704,14 +704,14 @@ def test_earlier_review_is_continued(browser, tmp_path):
     (tmp_path / "review.json").write_text(json.dumps(review))
     kept = Review.load(str(tmp_path / "review.json"))
     assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
-    assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
+    assert kept.photos[keys[9]].mark.verdict == "defect", "its mark is passed on"
     assert (kept.thresholds, kept.max_defective) == (decisions, {"part": 0.5})
     browser.press("g")
     assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
     click(browser, "#row-9 .frame")
     browser.press("g")
     (photo,) = [photo for photo in review_of(browser)["photos"] if photo["key"] == keys[9]]
-    assert "mark" not in photo, "it was that of a defective photo"
+    assert "mark" not in photo, "the mark was that of a defective photo"
 
 
 def test_photos_of_a_small_set_are_unknown_until_a_person_answers(browser, tmp_path):
@@ -720,7 +720,7 @@ def test_photos_of_a_small_set_are_unknown_until_a_person_answers(browser, tmp_p
     opened(browser, tmp_path / "out" / "report.html")
     assert set(verdicts_of(browser).values()) <= {"flagged", "unknown"}
     browser.press("g")
-    assert "passed" in verdicts_of(browser).values(), "a person has said so"
+    assert "passed" in verdicts_of(browser).values(), "a person has answered"
 
 
 def test_a_run_that_cannot_be_reviewed_shows_its_scores_alone(browser, tmp_path):
@@ -736,7 +736,7 @@ def test_a_run_that_cannot_be_reviewed_shows_its_scores_alone(browser, tmp_path)
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,000 photos; the files of the pictures are all the same."""
+    """A report on 2,000 photos, whose image files are all the same."""
     root = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     small = make_outcome(root / "data", NAMES[:9], anomalous=0, recurring=0, image_size=(16, 12))

@@ -77,7 +77,7 @@ def test_one_scale_for_the_run():
     scores = [np.full((2, 4, 4), 0.2, np.float32), np.full((1, 4, 4), 0.9, np.float32)]
     scale = run_scale(scores)
     assert (scale.low, scale.high) == pytest.approx((0.2, 0.9))
-    # defects that are less than a thousandth of all patches leave the end of the scale to the threshold
+    # if defects are less than a thousandth of all patches, the threshold sets the end of the scale
     small = [np.r_[np.full(9999, 0.2), 0.9].astype(np.float32)]
     assert run_scale(small, [np.inf, 0.5, 0.7]).high == pytest.approx(0.5)
     assert run_scale(scores, [0.5]).high == pytest.approx(0.9)

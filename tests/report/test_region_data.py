@@ -1,4 +1,4 @@
-"""Regions as data: exact geometry, the schemas that are published, and COCO as its own library reads it."""
+"""Regions as data: exact geometry, the published schemas, and COCO files as read by its library."""
 
 import csv
 import json
@@ -130,7 +130,7 @@ def test_every_pixel_belongs_to_one_region(calibration, mask):
 def test_coco_is_read_by_its_own_library_pixel_for_pixel(tmp_path, calibration):
     mask = np.zeros((60, 80), bool)
     mask[10:30, 10:40] = True
-    mask[15:20, 20:30] = False  # a hole, as a stain around something clean
+    mask[15:20, 20:30] = False  # a hole, like the clean middle of a stain
     mask[40:55, 50:70] = True
     listed = [("a.png", (80, 60), described(mask, calibration)), ("b.png", (8, 6), [])]
     (tmp_path / "coco.json").write_text(json.dumps(coco(listed)))
@@ -144,7 +144,7 @@ def test_coco_is_read_by_its_own_library_pixel_for_pixel(tmp_path, calibration):
         assert abs(int(decoded.sum()) - annotation["area"]) <= 4
         found |= decoded
     assert (found != mask).sum() <= 4, "corners are cut by half a pixel"
-    assert not found[16:19, 21:29].any(), "the hole stays one"
+    assert not found[16:19, 21:29].any(), "the hole stays a hole"
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """A whole job on a drawn set, half of which is flagged."""
+    """A run on a drawn set, half of which is flagged."""
     config = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=10, size=84, recurring=(0.4,))),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=84, blocks=(1,)),
@@ -173,7 +173,7 @@ def test_files_of_every_run_satisfy_the_published_schemas(schema, workdir, whole
     rules = json.loads(schema.read_text())
     jsonschema.Draft202012Validator.check_schema(rules)
     name = schema.name.replace(".schema", "")
-    # the metrics of the made-up outcomes are no metrics
+    # the metrics of the fake outcomes do not follow the schema
     for home in (whole_run,) if name == "metrics.json" else (workdir, whole_run):
         content = json.loads((home / name).read_text())
         assert content

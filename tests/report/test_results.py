@@ -162,7 +162,7 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
     write_results(tmp_path, Config(), outcomes, Clock())
     first, second = digests(workdir), digests(tmp_path)
     for name in ("manifest.json", "report.html"):
-        assert first.pop(name) and second.pop(name), "they tell times"
+        assert first.pop(name) and second.pop(name), "they contain times"
     assert first == second
     pages = [(place / "report.html").read_text(encoding="utf-8") for place in (workdir, tmp_path)]
     assert len({re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\S\d\d:\d\d)?", "", page) for page in pages}) == 1
@@ -315,7 +315,7 @@ def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
     photos = {keys[i]: PhotoReview(keys[i], answer=said) for i, said in
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
-    # a photo that shows the mark of a defective one is flagged whatever it scores
+    # a photo with the mark of a defective one is flagged at any score
     calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "answers").apply(
         result.scores
     )

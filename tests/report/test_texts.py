@@ -1,4 +1,4 @@
-"""The texts of all pages: complete in both languages, in their files alone; sentences of a server are translated."""
+"""The texts of all pages: complete in both languages, only in their files; sentences of a server are translated."""
 
 import json
 import re
@@ -33,7 +33,7 @@ PUT_TOGETHER = (
     "misses_", "sentence_", "warning_", "duplicates", "views", "stage_", "job_", "largest_", "newly_", "no_longer_",
     "flagged_", "rank_", "fit_", "welcome_",
 )  # fmt: skip
-"""Beginnings of keys that the sources put together, such as "verdict_" and a verdict."""
+"""Beginnings of keys that the sources complete, such as "verdict_" and a verdict."""
 
 
 def values_of(sentence: str) -> list[str]:
@@ -62,7 +62,7 @@ def test_every_text_exists_and_is_used():
 
 
 class Words(HTMLParser):
-    """Words of a page that stand in no file of texts."""
+    """Words of a page that are not in the files of texts."""
 
     def __init__(self, page: str):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run that takes a second: two categories of drawn parts, a tiny network."""
+"""A run of one second: two categories of drawn parts, a tiny network."""
 
 import json
 import re
@@ -26,13 +26,13 @@ def write_drawn_set(root: Path) -> None:
 
 
 def small_config(root: Path, **changes) -> Config:
-    """The photos, inspected with the tiny network on one device."""
+    """The settings of a run on the photos with the tiny network on one device."""
     data = DataConfig(layout="mvtec", root=str(root))
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 
 
 def prepare() -> None:
-    """Knows the network, and keeps everything, however quickly it is computed."""
+    """Adds the network to the presets, and stores all intermediate results, even quick ones."""
     PRESETS["tiny"] = TINY["dinov2"]
     budget.WRITING_SHARE = 1e6
 

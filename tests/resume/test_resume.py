@@ -1,4 +1,4 @@
-"""Going on after an interruption: what is found, what is refused, and the same files of results either way."""
+"""Resumed runs: reused and refused intermediate results, and the same files as an uninterrupted run."""
 
 import dataclasses
 import errno
@@ -26,12 +26,12 @@ from tests.resume.small import CATEGORIES, contents, small_config, write_drawn_s
 
 
 class Interrupted(Exception):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small(tiny_preset):
-    """The tiny network, loaded (and so compiled) once; everything is kept, however quickly it is computed."""
+    """The tiny network, loaded (and so compiled) once; all intermediate results are stored, even quick ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
         patch.setattr(budget, "WRITING_SHARE", 1e6)
@@ -85,7 +85,7 @@ def interrupt(config, workdir, monkeypatch, place, after):
 
 @pytest.fixture(scope="module")
 def interrupted(config, tmp_path_factory):
-    """The workdir of a run that ended when its second category was to be scored."""
+    """The workdir of a run that was interrupted before its second category was scored."""
     workdir = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupt(config, workdir, patch, (detect_task.CoDeGraph, "score"), after=1)
@@ -100,7 +100,7 @@ def half_done(interrupted, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """The files of a run that nobody disturbed."""
+    """The files of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("whole")
     run(config, workdir)
     return contents(workdir)
@@ -119,7 +119,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
     assert not any(word in caplog.text for word in ("anew", "again", "changed", "saved"))
     assert contents(half_done) == whole
     hidden = {path.name for path in half_done.rglob(".*")}
-    assert hidden == {".lock", ".written.json"}, "no state stays"
+    assert hidden == {".lock", ".written.json"}, "no saved state remains"
 
 
 def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
@@ -137,7 +137,7 @@ def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch,
     [("pieces", "cut"), ("pieces", "flipped"), ("pieces", "swapped"), ("result", "empty"), ("result", "flipped")],
 )
 def test_damaged_state_is_not_used(config, half_done, whole, what, kind, caplog):
-    # each damaged by itself: a result that is not found lets its category begin anew
+    # one file damaged at a time: if a result is missing, its category starts from scratch
     files = [path for path in state_files(half_done) if path.suffix == ".safetensors"]
     results = [path for path in files if (path.parent / states.SETTINGS).is_file()]
     files = results if what == "result" else [path for path in files if path not in results]
@@ -185,7 +185,7 @@ def test_other_settings_and_other_images_start_anew(
     written.write_bytes(written.read_bytes())
     run(elsewhere, tmp_path / "run")
     assert "settings or photos have changed" in caplog.text
-    assert sum(backbone_runs) >= CATEGORIES["gear"], "the size is the same, and yet the file was written since"
+    assert sum(backbone_runs) >= CATEGORIES["gear"], "the file has the same size but was written since"
 
 
 def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_runs, capsys, monkeypatch):
@@ -193,7 +193,7 @@ def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, b
     keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "GiB kept in the workdir" in capsys.readouterr().out
-    assert state_files(tmp_path / "run"), "they stay when the run is finished"
+    assert state_files(tmp_path / "run"), "they are kept after the run"
     backbone_runs.clear()
     changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig("share:20%")}
     run(dataclasses.replace(keep, **changed), tmp_path / "run")
@@ -208,7 +208,7 @@ def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, b
         del found["manifest.json"]["config"]["resume_data"]
     assert again == fresh
     run(config, tmp_path / "run")
-    assert not state_files(tmp_path / "run"), "switched off, they go"
+    assert not state_files(tmp_path / "run"), "they are removed without the setting"
 
 
 def test_features_of_an_earlier_batch_are_removed(config, photos, tmp_path, caplog):
@@ -221,11 +221,11 @@ def test_features_of_an_earlier_batch_are_removed(config, photos, tmp_path, capl
     caplog.clear()
     run(keep, tmp_path / "run")
     assert "settings or photos have changed since the interrupted run" in caplog.text
-    assert "anew" not in caplog.text and "again" not in caplog.text, "nobody wanted the tables of other images"
+    assert "anew" not in caplog.text and "again" not in caplog.text, "no message about tables of other images"
     second = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
     homes = [{path for path in found if path.parent.name != "features"} for found in (first, second)]
     tables = [{p for p in found if any(p.glob("layer*"))} for found in homes]
-    assert len(tables[1]) == len(CATEGORIES), "one place a category, and nothing piles up from batch to batch"
+    assert len(tables[1]) == len(CATEGORIES), "one directory per category, and nothing accumulates"
 
 
 def test_added_images_and_a_bank(config, photos, tmp_path, monkeypatch, capsys):
@@ -253,7 +253,7 @@ def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
     half.unlink()
     backbone_runs.clear()
     run(spread, tmp_path / "run")
-    assert backbone_runs == [4] * (1 + 3), "a batch that is not whole is computed as a whole"
+    assert backbone_runs == [4] * (1 + 3), "an incomplete batch is computed as a whole"
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 

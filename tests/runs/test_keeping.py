@@ -1,4 +1,4 @@
-"""Runs that build on earlier ones, as the command line starts them: cache, added images, saved bank."""
+"""Runs that use results of earlier ones: cache, added images, saved bank."""
 
 import csv
 import shutil
@@ -45,7 +45,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def night(photos):
-    """The night's run: everything that is kept, kept."""
+    """A run with cache and saved bank."""
     data = DataConfig(root=str(photos / "night"), cache=str(photos / "cache"), add=(str(photos / "day"),))
     bank = BankConfig(save=str(photos / "bank.safetensors"), kind="exact")
     detect_task.run(Config(data=data, backbone=BACKBONE, bank=bank), str(photos / "run"))
@@ -81,7 +81,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
     printed = capsys.readouterr().out
     assert "how unusual" in printed and " good parts " in printed
     assert "of 3 photos flagged" in printed
-    # counts and warnings of the bank's photos say nothing about these three
+    # counts and warnings of the bank's photos do not apply to these three
     assert '"explanation":{"t":"threshold_bank"' in (night / "inspected" / "report.html").read_text(encoding="utf-8")
 
 
@@ -119,7 +119,7 @@ def test_an_inspection_without_a_bank_is_refused(photos, tmp_path, path, message
 
 
 def test_a_bank_of_few_photos_passes_none_of_many_photos(photos, tmp_path, capsys):
-    """The set of the bank decides, not the number of inspected photos."""
+    """The size of the bank's set matters, not the number of inspected photos."""
     few, bank = tmp_path / "few", tmp_path / "few.safetensors"
     shutil.copytree(photos / "night", few, ignore=shutil.ignore_patterns("6.png", "7.png", "8.png", "9.png", "1?.png"))
     config = Config(data=DataConfig(root=str(few)), backbone=BACKBONE, bank=BankConfig(save=str(bank)))

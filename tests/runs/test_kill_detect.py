@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a detection run: the rerun ends with the same files as a run that nobody disturbed."""
+"""kill -9 at random moments of a detection run: the rerun ends with the same files as an uninterrupted run."""
 
 import collections
 import random
@@ -30,12 +30,12 @@ def start(photos: Path, workdir: Path, cache: Path) -> subprocess.Popen:
 
 
 def begun(workdir: Path) -> set[int]:
-    """Changes when a start has opened its state."""
+    """Identifies the state that a start has opened."""
     return {path.stat().st_ino for path in (workdir / RESUME).glob("*/settings.json")}
 
 
 def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> float:
-    """Waits until imports are over and the work begins; returns when that was."""
+    """Waits until the imports are done and the work begins; returns the time."""
     while process.poll() is None and begun(workdir) in (before, set()):
         time.sleep(0.005)
     return time.monotonic()
@@ -76,7 +76,7 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
             stages[reached(killed)] += 1
             if reached(killed) != "results" or stages.total() == kills:
                 continue
-            # all that is left is to write the results: kills from here on would not test the work before
+            # only the results are left to write: later kills would not test the work before
             process = start(photos, killed, cache)
         finish(process)
         ended += 1
@@ -84,12 +84,12 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
         shutil.rmtree(killed)
     errors = finish(start(photos, killed, cache))
     assert not any(word in errors for word in ("anew", "again", "changed", "saved")), (
-        "no damaged or foreign piece was met"
+        "no damaged or foreign state was found"
     )
     print(f"kills: {dict(stages)}; runs that ended in between: {ended}")
     assert contents(killed) == expected
     hidden = {path.name for path in killed.rglob(".*")}
-    assert hidden == {".lock", ".written.json"}, "neither state nor half files stay"
+    assert hidden == {".lock", ".written.json"}, "no state and no partial files remain"
 
 
 @pytest.mark.slow

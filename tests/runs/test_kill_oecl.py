@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a training run: the rerun ends with the same bits as a run that nobody disturbed."""
+"""kill -9 at random moments of a training run: the rerun ends with the same bits as an uninterrupted run."""
 
 import json
 import random
@@ -27,7 +27,7 @@ def start(workdir: Path, epochs: int, cache: Path) -> subprocess.Popen:
 
 
 def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: random.Random) -> int:
-    """Restarts the run and kills it a random while after it has gone on, `kills` times; returns the kills that hit."""
+    """Restarts the run and kills it a random time after it has resumed, `kills` times; returns the kills that hit."""
     hits = 0
     for kill in range(kills):
         process = start(workdir, epochs, cache)
@@ -45,7 +45,7 @@ def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: ra
 
 
 def outcome(workdir: Path) -> dict:
-    """All that must agree to the bit: the metrics, the scores, and the results but for the speed."""
+    """The values that must be equal to the bit: metrics, scores, and results without the speed."""
     results = json.loads((workdir / "results.json").read_text())
     results.pop("speed", None)
     lines = read_log(workdir / "metrics.jsonl")

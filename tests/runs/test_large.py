@@ -1,4 +1,4 @@
-"""Large and long photos, and what of them is inspected, through the whole job."""
+"""Large and long photos, and inspected areas, in whole runs."""
 
 import dataclasses
 import json
@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch
     again = run(settings, tmp_path / "work")
     assert "distances of 1 of 1 layers" in capsys.readouterr().out
     np.testing.assert_array_equal(again.result.patch_scores, first.result.patch_scores)
-    # with another region the tables are others
+    # another region needs other tables
     roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 90], [0, 90]]]}))
     with pytest.raises(TypeError):
         run(settings, tmp_path / "work")
@@ -127,7 +127,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
             assert not np.asarray(Image.open(path))[:40].any()
     heatmap = next((tmp_path / "work" / "heatmaps").rglob("*.png"))
     pixels = np.asarray(Image.open(heatmap)).astype(int)
-    assert (pixels[:39].max(axis=-1) == pixels[:39].min(axis=-1)).all(), "what is left out has no colour"
+    assert (pixels[:39].max(axis=-1) == pixels[:39].min(axis=-1)).all(), "patches that are not inspected have no colour"
     assert pixels[:39].mean() < 0.5 * pixels[41:].mean()
 
 
@@ -154,7 +154,7 @@ def test_auto_prints_its_choice(plates, tmp_path, capsys):
     assert "GiB of memory, less than a minute\n" in said
 
 
-def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
+def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
     monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
     monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.5)

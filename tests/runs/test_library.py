@@ -1,4 +1,4 @@
-"""The library as a user calls it, and the scripts that show how."""
+"""The library, called as by users, and the example scripts."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_fields_have_the_documented_shapes(result):
     assert (result.added_count, result.from_cache_count) == (0, 0)
 
 
-def test_paths_arrays_and_pictures_give_the_same(detector, images, result, tmp_path):
+def test_paths_arrays_and_pillow_images_give_the_same(detector, images, result, tmp_path):
     sources = []
     for i, image in enumerate(images):
         picture = Image.fromarray(image)
@@ -120,7 +120,7 @@ def test_the_example_inspect_bank_runs(capsys):
 def test_the_examples_of_own_backbones_run(name, capsys):
     metrics = example(name, SIZE=64, COUNT=10).main()
     assert capsys.readouterr().out.startswith("weights ")
-    # better than chance on drawn parts, without any training
+    # better than chance on drawn parts, with random weights
     assert metrics["pixel_auroc"] > 0.6
 
 

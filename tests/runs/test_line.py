@@ -1,4 +1,4 @@
-"""A line for a day: two thousand parts by folder and by HTTP, killed in between. Every part is one row."""
+"""A line with two thousand parts by folder and by HTTP, killed in between: every part is one row."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 ROOT = Path(__file__).parents[2]
 PARTS, KILLS, VARIETY = 2000, 4, 40
 GROWTH = 1.05
-"""Memory after the second half, as a share of that after the first."""
+"""Memory after the second half, relative to that after the first."""
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def bank(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[bytes]:
-    home = tmp_path_factory.mktemp("pictures")
+def photo_files(tmp_path_factory) -> list[bytes]:
+    home = tmp_path_factory.mktemp("photos")
     contents = []
     for number, image in enumerate(draw_set(VARIETY, 56, 9, 0.1, (0.1,)).images):
         Image.fromarray(image).save(home / f"{number}.png")
@@ -70,7 +70,7 @@ class Line:
                 break
         else:
             pytest.fail("the line has not started")
-        # what is said of each part must go somewhere
+        # the output must be read, or the process would block
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
 
     def kill(self) -> None:
@@ -114,28 +114,28 @@ def check(line: Line, names: list[str]) -> None:
     others = [part for part in parts if part.status == "not_inspected"]
     assert len(others) == PARTS // 100 and all(part.failure for part in others)
     assert ledger.inbox() == []
-    # the monitors have counted each part that passes once
+    # the monitors have counted each passed part once
     passed = sum(part.flagged is False for part in parts)
     state = ledger.monitor("drift")["brightness"]
     assert state["seen"] == passed or state["resets"][-1] > 0
     ledger.close()
 
 
-def content(number: int, pictures: list[bytes]) -> bytes:
-    """The picture of a part; one in a hundred is cut off."""
-    data = pictures[number % VARIETY]
+def content(number: int, photo_files: list[bytes]) -> bytes:
+    """The photo of a part; one in a hundred is cut off."""
+    data = photo_files[number % VARIETY]
     return data[: len(data) // 2] if number % 100 == 7 else data
 
 
 @pytest.mark.slow
-def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
+def test_two_thousand_parts_come_into_a_folder(bank, photo_files, tmp_path):
     place = tmp_path / "in"
     place.mkdir()
     names = [f"{number:04d}.png" for number in range(PARTS)]
 
     def fill(first: int, last: int, pause: float) -> None:
         for number in range(first, last):
-            (place / names[number]).write_bytes(content(number, pictures))
+            (place / names[number]).write_bytes(content(number, photo_files))
             time.sleep(pause)
 
     settings = tmp_path / "watch.py"
@@ -162,7 +162,7 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
+def test_two_thousand_parts_are_sent(bank, photo_files, tmp_path):
     settings = tmp_path / "server.py"
     settings.write_text(
         "from codegraph_jax.line.settings import ServeConfig\ndef get_config():\n    return ServeConfig()\n"
@@ -170,11 +170,11 @@ def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", "--config.serve.port=0")
 
     def send(number: int) -> None:
-        """Until it is answered, as a client does that must not lose a part."""
+        """Sends a photo until a response arrives, like a client that must not lose a part."""
         for _ in range(3000):
             request = urllib.request.Request(
                 f"{line.address}/parts?name={number:04d}.png",
-                content(number, pictures),
+                content(number, photo_files),
                 {"Idempotency-Key": str(number), "Content-Type": "image/png"},
             )
             try:
@@ -185,7 +185,7 @@ def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
                 if error.code == 422:
                     return
                 assert error.code == 503, error.read()
-            except OSError:  # killed: not there, or gone while it inspected
+            except OSError:  # killed: the server is down, or ended during the inspection
                 pass
             time.sleep(0.1)
         pytest.fail(f"part {number} was never inspected")

@@ -1,4 +1,4 @@
-"""Thousands of photos through the folder job, as a user would start it. `make load-test`: a quarter of an hour.
+"""Thousands of photos from a folder, started like a user's run. `make load-test`: a quarter of an hour.
 
 LOAD_TEST_IMAGES is their number, LOAD_TEST_OPTIONS are further settings of the run, as on its command line.
 """

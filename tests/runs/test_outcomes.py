@@ -39,7 +39,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """Fails where the slow part begins."""
+    """Fails if the slow part of a run begins."""
 
     def begin(*_, **__):
         raise AssertionError("the work has begun")
@@ -53,7 +53,7 @@ def full(*_, **__):
 
 @pytest.fixture
 def inspect_config(config, tmp_path_factory):
-    """Of a bank and a folder that are there; nothing of them is read."""
+    """An inspection whose bank and folder exist and are not read."""
     bank = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     bank.touch()
     return InspectConfig(bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=config.data.root))

@@ -1,4 +1,4 @@
-"""Real processes that find each other over the loopback address."""
+"""Runs in several real processes, connected over the loopback address."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def test_processes_give_the_scores_of_one(tmp_path, count, devices, backend):
     started = launch(count, devices, backend, tmp_path, "once")
     alone = detector(devices=1)
     want = stages(alone)
-    assert (want["tables"] != want["reduced"]).any(), "the removal must change something"
+    assert (want["tables"] != want["reduced"]).any(), "the removal must have an effect"
     for process in started:
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors[-2000:]

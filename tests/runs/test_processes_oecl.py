@@ -1,4 +1,4 @@
-"""Training over real processes that find each other over the loopback address."""
+"""Training in several real processes, connected over the loopback address."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def assert_trained_as_one(workdir, alone):
         for home in (workdir, alone)
     )
     np.testing.assert_allclose(written, want, rtol=1e-5)
-    # the checkpoint of several processes is one that a single one reads, in float32
+    # a single process can read the checkpoint of several, in float32
     images = read_run_data(config()).test.images
     np.testing.assert_allclose(OECL.load(workdir).scores(images)["clean"], written, rtol=1e-3)
 
@@ -81,7 +81,7 @@ def test_processes_train_as_one(tmp_path, alone):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_other_and_the_run_goes_on_from_the_checkpoint(tmp_path, alone, victim, capsys):
-    """Process 1 stops when the first of two checkpoints is kept; two processes go on, or one does."""
+    """Process 1 stops after the first of two checkpoints; two processes resume, or one."""
     require_that_a_loss_ends_both(launch(tmp_path / "run", "stop"), victim, speaker=1)
     assert not (tmp_path / "run" / "results.json").exists()
     if victim == 0:

@@ -1,4 +1,4 @@
-"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank with it."""
+"""A person's verdicts, end to end: a run, a verdict in its report, the next run, and a bank."""
 
 import csv
 import dataclasses
@@ -56,7 +56,7 @@ def config(photos):
 
 @pytest.fixture(autouse=True)
 def group(monkeypatch):
-    """The first images share something in their first patches, and the rule leaves it undecided."""
+    """The first images share a pattern in their first patches, which the rule leaves undecided."""
     find = stages.find_groups
 
     def found(distances, *arguments):
@@ -180,7 +180,7 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     assert [group.verdict for group in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
-    # a verdict that is not changed stays, and takes the counts of this batch
+    # an unchanged verdict is kept, with the counts of this batch
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
     undone = detector.score(comparison, review=variant.review({1: "undecided"}))
@@ -211,7 +211,7 @@ def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsy
     after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
     assert f"{path}: none of its patterns belongs to the product in part" in capsys.readouterr().out
     assert entry["verdict"] == "undecided"
-    assert len(after.review({}).patterns) == 1, "it is passed on"
+    assert len(after.review({}).patterns) == 1, "the pattern is passed on"
 
 
 def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys):
