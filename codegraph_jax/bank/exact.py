@@ -73,8 +73,9 @@ class ReferenceImages:
 
     def problem(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
-        outside, of_set = [i for test in self.tests for i in test.outside], int((self.addition_numbers == 0).sum())
-        if self.removed.ndim != 2 or not all(0 <= i < of_set for i in outside):
+        columns = [i for test in self.tests for i in test.non_member_columns]
+        of_set = int((self.addition_numbers == 0).sum())
+        if self.removed.ndim != 2 or not all(0 <= i < of_set for i in columns):
             return "its settings do not fit its tensors"
         fitting = self.layers and self.addition_numbers.shape == self.removed.shape[:1]
         if not fitting or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
@@ -104,9 +105,10 @@ class ReferenceImages:
         mean[0, same] = np.inf
         distances, masks = as_distances(mean), []
         for test in self.tests:
-            test = replace(test, outside=[*test.outside, *np.flatnonzero(self.addition_numbers).tolist()])
-            inside = np.setdiff1d(np.arange(len(self.removed)), test.outside)
-            masks.append(ReferenceMask(inside, shows_pattern(distances, [0], test, k)))
+            non_members = [*test.non_member_columns, *np.flatnonzero(self.addition_numbers).tolist()]
+            test = replace(test, non_member_columns=non_members)
+            members = np.setdiff1d(np.arange(len(self.removed)), non_members)
+            masks.append(ReferenceMask(members, shows_pattern(distances, [0], test, k)))
         excluded = ExcludedReferences(same[None], masks)
         for table in remaining:
             for of_degree in table:

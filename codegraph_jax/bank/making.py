@@ -260,7 +260,7 @@ def _tests(
     references = comparison.references[subset.columns]
     tests = pattern_tests(as_distances(distances, references), members, subset.k)
     # JSON has no infinity, and a test with infinite limits finds nothing
-    return [test for test in tests if np.isfinite(test.min_outside_score)]
+    return [test for test in tests if np.isfinite(test.min_score)]
 
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:

@@ -5,11 +5,11 @@ out like a recurring defect, and the permutation test rules out only chance. Fil
 the highest scores; not filtering a defect leaves it to plain mutual scoring. So a group is a defect only if all of the
 following hold, and is otherwise reported as undecided and not filtered:
 
-- It stands out: the typical member is anomalous compared with the images outside. Parts that merely lie a little
+- It stands out: the typical member is anomalous compared with images in no group. Parts that merely lie a little
   differently are not.
 - It is rough: the nearest repeat of the pattern is farther than that of the rest of the part. Features of the part
   repeat as exactly as the part; dirt, rust and dents only resemble each other.
-- It is not a class of its own: images outside are not much farther from the pattern than the members. A pattern that is
+- It is not a class of its own: non-members are not much farther from the pattern than the members. A pattern that is
   exact within the group and far from all others was made: a print, another version, another view.
 - It is not a continuum: the members are about equally far from each other, as in the rest of the part. A pattern that
   moves or turns with the part is close to some members and far from others.
@@ -34,7 +34,7 @@ from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import finite_values, valid_patches
 
 MAX_SCORE_P_VALUE = 0.05
-"""Maximum p-value of the typical member of a defect, compared with images outside."""
+"""Maximum p-value of the typical member of a defect, compared with images in no group."""
 MIN_REPEAT_RATIO = 1.25
 """Minimum `Evidence.repeat_distance_ratio` of a defect."""
 MAX_OUTSIDE_RATIO = 2.0
@@ -52,21 +52,21 @@ def measure_evidence(
     tests: Sequence[PatternTest],
     k: int,
 ) -> list[Evidence | None]:
-    """The evidence on each community; None if no patch shows its pattern, or too few images are members or outside.
+    """The evidence on each community; None if no patch shows its pattern, or there are too few members or other images.
 
     `pattern_patches` of members show the pattern; the other arguments are those of `pattern_tests`, and its result.
     """
-    outside_images = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    if len(outside_images) < MIN_OUTSIDE:
+    others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    if len(others) < MIN_OUTSIDE:
         return [None] * len(communities)
-    scores = distances.scores(k, images=outside_images)
+    scores = distances.scores(k, images=others)
     normal = fit_scores(np.array([max(finite_values(row), default=0.0) for row in scores])).normal_scores
     evidence: list[Evidence | None] = []
     for members, test in zip(communities, tests, strict=True):
-        inside, outside = distances.columns_of(members), np.array(test.outside, int)
+        columns, non_members = distances.columns_of(members), np.array(test.non_member_columns, int)
         by_member = [
             _member_evidence(
-                to_references, inside[distances.references[inside] != i], outside, pattern_patches[i], normal, k
+                to_references, columns[distances.references[columns] != i], non_members, pattern_patches[i], normal, k
             )
             for i, to_references in zip(members, distances.of_images(members))
         ]
@@ -77,14 +77,17 @@ def measure_evidence(
 
 def _member_evidence(
     distances: Float[np.ndarray, "m p"],
-    inside: Int[np.ndarray, " a"],
-    outside: Int[np.ndarray, " b"],
+    member_columns: Int[np.ndarray, " a"],
+    non_member_columns: Int[np.ndarray, " b"],
     pattern_patches: Bool[np.ndarray, " p"],
     normal: NormalScores,
     k: int,
 ) -> tuple[float, float, float, float] | None:
     """The four values of `Evidence` for one member; None if they cannot be measured."""
-    near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
+    near, far = (
+        distances[columns[np.isfinite(distances[columns]).any(axis=1)]]
+        for columns in (member_columns, non_member_columns)
+    )
     elsewhere = valid_patches(distances) & ~pattern_patches
     # with a radius, some patches have no reference in the radius
     finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
@@ -94,7 +97,7 @@ def _member_evidence(
     near = np.sort(near, axis=0)
     nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR_QUANTILE * len(near)), len(near) - 1)]
     score = mean_of_smallest(far[:, pattern_patches], k).max()
-    to_outside = np.median(far[:, pattern_patches], axis=0)
+    to_non_members = np.median(far[:, pattern_patches], axis=0)
 
     def median(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
         # distances of exact copies are 0
@@ -104,7 +107,7 @@ def _member_evidence(
     return (
         float(normal.p_values(np.array([score]))[0]),
         median(nearest, pattern_patches) / median(nearest, elsewhere),
-        float(np.median(to_outside)) / median(middle, pattern_patches),
+        float(np.median(to_non_members)) / median(middle, pattern_patches),
         inequality / (median(farther, elsewhere) / median(nearest, elsewhere)),
     )
 

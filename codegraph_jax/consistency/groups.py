@@ -52,9 +52,9 @@ class Evidence(JsonFields):
     Each is the median over the members of a group.
 
     Attributes:
-        score_p_value: share of normal images that score as high as the member, compared with images outside.
+        score_p_value: share of images in no group whose score is as high as the member's by non-members.
         repeat_distance_ratio: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
-        outside_distance_ratio: distance of the pattern to images outside, divided by that to members.
+        outside_distance_ratio: distance of the pattern to non-members, divided by that to members.
         distance_inequality_ratio: inequality of the pattern's distances to members, divided by that of the rest of the
             part.
     """
@@ -75,7 +75,7 @@ class Group(JsonFields):
         chance_p_value: probability of a group with as many links by chance.
         boxes: regions of the pattern in each member.
         verdict: only defects are filtered.
-        evidence: measurements behind the verdict; None if too few images are outside all groups.
+        evidence: measurements behind the verdict; None if too few images are in no group.
         name: name given by a person; may be empty.
         reviewed: whether a person gave the verdict.
         signature: appearance of the pattern, for recognition in other sets; None if too few patches show it.

@@ -1,8 +1,8 @@
 """Adds images that show the defect of a community but have too few links [ours].
 
 The burnout test often misses members of a small group in a wide window. For a known community the test is simpler: the
-image needs a patch that is far from the images outside, at least a fifth nearer to the members, and as near as that of
-another member would be.
+image needs a patch that is far from images in no community, at least a fifth nearer to the members, and as near as that
+of another member would be.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,27 @@ MAX_AFFINITY = 0.8
 0.54 to 0.79; of all other images, one with a similar one-off defect 0.67 (members of that community: 0.52 to 0.57), one
 0.78, and all others above 0.85."""
 
-MEMBER_QUANTILE, OUTSIDE_RANK = 0.75, 4
-"""Quantile of the distances to members, and rank of the image outside, that are compared; rank 4 tolerates up to three
-undiscovered members outside."""
+MEMBER_QUANTILE, OTHER_RANK = 0.75, 4
+"""Quantile of the distances to members, and rank among images in no community, that are compared; rank 4 tolerates up to
+three undiscovered members among these images."""
 
 
 def affinities(
     distances: Distances,
     images: Sequence[int],
-    inside: Int[np.ndarray, " a"],
-    outside: Int[np.ndarray, " b"],
+    member_columns: Int[np.ndarray, " a"],
+    other_columns: Int[np.ndarray, " b"],
     distance_limit: float,
 ) -> Float[np.ndarray, " i"]:
-    """Ratio of the distance to members and to images outside: the least over the patches of each image.
+    """Ratio of the distance to members and to images in no community: the least over the patches of each image.
 
-    `inside` are the columns of members, `outside` those of references in no community. A patch counts if its distance
-    to the images outside exceeds `distance_limit`; the ratio is infinite if none does.
+    `other_columns` are the columns of references in no community. A patch counts if its distance to them
+    exceeds `distance_limit`; the ratio is infinite if none does.
     """
-    near, far = distances.quantile(MEMBER_QUANTILE, inside, images), distances.kth(OUTSIDE_RANK, outside, images)
+    near, far = (
+        distances.quantile(MEMBER_QUANTILE, member_columns, images),
+        distances.kth(OTHER_RANK, other_columns, images),
+    )
     # with a radius, distances to images without any patch within it are infinite
     counts = np.isfinite(near) & np.isfinite(far) & (far > distance_limit)
     ratios = np.full(near.shape, np.inf)
@@ -57,21 +60,21 @@ def with_missed_members(
     """
     grown = [list(members) for members in communities]
     others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    outside = distances.columns_of(others)
+    other_columns = distances.columns_of(others)
     joining = np.full((len(communities), len(others)), np.inf)
     for c, (members, test) in enumerate(zip(communities, pattern_tests(distances, communities, k), strict=True)):
-        if not test.outside:
+        if not test.non_member_columns:
             continue
-        inside = distances.columns_of(members)
+        member_columns = distances.columns_of(members)
         of_members, values = (
-            affinities(distances, images, inside, outside, test.min_outside_score)
+            affinities(distances, images, member_columns, other_columns, test.min_score)
             for images in (members, others.tolist())
         )
         limit = min(MAX_AFFINITY, _prediction_bound(of_members[np.isfinite(of_members)], SIGNIFICANCE))
         joining[c] = np.where(values < limit, values, np.inf)
-    for place, i in enumerate(others):
-        if np.isfinite(joining[:, place]).any():
-            grown[int(joining[:, place].argmin())].append(int(i))
+    for index, i in enumerate(others):
+        if np.isfinite(joining[:, index]).any():
+            grown[int(joining[:, index].argmin())].append(int(i))
     return [tuple(members) for members in grown]
 
 

@@ -17,59 +17,59 @@ from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.similarity.valid import finite_values
 
 DEPENDENCY_QUANTILE = 0.99
-"""Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""
+"""Quantile, over patches of images in no community, that the dependency of a patch on its own must exceed [ours]."""
 MIN_OUTSIDE = 5
-"""Minimum number of images outside all communities, and of references outside one, to estimate normal scores."""
+"""Minimum number of images in no community, and of non-members of one, to estimate normal scores."""
 
 
 @dataclass(frozen=True)
 class PatternTest(JsonFields):
     """Limits that a patch must exceed to show the pattern of a community.
 
-    Its score must grow without the community: the ratio of its score by the references outside (at these columns) to
-    its score is high compared with patches of images outside. It must then be anomalous: its score by the references
-    outside is high compared with scores of images outside, which keeps patches of normal parts that merely resemble
-    each other.
+    A patch shows the pattern if its score grows by more than `min_ratio` when the members are left out of the
+    references, and then exceeds `min_score`. Both limits are high values of patches of images in no community; without
+    the second, patches of normal parts that merely resemble each other would count.
     """
 
-    outside: list[int]
+    non_member_columns: list[int]
     min_ratio: float
-    min_outside_score: float
+    min_score: float
 
 
 def pattern_tests(distances: Distances, communities: Sequence[Sequence[int]], k: int) -> list[PatternTest]:
-    """The limits of each community, measured on the images outside all communities; infinite if these are too few.
+    """The limits of each community, measured on the images in no community; infinite if these are too few.
 
     Args:
         distances: mean over layers and degrees; infinite for excluded references.
         communities: image indices of each community.
         k: number of nearest references that a score averages.
     """
-    outside_images = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
-    if len(outside_images) < MIN_OUTSIDE:
+    others = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
+    if len(others) < MIN_OUTSIDE:
         return [PatternTest([], 0.0, np.inf) for _ in communities]
-    scores = distances.scores(k, images=outside_images)
+    scores = distances.scores(k, images=others)
     score_limit = float(np.quantile(finite_values(scores), ANOMALY_QUANTILE))
     tests = []
     for community in communities:
-        outside_columns = np.flatnonzero(~np.isin(distances.references, community))
-        if len(outside_columns) < MIN_OUTSIDE:
-            tests.append(PatternTest(outside_columns.tolist(), 0.0, score_limit))
+        columns = np.flatnonzero(~np.isin(distances.references, community))
+        if len(columns) < MIN_OUTSIDE:
+            tests.append(PatternTest(columns.tolist(), 0.0, score_limit))
             continue
-        without = distances.scores(min(k, len(outside_columns)), outside_columns, outside_images)
+        without = distances.scores(min(k, len(columns)), columns, others)
         limit = np.quantile(finite_values(without / np.maximum(scores, 1e-12)), DEPENDENCY_QUANTILE)
-        tests.append(PatternTest(outside_columns.tolist(), float(limit), score_limit))
+        tests.append(PatternTest(columns.tolist(), float(limit), score_limit))
     return tests
 
 
 def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest, k: int) -> Bool[np.ndarray, "b p"]:
     """Which patches of some images show the pattern of a community; arguments as for `pattern_tests`."""
-    if len(test.outside) < MIN_OUTSIDE:
+    columns = np.array(test.non_member_columns, int)
+    if len(columns) < MIN_OUTSIDE:
         return np.zeros((len(images), distances.shape[2]), bool)
     scores = distances.scores(k, images=images)
-    without = distances.scores(min(k, len(test.outside)), np.array(test.outside), images)
+    without = distances.scores(min(k, len(columns)), columns, images)
     dependent = without / np.maximum(scores, 1e-12) > test.min_ratio
-    return dependent & (without > test.min_outside_score) & np.isfinite(without)
+    return dependent & (without > test.min_score) & np.isfinite(without)
 
 
 def member_patches(

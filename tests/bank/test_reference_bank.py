@@ -225,7 +225,7 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
         ("degrees", [2]),
         ("degrees", [99]),
         ("precision", "float8"),
-        ("tests", [{"outside": [99], "min_ratio": 1.0, "min_outside_score": 1.0}]),
+        ("tests", [{"non_member_columns": [99], "min_ratio": 1.0, "min_score": 1.0}]),
     ],
 )
 def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, value):
@@ -276,7 +276,7 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
-        assert (mine.min_ratio, mine.min_outside_score) == (theirs.min_ratio, theirs.min_outside_score)
+        assert (mine.min_ratio, mine.min_score) == (theirs.min_ratio, theirs.min_score)
 
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
