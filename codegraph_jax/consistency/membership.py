@@ -21,8 +21,8 @@ MAX_AFFINITY = 0.8
 0.78, and all others above 0.85."""
 
 MEMBER_QUANTILE, OTHER_RANK = 0.75, 4
-"""Quantile of the distances to members, and rank among images in no community, that are compared; rank 4 tolerates up to
-three undiscovered members among these images."""
+"""Quantile of the distances to members, and rank among images in no community, that are compared; rank 4 tolerates up
+to three undiscovered members among these images."""
 
 
 def affinities(
@@ -34,13 +34,11 @@ def affinities(
 ) -> Float[np.ndarray, " i"]:
     """Ratio of the distance to members and to images in no community: the least over the patches of each image.
 
-    `other_columns` are the columns of references in no community. A patch counts if its distance to them
-    exceeds `distance_limit`; the ratio is infinite if none does.
+    `other_columns` are the columns of references in no community. A patch counts if its distance to them exceeds
+    `distance_limit`; the ratio is infinite if none does.
     """
-    near, far = (
-        distances.quantile(MEMBER_QUANTILE, member_columns, images),
-        distances.kth(OTHER_RANK, other_columns, images),
-    )
+    near = distances.quantile(MEMBER_QUANTILE, member_columns, images)
+    far = distances.kth(OTHER_RANK, other_columns, images)
     # with a radius, distances to images without any patch within it are infinite
     counts = np.isfinite(near) & np.isfinite(far) & (far > distance_limit)
     ratios = np.full(near.shape, np.inf)
