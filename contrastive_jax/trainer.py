@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 SCORED_OE_IMAGES = 2000
 """Number of OE images that are scored for the figures."""
-SHARED_SECONDS = 60
-"""Longest wait, in seconds, for a file of process 0 on a network disk."""
+MANIFEST_SECONDS = 60
+"""Longest wait for the manifest of process 0 on a network disk."""
 NORMS, CURVES = "norms.png", "learning_curve.png"
 PICTURES = (NORMS, CURVES)
 """Pictures that a run writes, which are not photos to be scored."""
@@ -138,9 +138,9 @@ def _wait_for_manifest(workdir: Path) -> None:
     """Waits until this process can read the manifest that process 0 has written into the workdir.
 
     Raises:
-        WorkdirError: the manifest is not visible after `SHARED_SECONDS`.
+        WorkdirError: the manifest is not visible after `MANIFEST_SECONDS`.
     """
-    deadline = time.monotonic() + SHARED_SECONDS
+    deadline = time.monotonic() + MANIFEST_SECONDS
     while not (workdir / "manifest.json").exists():
         if time.monotonic() > deadline:
             raise WorkdirError(

@@ -1,8 +1,8 @@
-// the answer of the server of the app; throws its reason for a refusal
+// the response of the server of the app; throws its reason for a refusal
 async function call(path, body, method = body === undefined ? "GET" : "POST") {
   const options = body === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(path, options);
-  const value = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Error(typeof value?.detail === "string" ? value.detail : t("refused"));
+  const response = await fetch(path, options);
+  const value = await response.json().catch(() => null);
+  if (!response.ok) throw new Error(typeof value?.detail === "string" ? value.detail : t("refused"));
   return value ?? {};
 }

@@ -36,7 +36,7 @@ PREVIEWS, SIDES = 600, (256, 1024)
 
 
 def encode_path(path: str) -> str:
-    """A path as ASCII text, byte for byte: the `place` in requests and answers of the app."""
+    """A path as ASCII text, byte for byte: the `place` in requests and responses of the app."""
     return quote(os.fsencode(path), safe="/:")
 
 

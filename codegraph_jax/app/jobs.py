@@ -22,8 +22,8 @@ LINE = "line"
 """Kind of the jobs that run until they are stopped; all others run one after the other."""
 UNDER_WAY = ("waiting", "running")
 """States of jobs that have not ended."""
-GRACE = 15.0
-"""Seconds that a process has to end after an interrupt."""
+GRACE_SECONDS = 15.0
+"""Time that a process has to end after an interrupt."""
 LOG_BYTES = 20_000
 _ADDRESS = re.compile(r"listening on (http://\S+);")
 _BAR = re.compile(r"^.*\r", re.MULTILINE)
@@ -58,7 +58,7 @@ class Jobs:
         """Interrupts all jobs and waits until they have ended; unfinished runs can be resumed."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(2 * GRACE)
+        self._thread.join(2 * GRACE_SECONDS)
         running = self.state.jobs("running")
         for job in running:
             self._interrupt(job)
@@ -154,12 +154,12 @@ class Jobs:
         """Waits for a process that was interrupted, and kills it after a while."""
         if process := self._process(job):
             try:
-                process.wait(GRACE)
+                process.wait(GRACE_SECONDS)
             except psutil.TimeoutExpired:
                 with suppress(psutil.Error):
                     process.kill()
         if child := self._children.get(job["id"]):
-            child.wait(GRACE)
+            child.wait(GRACE_SECONDS)
 
     def _settle(self, job: Mapping[str, Any], otherwise: str = "") -> None:
         """Records the end of a job."""

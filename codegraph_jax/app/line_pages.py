@@ -17,10 +17,10 @@ from codegraph_jax.app.runs import NotFoundError
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.responses import LineSummary
 
-SECONDS = 60.0
-"""Time that a line has for an answer."""
+PROXY_SECONDS = 60.0
+"""Time that a line has for a response."""
 KEPT = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache-Control", "Retry-After")
-"""Headers of an answer that are passed on."""
+"""Headers of a response that are passed on."""
 
 
 def add_line_pages(app: FastAPI, lines: Lines) -> None:
@@ -61,25 +61,25 @@ def _summary(file: Path, stamp: tuple[int, int]) -> dict[str, Any]:
 
 
 def _forward(address: str, method: str, target: str, body: bytes, headers: Mapping[str, str]) -> Response:
-    """Passes a request on; returns the answer of the line.
+    """Passes a request on; returns the response of the line.
 
     Raises:
         NotFoundError: the line does not answer.
     """
-    connection = HTTPConnection(urlsplit(address).netloc, timeout=SECONDS)
+    connection = HTTPConnection(urlsplit(address).netloc, timeout=PROXY_SECONDS)
     try:
         connection.request(method, target, body or None, dict(headers))
-        answer = connection.getresponse()
+        response = connection.getresponse()
     except (OSError, HTTPException, ValueError) as error:
         connection.close()
         raise NotFoundError(f"the line does not answer ({error})") from None
 
     def chunks() -> Iterator[bytes]:
         try:
-            while chunk := answer.read(2**16):
+            while chunk := response.read(2**16):
                 yield chunk
         finally:
             connection.close()
 
-    kept = {name: value for name in KEPT if (value := answer.headers.get(name))}
-    return StreamingResponse(chunks(), answer.status, kept)
+    kept = {name: value for name in KEPT if (value := response.headers.get(name))}
+    return StreamingResponse(chunks(), response.status, kept)

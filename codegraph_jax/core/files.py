@@ -15,7 +15,7 @@ PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
 MAX_JSON_BYTES = 256 * 2**20
 """Far above the size of any file of a run."""
-PIECE = 2**16
+PIECE_CHARACTERS = 2**16
 """Characters of a CSV table that are written at once."""
 
 
@@ -67,7 +67,7 @@ def write_csv(
 
 
 def csv_pieces(rows: Iterable[Mapping[str, object]], columns: Sequence[str], form: str = "plain") -> Iterator[str]:
-    """A CSV table with a header, in pieces of about `PIECE` characters; None is an empty cell.
+    """A CSV table with a header, in pieces of about `PIECE_CHARACTERS` characters; None is an empty cell.
 
     `form` is one of `CSV_FORMS`.
     """
@@ -77,7 +77,7 @@ def csv_pieces(rows: Iterable[Mapping[str, object]], columns: Sequence[str], for
     writer.writeheader()
     for row in rows:
         writer.writerow(_with_commas(row) if form == "excel" else row)
-        if stream.tell() > PIECE:
+        if stream.tell() > PIECE_CHARACTERS:
             yield stream.getvalue()
             stream.seek(0)
             stream.truncate()

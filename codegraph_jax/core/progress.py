@@ -18,8 +18,8 @@ Progress = Callable[[int], object]
 """A function that is called with the number of items just finished."""
 PROGRESS_FILE = ".progress.json"
 """File in the workdir of a run that is under way: stage, done, total, seconds of the stage, and the process."""
-PAUSE = 0.5
-"""Minimum number of seconds between two writes of the file."""
+WRITE_SECONDS = 0.5
+"""Minimum time between two writes of the file."""
 
 
 class UndoableProgress:
@@ -115,7 +115,7 @@ def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progre
         nonlocal done
         done += count
         progress.update(count)
-        if time.monotonic() >= _file.written + PAUSE or done >= total:
+        if time.monotonic() >= _file.written + WRITE_SECONDS or done >= total:
             _file.write(stage=what, done=done, total=total, seconds=round(perf_counter() - start, 3))
 
     with tqdm(total=total, desc=what, unit=unit, disable=not shown, dynamic_ncols=True) as progress:

@@ -62,10 +62,10 @@ def with_headers(response: Response) -> Response:
 def add_text(app: FastAPI, path: str, text: str, kind: str) -> None:
     """Adds a page, a style or a script; `kind` is html, css or javascript."""
 
-    def answer() -> Response:
+    def respond() -> Response:
         return Response(text, media_type=f"text/{kind}", headers={"Cache-Control": "no-cache"})
 
-    app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route(path, respond, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _refused(status: int, reason: str, **headers: str) -> Response:

@@ -58,7 +58,7 @@ class Database:
             self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self._files = self._identity()
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(f"{self.path}: cannot be opened as the record of a line ({error})") from None
+            raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
@@ -93,13 +93,13 @@ class Database:
         )
         empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
-            raise LedgerError(f"{self.path}: is not the record of a line; choose another --out")
+            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --out")
         if not empty and version != VERSION:
             raise LedgerError(f"{self.path}: was written by another version of this program; choose another --out")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise LedgerError(
-                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new record, or restore "
+                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new ledger, or restore "
                 "a backup"
             )
 

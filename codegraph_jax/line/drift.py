@@ -42,8 +42,8 @@ tested each time that a quarter of it is new."""
 PRIOR_PARTS, PRIOR_WINDOWS = 1024, (4.0, 30.0)
 """Weight of the prior variance: the number of windows in this many parts, within these bounds. Short windows can be
 tested from the start; long windows, which a cycle affects, soon follow the line."""
-LAG = 16
-"""Limits are computed every `LAG` parts and used two or three steps later, so that a change cannot raise its own
+LAG_PARTS = 16
+"""Limits are computed every `LAG_PARTS` parts and used two or three steps later, so that a change cannot raise its own
 limit."""
 CORRELATION_PRIOR_PARTS = 20.0
 """Weight in parts of a zero prior on the correlation, which the first parts alone cannot estimate."""
@@ -148,7 +148,7 @@ class Chart:
         self.sum_of_products += z * self.last_z
         self.last_z = z
         self.tested += 1
-        if (self.tested - 1) % LAG == 0:
+        if (self.tested - 1) % LAG_PARTS == 0:
             self.limits = [*self.limits[-2:], self.current_limits(chance)]
         greatest = 1.0
         for i, (length, windows) in enumerate(zip(LENGTHS, self.windows)):

@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-HEAD, PIECE = 64, 2**20
+HEAD_BYTES, PIECE_BYTES = 64, 2**20
 """Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
 
 
@@ -60,9 +60,9 @@ def fingerprint_of(stream: BinaryIO, max_bytes: int | None = None) -> str:
         stream: a stream at its beginning.
         max_bytes: greatest number of bytes to read; None: all.
     """
-    head = stream.read(HEAD if max_bytes is None else min(HEAD, max_bytes))
+    head = stream.read(HEAD_BYTES if max_bytes is None else min(HEAD_BYTES, max_bytes))
     length, read, rest = len(head.rstrip(b"\0")), len(head), blake2b(digest_size=16)
-    while piece := stream.read(PIECE if max_bytes is None else min(PIECE, max_bytes - read)):
+    while piece := stream.read(PIECE_BYTES if max_bytes is None else min(PIECE_BYTES, max_bytes - read)):
         used = piece.rstrip(b"\0")
         if used:
             # the offset accounts for skipped pieces of zeros before this one

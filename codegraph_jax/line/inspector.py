@@ -38,13 +38,15 @@ OTHER_PRODUCT_RUN = 12
 """Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
 unlike the product (`consistency.pattern.LIMIT_QUANTILE`), and 23 to 98 of 100 defective parts, depending on the product
 (nine products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
-ATTEMPTS = 2
+MAX_ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""
-TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
+TOO_MANY_ATTEMPTS = (
+    f"the program ended {MAX_ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
+)
 REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
 """Maximum resolution at which flagged regions are computed: total pixels, and pixels along the longer side."""
-MIN_FREE = 50_000_000
-"""The disk counts as full below this number of free bytes."""
+MIN_FREE_BYTES = 50_000_000
+"""The disk counts as full if less is free."""
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ class Inspector:
                 if known.status == "inspected" or known.fingerprint == part.fingerprint:
                     return known
                 replaces = known.id
-            if part.photo_id not in self._begun and self.ledger.begin_attempt(part.photo_id) > ATTEMPTS:
+            if part.photo_id not in self._begun and self.ledger.begin_attempt(part.photo_id) > MAX_ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
                 return self.ledger.record(part.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces, keep_attempts=True)
             self._begun.add(part.photo_id)
@@ -148,7 +150,7 @@ class Inspector:
         """
         self.ledger.check()
         free = shutil.disk_usage(self.workdir).free
-        if free < MIN_FREE:
+        if free < MIN_FREE_BYTES:
             raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
     def fail(self, part: Part, reason: str) -> Part:

@@ -419,7 +419,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise LedgerUnavailableError(f"the record of the line is damaged ({text[:40]!r}); restore a backup") from None
+        raise LedgerUnavailableError(f"{LEDGER_FILE} is damaged ({text[:40]!r}); restore a backup") from None
 
 
 def _part(row: sqlite3.Row) -> Part:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
+  const POLL_SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
   let token = sessionStorage.getItem("token") || "", lastPart = -1, onlyFlagged = false, opened = null, oldest = 0, showsEarlier = false;
   const pictures = new Map();
   const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : texts.translated(name));  // without a name, its verdict
@@ -12,13 +12,13 @@
 
   async function get(path, method = "GET") {
     const headers = token ? { Authorization: `Bearer ${token}` } : {}, picture = /\/(photo|heatmap)$/.test(path);
-    const answer = await fetch(relative(path), { method, headers, cache: picture ? "default" : "no-store" });
-    if (answer.status === 401) {
+    const response = await fetch(relative(path), { method, headers, cache: picture ? "default" : "no-store" });
+    if (response.status === 401) {
       ask(token ? "token_wrong" : "");
       throw new Error("401");
     }
-    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || String(answer.status));
-    return answer;
+    if (!response.ok) throw new Error((await response.json().catch(() => ({}))).detail || String(response.status));
+    return response;
   }
   const json = async (path, method) => (await get(path, method)).json();
   const blob = async (path) => URL.createObjectURL(await (await get(path)).blob());
@@ -292,6 +292,6 @@
     if (lastPart >= 0) restart();
   });
   showTitle();
-  setInterval(() => { if ($("#ask").hidden) tick(); }, 1000 * SECONDS);
+  setInterval(() => { if ($("#ask").hidden) tick(); }, 1000 * POLL_SECONDS);
   tick();
 })();

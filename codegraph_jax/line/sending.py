@@ -15,12 +15,12 @@ from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from codegraph_jax.line.outbox import QueuedMessage, Undelivered
-from codegraph_jax.line.targets import SECONDS, DeliveryError, Target, open_target, without_secrets
+from codegraph_jax.line.targets import RESPONSE_SECONDS, DeliveryError, Target, open_target, without_secrets
 from codegraph_jax.report.wording import counted
 
 MAX_TRIES = 5
 """Attempts at a message, not counting those during which the target accepts no message at all."""
-FIRST_PAUSE, MAX_PAUSE = 1.0, 60.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0
 """Seconds before the next attempt: the first pause, doubled each time up to the longest."""
 LAST_SECONDS = 3.0
 """Seconds after the end of the inspection in which remaining messages are sent; the others follow at the next start."""
@@ -113,7 +113,7 @@ class Sender(threading.Thread):
             self._warned = True
         if set_aside:  # the target can be reached, and may accept the next message
             return 0.0
-        pause = max(min(FIRST_PAUSE * 2.0 ** min(self._failures, 30), MAX_PAUSE), retry_after)
+        pause = max(min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 30), MAX_PAUSE_SECONDS), retry_after)
         self._failures, self._accepts = self._failures + 1, False
         self._due = time.monotonic() + pause
         return pause
@@ -154,7 +154,7 @@ def sending(ledger: Ledger, addresses: Sequence[str]) -> Iterator[None]:
         for sender in senders:
             sender.stop()
         # one limit for all: the app ends a line that takes longer
-        deadline = time.monotonic() + LAST_SECONDS + SECONDS - 1
+        deadline = time.monotonic() + LAST_SECONDS + RESPONSE_SECONDS - 1
         for sender in senders:
             sender.join(max(0.0, deadline - time.monotonic()))
         for one in outbox.undelivered():

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-SIDE = 512
+GREY_SIDE = 512
 """Pixels of the longer side after resizing; about the input size of a backbone."""
 PICTURE = ("brightness", "sharpness", "left", "top")
 """Keys of `picture_statistics`."""
@@ -21,7 +21,7 @@ def picture_statistics(image: Image.Image) -> dict[str, float]:
         sharpness: logarithm of the mean square of the Laplacian;
         left, top: centroid of the deviations from the median grey value, as shares of width and height.
     """
-    scale = min(1.0, SIDE / max(image.size))
+    scale = min(1.0, GREY_SIDE / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32) / 255
     weights = np.abs(grey - np.median(grey)) + 1e-6

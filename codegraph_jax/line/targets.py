@@ -26,21 +26,21 @@ from codegraph_jax.core.names import printable, table_cell
 
 SECRET, MQTT_USER, MQTT_PASSWORD = "CODEGRAPH_SEND_SECRET", "CODEGRAPH_MQTT_USER", "CODEGRAPH_MQTT_PASSWORD"
 """Environment variables: the key of the signature of webhooks, and the login at the broker."""
-SECONDS = 10.0
-"""Time that a receiver has for each answer."""
+RESPONSE_SECONDS = 10.0
+"""Time that a receiver has for each response."""
 PORTS = {"http": 80, "https": 443, "mqtt": 1883, "mqtts": 8883}
 REFUSED = (400, 409, 410, 413, 415, 422)
 """Statuses that refuse the message itself; others concern the address, the login or the moment and are tried again."""
-MAX_RETRY_AFTER = 3600
-"""Maximum number of seconds for which the Retry-After header of a receiver is followed."""
+MAX_RETRY_SECONDS = 3600
+"""Longest wait that the Retry-After header of a receiver can set."""
 COLUMNS = (
     "message_id", "event", "id", "replaces", "key", "name", "decision", "verdict", "answer", "score", "threshold",
     "failure", "inspected_at", "path",
 )  # fmt: skip
 """Columns of a CSV file: fields of the message and of its part."""
 HEADING = ",".join(COLUMNS).encode()
-TAIL = 2**16
-"""Bytes at the end of a CSV file that are searched for the last row."""
+TAIL_BYTES = 2**16
+"""End of a CSV file in which the last row is searched for."""
 
 
 class DeliveryError(Exception):
@@ -162,22 +162,23 @@ class Webhook(Target):
         if self.secret:
             headers["X-Codegraph-Signature"] = f"sha256={hmac.digest(self.secret, data, 'sha256').hex()}"
         secure = partial(http.client.HTTPSConnection, context=self.tls)
-        connection = (secure if self.tls else http.client.HTTPConnection)(self.host, self.port, timeout=SECONDS)
+        connect = secure if self.tls else http.client.HTTPConnection
+        connection = connect(self.host, self.port, timeout=RESPONSE_SECONDS)
         try:
             connection.request("POST", self.path, data, headers)
-            answer = connection.getresponse()
-            if 200 <= answer.status < 300:
+            response = connection.getresponse()
+            if 200 <= response.status < 300:
                 return
-            said = " ".join(answer.read(300).decode("utf-8", "replace").split())
+            text = " ".join(response.read(300).decode("utf-8", "replace").split())
         except (OSError, http.client.HTTPException) as error:
             raise DeliveryError(_reason(error)) from None
         finally:
             connection.close()
-        if 300 <= answer.status < 400:
-            raise DeliveryError(f"status {answer.status}: redirects are not followed; give the final address")
-        reason = f"status {answer.status}: {printable(said)}".removesuffix(": ")
-        wanted = re.fullmatch("[0-9]{1,9}", answer.headers.get("Retry-After", ""))
-        raise DeliveryError(reason, answer.status in REFUSED, min(int(wanted[0]), MAX_RETRY_AFTER) if wanted else 0)
+        if 300 <= response.status < 400:
+            raise DeliveryError(f"status {response.status}: redirects are not followed; give the final address")
+        reason = f"status {response.status}: {printable(text)}".removesuffix(": ")
+        wanted = re.fullmatch("[0-9]{1,9}", response.headers.get("Retry-After", ""))
+        raise DeliveryError(reason, response.status in REFUSED, min(int(wanted[0]), MAX_RETRY_SECONDS) if wanted else 0)
 
 
 class MqttTopic(Target):
@@ -206,9 +207,9 @@ class MqttTopic(Target):
             if self._client is None:
                 self._client = self._connected()
             sent = self._client.publish(self.topic, body.encode(), qos=1)
-            sent.wait_for_publish(SECONDS)
+            sent.wait_for_publish(RESPONSE_SECONDS)
             if not sent.is_published():
-                raise DeliveryError(f"the broker has not confirmed the message within {SECONDS:g} s")
+                raise DeliveryError(f"the broker has not confirmed the message within {RESPONSE_SECONDS:g} s")
         except Exception as error:  # paho raises errors of several kinds
             self.close()
             raise error if isinstance(error, DeliveryError) else DeliveryError(_reason(error)) from None
@@ -216,25 +217,25 @@ class MqttTopic(Target):
     def _connected(self) -> Any:
         """A client that is logged in."""
         client = self._new_client()
-        client.connect_timeout = SECONDS
+        client.connect_timeout = RESPONSE_SECONDS
         if user := os.environ.get(MQTT_USER):
             client.username_pw_set(user, os.environ.get(MQTT_PASSWORD))
         if self.tls:
             client.tls_set_context(self.tls)
-        answers: Queue[Any] = Queue()
-        client.on_connect = lambda client, data, flags, reason, properties: answers.put(reason)
+        reasons: Queue[Any] = Queue()
+        client.on_connect = lambda client, data, flags, reason, properties: reasons.put(reason)
         client.connect(self.host, self.port)
         client.loop_start()
         try:
-            answer = answers.get(timeout=SECONDS)
-            if not answer.is_failure:
+            reason = reasons.get(timeout=RESPONSE_SECONDS)
+            if not reason.is_failure:
                 return client
-            said = f"the broker refuses the login ({answer})"
+            refusal = f"the broker refuses the login ({reason})"
         except Empty:
-            said = "the broker does not answer"
+            refusal = "the broker does not answer"
         client.disconnect()
         client.loop_stop()
-        raise DeliveryError(said)
+        raise DeliveryError(refusal)
 
     def close(self) -> None:
         """Disconnects; a message that was not confirmed is not sent again by this connection."""
@@ -271,7 +272,7 @@ class CsvFile(Target):
                 file.seek(0)
                 if not HEADING.startswith(file.read(len(HEADING))):
                     raise DeliveryError(f"{self.path} holds another table; name a new file")
-                file.seek(max(0, size - TAIL))
+                file.seek(max(0, size - TAIL_BYTES))
                 rows = file.read().splitlines(keepends=True)
                 torn = rows.pop() if rows and not rows[-1].endswith(b"\n") else b""
                 if rows and rows[-1].startswith(mark):
@@ -299,6 +300,6 @@ class CsvFile(Target):
 def _reason(error: Exception) -> str:
     """An error in words."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {SECONDS:g} s"
+        return f"no answer within {RESPONSE_SECONDS:g} s"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(" ".join(text.split()))[:300]

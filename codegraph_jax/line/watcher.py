@@ -39,7 +39,7 @@ SETTLE_SECONDS = 0.5
 """Seconds without a change after which a file counts as complete."""
 RETRY_SECONDS = 10.0
 """Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
-FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 30.0
 """Seconds before the next attempt after an error: the first pause, doubled each time up to the greatest."""
 MAX_OPEN_SECONDS = 60.0
 """Seconds without a change after which a file is inspected even if a program still has it open for writing."""
@@ -247,7 +247,7 @@ class Watcher:
                 except (LayoutError, LedgerUnavailableError) as error:
                     if problem != str(error):
                         logger.warning("%s; trying again", error)
-                    problem, self._pause = str(error), min(max(2 * self._pause, FIRST_PAUSE), MAX_PAUSE)
+                    problem, self._pause = str(error), min(max(2 * self._pause, FIRST_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
                     # a file event does not end this pause
                     self._stopped.wait(self._pause)
                     continue

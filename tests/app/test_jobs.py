@@ -39,7 +39,7 @@ while action == "wait" and not (place / "go").exists():
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-c", PROGRAM))
-    monkeypatch.setattr(module, "GRACE", 0.5)
+    monkeypatch.setattr(module, "GRACE_SECONDS", 0.5)
     state = State(tmp_path / HOME / "app.sqlite")
     jobs = Jobs(state, tmp_path)
     jobs.start()

@@ -43,7 +43,7 @@ def network(monkeypatch, tmp_path):
 
 
 def test_silent_hub_times_out(network, monkeypatch):
-    monkeypatch.setattr(hub, "SECONDS", 0.1)
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.1)
     network(5)
     began = time.monotonic()
     assert "does not answer within 0.1 s" in hub.why_unreachable()

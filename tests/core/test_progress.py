@@ -7,7 +7,7 @@ from codegraph_jax.core.progress import PROGRESS_FILE, bar, note_estimate, progr
 
 
 def test_the_file_follows_the_bar_and_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "PAUSE", 0.0)
+    monkeypatch.setattr(progress, "WRITE_SECONDS", 0.0)
 
     def read():
         return json.loads((tmp_path / PROGRESS_FILE).read_text())

@@ -76,7 +76,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(sending, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(sending, "MAX_PAUSE", 0.05)
+    monkeypatch.setattr(sending, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "MAX_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(sending, "LAST_SECONDS", 0.5)
-    monkeypatch.setattr(targets, "SECONDS", 2.0)
+    monkeypatch.setattr(targets, "RESPONSE_SECONDS", 2.0)

@@ -71,7 +71,7 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos,
         raise Killed
 
     path = str(photos[0])
-    for _ in range(module.ATTEMPTS):
+    for _ in range(module.MAX_ATTEMPTS):
         with monkeypatch.context() as killed:
             killed.setattr(module, "load_image", kill)
             with pytest.raises(Killed):

@@ -116,7 +116,7 @@ def test_other_files_are_refused(tmp_path):
     other.execute("CREATE TABLE parts (x)")
     other.commit()
     other.close()
-    with pytest.raises(LedgerError, match="not the record"):
+    with pytest.raises(LedgerError, match="not the ledger"):
         Ledger(tmp_path / "other")
     Ledger(tmp_path / "later").close()
     later = sqlite3.connect(tmp_path / "later")

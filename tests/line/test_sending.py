@@ -103,7 +103,7 @@ def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receive
 
 @pytest.mark.parametrize(("wanted", "pause"), [("3600", 0.3), ("soon", 0.0)])
 def test_a_receiver_can_ask_for_a_pause_up_to_a_limit(ledger, receiver, monkeypatch, wanted, pause):
-    monkeypatch.setattr(targets, "MAX_RETRY_AFTER", 0.3)
+    monkeypatch.setattr(targets, "MAX_RETRY_SECONDS", 0.3)
     statuses, moments = iter([429, 503]), []
     receiver.headers = {"Retry-After": wanted}
     receiver.status = lambda message: (moments.append(time.monotonic()), next(statuses, 200))[1]
@@ -162,7 +162,7 @@ def test_a_long_failure_of_the_receiver_refuses_nothing(ledger, receiver):
 
 
 def test_a_receiver_that_hangs_delays_nothing(ledger, receiver, tmp_path, monkeypatch):
-    monkeypatch.setattr(targets, "SECONDS", 0.3)
+    monkeypatch.setattr(targets, "RESPONSE_SECONDS", 0.3)
     release, table = threading.Event(), tmp_path / "results.csv"
     receiver.status = lambda message: release.wait(20) and 200
     with sending.sending(ledger, [receiver.url, str(table)]):

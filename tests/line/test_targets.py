@@ -169,7 +169,7 @@ def test_a_broker_gets_each_result_also_after_it_was_away(ledger):
 
 def test_a_broker_that_refuses_the_login_or_is_silent_keeps_the_results_waiting(ledger, monkeypatch):
     pytest.importorskip("paho.mqtt.client")
-    monkeypatch.setattr(targets, "SECONDS", 0.5)
+    monkeypatch.setattr(targets, "RESPONSE_SECONDS", 0.5)
     port = free_port()
     target = open_target(f"mqtt://127.0.0.1:{port}/t")
     with broker(port, somebody="x"), pytest.raises(DeliveryError, match="refuses the login") as raised:

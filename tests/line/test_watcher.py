@@ -197,8 +197,8 @@ def test_files_written_by_the_line_are_not_inspected(place, quick):
 def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, caplog):
     """The pauses grow up to a limit; a further photo does not shorten them, and the log has one line."""
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(module, "MAX_PAUSE", 0.4)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.4)
     inspect, moments = quick.inspect, []
 
     def noted(*arguments, **fields):
@@ -224,7 +224,7 @@ def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, 
 
 def test_a_recorded_part_ends_the_growth_of_the_pauses(place, quick, monkeypatch):
     """A ledger that is locked now and then while many photos wait."""
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.01)
     inspect, calls = quick.inspect, []
 
     def alternating(*arguments, **fields):
@@ -247,7 +247,7 @@ def test_a_recorded_part_ends_the_growth_of_the_pauses(place, quick, monkeypatch
 
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.05)
     holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     (place / "a.png").write_bytes(b"END")
     with watching(place, quick, polls=True):

@@ -95,7 +95,7 @@ def test_a_lost_process_ends_the_other_and_the_run_goes_on_from_the_checkpoint(t
 
 
 def test_a_workdir_that_is_not_shared_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "SHARED_SECONDS", 0)
+    monkeypatch.setattr(trainer, "MANIFEST_SECONDS", 0)
     with pytest.raises(WorkdirError, match="on a shared disk"):
         trainer._wait_for_manifest(tmp_path)
 
