@@ -176,9 +176,9 @@ class SimilarityConfig(Settings):
         return int(self.references) if self.references.isdecimal() else None
 
     @property
-    def radius_patches(self) -> int:
-        """The radius in patches; 0 without one."""
-        return int(self.radius) if self.radius.isdecimal() else 0
+    def radius_patches(self) -> int | None:
+        """The radius in patches; None for all patches, or if it is still to be chosen."""
+        return int(self.radius) if self.radius.isdecimal() else None
 
     def full(self) -> "SimilarityConfig":
         """The same settings with `all` instead of `auto`."""
@@ -227,8 +227,9 @@ class MetricsConfig(Settings):
     keep their shape, and large photos count more."""
     defects_are_black: bool = False
     """Read masks in which black marks the defect, instead of white."""
-    pro: str = field(default="standard", metadata=no_flag() | choice("standard", "musc"))
-    """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
+    aupro: str = field(default="standard", metadata=no_flag() | choice("standard", "musc"))
+    """The area under the PRO curve: `standard`, of the exact curve up to a rate of 0.3, divided by 0.3; `musc`, from
+    200 thresholds with rescaled rates, as in MuSc's code."""
 
 
 RuleKind = Literal["rate", "score", "share"]

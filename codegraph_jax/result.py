@@ -122,8 +122,8 @@ class DetectionResult(JsonFields):
         scores = self.scores_by_name or {STANDARD.name: self.scores}
         set_size = len(self.scores) - self.added_count
         keys = self.keys or tuple(map(str, range(len(self.scores))))
-        label_free = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
-        return calibrator_of(scores, set_size, keys, self.consistency, label_free, self.answers)
+        label_free_threshold = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
+        return calibrator_of(scores, set_size, keys, self.consistency, label_free_threshold, self.answers)
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
@@ -172,44 +172,44 @@ class DetectionResult(JsonFields):
 
     def review(
         self,
-        verdicts: Mapping[int, PatternVerdict | tuple[PatternVerdict, str]] | None = None,
+        patterns: Mapping[int, PatternVerdict | tuple[PatternVerdict, str]] | None = None,
         photos: Mapping[int, bool | None] | None = None,
     ) -> Review:
         """A review with a person's verdicts on patterns and photos, for this set or the next batch.
 
-            review = result.review({1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
+            review = result.review(patterns={1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
             result = detector.score(comparison, review=review)
 
         Earlier verdicts stay unless they are replaced.
 
         Args:
-            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a group (from 1)
-                or match.
+            patterns: verdicts `defect`, `variant` or `undecided`, optionally with a name, by the number of a group
+                (from 1) or match.
             photos: answers by index: defective (True), good (False) or unsure (None).
 
         Raises:
             KeyError: there is no such number.
             ValueError: too few patches show the pattern to recognise it again, or there is no such verdict.
         """
-        verdicts, found = verdicts or {}, self.consistency.patterns
-        for number in sorted(set(verdicts) - {pattern.number for pattern in found})[:1]:
+        given, found = patterns or {}, self.consistency.patterns
+        for number in sorted(set(given) - {pattern.number for pattern in found})[:1]:
             known = f"the numbers are 1 to {len(found)}" if found else "none was found"
             raise KeyError(f"no pattern {number}: {known}")
-        patterns = list(self.consistency.others)
+        stored_patterns = list(self.consistency.others)
         for pattern in found:
-            if not pattern.match and pattern.number not in verdicts:
+            if not pattern.match and pattern.number not in given:
                 continue
             stored = pattern.for_other_sets(self.consistency.product, len(self.scores))
             if stored is None:
                 raise ValueError(f"group {pattern.number}: too few patches show the mark to recognise it again")
-            given = verdicts.get(pattern.number, stored.verdict)
-            verdict, name = given if isinstance(given, tuple) else (given, stored.name)
-            patterns.append(replace(stored, verdict=verdict, name=name))
+            wanted = given.get(pattern.number, stored.verdict)
+            verdict, name = wanted if isinstance(wanted, tuple) else (wanted, stored.name)
+            stored_patterns.append(replace(stored, verdict=verdict, name=name))
         answers = dict(self.answers.photos)
         for image, defective in (photos or {}).items():
             answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
             answers[self.keys[image]] = PhotoReview(self.keys[image], answer=answer)
-        return Review(self.feature_identity, tuple(patterns), answers)
+        return Review(self.feature_identity, tuple(stored_patterns), answers)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], source_count: int) -> "DetectionResult":
         """The result with identical copies of images, which get the scores, flags and groups of their originals.

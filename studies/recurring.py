@@ -128,7 +128,7 @@ def _results(
         result = detector.score(comparison, link_finder=link_finder)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
-            review = result.review(verdicts)
+            review = result.review(patterns=verdicts)
             yield f"{statistic}, right verdicts", detector.score(comparison, review=review, link_finder=link_finder)
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)

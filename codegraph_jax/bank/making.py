@@ -160,7 +160,7 @@ def _calibrated(
         named = {decided.score_name: scores}
         calibrator = calibrator_of(named, len(keys), keys, inputs.consistency, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, decided_by)
-    if decided_by == "score" and decided.answers.threshold is not None:
+    if decided_by == "manual":
         before_marks = decided.scores_by_name[decided.score_name][: len(scores)]
         above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]

@@ -158,7 +158,7 @@ def decide_photos(
     if name != chosen_score.name:
         calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     if by_hand is not None:
-        calibration = calibration.with_threshold(by_hand, "score")
+        calibration = calibration.with_threshold(by_hand, "manual")
     elif calibrator.has_enough_answers:
         calibration = calibration.with_threshold(calibrator.threshold, "answers")
 

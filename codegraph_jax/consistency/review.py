@@ -78,8 +78,8 @@ class Review(JsonFields):
     """Verdicts on patterns, and answers to photos by their digests.
 
     Signatures cannot be used without the weights and settings behind the features (`backbones.feature_identity`).
-    Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category. `batch`
-    identifies the photos that were reviewed (`report.archive.digest_of_photos`); empty: unknown.
+    Thresholds set by hand, and the greatest shares of photos that may be defective, are given by category.
+    `photos_digest` is that of the reviewed photos (`report.archive.digest_of_photos`); empty: unknown.
     """
 
     feature_identity: Mapping[str, Any]
@@ -87,7 +87,7 @@ class Review(JsonFields):
     photos: dict[str, PhotoReview] = field(default_factory=dict, metadata=not_in_json())
     thresholds: dict[str, ManualThreshold] = field(default_factory=dict, metadata=optional_in_json())
     max_defective: dict[str, float] = field(default_factory=dict, metadata=optional_in_json())
-    batch: str = field(default="", metadata=optional_in_json())
+    photos_digest: str = field(default="", metadata=optional_in_json())
 
     def __post_init__(self) -> None:
         if not all(0 < share <= 1 for share in self.max_defective.values()):
@@ -129,12 +129,12 @@ class Review(JsonFields):
             problem = f"{type(error).__name__}: {error}"
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
 
-    def for_batch(self, batch: str) -> "Review":
-        """The review for a run on a batch; without the counts of its patterns if it was made on the same batch.
+    def for_photos(self, photos_digest: str) -> "Review":
+        """The review for a run on these photos; without the counts of its patterns if it was made on the same photos.
 
         The counts are shown as those of a previous batch.
         """
-        if batch != self.batch:
+        if photos_digest != self.photos_digest:
             return self
         return replace(
             self, patterns=tuple(replace(pattern, member_count=0, image_count=0) for pattern in self.patterns)

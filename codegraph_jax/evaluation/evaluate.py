@@ -45,7 +45,7 @@ def evaluate(result: DetectionResult, config: MetricsConfig = DEFAULT) -> Metric
         _warn_odd(marked, config)
         # interpolated directly from the patches at every size
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
-        metrics |= pixel_metrics(list(masks.values()), maps, config.pro)
+        metrics |= pixel_metrics(list(masks.values()), maps, config.aupro)
     return metrics
 
 

@@ -57,7 +57,7 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
 
 
 def pixel_metrics(
-    masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]], pro: str = "standard"
+    masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]], aupro: str = "standard"
 ) -> Metrics:
     """AUROC, average precision, greatest F1 and AUPRO over the pixels of all images.
 
@@ -69,7 +69,7 @@ def pixel_metrics(
         masks: True where anomalous; images may differ in size.
         maps: one score map for each mask, of the same size, all of one type; larger is more anomalous. Maps are
             consumed one at a time, so with a generator the memory stays at about five bytes per pixel, including masks.
-        pro: "standard" integrates the exact curve and divides by 0.3 (Bergmann et al., IJCV 2021). "musc" follows
+        aupro: "standard" integrates the exact curve and divides by 0.3 (Bergmann et al., IJCV 2021). "musc" follows
             MuSc's released code: 200 evenly spaced thresholds between the least and the greatest score, without those
             whose rate is 0.3 or more; the remaining rates are rescaled to [0, 1].
 
@@ -77,17 +77,17 @@ def pixel_metrics(
         pixel_auroc, pixel_ap, pixel_f1_max, pixel_aupro as fractions; None if a class is absent.
 
     Raises:
-        ValueError: different shapes, numbers or types, masks that are not bool, an unknown `pro`, or a score that is
+        ValueError: different shapes, numbers or types, masks that are not bool, an unknown `aupro`, or a score that is
             not finite, with the index of its image.
     """
-    if pro not in ("standard", "musc"):
-        raise ValueError(f"pro must be standard or musc, got {pro!r}")
+    if aupro not in ("standard", "musc"):
+        raise ValueError(f"aupro must be standard or musc, got {aupro!r}")
     ranking = _rank(*_pooled(masks, maps), _region_weights(masks))
     metrics = _ranking_metrics(ranking)
     if ranking is None:
         metrics["aupro"] = None
     else:
-        metrics["aupro"] = _standard_pro(ranking) if pro == "standard" else _musc_pro(ranking)
+        metrics["aupro"] = _standard_pro(ranking) if aupro == "standard" else _musc_pro(ranking)
     return _named("pixel", metrics)
 
 

@@ -622,7 +622,7 @@
       photos: [...others, ...photos],
       thresholds: merged(review.thresholds, manualThresholds()),
       max_defective: merged(review.max_defective, shares()),
-      batch: review.batch,
+      photos_digest: review.photos_digest,
     };
     return `${JSON.stringify(value, null, 2)}\n`;
   }

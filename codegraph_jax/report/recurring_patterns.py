@@ -58,7 +58,10 @@ def _of_category(outcome: Outcome) -> list[RecurringPattern]:
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], applied: Review | None = None, batch: str = ""
+    outcomes: Sequence[Outcome],
+    patterns: Sequence[RecurringPattern],
+    applied: Review | None = None,
+    photos_digest: str = "",
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
@@ -66,7 +69,7 @@ def review_draft(
         outcomes: all categories.
         patterns: recurring patterns with members.
         applied: the review that the run has applied.
-        batch: digest of the photos (`Review.batch`).
+        photos_digest: see `Review`.
     """
     identity = dict(outcomes[0].result.feature_identity)
     photos = dict(applied.photos) if applied else {}
@@ -74,7 +77,7 @@ def review_draft(
     for digest, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
         if photo.mark or digest not in photos:
             photos[digest] = photo
-    review = replace(applied or Review(identity), feature_identity=identity, photos=photos, batch=batch)
+    review = replace(applied or Review(identity), feature_identity=identity, photos=photos, photos_digest=photos_digest)
     stored = [pattern.stored for pattern in patterns]
     known = {pattern.signature.prototypes.tobytes() for pattern in stored if pattern}
     others: dict[bytes, dict[str, Any]] = {}

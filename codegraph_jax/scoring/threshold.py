@@ -61,7 +61,7 @@ class ThresholdWarning(JsonFields):
     missed: int
 
 
-DecidedBy = Literal["rate", "score", "share", "answers"]
+DecidedBy = Literal["rate", "score", "share", "answers", "manual"]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Calibration(JsonFields):
         p_values: share of normal images that score as high [n].
         flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
             those whose defects `min_defect_length` tolerates; a person's answer overrides all of it [n].
-        decided_by: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a
-            person's answers to some photos).
+        decided_by: origin of the threshold: the rule `rate` (of false alarms), `score` or `share` (of images),
+            `answers` (a person's answers to some photos), or `manual` (set in the report).
         expected_rate: expected share of normal images above the threshold.
         set_size: number of images of the set.
         image_count: number of images in the fit.
@@ -119,7 +119,8 @@ class Calibration(JsonFields):
     ) -> "Calibration":
         """The same thresholds applied to other scores, the greatest values of anomaly maps.
 
-        Members of a recurring defect (`defect_members`) are flagged unless a `score` or a `share` decides.
+        Members of a recurring defect (`defect_members`) are flagged unless a `score`, a `share` or a person's threshold
+        decides.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
         flagged = scores >= self.threshold

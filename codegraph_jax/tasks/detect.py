@@ -88,7 +88,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     if config.resume_data == "keep" and not state and processes.is_first():
         logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
-    review = inputs.review and inputs.review.for_batch(inputs.photos_digest(workdir))
+    review = inputs.review and inputs.review.for_photos(inputs.photos_digest(workdir))
     results = _results(detectors, plans, times, overlap, state, review)
     outcomes = _outcomes(inputs, plans, results, clock)
     if processes.is_first():

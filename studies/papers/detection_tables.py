@@ -31,10 +31,10 @@ VISA_NAMES = (
 MUTUAL = {
     "recurring.exclude": "off",
     "backbone.activation": "gelu",
-    "metrics.pro": "musc",
+    "metrics.aupro": "musc",
 }
 """Mutual scoring alone, with the plain GELU and the PRO of MuSc's released code."""
-DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.pro": "musc", "metrics.mask_resizing": "full"}
+DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.aupro": "musc", "metrics.mask_resizing": "full"}
 
 PAPERS = {
     "musc": (

@@ -89,7 +89,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     threshold = float(np.median(plain.scores_by_name[name]))
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
     result = detector.score(both, review=review)
-    assert result.score_name == name and result.calibration.decided_by == "score"
+    assert result.score_name == name and result.calibration.decided_by == "manual"
     np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
     bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=OWN)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")

@@ -125,8 +125,8 @@ def test_perfect_useless_and_inverted_maps():
 def test_with_one_class_every_metric_is_undefined(value):
     masks = np.full((2, 4, 4), value)
     maps = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
-    for pro in ("standard", "musc"):
-        assert set(pixel_metrics(masks, maps, pro).values()) == {None}
+    for aupro in ("standard", "musc"):
+        assert set(pixel_metrics(masks, maps, aupro).values()) == {None}
     assert image_metrics([int(value)] * 3, np.arange(3.0)) == {
         "image_auroc": None,
         "image_ap": None,

@@ -176,30 +176,30 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     paths = sorted(str(path) for path in (photos / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
     result = detector.score(comparison)
-    variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
+    variant = detector.score(comparison, review=result.review(patterns={1: ("variant", "imprint")}))
     assert [group.verdict for group in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
     # an unchanged verdict is kept, with the counts of this batch
-    (kept,) = variant.review({}).patterns
+    (kept,) = variant.review().patterns
     assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
-    undone = detector.score(comparison, review=variant.review({1: "undecided"}))
+    undone = detector.score(comparison, review=variant.review(patterns={1: "undecided"}))
     np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
     for number in (0, 2):
         with pytest.raises(KeyError, match=f"no pattern {number}: the numbers are 1 to 1"):
-            result.review({number: "defect"})
+            result.review(patterns={number: "defect"})
     with pytest.raises(ValueError, match="verdict: 'harmless' is none of"):
-        result.review({1: "harmless"})
+        result.review(patterns={1: "harmless"})
     elsewhere = detect_task.CoDeGraph(
         dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, blocks=(3,)))
     )
     with pytest.raises(ReviewError, match="blocks"):
-        elsewhere.detect(paths, review=variant.review({}))
+        elsewhere.detect(paths, review=variant.review())
 
 
 def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsys):
     result, _ = run(config, tmp_path / "run")
-    review = result.review({1: "variant"})
+    review = result.review(patterns={1: "variant"})
     pattern = review.patterns[0]
     path = str(tmp_path / "review.json")
     Review({**review.feature_identity, "image_size": 112}, review.patterns).save(path)
@@ -211,13 +211,13 @@ def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsy
     after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
     assert f"{path}: none of its patterns belongs to the product in part" in capsys.readouterr().out
     assert entry["verdict"] == "undecided"
-    assert len(after.review({}).patterns) == 1, "the pattern is passed on"
+    assert len(after.review().patterns) == 1, "the pattern is passed on"
 
 
 def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys):
     result, _ = run(config, tmp_path / "run")
     review = tmp_path / "review.json"
-    result.review({1: ("variant", "imprint")}).save(str(review))
+    result.review(patterns={1: ("variant", "imprint")}).save(str(review))
     bank = tmp_path / "parts.safetensors"
     run(dataclasses.replace(config, review=str(review), bank=BankConfig(save=str(bank))), tmp_path / "run")
     (pattern,) = ReferenceBank.load(str(bank)).patterns
