@@ -1,4 +1,4 @@
-"""The files in configs/, and what every setting has to have."""
+"""The files in configs/, and the documentation and checks of every setting."""
 
 import ast
 import importlib.util
@@ -80,7 +80,7 @@ def test_a_config_has_the_variants_that_it_declares(name, variants):
 
 
 def settings_of(module):
-    """(dataclass.field, docstring, default) of every setting that is no group of settings."""
+    """(dataclass.field, docstring, default) of every setting that is not a group of settings."""
     for node in ast.parse(inspect.getsource(module)).body:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -119,7 +119,7 @@ NO_FILES = {
     "classes",
     "exclude",
 }
-"""Settings that take any text and never name a file."""
+"""Settings that take any text and are not paths."""
 
 
 @pytest.mark.parametrize("module", [detection, recurring, thresholds, training], ids=lambda module: module.__name__)

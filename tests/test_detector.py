@@ -1,4 +1,4 @@
-"""The method as a whole: against an independent float64 version, and what must not change its result."""
+"""The whole method: equal to an independent float64 version, and invariant to order, batches and devices."""
 
 import dataclasses
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_one_image_is_too_few():
 
 def test_identical_images_have_no_anomaly():
     result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
-    # the root magnifies the rounding of a product near 1
+    # the square root magnifies the rounding of a product near 1
     assert result.scores.max() < 2e-3
     assert result.consistency.groups == ()
 
@@ -239,7 +239,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
 
     first = int(np.flatnonzero(flagged)[0])
     again = lenient.detect(images, review=result.review(photos={first: True}))
-    assert again.calibration.flagged[first] and not again.tolerated[first], "the answer of a person decides"
+    assert again.calibration.flagged[first] and not again.tolerated[first], "answers of a person have priority"
 
     bank = result.bank
     assert bank.calibration.min_defect_length == 1e6

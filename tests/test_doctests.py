@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the public API run as they stand there."""
+"""The examples in the docstrings of the public API run unchanged."""
 
 import doctest
 import importlib

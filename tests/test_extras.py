@@ -33,7 +33,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     start = (tmp_path / "site" / "index.html").read_text()
     assert 'href="results/"' in start, "links of the README lead to pages of the site"
     fetched = re.findall(r'(?:src|href)="(https?://[^"]+)"', start)
-    assert not [address for address in fetched if address.endswith((".js", ".css", ".woff2"))], "nothing is fetched"
+    assert not [address for address in fetched if address.endswith((".js", ".css", ".woff2"))], (
+        "the site loads no other files"
+    )
 
 
 @pytest.mark.installs
@@ -41,7 +43,7 @@ def test_the_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "first_look.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert not cell.outputs, "it is kept without results"
+            assert not cell.outputs, "the notebook is stored without outputs"
     environment = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     old = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
@@ -56,7 +58,7 @@ def test_the_notebook_runs(tmp_path):
 
 @pytest.fixture
 def codegraph(tmp_path):
-    """An environment in which `codegraph` is a command."""
+    """An environment with the command `codegraph`."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "codegraph").write_text(LAUNCHER)
     (tmp_path / "bin" / "codegraph").chmod(0o755)
@@ -131,7 +133,7 @@ def test_commands_of_codegraph_exist(page):
     assert found or page in ("examples/README.md", "Dockerfile")
 
 
-def test_the_container_file_copies_what_is_there():
+def test_the_container_file_copies_existing_files():
     text = (ROOT / "Dockerfile").read_text()
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]}

@@ -1,4 +1,4 @@
-"""Libraries that take long to import are imported where they are used, so that a notebook starts at once."""
+"""Libraries with long imports are imported on their first use, so that a notebook starts at once."""
 
 import json
 import subprocess

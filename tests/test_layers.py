@@ -1,4 +1,4 @@
-"""The layers: imports run downwards, and nothing imports its caller (CONTRIBUTING.md has the map)."""
+"""The layers: a package imports only lower ones (CONTRIBUTING.md has the map)."""
 
 import ast
 import importlib
@@ -35,12 +35,12 @@ LAYERS = (
 SHARED = {"core", "data", "distributed"}
 """The packages that contrastive_jax may import."""
 MEASURING = ("benchmarks", "studies")
-"""The packages that use both and are not installed."""
+"""The packages of a clone, which may import both."""
 LOOSE = {"__init__.py", "__main__.py", "py.typed", "detector.py", "result.py", "config.py"}
 
 
 def imports(package: str) -> Iterator[tuple[Path, str]]:
-    """(file, module of this project that it imports), wherever in the file."""
+    """(file, module of this project that it imports), also for imports inside functions."""
     for file in sorted((ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             names = []

@@ -1,4 +1,4 @@
-"""The command line: what a person gets for good and for bad input."""
+"""The command line: results and messages for good and for bad input."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def test_a_folder_of_photos_is_ranked(tmp_path):
     work = tmp_path / "work"
     ended = started("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
     assert ended.returncode == 0, ended.stderr
-    assert "not trained" in ended.stdout, "which weights were used is said"
+    assert "not trained" in ended.stdout, "the weights are named"
     assert "1 of 6 photos cannot be read" in ended.stderr
     rows = list(csv.DictReader((work / "scores.csv").open()))
     assert sorted(int(row["rank"]) for row in rows) == [1, 2, 3, 4, 5]

@@ -53,8 +53,8 @@ def assert_same(there, here):
     np.testing.assert_array_equal(there.kept, here.kept)
 
 
-def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
-    """With what makes places and numbers of images differ: a copy, an unreadable file, added images, a mask, a bank."""
+def test_a_detection_has_the_result_of_the_host(tmp_path):
+    """With a copy, an unreadable file, added images, a mask and a bank: places of images differ from their numbers."""
     images = drawn_parts()
     images[7] = images[2]
     images[11] = str(tmp_path / "nothing.png")
@@ -82,7 +82,7 @@ def test_features_from_a_cache_give_the_same(tmp_path, precision):
 
 
 def test_categories_padded_to_the_largest_share_compiled_programs():
-    """A run has the sizes of its categories: those of 9 and of 33 images are padded as those of 40."""
+    """The largest category sets the shape: categories of 9 and 33 images are padded as that of 40."""
     detector = CoDeGraph(tiny())
 
     def detect(n):
@@ -110,13 +110,13 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
     assert_same(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
 
 
-def test_a_device_that_fills_up_later_leaves_it_to_the_host(monkeypatch, caplog):
-    """Some devices answer at once and fail when the result is needed; the host begins anew, and with whole layers."""
+def test_distances_go_to_the_host_if_a_device_runs_out_of_memory_later(monkeypatch, caplog):
+    """Some devices fail only when the result is needed; the host then starts again with whole layers."""
 
     def exhausted():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    # what waits for a call of the ring
+    # fails when the result of a call of the ring is needed
     monkeypatch.setattr(table_layout, "partial", lambda *_: exhausted)
     there = CoDeGraph(tiny()).detect(drawn_parts())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
@@ -139,8 +139,10 @@ def test_distances_stay_on_a_device_that_has_memory_for_all_layers(monkeypatch, 
         assert bool(plan_device(tiny("auto"), plan, mesh, 1000, 2)) == fits
         known_too_little = 0 < planning.device_bytes(mesh.devices) < needed
         asked = plan_device(tiny(), plan, mesh, 1000, 2)
-        assert asked is None if known_too_little else asked.total_bytes == needed, "as set, if the memory may do"
-    assert caplog.messages == [planning.HOST_KEEPS_DISTANCES], "with room for the features alone"
+        assert asked is None if known_too_little else asked.total_bytes == needed, (
+            "as set, unless the memory is known to be too small"
+        )
+    assert caplog.messages == [planning.HOST_KEEPS_DISTANCES], "there is room for the features only"
     assert "on the device, where distances stay" in str(plan_device(tiny("auto"), plan, mesh, 1000, 2))
     assert not plan_device(tiny("auto"), plan, mesh, 1000, 2, sets=2), "there is no room for two sets"
     few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
@@ -166,7 +168,7 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
     mesh = DeviceMesh(tuple(jax.devices()[:4]))
     assert plan_device(tiny(), plan, DeviceMesh(mesh.devices, "pmap"), 1000, 2) is None
     assert plan_device(tiny("host"), plan, mesh, 1000, 2) is None
-    # what is left to the host must fit there
+    # the features and tables kept on the host must fit there
     monkeypatch.setattr(memory, "free_memory", lambda: plan.feature_bytes // 2)
     in_memory = dataclasses.replace(plan, limit_bytes=2 * (plan.feature_bytes + plan.table_bytes + plan.working_bytes))
     for held, fits in ((one, True), (four, False), (None, False)):
@@ -178,7 +180,7 @@ def test_layers_on_a_device_are_read_as_arrays_are():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(11, 6, 3)).astype(np.float32)
     layers = DeviceFeatureBuffer(16, jax.devices()[1])
-    # out of order, a place left free, and a batch that is filled up
+    # in another order, with an empty place and a padded batch
     for places in ([8, 9, 10, 11], [0, 1, 2, 3], [4, 6, 7]):
         batch = np.full((4, 6, 3), np.nan, np.float32)
         batch[: len(places)] = values[[place - (place > 5) for place in places]]

@@ -1,4 +1,4 @@
-"""A result as an object: saved and loaded, as a table, and as figures."""
+"""The result of a detection: saved and loaded, as a table, and as figures."""
 
 import logging
 import sys

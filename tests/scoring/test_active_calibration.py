@@ -28,7 +28,7 @@ def test_eight_answers_come_close_to_the_best_threshold(share):
         calibrator = ActiveCalibrator(scores)
         answer(calibrator, labels, 8)
         gaps.append(best_balanced(scores, labels) - balanced_accuracy(calibrator.flagged, labels))
-    # where few are defective, more looks are needed: balanced accuracy weighs each of the 18 heavily
+    # with few defective photos, more answers are needed: each of the 18 has a large weight in balanced accuracy
     assert np.mean(gaps) < (0.06 if share < 0.2 else 0.04) and max(gaps) < 0.15
 
 
@@ -47,7 +47,7 @@ def test_a_set_without_defects_ends_without_false_alarms_and_soon():
         while (photo := calibrator.suggest()) is not None:
             calibrator.answer(photo, defective=False)
         assert calibrator.answer_count <= 12 and not calibrator.flagged.any()
-        # a new photo that is higher than all of them is flagged
+        # a new photo with a higher score than all of them is flagged
         assert scores.max() < calibrator.threshold < scores.max() + 1e-6
 
 
@@ -58,7 +58,7 @@ def test_the_score_that_agrees_with_the_answers_is_chosen():
     assert calibrator.score_name == "blind"
     answer(calibrator, labels, 12)
     assert calibrator.score_name == "other" and calibrator.score_probabilities["other"] > 0.9
-    # and the default stays where it is as good
+    # the default score is kept if it is equally good
     calibrator = ActiveCalibrator({"default": scores, "same": scores + 0.01 * blind})
     answer(calibrator, labels, 12)
     assert calibrator.score_name == "default"
@@ -119,7 +119,7 @@ def test_known_defects_and_added_photos():
     assert calibrator.flagged[known].all()
     calibrator.answer(int(scores.argmin()), False)
     assert not calibrator.flagged[known].any()
-    # the set decides what the ranks are
+    # only photos of the set determine the ranks
     alone = ActiveCalibrator(scores[:40], always_flagged=known[:40])
     for photo, label in calibrator.answers.items():
         if photo < 40:
@@ -175,7 +175,7 @@ def test_a_suggestion_for_thousands_of_photos_takes_no_time():
     seconds = []
     for photo in range(20):
         calibrator.answer(photo, False)
-        # of this thread: other tests run beside it, and threads of earlier ones may still be at work
+        # time of this thread: other tests run at the same time, and threads of earlier ones may still run
         began = time.thread_time()
         calibrator.suggest()
         seconds.append(time.thread_time() - began)

@@ -1,4 +1,4 @@
-"""Statistics of distances: the same wherever the blocks lie, and those of plain numpy."""
+"""Statistics of distances: the same on the host and on devices, and equal to plain NumPy."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def draw(n=11, m=9, seed=0):
 
 
 def on_device(values, number, size):
-    """A block with a stretch of images on a device, padded."""
+    """A block with consecutive images on a device, padded."""
     n, m, _ = values.shape
     padded = np.full((size, 16, PATCHES), np.inf, np.float32)
     padded[:n, :m] = values
@@ -49,7 +49,7 @@ def device(values):
 
 
 def three(values):
-    """On three devices; the second has no images, or the first neither."""
+    """On three devices, of which the second, or the first two, have no images."""
     ends = (0, len(values) // 3, len(values) // 3, len(values))
     blocks = [on_device(values[a:b], d, 16) for d, (a, b) in enumerate(zip(ends, ends[1:]))]
     return Distances(blocks, np.arange(values.shape[1]))
@@ -108,7 +108,7 @@ def numpy_relative_distances(values, rank, share):
 
 
 def numpy_candidates(values, windows, least):
-    """By the definition of the Hill estimator of either side, in float64."""
+    """The Hill estimator of both sides by its definition, in float64."""
     ordered = np.log(np.sort(np.clip(values, MIN_DISTANCE, MAX_DISTANCE), axis=1), dtype=np.float64)
     spacings = np.diff(ordered, axis=1) * np.arange(1, values.shape[1])[:, None]
     found = np.zeros((len(values), len(windows), PATCHES), bool)
@@ -121,7 +121,7 @@ def numpy_candidates(values, windows, least):
 
 
 def assert_statistics(layout, values, rng):
-    """Every statistic, exactly where it is a distance."""
+    """Every statistic; exactly equal if it is a distance."""
     n, m, _ = values.shape
     held = layout(values)
     images, columns = rng.permutation(n)[: n // 2 + 1], np.flatnonzero(rng.uniform(size=m) < 0.5)
@@ -193,7 +193,7 @@ def test_statistics_of_a_slice_are_those_of_numpy(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_quantile_beside_an_infinite_distance(layout):
-    """It is finite exactly where no infinite distance has a weight."""
+    """It is finite if and only if no infinite distance has a weight."""
     values = np.full((1, 5, PATCHES), np.inf, np.float32)
     values[0, [4, 0, 3], 0], values[0, :, 1] = (1, 2, 3), 4
     held = layout(values)
@@ -222,7 +222,7 @@ def test_memory_of_the_host_is_not_copied():
 
 
 def test_patches_that_may_burn_out():
-    """A device finds them, and no more; the host tests all."""
+    """A device finds exactly the candidates; the host tests all patches."""
     values = np.random.default_rng(0).uniform(0.001, 1.9, size=(11, 12, PATCHES)).astype(np.float32)
     for windows in ([6, 9, 11], [6, 7, 8, 9, 11]):
         least = [np.linspace(1, 2, window // 2).astype(np.float32) for window in windows]

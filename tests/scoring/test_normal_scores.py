@@ -1,4 +1,4 @@
-"""The distribution of normal scores: properties that hold for any scores, and sets with known anomalies."""
+"""The distribution of normal scores: properties for all scores, and sets with known anomalies."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def sets(draw):
 def test_p_values_fall_with_the_score_and_are_never_0(scores):
     normal = fit_scores(scores).normal_scores
     spread = max(float(np.ptp(scores)), 0.01)
-    # as far as scores and beyond: distances reach 2
+    # the range of scores and more: distances are at most 2
     grid = np.linspace(scores.min() - spread, scores.max() + 20 * spread, 400)
     p_values = normal.p_values(grid)
     assert (p_values > 0).all() and (p_values <= 1).all()
@@ -42,7 +42,7 @@ def test_units_and_order_of_the_scores_do_not_matter(scores, factor, random):
 
 
 def test_a_little_noise_changes_little():
-    # rounding differs from machine to machine: thresholds must not jump with it
+    # rounding differs between machines: thresholds must not jump with it
     rng = np.random.default_rng(7)
     for n in (8, 30, 200):
         scores = np.concatenate([rng.normal(0.3, 0.02, n), rng.normal(0.4, 0.04, n // 4)])
@@ -78,7 +78,7 @@ def test_one_absurd_score_is_found_among_few(n):
 def test_few_images_give_no_tiny_p_values():
     rng = np.random.default_rng(10)
     least = [fit_scores(scores).normal_scores.p_values(scores).min() for scores in rng.normal(0.3, 0.02, (20, 6))]
-    assert min(least) > 1e-4, "six images cannot say more"
+    assert min(least) > 1e-4, "no smaller rate is possible with six images"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -119,6 +119,6 @@ def test_few_good_images_are_not_flagged():
 
 
 def test_two_varieties_are_the_known_limit():
-    # the limit of scores alone: the rarer variety of good parts is taken for anomalies (docs/method.md)
+    # the limit of scores alone: the rarer variety of good parts is flagged (docs/method.md)
     (row,) = _simulated(ThresholdStudyConfig(distributions=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
     assert row.false_alarms < 0.12

@@ -1,4 +1,4 @@
-"""Masks of flagged photos: every peak has a region, and no region takes in the surroundings of its peak."""
+"""Masks of flagged photos: every peak has a region, without the surroundings of the peak."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from codegraph_jax.scoring.regions import background_of, flagged_mask, only_shor
 from codegraph_jax.scoring.threshold import Calibration
 
 SIDE = 10
-"""Pixels a patch."""
+"""Pixels per patch."""
 BACKGROUND, THRESHOLD, FLOOR = 0.1, 0.3, 0.2
 SCORES = arrays.arrays(
     np.float32,
@@ -177,7 +177,7 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
     for times, passes in ((1, True), (2, False)):
         larger = replace(placement, sizes=times * placement.sizes)
         found = only_short_regions(maps, larger, calibration_of(1.5 * length))
-        assert found[0] == passes, "pixels of the photo, not of its copy for the network"
+        assert found[0] == passes, "lengths are in pixels of the photo, not of the network's input"
 
 
 def test_only_the_inspected_part_of_a_region_counts_for_its_length():

@@ -1,4 +1,4 @@
-"""Scores that the user chooses by name, or writes."""
+"""Scores that the user chooses by name, or implements."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from tests.consistency.test_filtered_scores import N, draw_filter
 
 
 def smallest(distances, k):
-    """The mean of the K smallest, written as a user would."""
+    """The mean of the K smallest distances, as a user's function."""
     return np.sort(distances, axis=0)[:k].mean(axis=0)
 
 

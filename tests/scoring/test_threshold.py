@@ -72,7 +72,7 @@ def test_a_set_without_anomalies_is_not_torn_apart():
     "draw", [stats.gumbel_r, stats.lognorm(0.5), stats.weibull_min(1.5)], ids=["gumbel", "lognormal", "weibull"]
 )
 def test_skewed_scores_of_good_parts_keep_the_rate(draw):
-    # these gave 2.7, 3.3 and 3.9% instead of 1% while no distribution of the model had a heavier tail than Gumbel's
+    # these gave 2.7, 3.3 and 3.9% instead of 1% when no distribution of the model had a heavier tail than Gumbel's
     rng = np.random.default_rng(20)
     calibrations = [calibrate(draw.rvs(size=200, random_state=rng), ThresholdConfig()) for _ in range(4)]
     assert np.mean([draw.sf(calibration.threshold) for calibration in calibrations]) < 0.02
@@ -83,7 +83,7 @@ def test_max_defective_decides_between_two_explanations():
     bimodal = np.concatenate([rng.normal(0.3, 0.02, 66), rng.normal(0.42, 0.02, 24)])
     anything, few = (calibrate(bimodal, ThresholdConfig(max_defective=share)) for share in (1.0, 0.1))
     assert anything.flagged[66:].mean() > 0.8 and anything.flagged[:66].sum() <= 2
-    assert few.flagged.sum() == 0, "so many cannot be defective: the two are varieties of good parts"
+    assert few.flagged.sum() == 0, "too many to be defective: the two groups are varieties of good parts"
     assert calibrate(bimodal, ThresholdConfig(max_defective=0.0)).flagged.sum() == 0
     again = Calibration.from_json(few.as_json(), p_values=few.p_values, flagged=few.flagged)
     assert again.max_defective == 0.1 and again.as_json() == few.as_json()
@@ -108,7 +108,7 @@ def test_many_flagged_photos_raise_a_question(good, bad, kind):
     scores = np.concatenate([rng.gumbel(0.3, 0.015, good), rng.normal(0.6, 0.02, bad)])
     warning = calibrate(scores, ThresholdConfig()).warning
     assert (warning and warning.kind) == kind and (warning is None or warning.image_count == good + bad)
-    # who has said how many there can be is not asked again, nor who gives the threshold
+    # no warning if max_defective or the threshold is given
     assert not calibrate(scores, ThresholdConfig(max_defective=0.5)).warning
     assert not calibrate(scores, ThresholdConfig("score:0.5")).warning
 
@@ -153,7 +153,7 @@ def test_members_of_a_recurring_defect_are_flagged_and_left_out_of_the_fit():
     assert with_them.flagged[60:76].all() and with_them.image_count == 68
     assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
     assert calibrate(scores, ThresholdConfig(), defect_members).apply(scores[:3]).flagged.sum() == 0
-    # somebody who gives the threshold means it
+    # a given threshold applies to members too
     assert not calibrate(scores, ThresholdConfig("score:0.5"), defect_members).flagged[60:76].any()
     assert calibrate(scores, ThresholdConfig("share:10%"), defect_members).flagged.sum() == 8
 
@@ -166,7 +166,7 @@ def test_the_fit_uses_defect_members_if_all_images_are_members():
 
 @pytest.mark.parametrize(("n", "few"), [(6, True), (11, True), (12, False)])
 @pytest.mark.parametrize("rule", ["rate:1%", "score:0.4"])
-def test_fewer_than_twelve_images_are_too_few_whatever_their_members(n, few, rule):
+def test_fewer_than_twelve_images_are_too_few_with_any_members(n, few, rule):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
     for members in (0, 4, n):
         found = calibrate(scores, ThresholdConfig(rule), np.arange(n) < members)

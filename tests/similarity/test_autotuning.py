@@ -34,7 +34,7 @@ def on_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, gain: float = 0.0, **seconds: float) -> list:
-    """The speed of bfloat16 and the times of kernels that are to be measured; returns what was asked for."""
+    """Sets the measured speed of bfloat16 and times of kernels; returns the requested measurements."""
     asked = []
 
     def timed(kernels, *_):
@@ -116,7 +116,7 @@ def test_the_timing_is_real_and_both_kernels_give_the_same() -> None:
     times = timed(KERNELS, "float32", DEGREES, GRID, CHANNELS)
     assert tuple(times) == KERNELS
     assert all(timing.seconds > 0 and timing.result is None for timing in times.values())
-    assert timed(KERNELS, "float32", DEGREES, GRID, CHANNELS) is times, "measured once in a process"
+    assert timed(KERNELS, "float32", DEGREES, GRID, CHANNELS) is times, "measured once per process"
     assert speed("float32") > 1e8 and speed("bfloat16") > 1e8
 
 

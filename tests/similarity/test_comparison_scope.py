@@ -1,4 +1,4 @@
-"""The choice of what is compared: everything where that costs little, elsewhere what ranks the patches alike."""
+"""The comparison scope: all patches if that is cheap, otherwise the cheapest scope with the same ranking."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def choose(given, config=CONFIG):
 
 @pytest.fixture
 def costly(monkeypatch):
-    """Everything takes long enough for a choice, and little enough to be made."""
+    """Makes the full comparison slow enough for a choice, and fast enough to be run."""
     monkeypatch.setattr(time_estimate, "ALWAYS_FULL_SHARE", 0.0)
 
 
@@ -66,7 +66,7 @@ def test_a_radius_of_the_user_is_taken_without_a_word(costly):
     backbone = SimpleNamespace(**vars(BACKBONE), flop=lambda rows, columns: 1.0)
     frame = SimpleNamespace(grid=GRID, tile=0, tiles=lambda: [0])
     taken, whole = (time_estimate._work(one, backbone, IMAGES, frame) for one in (config, every))
-    assert taken == whole, "nothing is left to choose"
+    assert taken == whole, "there is no choice"
 
 
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
@@ -100,7 +100,7 @@ def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, m
 
 
 def test_excluded_areas_are_not_sampled(costly):
-    """Patches that are not inspected are no references, whatever they look like."""
+    """Patches that are not inspected are not used as references."""
     given, inspected = features(0), np.zeros((IMAGES, *GRID), bool)
     inspected[:, 8:32] = True
     inspected = inspected.reshape(IMAGES, -1)
@@ -110,7 +110,7 @@ def test_excluded_areas_are_not_sampled(costly):
 
 
 def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
-    """A run with the choice is the run with the radius set by hand, and the user sees the choice before it."""
+    """A run with the chosen radius equals a run with that radius set by hand, and prints the choice before."""
     monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
     monkeypatch.setattr(comparison_scope, "AGREEMENT", 0.0)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))

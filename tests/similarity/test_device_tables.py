@@ -1,4 +1,4 @@
-"""Tables over several devices: those of one, bit for bit, wherever an image lies."""
+"""Tables on several devices are equal to those of one, bit for bit, for any distribution of the images."""
 
 from dataclasses import replace
 from types import SimpleNamespace

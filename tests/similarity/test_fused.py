@@ -39,7 +39,7 @@ def test_maxima_are_exact_for_any_number_of_patches(p, block, seed):
 
 
 def test_patches_beyond_the_image_never_win():
-    # all true cosines are negative, so that a zero or a stale number from the padding would be the greatest
+    # all true cosines are negative, so that a zero or an old number from the padding would be the maximum
     left = -unit_vectors(1, 11, 8, 1).at[...].set(jnp.eye(8)[0])
     right = jnp.broadcast_to(jnp.eye(8)[0], (1, 11, 8))
     rows, columns = fused.pair_maxima(left, right, jnp.array([0]), jnp.array([0]), lax.Precision.HIGHEST, True, 8)

@@ -1,4 +1,4 @@
-"""Held to `direct` in Mosaic GPU's interpreter, with its search for races, and lowered for Hopper without a device."""
+"""The kernel equals `direct` in Mosaic GPU's interpreter, which finds races, and lowers for Hopper without a device."""
 
 from types import SimpleNamespace
 
@@ -51,7 +51,7 @@ def test_tiles_cover_the_image_with_little_to_spare(p, columns):
 def test_the_kernel_lowers_for_hopper(p, c):
     vectors = jax.ShapeDtypeStruct((4, p, c), jnp.bfloat16)
     pairs = jax.ShapeDtypeStruct((6,), jnp.int32)
-    # the form of the call is not promised to stay, so it may not be kept in a file; here it is not
+    # JAX does not guarantee the form of this call for stored programs; this one is not stored
     unchecked = [export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")]
     exported = export.export(jax.jit(fused_gpu.pair_maxima), platforms=["cuda"], disabled_checks=unchecked)
     assert "mosaic_gpu" in exported(vectors, vectors, pairs, pairs).mlir_module()

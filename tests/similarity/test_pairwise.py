@@ -83,7 +83,7 @@ def test_no_wide_copy_is_made_of_a_layer_of_rounded_tokens():
     def temporary(function, *arguments):
         return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
-    # in preparation one narrow copy, in every call of the kernel none
+    # one narrow copy during preparation, none in calls of the kernel
     wide = 4 * n * p * c
     assert temporary(inverse_norms, layer, DEGREES, GRID) < 0.7 * wide
     assert temporary(aggregate, layer, 3, GRID, jnp.bfloat16) < 0.7 * wide
@@ -126,7 +126,7 @@ def test_references_are_the_same_in_any_order(n, limit, random):
 
 @pytest.mark.parametrize(("n", "limit", "period"), [(511, 256, 2), (512, 128, 4), (1000, 250, 4), (999, 333, 3)])
 def test_references_are_independent_of_periods_in_the_file_list(n, limit, period):
-    # evenly spread, they would be all even places of the first: of two views that alternate one would have no reference
+    # evenly spaced references would all be even places: one of two alternating views would have no reference
     shares = np.bincount(choose_references(keys(n), limit) % period, minlength=period) / limit
     assert np.abs(shares - 1 / period).max() < 0.25 / period
 

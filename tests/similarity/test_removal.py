@@ -24,7 +24,7 @@ def without_patches(before, normalised, removed, references):
 
 
 def recomputed(tokens, removed):
-    """Every distance anew, in float64, with the removed patches out of the references."""
+    """All distances computed again in float64, without the removed patches of the references."""
     tables = []
     for degree in DEGREES:
         features = reference.aggregate(tokens, degree, GRID)
@@ -54,7 +54,7 @@ def test_removal_equals_computing_everything_anew(seed, share):
 
 
 def by_the_kernel(normalised, removed, options):
-    """Every distance anew by the kernel itself, to references that have lost patches."""
+    """All distances computed again by the kernel, without the removed patches of the references."""
     patches = prepare(normalised, options)
     lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
     masked = options._replace(masked=True)
@@ -69,7 +69,7 @@ def by_the_kernel(normalised, removed, options):
 
 
 WIDE, NARROW = np.float32, ml_dtypes.bfloat16
-# each two values together; the rest is slow
+# every pair of values; other combinations are marked slow
 PAIRED = [
     ("reuse", "float32", WIDE),
     ("reuse", "bfloat16", NARROW),

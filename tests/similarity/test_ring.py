@@ -22,7 +22,7 @@ from tests.support.exhausted import FULL, limited, warnings
 
 @pytest.fixture(autouse=True)
 def forget():
-    """Each test starts without the limits that another has found."""
+    """Each test starts without the memory limits of other tests."""
     ring_limits.cache_clear()
     yield
     ring_limits.cache_clear()
@@ -48,7 +48,7 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
                 seen.append(tuple(sorted((bounds[d] + i, bounds[remote] + j))))
     assert steps == set(range(devices // 2 + 1))
     wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(references.tolist())}
-    assert len(seen) == len(set(seen)), "no pair twice"
+    assert len(seen) == len(set(seen)), "each pair once"
     assert set(seen) == wanted
 
 
@@ -97,7 +97,7 @@ SLOW = [
     [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not in CASES)],
 )
 def test_several_devices_equal_one(backend, devices, kernel, images, where):
-    """Bit for bit: on any number of devices, in any parts, on the host and on the devices."""
+    """Bit for bit on any number of devices, with any shards, on the host and on the devices."""
     normalised = normalise(jnp.asarray(draw(13, c=16)))
     options, mesh = (
         DistanceOptions("reuse", (1, 3), GRID, "float32")._replace(**KERNELS[kernel]),
@@ -147,7 +147,7 @@ def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
 
 
 def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
-    """With a known memory of the device, all of four images and then of eleven are on it at once."""
+    """With a known memory of the device, all four images and then all eleven are on it at once."""
     options, sizes, watched = DistanceOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
     monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
@@ -162,10 +162,10 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
     image = image_bytes(1369 * 1024, 2, options)
     one = Ring(mesh_of(1), options, None, None, None)
-    assert one._fitting_images(1000, image) == 1000, "all are there at once"
+    assert one._fitting_images(1000, image) == 1000, "all fit at once"
     assert 1500 < (most := one._fitting_images(10_000, image)) < 1700
     assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
-    assert one._fitting_images(1000, image) == 1000, "a large set changes nothing of a smaller one"
+    assert one._fitting_images(1000, image) == 1000, "a large set does not change the limit of a smaller one"
 
 
 @pytest.mark.parametrize("devices,per_product,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
@@ -183,7 +183,7 @@ def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, p
     assert warnings(caplog)[0].startswith(f"a device is out of memory with {tried_first}")
     calls.clear()
     pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
-    assert max(calls) <= most, "the limit holds for the next layer"
+    assert max(calls) <= most, "the next layer has the same limit"
 
 
 @pytest.mark.parametrize("how", [{"pairs_per_product": 8}, {"kernel": "direct", "radius": 2, "blocks_per_product": 8}])
@@ -217,7 +217,7 @@ def test_pairs_that_never_fit_raise_an_out_of_memory_error(monkeypatch):
 
 
 def test_late_out_of_memory_is_handled(monkeypatch):
-    """Some devices answer at once and fail when the result is needed."""
+    """Some devices return at once and fail only when the result is needed."""
     options, fetch, failed = DistanceOptions("reuse", (1,), GRID, "float32"), ring._fetch, []
 
     def late(mesh, results):

@@ -1,4 +1,4 @@
-"""Distances within a radius and with patches that do not count, against their definition in float64."""
+"""Distances within a radius and without some patches, equal to their definition in float64."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +16,8 @@ from tests.similarity.test_pairwise import DEGREES, draw
 from tests.support import reference
 
 GRIDS = [(5, 7), (1, 9), (9, 1), (6, 6), (12, 5), (10, 11)]
-# grid and radius: each pair is a program of its own; no radius, a row, a column, a radius beyond the shorter side, and
-# the nearest patches
+# grid and radius: each pair is a program: no radius, a row, a column, a radius beyond the shorter side,
+# and the nearest patches
 SHAPES = [((5, 7), 0), ((1, 9), 2), ((9, 1), 3), ((12, 5), 7), ((10, 11), 1)]
 
 
@@ -145,7 +145,7 @@ def test_removal_equals_computing_everything_anew_on_any_grid(grid, radius, hidd
 
 
 @pytest.mark.parametrize("radius", [0, 2])
-def test_a_single_image_gets_what_a_set_gives(radius):
+def test_a_single_image_has_the_distances_that_it_has_in_a_set(radius):
     grid = (6, 8)
     tokens, counts = tokens_of(grid, 4, 3, 0.3)
     removed = (np.random.default_rng(0).random(counts.shape) < 0.3) & counts

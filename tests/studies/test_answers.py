@@ -1,4 +1,4 @@
-"""The study of a few answers: sets are read, answered by their labels, resampled, and reduced to few defects."""
+"""The study of answers: sets are read, answered by their labels, resampled, and reduced to few defects."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`codegraph reproduce`: published numbers beside measured ones."""
+"""`codegraph reproduce`: tables of published and measured numbers."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The study of recurring defects: what it derives from one comparison instead of computing it again."""
+"""The study of recurring defects: values derived from one comparison equal those computed separately."""
 
 import dataclasses
 import json
@@ -70,4 +70,4 @@ def test_groups_are_listed_with_their_evidence_and_get_the_verdicts_of_their_lab
         1.5,
     )
     assert (second["anomalous"], second["verdict"], second["repeat_distance_ratio"]) == (1 / 3, "undecided", None)
-    assert study._right_verdicts(result, samples) == {1: "defect", 2: "variant"}, "the third cannot be known again"
+    assert study._right_verdicts(result, samples) == {1: "defect", 2: "variant"}, "the third has no signature"

@@ -31,7 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Number of images of each comparison."""
+    """Records the number of images of each comparison."""
     calls: list[int] = []
     usual = CoDeGraph.compare_set
 
@@ -62,7 +62,7 @@ def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, mon
     assert len(compared) == 2, "finished cells are kept"
     assert (tmp_path / "sweep.csv").read_text().splitlines() == lines and again.markdown() == sweep.markdown()
     more = task.run(settings(root), str(tmp_path), [*vary, "scoring.fraction=0.3,0.6"], ["ring"], subsets=2)
-    assert compared[2:] == [12], "only the category that is named, once for the new fraction"
+    assert compared[2:] == [12], "only the named category, once for the new fraction"
     assert len(more.cells) == 8 * 3
     assert all(more.value(point, "image_auroc")[1] is not None for point in more.points)
 

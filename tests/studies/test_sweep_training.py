@@ -20,7 +20,7 @@ def results(value):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Runs that are trained: (objective, OE images, class, seed); a finished one is not trained again."""
+    """Trained runs: (objective, OE images, class, seed); a finished one is not trained again."""
     calls = []
 
     def train(config, home):
@@ -45,7 +45,7 @@ def test_cells_are_all_modes_classes_and_seeds(tmp_path, trained, capsys):
     assert len(trained) == 8 and len(sweep.cells) == 8
     assert sweep.table()[0] == ["train.objective", "AUROC", "AUPR-in", "AUPR-out", "FPR95"]
     assert [row[:2] for row in sweep.table()[1]] == [["simclr", "60.5 ± 0.7"], ["oecl", "70.5 ± 0.7"]]
-    assert all(sweep.table()[2][1][1:]), "OECL is best in all, with the smaller FPR95"
+    assert all(sweep.table()[2][1][1:]), "OECL has the best values, with the smaller FPR95"
     assert re.search(r"oecl +\+10.0 \[\+10.0, \+10.0\]", capsys.readouterr().out)
     assert "auroc_clean" in (tmp_path / "sweep.csv").read_text().splitlines()[0]
     task.run(config, str(tmp_path), ["train.objective=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])

@@ -1,4 +1,4 @@
-"""Barriers for people who use a keyboard, a screen reader or strong contrast, found by axe-core in a page."""
+"""Accessibility barriers of a page, found by axe-core: keyboard, screen reader, contrast."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands run inside the process of the tests: a process of its own takes seconds to load JAX."""
+"""Runs commands inside the process of the tests, since a new process takes seconds to load JAX."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from codegraph_jax.core import started_command
 
 @contextmanager
 def fresh_process() -> Iterator[None]:
-    """Undoes what a command leaves behind: flags, log handlers, `sys.argv`, `sys.path` and the remembered command."""
+    """Restores flags, log handlers, `sys.argv`, `sys.path` and the remembered command."""
     root, level, values = logging.getLogger(), logging.getLogger().level, flagsaver.save_flag_values()
     parsed = flags.FLAGS.is_parsed()
     try:
@@ -28,7 +28,7 @@ def fresh_process() -> Iterator[None]:
             patch.object(sys, "argv", sys.argv),
             patch.object(sys, "path", list(sys.path)),
             patch.object(started_command, "_command", ""),
-            # absl names the process, and takes over its log and its dumps of a crash, the first time alone
+            # absl names the process, and installs its log and crash handlers, only the first time
             patch.object(app._run_init, "done", True),
         ):
             yield
@@ -40,7 +40,7 @@ def fresh_process() -> Iterator[None]:
 
 
 def ended(entry: Callable[[], None], *arguments: object) -> CompletedProcess[str]:
-    """Runs an entry point that reads `sys.argv` and ends with an exit status, as if in a process of its own.
+    """Runs an entry point that reads `sys.argv` and ends with an exit status, like a new process.
 
     Args:
         entry: the entry point.
@@ -69,6 +69,6 @@ def main(*arguments: object) -> CompletedProcess[str]:
 
 
 if __name__ == "__main__":
-    # several commands in one process, where the packages are not those of the tests
+    # used by tests that run several commands in a process with other packages
     runs = [codegraph(*words) for words in json.loads(sys.argv[1])]
     print(json.dumps([[run.returncode, run.stdout, run.stderr] for run in runs]))

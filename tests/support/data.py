@@ -1,4 +1,4 @@
-"""Real images beside the checkout, where there are any: they are no part of the project."""
+"""Real images in the directory CODEGRAPH_TEST_DATA, which are not part of the project."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Devices that run out of memory."""
+"""Simulated devices that run out of memory."""
 
 import jax
 
@@ -6,7 +6,7 @@ FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while tryin
 
 
 def limited(function, length, most, calls):
-    """`function`, which fails where `length` of its arguments exceeds `most`; `calls` takes all lengths."""
+    """`function`, which fails if `length` of its arguments exceeds `most`; all lengths are appended to `calls`."""
 
     def call(*arguments):
         size = length(*arguments)

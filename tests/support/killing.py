@@ -1,4 +1,4 @@
-"""Runs that are to be killed: a small program in a process of its own, whose compiled functions are kept."""
+"""Processes for tests that kill them: a small program whose compiled functions are kept."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def start(program: str, *arguments: object, cache: Path, **environment: str) -> 
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Waits for a good end; returns its standard error."""
+    """Waits until the process ends with status 0; returns its standard error."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return errors

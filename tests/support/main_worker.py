@@ -1,4 +1,4 @@
-"""`python -m tests.support.main_worker SECONDS FLAGS`: main.py, but processes wait only so long for each other."""
+"""`python -m tests.support.main_worker SECONDS FLAGS`: main.py with a shorter wait for other processes."""
 
 import runpy
 import sys

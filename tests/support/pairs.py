@@ -10,7 +10,7 @@ from codegraph_jax.distributed import processes
 
 
 def free_port() -> int:
-    """A port of this computer that nobody listens to."""
+    """A free port of this computer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,5 +30,5 @@ def require_that_a_loss_ends_both(started: Sequence[subprocess.Popen], victim: i
             process.kill()
     assert survivor.returncode not in (0, None)
     assert time.monotonic() - begin < processes.HEARTBEAT_SECONDS + processes.LEAVE_SECONDS + 20
-    # the process that coordinates takes the runtime's own message with it
+    # if the coordinating process is killed, the runtime prints its own message
     assert "another process has ended" in errors or "another task died" in errors, errors[-3000:]

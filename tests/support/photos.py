@@ -12,7 +12,7 @@ RANDOM = ("--config.backbone.name=dinov2-small", "--config.backbone.weights=rand
 
 
 def write_photos(root: Path, n: int = 4) -> None:
-    """Writes n pictures of noise, 50 x 40 px, as `part 0.png` and so on."""
+    """Writes n photos of noise, 50 x 40 px, as `part 0.png` and so on."""
     root.mkdir(parents=True, exist_ok=True)
     for i in range(n):
         pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)
@@ -20,5 +20,5 @@ def write_photos(root: Path, n: int = 4) -> None:
 
 
 def drawn_parts(n: int = 24, seed: int = 0) -> list[np.ndarray]:
-    """n drawn parts of 64 px: a fifth has a defect of its own, a quarter shares one."""
+    """n drawn parts of 64 px: a fifth has an individual defect, a quarter the same one."""
     return list(draw_set(count=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)

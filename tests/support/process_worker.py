@@ -1,7 +1,6 @@
 """One process of several: `python -m tests.support.process_worker PORT PROCESSES PROCESS_ID DEVICES BACKEND OUT MODE`.
 
-MODE `once` detects and writes what came out; `forever` detects until it is killed, and says `ready` after the first
-time.
+MODE `once` detects and writes the result; `forever` detects until it is killed, and prints `ready` after one round.
 """
 
 import dataclasses
@@ -33,9 +32,9 @@ def detector(backend: str = "shard_map", devices: int | None = None) -> CoDeGrap
 
 
 def images() -> list:
-    """Fifteen drawn parts, one that cannot be read, and copies: two of one far away, and one of one beside it.
+    """Fifteen drawn parts, an unreadable file, and copies: two of a distant image, and one of the image before it.
 
-    Some are no squares, those of one process alone.
+    Some images of one process are not square.
     """
     drawn = list(draw_set(15, 70, 0, 0.1, (0.3,)).images)
     drawn = [image[: 70 - 20 * (i > 10)] for i, image in enumerate(drawn)]
@@ -43,7 +42,7 @@ def images() -> list:
 
 
 def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
-    """Distances, distances without a quarter of the patches of every third image, and what `detect` gives."""
+    """Distances, distances without a quarter of the patches of every third image, and the result of `detect`."""
     comparison = working.compare(images())
     tables = np.stack(comparison.tables)
     removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.25

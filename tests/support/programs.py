@@ -19,7 +19,7 @@ class _Names(logging.Handler):
 
 @contextmanager
 def compiled_programs():
-    """A list that the names of programs are added to as they are compiled."""
+    """A list to which the names of compiled programs are appended."""
     handler, logger = _Names(), logging.getLogger(LOGGER)
     level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)

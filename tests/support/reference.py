@@ -1,4 +1,4 @@
-"""The method in float64 NumPy, written from the definitions and as slow as they are; the tests hold the package to it.
+"""The method in slow float64 NumPy, written from the definitions, with which the tests compare the package.
 
 Nothing here is shared with the package: no symmetry, no reuse, no box filter by windows.
 """

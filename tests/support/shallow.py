@@ -1,4 +1,4 @@
-"""A backbone of four blocks instead of twelve, for tests that would spend most of their time compiling it."""
+"""A backbone of four blocks instead of twelve, since tests would mostly compile the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -32,8 +32,7 @@ def mesh_of(devices: int) -> Mesh:
 def shallow_resnet() -> Iterator[None]:
     """Networks of two blocks, one with a shortcut convolution, instead of eight: they compile in about half the time.
 
-    For tests in which the network is only a means; `test_golden.py` and `test_network.py` have the whole one.
-    """
+    For tests that do not test the network; `test_golden.py` and `test_network.py` have the whole one."""
     with mock.patch.object(resnet, "BLOCKS", (1, 1)):
         yield
 

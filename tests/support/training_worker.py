@@ -1,6 +1,6 @@
 """One process of several: `python -m tests.support.training_worker PORT PROCESSES PROCESS_ID WORKDIR [stop]`.
 
-It trains; with `stop` it says `ready` when the first checkpoint is kept, and goes no further.
+It trains; with `stop` it prints `ready` after the first checkpoint, and stops there.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from tests.support.training import shallow_resnet, small_config
 
 
 def config() -> OeclConfig:
-    """A batch that does not divide by the devices, from the host, as images are that are too many; alpha counts."""
+    """The batch is not a multiple of the devices, its images are in host memory, and alpha has an effect."""
     small = small_config(batch_size=95, epochs=2, checkpoint_every=1)
     return dataclasses.replace(
         small,

@@ -1,4 +1,4 @@
-"""The choice of files that processes compare whole; test_processes.py tests the comparison with real processes."""
+"""The choice of files that processes compare completely; test_processes.py tests this with real processes."""
 
 import os
 

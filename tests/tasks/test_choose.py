@@ -66,7 +66,7 @@ def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, c
 def test_without_labels_only_agreement_is_printed(home: Path, tmp_path: Path, capsys) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    # all photos of the labelled set, for which programs are compiled already
+    # all photos of the labelled set, whose programs are compiled already
     for i, file in enumerate(sorted((home / "part" / "test").glob("*/*"))):
         shutil.copy(file, photos / f"{i}{file.suffix}")
     trials = _run(photos, tmp_path / "out", tuple(map(_weights, NAMES)))

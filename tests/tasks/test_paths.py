@@ -1,4 +1,4 @@
-"""A place that is not there, or is something else, is answered by the nearest that is."""
+"""A message about a missing or unsuitable path names the nearest existing one."""
 
 from pathlib import Path
 

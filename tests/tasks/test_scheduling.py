@@ -1,4 +1,4 @@
-"""One category a device: the results of one device, in the order of the categories."""
+"""One category per device: the same results as on one device, in the order of the categories."""
 
 import threading
 import time
@@ -57,7 +57,7 @@ def test_every_device_works_and_results_keep_the_order(detector):
         (device,) = own.mesh.devices
         used.append(device)
         assert jax.tree.leaves(own.backbone.params)[0].devices() == {device} == jax.numpy.zeros(1).devices()
-        # the first to begin is the last to end
+        # the first category ends last
         time.sleep(0.2 if item == 0 else 0.02)
         return item * item
 
@@ -65,7 +65,7 @@ def test_every_device_works_and_results_keep_the_order(detector):
     assert on_each_device(own, work, list(range(7)), done.append) == [0, 1, 4, 9, 16, 25, 36]
     assert set(used) == set(detector.mesh.devices)
     assert sum(done) == 7
-    assert len(detector.mesh) == 3, "the detector itself stays as it was"
+    assert len(detector.mesh) == 3, "the detector is unchanged"
 
 
 def test_memory_is_shared_out(detector):
@@ -96,7 +96,7 @@ def test_several_processes_are_refused_with_advice(root, tmp_path, monkeypatch):
 
 
 def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
-    """The first one's metrics wait for the second one's detection to begin: in one thread they would wait in vain."""
+    """The first category's metrics wait for the second one's detection, which would never begin in one thread."""
     second, compared, threads = threading.Event(), [], []
     measure, compare = detect_task.evaluate, CoDeGraph.compare_set
 
@@ -127,7 +127,7 @@ def test_the_next_category_is_compared_while_one_is_scored():
         return -item
 
     def quick(item, made):
-        # it would wait for ever if the next one began afterwards
+        # fails if the next one begins only afterwards
         assert item == 3 or begun[item + 1].wait(10)
         return item, made
 
@@ -162,7 +162,7 @@ def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
 
 
 def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path, monkeypatch):
-    """The plan that is checked is the plan that runs."""
+    """The checked plan is the plan of the run."""
 
     plan_set, asked = detect_task.plan_set, []
 
