@@ -143,7 +143,8 @@ def _short_forms(setting: Setting) -> Iterator[str]:
     for name, short in SHORT.items():
         if setting.path == short.path:
             value = short.named_values.get(short.value, short.value)
-            yield f"--{name} {value}".rstrip() + (f" (= {short.rule}:{value})" if short.rule else "")
+            named = "; ".join(["", *(f"{word}: {meaning}" for word, meaning in short.named_values.items())])
+            yield f"--{name} {value}".rstrip() + (f" (= {short.rule}:{value}{named})" if short.rule else "")
 
 
 def _default_text(setting: Setting, values: Any) -> str:

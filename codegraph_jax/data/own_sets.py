@@ -27,7 +27,7 @@ SHIPPED = frozenset(layouts.LAYOUTS)
 """Layouts of this package."""
 
 ImagesLike = str | os.PathLike[str] | Iterable[Any] | Samples
-"""What `as_samples` takes."""
+"""Types that `as_samples` accepts."""
 
 
 def as_samples(images: ImagesLike, name: str = "images") -> list[Sample]:

@@ -88,7 +88,7 @@ class PhotoChange:
 
 @dataclass(frozen=True)
 class ResultChanges:
-    """What differs between two results; print it for a summary.
+    """The differences between two results; print it for a summary.
 
     Attributes:
         names: names of both.
@@ -225,7 +225,7 @@ class _Side:
 
 
 def compare_results(first: Run, second: Run) -> ResultChanges:
-    """What changed from the first to the second.
+    """Compares two results or finished runs.
 
     Args:
         first: a result, or the workdir of a finished run.

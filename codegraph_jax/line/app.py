@@ -79,7 +79,9 @@ class _LineMetrics:
 
     def collect(self) -> Any:
         threshold = self.uploads.inspector.bank.calibration.threshold
-        yield GaugeMetricFamily("codegraph_waiting", "Photos that wait for inspection.", value=self.uploads.waiting)
+        yield GaugeMetricFamily(
+            "codegraph_waiting", "Photos that wait for inspection.", value=self.uploads.waiting_photos
+        )
         yield GaugeMetricFamily("codegraph_threshold", "Least score that is flagged.", value=threshold)
         with suppress(LedgerUnavailableError):
             ledger = self.uploads.ledger
@@ -222,12 +224,12 @@ def _add_single_part_routes(app: FastAPI, uploads: Uploads) -> None:
     @app.get("/parts/{part}", response_model=PartOut | DecisionOut, responses=REFUSALS | MISSING)
     def one(part: int, fields: Fields = "all") -> PartOut | DecisionOut:
         """One part."""
-        return _out(_existing("part", part, ledger.get), fields)
+        return _out(_existing("part", part, ledger.by_number), fields)
 
     @app.get("/parts/{part}/photo", responses=_content("image/jpeg"), response_class=Response)
     async def photo(part: int) -> Response:
         """The photo of a part, reduced in size."""
-        found = await run_in_threadpool(_existing, "part", part, ledger.get)
+        found = await run_in_threadpool(_existing, "part", part, ledger.by_number)
         try:
             data = await uploads.preview(found)
         except UnreadableImageError:
@@ -237,7 +239,7 @@ def _add_single_part_routes(app: FastAPI, uploads: Uploads) -> None:
     @app.get("/parts/{part}/heatmap", responses=_content("image/png"), response_class=Response)
     def heatmap(part: int) -> Response:
         """The anomaly map of a part, a small transparent PNG to lay over the photo."""
-        found = _existing("part", part, ledger.get)
+        found = _existing("part", part, ledger.by_number)
         if found.heatmap is None:
             raise RequestError(404, f"part {part} has no anomaly map")
         return Response(found.heatmap, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -284,7 +286,7 @@ def _add_status_routes(app: FastAPI, uploads: Uploads, registry: CollectorRegist
     @app.get("/summary", response_model=LineSummary, responses=REFUSALS)
     def summary() -> LineSummary:
         """Counts of parts, waiting photos and alarms."""
-        return LineSummary(waiting=uploads.waiting, **ledger.summary())
+        return LineSummary(waiting=uploads.waiting_photos, **ledger.summary())
 
     @app.post("/undelivered", response_model=list[UndeliveredOut], responses=REFUSALS)
     def send_again() -> Any:

@@ -24,7 +24,7 @@ from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
-from codegraph_jax.line.ledger import ALARMS, Ledger, MonitorUpdate
+from codegraph_jax.line.ledger import ALARMS, Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm, Part, blank_part, operator_sentence, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
@@ -121,7 +121,7 @@ class Inspector:
             LedgerUnavailableError: the verdict cannot be recorded now and nothing was recorded; try again.
         """
         with self._lock:
-            if known := self.ledger.find(part.key):
+            if known := self.ledger.by_key(part.key):
                 if known.status == "inspected" or known.fingerprint == part.fingerprint:
                     return known
                 replaces = known.id
@@ -216,7 +216,7 @@ class Inspector:
             if not part.flagged:
                 alarms += drift.update(number, part.statistics)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
-            in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
+            in_a_row = (self.ledger.state("product") or 0) + 1 if scored.other_product else 0
             if in_a_row == OTHER_PRODUCT_RUN:
                 alarms.append(Alarm("product", "product", operator_sentence("other_product", count=in_a_row)))
             states = {
@@ -226,7 +226,7 @@ class Inspector:
                 "product": in_a_row,
             }
             peak_patches = scored.peak_patches.to_bytes() if len(scored.peak_patches) else b""
-            update = MonitorUpdate(states, peak_patches, recurrence.first_needed, recurrence.accepted)
+            update = StateUpdate(states, peak_patches, recurrence.first_needed, recurrence.accepted)
             recorded = self.ledger.record(replace(part, alarms=tuple(alarms)), update, replaces)
         except BaseException:
             # the monitors may include a part that is not in the ledger: read them again
@@ -247,8 +247,8 @@ class Inspector:
             scores = known_set.scores[
                 ~self.bank.calibration.apply(known_set.scores).flagged & ~known_set.defect_members
             ]
-            state = ledger.monitor("drift") or {}
-            if ledger.monitor("bank") not in (None, self.bank.digest):
+            state = ledger.state("drift") or {}
+            if ledger.state("bank") not in (None, self.bank.digest):
                 # scores of another bank are not comparable
                 last = ledger.next_number() - 1
                 state["score"] = Chart(resets=[last]).state()
@@ -261,7 +261,7 @@ class Inspector:
             kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches()]
             # patch vectors of another backbone are not comparable
             kept = [(number, peaks) for number, peaks in kept if peaks.vectors.shape[1] == width]
-            self._monitors = drift, RecurrenceMonitor(ledger.monitor("recurrence"), kept)
+            self._monitors = drift, RecurrenceMonitor(ledger.state("recurrence"), kept)
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:
@@ -280,7 +280,7 @@ class Inspector:
             LedgerUnavailableError: the bank or the ledger cannot be written now, and nothing has changed.
         """
         with self._lock:
-            part = self.ledger.get(number)
+            part = self.ledger.by_number(number)
             if part is None:
                 return None
             name, word = f"{part.id}: {part.name}", "" if defective is None else "defective" if defective else "good"
@@ -343,7 +343,7 @@ class Inspector:
             return None
         path = self.workdir / ALARMS / f"{alarm.id}.png"
         if not path.exists():
-            parts = [part for part in map(self.ledger.get, alarm.parts) if part]
+            parts = [part for part in map(self.ledger.by_number, alarm.parts) if part]
             with whole_file(path) as name:
                 sheets.contact_sheet_of(alarm, parts, self.bank.value_range).save(name, "PNG")
         return path

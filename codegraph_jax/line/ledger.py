@@ -1,6 +1,6 @@
-"""The ledger of a line, an SQLite file: one row for each part, the alarms, and the state of the monitors.
+"""The ledger of a line, an SQLite file: one row for each part, the alarms, and the state of the line.
 
-A part's row, its alarms and the state of the monitors are written in one transaction, so that after a crash the part is
+A part's row, its alarms and the state of the line are written in one transaction, so that after a crash the part is
 either recorded completely or inspected again.
 """
 
@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS peak_patches (
 CREATE TABLE IF NOT EXISTS inbox (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL DEFAULT ''
 );
-CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS line_state (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 COLUMNS = (
@@ -82,11 +82,11 @@ TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
 
-class MonitorUpdate(NamedTuple):
-    """What the monitors store with a part.
+class StateUpdate(NamedTuple):
+    """Changes of the line's state that are saved with a part.
 
     Attributes:
-        states: state by monitor.
+        states: values by name, see `Ledger.state`.
         peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects; empty: none.
         first_needed: peak patches of parts before this one are deleted, except for those in `accepted`.
         accepted: parts of acknowledged alarms.
@@ -112,11 +112,11 @@ class Ledger(Database):
         super().__init__(path, SCHEMA + outbox.SCHEMA)
         self.outbox = Outbox(self)
 
-    def find(self, key: str) -> Part | None:
+    def by_key(self, key: str) -> Part | None:
         """The part with this key, or None."""
         return self._first("SELECT * FROM parts WHERE key = ?", _stored(key))
 
-    def get(self, number: int) -> Part | None:
+    def by_number(self, number: int) -> Part | None:
         """The part of this number, or None."""
         return self._first("SELECT * FROM parts WHERE id = ?", number)
 
@@ -178,9 +178,9 @@ class Ledger(Database):
         rows = self.read("SELECT * FROM alarms WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
-    def monitor(self, name: str) -> Any:
-        """The saved state of a monitor, or None."""
-        rows = self.read("SELECT state FROM monitors WHERE name = ?", (name,))
+    def state(self, name: str) -> Any:
+        """A value of the line's state, or None: of a monitor, or for instance the digest of the bank."""
+        rows = self.read("SELECT state FROM line_state WHERE name = ?", (name,))
         return _json(rows[0][0]) if rows else None
 
     def passed(self, after: int, max_parts: int) -> list[tuple[int, Mapping[str, float]]]:
@@ -198,13 +198,13 @@ class Ledger(Database):
         return [(row[0], row[1]) for row in self.read("SELECT part, vectors FROM peak_patches ORDER BY part")]
 
     def record(
-        self, part: Part, monitors: MonitorUpdate | None = None, replaces: int = 0, keep_attempts: bool = False
+        self, part: Part, update: StateUpdate | None = None, replaces: int = 0, keep_attempts: bool = False
     ) -> Part:
-        """Writes a part, its alarms and the state of the monitors in one transaction; returns the recorded part.
+        """Writes a part, its alarms and the state of the line in one transaction; returns the recorded part.
 
         Args:
             part: the part with its alarms. If its key is recorded, nothing is written and that part is returned.
-            monitors: what the monitors store with the part.
+            update: changes of the state of the line.
             replaces: number of the row that is replaced, with its alarms; 0: none.
             keep_attempts: whether the attempts to inspect the photo stay counted, see `begin_attempt`.
 
@@ -228,29 +228,29 @@ class Ledger(Database):
                     (number, part.inspected_at, alarm.kind, alarm.subject, alarm.message,
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
-            if monitors:
+            if update:
                 cursor.execute(
                     "DELETE FROM peak_patches WHERE part < ? AND part NOT IN (SELECT value FROM json_each(?))",
-                    (monitors.first_needed, json.dumps(list(monitors.accepted))),
+                    (update.first_needed, json.dumps(list(update.accepted))),
                 )
-                if monitors.peak_patches:
-                    cursor.execute("INSERT INTO peak_patches VALUES (?, ?)", (number, monitors.peak_patches))
-                _save_states(cursor, monitors.states)
+                if update.peak_patches:
+                    cursor.execute("INSERT INTO peak_patches VALUES (?, ?)", (number, update.peak_patches))
+                _save_states(cursor, update.states)
             self.outbox.add(cursor, "part", number, replaces)
         self.outbox.wake(False)
         return self._recorded(number)
 
-    def acknowledge(self, alarm: int, reason: str, monitors: Mapping[str, Any]) -> None:
-        """Writes the reason for acknowledging an alarm, and the state of the monitors; errors as for `record`.
+    def acknowledge(self, alarm: int, reason: str, states: Mapping[str, Any]) -> None:
+        """Writes the reason for acknowledging an alarm, and states of the line; errors as for `record`.
 
         Args:
             alarm: number of the alarm, whose earlier reason is replaced.
             reason: the operator's reason.
-            monitors: state by monitor.
+            states: values by name, see `state`.
         """
         with self.transaction() as cursor:
             cursor.execute("UPDATE alarms SET acknowledgement = ? WHERE id = ?", (reason, alarm))
-            _save_states(cursor, monitors)
+            _save_states(cursor, states)
             self.outbox.add(cursor, "acknowledgement", alarm)
         self.outbox.wake(False)
 
@@ -293,7 +293,7 @@ class Ledger(Database):
         self.outbox.wake(False)
 
     def record_all(self, parts: Iterable[Part]) -> None:
-        """Writes parts in one transaction, without monitors; errors as for `record`.
+        """Writes parts in one transaction, without the state of the line; errors as for `record`.
 
         Rows with the same key are replaced and keep their numbers.
         """
@@ -392,9 +392,9 @@ def _text(value: str | bytes) -> str:
 
 
 def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
-    """Writes the states of monitors."""
+    """Writes values of the line's state by name."""
     rows = [(name, json.dumps(state)) for name, state in states.items()]
-    cursor.executemany("INSERT OR REPLACE INTO monitors VALUES (?, ?)", rows)
+    cursor.executemany("INSERT OR REPLACE INTO line_state VALUES (?, ?)", rows)
 
 
 def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:

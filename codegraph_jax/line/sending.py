@@ -168,7 +168,7 @@ def message(ledger: Ledger, queued: QueuedMessage) -> str:
     from codegraph_jax.line.responses import Message
 
     is_alarm = queued.event == "acknowledgement"
-    part = None if is_alarm else ledger.get(queued.subject)
+    part = None if is_alarm else ledger.by_number(queued.subject)
     alarm = ledger.alarm(queued.subject) if is_alarm else None
     if part is None and alarm is None:
         return ""

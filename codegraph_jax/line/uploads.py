@@ -34,7 +34,7 @@ PREVIEW_SIDE = 1024
 """Longest side in pixels of a photo on the page."""
 PREVIEWS = 64
 """Number of reduced photos in the cache."""
-ARRIVING = 4
+MAX_ARRIVING_PHOTOS = 4
 """Number of photos of the greatest size that may arrive at the same time."""
 SUFFIXES = {
     "image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/tiff": ".tif", "image/webp": ".webp",
@@ -67,15 +67,15 @@ class Uploads:
 
     def __init__(self, inspector: Inspector, settings: WebConfig):
         self.inspector, self.ledger, self.settings = inspector, inspector.ledger, settings
-        self.inspecting = ThreadPoolExecutor(1, thread_name_prefix="inspect")
-        self.drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")
-        self.waiting = self.arriving = 0
+        self.inspection_thread = ThreadPoolExecutor(1, thread_name_prefix="inspect")
+        self.preview_thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
+        self.waiting_photos = self.arriving_bytes = 0
         self._preview = lru_cache(PREVIEWS)(self._draw)
 
     def close(self) -> None:
         """Waits until the threads have finished their current work."""
-        self.inspecting.shutdown()
-        self.drawing.shutdown(cancel_futures=True)
+        self.inspection_thread.shutdown()
+        self.preview_thread.shutdown(cancel_futures=True)
 
     async def receive(self, key: str, name: str, sent: Sent) -> Part:
         """Inspects a photo and returns its part.
@@ -91,7 +91,7 @@ class Uploads:
         """
         self.require_room()
         loop = asyncio.get_running_loop()
-        self.waiting += 1
+        self.waiting_photos += 1
         try:
             key = f"request:{key or uuid.uuid4().hex}"
             fingerprint = await loop.run_in_executor(None, fingerprint_of, io.BytesIO(sent.data))
@@ -100,14 +100,14 @@ class Uploads:
             if isinstance(found, Part):
                 return found
             part = blank_part(key, name or Path(found).name, found, fingerprint)
-            return await loop.run_in_executor(self.inspecting, self.inspect, part)
+            return await loop.run_in_executor(self.inspection_thread, self.inspect, part)
         finally:
-            self.waiting -= 1
+            self.waiting_photos -= 1
 
     def require_room(self) -> None:
         """Refuses a photo while the queue is full."""
-        if self.waiting >= MAX_WAITING:
-            raise RequestError(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
+        if self.waiting_photos >= MAX_WAITING:
+            raise RequestError(503, f"{self.waiting_photos} photos are waiting; try again", **{"Retry-After": "1"})
 
     def _save(self, key: str, name: str, sent: Sent, fingerprint: str) -> str | Part:
         """Saves a photo and adds it to the inbox.
@@ -115,7 +115,7 @@ class Uploads:
         Returns:
             Its path, or that of an earlier copy in the inbox; the part if it was inspected before.
         """
-        known = self.ledger.find(key)
+        known = self.ledger.by_key(key)
         if known and known.status == "inspected":
             if known.fingerprint != fingerprint:
                 raise _key_used_before()
@@ -143,7 +143,7 @@ class Uploads:
 
     def inspect(self, received: Part) -> Part:
         """Inspects a photo that was received."""
-        former = self.ledger.find(received.key)
+        former = self.ledger.by_key(received.key)
         part = self.inspector.inspect(received)
         assert part is not None
         if part.path != received.path:
@@ -177,7 +177,7 @@ class Uploads:
         Raises:
             UnreadableImageError: the photo no longer exists, or cannot be decoded.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part.id, part.path)
+        return await asyncio.get_running_loop().run_in_executor(self.preview_thread, self._preview, part.id, part.path)
 
     def _draw(self, number: int, path: str) -> bytes:
         # the number is part of the cache's key: the file of another part may have had the same path
@@ -210,10 +210,10 @@ class Uploads:
         async def read() -> None:
             async for piece in request.stream():
                 data.extend(piece)
-                self.arriving += len(piece)
+                self.arriving_bytes += len(piece)
                 if len(data) > max_bytes:
                     raise RequestError(413, reason)
-                if self.arriving > ARRIVING * max_bytes:
+                if self.arriving_bytes > MAX_ARRIVING_PHOTOS * max_bytes:
                     raise RequestError(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:
@@ -221,7 +221,7 @@ class Uploads:
         except TimeoutError:
             raise RequestError(408, f"the photo did not arrive within {REQUEST_SECONDS:g} s") from None
         finally:
-            self.arriving -= len(data)
+            self.arriving_bytes -= len(data)
         if not data:
             raise RequestError(400, f"the body is empty; {HOW_TO_SEND}")
         return bytes(data)

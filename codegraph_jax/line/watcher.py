@@ -60,7 +60,7 @@ class File(NamedTuple):
 
 @dataclass
 class _Seen:
-    """What is known about a file of the folder; times are monotonic.
+    """State of a file of the folder; times are monotonic.
 
     Attributes:
         stamp: its `stamp_of` at the last scan.
@@ -163,7 +163,7 @@ class Folder:
         except OSError:
             fingerprint = ""  # the inspection records the reason
         key, stamp = file_key(file.name, file.status, fingerprint), stamp_of(file.status)
-        known = self.ledger.find(key) or self._renamed(file, fingerprint)
+        known = self.ledger.by_key(key) or self._renamed(file, fingerprint)
         if known:
             if (known.key, known.stamp) != (key, stamp):
                 self.ledger.move(replace(known, key=key, name=file.name, path=file.path, stamp=stamp))

@@ -51,7 +51,7 @@ def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
     if config.line or config.part_numbers:
         with closing(Ledger(require_line(config.line))) as ledger:
             for number in config.part_numbers:
-                part = ledger.get(number)
+                part = ledger.by_number(number)
                 if part is None or part.status == "not_inspected":
                     raise ConfigError(f"config.part_numbers: the line has inspected no part {number}")
                 if not Path(part.path).is_file():

@@ -278,7 +278,7 @@ def test_a_word_finds_settings_of_all_commands_and_shared_ones_are_named():
     text = " ".join(settings_text("").split())
     serve = text[text.index("codegraph serve --config") : text.index("codegraph parts --config")]
     assert all(path.rpartition(".")[2] in serve for path in task_settings("serve") if path != "task")
-    assert "--false-alarms 5% (= rate:5%), --threshold 0.45 (= score:0.45)" in text
+    assert "--false-alarms 5% (= rate:5%; low: 0.1%; normal: 1%; high: 5%), --threshold 0.45 (= score:0.45)" in text
     assert "Any of: page, heatmaps, masks, coco, maps (comma-separated)." in text
 
 

@@ -116,7 +116,7 @@ def test_limits_of_size_queue_and_time(inspector, photos, monkeypatch):
     with client_of(inspector, max_megabytes=0.001) as client:
         assert client.post("/parts", content=b"x" * 2000).status_code == 413
         assert client.post("/parts", content=iter([b"x" * 600] * 3)).status_code == 413
-        client.app.state.uploads.waiting = 1
+        client.app.state.uploads.waiting_photos = 1
         refused = client.post("/parts", content=b"x")
         assert refused.status_code == 503 and refused.headers["Retry-After"]
     assert inspector.ledger.count()["not_inspected"] == 0
@@ -188,7 +188,7 @@ def test_weak_tokens_are_refused(tmp_path, text):
 def test_the_sheet_of_an_alarm_is_served(client, inspector, photos):
     first = client.post("/parts", content=photos[0].read_bytes()).json()["id"]
     alarm = Alarm("recurrence", "g", "Two parts stand out in the same way.", (first,))
-    part = inspector.ledger.get(first)
+    part = inspector.ledger.by_number(first)
     inspector.ledger.record(replace(part, key="other", alarms=(alarm,)))
     (told,) = client.get("/alarms").json()
     assert told["parts"] == [1, 2] and told["sheet"] == "/alarms/1/sheet"
@@ -303,7 +303,7 @@ def test_an_answer_that_cannot_be_kept_changes_nothing(inspector, photos, monkey
 def test_an_alarm_is_answered_with_a_reason(inspector, photos):
     with client_of(inspector) as client:
         client.post("/parts", content=photos[2].read_bytes())
-        part = inspector.ledger.get(1)
+        part = inspector.ledger.by_number(1)
         alarm = Alarm("drift", "score", "The score has moved.")
         inspector.ledger.record(replace(part, id=0, key="other", alarms=(alarm,)))
         (raised,) = client.get("/alarms").json()

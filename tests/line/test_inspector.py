@@ -15,7 +15,7 @@ from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
-from codegraph_jax.line.ledger import Ledger, MonitorUpdate
+from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm, blank_part
 from tests.line.conftest import NEW, spoil
 
@@ -131,7 +131,7 @@ def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photos, t
             other.inspect(blank_part(path.name, path.name, str(path)))
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photos[1].name)
     whole = inspector.inspect(blank_part("whole", photos[1].name, str(photos[1])), replaces=half.id)
-    assert whole.id == 4 and inspector.ledger.get(half.id) is None
+    assert whole.id == 4 and inspector.ledger.by_number(half.id) is None
     assert inspector.ledger.count()["inspected"] == 3
     other.ledger.close()
 
@@ -152,7 +152,7 @@ def test_monitors_agree_with_the_ledger(inspector, bank, photos, monkeypatch, tm
             assert Ledger.record is record
         inspector.inspect(blank_part(path, path, path))
     for name in ("drift", "recurrence"):
-        assert inspector.ledger.monitor(name) == other.ledger.monitor(name)
+        assert inspector.ledger.state(name) == other.ledger.state(name)
     assert inspector.ledger.peak_patches() == other.ledger.peak_patches()
     other.ledger.close()
 
@@ -167,15 +167,15 @@ def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_
         whole.inspect(blank_part(str(path), path.name, str(path)))
         # a new inspector for every part
         Inspector(bank, ledger, tmp_path).inspect(blank_part(str(path), path.name, str(path)))
-        assert ledger.monitor("drift") == whole.ledger.monitor("drift"), place
-    assert ledger.monitor("recurrence") == whole.ledger.monitor("recurrence")
+        assert ledger.state("drift") == whole.ledger.state("drift"), place
+    assert ledger.state("recurrence") == whole.ledger.state("recurrence")
     whole.ledger.close()
 
 
 def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_path):
     for place, path in enumerate(photos):
         Inspector(bank, ledger, tmp_path).inspect(blank_part(f"first {place}", path.name, str(path)))
-    first = ledger.monitor("drift")
+    first = ledger.state("drift")
     other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
@@ -201,7 +201,7 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos,
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
-    names = [inspector.ledger.get(number).name for number in recurring[0].parts]
+    names = [inspector.ledger.by_number(number).name for number in recurring[0].parts]
     assert all(name.startswith("marked") for name in names)
     sheet = tmp_path / module.ALARMS / f"{recurring[0].id}.png"
     assert sheet.is_file() and inspector.sheet(recurring[0]) == sheet
@@ -235,7 +235,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # peak patches of an alarm's parts are kept
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches()}
-    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), MonitorUpdate({}, b"", 10**6, alarm.parts))
+    ledger.record(replace(ledger.by_number(1), id=0, key="later", alarms=()), StateUpdate({}, b"", 10**6, alarm.parts))
     assert {number for number, _ in ledger.peak_patches()} == set(alarm.parts)
 
 
@@ -268,7 +268,7 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
 def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photos):
     inspector.inspect(blank_part("a", "a", str(photos[0])))
     with sqlite3.connect(inspector.ledger.path) as connection:
-        connection.execute("UPDATE monitors SET state = '{half'")
+        connection.execute("UPDATE line_state SET state = '{half'")
     with pytest.raises(LedgerUnavailableError, match="is damaged"):
         Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect(blank_part("b", "b", str(photos[1])))
 
@@ -277,7 +277,7 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, mon
     part = inspector.inspect(blank_part("a", "a", str(photos[0])))
     alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
     number = inspector.ledger.record(alarm).alarms[0].id
-    before = inspector.ledger.monitor("drift")
+    before = inspector.ledger.state("drift")
 
     def fails(*values: object) -> None:
         raise LedgerUnavailableError("no")
@@ -286,7 +286,7 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, mon
         patch.setattr(inspector.ledger, "acknowledge", fails)
         with pytest.raises(LedgerUnavailableError):
             inspector.acknowledge(number, "our daily cycle")
-    assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).acknowledgement
+    assert inspector.ledger.state("drift") == before and not inspector.ledger.alarm(number).acknowledgement
     assert inspector.acknowledge(number, "our daily cycle").acknowledgement == "our daily cycle"
 
 

@@ -17,7 +17,7 @@ import pytest
 from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
-from codegraph_jax.line.ledger import Ledger, MonitorUpdate
+from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm, Part, blank_part
 from tests.support.waiting import wait_until
 
@@ -35,21 +35,21 @@ def part(key: str = "a", **fields) -> Part:
 
 def test_a_part_comes_back_as_it_was_recorded(ledger):
     alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
-    recorded = ledger.record(part(alarms=(alarm,)), MonitorUpdate({"drift": {"up": 1.5}}, b"peaks"))
+    recorded = ledger.record(part(alarms=(alarm,)), StateUpdate({"drift": {"up": 1.5}}, b"peaks"))
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
     assert (known.kind, known.parts, known.raised_by, known.raised_at) == ("recurrence", (4, 5, 1), 1, MOMENT)
-    assert ledger.get(1) == ledger.find("a") == recorded
-    assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
+    assert ledger.by_number(1) == ledger.by_key("a") == recorded
+    assert ledger.state("drift") == {"up": 1.5} and ledger.state("other") is None
     assert ledger.peak_patches() == [(1, b"peaks")]
     assert ledger.alarms(5) == [ledger.alarm(known.id)] == [known]
 
 
 def test_a_key_is_one_row_and_equal_photos_are_two(ledger):
     first = ledger.record(part())
-    assert ledger.record(part(score=9.0), MonitorUpdate({"drift": {}})) == first
-    assert ledger.monitor("drift") is None
+    assert ledger.record(part(score=9.0), StateUpdate({"drift": {}})) == first
+    assert ledger.state("drift") is None
     assert ledger.record(part("b")).id == 2
     assert ledger.count() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
 
@@ -86,7 +86,7 @@ def test_rows_of_inspections_give_way_and_keep_their_numbers(ledger):
 def test_names_that_are_no_unicode_keep_their_bytes(ledger):
     name = os.fsdecode(b"caf\xe9.png")
     ledger.record(replace(part(), key=name, name=name, path=f"/x/{name}"))
-    found = ledger.find(name)
+    found = ledger.by_key(name)
     assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
     ledger.receive(f"{name}2", name, name)
     assert ledger.inbox() == [(f"{name}2", name, name, "")]
@@ -144,7 +144,7 @@ def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(LedgerUnavailableError, match="locked"):
         impatient.record(part())
-    assert impatient.find("a") is None  # other processes may read meanwhile
+    assert impatient.by_key("a") is None  # other processes may read meanwhile
     with pytest.raises(LedgerUnavailableError):
         impatient.check()
     holder.execute("ROLLBACK")
@@ -166,8 +166,8 @@ def test_full_disk_records_nothing(ledger, monkeypatch):
     with monkeypatch.context() as disk, pytest.raises(LedgerUnavailableError, match="full"):
         disk.setattr(ledger, "_connected", full)
         large = part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),))
-        ledger.record(large, MonitorUpdate({"drift": {}}, b"y"))
-    assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
+        ledger.record(large, StateUpdate({"drift": {}}, b"y"))
+    assert ledger.by_key("b") is None and ledger.state("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
 
 
@@ -355,7 +355,7 @@ WRITER = """
 import os
 import sys
 from tests.line.test_ledger import part
-from codegraph_jax.line.ledger import Ledger, MonitorUpdate
+from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm
 for _ in sys.stdin:
     # a process of its own, which need not import everything again
@@ -368,7 +368,7 @@ for _ in sys.stdin:
     number = ledger.count()["inspected"]
     while True:
         number += 1
-        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), MonitorUpdate({"count": number}, b"s"))
+        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), StateUpdate({"count": number}, b"s"))
 """
 
 
@@ -387,7 +387,7 @@ def test_kill_keeps_complete_parts(tmp_path):
         assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
         done = ledger.count()["inspected"]
-        assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches()) > 0
+        assert done == ledger.state("count") == ledger.last_alarm() == len(ledger.peak_patches()) > 0
         assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()
     writer.stdin.close()

@@ -99,7 +99,7 @@ def test_the_page_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
 
 
 def test_the_page_shows_alarms_and_a_lost_connection(browser, inspected):
-    part = inspected.ledger.get(1)
+    part = inspected.ledger.by_number(1)
     alarm = Alarm("drift", "brightness", "The brightness has fallen.")
     with served(inspected) as address:
         browser.view(1200, 900)
@@ -115,7 +115,7 @@ def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
         Alarm("drift", "brightness", "Photos have been darker since part 3."),
         Alarm("drift", "own", "Own words."),
     )
-    inspected.ledger.record(replace(inspected.ledger.get(1), key="other", alarms=alarms))
+    inspected.ledger.record(replace(inspected.ledger.by_number(1), key="other", alarms=alarms))
     with served(inspected) as address:
         browser.view(390, 844, phone=True)
         browser.visit(f"{address}?language=de")

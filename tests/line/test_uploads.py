@@ -207,7 +207,7 @@ def test_slow_uploads_block_no_request(inspector, photos, monkeypatch):
         slow = [asyncio.create_task(uploads.read(Request(SCOPE, never))) for _ in range(64)]
         while len(begun) < 64:
             await asyncio.sleep(0)
-        assert uploads.waiting == 0
+        assert uploads.waiting_photos == 0
         part = await uploads.receive("", "", await uploads.read(Request(SCOPE, whole)))
         return part, await asyncio.gather(*slow, return_exceptions=True)
 
@@ -215,19 +215,19 @@ def test_slow_uploads_block_no_request(inspector, photos, monkeypatch):
     uploads.close()
     assert part.status == "inspected"
     assert [(type(error), error.status) for error in slow] == [(module.RequestError, 408)] * 64
-    uploads.waiting = 2
+    uploads.waiting_photos = 2
     with pytest.raises(module.RequestError, match="503"):
         asyncio.run(uploads.read(Request(SCOPE, whole)))
 
 
 def test_uploads_take_bounded_memory(inspector, monkeypatch):
-    monkeypatch.setattr(module, "ARRIVING", 2)
+    monkeypatch.setattr(module, "MAX_ARRIVING_PHOTOS", 2)
     with client_of(inspector, max_megabytes=0.001) as client:
         uploads = client.app.state.uploads
-        uploads.arriving = 1500
+        uploads.arriving_bytes = 1500
         refused = client.post("/parts", content=b"x" * 900)
         assert refused.status_code == 503 and refused.headers["Retry-After"]
-        assert uploads.arriving == 1500
+        assert uploads.arriving_bytes == 1500
 
 
 def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
@@ -251,7 +251,7 @@ def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
     part = client.post("/parts", content=photos[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
     load, release, queued = module.preview, threading.Event(), []
-    drawing = client.app.state.uploads.drawing
+    drawing = client.app.state.uploads.preview_thread
     submit = drawing.submit
 
     def slow(*arguments):

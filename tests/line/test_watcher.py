@@ -27,7 +27,7 @@ class Quick:
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
     def inspect(self, part, is_unfinished=lambda failed: False, replaces=0):
-        if known := self.ledger.find(part.key):
+        if known := self.ledger.by_key(part.key):
             return known
         good = Path(part.path).read_bytes().endswith(b"END")
         if is_unfinished(not good):

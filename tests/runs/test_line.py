@@ -116,7 +116,7 @@ def check(line: Line, names: list[str]) -> None:
     assert ledger.inbox() == []
     # the monitors have counted each passed part once
     passed = sum(part.flagged is False for part in parts)
-    state = ledger.monitor("drift")["brightness"]
+    state = ledger.state("drift")["brightness"]
     assert state["seen"] == passed or state["resets"][-1] > 0
     ledger.close()
 
