@@ -39,7 +39,7 @@ COMMAND = re.compile(
 def commands(text):
     """(name, words) of each command, lines that end in a backslash joined; a name is empty for main.py.
 
-    What follows in round brackets is a remark.
+    Text in round brackets is a remark.
     """
     joined = re.sub(r"\s*\\+\n\s*", " ", text)
     found = []
@@ -202,6 +202,34 @@ def test_modules_that_a_page_names_exist(page):
     files = [str(p.relative_to(ROOT)) for p in SOURCES] + ["main.py"]
     for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
         assert any(file == name or file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"
+
+
+CLAUSE = re.compile(r"(?:^|[.:;,]\s+|\band\s+)(?:what|whatever|whoever)\b|(?:^|[.:;]\s+)who\b", re.IGNORECASE)
+"""A clause in place of a noun, such as "what is not ours"."""
+
+
+def test_docstrings_and_names_of_tests_have_nouns_in_place_of_clauses():
+    """Docstrings of all modules; in tests also those of functions, and the names of tests."""
+    for source in SOURCES:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        nodes = [tree]
+        if source.is_relative_to(ROOT / "tests"):
+            nodes += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        for node in nodes:
+            found = CLAUSE.search(ast.get_docstring(node) or "")
+            assert not found, f"{source.relative_to(ROOT)}, line {getattr(node, 'lineno', 1)}: {found}"
+            assert not re.match(r"test_\w*(what|whoever)", getattr(node, "name", "")), node.name
+
+
+def test_clauses_are_found():
+    clauses = (
+        "What is kept.",
+        "Banks: what a pool keeps.",
+        "Photos, whatever their size.",
+        "Keys, and what they mean.",
+    )
+    assert all(CLAUSE.search(text) for text in clauses)
+    assert not CLAUSE.search("Raises an error that says what to do; root, who may write everywhere.")
 
 
 YOURS = {"images", "layer_a", "layer_b", "others", "outliers", "pooled", "tf_dataset", "torch_dataset"}

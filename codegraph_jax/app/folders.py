@@ -1,4 +1,4 @@
-"""Folders of this machine: what is in them, previews, and photos that are uploaded."""
+"""Folders of this machine: their content, previews, and uploaded photos."""
 
 import os
 import shutil

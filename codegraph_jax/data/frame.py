@@ -1,6 +1,6 @@
 """Converts the photos of a set to grids of patches: resized to a square, padded, or cut into tiles.
 
-`squeeze` resizes every photo to a square, whatever its aspect ratio, as MuSc does.
+`squeeze` resizes every photo to a square, without its aspect ratio, as MuSc does.
 
 `pad` and `tile` keep the aspect ratio. All photos of a set share one grid: each photo is scaled so that its longer side
 has the same number of patches, both sides are rounded to whole patches, and the photo is centred in the smallest grid

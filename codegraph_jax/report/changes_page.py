@@ -1,4 +1,4 @@
-"""Writes compare.html: what differs between two runs, with the heat maps of both for the photos that changed most.
+"""Writes compare.html: the changes between two runs, with the heat maps of both for the photos that changed most.
 
 The page has the style and the languages of the report, and needs no other files.
 """

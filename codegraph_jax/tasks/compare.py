@@ -1,4 +1,4 @@
-"""The task `compare`: what differs between two finished runs on the same photos."""
+"""The task `compare`: the changes between two finished runs on the same photos."""
 
 from pathlib import Path
 
