@@ -20,10 +20,10 @@ from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.similarity.host_tables import table_scores
 from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.pair_distances import DistanceOptions, pair_distances, prepare
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, whole_products
-from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare
 
 FRACTION = ScoringConfig().fraction
 

@@ -12,8 +12,8 @@ from codegraph_jax.bank.pool import Pool, image_vectors
 from codegraph_jax.bank.thinning import DIMENSIONS, projected, thin
 from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import by_content
-from codegraph_jax.similarity.tiles import DistanceOptions
 
 FOLDS = 4
 """Number of folds; an image is scored by a pool from the other folds, since its own patches would lower its score."""

@@ -14,10 +14,10 @@ from codegraph_jax.consistency.pattern_patches import PatternTest, shows_pattern
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.similarity.host_tables import mean_distances, mean_over_layers, table_scores
+from codegraph_jax.similarity.pair_distances import DistanceOptions, PatchSet
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import ExcludedReferences, ReferenceMask
-from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet
 from codegraph_jax.similarity.valid import INVALID
 
 

@@ -28,7 +28,7 @@ from codegraph_jax.bank.thinning import projected, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.tiles import DistanceOptions, cosine_to_distance
+from codegraph_jax.similarity.pair_distances import DistanceOptions, cosine_to_distance
 from codegraph_jax.similarity.valid import INVALID
 
 SHARPNESS = 10.0

@@ -1,9 +1,9 @@
 """Chooses the precision of products and the kernel of the distances by short timings on this machine.
 
 bfloat16 is twice as fast as float32 on hardware with instructions for it, and slower elsewhere. Both kernels give the
-same distances: `reuse` computes one product of two images where `direct` computes one for each degree, but writes a
-tile to memory that `direct` need not keep. The first candidate is chosen unless another is clearly faster, so that the
-choice is the same at every start. A candidate that fails or gives different distances is never chosen.
+same distances: `reuse` computes one product of two images where `direct` computes one for each degree, but writes
+cosines to memory that `direct` need not keep. The first candidate is chosen unless another is clearly faster, so that
+the choice is the same at every start. A candidate that fails or gives different distances is never chosen.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.kernels import distance_options
-from codegraph_jax.similarity.tiles import pair_distances, prepare
+from codegraph_jax.similarity.pair_distances import pair_distances, prepare
 
 KERNELS = ("direct", "reuse")
 """The kernels that are timed, the usual one first."""

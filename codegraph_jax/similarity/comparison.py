@@ -21,12 +21,12 @@ from codegraph_jax.features.set_plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.device_tables import DeviceTables, distances_on_devices
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.plan import HOST_KEEPS_DISTANCES
 from codegraph_jax.similarity.references import ReferenceSubset, choose_references, schedule_length
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
 from codegraph_jax.similarity.table_layout import Table, TableLayout
-from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
 logger = logging.getLogger(__name__)

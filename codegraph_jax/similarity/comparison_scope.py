@@ -19,8 +19,8 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import evenly
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
+from codegraph_jax.similarity.pair_distances import cosine_to_distance
 from codegraph_jax.similarity.references import by_content, choose_references, neighbour_count
-from codegraph_jax.similarity.tiles import cosine_to_distance
 from codegraph_jax.similarity.time_estimate import affordable_work, compares_everything, comparison_work
 
 RADII = (4, 8, 16)

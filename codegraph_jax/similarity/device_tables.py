@@ -22,6 +22,7 @@ from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device
 from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
 from codegraph_jax.similarity.host_tables import HostTables, PatchScore
+from codegraph_jax.similarity.pair_distances import DistanceOptions, PatchSet, prepare
 from codegraph_jax.similarity.programs import (
     add,
     divide,
@@ -36,7 +37,6 @@ from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import Ring
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL
 from codegraph_jax.similarity.table_layout import Table, TableBuffer, TableLayout
-from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, prepare
 
 CALLS = 32
 """Approximate number of calls that compute a table, so that the progress bar moves."""

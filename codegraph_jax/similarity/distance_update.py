@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import evenly, in_threads
 from codegraph_jax.core.matmul import inner_products
-from codegraph_jax.similarity.tiles import cosine_to_distance
+from codegraph_jax.similarity.pair_distances import cosine_to_distance
 
 TIE = 4e-6
 """Squared distances this close count as equal, since kernels round differently."""

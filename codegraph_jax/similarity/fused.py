@@ -1,6 +1,6 @@
-"""The `direct` kernel written by hand in Pallas: product and maxima in one kernel, so that no tile is stored in memory.
+"""The `direct` kernel written by hand in Pallas: product and maxima in one kernel; cosines are not stored in memory.
 
-A tile of 1369 x 1369 cosines takes 7.5 MB, which `direct` writes and reads again for 2 x 1369 maxima; on an accelerator
+A matrix of 1369 x 1369 cosines takes 7.5 MB, which `direct` writes and reads for 2 x 1369 maxima; on an accelerator
 this costs about as much as the product. The grid of this kernel runs over pairs of images, blocks of rows and blocks of
 columns. Each block of cosines stays in registers or on-chip memory; only the running maxima of rows and columns are
 written.

@@ -1,11 +1,12 @@
-"""The `fused` kernel for GPUs (Hopper and newer): bfloat16 products, float32 sums, no tile of cosines in memory.
+"""The `fused` kernel for GPUs (Hopper and newer): bfloat16 products, float32 sums, no cosines in memory.
 
 One program computes 128 rows and up to 256 columns of one pair of images. One warpgroup loads blocks of both through a
 ring of buffers; two others compute 64 rows each and keep the cosines in registers. Each computes the maxima of its rows
 and of its columns, the latter across its warps in a few hundred bytes of shared memory, and writes both. XLA computes
-the maxima over the tiles of an image (0.3 MB for a pair, where the cosines are 7.5 MB).
+the maxima over the blocks of a pair (0.3 MB, where the cosines are 7.5 MB).
 
-If 128 does not divide the number of patches, the last tile ends with the image and repeats rows of the tile before it.
+If 128 does not divide the number of patches, the last block of cosines ends with the image and repeats rows of the one
+before it.
 Repeated rows change no maximum, so nothing is masked; `pad_vectors` repeats a patch for the same reason.
 
 The tests run the kernel in Mosaic GPU's interpreter, which also detects races, and lower it for Hopper; it has not run
@@ -37,7 +38,7 @@ BUFFERS = 4
 """Number of blocks of 48 KiB in flight; shared memory holds four."""
 
 ALIGNMENT = 8
-"""The number of patches of an image must be a multiple of this for the hardware to copy tiles."""
+"""The number of patches of an image must be a multiple of this for the hardware to copy blocks."""
 
 
 def supported(precision: str) -> bool:
@@ -53,10 +54,10 @@ def pad_vectors(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
     return jnp.pad(vectors, ((0, 0), (0, 0), (0, -c % DEPTH)))
 
 
-def tile_columns(p: int) -> int:
-    """Number of columns of a tile: as few tiles as possible, with little overlap."""
-    tiles = -(-p // MAX_COLUMNS)
-    return -(-p // (tiles * ALIGNMENT)) * ALIGNMENT
+def block_columns(p: int) -> int:
+    """Number of columns of a block of cosines: as few blocks as possible, with little overlap."""
+    blocks = -(-p // MAX_COLUMNS)
+    return -(-p // (blocks * ALIGNMENT)) * ALIGNMENT
 
 
 def pair_maxima(
@@ -69,31 +70,31 @@ def pair_maxima(
     """`fused.pair_maxima` for unit vectors from `pad_vectors`; `emulate` interprets the kernel, slowly but anywhere."""
     plgpu = _mosaic_gpu()
     pairs, (_, p, c) = len(first), left.shape
-    columns = tile_columns(p)
-    row_tiles, column_tiles = -(-p // ROWS), -(-p // columns)
+    columns = block_columns(p)
+    row_blocks, column_blocks = -(-p // ROWS), -(-p // columns)
     if emulate:
         right = right.swapaxes(1, 2)
-    rows_of_tiles, columns_of_tiles = plgpu.kernel(
+    row_maxima, column_maxima = plgpu.kernel(
         partial(_kernel, shape=(p, c, columns), emulate=emulate),
         out_type=[
-            jax.ShapeDtypeStruct((pairs, 2 * row_tiles, column_tiles, size), jnp.float32)
+            jax.ShapeDtypeStruct((pairs, 2 * row_blocks, column_blocks, size), jnp.float32)
             for size in (WARPGROUP_ROWS, columns)
         ],
         scratch_types=[plgpu.SMEM((2, size), jnp.float32) for size in (WARPGROUP_ROWS, columns)],
-        grid=(pairs, row_tiles, column_tiles),
+        grid=(pairs, row_blocks, column_blocks),
         grid_names=("pair", "i", "j"),
         num_threads=3,
         thread_name="group",
         **({"interpret": _interpreter()} if emulate else {}),
     )(first, second, left, right)
-    of_rows = rows_of_tiles.max(axis=2).reshape(pairs, row_tiles, ROWS)
-    return _joined(of_rows, p), _joined(columns_of_tiles.max(axis=1), p)
+    of_rows = row_maxima.max(axis=2).reshape(pairs, row_blocks, ROWS)
+    return _joined(of_rows, p), _joined(column_maxima.max(axis=1), p)
 
 
 def _kernel(  # type: ignore[no-untyped-def]
     first_ref, second_ref, left_ref, right_ref, rows_ref, columns_ref, rows_here, columns_here, *, shape, emulate
 ):
-    """One tile: maxima of its rows and of its columns, for each of the two computing warpgroups."""
+    """One block of cosines: maxima of its rows and of its columns, for each of the two computing warpgroups."""
     plgpu = _mosaic_gpu()
     p, c, columns = shape
     pair, i, j, group = (lax.axis_index(axis) for axis in ("pair", "i", "j", "group"))
@@ -150,10 +151,10 @@ def _mosaic_gpu() -> Any:
     return mosaic_gpu
 
 
-def _joined(tiles: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:
-    """Joins the tiles of an image; rows of the last tile that repeat those of the tile before it are dropped."""
-    rest = p - (tiles.shape[1] - 1) * tiles.shape[2]
-    return jnp.concatenate([tiles[:, :-1].reshape(len(tiles), -1), tiles[:, -1, -rest:]], axis=1)
+def _joined(blocks: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:
+    """Joins the maxima of blocks; the last block has only the rows that the block before it does not have."""
+    rest = p - (blocks.shape[1] - 1) * blocks.shape[2]
+    return jnp.concatenate([blocks[:, :-1].reshape(len(blocks), -1), blocks[:, -1, -rest:]], axis=1)
 
 
 def _interpreter() -> Any:

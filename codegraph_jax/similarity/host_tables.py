@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.core.arrays import in_threads
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Exclusions, Neighbours, changes_by_removal
-from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
 PatchScore = Callable[[Float[np.ndarray, "m p"], int], Float[np.ndarray, " p"]]

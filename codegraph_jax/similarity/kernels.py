@@ -6,12 +6,12 @@ import jax
 
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.similarity import fused, fused_gpu
-from codegraph_jax.similarity.tiles import DistanceOptions
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 
 logger = logging.getLogger(__name__)
 
-MAX_TILES, TILE_BYTES = 8, 2**29
-"""Limits of one product on accelerators: number of tiles, and their memory, which large images reach first."""
+MAX_PAIRS, MAX_COSINE_BYTES = 8, 2**29
+"""Limits of one product on accelerators: pairs of images, and bytes of their cosines; large images reach the second."""
 
 BLOCKS = 64
 """Blocks in one product on accelerators, if patches are compared within a radius."""
@@ -53,7 +53,7 @@ def distance_options(
         # a larger radius than the grid gives the same distances
         radius, blocks = min(config.radius_patches, max(grid)), 1 if on_cpu else BLOCKS
         return DistanceOptions("direct", degrees, grid, precision, 1, radius, masked, blocks)
-    tile = 4 * (grid[0] * grid[1]) ** 2
-    pairs = 1 if on_cpu else max(1, min(MAX_TILES, TILE_BYTES // tile))
+    cosine_bytes = 4 * (grid[0] * grid[1]) ** 2
+    pairs = 1 if on_cpu else max(1, min(MAX_PAIRS, MAX_COSINE_BYTES // cosine_bytes))
     options = DistanceOptions(pick_kernel(config.kernel, precision), degrees, grid, precision, pairs, masked=masked)
     return options.unfused() if masked else options

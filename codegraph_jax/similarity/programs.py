@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.similarity.distance_update import TIE
 from codegraph_jax.similarity.order_statistics import mean_of_smallest
+from codegraph_jax.similarity.pair_distances import DistanceOptions, PatchSet, pair_distances
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, whole_products
-from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances
 from codegraph_jax.similarity.valid import INVALID
 
 IMAGES_AT_ONCE = 32

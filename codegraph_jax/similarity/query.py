@@ -1,6 +1,6 @@
 """Distances of one new image to reference images, with and without some of their patches.
 
-The distances are those of `codegraph_jax.similarity.tiles`, in one direction.
+The distances are those of `codegraph_jax.similarity.pair_distances`, in one direction.
 """
 
 from functools import partial
@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, cosine_to_distance, prepare, tile_maxima
+from codegraph_jax.similarity.pair_distances import (
+    DistanceOptions,
+    PatchSet,
+    cosine_maxima,
+    cosine_to_distance,
+    prepare,
+)
 
 
 def prepare_references(
@@ -34,7 +40,7 @@ def distances_to_references(
     query = prepare(normalised[None], options).select(jnp.asarray(0))
 
     def one_reference(number: Array) -> Float[Array, "r 2 p"]:
-        return cosine_to_distance(tile_maxima(query, references.select(number), options._replace(masked=True))[0])
+        return cosine_to_distance(cosine_maxima(query, references.select(number), options._replace(masked=True))[0])
 
     found = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.map_batch)
     return found[:, :, 0].swapaxes(0, 1), found[:, :, 1].swapaxes(0, 1)

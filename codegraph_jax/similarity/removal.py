@@ -21,8 +21,8 @@ from codegraph_jax.core.arrays import arrays_at_once, in_threads
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, ReducedReference, WithinRadius
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import ReferenceSubset, reference_columns
-from codegraph_jax.similarity.tiles import DistanceOptions
 
 EXTRA_NEIGHBOURS = 2
 """Number of distances beyond the k smallest that are updated with them, to save rounds."""

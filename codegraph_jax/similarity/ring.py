@@ -29,9 +29,9 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import tokens_on_device, tokens_on_host
+from codegraph_jax.similarity.pair_distances import DistanceOptions, PatchSet, pair_distances, prepare
 from codegraph_jax.similarity.references import reference_columns
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, RingCall, Shards, piece_of, ring_calls, shards_of, turn
-from codegraph_jax.similarity.tiles import DistanceOptions, PatchSet, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Ring:
             if limits.per_product > 1:
                 count, limits.per_product = limits.per_product, limits.per_product // 2
                 logger.warning(
-                    "a device is out of memory with products of %d tiles; trying %d", count, limits.per_product
+                    "a device is out of memory with %d products at once; trying %d", count, limits.per_product
                 )
             else:
                 # with fewer images in memory, larger products may fit again

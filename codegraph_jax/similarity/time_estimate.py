@@ -16,7 +16,7 @@ from codegraph_jax.similarity.kernels import derives_degrees
 from codegraph_jax.similarity.references import schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
 
-BACKBONE_EFFICIENCY, TILE_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
+BACKBONE_EFFICIENCY, MATRIX_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
 ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
@@ -125,7 +125,7 @@ def compares_everything(config: Config, backbone: LoadedBackbone, image_count: i
 def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
-    efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else TILE_EFFICIENCY
+    efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else MATRIX_EFFICIENCY
     if similarity.radius_patches:
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:

@@ -20,9 +20,9 @@ from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.host_tables import table_scores
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
-from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import INVALID
 
 pytestmark = pytest.mark.usefixtures("shallow")

@@ -9,8 +9,8 @@ from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import DistanceOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
 GRID = (8, 8)

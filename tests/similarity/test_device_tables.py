@@ -12,12 +12,12 @@ from codegraph_jax.core.arrays import in_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import StoredLayers
 from codegraph_jax.similarity.table_layout import TableLayout
-from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
 from tests.support.device_tables import tables_on
 

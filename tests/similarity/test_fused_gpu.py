@@ -15,7 +15,7 @@ from tests.similarity.test_pairwise import draw, expected, table
 
 
 @pytest.mark.parametrize("p,c", [(200, 320), pytest.param(264, 64, marks=pytest.mark.slow)])
-def test_maxima_are_exact_with_overlapping_tiles_and_reused_buffers(p, c):
+def test_maxima_are_exact_with_overlapping_blocks_and_reused_buffers(p, c):
     vectors = unit_vectors(3, p, c, dtype=jnp.bfloat16)
     first, second = jnp.array([2]), jnp.array([1])
     rows, columns = fused_gpu.pair_maxima(vectors, vectors, first, second, emulate=True)
@@ -43,8 +43,8 @@ def test_distances_stay_within_the_stated_bound_and_near_direct():
 
 
 @pytest.mark.parametrize("p,columns", [(128, 128), (256, 256), (1024, 256), (1376, 232)])
-def test_tiles_cover_the_image_with_little_to_spare(p, columns):
-    assert fused_gpu.tile_columns(p) == columns
+def test_blocks_cover_the_image_with_little_to_spare(p, columns):
+    assert fused_gpu.block_columns(p) == columns
 
 
 @pytest.mark.parametrize("p,c", [(256, 384), (1376, 1024)])

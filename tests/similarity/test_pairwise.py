@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
+from codegraph_jax.similarity.pair_distances import DistanceOptions, pair_distances, prepare
 from codegraph_jax.similarity.references import choose_references
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import DistanceOptions, pair_distances, prepare
 from tests.support import reference
 
 GRID = (5, 7)

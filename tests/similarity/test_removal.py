@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.similarity.pair_distances import DistanceOptions, cosine_maxima, cosine_to_distance, prepare
 from codegraph_jax.similarity.removal import changes_by_removal
-from codegraph_jax.similarity.tiles import DistanceOptions, cosine_to_distance, prepare, tile_maxima
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
 from tests.support import reference
 
@@ -58,7 +58,7 @@ def by_the_kernel(normalised, removed, options):
     patches = prepare(normalised, options)
     lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
     masked = options._replace(masked=True)
-    rows = jax.jit(lambda i, j: cosine_to_distance(tile_maxima(patches.select(i), lost.select(j), masked)[0][:, 0]))
+    rows = jax.jit(lambda i, j: cosine_to_distance(cosine_maxima(patches.select(i), lost.select(j), masked)[0][:, 0]))
     n = len(removed)
     out = np.full((len(options.degrees), n, n, removed.shape[1]), np.inf, np.float32)
     for i in range(n):

@@ -11,10 +11,10 @@ from codegraph_jax.distributed.chunks import OutOfMemoryError
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import choose_references, schedule_length
 from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, ring_limits
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, split
-from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import GRID, draw
 from tests.support.device_tables import tables_on
 from tests.support.exhausted import FULL, limited, warnings
@@ -179,7 +179,7 @@ def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, p
     got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert max(calls) > most >= calls[-1] and sum(done) == 55
-    tried_first = "the patches of" if per_product == 1 else "products of 8 tiles; trying 4"
+    tried_first = "the patches of" if per_product == 1 else "8 products at once; trying 4"
     assert warnings(caplog)[0].startswith(f"a device is out of memory with {tried_first}")
     calls.clear()
     pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
@@ -190,10 +190,10 @@ def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, p
 def test_products_get_smaller_before_images_get_fewer(how, monkeypatch, caplog):
     options, step = DistanceOptions("reuse", (1, 3), GRID, "float32")._replace(**how), ring._step
     want = pairwise_distances(draw(5), options, np.arange(5))
-    tiles = lambda mesh, options, pass_on: options.per_product  # noqa: E731
-    monkeypatch.setattr(ring, "_step", limited(step, tiles, 4, []))
+    products = lambda mesh, options, pass_on: options.per_product  # noqa: E731
+    monkeypatch.setattr(ring, "_step", limited(step, products, 4, []))
     np.testing.assert_array_equal(pairwise_distances(draw(5), options, np.arange(5)), want)
-    assert warnings(caplog) == ["a device is out of memory with products of 8 tiles; trying 4"]
+    assert warnings(caplog) == ["a device is out of memory with 8 products at once; trying 4"]
 
 
 @pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import windows
+from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import changes_by_removal
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.tiles import DistanceOptions
 from tests.similarity.test_pairwise import DEGREES, draw
 from tests.support import reference
 

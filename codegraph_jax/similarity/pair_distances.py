@@ -1,11 +1,11 @@
 """Distances between the patches of two images, in both directions from one product (docs/method.md section 2).
 
 d[r](x, j) = min over patches y of image j of |F_r(x) - F_r(y)| = sqrt(2 - 2 max_y <F_r(x), F_r(y)>) for unit vectors.
-The tile of inner products of images i and j gives the distances of i by its row maxima and those of j by its column
-maxima. There are two ways to compute it, with the same results:
+The matrix of cosines (inner products) of images i and j gives the distances of i by its row maxima and those of j by
+its column maxima. There are two ways to compute it, with the same results:
 
 * `reuse`: before normalisation, the features of degree r are box sums of those of degree 1, so their inner products are
-  box sums, over both grids, of one tile. One product gives all degrees; faster if products are slow (CPU).
+  box sums, over both grids, of one matrix. One product gives all degrees; faster if products are slow (CPU).
 * `direct`: one product per degree; faster if products are fast and memory traffic is slow (GPU, TPU).
   `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs. Comparison within a
   radius always uses it (`codegraph_jax.similarity.windows`).
@@ -126,16 +126,16 @@ def _unit_vectors(
 
 
 def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
-    """Sums of a tile over degree x degree patches of both images, for each degree, with zeros beyond the edges."""
+    """Sums of the matrix over degree x degree patches of both images, for each degree, with zeros beyond the edges."""
     down = {degree: box_sum(grids, degree, axes=(0,)) for degree in {3, *degrees} - {5}}
-    # five rows of a tile do not fit into a core's cache: add two sums of three rows and subtract the row in both
+    # five rows of the matrix do not fit into a core's cache: add two sums of three rows and subtract the row in both
     above = jnp.concatenate([grids[:1], down[3][:-1]])
     below = jnp.concatenate([down[3][1:], grids[-1:]])
     down[5] = above + below - grids
     return [box_sum(down[degree], degree, axes=(1, 2, 3)) for degree in degrees]
 
 
-def tile_maxima(
+def cosine_maxima(
     left: PatchSet, right: PatchSet, options: DistanceOptions
 ) -> tuple[Float[Array, "r q p"], Float[Array, "r p"]]:
     """Greatest cosine of each patch of an image with any valid patch of another image; the kernel is not `fused`.
@@ -162,10 +162,10 @@ def tile_maxima(
             rows.append(of_left)
             columns.append(of_right)
     elif options.kernel == "reuse":
-        tile = inner_products(left.vectors[0], right.vectors[0], options.precision)
-        grids = tile.reshape(*options.grid, *options.grid)
+        products = inner_products(left.vectors[0], right.vectors[0], options.precision)
+        grids = products.reshape(*options.grid, *options.grid)
         for k, sums in enumerate(box_sums(grids, options.degrees)):
-            note(sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :])
+            note(sums.reshape(products.shape) * left.scales[k][:, None] * right.scales[k][None, :])
     else:
         for a, b in zip(left.vectors, right.vectors):
             note(inner_products(a, b, options.precision))
@@ -191,7 +191,7 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        of_left, of_right = tile_maxima(left.select(i), right.select(j), options)
+        of_left, of_right = cosine_maxima(left.select(i), right.select(j), options)
         return cosine_to_distance(of_left[:, 0]), cosine_to_distance(of_right)
 
     return lax.map(one_pair, (first, second), batch_size=options.map_batch)
