@@ -163,9 +163,10 @@ def _entry(setting: Setting, values: Any, note: str) -> str:
         meaning += f" Any of: {', '.join(map(str, choices))} (comma-separated)."
     elif choices and not all(f"`{choice}`" in meaning for choice in choices):
         meaning += f" One of: {', '.join(map(str, choices))}."
-    return f"  {names}\n{_filled(meaning, 6)}"
+    return f"{_filled(names, 2, hanging=2)}\n{_filled(meaning, 6)}"
 
 
-def _filled(text: str, indent: int) -> str:
-    """The text in lines of at most `WIDTH` characters, indented."""
-    return fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False)
+def _filled(text: str, indent: int, hanging: int = 0) -> str:
+    """The text in lines of at most `WIDTH` characters, indented; lines after the first by `hanging` more."""
+    first, further = " " * indent, " " * (indent + hanging)
+    return fill(text, WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
