@@ -25,7 +25,7 @@ from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.scores import STANDARD
 
 Scores = Mapping[str, Float[np.ndarray, " n"]]
-SHARE = 0.8
+RESAMPLED_SHARE = 0.8
 """Share of the photos in a resampled set."""
 THRESHOLD_ANSWERS = 8
 """Number of answers after which the threshold of the standard score is measured."""
@@ -117,7 +117,7 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
             rows.append(simulate(name, mutual, scores, labels))
             rng = np.random.default_rng([0, *name.encode()])
             for _ in range(config.resample_count):
-                chosen = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
+                chosen = np.sort(rng.choice(len(labels), int(RESAMPLED_SHARE * len(labels)), replace=False))
                 part = {key: value[chosen] for key, value in scores.items()}
                 resampled.append(simulate(name, mutual[chosen], part, labels[chosen]))
             few_defects += [

@@ -28,17 +28,17 @@ Mask = Bool[np.ndarray, "h w"]
 _METAL = np.array([0.58, 0.59, 0.61], np.float32)
 _PRINT = np.array([0.20, 0.22, 0.28], np.float32)
 _CLOTH = np.array([0.62, 0.54, 0.44], np.float32)
-_THREAD = 14.0
+_THREAD_PIXELS = 14.0
 """Distance between threads of cloth in pixels."""
 _DEPTH = np.float32(0.12)
 """Brightness of the background in a hole."""
-_PITCH = 0.22
+_PITCH_SHARE = 0.22
 """Distance between holes as a share of the plate's shorter side."""
 MIN_SIDE, TRIES = 64, 1000
 """Least side of a plate in pixels, and how often a random place for its defect is tried."""
 DRAWN = ".plates.json"
 """File of the settings with which the plates were drawn."""
-SHIFT = 12.0
+SHIFT_PIXELS = 12.0
 """Standard deviation of the plate's position in pixels, for a photo with a shorter side of 3000 pixels."""
 
 
@@ -105,7 +105,7 @@ class PlateDefect:
 
 def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
     """(x, y, radius) of the holes of a plate that fills a photo of this size, in pixels."""
-    pitch = _PITCH * min(width, height)
+    pitch = _PITCH_SHARE * min(width, height)
     # with an odd number of rows, the print is not on a row of holes; a long plate has one row
     columns = max(1, int(width / pitch) - 1)
     rows = 1 if max(width, height) > 2 * min(width, height) else max(1, (int(height / pitch) - 2) // 2 * 2 + 1)
@@ -187,7 +187,7 @@ def draw_plate(
         rng: random numbers.
         surface: `plate` or `cloth`.
     """
-    shift_x, shift_y = rng.normal(0, SHIFT * min(width, height) / 3000, 2)
+    shift_x, shift_y = rng.normal(0, SHIFT_PIXELS * min(width, height) / 3000, 2)
     ink, hole, edge = (np.zeros((height, width), np.float32) for _ in range(3))
     if surface == "plate":
         material, shade = _METAL, _grain(width, height, rng)
@@ -222,7 +222,7 @@ def _weave(width: int, height: int, rng: np.random.Generator) -> Grid:
     """Plain weave: threads along x and y that alternate on top, in another place and slightly bent in each photo."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = (
-        np.float32(np.pi / _THREAD) * (axis + np.float32(2.5) * _clouds(width, height, 9, rng)) + offset
+        np.float32(np.pi / _THREAD_PIXELS) * (axis + np.float32(2.5) * _clouds(width, height, 9, rng)) + offset
         for axis, offset in zip((x, y), rng.uniform(0, 2 * np.pi, 2).astype(np.float32))
     )
     over = np.sign(np.sin(x) * np.sin(y))  # whether the thread along x or the one along y is on top
@@ -248,7 +248,7 @@ def _lamp(width: int, height: int, rng: np.random.Generator) -> Grid:
 
 def _print(ink: Grid, width: int, height: int, shift_x: float, shift_y: float) -> None:
     """Two printed lines and a row of bars, as on a label."""
-    pitch = _PITCH * min(width, height)
+    pitch = _PITCH_SHARE * min(width, height)
     thick = 0.03 * pitch
     centre, bar = height / 2 + shift_y, 0.05 * pitch
     for y in (centre - pitch / 2, centre + pitch / 2):

@@ -55,11 +55,11 @@ MEAN, DEVIATION = 0.3, 0.03
 ANOMALOUS_SHIFT, ANOMALOUS_DEVIATION = 4.0, 2.0
 """Mean of anomalous scores minus that of normal scores, and their standard deviation, in standard deviations of normal
 scores."""
-RATE = 0.01
+FALSE_ALARM_RATE = 0.01
 """The requested false-alarm rate."""
 REAL_SHARES, REAL_REPEATS = (0.05, 0.1, 0.3), 10
 """Shares of anomalous images in subsets of real sets, and number of subsets of each set and share."""
-TRUTH = 400_000
+DRAWN_SCORES = 400_000
 """Number of scores from which mean, standard deviation and quantile of a distribution are computed."""
 
 
@@ -136,16 +136,16 @@ def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
 
 def _moments(name: str) -> tuple[float, float, float]:
     """Mean, standard deviation, and standardised quantile of a distribution."""
-    scores = DISTRIBUTIONS[name](np.random.default_rng(99), TRUTH)
+    scores = DISTRIBUTIONS[name](np.random.default_rng(99), DRAWN_SCORES)
     mean, deviation = float(scores.mean()), float(scores.std())
-    return mean, deviation, (float(np.quantile(scores, 1 - RATE)) - mean) / deviation
+    return mean, deviation, (float(np.quantile(scores, 1 - FALSE_ALARM_RATE)) - mean) / deviation
 
 
 def _row(name: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]]) -> Row:
     """Results over sets of (scores, whether each is anomalous, best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
-        flagged = calibrate(scores, ThresholdConfig(f"rate:{RATE}")).flagged
+        flagged = calibrate(scores, ThresholdConfig(f"rate:{FALSE_ALARM_RATE}")).flagged
         counts += [
             (flagged & anomalous).sum(), ((scores >= best) & anomalous).sum(), anomalous.sum(),
             (flagged & ~anomalous).sum(), (~anomalous).sum(),
@@ -171,7 +171,7 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
                     images = np.concatenate([good, rng.choice(bad, count, replace=False)])
                     scores = _scores(comparison, np.sort(images), config.detect)
                     anomalous = labels[np.sort(images)] == 1
-                    sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - RATE))))
+                    sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - FALSE_ALARM_RATE))))
                 yield _row(name, len(good) + count, share, sets)
 
 

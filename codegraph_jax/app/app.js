@@ -2,7 +2,7 @@
 (async () => {
   const main = $("#main"), dialog = $("#dialog");
   const STAGES = ["start", "network", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
-  const POLL = 1000, SLOW = 4000;
+  const POLL_MS = 1000, SLOW_POLL_MS = 4000;
   const UNDER_WAY = ["waiting", "running"];
   let state = null, drawn = "", lost = false;
 
@@ -297,6 +297,6 @@
   for (;;) {
     if (!document.hidden || !state) await refresh();
     const busy = state?.runs.some(active) || state?.lines.some((line) => UNDER_WAY.includes(line.state) && !line.address);
-    await new Promise((resolve) => setTimeout(resolve, busy ? POLL : SLOW));
+    await new Promise((resolve) => setTimeout(resolve, busy ? POLL_MS : SLOW_POLL_MS));
   }
 })();

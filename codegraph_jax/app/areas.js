@@ -1,6 +1,6 @@
 // Areas of the photos that are not inspected: drawn with mouse, finger or pen, or typed as coordinates.
 
-const STILL = 6, NEAR = 14;  // pixels of the screen: less is a click and no drag; the first corner, which closes a polygon
+const STILL_PIXELS = 6, NEAR_PIXELS = 14;  // of the screen: a shorter drag is a click; a click this near to the first corner closes a polygon
 
 // the areas of a new inspection: `areas` are lists of corners [x, y] in pixels of a photo of `size`, `open` has the
 // corners of the polygon that is being drawn, and `history` earlier values of both
@@ -73,7 +73,7 @@ function areasEditor(drawing, source, size, changed) {
     const box = shapes.getBoundingClientRect();
     return [within((event.clientX - box.left) / box.width * width, width), within((event.clientY - box.top) / box.height * height, height)];
   }
-  const moved = (event) => Math.hypot(event.clientX - start.x, event.clientY - start.y) > STILL;
+  const moved = (event) => Math.hypot(event.clientX - start.x, event.clientY - start.y) > STILL_PIXELS;
   const rectangle = ([left, top], [right, bottom]) => [[left, top], [right, top], [right, bottom], [left, bottom]];
 
   shapes.addEventListener("pointerdown", (event) => {
@@ -96,7 +96,7 @@ function areasEditor(drawing, source, size, changed) {
       return;
     }
     const box = shapes.getBoundingClientRect(), first = open[0] ?? [Infinity, Infinity];
-    const near = Math.hypot((corner[0] - first[0]) / width * box.width, (corner[1] - first[1]) / height * box.height) < NEAR;
+    const near = Math.hypot((corner[0] - first[0]) / width * box.width, (corner[1] - first[1]) / height * box.height) < NEAR_PIXELS;
     if (near && open.length > 2) change([...areas, open]);
     else if (!near) change(areas, [...open, corner]);
   });

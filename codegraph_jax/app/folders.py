@@ -32,7 +32,7 @@ SAMPLED, THUMBNAILS, MAX_ENTRIES = 60, 24, 5000
 """Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
 MAX_PHOTO_BYTES, MAX_UPLOADED_FILES, MAX_UPLOAD_FOLDERS = 200 * 2**20, 20_000, 10_000
 """Limits for uploads: the size of a photo, the number of photos, and the number of folders of one name."""
-PREVIEWS, SIDES = 600, (256, 1024)
+CACHED_PREVIEWS, PREVIEW_SIDES = 600, (256, 1024)
 
 
 def encode_path(path: str) -> str:
@@ -173,7 +173,7 @@ class Folders:
 
     def small(self, path: Path, side: int) -> bytes:
         """`preview` of a file that was checked."""
-        side = next((known for known in SIDES if known >= side), SIDES[-1])
+        side = next((known for known in PREVIEW_SIDES if known >= side), PREVIEW_SIDES[-1])
         try:
             return _preview(str(path), path.stat().st_mtime_ns, side)
         except (OSError, UnreadableImageError) as error:
@@ -220,7 +220,7 @@ class Folders:
                 raise UserError(f"{name}: is empty")
 
 
-@lru_cache(PREVIEWS)
+@lru_cache(CACHED_PREVIEWS)
 def _preview(path: str, changed: int, side: int) -> bytes:
     """A small JPEG of a file that was changed at this time."""
     return preview(path, side)

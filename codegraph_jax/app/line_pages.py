@@ -19,7 +19,7 @@ from codegraph_jax.line.responses import LineSummary
 
 PROXY_SECONDS = 60.0
 """Time that a line has for a response."""
-KEPT = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache-Control", "Retry-After")
+KEPT_HEADERS = ("Content-Type", "Content-Disposition", "Content-Security-Policy", "Cache-Control", "Retry-After")
 """Headers of a response that are passed on."""
 
 
@@ -81,5 +81,5 @@ def _forward(address: str, method: str, target: str, body: bytes, headers: Mappi
         finally:
             connection.close()
 
-    kept = {name: value for name in KEPT if (value := response.headers.get(name))}
+    kept = {name: value for name in KEPT_HEADERS if (value := response.headers.get(name))}
     return StreamingResponse(chunks(), response.status, kept)

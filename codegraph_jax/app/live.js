@@ -2,7 +2,7 @@
 // The report in the app: answers are kept and applied on the server, and other windows see them.
 (async () => {
   const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
-  const PAUSE = 400, POLL = 3000, APPLY = 8000, MAX_PHOTOS = 1000;
+  const SEND_DELAY_MS = 400, POLL_MS = 3000, APPLY_DELAY_MS = 8000, MAX_PHOTOS = 1000;
   const plain = (key, onclick) => texts.mark(h("button", { type: "button", className: "plain", onclick }), key);
 
   // ---- the bar ----
@@ -50,7 +50,7 @@
     } catch {
       show("not_saved");
       clearTimeout(timer);
-      timer = setTimeout(send, POLL);
+      timer = setTimeout(send, POLL_MS);
     }
   }
 
@@ -73,7 +73,7 @@
     clearTimeout(later);
     if (applying) return show("applying");
     if (photos() <= MAX_PHOTOS) {
-      later = setTimeout(apply, APPLY);
+      later = setTimeout(apply, APPLY_DELAY_MS);
       show("pending", apply, "apply");
     } else show("saved", apply, "apply");
     return undefined;
@@ -190,10 +190,10 @@
   report.keep(() => {
     showNext();
     clearTimeout(timer);
-    timer = setTimeout(send, PAUSE);
+    timer = setTimeout(send, SEND_DELAY_MS);
   });
   addEventListener("pagehide", () => { send(); });
-  setInterval(() => { if (!document.hidden) receive().catch(() => show("not_saved")); }, POLL);
+  setInterval(() => { if (!document.hidden) receive().catch(() => show("not_saved")); }, POLL_MS);
   // answers that were saved and not applied, such as before the window was closed
   dirty = [...flat()].some(([key, value]) => value !== (atStart.get(key) ?? "null"));
   if (dirty) plan();

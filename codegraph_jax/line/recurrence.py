@@ -42,7 +42,7 @@ PRIOR_PAIRS = 1000
 Most data sets have about this share of links; MVTec bottle, whose defects are similar, has ten times as many."""
 PRIOR_FURTHER = 100
 """Size of the prior on r: this many pairs of a linked part and another part, linked with probability q."""
-WINDOW = 2000
+WINDOW_PARTS = 2000
 """Number of parts that are searched."""
 MIN_GROUP = 3
 """Minimum number of parts in a group."""
@@ -100,11 +100,11 @@ class RecurrenceMonitor:
             defects: names of the bank's defects that were found on the part.
         """
         # not the first part with unknown peak patches: there may be none
-        self.first_needed = number - WINDOW + 1
+        self.first_needed = number - WINDOW_PARTS + 1
         self._forget_earlier()
         alarms = []
         for name in defects:
-            seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW), number]
+            seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW_PARTS), number]
             self._named[name] = seen
             if len(seen) == MIN_GROUP and name not in self._accepted_names:
                 numbers = ", ".join(map(str, seen))

@@ -12,7 +12,7 @@ from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.boxes import Box
 from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
 
-AROUND = 0.06
+HALF_BOX = 0.06
 """Half the side of a box around a peak without a region, as a share of the photo."""
 
 
@@ -35,7 +35,7 @@ def boxes_of(part: Part) -> list[Box]:
         return [Box(a / part.width, b / part.height, c / part.width, d / part.height) for a, b, c, d in edges]
     if part.peak_position:
         x, y = part.peak_position
-        return [Box(max(x - AROUND, 0), max(y - AROUND, 0), min(x + AROUND, 1), min(y + AROUND, 1))]
+        return [Box(max(x - HALF_BOX, 0), max(y - HALF_BOX, 0), min(x + HALF_BOX, 1), min(y + HALF_BOX, 1))]
     return []
 
 

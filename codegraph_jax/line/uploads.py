@@ -32,7 +32,7 @@ MAX_WAITING = 64
 """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
 PREVIEW_SIDE = 1024
 """Longest side in pixels of a photo on the page."""
-PREVIEWS = 64
+CACHED_PREVIEWS = 64
 """Number of reduced photos in the cache."""
 MAX_ARRIVING_PHOTOS = 4
 """Number of photos of the greatest size that may arrive at the same time."""
@@ -70,7 +70,7 @@ class Uploads:
         self.inspection_thread = ThreadPoolExecutor(1, thread_name_prefix="inspect")
         self.preview_thread = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.waiting_photos = self.arriving_bytes = 0
-        self._preview = lru_cache(PREVIEWS)(self._draw)
+        self._preview = lru_cache(CACHED_PREVIEWS)(self._draw)
 
     def close(self) -> None:
         """Waits until the threads have finished their current work."""

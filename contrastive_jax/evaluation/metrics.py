@@ -12,9 +12,9 @@ from codegraph_jax.core.bootstrap import DRAWS, Interval
 
 METRICS = {"auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out", "fpr95": "FPR95"}
 """Metrics and their names in tables. For FPR95, smaller is better."""
-RATE = 0.95
+TRUE_POSITIVE_RATE = 0.95
 """The true positive rate of FPR95."""
-CELLS = 1 << 21
+BLOCK_SIZE = 1 << 21
 """Sets are resampled in parts of about this many numbers."""
 
 
@@ -38,7 +38,7 @@ def detection_metrics(
     exact = _metrics(*(np.add.reduceat(side[None].astype(int), starts, axis=1) for side in sides))
     rng = np.random.default_rng(seed)
     drawn: list[dict[str, np.ndarray]] = []
-    size = max(1, CELLS // len(scores))
+    size = max(1, BLOCK_SIZE // len(scores))
     for start in range(0, draws, size):
         count = min(size, draws - start)
         drawn.append(_metrics(*(_resampled(rng, side, starts, count) for side in sides)))
@@ -64,7 +64,7 @@ def _metrics(
     tpr, fpr = accepted_normal / accepted_normal[:, -1:], accepted_anomalous / accepted_anomalous[:, -1:]
     steps = np.diff(fpr, axis=1, prepend=0.0)
     before = np.concatenate([np.zeros((len(tpr), 1)), tpr[:, :-1]], axis=1)
-    reached = (tpr >= RATE - 1e-12).argmax(axis=1)
+    reached = (tpr >= TRUE_POSITIVE_RATE - 1e-12).argmax(axis=1)
     return {
         "auroc": (steps * (tpr + before) / 2).sum(axis=1),
         "aupr_in": _average_precision(normal_counts, anomalous_counts),

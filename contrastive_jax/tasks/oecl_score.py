@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 TABLE_ROWS = 10
 """Number of images in the printed table."""
-AT_ONCE = 4096
+LOADED_IMAGES = 4096
 """Number of images in memory at once."""
 
 
@@ -44,8 +44,8 @@ def run(config: ScoreConfig, workdir: str) -> None:
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
     listed = list(files.items())
-    for start in range(0, len(listed), AT_ONCE):
-        kept, images = _read(listed[start : start + AT_ONCE], model.config.data)
+    for start in range(0, len(listed), LOADED_IMAGES):
+        kept, images = _read(listed[start : start + LOADED_IMAGES], model.config.data)
         if kept:
             names += kept
             parts.append(model.scores(images, config.views))

@@ -19,7 +19,7 @@ from contrastive_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2
+KEPT_CHECKPOINTS = 2
 """Number of checkpoints that are kept."""
 
 
@@ -39,7 +39,7 @@ class Checkpoints:
 
         self.directory = Path(workdir).absolute() / "checkpoints"
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else KEPT,
+            max_to_keep=None if read_only else KEPT_CHECKPOINTS,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=False,

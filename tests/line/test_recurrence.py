@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.bank.peak_patches import PeakPatches, peaks
-from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor, expected_groups
+from codegraph_jax.line.recurrence import LIMITS, WINDOW_PARTS, RecurrenceMonitor, expected_groups
 
 WIDTH = 96
 
@@ -101,7 +101,7 @@ def test_peak_patches_of_accepted_marks_are_needed_within_the_window_only():
     for number in range(1, 6):
         monitor.update(number, line.draw(planted=True))
     monitor.accept("group of part 1", range(1, 6))
-    for number in (6, WINDOW + 6):
+    for number in (6, WINDOW_PARTS + 6):
         assert not monitor.update(number, line.draw(planted=True))
     assert monitor.first_needed == 7, "no part of the window has unknown peak patches"
 
@@ -147,7 +147,7 @@ def test_restart_continues():
 
 def test_parts_leave_after_the_window():
     line, monitor = Line(4), RecurrenceMonitor()
-    raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW + 1), line.draw(planted=True))]
+    raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW_PARTS + 1), line.draw(planted=True))]
     assert not raised
 
 

@@ -263,7 +263,7 @@ def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
         return load(*arguments)
 
     monkeypatch.setattr(module, "preview", slow)
-    monkeypatch.setattr(module, "PREVIEWS", 1)
+    monkeypatch.setattr(module, "CACHED_PREVIEWS", 1)
     monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
     other = client.post("/parts", content=photos[1].read_bytes()).json()["id"]
     places = [f"/parts/{number}/photo" for number in (part, part, part, other, other)]
