@@ -299,7 +299,7 @@ def holds(text, part):
     return False
 
 
-def test_messages_that_troubleshooting_quotes_are_those_of_the_program():
+def test_messages_quoted_in_troubleshooting_are_those_of_the_program():
     texts_with = collections.defaultdict(list)
     for text in texts_of_the_source():
         for word in set(text):

@@ -142,7 +142,7 @@ def test_the_container_file_copies_existing_files():
 
 
 @pytest.mark.installs
-def test_the_wheel_holds_the_configs_and_leaves_the_top_level_alone(tmp_path):
+def test_the_wheel_has_the_configs_and_no_other_top_level_packages(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")

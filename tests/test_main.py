@@ -81,7 +81,7 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
         "stray",
     ),
 )
-def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(tmp_path, arguments, message, monkeypatch):
+def test_bad_input_is_one_clear_line_and_leaves_no_files(tmp_path, arguments, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     write_photos(tmp_path / "many")
     write_photos(tmp_path / "one", n=1)

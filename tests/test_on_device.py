@@ -98,7 +98,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
     assert_same(few, CoDeGraph(tiny("host")).detect(drawn_parts(9, seed=9)))
 
 
-def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
+def test_distances_stay_on_the_host_if_a_device_is_too_small(monkeypatch, caplog):
     class Exhausted:
         def __init__(self, *_, **__):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")

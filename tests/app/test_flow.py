@@ -202,7 +202,7 @@ def start(home):
 
 
 @pytest.mark.slow
-def test_a_killed_server_and_its_run_go_on(start, home, photos):
+def test_a_killed_server_and_its_run_resume(start, home, photos):
     """The next server shows the run that continues; if the run is killed too, it is resumed."""
     with_key = httpx.Client(follow_redirects=True)
     child, address = start()
@@ -242,6 +242,6 @@ def test_the_estimate_names_the_network(photos):
     assert 0 < found["seconds"] < 60
 
 
-def test_the_estimate_takes_the_networks_of_a_detection():
+def test_the_estimate_uses_the_networks_of_a_detection():
     backbone = load_config("folder").backbone
     assert (backbone.name, backbone.fallback) == (USUAL, FALLBACK)

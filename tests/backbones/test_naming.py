@@ -305,6 +305,6 @@ def test_another_model_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
         _assemble("clip_gelu", _golden("dinov2_swiglu"))
 
 
-def test_a_file_of_something_else_shows_its_names() -> None:
+def test_the_error_for_an_unknown_file_lists_its_names() -> None:
     with pytest.raises(WeightsError, match=r"'conv1\.bias'.*none is the name of a tensor of CLIP"):
         _assemble("dinov2", {"conv1.bias": np.ones(3)})

@@ -69,7 +69,7 @@ def test_bfloat16_stays_close(name: str, route: str) -> None:
     assert 1e-5 < np.median(errors) < 0.02
 
 
-def test_blocks_come_in_the_order_that_was_asked_for() -> None:
+def test_blocks_have_the_requested_order() -> None:
     preset = TINY["dinov2"]
     params = {"params": _params("dinov2")}
     image = jnp.asarray(drawn_image(20, 20))[None]

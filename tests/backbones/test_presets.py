@@ -69,6 +69,6 @@ def test_every_hub_source_is_pinned() -> None:
 @pytest.mark.parametrize(
     "prefix", ["", "module.", "backbone.", "model.", "teacher.backbone.", "module.model._orig_mod."]
 )
-def test_wrappers_are_taken_off(prefix: str) -> None:
+def test_wrappers_are_removed(prefix: str) -> None:
     assert strip_wrappers(prefix + "blocks.0.norm1.weight") == "blocks.0.norm1.weight"
     assert strip_wrappers(prefix + "remodel.x") == "remodel.x"

@@ -311,7 +311,7 @@ def test_an_import_path_has_no_other_settings_and_its_own_errors(module):
         CoDeGraph(backbone="faulty_network:net")
 
 
-def test_one_device_of_several_takes_the_network(images):
+def test_the_network_runs_on_the_chosen_device(images):
     device = jax.devices()[3]
     for network in (Traced(), Numpy()):
         own = detector(network).on(device, 2**30)

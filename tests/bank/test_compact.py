@@ -159,7 +159,7 @@ def test_new_images_of_the_product_score_like_the_set(made):
     assert abs(np.median(scores) - normal.mean) < 2 * normal.deviation
 
 
-def test_recurring_defects_are_no_references(images):
+def test_recurring_defects_are_not_references(images):
     detector = CoDeGraph(configured(10_000))
     comparison = detector.compare(images[:OWN])
     result = detector.score(comparison, bank=detector.config.bank)

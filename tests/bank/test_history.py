@@ -84,7 +84,7 @@ def test_defective_part_and_similar_parts_are_flagged(made):
     assert again.back_to(1).inspect(parts[:1]).flagged.all() and not again.back_to(0).known_patterns
 
 
-def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made, tmp_path):
+def test_an_approved_part_answered_as_defective_is_removed_from_the_references(made, tmp_path):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
     wrong = parts[int(bank.anomaly_scores(parts).argmax())]

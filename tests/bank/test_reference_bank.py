@@ -237,7 +237,7 @@ def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, val
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
 
-def test_files_that_are_no_bank_are_refused(saved, tmp_path):
+def test_files_that_are_not_banks_are_refused(saved, tmp_path):
     _, path = saved
     with pytest.raises(BankError, match="does not exist"):
         ReferenceBank.load(str(tmp_path / "absent.safetensors"))

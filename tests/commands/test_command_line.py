@@ -142,7 +142,7 @@ def test_switch_takes_no_value_from_the_next_word(flag):
     assert read(["bank", "/photos", "--defective"], "extend").defective
 
 
-def test_a_word_stands_for_a_number_that_is_not_set(tmp_path):
+def test_an_unset_number_is_written_as_a_word(tmp_path):
     file = tmp_path / "own.py"
     file.write_text(
         "from codegraph_jax.config import BackboneConfig, Config\n"
@@ -306,7 +306,7 @@ def test_settings_are_searched_by_a_flag_as_it_is_printed(capsys, monkeypatch):
     assert ended.value.code == 0 and "--config.backbone.image_size = auto, --size 448" in capsys.readouterr().out
 
 
-def test_the_app_takes_no_flag_for_its_directory(capsys, monkeypatch):
+def test_the_app_has_no_flag_for_its_directory(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["codegraph", "app", "--port=9000"])
     with pytest.raises(SystemExit) as ended:
         console.main()
@@ -347,12 +347,12 @@ def test_a_variant_with_another_annotation_takes_any_text(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["app", "doctor", "reproduce", "settings"])
-def test_a_command_without_settings_is_no_word_to_search_for(name):
+def test_settings_of_a_command_without_settings_are_an_error(name):
     with pytest.raises(UserError, match=f"codegraph {name} has no settings; see codegraph {name} --help"):
         settings_text(name)
 
 
-def test_a_command_with_a_bank_asks_for_no_other_network():
+def test_the_help_of_commands_with_a_bank_has_no_other_network():
     assert "such as dinov2-large" in usage_of("detect")
     for name in ("inspect", "watch", "serve", "extend", "export"):
         assert "if the bank was made with one" in usage_of(name) and "dinov2-large" not in usage_of(name)

@@ -56,7 +56,7 @@ def test_words_stand_for_settings_and_flags():
     assert odd == ("mvtec:reference", {"data.root": "--odd", "backbone.image_size": 448}, None, False)
 
 
-def test_a_config_file_may_leave_settings_out_and_has_the_types_of_the_settings(tmp_path):
+def test_a_config_file_may_omit_settings_and_has_their_types(tmp_path):
     file = tmp_path / "own.py"
     start = "from codegraph_jax.config import Config, SimilarityConfig\ndef get_config():\n    return Config("
     file.write_text(f"{start}similarity=SimilarityConfig(radius=3))")
@@ -166,7 +166,7 @@ def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):
         assert ("--config.data.root" in there) == (not word)
 
 
-def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
+def test_configs_have_names_and_files_have_priority(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "mvtec" in config_names()
     assert Path(shipped_config("mvtec")).is_file()
@@ -193,7 +193,7 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
         ("watch", "", "/my/photos", "runs/watch"),
     ],
 )
-def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
+def test_results_of_other_photos_have_another_default_workdir(task, config, place, workdir, monkeypatch):
     monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
     values = SimpleNamespace(task=task, data=SimpleNamespace(root=place), images=place)
     assert launch.workdir(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)

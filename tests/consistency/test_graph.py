@@ -125,7 +125,7 @@ def test_the_order_of_the_images_does_not_matter():
         assert [({int(order[i]) for i in members}, p) for members, p in found] == [(set(m), p) for m, p in straight]
 
 
-def test_two_images_are_no_community_and_no_links_no_graph():
+def test_two_images_form_no_community_and_no_links_no_graph():
     weights = np.zeros((5, 5))
     assert communities(weights, range(5), 0.5) == []
     weights[0, 1] = weights[1, 0] = 9

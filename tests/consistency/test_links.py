@@ -93,7 +93,7 @@ def test_small_sets_have_no_links(n):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 30), st.integers(1, 60), st.floats(0.05, 1.0), st.integers(0, 10**6))
-def test_coverage_takes_the_shortest_prefix_that_reaches_it(images, count, coverage, seed):
+def test_coverage_chooses_the_shortest_sufficient_prefix(images, count, coverage, seed):
     rng = np.random.default_rng(seed)
     value = np.sort(rng.uniform(size=count))
     links = Links(rng.integers(0, images, count), np.zeros(count, int), rng.integers(0, images, count), value)

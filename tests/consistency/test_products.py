@@ -39,7 +39,7 @@ def features_of(kinds, seed=0, noise=0.3):
 
 
 @pytest.mark.parametrize("counts", [(10, 10), (30, 6), (20, 12, 7), pytest.param((200, 40), marks=pytest.mark.slow)])
-def test_products_are_told_apart_the_most_frequent_first(counts):
+def test_products_are_separated_the_most_frequent_first(counts):
     kinds = np.repeat(np.arange(len(counts)), counts)
     kinds = np.random.default_rng(1).permutation(kinds)
     np.testing.assert_array_equal(find_products(features_of(kinds.tolist()), GRID, len(kinds)), kinds)

@@ -30,7 +30,7 @@ def saved(tmp_path):
     return path
 
 
-def test_a_review_comes_back(saved):
+def test_a_loaded_review_is_equal(saved):
     review = Review.load(str(saved))
     assert review.feature_identity == FEATURES
     first, second = review.patterns
@@ -70,7 +70,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(problem.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ReviewError, match=r"nowhere.json: cannot be read \(No such file"):
         Review.load(str(tmp_path / "nowhere.json"))
 

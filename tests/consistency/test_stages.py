@@ -109,7 +109,7 @@ def test_equal_images_are_duplicates():
     assert {(int(i), int(j)) for i, j in zip(*np.nonzero(pairs))} == {(7, 30), (30, 7)}
 
 
-def test_images_that_share_a_view_are_no_defect():
+def test_images_with_the_same_view_are_not_a_defect():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(6)
     view = 1.5 * rng.normal(size=tokens.shape[1:])

@@ -36,7 +36,7 @@ def test_all_splits_of_an_npz_have_the_same_classes(tmp_path):
             assert read.class_names == tuple(names) and read.labels.tolist() == labels
 
 
-def test_other_arrays_of_an_npz_are_no_labels(tmp_path):
+def test_other_arrays_of_an_npz_are_not_labels(tmp_path):
     others = {"y_score": np.ones(3), "yaw": np.zeros((2, 2)), "x_test": IMAGES, "y_test": np.full(5, -1)}
     np.savez(tmp_path / "a.npz", x=IMAGES, y=np.array([0, 2, 1, 0, 2]), **others)
     read = load_image_set(str(tmp_path / "a.npz"), "", 6)

@@ -49,7 +49,7 @@ def test_undefined_metrics_are_none():
     assert detection_metrics(np.array([True, False]), np.array([np.nan, 1.0])) is None
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     """AUROC of two normal laws one deviation apart is 0.7602."""
     rng, held, sets = np.random.default_rng(0), 0, 200
     normal = np.arange(160) < 80

@@ -229,7 +229,7 @@ def test_scoring_does_not_change_the_files_of_an_active_run(finished, tmp_path):
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
 
 
-def test_a_run_that_begins_anew_keeps_no_records(tmp_path):
+def test_a_run_that_starts_from_scratch_keeps_no_records(tmp_path):
     """Otherwise the untrained network's test, at epoch 0, would be there twice."""
     for _ in range(2):
         log = MetricsLog(tmp_path / "metrics.jsonl", last_epoch=0)

@@ -16,7 +16,7 @@ def tmpdir_of_the_test(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_a_mapped_array_leaves_nothing_behind(tmp_path):
+def test_a_mapped_array_leaves_no_files(tmp_path):
     table = mapped((2, 2, 4))
     table.fill(np.inf)
     assert isinstance(table, np.memmap) and np.isinf(table).all()

@@ -40,6 +40,6 @@ def test_settings_of_the_user_are_kept(tmp_path):
     assert not (tmp_path / "codegraph-jax").exists()
 
 
-def test_a_home_that_cannot_be_written_is_no_reason_to_fail(tmp_path):
+def test_a_read_only_home_is_not_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file") == "None"

@@ -24,7 +24,7 @@ def files(root):
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {LISTING}
 
 
-def test_files_of_a_former_run_go_and_those_of_a_person_stay(tmp_path):
+def test_files_of_a_former_run_are_removed_and_those_of_a_person_kept(tmp_path):
     former = ["scores.csv", "masks/a/1.png", "masks/a/2.png", "heatmaps/deep/er/1.png"]
     replace_written(tmp_path, former)
     write(tmp_path, *former, "masks/a/mine.png", "notes.txt")

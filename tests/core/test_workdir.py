@@ -48,13 +48,13 @@ def test_one_run_at_a_time_even_where_the_lock_file_was_deleted(tmp_path):
         pass
 
 
-def test_a_lock_that_a_killed_run_has_left_holds_nobody(tmp_path):
+def test_the_lock_of_a_killed_run_blocks_no_run(tmp_path):
     (tmp_path / ".lock").touch()
     with locked(tmp_path):
         pass
 
 
-def test_a_workdir_that_stays_empty_goes_again(tmp_path):
+def test_an_empty_workdir_is_removed_again(tmp_path):
     with pytest.raises(KeyError), locked(tmp_path / "new"):
         raise KeyError
     assert not (tmp_path / "new").exists()

@@ -127,7 +127,7 @@ def test_auto_follows_the_sizes(sizes, fit):
     assert chosen == frame(fit, sizes, 518) and bool(reason) == (fit != "squeeze")
 
 
-def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
+def test_auto_chooses_a_smaller_scale_if_tiles_would_take_too_long():
     def choose(most, sizes=((4000, 3000),), scale=None):
         return choose_frame(sizes, 518, 14, scale, lambda frame: frame.grid[0] * frame.grid[1] <= most)
 

@@ -31,7 +31,7 @@ def pixels(path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "PNG"])
-def test_lossless_formats_come_back_exactly(tmp_path, suffix):
+def test_lossless_formats_are_read_exactly(tmp_path, suffix):
     Image.fromarray(NOISE).save(tmp_path / f"a.{suffix}")
     np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), NOISE)
 

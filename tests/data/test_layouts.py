@@ -16,7 +16,7 @@ def names(samples):
     return [sample.name for sample in samples]
 
 
-def test_folder_takes_every_format_in_any_case_flat_and_nested_in_natural_order(tmp_path):
+def test_folder_reads_every_format_in_any_case_flat_and_nested_in_natural_order(tmp_path):
     root = tmp_path / "my photos"
     write_images(root, ["img10.png", "img2.JPG", "b/c/x.tiff", "b/y.WebP", "a.bmp", "z.jpeg", "w.tif"])
     (root / "notes.txt").write_text("no image")
@@ -28,7 +28,7 @@ def test_folder_takes_every_format_in_any_case_flat_and_nested_in_natural_order(
     assert all(Path(s.path).is_file() for s in read["my photos"])
 
 
-def test_folder_is_named_after_the_directory_however_it_is_written(tmp_path, monkeypatch):
+def test_folder_is_named_after_the_directory_for_all_spellings(tmp_path, monkeypatch):
     write_image(tmp_path / "parts" / "a.png")
     monkeypatch.chdir(tmp_path / "parts")
     assert list(read_layout("folder", ".")) == ["parts"]
@@ -80,7 +80,7 @@ def test_a_directory_that_cannot_be_listed_is_left_out_with_a_warning(tmp_path, 
 
 
 @pytest.mark.parametrize("root", ["", "/nonexistent/dir", "with\0nul"])
-def test_a_root_that_is_no_directory_is_refused(root):
+def test_a_root_that_is_not_a_directory_is_refused(root):
     with pytest.raises(LayoutError, match=r"data\.root"):
         read_layout("folder", root)
 
@@ -145,7 +145,7 @@ def test_masks_of_the_same_stem_count_and_missing_ones_are_counted(mvtec, caplog
     assert "bottle: 1 defective photos have no mask" in caplog.text
 
 
-def test_categories_come_in_the_order_asked_and_absent_ones_are_named(mvtec, caplog):
+def test_categories_have_the_requested_order_and_absent_ones_are_named(mvtec, caplog):
     assert list(read_layout("mvtec", str(mvtec), ("screw", "bottle", "screw"))) == ["screw", "bottle"]
     assert list(read_layout("mvtec", str(mvtec), ("all",))) == ["bottle", "screw"]
     with caplog.at_level(logging.WARNING):

@@ -159,7 +159,7 @@ def test_wrong_image_is_named_by_index_and_type(image, kind):
         as_samples([PHOTO, image], "added")
 
 
-def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
+def test_lists_arrays_generators_and_directories_are_accepted(tmp_path):
     Image.fromarray(PHOTO).save(tmp_path / "b10.png")
     Image.fromarray(PHOTO).save(tmp_path / "b9.png")
     (tmp_path / "notes.txt").touch()
@@ -197,7 +197,7 @@ def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_p
         ((PHOTO, 3), "label 3"), ((PHOTO, 0, None, 1), "has 4 parts"), ({"picture": PHOTO}, "holds picture, but no"),
     ],
 )  # fmt: skip
-def test_items_that_are_no_images_are_named(item, message):
+def test_items_that_are_not_images_are_named(item, message):
     with pytest.raises(UserError, match=rf"images\[1\].*{message}"):
         as_samples([PHOTO, item])
 

@@ -66,7 +66,7 @@ def test_single_pages_and_broken_files_have_no_pages(tmp_path, caplog):
     assert not caplog.text
 
 
-def test_a_page_that_is_not_there_and_a_file_of_such_a_name(tmp_path):
+def test_missing_pages_are_errors_and_files_with_such_names_are_read(tmp_path):
     paged(tmp_path / "tray.tif")
     with pytest.raises(UnreadableImageError, match="tray.tif#9"):
         load_image(tmp_path / "tray.tif#9")

@@ -39,7 +39,7 @@ def test_sound_parts_differ_from_each_other(drawn):
     assert min(differences) > 4
 
 
-def test_defects_are_small_but_there():
+def test_defects_are_small_and_visible():
     sizes = draw_set(30, 448, seed=1, one_off=0.4, recurring=(0.1, 0.1, 0.1)).masks.mean(axis=(1, 2))
     assert sizes[sizes > 0].min() > 0.001 and sizes.max() < 0.03
 
@@ -102,7 +102,7 @@ def test_a_written_set_reads_back_as_the_mvtec_layout(drawn, tmp_path):
             np.testing.assert_array_equal(load_mask(samples[name].mask, 192), drawn.masks[i])
 
 
-def test_a_drawn_set_is_replaced_and_nothing_else_is(drawn, tmp_path):
+def test_only_files_of_a_drawn_set_are_replaced(drawn, tmp_path):
     write_set(drawn, tmp_path / "parts")
     write_set(draw_set(3, 64, seed=0, one_off=0.0, recurring=()), tmp_path / "parts")
     assert len(read_layout("mvtec", str(tmp_path / "parts"))["parts"]) == 3
@@ -112,7 +112,7 @@ def test_a_drawn_set_is_replaced_and_nothing_else_is(drawn, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "photos"]
 
 
-def test_a_set_that_cannot_be_written_whole_leaves_nothing(drawn, tmp_path, monkeypatch):
+def test_a_set_that_cannot_be_written_completely_is_removed(drawn, tmp_path, monkeypatch):
     saved = []
     save = synthetic.Image.Image.save
 

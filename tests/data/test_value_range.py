@@ -230,7 +230,7 @@ def test_a_person_can_set_the_range(tmp_path):
         CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(9, 3))))
 
 
-def test_a_range_comes_back_from_its_file():
+def test_a_range_is_read_as_it_was_written():
     assert ValueRange.from_json(ValueRange(0, 4095, (-1,), (0, 70), 2).as_json()) == ValueRange(
         0, 4095, (-1,), (0, 70), 2
     )

@@ -26,7 +26,7 @@ def tables(working):
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("most", [2, 1])
-def test_the_backbone_takes_fewer_images(caplog, devices, most):
+def test_the_backbone_gets_fewer_images(caplog, devices, most):
     want, calls = tables(detector(devices)), []
     small = detector(devices)
     length = lambda images: images.shape[0 if devices == 1 else 1]  # noqa: E731

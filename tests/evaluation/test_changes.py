@@ -52,7 +52,7 @@ def test_equal_names_in_several_folders_do_not_hide_photos(result):
         compare_results(twice, unknown)
 
 
-def test_labels_tell_which_result_is_better(result):
+def test_labels_show_which_result_is_better(result):
     labels = np.array([sample.label for sample in result.samples])
     assert 0 < labels.sum() < 12
     good, bad = scored(result, labels + np.linspace(0, 0.1, 12)), scored(result, -labels - np.linspace(0, 0.1, 12))

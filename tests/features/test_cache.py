@@ -133,7 +133,7 @@ def test_other_settings_find_nothing(tmp_path, backbone, images):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])
-def test_damaged_entries_are_written_anew(tmp_path, backbone, images, counted, caplog, damage):
+def test_damaged_entries_are_written_again(tmp_path, backbone, images, counted, caplog, damage):
     plain = work(backbone, images[:2], tmp_path)
     path = sorted(tmp_path.rglob("*.block3.safetensors"))[0]
     content = path.read_bytes()
@@ -187,7 +187,7 @@ def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, backbone, images
     assert not list(tmp_path.rglob(".partial-*"))
 
 
-def test_identity_is_the_hash_wherever_the_file_lies():
+def test_identity_is_the_hash_in_any_directory():
     mark = "ab" * 32
     assert weights_identity(f"/a/b.safetensors (sha256 {mark})") == weights_identity(f"c.safetensors (sha256 {mark})")
     assert weights_identity("owner/name@1234 (model.safetensors)") != weights_identity("owner/name@1235 (x)")

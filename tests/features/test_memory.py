@@ -29,7 +29,7 @@ def planned(precision="float32", **resources):
     return plan_run(config, backbone, 5000, frame)
 
 
-def test_arrays_that_do_not_fit_go_to_disk_the_tables_first():
+def test_arrays_beyond_the_memory_are_files_tables_first():
     placed = {
         gib: (plan.tables_on_disk, plan.features_on_disk) for gib in (64, 16, 8) for plan in [planned(memory_gib=gib)]
     }

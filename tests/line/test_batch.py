@@ -131,7 +131,7 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_pat
         parts.run(values(PartsConfig, line=str(tmp_path / "bad")), str(tmp_path / "table"))
 
 
-def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photos, folder, tmp_path, capsys):
+def test_a_bank_is_extended_by_parts_of_a_line_and_restored(saved, inspector, photos, folder, tmp_path, capsys):
     for path in photos[:3]:
         inspector.inspect(blank_part(path.name, path.name, str(path)))
     inspector.fail(blank_part("f", "f", "/gone.png"), "gone")

@@ -90,7 +90,7 @@ def test_changes_are_noticed_all_the_same(kind, shift, within):
     assert late <= 1
 
 
-def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
+def test_an_accepted_change_raises_no_further_alarm():
     rng = np.random.default_rng(8)
     batches = np.repeat([0.0, 3.0] * 6, 150)[:1500]
     values = [{"brightness": float(value)} for value in batches + rng.normal(size=1500)]

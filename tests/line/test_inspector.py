@@ -114,7 +114,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
         assert np.prod(module._bounded(width, height)) <= 4_000_000 and max(module._bounded(width, height)) <= 8192
 
 
-def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
+def test_a_part_with_a_score_of_nan_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
     """NaN exceeds no threshold, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
     part = Inspector(broken, ledger, tmp_path).inspect(blank_part("k", "a", str(photos[0])))
@@ -123,7 +123,7 @@ def test_a_part_whose_score_is_no_number_is_not_inspected(bank, ledger, photos, 
         broken.inspect([str(photos[0])])
 
 
-def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photos, tmp_path):
+def test_a_replaced_row_is_removed_completely(inspector, bank, photos, tmp_path):
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for number, path in enumerate(photos[:3]):
         inspector.inspect(blank_part(path.name, path.name, str(path)))
@@ -172,7 +172,7 @@ def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_
     whole.ledger.close()
 
 
-def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photos, tmp_path):
+def test_another_bank_restarts_the_chart_of_scores(bank, ledger, photos, tmp_path):
     for place, path in enumerate(photos):
         Inspector(bank, ledger, tmp_path).inspect(blank_part(f"first {place}", path.name, str(path)))
     first = ledger.state("drift")

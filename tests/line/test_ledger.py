@@ -33,7 +33,7 @@ def part(key: str = "a", **fields) -> Part:
     return Part(key, f"{key}.png", f"/x/{key}.png", MOMENT, MOMENT, "inspected", **given | fields)
 
 
-def test_a_part_comes_back_as_it_was_recorded(ledger):
+def test_a_part_is_read_as_it_was_recorded(ledger):
     alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
     recorded = ledger.record(part(alarms=(alarm,)), StateUpdate({"drift": {"up": 1.5}}, b"peaks"))
     assert recorded.id == 1
@@ -83,7 +83,7 @@ def test_rows_of_inspections_give_way_and_keep_their_numbers(ledger):
     assert [(p.id, p.key, p.score) for p in ledger.latest(5)] == [(3, "c", 0.25), (2, "b", 0.9), (1, "a", 0.25)]
 
 
-def test_names_that_are_no_unicode_keep_their_bytes(ledger):
+def test_names_that_are_not_unicode_keep_their_bytes(ledger):
     name = os.fsdecode(b"caf\xe9.png")
     ledger.record(replace(part(), key=name, name=name, path=f"/x/{name}"))
     found = ledger.by_key(name)
@@ -282,7 +282,7 @@ def test_names_with_signs_of_addresses_are_names_of_ledgers(tmp_path):
     assert (place / "line.sqlite").exists()
 
 
-def test_closed_ledger_is_called_closed(tmp_path):
+def test_the_error_of_a_closed_ledger_says_so(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     ledger.close()
     with pytest.raises(LedgerUnavailableError, match="is closed"):

@@ -74,7 +74,7 @@ def test_unevenly_spread_links_of_a_texture_need_larger_groups():
     )
 
 
-def test_three_parts_are_no_group_at_the_start_of_a_line():
+def test_three_parts_are_not_a_group_at_the_start_of_a_line():
     line = Line(9)
     assert not announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(3)])
     assert announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(5)])
@@ -145,13 +145,13 @@ def test_restart_continues():
         assert raised + announced(again, parts[cut:], cut + 1) == whole
 
 
-def test_parts_leave_after_the_window():
+def test_parts_are_dropped_after_the_window():
     line, monitor = Line(4), RecurrenceMonitor()
     raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW_PARTS + 1), line.draw(planted=True))]
     assert not raised
 
 
-def test_known_defects_are_called_by_their_names():
+def test_known_defects_have_their_names():
     monitor, nothing = RecurrenceMonitor(), PeakPatches.empty(WIDTH)
     raised = [(p, a) for p in range(1, 6) for a in monitor.update(p, nothing, ["scratch"])]
     assert [(p, a.subject, a.parts) for p, a in raised] == [(3, "scratch", (1, 2))]

@@ -102,7 +102,7 @@ def test_errors_of_the_receiver_are_tried_again_with_the_same_id(ledger, receive
 
 
 @pytest.mark.parametrize(("wanted", "pause"), [("3600", 0.3), ("soon", 0.0)])
-def test_a_receiver_can_ask_for_a_pause_up_to_a_limit(ledger, receiver, monkeypatch, wanted, pause):
+def test_a_receiver_can_set_a_pause_up_to_a_limit(ledger, receiver, monkeypatch, wanted, pause):
     monkeypatch.setattr(targets, "MAX_RETRY_SECONDS", 0.3)
     statuses, moments = iter([429, 503]), []
     receiver.headers = {"Retry-After": wanted}

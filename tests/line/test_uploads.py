@@ -230,7 +230,7 @@ def test_uploads_take_bounded_memory(inspector, monkeypatch):
         assert uploads.arriving_bytes == 1500
 
 
-def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
+def test_a_disconnected_client_is_one_line_in_the_log(inspector, caplog):
     app = create_app(inspector, WebConfig())
     messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
 

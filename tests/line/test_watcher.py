@@ -136,7 +136,7 @@ def test_an_incomplete_photo_fails_once(place, quick):
     assert [part.status for part in quick.ledger.latest(9)] == ["not_inspected"]
 
 
-def test_a_name_that_is_written_anew_is_another_part_and_a_copy_too(place, quick):
+def test_a_rewritten_file_and_a_copy_are_further_parts(place, quick):
     with watching(place, quick):
         for moment in (1000, 2000):
             (place / ".hidden").write_bytes(b"END")
@@ -194,7 +194,7 @@ def test_files_written_by_the_line_are_not_inspected(place, quick):
     assert [part.name for part in quick.ledger.latest(9)] == ["part.png"]
 
 
-def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, caplog):
+def test_a_locked_ledger_is_tried_again(place, quick, monkeypatch, caplog):
     """The pauses grow up to a limit; a further photo does not shorten them, and the log has one line."""
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.1)

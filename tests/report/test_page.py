@@ -496,7 +496,7 @@ def test_photos_to_check_are_opened_one_by_one(browser, many):
     assert text(browser, "#viewer-name") == first, "answers do not change the list of opened photos"
 
 
-def test_a_photo_of_a_low_score_stands_beside_the_question(browser, many):
+def test_a_photo_with_a_low_score_is_beside_the_question(browser, many):
     opened(browser, many)
     usual = "document.querySelector('#usual .frame')"
     assert browser.evaluate(f"{usual}.getAttribute('aria-label')") == "Open good 15.png"
@@ -723,7 +723,7 @@ def test_photos_of_a_small_set_are_unknown_until_a_person_answers(browser, tmp_p
     assert "passed" in verdicts_of(browser).values(), "a person has answered"
 
 
-def test_a_run_that_cannot_be_reviewed_shows_its_scores_alone(browser, tmp_path):
+def test_the_report_of_a_run_without_review_has_only_scores(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
     inspected = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, keys=()))
     write_results(tmp_path / "out", InspectConfig(), [inspected], Clock())

@@ -65,7 +65,7 @@ def test_crops_are_squares_of_any_image(size, box):
     assert (np.asarray(picture)[..., 1] == 90).any()
 
 
-def test_an_overlay_leaves_normal_places_alone():
+def test_an_overlay_does_not_change_normal_places():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
     strength = np.zeros((20, 30), np.float32)
     strength[5, 7] = 1.0

@@ -139,7 +139,7 @@ def test_maps_are_those_of_the_result(run):
         np.testing.assert_allclose(maps["other"], outcomes[1].result.maps(), atol=1e-3)
 
 
-def test_arrays_that_come_in_blocks_are_as_numpy_writes_them(tmp_path):
+def test_arrays_written_in_blocks_equal_those_of_numpy(tmp_path):
     rows = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float32)
     write_arrays(tmp_path / "a.npz", [("x", rows.shape, iter([rows[:4], rows[4:]])), ("empty", (0, 3), [])])
     np.save(tmp_path / "x.npy", rows.astype(np.float16))

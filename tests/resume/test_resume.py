@@ -110,7 +110,7 @@ def state_files(workdir):
     return sorted(path for path in (workdir / RESUME).rglob("*") if path.is_file())
 
 
-def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole, backbone_runs, capsys, caplog):
+def test_the_rerun_resumes_and_ends_with_the_same_files(config, half_done, whole, backbone_runs, capsys, caplog):
     run(config, half_done)
     printed = capsys.readouterr().out
     assert "gear: was finished before the interruption" in printed
@@ -155,7 +155,7 @@ def test_damaged_state_is_not_used(config, half_done, whole, what, kind, caplog)
     assert contents(half_done) == whole
 
 
-def test_a_result_comes_back_bit_for_bit(config, tmp_path):
+def test_a_loaded_result_is_equal_bit_for_bit(config, tmp_path):
     for outcome in run(config, tmp_path / "run"):
         outcome.result.write_file(tmp_path / "result.safetensors")
         back = DetectionResult.read_file(tmp_path / "result.safetensors")
@@ -169,7 +169,7 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
         assert back.calibration.threshold == outcome.result.calibration.threshold
 
 
-def test_other_settings_and_other_images_start_anew(
+def test_other_settings_and_other_images_start_from_scratch(
     config, half_done, photos, tmp_path, monkeypatch, backbone_runs, caplog
 ):
     other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, activation="quick_gelu"))
@@ -257,7 +257,7 @@ def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
-def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, whole):
+def test_with_the_cache_the_features_are_stored_there(config, tmp_path, monkeypatch, whole):
     cached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "cache")))
     interrupt(cached, tmp_path / "run", monkeypatch, (detect_task.CoDeGraph, "score"), after=0)
     assert not [path for path in state_files(tmp_path / "run") if "block" in path.name]
@@ -308,7 +308,7 @@ def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypat
     assert contents(tmp_path / "run") == whole
 
 
-def test_state_leaves_room_on_the_disk(tmp_path, monkeypatch, caplog):
+def test_saved_state_leaves_free_space_on_the_disk(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
         budget.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, budget.FREE_SPACE + 5)
     )
@@ -318,7 +318,7 @@ def test_state_leaves_room_on_the_disk(tmp_path, monkeypatch, caplog):
     assert caplog.text.count("would stay free") == 1
 
 
-def test_saving_state_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+def test_saving_state_needs_a_small_share_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(budget, "WRITING_SHARE", 0.05)
     monkeypatch.setattr(budget, "perf_counter", lambda: now[0])

@@ -90,7 +90,7 @@ def test_a_workdir_among_the_photos_is_not_read(tmp_path, capsys):
     assert sum(manifest["skipped_files"]["written_by_runs"].values()) == 12
 
 
-def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
+def test_a_drawn_set_is_removed_with_its_run(tmp_path):
     drawn = Config(
         data=DataConfig(layout="drawn", draw=dataclasses.replace(DataConfig().draw, count=4, size=32)), backbone=NETWORK
     )
@@ -239,7 +239,7 @@ def test_a_real_mask_of_zeros_and_ones_is_read(tmp_path):
     assert outcome.metrics["pixel_auroc"] > 0.95
 
 
-def test_masks_beside_photos_are_no_photos(tmp_path):
+def test_masks_beside_photos_are_not_photos(tmp_path):
     write_photos(tmp_path / "photos", n=4)
     write_mask(tmp_path / "photos" / "part 1_mask.png", size=(50, 40))
     assert np.asarray(Image.open(tmp_path / "photos" / "part 1_mask.png")).any()

@@ -91,7 +91,7 @@ def test_a_tiled_run_writes_results_at_the_scale_of_the_photos(plates, tmp_path,
         assert 0 <= left < right <= 320 and 0 <= top < bottom <= 120
 
 
-def test_a_run_goes_on_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch, capsys):
+def test_a_run_resumes_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch, capsys):
     roi = tmp_path / "roi.json"
     roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 60], [0, 60]]]}))
     settings = config(plates, resume_data="keep", data={"roi": str(roi)})

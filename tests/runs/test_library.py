@@ -58,7 +58,7 @@ def test_paths_arrays_and_pillow_images_give_the_same(detector, images, result, 
     np.testing.assert_array_equal(detector.detect(sources).patch_scores, result.patch_scores)
 
 
-def test_grey_arrays_are_taken(detector):
+def test_grey_arrays_are_accepted(detector):
     grey = [np.full((40, 60), 30 * i, np.uint8) for i in range(3)]
     assert detector.detect(grey).patch_scores.shape == (3, 4, 4)
 

@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, m
         "codegraph_jax.report.results.write_page",
     ],
 )
-def test_a_disk_that_fills_up_is_one_line_and_the_rerun_goes_on(config, tmp_path, monkeypatch, capsys, place):
+def test_a_full_disk_is_one_line_and_the_rerun_resumes(config, tmp_path, monkeypatch, capsys, place):
     with monkeypatch.context() as patch:
         patch.setattr(place, full)
         with pytest.raises(WorkdirError, match=r"cannot be written \(No space left on device\)"):

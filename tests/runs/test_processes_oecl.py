@@ -80,7 +80,7 @@ def test_processes_train_as_one(tmp_path, alone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_process_ends_the_other_and_the_run_goes_on_from_the_checkpoint(tmp_path, alone, victim, capsys):
+def test_a_lost_process_ends_the_other_and_the_run_resumes_from_the_checkpoint(tmp_path, alone, victim, capsys):
     """Process 1 stops after the first of two checkpoints; two processes resume, or one."""
     require_that_a_loss_ends_both(launch(tmp_path / "run", "stop"), victim, speaker=1)
     assert not (tmp_path / "run" / "results.json").exists()

@@ -64,7 +64,7 @@ def test_the_score_that_agrees_with_the_answers_is_chosen():
     assert calibrator.score_name == "default"
 
 
-def test_answers_can_be_replaced_and_taken_back():
+def test_answers_can_be_replaced_and_removed():
     scores, labels = drawn(60, 0.3, 2.0)
     calibrator, other = ActiveCalibrator(scores), ActiveCalibrator(scores)
     for photo in (3, 17, 40):
@@ -135,7 +135,7 @@ def test_before_any_answer_the_label_free_threshold_counts():
     np.testing.assert_array_equal(calibrator.flagged, scores >= 1.0)
 
 
-def test_two_answers_decide_on_their_photos_alone():
+def test_two_answers_apply_only_to_their_photos():
     scores, _ = drawn(60, 0.3, 2.0)
     calibrator = ActiveCalibrator({"a": scores, "b": -scores}, threshold=2.5)
     before = calibrator.flagged
@@ -168,7 +168,7 @@ def test_estimated_limits_contain_the_truth():
     assert np.mean(held) >= 0.85
 
 
-def test_a_suggestion_for_thousands_of_photos_takes_no_time():
+def test_a_suggestion_for_thousands_of_photos_is_fast():
     scores = {name: drawn(5000, 0.1, 2.0, seed)[0] for seed, name in enumerate("abcde")}
     calibrator = ActiveCalibrator(scores)
     calibrator.suggest()

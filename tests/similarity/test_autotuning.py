@@ -59,7 +59,7 @@ def test_given_kernel_and_precision_are_not_timed(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("gain", "taken"), [(2.5, "bfloat16"), (1.1, "float32"), (0.6, "float32"), (0, "float32")])
-def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, gain, taken) -> None:
+def test_bfloat16_is_chosen_if_it_is_clearly_faster(monkeypatch, gain, taken) -> None:
     _pretend(monkeypatch, gain)
     found, said = autotune(AUTO, GRID, CHANNELS)
     assert found == dataclasses.replace(AUTO, precision=taken)

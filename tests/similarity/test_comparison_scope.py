@@ -59,7 +59,7 @@ def test_a_radius_and_references_that_the_user_chose_are_kept(costly, radius):
     assert choose(features(0), config) == ComparisonScope(radius, "20")
 
 
-def test_a_radius_of_the_user_is_taken_without_a_word(costly):
+def test_a_radius_of_the_user_is_used_without_a_message(costly):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=3, references="auto"))
     assert choose(features(0), config) == ComparisonScope("3", "all")
     every = replace(CONFIG, similarity=SimilarityConfig(radius=3))

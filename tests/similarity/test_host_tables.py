@@ -20,7 +20,7 @@ def test_mutual_scores_equal_the_definition():
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-def test_excluded_references_leave_the_mean():
+def test_excluded_references_are_left_out_of_the_mean():
     table = np.array([[1.0, np.inf], [3.0, np.inf], [np.inf, np.inf], [2.0, 5.0]], np.float32)
     np.testing.assert_allclose(mean_of_smallest(table, 2), [1.5, 5.0])
     np.testing.assert_allclose(mean_of_smallest(table, 9), [2.0, 5.0])

@@ -41,7 +41,7 @@ def recomputed(tokens, removed):
 
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.0, 0.9))
-def test_removal_equals_computing_everything_anew(seed, share):
+def test_removal_equals_computing_all_distances_again(seed, share):
     tokens = draw(4, seed=seed)
     tokens[1] = tokens[0] + 0.01 * tokens[2]  # near duplicates: their patches are each other's nearest
     removed = np.random.default_rng(seed).uniform(size=tokens.shape[:2]) < share
@@ -100,7 +100,7 @@ def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
     assert found >= (want[finite] > before[finite] + 1e-3).sum() > 100
 
 
-def test_an_image_without_patches_left_is_no_reference():
+def test_an_image_without_remaining_patches_is_not_a_reference():
     tokens = draw(4)
     removed = np.zeros(tokens.shape[:2], bool)
     removed[2] = True

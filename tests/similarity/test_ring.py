@@ -125,7 +125,7 @@ def test_fewer_images_than_devices_give_the_same(n):
     np.testing.assert_array_equal(got, want)
 
 
-def test_more_devices_than_there_are_is_an_error_that_names_the_field():
+def test_more_devices_than_available_is_an_error_that_names_the_field():
     assert len(device_mesh(ParallelConfig(devices=3))) == 3
     assert len(device_mesh(ParallelConfig())) == len(jax.devices())
     with pytest.raises(ConfigError, match="config.parallel.devices: 1000"):

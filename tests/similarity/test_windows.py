@@ -132,7 +132,7 @@ def require_the_removal(grid, radius, hidden, share, seed):
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])
-def test_removal_equals_computing_everything_anew(shape):
+def test_removal_equals_computing_all_distances_again(shape):
     for seed, (hidden, share) in enumerate([(0, 0.9), (0.5, 0.05), (0.2, 0.4)]):
         require_the_removal(*shape, hidden, share, seed)
 
@@ -140,7 +140,7 @@ def test_removal_equals_computing_everything_anew(shape):
 @pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(GRIDS), st.integers(0, 6), st.floats(0, 0.5), st.floats(0.05, 0.9), st.integers(0, 10**6))
-def test_removal_equals_computing_everything_anew_on_any_grid(grid, radius, hidden, share, seed):
+def test_removal_equals_computing_all_distances_again_on_any_grid(grid, radius, hidden, share, seed):
     require_the_removal(grid, radius, hidden, share, seed)
 
 

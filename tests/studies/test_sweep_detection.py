@@ -48,7 +48,7 @@ def settings(root: Path, **changes: object):
     return replace(Config(data=data, backbone=BACKBONE, parallel=ParallelConfig(devices=1)), **changes)
 
 
-def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, monkeypatch):
+def test_a_sweep_compares_once_and_resumes(root, tmp_path, compared, capsys, monkeypatch):
     vary = ["scoring.score=standard,few", "recurring.exclude=defects,off"]
     sweep = task.run(settings(root), str(tmp_path), vary, subsets=2)
     assert compared == [12, 12], "the four points share distances, and the halves too"

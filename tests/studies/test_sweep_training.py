@@ -58,7 +58,7 @@ def test_all_classes_of_one_seed_by_default(tmp_path, trained):
     assert [run[1] for run in trained] == [None] * 7
 
 
-def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, capsys):
+def test_a_failed_run_is_listed_and_the_others_continue(tmp_path, trained, capsys):
     sweep = task.run(small_config(), str(tmp_path), ["oe.image_count=1,10"], ["bar", "disc"])
     assert [run[1:3] for run in trained] == [(1, "disc"), (10, "disc")]
     assert sweep.missing == 2 and sweep.problems["1, class bar, seed 0"] == "no such class"

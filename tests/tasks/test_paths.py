@@ -37,7 +37,7 @@ def test_nothing_is_guessed_where_nothing_is_near(place):
         require_exists("config.data.root", place or "qqqqqqqq")
 
 
-def test_a_directory_is_no_bank(tmp_path):
+def test_a_directory_is_not_a_bank(tmp_path):
     with pytest.raises(ConfigError, match="is a directory; give the .safetensors file"):
         require_bank(str(tmp_path))
     (tmp_path / "parts.safetensors").touch()
