@@ -28,23 +28,23 @@ class ReferenceImages:
     Attributes:
         options: degrees, grid and precision of the distances.
         fraction: share of the references that a score averages.
-        layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
-        removed: patches that show a recurring defect and are not used [R, p].
+        layers: patch tokens of the m references in each layer [m, p, c], see `aggregation.normalise`.
+        removed: patches that show a recurring defect and are not used [m, p].
         tests: tests that detect a recurring defect on a new image; their `outside` has references of the set only.
-        addition_numbers: number of the added good part, from 1; 0 for images of the set, which come first [R].
+        addition_numbers: number of the added good part, from 1; 0 for images of the set, which come first [m].
     """
 
     options: DistanceOptions
     fraction: float
     layers: list[np.ndarray]
-    removed: Bool[np.ndarray, "R p"]
+    removed: Bool[np.ndarray, "m p"]
     tests: list[PatternTest]
-    addition_numbers: Int[np.ndarray, " R"]
+    addition_numbers: Int[np.ndarray, " m"]
 
     def __str__(self) -> str:
         return f"{len(self.removed)} references"
 
-    def only(self, chosen: Bool[np.ndarray, " R"]) -> "ReferenceImages":
+    def only(self, chosen: Bool[np.ndarray, " m"]) -> "ReferenceImages":
         """The chosen references, with all images of the set."""
         layers = [layer[chosen] for layer in self.layers]
         return replace(

@@ -263,7 +263,7 @@ def _tests(
     return [test for test in tests if np.isfinite(test.min_score)]
 
 
-def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:
+def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b m p"]]:
     """Mean distances, for a few images of the set at a time to limit memory."""
     tables = comparison.tables.host()
     size = arrays_at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))

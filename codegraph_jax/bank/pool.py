@@ -8,7 +8,7 @@ than one, so the score is a kernel density:
     score(x)^2 = -2 / b log mean over y of exp(-b / 2 (|x - y|^2 + s(y)^2)),    b = SHARPNESS / median of s(y)^2.
 
 It lies slightly above the least |x - y|^2 + s(y)^2. It takes one matrix product per degree and layer, where the mean
-over R images takes R. Anomalous patches of the set are not in the pool (`bank.making`); if one were, a patch like it
+over m images takes m. Anomalous patches of the set are not in the pool (`bank.making`); if one were, a patch like it
 would still get its high score. Comparisons with the minimum, other values of SHARPNESS, and distances without s(y):
 benchmarks/log/line.md, "Compact bank".
 """

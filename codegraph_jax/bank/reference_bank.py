@@ -60,7 +60,7 @@ class _Chunk(NamedTuple):
     start: int
     features: Features
     scores: list[Float[np.ndarray, " p"]]
-    pattern_patches: Bool[np.ndarray, "s k p"]
+    pattern_patches: Bool[np.ndarray, "s b p"]
     peak_patches: list[PeakPatches]
 
 

@@ -48,13 +48,13 @@ FAR_QUANTILE = 0.75
 def measure_evidence(
     distances: Distances,
     communities: Sequence[Sequence[int]],
-    pattern_patches: Bool[np.ndarray, "n p"],
+    member_patches: Bool[np.ndarray, "n p"],
     tests: Sequence[PatternTest],
     k: int,
 ) -> list[Evidence | None]:
     """The evidence on each community; None if no patch shows its pattern, or there are too few members or other images.
 
-    `pattern_patches` of members show the pattern; the other arguments are those of `pattern_tests`, and its result.
+    `member_patches` show the pattern of their group; the other arguments are those of `pattern_tests`, and its result.
     """
     others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
     if len(others) < MIN_OUTSIDE:
@@ -66,7 +66,7 @@ def measure_evidence(
         columns, non_members = distances.columns_of(members), np.array(test.non_member_columns, int)
         by_member = [
             _member_evidence(
-                to_references, columns[distances.references[columns] != i], non_members, pattern_patches[i], normal, k
+                to_references, columns[distances.references[columns] != i], non_members, member_patches[i], normal, k
             )
             for i, to_references in zip(members, distances.of_images(members))
         ]

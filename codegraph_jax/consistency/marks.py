@@ -20,7 +20,7 @@ from codegraph_jax.consistency.signature import (
     MAX_OUTSIDE,
     MIN_PATCH_SHARE,
     Signature,
-    kth_or_greatest,
+    least_limit,
     measure_images,
     patches_of,
     prototype_distances,
@@ -88,7 +88,7 @@ def mark_signature(
     signature = Signature(prototypes, outside_distances, MAX_LIMIT, max(1, int(MIN_PATCH_SHARE * len(mark_vectors))))
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
-        return np.array([kth_or_greatest(signature.prototype_ratios(vectors), signature.min_patch_count)])
+        return np.array([least_limit(signature, vectors, signature.min_patch_count)])
 
     return replace(signature, limit=_limit(measure_others(reached).ravel()))
 

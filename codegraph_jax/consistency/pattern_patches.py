@@ -72,18 +72,18 @@ def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest
     return dependent & (without > test.min_score) & np.isfinite(without)
 
 
-def member_patches(
+def find_member_patches(
     distances: Distances,
     communities: Sequence[Sequence[int]],
     tests: Sequence[PatternTest],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
     """Patches of members that show the pattern of their community, by the tests of `pattern_tests`; False elsewhere."""
-    pattern_patches = np.zeros(distances.shape[::2], bool)
+    patches = np.zeros(distances.shape[::2], bool)
     for community, test in zip(communities, tests, strict=True):
         members = list(community)
-        pattern_patches[members] = shows_pattern(distances, members, test, k)
-    return pattern_patches
+        patches[members] = shows_pattern(distances, members, test, k)
+    return patches
 
 
 def member_boxes(

@@ -16,13 +16,13 @@ MIN_MEMBER_SHARE = 0.5
 
 
 def with_signatures(
-    consistency: Consistency, pattern_patches: Bool[np.ndarray, "n p"], comparison: Comparison
+    consistency: Consistency, member_patches: Bool[np.ndarray, "n p"], comparison: Comparison
 ) -> Consistency:
-    """Adds signatures to the groups, and the product; `pattern_patches` of members show the pattern of their group."""
+    """Adds signatures to the groups, and the product; `member_patches` show the pattern of their group."""
     if not consistency.groups:
         return consistency
     members = [group.members for group in consistency.groups]
-    signatures = make_signatures(comparison.features, comparison.options.grid, members, pattern_patches)
+    signatures = make_signatures(comparison.features, comparison.options.grid, members, member_patches)
     groups = (replace(group, signature=signature) for group, signature in zip(consistency.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
     return replace(consistency, groups=tuple(groups), product=product)
@@ -73,10 +73,10 @@ def with_verdicts(
 
 
 def assign_pattern_ids(
-    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
+    patches_by_pattern: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
     """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number."""
     pattern_ids = np.zeros(shape, np.int16)
-    for number in sorted(pattern_patches, key=lambda number: (number in defects, -number)):
-        pattern_ids[pattern_patches[number]] = number
+    for number in sorted(patches_by_pattern, key=lambda number: (number in defects, -number)):
+        pattern_ids[patches_by_pattern[number]] = number
     return pattern_ids

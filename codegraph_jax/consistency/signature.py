@@ -122,19 +122,19 @@ def recognise_all(
 
 
 def make_signatures(
-    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], pattern_patches: Bool[np.ndarray, "n p"]
+    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], member_patches: Bool[np.ndarray, "n p"]
 ) -> list[Signature | None]:
     """The signature of each group; None if fewer than two members show the pattern or all images are members.
 
-    The n images of the set come first in `features`; `pattern_patches` of members show the pattern.
+    The n images of the set come first in `features`; `member_patches` show the pattern of their group.
     """
-    ordered = by_content(range(len(pattern_patches)), features.keys)
+    ordered = by_content(range(len(member_patches)), features.keys)
     taken = {i for members in groups for i in members}
     others = [i for i in ordered if i not in taken]
     outside = [others[k] for k in evenly(len(others), MAX_OUTSIDE)]
-    showing = [[i for i in ordered if i in members and pattern_patches[i].any()] for members in map(set, groups)]
+    showing = [[i for i in ordered if i in members and member_patches[i].any()] for members in map(set, groups)]
     patches = [
-        patches_of(features, grid, members, pattern_patches) if outside and len(members) > 1 else None
+        patches_of(features, grid, members, member_patches) if outside and len(members) > 1 else None
         for members in showing
     ]
     signatures = iter(_signatures([vectors for vectors in patches if vectors], features, grid, outside))
@@ -155,42 +155,57 @@ def _signatures(
     """
     if not groups:
         return []
-    parts = [part for members in groups for part in (members, members[::2], members[1::2])]
-    # no more prototypes than images, so that none represents a single patch
-    prototypes = [prototypes_of(part, min(PROTOTYPES, len(part))) for part in parts]
-    directions = [unit_directions(centres) for centres in prototypes]
-    joined = np.concatenate(directions)
-    least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, joined).min(axis=0))
-    medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
-    outside_distances = np.split(medians, np.cumsum([len(centres) for centres in directions])[:-1])
-    drafts, member_limits = [], []
-    for place in range(0, len(parts), 3):
-        first, second = place + 1, place + 2
-        patches = max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in parts[place]])))
-        drafts.append(Signature(prototypes[place], outside_distances[place], 1.0, patches))
-        reached = [
-            kth_or_greatest((prototype_distances(vectors, directions[half]) / outside_distances[half]).min(1), patches)
-            for half, held_out in ((first, second), (second, first))
-            for vectors in (member.reshape(len(member), -1) for member in parts[held_out])
-        ]
-        member_limits.append(max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON))
+    halves = [(members[::2], members[1::2]) for members in groups]
+    subsets = [subset for members, split in zip(groups, halves) for subset in (members, *split)]
+    drafts = _without_limits(subsets, features, grid, outside)
+    of_groups, of_first_halves, of_second_halves = drafts[::3], drafts[1::3], drafts[2::3]
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array([kth_or_greatest(draft.prototype_ratios(vectors), draft.min_patch_count) for draft in drafts])
+        return np.array([least_limit(draft, vectors, draft.min_patch_count) for draft in of_groups])
 
     outside_limits = np.maximum(
         np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON
     )
+    signatures = []
+    for draft, of_first, of_second, (first, second), of_outside in zip(
+        of_groups, of_first_halves, of_second_halves, halves, outside_limits, strict=True
+    ):
+        reached = [
+            least_limit(of_half, member.reshape(len(member), -1), draft.min_patch_count)
+            for of_half, held_out in ((of_first, second), (of_second, first))
+            for member in held_out
+        ]
+        of_members = max(float(np.quantile(reached, MEMBER_QUANTILE)), EPSILON)
+        signatures.append(replace(draft, limit=float(min(of_outside, np.sqrt(of_members * of_outside)))))
+    return signatures
+
+
+def _without_limits(
+    subsets: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
+    features: Features,
+    grid: tuple[int, int],
+    outside: Sequence[int],
+) -> list[Signature]:
+    """The signatures of subsets of members, with 1 in place of the limit."""
+    # no more prototypes than images, so that none represents a single patch
+    prototypes = [prototypes_of(members, min(PROTOTYPES, len(members))) for members in subsets]
+    directions = np.concatenate([unit_directions(centres) for centres in prototypes])
+    least = measure_images(
+        features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0)
+    )
+    medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
+    outside_distances = np.split(medians, np.cumsum([len(centres) for centres in prototypes])[:-1])
+    counts = [max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members]))) for members in subsets]
     return [
-        replace(draft, limit=float(min(of_outside, np.sqrt(of_members * of_outside))))
-        for draft, of_members, of_outside in zip(drafts, member_limits, outside_limits)
+        Signature(centres, distances, 1.0, count)
+        for centres, distances, count in zip(prototypes, outside_distances, counts, strict=True)
     ]
 
 
-def kth_or_greatest(values: Float[np.ndarray, " p"], k: int) -> float:
-    """The k-th smallest value, k from 1; the greatest if there are fewer."""
-    k = min(k, len(values))
-    return float(np.partition(values, k - 1)[k - 1])
+def least_limit(signature: Signature, vectors: Float[np.ndarray, "p d"], patch_count: int) -> float:
+    """The least limit at which `patch_count` patches of an image show the pattern, or all if it has fewer."""
+    ratios, k = signature.prototype_ratios(vectors), min(patch_count, len(vectors))
+    return float(np.partition(ratios, k - 1)[k - 1])
 
 
 def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], max_count: int) -> Int8[np.ndarray, "q l c"]:
@@ -232,11 +247,11 @@ def measure_images(
 
 
 def patches_of(
-    features: Features, grid: tuple[int, int], members: Sequence[int], pattern_patches: Bool[np.ndarray, "n p"]
+    features: Features, grid: tuple[int, int], members: Sequence[int], member_patches: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
     per_member = -(-MAX_PATCHES // len(members))
-    showing = {i: np.flatnonzero(pattern_patches[i]) for i in members}
+    showing = {i: np.flatnonzero(member_patches[i]) for i in members}
     chosen = {i: patches[evenly(len(patches), per_member)] for i, patches in showing.items()}
     layers = len(features.layers)
     local_vectors: dict[int, np.ndarray] = {}

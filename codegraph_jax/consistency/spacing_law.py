@@ -52,19 +52,19 @@ class SpacingLaw(JsonFields):
 def measure_spacing_law(
     distances: Distances,
     scores: Float[np.ndarray, "n p"],
-    pattern_patches: Bool[np.ndarray, "n p"],
+    member_patches: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
     """Measures the law on normal patches, one-off anomalies and recurring patterns; None if the set is too small.
 
-    `scores` are the mutual scores of the patches, and `pattern_patches` show a recurring pattern.
+    `scores` are the mutual scores of the patches, and `member_patches` those of members that show a pattern.
     """
     window = int(WINDOW_SHARE * int(distances.usable().sum(axis=1).min()))
     if window < SMALLEST_WINDOW:
         return None
     valid = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[valid], ONE_OFF_QUANTILE)
-    normal_patches, one_off = ~pattern_patches & ~outstanding & valid, ~pattern_patches & outstanding & valid
-    masks = {"normal": normal_patches, "one-off": one_off, "recurring": pattern_patches}
+    normal_patches, one_off = ~member_patches & ~outstanding & valid, ~member_patches & outstanding & valid
+    masks = {"normal": normal_patches, "one-off": one_off, "recurring": member_patches}
     spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])

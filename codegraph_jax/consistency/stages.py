@@ -29,8 +29,8 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.pattern_patches import (
     MIN_OUTSIDE,
     PatternTest,
+    find_member_patches,
     member_boxes,
-    member_patches,
     pattern_tests,
     shows_pattern,
 )
@@ -62,24 +62,25 @@ def find_consistent(
     duplicates = duplicate_pairs(distances)
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
-    consistency, on_members, tests = find_groups(distances.select(slice(set_size)), keys, k, grid, config, link_finder)
+    own = distances.select(slice(set_size))
+    consistency, member_patches, tests = find_groups(own, keys, k, grid, config, link_finder)
     pairs = ((int(i), int(distances.references[c])) for i, c in zip(*np.nonzero(duplicates[:set_size])))
     consistency = replace(consistency, duplicates=connected_groups(pairs))
-    consistency = with_signatures(consistency, on_members, comparison)
-    consistency, pattern_patches = with_verdicts(consistency, patterns, comparison)
+    consistency = with_signatures(consistency, member_patches, comparison)
+    consistency, patches_by_pattern = with_verdicts(consistency, patterns, comparison)
 
     # patches come from the group on members, from its test on added images, and from signatures on others
     added = range(set_size, len(distances))
     for number, (group, test) in enumerate(zip(consistency.groups, tests, strict=True), 1):
-        patches = pattern_patches.setdefault(number, np.zeros(distances.shape[::2], bool))
+        patches = patches_by_pattern.setdefault(number, np.zeros(distances.shape[::2], bool))
         members = list(group.members)
-        patches[members] |= on_members[members]
+        patches[members] |= member_patches[members]
         if added:
             patches[set_size:] |= shows_pattern(distances, added, test, k)
     defects = [pattern.number for pattern in consistency.with_verdict("defect")]
-    pattern_ids = assign_pattern_ids(pattern_patches, defects, distances.shape[::2])
+    pattern_ids = assign_pattern_ids(patches_by_pattern, defects, distances.shape[::2])
     consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
-    return consistency, _filter(consistency, pattern_patches, distances, duplicates)
+    return consistency, _filter(consistency, patches_by_pattern, distances, duplicates)
 
 
 def find_groups(
@@ -104,27 +105,27 @@ def find_groups(
     communities, views = _without_views(communities, links, distances, k, grid)
     complete = with_missed_members([community.members for community in communities], distances, k)
     tests = pattern_tests(distances, complete, k)
-    pattern_patches = member_patches(distances, complete, tests, k)
-    evidence = measure_evidence(distances, complete, pattern_patches, tests, k)
+    member_patches = find_member_patches(distances, complete, tests, k)
+    evidence = measure_evidence(distances, complete, member_patches, tests, k)
 
     weights = mutual_weights(counts, np.isin(np.arange(images), distances.references))
     groups = []
     for members, community, measured in zip(complete, communities, evidence, strict=True):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
-        boxes, verdict = member_boxes(pattern_patches, typical, grid), decide(measured, config)
+        boxes, verdict = member_boxes(member_patches, typical, grid), decide(measured, config)
         groups.append(Group(typical, strength(weights, members), community.p_value, boxes, verdict, measured))
     consistency = Consistency(
         groups=tuple(groups),
         views=views,
         graph=image_graph(weights, links),
-        spacing_law=measure_spacing_law(distances, distances.scores(k), pattern_patches),
+        spacing_law=measure_spacing_law(distances, distances.scores(k), member_patches),
     )
-    return consistency, pattern_patches, tests
+    return consistency, member_patches, tests
 
 
 def _filter(
     consistency: Consistency,
-    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]],
+    patches_by_pattern: Mapping[int, Bool[np.ndarray, "n p"]],
     distances: Distances,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> Exclusions:
@@ -134,9 +135,9 @@ def _filter(
         inside = distances.columns_of(defect.images)
         # a defect on nearly all images leaves too few references, so it is not filtered
         if len(distances.references) - len(inside) >= MIN_OUTSIDE:
-            masks.append(ReferenceMask(inside, pattern_patches[defect.number]))
+            masks.append(ReferenceMask(inside, patches_by_pattern[defect.number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
-    variants = [pattern_patches[variant.number] for variant in consistency.with_verdict("variant")]
+    variants = [patches_by_pattern[variant.number] for variant in consistency.with_verdict("variant")]
     clipped = np.any([nothing, *variants], axis=0)
     return Exclusions(duplicates, removed, masks, clipped)
 
@@ -146,7 +147,7 @@ def _without_views(
 ) -> tuple[list[Community], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
     members = [community.members for community in communities]
-    linked = member_patches(distances, members, pattern_tests(distances, members, k), k)
+    linked = find_member_patches(distances, members, pattern_tests(distances, members, k), k)
     linked[links.image, links.patch] = True
     kept: list[Community] = []
     views: list[Community] = []

@@ -20,7 +20,7 @@ from codegraph_jax.similarity.pair_distances import (
 
 
 def prepare_references(
-    normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: DistanceOptions
+    normalised: Float[Array, "m p c"], removed: Bool[Array, "m p"], options: DistanceOptions
 ) -> PatchSet:
     """Prepares one layer of the references, with two penalties: with all patches, and without removed ones."""
     patches = prepare(jnp.asarray(normalised), options)
@@ -31,7 +31,7 @@ def prepare_references(
 @partial(jax.jit, static_argnames="options")
 def distances_to_references(
     normalised: Float[Array, "p c"], references: PatchSet, options: DistanceOptions
-) -> tuple[Float[Array, "r R p"], Float[Array, "r R p"]]:
+) -> tuple[Float[Array, "r m p"], Float[Array, "r m p"]]:
     """Distance of every patch of an image to every reference (`prepare_references` of the same layer), for each degree.
 
     Returns:

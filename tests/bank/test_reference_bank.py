@@ -56,11 +56,11 @@ def recurring(monkeypatch):
     find = stages.find_groups
 
     def found(distances, *arguments):
-        consistency, pattern_patches, _ = find(distances, *arguments)
-        pattern_patches[:4, :2] = True
+        consistency, member_patches, _ = find(distances, *arguments)
+        member_patches[:4, :2] = True
         communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
         tests = pattern_tests(distances, [(0, 1, 2, 3)], arguments[1])
-        return dataclasses.replace(consistency, groups=communities), pattern_patches, tests
+        return dataclasses.replace(consistency, groups=communities), member_patches, tests
 
     monkeypatch.setattr(stages, "find_groups", found)
 

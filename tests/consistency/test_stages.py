@@ -6,7 +6,7 @@ import pytest
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.consistency.pattern_patches import member_patches, pattern_tests
+from codegraph_jax.consistency.pattern_patches import find_member_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.distances import as_distances
@@ -23,7 +23,7 @@ def find(tokens, config=None, references=None):
 def shown_patches(distances, references, communities, k):
     distances = as_distances(distances, references)
     tests = pattern_tests(distances, communities, k)
-    return member_patches(distances, communities, tests, k)
+    return find_member_patches(distances, communities, tests, k)
 
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():

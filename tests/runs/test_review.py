@@ -60,12 +60,12 @@ def group(monkeypatch):
     find = stages.find_groups
 
     def found(distances, *arguments):
-        consistency, pattern_patches, _ = find(distances, *arguments)
-        pattern_patches.reshape(-1, *arguments[2])[: len(MEMBERS), :2, :2] = True
+        consistency, member_patches, _ = find(distances, *arguments)
+        member_patches.reshape(-1, *arguments[2])[: len(MEMBERS), :2, :2] = True
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
         communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
         tests = pattern_tests(distances, [MEMBERS], arguments[1])
-        return dataclasses.replace(consistency, groups=communities), pattern_patches, tests
+        return dataclasses.replace(consistency, groups=communities), member_patches, tests
 
     monkeypatch.setattr(stages, "find_groups", found)
 
