@@ -1,7 +1,6 @@
 """Commands, settings, variants, links and make targets in the documentation exist.
 
-Nothing is run and no weights are needed: a command counts as good where its flags parse, its config loads, and the
-settings that come out are checked.
+Commands are not run and need no weights: their flags are parsed, their configs loaded, and the settings checked.
 """
 
 import ast
@@ -63,7 +62,7 @@ def config_name(name, words):
 
 
 def check(name, words):
-    """Raises where a command names a config, a variant, a flag or a field that is not there, or a value that fails."""
+    """Raises an error if a command has an unknown config, variant, flag or field, or an invalid value."""
     with fresh_process():
         if name == "sweep":
             define_vary()
@@ -93,7 +92,7 @@ def test_every_config_states_its_command():
     for config in CONFIGS:
         stated = [config_name(*command) for command in commands(config.read_text(encoding="utf-8"))]
         assert config.stem in [Path(name.partition(":")[0]).stem for name in stated], f"{config.name} states no command"
-    assert len(list(places())) > 2 * len(CONFIGS), "the pages hold commands too"
+    assert len(list(places())) > 2 * len(CONFIGS), "the pages have commands too"
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def draw(place: Path) -> None:
 def take(browser: Browser, file: Path) -> None:
     """Writes a screenshot as a small PNG of at most 128 colours."""
     browser.evaluate(SETTLED)
-    picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+    screenshot = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
+    screenshot.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file.name}: {file.stat().st_size >> 10} kB", flush=True)
 
 

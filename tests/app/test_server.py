@@ -88,13 +88,13 @@ def test_photos_are_shown_below_opened_folders_only(client, tmp_path):
     inside, outside = photos(tmp_path / "inside"), photos(tmp_path / "outside")
     (inside / "link.png").symlink_to(outside / "part 0.png")
     (inside / "notes.txt").write_text("private")
-    picture = "/api/picture?place="
-    assert client.get(picture + encode_path(str(inside / "part 0.png"))).status_code == 400
+    preview = "/api/picture?place="
+    assert client.get(preview + encode_path(str(inside / "part 0.png"))).status_code == 400
     assert client.post("/api/open", json={"path": str(inside)}).json()["photos"] == 4
-    assert client.get(picture + encode_path(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
+    assert client.get(preview + encode_path(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
     for other in (outside / "part 0.png", inside / ".." / "outside" / "part 0.png", inside / "link.png",
                   inside / "notes.txt", inside / "none.png", inside):  # fmt: skip
-        assert client.get(picture + encode_path(str(other))).status_code == 400, other
+        assert client.get(preview + encode_path(str(other))).status_code == 400, other
     assert client.post("/api/contents", json={"path": str(outside)}).status_code == 400
     assert client.post("/api/runs", json={"place": encode_path(str(outside))}).status_code == 400
 

@@ -57,7 +57,7 @@ def test_imagenet30_is_read_as_published(tmp_path):
     imagenet(tmp_path, tuple(CLASSES.values()))
     data = read_run_data(shipped("imagenet30_oecl", tmp_path))
     assert len(data.train) == 3 and data.train.shape[1:] == (SIZE, SIZE, 3)
-    assert len(data.oe) == 2, "the thirty classes are no exposure"
+    assert len(data.oe) == 2, "the thirty classes are not in the exposure"
     assert data.test.is_normal.sum() == 1 and len(data.test.images) == 30
     left_out = shipped("imagenet30_oecl", tmp_path, "loo")
     assert len(read_run_data(left_out).train) == 87 and left_out.train.epochs == 500

@@ -28,11 +28,10 @@ STEPS = 2
 
 @functools.cache
 def take_steps(config, devices):
-    """Parameters, statistics and metrics after two steps in float64, which leaves rounding no part in the result.
+    """Parameters, statistics and metrics after two steps in float64, in which rounding has no effect.
 
-    In float32 now and then an activation lies so close to 0 that the order of additions decides whether ReLU passes
-    its gradient.
-    """
+    In float32 an activation can be so close to 0 that the order of additions determines whether ReLU passes its
+    gradient."""
     with jax.enable_x64(True):
         data, mesh = read_run_data(config), mesh_of(devices)
         network = build_network(config.model, config.train.objective, AXIS).clone(dtype=jnp.float64)
@@ -77,7 +76,8 @@ CONFIG = eager_config("oecl", 16)
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [8, 3], ids=["divided", "padded"])
 def test_several_devices_agree_with_one(devices):
-    """Also where they do not divide the batch of 16; `tests/runs/test_processes_oecl.py` trains by eight each time."""
+    """Also if the batch of 16 is not a multiple of their number; `tests/runs/test_processes_oecl.py` trains by eight
+    each time."""
     assert_same(take_steps(CONFIG, 1), take_steps(CONFIG, devices), 1e-9)
 
 

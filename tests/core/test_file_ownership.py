@@ -30,7 +30,7 @@ def test_files_of_a_former_run_are_removed_and_those_of_a_person_kept(tmp_path):
     write(tmp_path, *former, "masks/a/mine.png", "notes.txt")
     replace_written(tmp_path, ["scores.csv", "masks/a/2.png"])
     assert files(tmp_path) == {"scores.csv", "masks/a/2.png", "masks/a/mine.png", "notes.txt"}
-    assert not (tmp_path / "heatmaps").exists(), "directories that become empty go too"
+    assert not (tmp_path / "heatmaps").exists(), "empty directories are removed too"
     assert written_files(tmp_path) == {"scores.csv", os.path.join("masks", "a", "2.png")}  # noqa: PTH118
 
 

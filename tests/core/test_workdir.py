@@ -73,7 +73,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
 
 
 def test_no_module_of_unix_alone_is_needed():
-    """As on Windows: neither `fcntl` nor `resource`, and no free memory by sysconf."""
+    """Simulates Windows: neither `fcntl` nor `resource`, and no free memory by sysconf."""
     code = (
         "import psutil, sys, os\n"  # which has a build for every system
         "sys.modules['fcntl'] = sys.modules['resource'] = None\n"

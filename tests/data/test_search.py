@@ -103,7 +103,7 @@ def test_pictures_of_a_run_are_not_photos(tmp_path):
     replace_written(tmp_path, ["2.png"])
     touch(tmp_path, "2.png")
     assert list(find_images(str(tmp_path))) == ["1.png", "runs/night/own.png"]
-    # if the path of the pictures of a run is given, they are found
+    # if the directory of the heat maps of a run is given, they are found
     assert list(find_images(str(tmp_path / "runs/night/heatmaps"))) == ["x/1.png"]
 
 

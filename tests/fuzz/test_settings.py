@@ -1,4 +1,4 @@
-"""Settings: any nest of values becomes a config, or an error that names the field."""
+"""Settings: any nested values give a config, or an error that names the field."""
 
 import dataclasses
 from contextlib import suppress

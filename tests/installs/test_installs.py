@@ -1,6 +1,6 @@
 """The README's commands, in environments made by its instructions, outside of the tested checkout.
 
-Each environment is made anew from the package index, which takes a minute. `make test-installs` runs two of them, one
+Each environment is installed from the package index, in a minute. `make test-installs` runs two of them, one
 for each way to install; `make test-all` all of them.
 """
 
@@ -29,7 +29,7 @@ def pythons():
                 found.append(((3, int(match[1])), path))
     usable: dict[tuple[int, int], Path] = {}
     for version, path in found:
-        # a name on the path may be a stand-in for a version that is not installed
+        # a command on the path may exist although its version is not installed
         if version >= OLDEST and version not in usable and _starts(path):
             usable[version] = path
     return {version: usable[version] for version in (min(usable), max(usable))}

@@ -18,8 +18,8 @@ SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
 def take(browser: Browser, file: Path) -> None:
     """Writes a screenshot as JPEG without colour subsampling, which keeps text sharp."""
     browser.evaluate(SETTLED)
-    picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
-    picture.save(file, quality=88, subsampling=0, optimize=True)
+    screenshot = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
+    screenshot.save(file, quality=88, subsampling=0, optimize=True)
 
 
 def main(workdir: Path, target: Path) -> None:

@@ -266,8 +266,8 @@ def test_hostile_names_run_nothing(browser, page):
 def test_a_group_has_its_evidence_and_its_verdict(browser, page):
     opened(browser, page)
     heading, reasons = (
-        browser.evaluate(f"[...document.querySelectorAll('.group {what}')].map(e => e.textContent.trim())")
-        for what in ("h4", ".reasons li")
+        browser.evaluate(f"[...document.querySelectorAll('.group {element}')].map(e => e.textContent.trim())")
+        for element in ("h4", ".reasons li")
     )
     assert heading == ["defect 1 defect"]
     assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)

@@ -60,9 +60,9 @@ def test_box_in_pixels_covers_the_box():
 @pytest.mark.parametrize("size", [(100, 80), (30, 400), (400, 30), (1, 1)])
 @pytest.mark.parametrize("box", [(0, 0, 0.1, 0.1), (0.9, 0.9, 1, 1), (0, 0, 1, 1), (0.5, 0.5, 0.5, 0.5)])
 def test_crops_are_squares_of_any_image(size, box):
-    picture = crop(Image.new("RGB", size, (0, 90, 0)), [Box(*box)])
-    assert picture.size == (TILE, TILE)
-    assert (np.asarray(picture)[..., 1] == 90).any()
+    tile = crop(Image.new("RGB", size, (0, 90, 0)), [Box(*box)])
+    assert tile.size == (TILE, TILE)
+    assert (np.asarray(tile)[..., 1] == 90).any()
 
 
 def test_an_overlay_does_not_change_normal_places():

@@ -53,8 +53,8 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
     """
     Args:
         tmp_path: empty.
-        kills: how many have to hit.
-        warm: compile first, so that kills are spread evenly over what a compiled run takes.
+        kills: number of kills that must hit.
+        warm: compile first, so that kills are spread evenly over a compiled run.
     """
     photos, cache, whole, killed = (tmp_path / name for name in ("photos", "cache", "whole", "killed"))
     write_drawn_set(photos)

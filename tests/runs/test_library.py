@@ -52,9 +52,9 @@ def test_fields_have_the_documented_shapes(result):
 def test_paths_arrays_and_pillow_images_give_the_same(detector, images, result, tmp_path):
     sources = []
     for i, image in enumerate(images):
-        picture = Image.fromarray(image)
-        picture.save(tmp_path / f"{i}.png")
-        sources.append([str(tmp_path / f"{i}.png"), tmp_path / f"{i}.png", picture, image][i % 4])
+        opened = Image.fromarray(image)
+        opened.save(tmp_path / f"{i}.png")
+        sources.append([str(tmp_path / f"{i}.png"), tmp_path / f"{i}.png", opened, image][i % 4])
     np.testing.assert_array_equal(detector.detect(sources).patch_scores, result.patch_scores)
 
 

@@ -24,7 +24,7 @@ def anomalous_scores(rng: np.random.Generator, n: int) -> np.ndarray:
 def test_all_normal_sets_keep_the_false_alarm_rate(n):
     rng = np.random.default_rng(0)
     rates = [calibrate(normal_scores(rng, n), ThresholdConfig()).flagged.mean() for _ in range(SETS)]
-    assert np.mean(rates) < 0.02, "asked for 1%"
+    assert np.mean(rates) < 0.02, "the rule is 1%"
 
 
 @pytest.mark.parametrize("share", [0.05, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.2, 0.6)), 0.45, 0.75])

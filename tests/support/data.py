@@ -7,7 +7,7 @@ import pytest
 
 
 def real_data(name: str) -> Path:
-    """The directory of a set below CODEGRAPH_TEST_DATA; the test is skipped without it."""
+    """The directory of a set below CODEGRAPH_TEST_DATA; skips the test without it."""
     root = os.environ.get("CODEGRAPH_TEST_DATA", "")
     if not root or not (Path(root) / name).is_dir():
         pytest.skip(f"CODEGRAPH_TEST_DATA names no directory with {name}")

@@ -34,7 +34,7 @@ def config() -> OeclConfig:
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Training in float64: in float32 now and then the order of additions decides whether ReLU passes a gradient."""
+    """Training in float64: in float32 the order of additions may determine whether ReLU passes a gradient."""
     build, begin = trainer.build_network, trainer.initial_state
 
     def wide(*arguments: Any) -> Any:

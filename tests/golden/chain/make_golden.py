@@ -2,8 +2,8 @@
 
     python -m tests.golden.chain.make_golden
 
-Nothing of the package computes here: the images come from it and are stored, the rest is tests/support/reference.py
-and the transformer below, written from their definitions.
+The package only draws the images, which are stored. tests/support/reference.py and the transformer below, written from
+their definitions, compute the rest.
 """
 
 from pathlib import Path
