@@ -262,7 +262,7 @@ def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict
 def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
     """Share of each patch that the mask covers [n, h, w]."""
     shares = np.zeros((len(samples), *placement.frame.grid))
-    side = placement.frame.patch
+    side = placement.frame.patch_size
     for own, sample, content in zip(shares, samples, placement.rects()):
         if isinstance(sample.mask, str):
             mask: Bool[np.ndarray, "a b"] = load_mask(sample.mask, (content.height * side, content.width * side))

@@ -225,20 +225,21 @@ def gated_width(hidden: int) -> int:
     return (hidden * 2 // 3 + 7) // 8 * 8
 
 
-def _architecture(patch: int, width: int, depth: int, grid: int, **others: Any) -> Architecture:
+def _architecture(patch_size: int, width: int, depth: int, grid: int, **others: Any) -> Architecture:
     """A network with heads of 64 channels, and MLPs four times as wide, unless `others` has these fields."""
     usual = {"heads": width // 64, "mlp_width": 4 * width}
-    return Architecture(patch, width, depth, grid=grid, **(usual | others))
+    return Architecture(patch_size, width, depth, grid=grid, **(usual | others))
 
 
-def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: int) -> Preset:
+def _clip(name: str, patch_size: int, width: int, depth: int, grid: int, projection: int) -> Preset:
     parts = CLIP_PARTS | {"activation": "quick_gelu", "projection": projection, "norm_epsilon": 1e-5}
-    return preset_with_weights(name, _architecture(patch, width, depth, grid, **parts), SOURCES[name], CLIP, "bicubic")
+    architecture = _architecture(patch_size, width, depth, grid, **parts)
+    return preset_with_weights(name, architecture, SOURCES[name], CLIP, "bicubic")
 
 
-def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, **others: int) -> Preset:
+def _siglip2(name: str, patch_size: int, width: int, depth: int, grid: int, **others: int) -> Preset:
     parts = SIGLIP_PARTS | {"activation": "gelu_pytorch_tanh"} | others
-    return preset_with_weights(name, _architecture(patch, width, depth, grid, **parts), SOURCES[name], SIGLIP)
+    return preset_with_weights(name, _architecture(patch_size, width, depth, grid, **parts), SOURCES[name], SIGLIP)
 
 
 def _dinov2(name: str, width: int, depth: int, registers: int = 0, gated: bool = False) -> Preset:
@@ -320,15 +321,15 @@ def is_preset(name: str) -> bool:
     return name in PRESETS or name.startswith(HF)
 
 
-def check_size(size: int, patch: int, name: str) -> None:
+def check_size(size: int, patch_size: int, name: str) -> None:
     """Checks that the side of the input is a multiple of the patch size.
 
     Raises:
         ConfigError: it is not; gives the nearest multiples.
     """
-    if size % patch:
-        near = [s for s in (size // patch * patch, math.ceil(size / patch) * patch) if s]
+    if size % patch_size:
+        near = [s for s in (size // patch_size * patch_size, math.ceil(size / patch_size) * patch_size) if s]
         raise ConfigError(
-            f"config.backbone.image_size: {size} is not a multiple of the {patch} px patches of {name}; nearest: "
+            f"config.backbone.image_size: {size} is not a multiple of the {patch_size} px patches of {name}; nearest: "
             f"{' or '.join(map(str, near))}"
         )

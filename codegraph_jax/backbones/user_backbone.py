@@ -40,14 +40,15 @@ class UserBackbone(LoadedBackbone):
             ConfigError: an attribute is missing or invalid.
             BackboneError: the output has a wrong form.
         """
-        weights_name, patch, mean, std, resample = _attributes(network)
+        weights_name, patch_size, mean, std, resample = _attributes(network)
         on_host = jax.tree_util.all_leaves([network])
         stated = getattr(network, "image_size", 0)
-        default_size = stated if isinstance(stated, int) and stated > 0 else max(MAX_DEFAULT_SIZE // patch, 1) * patch
+        largest = max(MAX_DEFAULT_SIZE // patch_size, 1) * patch_size
+        default_size = stated if isinstance(stated, int) and stated > 0 else largest
         # the caller refuses a size that is not a multiple of the patch size, and names the nearest ones
-        image_size = max(1, (image_size or default_size) // patch) * patch
+        image_size = max(1, (image_size or default_size) // patch_size) * patch_size
         found = cls(
-            name=weights_name, weights_name=weights_name, patch_size=patch, mean=mean, std=std, resample=resample,
+            name=weights_name, weights_name=weights_name, patch_size=patch_size, mean=mean, std=std, resample=resample,
             image_size=default_size, discriminative=True, blocks=(), widths=(), on_host=on_host,
             network=network,
         )  # fmt: skip
@@ -145,11 +146,12 @@ def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[f
             f"config.backbone: {_described(network)} has no {' and no '.join(missing)}; a backbone has "
             f"{', '.join(REQUIRED)} and __call__ (docs/research.md)"
         )
-    weights_name, patch, resample = network.weights_name, network.patch_size, getattr(network, "resample", "bilinear")
+    weights_name, patch_size = network.weights_name, network.patch_size
+    resample = getattr(network, "resample", "bilinear")
     if not isinstance(weights_name, str) or not weights_name:
         raise ConfigError(f"config.backbone: weights_name is {weights_name!r}; name network and weights in a text")
-    if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
-        raise ConfigError(f"config.backbone: patch_size is {patch!r}; give pixels, 1 or more")
+    if isinstance(patch_size, bool) or not isinstance(patch_size, int) or patch_size < 1:
+        raise ConfigError(f"config.backbone: patch_size is {patch_size!r}; give pixels, 1 or more")
     if resample not in RESAMPLE:
         raise ConfigError(f"config.backbone: resample is {resample!r}, not one of {', '.join(RESAMPLE)}")
     colours = []
@@ -164,7 +166,7 @@ def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[f
                 + (" above 0" if name == "std" else "")
             )
         colours.append(values)
-    return weights_name, patch, colours[0], colours[1], resample
+    return weights_name, patch_size, colours[0], colours[1], resample
 
 
 def _require_static(network: Any) -> None:

@@ -235,7 +235,7 @@ class ReferenceBank(StoredBank):
         layers = len(stored.references.layers)
         if len(loaded.blocks) != layers:
             raise BankError(f"{path}: holds {layers} layers, but its settings name {len(loaded.blocks)}")
-        if stored.frame.patch != loaded.patch_size:
+        if stored.frame.patch_size != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {config.name})")
         known = {entry.name: getattr(stored, entry.name) for entry in fields(StoredBank)}
         return cls(**{**known, "backbone_config": config, "weights_name": loaded.weights_name}, backbone=loaded)

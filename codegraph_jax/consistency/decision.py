@@ -140,7 +140,7 @@ def decide_photos(
     features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
     maps_by_score = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, rects = placement.frame.size, placement.rects()
-    image_score_of = {chosen_score.name: chosen_score.image}
+    image_score_of = {chosen_score.name: chosen_score.image_score}
     scores = {name: image_scores(maps, size, rects, image_score_of.get(name)) for name, maps in maps_by_score.items()}
     answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)

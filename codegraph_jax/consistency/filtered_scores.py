@@ -30,8 +30,8 @@ def patch_scores_by_name(
     for one in (chosen_score, *ANSWER_SCORES):
         if one.name not in by_name:
             layers = mutual[one.few_references]
-            if one.patch:
-                layers = comparison.tables.scores(subsets[one.few_references], exclusions, one.patch)
+            if one.patch_score:
+                layers = comparison.tables.scores(subsets[one.few_references], exclusions, one.patch_score)
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
             by_name[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
     return by_name

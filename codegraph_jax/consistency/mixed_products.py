@@ -70,8 +70,8 @@ def products_of(
     extractor: Extractor, config: DataConfig, images: Sequence[Sample], progress: bool
 ) -> Int[np.ndarray, " n"]:
     """The product of each image, from small copies of the images; 0 for images that cannot be read."""
-    patch = extractor.backbone.patch_size
-    look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch, patch))
+    patch_size = extractor.backbone.patch_size
+    look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch_size, patch_size))
     value_range, _ = measure_range(config, images)
     with bar(len(images), "products", "photo", progress) as advance:
         features = look.extract(images, advance=advance, value_range=value_range)

@@ -51,7 +51,7 @@ class Frame(JsonFields):
     Attributes:
         fit: `squeeze`, `pad` or `tile`.
         grid: (h, w) of all grids, in patches.
-        patch: side of a patch in pixels of the backbone's input.
+        patch_size: side of a patch in pixels of the backbone's input.
         longest_patches: patches along the longer side of every photo; unused for `squeeze`.
         tile: patches along the side of a tile, which may exceed the grid; 0 without tiles.
         overlap: least number of patches that neighbouring tiles share.
@@ -59,22 +59,22 @@ class Frame(JsonFields):
 
     fit: str
     grid: tuple[int, int]
-    patch: int
+    patch_size: int
     longest_patches: int = 0
     tile: int = 0
     overlap: int = 0
 
     def __post_init__(self) -> None:
-        known = self.fit in ("squeeze", "pad", "tile") and min(*self.grid, self.patch) > 0
+        known = self.fit in ("squeeze", "pad", "tile") and min(*self.grid, self.patch_size) > 0
         fitting = min(self.longest_patches, self.tile) >= 0 and 0 <= self.overlap <= max(self.tile - 1, 0)
         if not known or not fitting or (self.keeps_aspect and not self.longest_patches):
             raise ValueError(f"not a frame: {self!r}")
 
     @classmethod
-    def squeezed(cls, image_size: int, patch: int) -> "Frame":
+    def squeezed(cls, image_size: int, patch_size: int) -> "Frame":
         """Squares of `image_size` pixels a side."""
-        side = image_size // patch
-        return cls("squeeze", (side, side), patch)
+        side = image_size // patch_size
+        return cls("squeeze", (side, side), patch_size)
 
     @classmethod
     def of(
@@ -82,42 +82,42 @@ class Frame(JsonFields):
         fit: str,
         sizes: Sequence[tuple[int, int]],
         image_size: int,
-        patch: int,
+        patch_size: int,
         scale: float | None,
     ) -> "Frame":
         """The frame of a set of photos of these (width, height); without photos they are squeezed.
 
-        `image_size` and `patch` are sides in pixels of the backbone's input. Tiled photos have a `scale`, a share of
-        their original size (None: full size, up to `MAX_TILED_SIDE` pixels).
+        `image_size` and `patch_size` are sides in pixels of the backbone's input. Tiled photos have a `scale`, a share
+        of their original size (None: full size, up to `MAX_TILED_SIDE` pixels).
         """
-        side = image_size // patch
+        side = image_size // patch_size
         if fit == "squeeze" or not sizes:
-            return cls.squeezed(image_size, patch)
+            return cls.squeezed(image_size, patch_size)
         if fit == "pad":
             longest = max(1, round(side * median_low([max(size) / min(size) for size in sizes]) ** 0.5))
         else:
             usual = median_low([max(size) for size in sizes])
-            longest = max(1, round((usual * scale if scale else min(usual, MAX_TILED_SIDE)) / patch))
+            longest = max(1, round((usual * scale if scale else min(usual, MAX_TILED_SIDE)) / patch_size))
         cells = [_cells(size, longest) for size in sizes]
         grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
         if fit == "pad":
-            return cls(fit, grid, patch, longest)
-        return cls(fit, grid, patch, longest, side, min(round(TILE_OVERLAP * side), side - 1))
+            return cls(fit, grid, patch_size, longest)
+        return cls(fit, grid, patch_size, longest, side, min(round(TILE_OVERLAP * side), side - 1))
 
     def __str__(self) -> str:
         rows, columns = self.grid
         patches = f"{rows} x {columns} patches"
         if self.fit == "tile":
-            tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch} px"
-            return f"{patches}, the longer side at {self.longest_patches * self.patch} px in {tiles}"
+            tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch_size} px"
+            return f"{patches}, the longer side at {self.longest_patches * self.patch_size} px in {tiles}"
         if self.fit == "pad":
-            return f"{patches}, its aspect ratio kept, the longer side at {self.longest_patches * self.patch} px"
+            return f"{patches}, its aspect ratio kept, the longer side at {self.longest_patches * self.patch_size} px"
         return f"{patches}, each photo resized to {self.size[0]} x {self.size[0]} px"
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the grid in pixels of the backbone's input."""
-        return self.grid[0] * self.patch, self.grid[1] * self.patch
+        return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
     @property
     def keeps_aspect(self) -> bool:
@@ -160,13 +160,13 @@ class Frame(JsonFields):
         used by MuSc and the processors of CLIP and DINOv2. `resample` is a key of `RESAMPLE`.
         """
         rect = self.rect(*full_size(image))
-        size = rect.width * self.patch, rect.height * self.patch
+        size = rect.width * self.patch_size, rect.height * self.patch_size
         pixels = np.asarray(image.resize(size, RESAMPLE[resample]), np.float32)
         normalised = (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
         if (rect.height, rect.width) == self.grid:
             return normalised
         canvas = np.zeros((*self.size, 3), np.float32)
-        top, left = rect.top * self.patch, rect.left * self.patch
+        top, left = rect.top * self.patch_size, rect.left * self.patch_size
         canvas[top : top + size[1], left : left + size[0]] = normalised
         return canvas
 
@@ -182,7 +182,7 @@ SCALE_STEP = 0.8
 def choose_frame(
     sizes: Sequence[tuple[int, int]],
     image_size: int,
-    patch: int,
+    patch_size: int,
     scale: float | None,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
@@ -192,7 +192,7 @@ def choose_frame(
     """
 
     def frame_by(fit: str, scale: float | None = scale) -> Frame:
-        return Frame.of(fit, sizes, image_size, patch, scale)
+        return Frame.of(fit, sizes, image_size, patch_size, scale)
 
     if not sizes:
         return frame_by("squeeze"), ""

@@ -26,7 +26,7 @@ from codegraph_jax.features.token_set import TokenSet
 
 def frame_for(
     config: Config,
-    patch: int,
+    patch_size: int,
     images: Sequence[Sample],
     affordable: Callable[[Frame], bool],
     log: Callable[[str], None] = lambda text: None,
@@ -38,11 +38,11 @@ def frame_for(
     """
     settings = config.backbone
     if settings.fit == "squeeze":
-        return Frame.squeezed(settings.side, patch)
+        return Frame.squeezed(settings.side, patch_size)
     with ThreadPoolExecutor(decoding_threads()) as pool:
         gathered = gather(list(pool.map(size_of, images[process_slice(len(images))])))
     sizes = [(width, height) for part in gathered for width, height in filter(None, part)]
-    options = settings.side, patch, settings.scale
+    options = settings.side, patch_size, settings.scale
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *options)
     frame, reason = choose_frame(sizes, *options, affordable)

@@ -36,7 +36,7 @@ def host_tokens(
     sums = [np.zeros((batch, *frame.grid, width), np.float32) for width in backbone.widths]
     image_features = []
     for tile in tiles:
-        rows, columns = (slice(side.start * frame.patch, side.stop * frame.patch) for side in tile)
+        rows, columns = (slice(side.start * frame.patch_size, side.stop * frame.patch_size) for side in tile)
         layers, image = backbone(np.ascontiguousarray(images[:, rows, columns]))
         image_features.append(image)
         for layer, block in zip(sums, layers):
@@ -52,11 +52,11 @@ def _tiled(
     weights, total = _blending(frame)
     rows, columns = weights.shape
     corners = jnp.array([(tile[0].start, tile[1].start) for tile in tiles])
-    pixels = (batch, rows * frame.patch, columns * frame.patch, 3)
+    pixels = (batch, rows * frame.patch_size, columns * frame.patch_size, 3)
 
     def add(sums: list[Array], corner: Array) -> tuple[list[Array], Array]:
         top, left = corner
-        tile = lax.dynamic_slice(images, (0, top * frame.patch, left * frame.patch, 0), pixels)
+        tile = lax.dynamic_slice(images, (0, top * frame.patch_size, left * frame.patch_size, 0), pixels)
         blocks, image = backbone(tile)
         layers = []
         for layer, block in zip(sums, blocks):

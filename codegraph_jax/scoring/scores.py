@@ -58,8 +58,8 @@ class Score:
         few_references: whether the share `FEW_SHARE` of nearest photos is averaged instead of that in the settings.
         finest_degree_only: whether only the smallest neighbourhood of patches is used instead of all degrees.
         subtract_median: whether the median score of the photo is subtracted.
-        patch: score of a patch from its distances; None: the mean of the K smallest.
-        image: score of an image from its map; None: its greatest value.
+        patch_score: score of a patch from its distances; None: the mean of the K smallest.
+        image_score: score of an image from its map; None: its greatest value.
         rescoring: the re-scoring of the images, whatever `scoring.rescore` is; None: as that setting says.
     """
 
@@ -67,8 +67,8 @@ class Score:
     few_references: bool = False
     finest_degree_only: bool = False
     subtract_median: bool = False
-    patch: PatchScore | None = None
-    image: ImageScore | None = None
+    patch_score: PatchScore | None = None
+    image_score: ImageScore | None = None
     rescoring: Rescoring | None = None
 
     def select(self, layers: Sequence[Float[np.ndarray, "r ..."]], degrees: Sequence[int]) -> list[np.ndarray]:
@@ -100,9 +100,9 @@ NAMED_SCORES = {
     score.name: score
     for score in (
         *ANSWER_SCORES,
-        Score("nearest", patch=nearest),
-        Score("relative", patch=relative),
-        Score("mean_peak", image=mean_of_highest),
+        Score("nearest", patch_score=nearest),
+        Score("relative", patch_score=relative),
+        Score("mean_peak", image_score=mean_of_highest),
         Score("peak_neighbours", rescoring=rescore_by_peaks),
     )
 }
@@ -129,4 +129,4 @@ def score_of(score: str | Score | PatchScore) -> Score:
         raise ConfigError(f"score: {score!r} is neither a function of (distances, k) nor a Score; see docs/research.md")
     name = getattr(score, "__name__", type(score).__name__)
     name = name if name.isidentifier() else "own"
-    return Score(f"own_{name}" if name in NAMED_SCORES else name, patch=score)
+    return Score(f"own_{name}" if name in NAMED_SCORES else name, patch_score=score)

@@ -216,10 +216,13 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
     "field,value",
     [
         ("frame", []),
-        ("frame", {"fit": "squeeze", "grid": [2, 2], "patch": 14, "longest_patches": 0, "tile": 0, "overlap": 0}),
-        ("frame", {"fit": "squeeze", "grid": [4, 4], "patch": 1400, "longest_patches": 0, "tile": 0, "overlap": 0}),
-        ("frame", {"fit": "stretch", "grid": [4, 4], "patch": 14, "longest_patches": 0, "tile": 0, "overlap": 0}),
-        ("frame", {"fit": "tile", "grid": [4, 4], "patch": 14, "longest_patches": 4, "tile": 3, "overlap": 3}),
+        ("frame", {"fit": "squeeze", "grid": [2, 2], "patch_size": 14, "longest_patches": 0, "tile": 0, "overlap": 0}),
+        (
+            "frame",
+            {"fit": "squeeze", "grid": [4, 4], "patch_size": 1400, "longest_patches": 0, "tile": 0, "overlap": 0},
+        ),
+        ("frame", {"fit": "stretch", "grid": [4, 4], "patch_size": 14, "longest_patches": 0, "tile": 0, "overlap": 0}),
+        ("frame", {"fit": "tile", "grid": [4, 4], "patch_size": 14, "longest_patches": 4, "tile": 3, "overlap": 3}),
         ("radius", -1),
         ("degrees", []),
         ("degrees", [2]),

@@ -94,7 +94,7 @@ def test_square_photos_are_placed_like_squeezed_ones():
         {"fit": "crop"},
         {"overlap": 8},
         {"tile": -1},
-        {"patch": 0},
+        {"patch_size": 0},
         {"grid": [1]},
         {"longest_patches": None},
     ],

@@ -96,7 +96,7 @@ def test_parts_of_a_variant_are_used(detector, comparison):
         seen.append((given is comparison, maps.shape))
         return scores + 1
 
-    mine = Score("mine", image=lambda anomaly_map: float(anomaly_map.mean()), rescoring=again)
+    mine = Score("mine", image_score=lambda anomaly_map: float(anomaly_map.mean()), rescoring=again)
     result = detector.score(comparison, score=mine)
     np.testing.assert_allclose(result.scores, result.maps().mean(axis=(1, 2)), atol=1e-6)
     np.testing.assert_allclose(result.scores_rescored, result.scores + 1)
