@@ -250,6 +250,7 @@ class CoDeGraph:
         with errors_in_all_processes():
             plan.check(config.resources.check)
         with clock("backbone"):
+            # the next set of this frame uses the compiled program and the weights on the devices again
             self.extractor = self.extractor.with_frame(plan.frame)
             features = read_features(self.extractor, config.data, plan, resume_store, progress)
             if config.features.aggregation == "similarity":

@@ -125,7 +125,7 @@ def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
     """The first revision, and revisions for the answers to photos of the set."""
     history = [BankRevision("", (), (), 0, tuple(range(mark_count)))]
     for defective in (False, True):
-        photos = [p for p in answers.photos.values() if p.answer is not None and p.defective is defective]
+        photos = [p for p in answers.photos.values() if p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
             history.append(BankRevision("", names, keys, 0, tuple(range(mark_count)), defective))

@@ -281,29 +281,38 @@ class ReferenceBank(StoredBank):
         revision = BankRevision(when, called, keys, last, (), defective)
         # a part that was called good before must not be compared with itself
         active = self._references_after((*self.history, revision)) if defective else self.active_references
-        marks = {index: self.marks[index] for index in self.history[-1].mark_indices}
-        all_marks = list(self.marks)
-        for i, name in zip(new, called):
+        all_marks, mark_indices = self._marks_after(revision, features, new, active)
+        pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
+        history = (*self.history, replace(revision, mark_indices=mark_indices))
+        return replace(self, references=references, marks=all_marks, history=history, max_photo_pixels=pixels)
+
+    def _marks_after(
+        self, revision: BankRevision, features: Features, new: Sequence[int], active: ReferenceImages | Pool
+    ) -> tuple[tuple[Pattern, ...], tuple[int, ...]]:
+        """All marks with those of the new parts of a revision, and the indices of the marks that are then in use.
+
+        Marks with the opposite verdict that are found on a new part are no longer used.
+        """
+        verdicts: tuple[PatternVerdict, PatternVerdict] = ("defect", "variant")
+        verdict, opposite = verdicts if revision.defective else verdicts[::-1]
+        all_marks, used = list(self.marks), list(self.history[-1].mark_indices)
+        for i, name in zip(new, revision.names):
             tokens = [np.asarray(layer[i])[None] for layer in features.layers]
             vectors = patch_vectors(tokens, self.frame.grid)
-            opposite = "variant" if defective else "defect"
-            marks = {
-                index: mark
-                for index, mark in marks.items()
-                if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
-            }
+            used = [
+                index
+                for index in used
+                if all_marks[index].verdict != opposite or not all_marks[index].signature.match_mask(vectors).any()
+            ]
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._combined_maps(active.scores([layer[0] for layer in tokens], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
             # a good part below the threshold needs no mark
-            verdict: PatternVerdict = "defect" if defective else "variant"
-            needed = defective or raw >= self.calibration.threshold
+            needed = revision.defective or raw >= self.calibration.threshold
             if needed and (mark := self._mark(vectors[0], scores.ravel(), verdict, name, active)):
-                marks[len(all_marks)] = mark
+                used.append(len(all_marks))
                 all_marks.append(mark)
-        pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
-        history = (*self.history, replace(revision, mark_indices=tuple(marks)))
-        return replace(self, references=references, marks=tuple(all_marks), history=history, max_photo_pixels=pixels)
+        return tuple(all_marks), tuple(used)
 
     def back_to(self, revision: int) -> "ReferenceBank":
         """The bank after a revision of its history, counted from 0.

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -45,8 +46,53 @@ from codegraph_jax.tasks.sets import drawn_files_of_run, print_excluded, warn_un
 
 logger = logging.getLogger(__name__)
 
-_Compared = tuple[Comparison, PartialRun | None]
-"""A category after comparison, before scoring."""
+
+class _Compared(NamedTuple):
+    """A category after comparison, before scoring."""
+
+    comparison: Comparison
+    partial_run: PartialRun | None
+
+
+@dataclass(frozen=True)
+class _CategoryRun:
+    """The detection of one category in two halves, since one category is compared while another one is scored."""
+
+    category: str
+    plan: SetPlan
+    time: TimeEstimate
+    state: RunState | None
+    review: Review | None
+
+    def compare(self, detector: CoDeGraph, progress: bool = False) -> DetectionResult | _Compared:
+        """The slow half; the result itself if an earlier start of the run has finished this category."""
+        config, name = detector.config, printable(self.category)
+        if processes.is_first():
+            kept = self.plan.memory.stored_bytes / GIB if self.state and config.resume_data == "keep" else 0.0
+            stored = f", {kept:.1f} GiB kept in the workdir" if kept >= 0.1 else ""
+            print(f"{name}: {len(self.plan.images)} photos; {self.plan}{stored}, {self.time}", flush=True)
+            note_estimate(network=self.time.feature_seconds or 0.0, distances=self.time.distance_seconds)
+        if self.state and (finished := self.state.finished(self.category)):
+            print(f"{name}: was finished before the interruption", flush=True)
+            return finished
+        partial_run = self.state.partial_run(self.category, self.plan.frame) if self.state else None
+        log = partial(_print_about, self.category)
+        return _Compared(detector.compare_set(self.plan, progress, partial_run, log), partial_run)
+
+    def score(self, detector: CoDeGraph, compared: DetectionResult | _Compared) -> DetectionResult:
+        """The fast half; saves the result for a later start of the run."""
+        if isinstance(compared, DetectionResult):
+            return compared
+        bank = detector.config.bank if detector.config.bank.save else None
+        result = detector.score(compared.comparison, bank=bank, review=self.review, category=self.category)
+        if self.state and compared.partial_run:
+            _print_reused(compared.partial_run, result, len(detector.backbone.blocks))
+            self.state.finish(self.category, result)
+        return result
+
+    def detect(self, detector: CoDeGraph, progress: bool = False) -> DetectionResult:
+        """Both halves."""
+        return self.score(detector, self.compare(detector, progress))
 
 
 def run(config: Config, workdir: str) -> list[Outcome]:
@@ -239,45 +285,18 @@ def _results(
     review: Review | None,
 ) -> Iterable[DetectionResult]:
     """The results of all categories, in order."""
-    first, config = processes.is_first(), detectors[0].config
-
-    def compare(detector: CoDeGraph, item: tuple[str, SetPlan], progress: bool = False) -> DetectionResult | _Compared:
-        category, plan = item
-        if first:
-            kept = plan.memory.stored_bytes / GIB if state and config.resume_data == "keep" else 0.0
-            stored = f", {kept:.1f} GiB kept in the workdir" if kept >= 0.1 else ""
-            print(f"{printable(category)}: {len(plan.images)} photos; {plan}{stored}, {times[category]}", flush=True)
-            note_estimate(network=times[category].feature_seconds or 0.0, distances=times[category].distance_seconds)
-        if state and (finished := state.finished(category)):
-            print(f"{printable(category)}: was finished before the interruption", flush=True)
-            return finished
-        partial_run = state.partial_run(category, plan.frame) if state else None
-        return detector.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run
-
-    def score(detector: CoDeGraph, item: tuple[str, SetPlan], made: DetectionResult | _Compared) -> DetectionResult:
-        if isinstance(made, DetectionResult):
-            return made
-        comparison, partial_run = made
-        bank = config.bank if config.bank.save else None
-        result = detector.score(comparison, bank=bank, review=review, category=item[0])
-        if state and partial_run:
-            _print_reused(partial_run, result, len(detector.backbone.blocks))
-            state.finish(item[0], result)
-        return result
-
-    def detect(detector: CoDeGraph, item: tuple[str, SetPlan], progress: bool = False) -> DetectionResult:
-        return score(detector, item, compare(detector, item, progress))
-
-    items = list(plans.items())
+    first = processes.is_first()
+    runs = [_CategoryRun(category, plan, times[category], state, review) for category, plan in plans.items()]
     if len(detectors) > 1:
         # one bar for all categories: bars of several threads would overwrite each other
         with bar(len(plans), "categories", "category", first) as advance:
-            return on_each_device(detectors, detect, items, advance)
+            return on_each_device(detectors, lambda detector, run: run.detect(detector), runs, advance)
     (detector,) = detectors
     if overlap:
-        slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: score(detector, item, made))
-        return overlapped(slow, quick, items)
-    return (detect(detector, item, first) for item in items)
+        return overlapped(
+            lambda run: run.compare(detector, first), lambda run, compared: run.score(detector, compared), runs
+        )
+    return (run.detect(detector, first) for run in runs)
 
 
 def _print_notes(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
