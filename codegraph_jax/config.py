@@ -345,12 +345,9 @@ class BankConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        of_other_kind = "photos" if self.kind == "compact" else "patches"
-        if getattr(self, of_other_kind) is not None:
-            raise ConfigError(
-                f"config.bank.{of_other_kind}: a bank of the kind {self.kind!r} is not made of {of_other_kind}; leave "
-                "it out, or choose the other kind with config.bank.kind"
-            )
+        name, kind = ("photos", "exact") if self.kind == "compact" else ("patches", "compact")
+        if getattr(self, name) is not None:
+            raise ConfigError(f"config.bank.{name}: is for {kind} banks; leave it out, or set config.bank.kind={kind}")
 
 
 @dataclass(frozen=True)
