@@ -22,8 +22,8 @@ def configs_directory() -> Path:
 def config_files() -> dict[str, Path]:
     """The shipped configs by name; those in studies/ exist only in a clone."""
     directory = configs_directory()
-    found = [path for folder in (directory, directory / "studies") for path in sorted(folder.glob("[!_]*.py"))]
-    return {path.stem: path for path in found}
+    files = [path for folder in (directory, directory / "studies") for path in sorted(folder.glob("[!_]*.py"))]
+    return {path.stem: path for path in files}
 
 
 def config_names() -> list[str]:

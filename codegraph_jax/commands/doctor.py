@@ -93,16 +93,16 @@ def _python() -> Finding:
 def _packages(
     item: str, requirements: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
 ) -> Finding:
-    found, absent = [], []
+    installed, absent = [], []
     for requirement in requirements:
         name = re.split("[><=]", requirement)[0]
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             absent.append(name)
     if absent:
         return Finding(item, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
-    return Finding(item, "fine", some_of(found, MAX_LISTED))
+    return Finding(item, "fine", some_of(installed, MAX_LISTED))
 
 
 def _devices() -> Iterator[Finding]:
@@ -171,11 +171,11 @@ def _heic() -> Finding:
 
 
 def _browser() -> Finding:
-    found = next((name for name in BROWSERS if shutil.which(name)), None)
-    if not found:
+    browser = next((name for name in BROWSERS if shutil.which(name)), None)
+    if not browser:
         try:
-            found = webbrowser.get().name
+            browser = webbrowser.get().name
         except webbrowser.Error:
             result = "none found to open the report"
             return Finding("browser", "optional", result, "copy the file report.html to a computer that has one")
-    return Finding("browser", "fine", f"{Path(str(found)).name}: opens report.html from disk")
+    return Finding("browser", "fine", f"{Path(str(browser)).name}: opens report.html from disk")

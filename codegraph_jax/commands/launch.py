@@ -138,8 +138,7 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
     """The settings of a task by path; with `without_flag`, also fields that only config files set."""
-    found = settings_of(settings_class(task), without_flag=without_flag)
-    return {setting.path: setting for setting in found}
+    return {setting.path: setting for setting in settings_of(settings_class(task), without_flag=without_flag)}
 
 
 def default_config(named: str, command: Command | None) -> Any:
@@ -162,8 +161,8 @@ def default_config(named: str, command: Command | None) -> Any:
 def settings_class(task: str) -> type:
     """The dataclass of the settings of a task."""
     module, _, name = TASKS[task].settings.partition(":")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
+    settings_type: type = getattr(importlib.import_module(module), name)
+    return settings_type
 
 
 def main(line: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:

@@ -37,13 +37,13 @@ def require_devices() -> None:
 
 def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Versions of Python and of the packages that results depend on; `not installed` if a package is not."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in packages:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def device_summary() -> dict[str, Any]:
@@ -54,12 +54,12 @@ def device_summary() -> dict[str, Any]:
 
 def peak_memory() -> dict[str, int]:
     """Peak memory in bytes: resident memory of the host, and of each device that reports it."""
-    found = {"host": _peak_resident()}
+    peaks = {"host": _peak_resident()}
     for device in jax.local_devices():
         statistics = device.memory_stats() or {}
         if "peak_bytes_in_use" in statistics:
-            found[str(device)] = statistics["peak_bytes_in_use"]
-    return found
+            peaks[str(device)] = statistics["peak_bytes_in_use"]
+    return peaks
 
 
 def free_memory() -> int:

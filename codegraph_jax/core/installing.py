@@ -28,8 +28,8 @@ def extra(name: str) -> list[str]:
     """The requirements of an extra of this project, in pip's syntax."""
     if PROJECT.is_file():
         return list(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"][name])
-    found = [text.partition(";") for text in requires("codegraph-jax") or ()]
-    return [needed.strip() for needed, _, marker in found if f'extra == "{name}"' in marker.replace("'", '"')]
+    entries = [text.partition(";") for text in requires("codegraph-jax") or ()]
+    return [needed.strip() for needed, _, marker in entries if f'extra == "{name}"' in marker.replace("'", '"')]
 
 
 def install_command(requirements: Sequence[str], options: str = "") -> str:
@@ -41,8 +41,8 @@ def install_command(requirements: Sequence[str], options: str = "") -> str:
         return f"pipx runpip {prefix.name} install {words}"
     if importlib.util.find_spec("pip") is None:
         return f"uv pip install --python {_quoted(sys.executable)} {words}"
-    found = shutil.which("pip")
-    if found and Path(found).parent.resolve() == (prefix / ("Scripts" if sys.platform == "win32" else "bin")).resolve():
+    pip_script, scripts = shutil.which("pip"), prefix / ("Scripts" if sys.platform == "win32" else "bin")
+    if pip_script and Path(pip_script).parent.resolve() == scripts.resolve():
         return f"pip install {words}"
     return f"{_quoted(sys.executable)} -m pip install {words}"
 

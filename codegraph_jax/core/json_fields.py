@@ -73,10 +73,10 @@ def flattened(tree: Any, path: str = "") -> dict[str, Any]:
     """The values of nested dicts by their path, such as `data.root`."""
     if not isinstance(tree, Mapping):
         return {path: tree}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flattened(value, f"{path}.{key}" if path else key)
-    return found
+        flat |= flattened(value, f"{path}.{key}" if path else key)
+    return flat
 
 
 def _annotations(cls: Any) -> dict[str, Any]:

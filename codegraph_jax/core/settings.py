@@ -169,7 +169,7 @@ def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Itera
 @functools.cache
 def _meanings(cls: type) -> dict[str, str]:
     """The docstrings below the fields of a dataclass and its bases, on one line each."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for owner in reversed(cls.__mro__[:-1]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         body = typing.cast(ast.ClassDef, tree).body
@@ -180,8 +180,8 @@ def _meanings(cls: type) -> dict[str, str]:
                 and isinstance(after, ast.Expr)
                 and isinstance(after.value, ast.Constant)
             ):
-                found[field.target.id] = " ".join(str(after.value.value).split())
-    return found
+                meanings[field.target.id] = " ".join(str(after.value.value).split())
+    return meanings
 
 
 def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
@@ -359,12 +359,12 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     try:
-        found = typed(hint, os.fspath(value) if isinstance(value, os.PathLike) else value)
+        result = typed(hint, os.fspath(value) if isinstance(value, os.PathLike) else value)
     except (TypeError, OverflowError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    if isinstance(found, float) and not math.isfinite(found):
-        raise ConfigError(f"{path}: {found!r} is not a finite number")
-    return found
+    if isinstance(result, float) and not math.isfinite(result):
+        raise ConfigError(f"{path}: {result!r} is not a finite number")
+    return result
 
 
 def _check(value: Any, rules: FieldRules, path: str) -> None:

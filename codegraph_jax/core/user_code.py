@@ -44,13 +44,13 @@ def user_object(name: str, setting: str) -> Iterator[Any]:
     # the command `codegraph` does not search the current directory
     sys.path.insert(0, folder)
     try:
-        found = _run_file(file, setting) if file else _imported(where, setting)
+        loaded = _run_file(file, setting) if file else _imported(where, setting)
         for attribute in attributes.split("."):
-            if not hasattr(found, attribute):
-                hint = did_you_mean(attribute, [key for key in dir(found) if not key.startswith("_")])
+            if not hasattr(loaded, attribute):
+                hint = did_you_mean(attribute, [key for key in dir(loaded) if not key.startswith("_")])
                 raise ConfigError(f"{setting}: {name!r}: there is no {attribute!r} in it{f'; {hint}' if hint else ''}")
-            found = getattr(found, attribute)
-        yield found
+            loaded = getattr(loaded, attribute)
+        yield loaded
     finally:
         if folder in sys.path:
             sys.path.remove(folder)

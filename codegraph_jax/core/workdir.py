@@ -123,8 +123,8 @@ def remove_partial_files(workdir: Path, directories: Sequence[str]) -> None:
     Searches the workdir, which this run has locked, and the directories below it that hold only results: others may
     belong to other programs.
     """
-    found = list(workdir.glob(f"{PARTIAL}*"))
+    leftovers = list(workdir.glob(f"{PARTIAL}*"))
     for name in directories:
-        found += (workdir / name).rglob(f"{PARTIAL}*")
-    for leftover in found:
+        leftovers += (workdir / name).rglob(f"{PARTIAL}*")
+    for leftover in leftovers:
         leftover.unlink(missing_ok=True)

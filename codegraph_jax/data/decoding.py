@@ -217,8 +217,8 @@ def has_high_bit_depth(image: Image.Image) -> bool:
 def _wide_channels(image: Image.Image) -> str:
     """The channels of 16-bit colours in an undecoded image; empty for others."""
     # decoding drops the raw mode, and the lower byte
-    found = [_WIDE_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
-    return found[0][1] if found and found[0] and image.mode.startswith("RGB") else ""
+    matches = [_WIDE_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
+    return matches[0][1] if matches and matches[0] and image.mode.startswith("RGB") else ""
 
 
 def _raw_mode(tile: Any) -> str:

@@ -138,12 +138,12 @@ def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str
             "inspected",
             category, len(overlays), overlays[0],
         )  # fmt: skip
-    found: dict[str, str] = {}
+    mask_of: dict[str, str] = {}
     for mask, image in masks.items():
         # class masks come before object masks, and are preferred
-        found.setdefault(stem(image), images[mask])
+        mask_of.setdefault(stem(image), images[mask])
     skipped = {*masks, *overlays}
-    return {name: path for name, path in images.items() if name not in skipped}, found
+    return {name: path for name, path in images.items() if name not in skipped}, mask_of
 
 
 def _require_types(good: Sequence[str], present: set[str], root: str) -> None:

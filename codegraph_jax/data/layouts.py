@@ -62,9 +62,9 @@ def read_layout(
     known = {composed(name): name for name in present}
     wanted = [known.get(composed(name), name) for name in wanted]
     absent = [name for name in wanted if name not in present]
-    found = {name: present[name]() for name in wanted if name in present}
-    empty = [name for name, samples in found.items() if not samples]
-    found = {name: samples for name, samples in found.items() if samples}
+    samples_by_name = {name: present[name]() for name in wanted if name in present}
+    empty = [name for name, samples in samples_by_name.items() if not samples]
+    samples_by_name = {name: samples for name, samples in samples_by_name.items() if samples}
     problems = []
     if absent:
         held = ", ".join(map(repr, sorted(present, key=natural_key)[:40]))
@@ -72,11 +72,11 @@ def read_layout(
     if empty:
         skipped = "".join(f"; {line}" for line in skipped_below([root]).lines(all_suffixes=True))
         problems.append(f"category {', '.join(map(repr, empty))} in {root!r} contains no photos{skipped}")
-    if problems and not found:
+    if problems and not samples_by_name:
         raise LayoutError("config.data.root: " + "; ".join(problems))
     for problem in problems:
         logger.warning("%s; skipped", problem)
-    return found
+    return samples_by_name
 
 
 def _require_directory(root: str) -> None:

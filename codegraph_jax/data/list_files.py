@@ -80,10 +80,10 @@ def _as_written(base: Path, relative: PurePosixPath) -> Path:
     path = base / relative
     if str(relative).isascii() or path.exists():
         return path
-    found = base
+    existing = base
     for part in relative.parts:
-        found /= _names_in(str(found)).get(composed(part), part)
-    return found if found.exists() else path
+        existing /= _names_in(str(existing)).get(composed(part), part)
+    return existing if existing.exists() else path
 
 
 @lru_cache(maxsize=1024)

@@ -100,15 +100,15 @@ def mask_index(truth: str) -> dict[str, str]:
     """
     if not Path(truth).is_dir():
         return {}
-    found = find_images(truth)
+    images = find_images(truth)
     index: dict[str, str] = {}
-    for name, path in found.items():
+    for name, path in images.items():
         if name.count("/") > 1:
             index.setdefault(composed(name.rsplit("/", 1)[0]), str(Path(path).parent))
-    for name, path in found.items():
+    for name, path in images.items():
         index.setdefault(without_ending(stem(name)), path)
     # an exact match of stems has priority over a match without the ending
-    return index | {stem(name): path for name, path in found.items()}
+    return index | {stem(name): path for name, path in images.items()}
 
 
 def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -185,7 +185,7 @@ def _suspicious_directories(
             if named[other].directory != key.directory and not named[other].in_mask_directory
         )
         inside.setdefault(key.directory, []).append((name, next(elsewhere, None)))
-    found = set()
+    directories = set()
     for directory, files in inside.items():
         paired = [(name, other) for name, other in files if other]
         if not paired or len(paired) < MIN_PAIRED_SHARE * len(files) or named[files[0][0]].in_mask_directory:
@@ -195,8 +195,8 @@ def _suspicious_directories(
         if all(looks_like_mask(images[name]) for name, _ in some) and not all(
             looks_like_mask(images[other]) for _, other in some
         ):
-            found.add(directory)
-    return found
+            directories.add(directory)
+    return directories
 
 
 def looks_like_mask(path: str) -> bool:

@@ -30,8 +30,8 @@ def summaries(images: Sequence[Sample], workers: int) -> dict[int, Summary]:
     Only such files are decoded; unreadable files are ignored.
     """
     with ThreadPoolExecutor(workers, "measure") as pool:
-        found = list(pool.map(_summary_of, images))
-    return {i: summary for i, summary in enumerate(found) if summary is not None}
+        by_image = list(pool.map(_summary_of, images))
+    return {i: summary for i, summary in enumerate(by_image) if summary is not None}
 
 
 def measured_range(images: Sequence[Sample], workers: int) -> ValueRange | None:

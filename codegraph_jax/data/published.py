@@ -61,7 +61,7 @@ def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
         else:
             absent += 1
     _warn_absent(table, absent)
-    return {name: partial(_finished, name, found) for name, found in samples.items()}
+    return {name: partial(_finished, name, category_samples) for name, category_samples in samples.items()}
 
 
 def read_real_iad(root: str, good: Sequence[str] = ()) -> Categories:
@@ -70,9 +70,9 @@ def read_real_iad(root: str, good: Sequence[str] = ()) -> Categories:
     base = Path(root)
     lists = next(
         (
-            found
+            files
             for name in ("realiad_jsons/realiad_jsons", "realiad_jsons", ".")
-            if (found := sorted((base / name).glob("*.json"), key=lambda file: natural_key(file.name)))
+            if (files := sorted((base / name).glob("*.json"), key=lambda file: natural_key(file.name)))
         ),
         [],
     )
@@ -117,8 +117,8 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
 
 def _sample(image: Path, home: Path, category: str, mask: Path | None, photo_type: str, normal: str) -> Sample:
     anomalous = photo_type != normal
-    found = str(mask) if anomalous and mask is not None and is_file(mask) else None
-    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), found, photo_type)
+    mask_file = str(mask) if anomalous and mask is not None and is_file(mask) else None
+    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), mask_file, photo_type)
 
 
 def read_kolektor(root: str, good: Sequence[str] = ()) -> Categories:

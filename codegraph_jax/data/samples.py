@@ -72,7 +72,7 @@ class Sample:
             mask: file, array [h, w] or Pillow image, above 0 where defective; None: none.
             photo_type: its type, such as `broken_large` or `good`.
         """
-        found = (
+        mask_path = (
             os.fspath(mask)
             if isinstance(mask, str | os.PathLike)
             else None
@@ -81,10 +81,10 @@ class Sample:
         )
         if isinstance(image, str | os.PathLike):
             path = os.fspath(image)
-            return cls(path, name or Path(path).name, label=label, mask=found, photo_type=photo_type)
+            return cls(path, name or Path(path).name, label=label, mask=mask_path, photo_type=photo_type)
         if not name:
             raise ValueError("name: an image without a file needs a name")
-        return cls(name, name, label=label, mask=found, photo_type=photo_type, read=InMemory(image))
+        return cls(name, name, label=label, mask=mask_path, photo_type=photo_type, read=InMemory(image))
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON, without pixels and masks that are not files; `from_json` reads them."""

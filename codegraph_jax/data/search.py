@@ -99,10 +99,10 @@ def find_images(root: str) -> dict[str, str]:
     Raises:
         LayoutError: `root` itself cannot be listed.
     """
-    found, skipped = walk(root)
+    images, skipped = walk(root)
     if refused := skipped.refused:
         logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(refused), refused[0])
-    return found
+    return images
 
 
 def skipped_below(roots: Sequence[str]) -> SkippedFiles:
@@ -127,7 +127,7 @@ def folder_name(root: str) -> str:
 
 def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
-    found: dict[str, str] = {}
+    images: dict[str, str] = {}
     skipped = SkippedFiles()
     run_of: dict[str, str] = {}  # directories of runs by the files that the runs have written
     try:
@@ -140,11 +140,11 @@ def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
                 elif path in run_of:
                     skipped.written[run_of[path]] += 1
                 else:
-                    found[prefix + name] = path
+                    images[prefix + name] = path
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the root
         raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
     skipped.suffixes = +skipped.suffixes
-    return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
+    return {name: images[name] for name in sorted(images, key=natural_key)}, skipped
 
 
 def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, list[str]]]:

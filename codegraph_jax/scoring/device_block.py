@@ -88,11 +88,11 @@ class DeviceBlock:
         """The distances of one patch of each image."""
         parts = [np.zeros((0, self.reference_count), np.float32)]
         for start in range(0, len(patch), CALL_SIZES[-1]):
-            places = np.stack([self.rows, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
-            count = places.shape[1]
+            indices = np.stack([self.rows, patch])[:, start : start + CALL_SIZES[-1]].astype(np.int32)
+            count = indices.shape[1]
             length = next(length for length in CALL_SIZES if length >= count)
-            indices = self._on_device(np.pad(places, ((0, 0), (0, length - count))))
-            parts.append(to_host(_patch_distances(self.values, indices))[:count, : self.reference_count])
+            padded = self._on_device(np.pad(indices, ((0, 0), (0, length - count))))
+            parts.append(to_host(_patch_distances(self.values, padded))[:count, : self.reference_count])
         return np.concatenate(parts)
 
     def distances_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
@@ -109,8 +109,8 @@ class DeviceBlock:
         sizes[: len(windows)] = windows
         for row, values in zip(padded_limits, limits):
             row[: len(values)] = values
-        found = _candidates(self.values, self._on_device(sizes), self._on_device(padded_limits))
-        return self._own_rows(found)[:, : len(windows)]
+        candidates = _candidates(self.values, self._on_device(sizes), self._on_device(padded_limits))
+        return self._own_rows(candidates)[:, : len(windows)]
 
     def _at_ranks(self, program: Callable[..., Array], ranks: Int[np.ndarray, "b w"], *given: Array) -> np.ndarray:
         """Results of a program for each column of the ranks [b, w, ...]."""
@@ -181,8 +181,8 @@ def _images(values: Float[Array, "s t p"], rows: Int[Array, " b"]) -> Float[Arra
 
 
 @jax.jit
-def _patch_distances(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Array, "e t"]:
-    return values[places[0], :, places[1]]
+def _patch_distances(values: Float[Array, "s t p"], indices: Int[Array, "2 e"]) -> Float[Array, "e t"]:
+    return values[indices[0], :, indices[1]]
 
 
 @jax.jit

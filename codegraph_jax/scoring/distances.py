@@ -23,7 +23,7 @@ T = TypeVar("T")
 Block = HostBlock | DeviceBlock
 Images = Sequence[int] | Int[np.ndarray, " b"]
 Compute = Callable[[Block, Any], T]
-"""Called with a block and the places of its images in the result: a slice or indices [b]."""
+"""Called with a block and the indices of its images in the result: a slice or indices [b]."""
 
 
 class Distances:
@@ -87,10 +87,10 @@ class Distances:
         It is interpolated as in `np.quantile`; between a finite and an infinite distance it is infinite.
         """
         usable = self._gather(lambda block, at: block.usable(columns), images)
-        place = share * np.maximum(usable.sum(axis=1) - 1, 0)
-        ends = np.stack([np.floor(place), np.ceil(place)], axis=1).astype(int)
+        position = share * np.maximum(usable.sum(axis=1) - 1, 0)
+        ends = np.stack([np.floor(position), np.ceil(position)], axis=1).astype(int)
         below, above = self._kth(ends + 1, columns, images).swapaxes(0, 1)
-        weight = (place - ends[:, 0])[:, None]
+        weight = (position - ends[:, 0])[:, None]
         with np.errstate(invalid="ignore"):
             step = above - below
             up, down = below + step * weight.astype(step.dtype), above - step * (1 - weight).astype(step.dtype)
@@ -122,9 +122,9 @@ class Distances:
         images = list(images)
         size = arrays_at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(images), size):
-            some = images[start : start + size]
-            by_place = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), some)))
-            yield from (by_place[place] for place in range(len(some)))
+            part = images[start : start + size]
+            by_index = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), part)))
+            yield from (by_index[index] for index in range(len(part)))
 
     def patch_distances(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
         """The distances of patches given by image and index."""
@@ -150,11 +150,11 @@ class Distances:
 
     def _gather(self, compute: Compute[np.ndarray], images: Images | None = None) -> np.ndarray:
         """Rows that `compute` returns for all blocks, in the order of the images."""
-        places, rows = zip(*self._by_block(lambda block, at: (at, compute(block, at)), images))
+        indices, rows = zip(*self._by_block(lambda block, at: (at, compute(block, at)), images))
         if len(rows) == 1:
             return rows[0]
         joined = np.concatenate(rows)
-        return joined if images is None else joined[np.argsort(np.concatenate(places))]
+        return joined if images is None else joined[np.argsort(np.concatenate(indices))]
 
     def _by_block(self, compute: Compute[T], images: Images | None = None) -> list[T]:
         """Results of `compute` for the images of each block; all blocks compute at the same time."""

@@ -139,20 +139,20 @@ def fit_scores(scores: Float[np.ndarray, " n"], max_defective: float = 1.0) -> S
         deviation = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
         return ScoreFit(NormalScores(float(scores[0]), float(deviation), 1.0, unseen, table), np.zeros(count), 0.0)
-    place, unit = _units(scores, LOWER_SHARE)
-    groups = np.split((scores - place) / unit, _edges(count))
+    location, unit = _units(scores, LOWER_SHARE)
+    groups = np.split((scores - location) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
     samples = []
-    for model, (own_place, own_unit) in [*_contaminated(scores, max_defective), (NormalOnly(), (place, unit))]:
+    for model, (own_location, own_unit) in [*_contaminated(scores, max_defective), (NormalOnly(), (location, unit))]:
         start = np.zeros(len(model.SCALES))
-        start[:2] = (own_place - place) / unit, np.log(own_unit / unit)
+        start[:2] = (own_location - location) / unit, np.log(own_unit / unit)
         spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
         likelihood = partial(model.log_likelihood, values=values, sizes=sizes)
         samples.append((model, sample_posterior(likelihood, model.SCALES, start, spread)))
     mean, deviation, normal_share, log_survival, by_value, even_probability = _predict(samples, values)
     anomaly_probabilities = np.empty(count)
     anomaly_probabilities[order] = np.repeat(by_value, sizes.astype(int))
-    normal_scores = NormalScores(place + unit * mean, unit * deviation, normal_share, unseen, log_survival)
+    normal_scores = NormalScores(location + unit * mean, unit * deviation, normal_share, unseen, log_survival)
     return ScoreFit(normal_scores, anomaly_probabilities, even_probability)
 
 
@@ -202,8 +202,8 @@ def _predict(
     weights /= weights.sum()
     moments = zip(*(model.moments(latent) for model, latent, _ in parts))
     mean, deviation, normal_share = (float(weights @ np.concatenate(values)) for values in moments)
-    places = mean + deviation * TABLE
-    survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
+    table_scores = mean + deviation * TABLE
+    survival = np.concatenate([model.survival(latent, table_scores) for model, latent, _ in parts], axis=1) @ weights
     table = np.minimum.accumulate(np.log(np.maximum(survival, EPSILON)))
     by_value = np.concatenate([model.anomaly_probabilities(latent, values) for model, latent, _ in parts]).T @ weights
     even_probability = float(np.concatenate([model.evenly_spread(latent) for model, latent, _ in parts]) @ weights)

@@ -117,11 +117,11 @@ class Contaminated:
         anomalous = MAX_ANOMALY_SHARE * scipy.special.ndtr(SHARE_LOCATION + SHARE_SPREAD * scipy.special.ndtri(rank))
         return Moments(latent[:, 0], np.exp(latent[:, 1]), 1 - anomalous)
 
-    def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
-        """Probability that a normal score exceeds each place."""
+    def survival(self, latent: Float[np.ndarray, "b d"], scores: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
+        """Probability that a normal score exceeds each of these scores."""
         moments = self.moments(latent)
         k, offset, stretch = _log_gamma(np.clip(_shape(latent), *SHAPES))
-        z = (places[:, None] - moments.mean) / moments.deviation
+        z = (scores[:, None] - moments.mean) / moments.deviation
         return scipy.special.gammainc(k, np.exp(np.minimum(offset - stretch * z, 700)))
 
 
@@ -135,17 +135,17 @@ class NormalOnly:
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
     ) -> Float[np.ndarray, " b"]:
         """Log likelihood of groups of scores, given by their means and sizes."""
-        place, scale, exponent = self._parameters(latent)
+        location, scale, exponent = self._parameters(latent)
         factor = np.log(exponent / (2 * scale)) - scipy.special.gammaln(1 / exponent)
         with np.errstate(over="ignore"):
-            powers = (np.abs(values - place[:, None]) / scale[:, None]) ** exponent[:, None]
+            powers = (np.abs(values - location[:, None]) / scale[:, None]) ** exponent[:, None]
             return np.maximum(factor * sizes.sum() - powers @ sizes, IMPOSSIBLE)
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         """Moments of the normal scores."""
-        place, scale, exponent = self._parameters(latent)
+        location, scale, exponent = self._parameters(latent)
         variance = np.exp(scipy.special.gammaln(3 / exponent) - scipy.special.gammaln(1 / exponent))
-        return Moments(place, scale * np.sqrt(variance), np.ones(len(latent)))
+        return Moments(location, scale * np.sqrt(variance), np.ones(len(latent)))
 
     def anomaly_probabilities(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]
@@ -157,10 +157,10 @@ class NormalOnly:
         """Whether normal scores are spread evenly."""
         return np.asarray(self._parameters(latent)[2] > EVEN_EXPONENT)
 
-    def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
-        """Probability that a normal score exceeds each place."""
-        place, scale, exponent = self._parameters(latent)
-        z = (places[:, None] - place) / scale
+    def survival(self, latent: Float[np.ndarray, "b d"], scores: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
+        """Probability that a normal score exceeds each of these scores."""
+        location, scale, exponent = self._parameters(latent)
+        z = (scores[:, None] - location) / scale
         with np.errstate(over="ignore"):
             tail = 0.5 * scipy.special.gammaincc(1 / exponent, np.abs(z) ** exponent)
         return np.where(z > 0, tail, 1 - tail)

@@ -135,11 +135,11 @@ def timed(
             def distances(patches=patches, options=options):  # type: ignore[no-untyped-def]
                 return pair_distances(patches, patches, first, second, options)
 
-            found = np.square(np.asarray(distances()[0]))
+            squares = np.square(np.asarray(distances()[0]))
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError):
             continue
-        exact = found if exact is None else exact
-        if np.abs(found - exact).max() <= TOLERANCE[precision]:
+        exact = squares if exact is None else exact
+        if np.abs(squares - exact).max() <= TOLERANCE[precision]:
             functions[kernel] = distances
     timings = interleaved(functions, TIMED_ROUNDS)
     # cached results would keep memory of the device

@@ -122,15 +122,15 @@ def _sampled(
     images = [order[i] for i in evenly(len(order), SAMPLED_IMAGES)]
     inspected = features.placement.inspected
     patches = grid[0] * grid[1]
-    places = []
+    sampled = []
     for image in images:
         possible = np.flatnonzero(inspected[image]) if inspected is not None else np.arange(patches)
-        places.append(possible[np.linspace(0, len(possible) - 1, SAMPLED_PATCHES).astype(int)])
+        sampled.append(possible[np.linspace(0, len(possible) - 1, SAMPLED_PATCHES).astype(int)])
     cells = np.indices(grid).reshape(2, -1)
-    apart = np.abs(cells[:, np.concatenate(places)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
+    apart = np.abs(cells[:, np.concatenate(sampled)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
     distances = np.zeros((len(RADII) + 1, len(images), SAMPLED_PATCHES, len(references)), np.float32)
     for layer in features.layers:
-        vectors = [_vectors(layer, i, degree, grid)[place] for i, place in zip(images, places)]
+        vectors = [_vectors(layer, i, degree, grid)[chosen] for i, chosen in zip(images, sampled)]
         queries = jnp.concatenate(vectors)
         for column, reference in enumerate(references):
             valid = np.ones(patches, bool) if inspected is None else inspected[reference]

@@ -42,5 +42,5 @@ def distances_to_references(
     def one_reference(number: Array) -> Float[Array, "r 2 p"]:
         return cosine_to_distance(cosine_maxima(query, references.select(number), options._replace(masked=True))[0])
 
-    found = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.map_batch)
-    return found[:, :, 0].swapaxes(0, 1), found[:, :, 1].swapaxes(0, 1)
+    distances = lax.map(one_reference, jnp.arange(references.penalty.shape[1]), batch_size=options.map_batch)
+    return distances[:, :, 0].swapaxes(0, 1), distances[:, :, 1].swapaxes(0, 1)

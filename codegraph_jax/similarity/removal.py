@@ -187,8 +187,8 @@ def _changes(
                 _update_neighbours(to_losing, some, columns, neighbours, first + start)
             else:
                 to_losing.update(np.isfinite(to_losing.old) & (to_losing.old >= 0))
-            image, place, patch = np.nonzero(to_losing.new != to_losing.old)
-            chunks.append(Changes(image + first + start, columns[place], patch, to_losing.new[image, place, patch]))
+            image, index, patch = np.nonzero(to_losing.new != to_losing.old)
+            chunks.append(Changes(image + first + start, columns[index], patch, to_losing.new[image, index, patch]))
         changes.append(_joined(chunks))
     return changes
 

@@ -172,10 +172,10 @@ class Ring:
         """Indices of the devices of this process."""
         return [self.mesh.devices.index(device) for device in self.mesh.local.devices]
 
-    def _put(self, tokens: Any, places: Shards, length: int) -> PatchSet:
-        """Copies the tokens at some places to each device, padded to `length`, and prepares them for the kernel."""
+    def _put(self, tokens: Any, shards: Shards, length: int) -> PatchSet:
+        """Copies the tokens of its shard to each device, padded to `length`, and prepares them for the kernel."""
         prepare_shards = _prepare(self.mesh, self.options)
-        own = [slice(*places[index].tolist()) for index in self._local_indices]
+        own = [slice(*shards[index].tolist()) for index in self._local_indices]
         if len(self.mesh) == 1:
             return prepare_shards(tokens_on_device(self.mesh.devices[0], tokens, own[0], length))
         return prepare_shards(self.mesh.put_shards([tokens_on_host(tokens, images, length) for images in own]))

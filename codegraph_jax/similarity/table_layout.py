@@ -118,8 +118,8 @@ class TableBuffer:
         # writes beyond the last column are dropped
         to = [np.where(column < 0, layout.column_count, column) for column in to]
         remote = second - np.roll(start, -call.step, axis=0)
-        places = np.stack([first - start, to[0], remote, to[1]], axis=1)
-        there = layout.mesh.put_shards(list(places.astype(np.int32)))
+        targets = np.stack([first - start, to[0], remote, to[1]], axis=1)
+        there = layout.mesh.put_shards(list(targets.astype(np.int32)))
         self._table, done = _write(layout.mesh, call.step)(self._table, own_distances, remote_distances, there)
         return partial(jax.block_until_ready, done)
 
@@ -141,13 +141,13 @@ def _write(mesh: DeviceMesh, step: int) -> Any:
         return table.at[:, image, column].set(distances.swapaxes(0, 1), mode="drop")
 
     def on_device(
-        table: Array, own_distances: Array, remote_distances: Array, places: Int[Array, "1 4 b"]
+        table: Array, own_distances: Array, remote_distances: Array, targets: Int[Array, "1 4 b"]
     ) -> tuple[Array, Array]:
-        image, column, _, _ = places[0]
+        image, column, _, _ = targets[0]
         table = put(table, image, column, own_distances[0])
         if step:
-            remote_distances, places = (lax.ppermute(x, AXIS, back) for x in (remote_distances, places))
-        _, _, image, column = places[0]
+            remote_distances, targets = (lax.ppermute(x, AXIS, back) for x in (remote_distances, targets))
+        _, _, image, column = targets[0]
         return put(table, image, column, remote_distances[0]), jnp.max(image)[None]
 
     spread = jax.shard_map(

@@ -146,6 +146,6 @@ def _overlaid(of_columns: Float[Array, "b v"], axes: tuple[Axis, Axis]) -> Float
             strip = windows[:, :, a * rows.block : (a + 1) * rows.block, b * columns.block : (b + 1) * columns.block]
             part = strip.transpose(0, 2, 1, 3).reshape(rows.blocks * rows.block, columns.blocks * columns.block)
             here = (slice(a * rows.block, None), slice(b * columns.block, None))
-            place = tuple(slice(s.start, s.start + n) for s, n in zip(here, part.shape))
-            grid = grid.at[place].max(part)
+            target = tuple(slice(s.start, s.start + n) for s, n in zip(here, part.shape))
+            grid = grid.at[target].max(part)
     return grid[rows.before : rows.before + rows.cells, columns.before : columns.before + columns.cells]

@@ -59,7 +59,7 @@ def _add_slope(surface: Surface, window: Window, defect: Defect, along: Grid, ac
 def _path_distance(a: Grid, b: Grid, points: np.ndarray) -> tuple[Grid, Grid, Grid]:
     """Distance to a polyline, signed distance across its nearest segment, and position along it from 0 to 1."""
     best = np.full(a.shape, np.inf, np.float32)
-    side, place = np.zeros_like(best), np.zeros_like(best)
+    side, fraction = np.zeros_like(best), np.zeros_like(best)
     count = len(points) - 1
     for i, (start, end) in enumerate(zip(points[:-1], points[1:], strict=True)):
         step = (end - start).astype(np.float32)
@@ -70,8 +70,8 @@ def _path_distance(a: Grid, b: Grid, points: np.ndarray) -> tuple[Grid, Grid, Gr
         nearer = distance < best
         best = np.where(nearer, distance, best)
         side = np.where(nearer, (step[0] * db - step[1] * da) / np.float32(length), side)
-        place = np.where(nearer, (i + t) / np.float32(count), place)
-    return best, side, place
+        fraction = np.where(nearer, (i + t) / np.float32(count), fraction)
+    return best, side, fraction
 
 
 def _blob(rng: np.random.Generator, a: Grid, b: Grid, radius: float, rough: float) -> Grid:
@@ -89,8 +89,8 @@ def _scratch(surface: Surface, defect: Defect, rng: np.random.Generator, mask: M
     window, a, b = _local(surface, defect, half + 0.1)
     t = np.linspace(-1, 1, 15)
     bend = rng.choice([-1, 1]) * rng.uniform(0.02, 0.07) * (1 - t**2) + 0.0012 * rng.standard_normal(15)
-    distance, side, place = _path_distance(a, b, np.stack([half * t, bend], axis=1))
-    width = np.float32(0.0085) * (np.float32(0.45) + np.float32(0.55) * np.sin(np.float32(np.pi) * place))
+    distance, side, fraction = _path_distance(a, b, np.stack([half * t, bend], axis=1))
+    width = np.float32(0.0085) * (np.float32(0.45) + np.float32(0.55) * np.sin(np.float32(np.pi) * fraction))
     profile = np.exp(-((distance / width) ** 2)) * np.float32(defect.depth)
     _add_slope(surface, window, defect, np.zeros_like(a), np.float32(-2.2) * profile * side / width)
     surface.colour[window] *= (1 + np.float32(0.25) * profile)[..., None]
@@ -198,9 +198,9 @@ def _crack(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
     root = trunk[int(rng.integers(4, 8))]
     aside = rng.choice([-1, 1]) * np.linspace(0, 0.085, 5) + np.r_[0, rng.normal(0, 0.008, 4)]
     branch = root + np.stack([np.linspace(0, 0.11, 5), aside], axis=1) * defect.size
-    main, main_side, place = _path_distance(a, b, trunk)
+    main, main_side, fraction = _path_distance(a, b, trunk)
     other, other_side, along = _path_distance(a, b, branch)
-    width = np.float32(0.0088) * (1 - np.float32(0.55) * np.abs(2 * place - 1))
+    width = np.float32(0.0088) * (1 - np.float32(0.55) * np.abs(2 * fraction - 1))
     thin = np.float32(0.0066) * (1 - np.float32(0.5) * along)
     gap = np.minimum(main - width, other - thin)
     side = np.where(main - width < other - thin, main_side, other_side)

@@ -136,8 +136,8 @@ def _turning_marks(rng: np.random.Generator, radius: Grid, u: Grid, v: Grid) -> 
     marks = (marks + np.float32(0.025) * coarse).astype(np.float32)
     # the marks are slightly off centre
     off_u, off_v = rng.normal(0, 0.004, 2).astype(np.float32)
-    place = np.clip((radius + off_u * u + off_v * v) * np.float32(_MARKS / 1.6), 0, _MARKS - 1)
-    return marks[place.astype(np.int32)]
+    index = np.clip((radius + off_u * u + off_v * v) * np.float32(_MARKS / 1.6), 0, _MARKS - 1)
+    return marks[index.astype(np.int32)]
 
 
 def _drill(surface: Surface, u: float, v: float, hole: float, sink: float) -> None:
