@@ -61,7 +61,7 @@ class Answers(JsonFields):
         return cls(review.photos, decision.threshold, decision.score, max_defective)
 
     def by_index(self, keys: Sequence[str]) -> dict[int, bool | None]:
-        """Answers by the index of the photo among these keys."""
+        """Answers by the index of the photo among these keys: whether it is defective, None if the person is unsure."""
         return {
             index: self.photos[key].defective
             for index, key in enumerate(keys)
