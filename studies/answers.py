@@ -203,7 +203,7 @@ def rare_defects(
     good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
     count = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
     alarms: list[float] = []
-    found: list[float] = []
+    recalls: list[float] = []
     misses: list[tuple[int, float, bool]] = []
     answers: list[int] = []
     for _ in range(max(set_count, 1)):
@@ -215,9 +215,9 @@ def rare_defects(
         count_missed = int((~flagged & labels[chosen]).sum())
         misses.append((count_missed, estimate.expected, count_missed <= estimate.high))
         alarms.append(float(flagged[~labels[chosen]].mean()))
-        found += [float(flagged[labels[chosen]].mean())] if count else []
+        recalls += [float(flagged[labels[chosen]].mean())] if count else []
         answers.append(calibrator.answer_count)
-    recall = float(np.mean(found)) if found else None
+    recall = float(np.mean(recalls)) if recalls else None
     missed, expected, within_limit = np.mean(misses, axis=0).tolist()
     return RareDefects(
         name,

@@ -49,7 +49,7 @@ class PlatesStudyConfig(Settings):
     task: str = field(default="plates", metadata=choice("plates"))
     """The task that this config is for."""
     surface: str = field(default="plate", metadata=choice("plate", "cloth"))
-    """What is drawn: drilled plates, which all have the same position, or woven cloth, which has none."""
+    """Objects that are drawn: drilled plates, which all have the same position, or woven cloth, which has none."""
     count: int = field(default=60, metadata=at_least(2))
     """The number of photos."""
     width: int = field(default=4000, metadata=at_least(MIN_SIDE))

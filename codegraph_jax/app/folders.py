@@ -129,8 +129,8 @@ class Folders:
         """
         path = wanted.folder
         self.require_opened(path)
-        found, skipped = walk(path)
-        files = list(found.values())
+        photos, skipped = walk(path)
+        files = list(photos.values())
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
         sizes = [(file, size_of(Sample.of(file))) for file in sample]
         count = Counter(size for _, size in sizes)
@@ -141,7 +141,7 @@ class Folders:
             "several_sizes": len({*count} - {None}), "unreadable": count[None],
             "skipped": [*skipped.lines(all_suffixes=True), *refused],
             "enough": len(files) >= MIN_PHOTOS,
-            "folders": len({name.rpartition("/")[0] for name in found}),
+            "folders": len({name.rpartition("/")[0] for name in photos}),
             "thumbnails": [
                 {"place": encode_path(file), "name": printable(Path(file).name), "size": size}
                 for file, size in sizes[:: max(1, -(-len(sizes) // THUMBNAILS))]

@@ -37,18 +37,18 @@ class Lines:
 
     def listed(self) -> list[dict[str, Any]]:
         """Lines that the app has started, newest first."""
-        found = []
+        lines = []
         for run, job in self.state.last_jobs().items():
             if job["kind"] == LINE:
                 flags = dict(word.removeprefix("--").partition("=")[::2] for word in job["arguments"] if "=" in word)
                 address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
-                found.append(
+                lines.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
                      "address": address, "date": job["created"],
                      "folder": printable(flags.get("config.watch.root", "")),
                      "send": ", ".join(without_secrets(text) for text in flags.get("send", "").split(",") if text)}
                 )  # fmt: skip
-        return sorted(found, key=lambda line: line["date"], reverse=True)
+        return sorted(lines, key=lambda line: line["date"], reverse=True)
 
     def add(self, wanted: NewLine) -> dict[str, str]:
         """Starts a new line on a free port of this computer; returns its name."""

@@ -72,15 +72,15 @@ class Runs:
             jobs: the last job of each run.
             names: names that the user has given.
         """
-        found = []
+        runs = []
         with suppress(OSError), os.scandir(self.home) as entries:
             for entry in entries:
                 with suppress(NotFoundError, OSError, UnicodeEncodeError):
                     entry.name.encode()  # a name that is not valid text cannot be part of an address
                     about = self.about(entry.name, jobs.get(entry.name))
                     if about:
-                        found.append(about | {"name": names.get(entry.name) or printable(entry.name)})
-        return sorted(found, key=lambda run: run["date"], reverse=True)
+                        runs.append(about | {"name": names.get(entry.name) or printable(entry.name)})
+        return sorted(runs, key=lambda run: run["date"], reverse=True)
 
     def about(self, run: str, job: Mapping[str, Any] | None) -> dict[str, Any] | None:
         """Facts about a run; None for a directory of something else."""

@@ -192,21 +192,21 @@ def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]
 
 def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Parameters) -> str:
     """`; it looks like ...` if the tensors match another preset or family."""
-    found = {
+    tensor_shapes = {
         target: _oriented(target.path, key, checkpoint.readers[key]()).shape
         for key, target in targets.items()
         if target is not None and target != ABSENT_BIAS
     }
-    paths = {target.path for target in found}
+    paths = {target.path for target in tensor_shapes}
     for other in PRESETS.values():
         a = other.architecture
-        if not a.rotary and (rows := found.get(Parameter("positions"), (0,))[0] - a.class_token) > 0:
+        if not a.rotary and (rows := tensor_shapes.get(Parameter("positions"), (0,))[0] - a.class_token) > 0:
             a = replace(a, grid=math.isqrt(rows))
         shapes = parameter_shapes(a)
         if (
             other.name != preset.name
             and paths == set(shapes)
-            and all(_part_shape(shapes[t.path], t.part) == s for t, s in found.items())
+            and all(_part_shape(shapes[t.path], t.part) == s for t, s in tensor_shapes.items())
         ):
             return f"; it looks like {other.name}"
     family, needed = _family(paths), _family(parameter_shapes(preset.architecture))

@@ -43,17 +43,17 @@ def open_package(source: PackageSource) -> Checkpoint:
     if path is None:
         reason = f"{source.requirement} is not installed"
         raise UnreachableError(f"{reason}: {source.command}", reason)
-    found = sha256([path])
-    if found != source.sha256:
+    digest = sha256([path])
+    if digest != source.sha256:
         raise WeightsError(
-            f"{path}: sha256 is {found}, expected {source.sha256}; "
+            f"{path}: sha256 is {digest}, expected {source.sha256}; "
             + install_command([source.requirement], "--no-deps --force-reinstall")
         )
     tensors = name_onnx_tensors(*read_onnx(path))
     readers: dict[str, Callable[[], np.ndarray]] = {
         name: partial(np.asarray, tensor) for name, tensor in tensors.items()
     }
-    return Checkpoint(readers, f"{source.requirement} ({path.name}, sha256 {found})")
+    return Checkpoint(readers, f"{source.requirement} ({path.name}, sha256 {digest})")
 
 
 def read_onnx(path: str | Path) -> tuple[dict[str, np.ndarray], list[Any]]:

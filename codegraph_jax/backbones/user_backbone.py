@@ -47,19 +47,19 @@ class UserBackbone(LoadedBackbone):
         default_size = stated if isinstance(stated, int) and stated > 0 else largest
         # the caller refuses a size that is not a multiple of the patch size, and names the nearest ones
         image_size = max(1, (image_size or default_size) // patch_size) * patch_size
-        found = cls(
+        draft = cls(
             name=weights_name, weights_name=weights_name, patch_size=patch_size, mean=mean, std=std, resample=resample,
             image_size=default_size, discriminative=True, blocks=(), widths=(), on_host=on_host,
             network=network,
         )  # fmt: skip
         if on_host:
-            layers, image = found._checked_output(np.zeros((1, image_size, image_size, 3), np.float32))
+            layers, image = draft._checked_output(np.zeros((1, image_size, image_size, 3), np.float32))
         else:
             _require_static(network)
             blank = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-            layers, image = jax.eval_shape(lambda backbone, images: backbone._checked_output(images), found, blank)
+            layers, image = jax.eval_shape(lambda backbone, images: backbone._checked_output(images), draft, blank)
         widths = tuple(int(layer.shape[2]) for layer in layers)
-        return replace(found, discriminative=image is not None, blocks=tuple(range(len(widths))), widths=widths)
+        return replace(draft, discriminative=image is not None, blocks=tuple(range(len(widths))), widths=widths)
 
     def __call__(self, images: Any) -> tuple[list[Any], Any]:
         """The layers [n, p, c], and image features [n, d]: those of the network, or the mean of its last layer."""

@@ -35,9 +35,10 @@ class Candidates:
 
         Patches of the images `without` are excluded.
         """
-        usable = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
+        images = self._candidates[:, 0]
+        usable = np.arange(len(images)) if without is None else np.flatnonzero(~without[images])
         chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], wanted)])
-        images, patches = self._places[chosen].T
+        images, patches = self._candidates[chosen].T
         own_scores = np.stack([layer[:, images, patches] for layer in self.scores])
         parts = (
             vectors[:, :, patches[images == i]].transpose(2, 0, 1, 3)
@@ -64,29 +65,29 @@ class Candidates:
         return processes.gather_parts([scores[i][None] for i in sorted(scores)], self.allowed.shape[1:])
 
     @cached_property
-    def _places(self) -> Int[np.ndarray, "m 2"]:
+    def _candidates(self) -> Int[np.ndarray, "m 2"]:
         """Image and patch of each candidate, in ascending order."""
         per_image = max(1, MAX_CANDIDATES // max(1, len(self.allowed)))
-        places = []
+        candidates = []
         for i, allowed in enumerate(self.allowed):
             patches = np.flatnonzero(allowed)
             if len(patches) > per_image:
                 seed = int.from_bytes(self.comparison.features.keys[i][:8], "little")
                 patches = np.sort(np.random.default_rng(seed).permutation(patches)[:per_image])
-            places.append(np.stack([np.full(len(patches), i), patches], axis=1))
-        return np.concatenate(places)
+            candidates.append(np.stack([np.full(len(patches), i), patches], axis=1))
+        return np.concatenate(candidates)
 
     @cached_property
     def _squares(self) -> Float[np.ndarray, " m"]:
         """Mean square of each candidate's scores."""
-        images, patches = self._places.T
+        images, patches = self._candidates.T
         squares = [np.square(layer[:, images, patches]).mean(axis=0) for layer in self.scores]
         return np.asarray(np.mean(squares, axis=0))
 
     @cached_property
     def _vectors(self) -> Float[np.ndarray, "m e"]:
         """Vectors of the candidates: all degrees and layers concatenated, then projected."""
-        images, patches = self._places.T
+        images, patches = self._candidates.T
         rows = (projected(vectors[:, :, patches[images == i]]) for i, vectors in self._of_images(np.unique(images)))
         width = len(self.scores) * len(self.options.degrees) * self.comparison.features.layers[0].shape[-1]
         return processes.gather_parts(rows, (min(width, DIMENSIONS),))

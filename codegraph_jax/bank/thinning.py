@@ -72,9 +72,9 @@ def _thin(vectors: Float[Array, "m e"], squares: Float[Array, " m"], rounds: int
 
         def take(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             excess, taken = state
-            place = jnp.argmax(excess)
-            excess = jnp.minimum(excess, among[:, place]).at[place].set(-jnp.inf)
-            return excess, taken.at[number].set(worst[place])
+            index = jnp.argmax(excess)
+            excess = jnp.minimum(excess, among[:, index]).at[index].set(-jnp.inf)
+            return excess, taken.at[number].set(worst[index])
 
         _, taken = lax.fori_loop(0, TAKEN, take, (excess, jnp.zeros(TAKEN, worst.dtype)))
         best = jnp.minimum(best, costs(taken).min(axis=1)).at[taken].set(-jnp.inf)

@@ -96,19 +96,19 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: a value is missing or invalid, or a flag of JAX has dashes for underscores.
     """
-    known = flags.FLAGS
+    all_flags = flags.FLAGS
     for flag, following in pairwise([*takewhile(lambda word: word != "--", arguments), "--"]):
         name = flag.lstrip("-")
-        if flag.startswith("-") and name in known:
-            if not known[name].boolean and following.startswith("--"):
+        if flag.startswith("-") and name in all_flags:
+            if not all_flags[name].boolean and following.startswith("--"):
                 raise UserError(f"{flag}: needs a value; write {flag}=VALUE")
-            if known[name].boolean and following.lower() in ("true", "false"):
+            if all_flags[name].boolean and following.lower() in ("true", "false"):
                 raise UserError(f"{flag}: takes its value after an equals sign; write {flag}={following}")
         elif flag.startswith("--jax-"):
             raise UserError(f"{flag}: no such flag; flags of JAX have underscores: --{name.replace('-', '_')}")
-    known.set_gnu_getopt(True)
+    all_flags.set_gnu_getopt(True)
     try:
-        return known(["codegraph", *arguments], known_only=True)[1:]
+        return all_flags(["codegraph", *arguments], known_only=True)[1:]
     except (flags.Error, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from None
 

@@ -119,18 +119,18 @@ class Shuffler:
         self._numbers = int(lengths.sum())
         self._targets = np.concatenate([np.zeros(0, int), *targets])
         # few pairs of images are linked, so only these are shuffled
-        rows, places, linked_counts = [], [], []
+        rows, ranks, linked_counts = [], [], []
         for i, others in enumerate(targets):
             given = counts[i, others]
             linked = np.flatnonzero(given)
             rows.append(np.full(len(linked), i))
-            places.append(linked)
+            ranks.append(linked)
             linked_counts.append(given[linked])
-        self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, linked_counts))
+        self._rows, rank, self._given = (np.concatenate(part) for part in (rows, ranks, linked_counts))
         # positions of the links and their strata in the concatenated targets
         first = (np.cumsum(lengths) - lengths)[self._rows]
-        self._offset = place % STRATUM_SIZE
-        self._stratum = first + place - self._offset
+        self._offset = rank % STRATUM_SIZE
+        self._stratum = first + rank - self._offset
         members = self._stratum[:, None] + np.arange(STRATUM_SIZE)
         self._inside = members < (first + lengths[self._rows])[:, None]
         self._members = np.where(self._inside, members, 0)

@@ -29,7 +29,7 @@ WINDOWS = (0.25, 0.5, 0.95)
 references, so the largest window finds groups of up to half its size]."""
 
 ANOMALY_QUANTILE = 0.95
-"""Quantile of d(omega) over the set that a patch must exceed [ours: a patch that is similar to all images outside its
+"""Quantile of d(omega) over the set that a patch must exceed [ours: a patch that is similar to all non-members of its
 group is not anomalous]."""
 
 SMALLEST_WINDOW = 8
@@ -130,17 +130,17 @@ def burnout_links(distances: Distances, windows: list[int]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
         # with a radius some distances are infinite; windows that include them are excluded by `outstanding`
         spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), MAX_DISTANCE))
-        best, place = np.ones(len(patches)), np.zeros(len(patches), int)
+        best, link_counts = np.ones(len(patches)), np.zeros(len(patches), int)
         for k, window in enumerate(windows):
             p_values = burnout_test(spacings, window)
             at = p_values.argmin(axis=1)
             # Bonferroni correction for the windows
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
-            best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
+            best, link_counts = np.where(better, p_value, best), np.where(better, at + 1, link_counts)
         linked = np.flatnonzero(best < MAX_LINK_P_VALUE)
-        row = np.repeat(linked, place[linked])
-        rank = np.concatenate([np.arange(k) for k in place[linked]]) if len(linked) else row
+        row = np.repeat(linked, link_counts[linked])
+        rank = np.concatenate([np.arange(k) for k in link_counts[linked]]) if len(linked) else row
         return Links(np.full(len(row), i), patches[row], distances.references[order[row, rank]], best[row])
 
     return Links.join(distances.each(candidates.any(axis=1), links_of))

@@ -95,8 +95,8 @@ def mark_signature(
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
     """Limit of a mark, in the last gap between the distances of other photos, as shares of the outside distance."""
-    places = np.maximum(np.concatenate([[MIN_LIMIT], np.sort(reached)]), MIN_LIMIT)
-    gaps = np.flatnonzero((places[1:] >= MIN_GAP_RATIO * places[:-1]) & (places[:-1] <= MAX_LIMIT))
+    distances = np.maximum(np.concatenate([[MIN_LIMIT], np.sort(reached)]), MIN_LIMIT)
+    gaps = np.flatnonzero((distances[1:] >= MIN_GAP_RATIO * distances[:-1]) & (distances[:-1] <= MAX_LIMIT))
     if not len(gaps):
         return MIN_LIMIT
-    return float(min(MAX_LIMIT, np.sqrt(places[gaps[-1]] * places[gaps[-1] + 1])))
+    return float(min(MAX_LIMIT, np.sqrt(distances[gaps[-1]] * distances[gaps[-1] + 1])))

@@ -34,7 +34,7 @@ def with_verdicts(
     """Applies the verdicts of known patterns to groups, and finds other images that show them.
 
     Returns:
-        The result with verdicts and matches; and for the number of each match the patches of images outside its
+        The result with verdicts and matches; and for the number of each match the patches of non-members of its
         groups that show the pattern. Patterns of other products are not used.
     """
     own = comparison.features.image_features[: comparison.set_size]

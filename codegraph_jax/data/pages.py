@@ -26,14 +26,14 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sam
     """
     with ThreadPoolExecutor(decoding_threads(), "pages") as pool:
         sizes = list(pool.map(_page_sizes, samples))
-    several = [own for own in sizes if len(own) > 1]
+    several = [page_sizes for page_sizes in sizes if len(page_sizes) > 1]
     if not several:
         return list(samples)
     total = sum(map(len, several))
     if pages == "each":
         logger.warning("%s: %d files hold %d pages; each page is inspected as a photo", category, len(several), total)
-        return [page for sample, own in zip(samples, sizes) for page in _each(sample, len(own))]
-    chosen = [_largest(own) if pages == "largest" else 0 for own in sizes]
+        return [page for sample, page_sizes in zip(samples, sizes) for page in _each(sample, len(page_sizes))]
+    chosen = [_largest(page_sizes) if pages == "largest" else 0 for page_sizes in sizes]
     logger.warning(
         "%s: %d files hold several pages, %d in all; only the %s page of each file is inspected, %d pages are not "
         "(--config.data.pages=each inspects each page as a photo%s)",
@@ -42,9 +42,11 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sam
     )  # fmt: skip
     return [
         replace(
-            sample, path=f"{sample.path}#{page + 1}" if page else sample.path, skipped_page_count=max(0, len(own) - 1)
+            sample,
+            path=f"{sample.path}#{page + 1}" if page else sample.path,
+            skipped_page_count=max(0, len(page_sizes) - 1),
         )
-        for sample, own, page in zip(samples, sizes, chosen)
+        for sample, page_sizes, page in zip(samples, sizes, chosen)
     ]
 
 

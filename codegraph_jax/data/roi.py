@@ -201,20 +201,20 @@ def inspected_patches(
     """
     patches = np.zeros((len(areas), *placement.frame.grid), bool)
     # computed once for photos with the same area and size
-    known: dict[tuple[InspectedArea, int, int], np.ndarray] = {}
-    for own, (width, height), area, name in zip(patches, placement.sizes.tolist(), areas, names):
+    computed: dict[tuple[InspectedArea, int, int], np.ndarray] = {}
+    for photo_patches, (width, height), area, name in zip(patches, placement.sizes.tolist(), areas, names):
         rect = placement.frame.rect(width, height)
         key = (area, width, height)
-        if key not in known:
+        if key not in computed:
             try:
                 picture = Image.fromarray(area(width, height).astype(np.uint8) * 255)
             except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
             shares = picture.resize((rect.width, rect.height), Image.Resampling.BOX)
-            known[key] = np.asarray(shares) >= MIN_INSPECTED
-        if not known[key].any():
+            computed[key] = np.asarray(shares) >= MIN_INSPECTED
+        if not computed[key].any():
             raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected, since black pixels are excluded")
-        rect.cut(own)[:] = known[key]
+        rect.cut(photo_patches)[:] = computed[key]
     height, width = placement.frame.grid
     return patches.reshape(len(patches), height * width)
 

@@ -234,27 +234,30 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
     Raises:
         RunError: a directory holds no finished run, or there is no photo in both.
     """
-    one, other = (_side(run, name) for run, name in ((first, "the first result"), (second, "the second result")))
-    both = [key for key in one.photos if key in other.photos]
+    before, after = _side(first, "the first result"), _side(second, "the second result")
+    both = [key for key in before.photos if key in after.photos]
     if not both:
-        examples = " and ".join(repr(next(iter(side.photos), ("", "none"))[1]) for side in (one, other))
+        examples = " and ".join(repr(next(iter(side.photos), ("", "none"))[1]) for side in (before, after))
         raise RunError(
-            f"{one.name} and {other.name} have no photo in common (such as {examples}); compare runs on the same photos"
+            f"{before.name} and {after.name} have no photo in common (such as {examples}); "
+            "compare runs on the same photos"
         )
-    ranks = [_ranks({key: side.photos[key] for key in both}) for side in (one, other)]
+    ranks = [_ranks({key: side.photos[key] for key in both}) for side in (before, after)]
     photos = tuple(
-        PhotoChange(*key, one.photos[key], other.photos[key], (ranks[0][key], ranks[1][key])) for key in both
+        PhotoChange(*key, before.photos[key], after.photos[key], (ranks[0][key], ranks[1][key])) for key in both
     )
-    missing = tuple(tuple(key[1] for key in a.photos if key not in b.photos) for a, b in ((one, other), (other, one)))
+    missing = tuple(
+        tuple(key[1] for key in a.photos if key not in b.photos) for a, b in ((before, after), (after, before))
+    )
     metrics = {
         category: found
-        for category in one.metrics
-        if (found := _in_both(one.metrics[category], other.metrics.get(category, {})))
+        for category in before.metrics
+        if (found := _in_both(before.metrics[category], after.metrics.get(category, {})))
     }
-    names = sorted({*one.settings, *other.settings})
-    pairs = {name: (one.settings.get(name, ""), other.settings.get(name, "")) for name in names}
+    names = sorted({*before.settings, *after.settings})
+    pairs = {name: (before.settings.get(name, ""), after.settings.get(name, "")) for name in names}
     settings = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    return ResultChanges((one.name, other.name), photos, (missing[0], missing[1]), metrics, settings)
+    return ResultChanges((before.name, after.name), photos, (missing[0], missing[1]), metrics, settings)
 
 
 def _in_both(one: Metrics, other: Metrics) -> dict[str, tuple[float, float]]:

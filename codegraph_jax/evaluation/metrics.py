@@ -148,19 +148,18 @@ def _pooled(
     for i, mask in enumerate(masks):
         if mask.dtype != bool or mask.ndim != 2:
             raise ValueError(f"mask {i} must be bool [h, w], got {mask.dtype} {list(mask.shape)}")
-    found = sum(np.count_nonzero(mask) for mask in masks)
-    false = sum(mask.size for mask in masks) - found
+    anomalous_count = sum(np.count_nonzero(mask) for mask in masks)
+    normal_count = sum(mask.size for mask in masks) - anomalous_count
     anomalous = normal = np.zeros(0, np.float32)
     below = inside = count = 0
-    for i, one in enumerate(maps):
-        scores = _floats(one)
+    for i, scores in enumerate(map(_floats, maps)):
         if i >= len(masks) or scores.shape != masks[i].shape:
             expected = f"its mask {list(masks[i].shape)}" if i < len(masks) else f"the {len(masks)} masks"
             raise ValueError(f"map {i} of shape {list(scores.shape)} does not match {expected}")
         if not np.isfinite(scores).all():
             raise ValueError(f"map {i} holds a value that is not finite")
         if i == 0:
-            anomalous, normal = np.empty(found, scores.dtype), np.empty(false, scores.dtype)
+            anomalous, normal = np.empty(anomalous_count, scores.dtype), np.empty(normal_count, scores.dtype)
         elif scores.dtype != normal.dtype:
             raise ValueError(f"map {i} is {scores.dtype}, but the maps before it are {normal.dtype}")
         hits = scores[masks[i]]
@@ -178,16 +177,16 @@ def _pooled(
 def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
     if ranking is None:
         return {"auroc": None, "ap": None, "f1_max": None}
-    found, false = ranking.true_positives, ranking.false_positives
-    here = found - np.r_[found[1:], 0]
+    true_positives, false_positives = ranking.true_positives, ranking.false_positives
+    here = true_positives - np.r_[true_positives[1:], 0]
     # twice Mann and Whitney's U: smaller normal scores count two, equal ones one; exact in integers
-    below = 2 * ranking.normal.size - false - ranking.false_positives_above
+    below = 2 * ranking.normal.size - false_positives - ranking.false_positives_above
     auroc = int(here @ below) / (2 * ranking.anomalous_count * ranking.normal.size)
-    precision = found / (found + false)
+    precision = true_positives / (true_positives + false_positives)
     return {
         "auroc": auroc,
         "ap": float(here @ precision) / ranking.anomalous_count,
-        "f1_max": float(np.max(2 * found / (found + false + ranking.anomalous_count))),
+        "f1_max": float(np.max(2 * true_positives / (true_positives + false_positives + ranking.anomalous_count))),
     }
 
 

@@ -281,15 +281,15 @@ def _missing(
     waiting: np.ndarray | None = None
     for batch in batches:
         entries = _load(stores, batch.keys)
-        known = {i: entry for i, entry in enumerate(entries) if entry is not None}
-        if known:
-            collected.add_found(batch.indices[[*known]], [batch.keys[i] for i in known], [*known.values()])
-            advance(len(known))
+        cached = {i: entry for i, entry in enumerate(entries) if entry is not None}
+        if cached:
+            collected.add_found(batch.indices[[*cached]], [batch.keys[i] for i in cached], [*cached.values()])
+            advance(len(cached))
         elif not indices:
             yield batch
             continue
         for i, index in enumerate(batch.indices.tolist()):
-            if i in known:
+            if i in cached:
                 continue
             if waiting is None:
                 waiting = np.zeros_like(batch.images)

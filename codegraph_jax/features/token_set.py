@@ -157,22 +157,22 @@ def _checked(layers: Sequence[Any], grid: tuple[int, int] | None, image: Any) ->
     ):
         raise TokensError(f"grid: is {grid!r}; give (rows, columns) of patches")
     count = layers[0].shape[0]
-    known = None if grid is None else (grid[0], grid[1])
+    sides = None if grid is None else (grid[0], grid[1])
     for number, layer in enumerate(layers):
         shape = tuple(layer.shape)
         where = f"layers[{number}]: has shape {list(shape)}"
         if len(shape) not in (3, 4) or not all(shape):
             raise TokensError(f"{where}; give [images, patches, channels] or [images, rows, columns, channels]")
         if len(shape) == 4:
-            known = known or (shape[1], shape[2])
-        if known is None:
+            sides = sides or (shape[1], shape[2])
+        if sides is None:
             raise TokensError(f"{where}; give grid=(rows, columns) with rows * columns = {shape[1]}")
-        if shape[0] != count or shape[1:-1] not in (known, (known[0] * known[1],)):
+        if shape[0] != count or shape[1:-1] not in (sides, (sides[0] * sides[1],)):
             raise TokensError(
-                f"{where}; needed are {count} images with a grid of {known[0]} x {known[1]} = {known[0] * known[1]} "
+                f"{where}; needed are {count} images with a grid of {sides[0]} x {sides[1]} = {sides[0] * sides[1]} "
                 "patches (without class token), the same for all layers"
             )
     if image is not None and (len(image.shape) != 2 or image.shape[0] != count or not image.shape[1]):
         raise TokensError(f"{IMAGE_FEATURES}: has shape {list(image.shape)}; needed is [{count}, d]")
-    assert known is not None
-    return known
+    assert sides is not None
+    return sides

@@ -70,7 +70,7 @@ def describe_regions(
         pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
     labels, count = ndimage.label(mask, structure=EIGHT)
-    found = []
+    regions = []
     for number, window in enumerate(ndimage.find_objects(labels, max_label=count), 1):
         inside = labels[window] == number
         values = scores[window][inside]
@@ -79,7 +79,7 @@ def describe_regions(
         polygon, holes = outline(inside, columns.start, rows.start)
         counts = run_lengths(labels == number) if holes else None
         length, width = rectangle_sides(inside)
-        found.append(
+        regions.append(
             Region(
                 box=(columns.start, rows.start, columns.stop, rows.stop),
                 polygon=polygon,
@@ -94,7 +94,7 @@ def describe_regions(
                 run_lengths=counts,
             )
         )
-    return sorted(found, key=lambda region: -region.peak_score)
+    return sorted(regions, key=lambda region: -region.peak_score)
 
 
 def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple[list[list[list[float]]], bool]:

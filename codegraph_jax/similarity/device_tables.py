@@ -177,13 +177,13 @@ class DeviceTables:
         """Updates a table in place for some references that lose patches; `own` are the prepared images."""
         options, layout = self.options.unfused()._replace(masked=True), self.layout
         if len(layout.mesh) == 1:
-            others, places, removed_from = own, losing, layout.split(removed)
+            others, indices, removed_from = own, losing, layout.split(removed)
         else:
             size = padded_size(len(losing))
             tokens = zero_padded(np.asarray(layer[losing]), size)
             others = [prepare(there, options) for there in layout.repeat(tokens)]
-            places, removed_from = np.arange(len(losing)), layout.repeat(zero_padded(removed[losing], size))
-        reduced = np.stack([places, layout.column_of[losing]], axis=1).astype(np.int32)
+            indices, removed_from = np.arange(len(losing)), layout.repeat(zero_padded(removed[losing], size))
+        reduced = np.stack([indices, layout.column_of[losing]], axis=1).astype(np.int32)
         reduced_places = layout.repeat(zero_padded(reduced, layout.column_count))
         waiting: list[Array] = []
         for start, stop in _spans(max(layout.image_counts) * len(losing), pairs_per_iteration(options)):

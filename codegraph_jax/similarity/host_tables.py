@@ -193,15 +193,15 @@ def _score_again(
     (columns, k), excluded, position = neighbours.subset, neighbours.excluded, neighbours.positions(table.shape[1])
 
     def score_image(i: int) -> None:
-        own = order[bounds[i] : bounds[i + 1]]
-        own = own[position[changes.column[own]] >= 0]
+        lost = order[bounds[i] : bounds[i + 1]]
+        lost = lost[position[changes.column[lost]] >= 0]
         affected = excluded.affected(i, table.shape[2])
-        affected[changes.patch[own]] = True
+        affected[changes.patch[lost]] = True
         if not affected.any():
             return
         patches = np.arange(len(affected)) if patch_score else np.flatnonzero(affected)
         rows = table[i][np.ix_(columns, patches)]
-        rows[position[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
+        rows[position[changes.column[lost]], np.searchsorted(patches, changes.patch[lost])] = changes.distance[lost]
         excluded.apply(i, rows, patches)
         scores[i, patches] = patch_scores(rows, k, patch_score)
 

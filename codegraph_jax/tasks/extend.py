@@ -47,7 +47,7 @@ def run(config: ExtendConfig, workdir: str) -> None:
 
 def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
     """{name: file} of the parts to add."""
-    found = find_images(config.data.root) if config.data.root else {}
+    photos = find_images(config.data.root) if config.data.root else {}
     if config.line or config.part_numbers:
         with closing(Ledger(require_line(config.line))) as ledger:
             for number in config.part_numbers:
@@ -58,10 +58,10 @@ def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
                     raise ConfigError(
                         f"config.part_numbers: the photo of part {number} no longer exists ({part.path!r})"
                     )
-                found[f"{number}: {part.name}"] = part.path
-    if config.data.root and not found:
+                photos[f"{number}: {part.name}"] = part.path
+    if config.data.root and not photos:
         raise ConfigError(f"config.data.root: {config.data.root!r} contains no photos")
-    return found
+    return photos
 
 
 def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:

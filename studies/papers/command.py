@@ -63,7 +63,7 @@ def _reproduce(words: Sequence[str]) -> None:
     require_groups(arguments["groups"], numbers.PAPERS[paper])
     tables = [(table, settings_of(table)) for table in numbers.PAPERS[paper]]
     out = Path(WORKDIR.value or f"runs/reproduce-{paper}").expanduser()
-    found = task.run(tables, out, data, **arguments)
+    reproductions = task.run(tables, out, data, **arguments)
     facts = {
         "command": f"`{shlex.join(command)}`",
         "device": str(device_summary()),
@@ -71,8 +71,8 @@ def _reproduce(words: Sequence[str]) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     note_written(out, [PAGE])
-    write_text(out / PAGE, page(paper, found, facts))
-    print(f"{text(found)}\n\npage: {out / PAGE}")
+    write_text(out / PAGE, page(paper, reproductions, facts))
+    print(f"{text(reproductions)}\n\npage: {out / PAGE}")
 
 
 def settings_of(table: Published) -> Any:

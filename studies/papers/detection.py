@@ -44,7 +44,7 @@ def run(
         raise ConfigError(f"--weights: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
     for root in roots:
         require_exists("codegraph reproduce", root)
-    found = []
+    reproductions = []
     for published, config in tables:
         wanted = published.selected(groups)
         config, present, missing = _inputs(published, config, roots, wanted, weights)
@@ -52,10 +52,10 @@ def run(
             print(f"\n{published.title}", flush=True)
             directory = workdir / file_stem(published.title.replace("/", "-").replace(" ", "_"))
             measured = sweep.run(config, str(directory), (), present, subsets)
-            found.append(Reproduction(published, measured, missing))
+            reproductions.append(Reproduction(published, measured, missing))
         else:
-            found.append(Reproduction(published, None, missing))
-    return found
+            reproductions.append(Reproduction(published, None, missing))
+    return reproductions
 
 
 def _inputs(

@@ -26,7 +26,7 @@ def run(
     Arguments as for `studies.papers.detection.run`; `sources` are the training set and the set of outlier exposure
     (empty: as in the settings), `groups` numbers of classes, and `seeds` those of the runs.
     """
-    found = []
+    reproductions = []
     for published, config in tables:
         if not (classes := published.selected(groups)):
             continue
@@ -35,12 +35,12 @@ def run(
         if len(sources) > 1:
             config = replace(config, oe=replace(config.oe, source=sources[1]))
         if missing := _missing(config, published):
-            found.append(Reproduction(published, None, missing))
+            reproductions.append(Reproduction(published, None, missing))
             continue
         print(f"\n{published.title}", flush=True)
         directory = workdir / file_stem(published.title.replace(" ", "_"))
-        found.append(Reproduction(published, sweep.run(config, str(directory), (), classes, seeds=seeds)))
-    return found
+        reproductions.append(Reproduction(published, sweep.run(config, str(directory), (), classes, seeds=seeds)))
+    return reproductions
 
 
 def _missing(config: OeclConfig, published: Published) -> list[str]:

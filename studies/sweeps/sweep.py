@@ -93,26 +93,26 @@ def read_points(vary: Sequence[str], config: Any, fixed: Sequence[str] = ()) -> 
     Raises:
         ConfigError: a field does not exist or cannot be varied, or a value is invalid.
     """
-    known = {setting.path: setting for setting in settings_of(type(config), without_flag=True)}
+    settings = {setting.path: setting for setting in settings_of(type(config), without_flag=True)}
     columns: list[tuple[str, list[str]]] = []
     for text in vary:
         path, equals, given = text.partition("=")
         path = path.removeprefix("config.")
-        if path not in known or path == "task":
-            hint = did_you_mean(path, known, "codegraph settings lists all")
+        if path not in settings or path == "task":
+            hint = did_you_mean(path, settings, "codegraph settings lists all")
             raise ConfigError(f"--vary={text}: there is no setting {path!r}; {hint}")
         if path.partition(".")[0] in fixed:
             raise ConfigError(f"--vary={text}: {path} cannot be varied: all combinations use the same photos")
         if path in dict(columns):
             raise ConfigError(f"--vary={text}: {path} is varied twice")
-        texts = [part.strip() for part in given.split("|" if known[path].several else ",")]
+        texts = [part.strip() for part in given.split("|" if settings[path].several else ",")]
         if not equals or not all(texts) or len(set(texts)) < len(texts):
             raise ConfigError(f"--vary={text}: give different values, as --vary={path}=ONE,OTHER")
         columns.append((path, texts))
     points = []
     for chosen in itertools.product(*(texts for _, texts in columns)):
         values = dict(zip((path for path, _ in columns), chosen))
-        typed = {path: _typed(known[path], text) for path, text in values.items()}
+        typed = {path: _typed(settings[path], text) for path, text in values.items()}
         points.append(Point(values, with_settings(config, typed)))
     return points
 
