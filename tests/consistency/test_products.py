@@ -68,7 +68,7 @@ def test_added_images_get_the_products_of_the_set():
     assert not find_products(features_of([0] * 20 + [1] * 10), GRID, 20).any()
 
 
-def test_distances_of_parts_are_symmetric_and_do_not_see_where_a_part_lies():
+def test_distances_of_parts_are_symmetric_and_independent_of_the_place():
     draw = np.random.default_rng(0)
     parts = draw.standard_normal((4, 2, 16, 8)).astype(np.float32)
     parts /= np.linalg.norm(parts, axis=-1, keepdims=True)

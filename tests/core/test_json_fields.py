@@ -103,7 +103,7 @@ def test_every_class_has_an_example():
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=kind)
-def test_objects_come_back_from_json(example):
+def test_objects_are_equal_after_json(example):
     values = example.as_json()
     again = from_text(type(example), values)
     assert again.as_json() == values and type(again) is type(example)

@@ -106,7 +106,7 @@ def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
     assert all(name.startswith("decode") for name in seen)
 
 
-def test_as_many_threads_as_cores_unless_said_otherwise(monkeypatch):
+def test_as_many_threads_as_cores_by_default(monkeypatch):
     for cores, threads in ((2, 2), (64, 8)):
         monkeypatch.setattr(batches_module, "usable_cores", lambda cores=cores: cores)
         assert decoding_threads() == threads

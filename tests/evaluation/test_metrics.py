@@ -146,7 +146,7 @@ def test_metrics_depend_on_neither_order_nor_scale(data, random):
     assert image_metrics(labels[order].astype(int), scores[order] * 4) == pytest.approx(plain, abs=1e-12)
 
 
-def test_inputs_are_left_as_they_are():
+def test_inputs_are_not_changed():
     rng = np.random.default_rng(0)
     masks, maps = rng.random((2, 5, 5)) < 0.3, rng.random((2, 5, 5), np.float32)
     before = masks.copy(), maps.copy()

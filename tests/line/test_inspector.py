@@ -84,7 +84,7 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos,
     assert Inspector(bank, ledger, tmp_path).inspect(blank_part("m", "a", path, "d")).status == "inspected"
 
 
-def test_attempts_that_end_count_for_nothing(inspector, photos, monkeypatch):
+def test_finished_attempts_are_not_counted(inspector, photos, monkeypatch):
     path = str(photos[0])
     with monkeypatch.context() as full:
         full.setattr(Ledger, "record", _full)

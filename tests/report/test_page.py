@@ -66,7 +66,7 @@ def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
     return browser
 
 
-def test_nothing_is_fetched_from_anywhere(page):
+def test_no_file_is_fetched(page):
     text = page.read_text(encoding="utf-8")
     for tag, attributes in Elements(text).found:
         assert tag not in ("iframe", "object", "embed", "base")

@@ -40,7 +40,7 @@ def test_different_names_get_different_stems():
     assert len({file_stem(name) for name in names}) == len(names)
 
 
-def test_long_names_are_shortened_apart(tmp_path):
+def test_shortened_long_names_stay_different(tmp_path):
     first, second = (output_path(tmp_path, "c", f"d/{'ä' * 124}{k}.png") for k in "12")
     assert first != second
     for path in (first, second):
