@@ -93,7 +93,7 @@ def test_cancel_ends_the_process(made):
     assert job_state(state, "a") == job_state(state, "b") == "cancelled" and not (home / "b").exists()
 
 
-def test_go_on_waits_until_the_cancelled_process_has_ended(made):
+def test_a_resumed_run_waits_until_the_cancelled_process_has_ended(made):
     """Otherwise the second process would find the directory of the run locked."""
     state, jobs, home = made
     begin(jobs, home, "a", action="stay")
