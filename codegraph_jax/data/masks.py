@@ -140,8 +140,8 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         stems = {key.bare, key.stem} if suspicious else {key.bare} - {key.stem}
         partners = [
             other
-            for one in sorted(stems)
-            for other in by_stem.get(one, ())
+            for partner_stem in sorted(stems)
+            for other in by_stem.get(partner_stem, ())
             if other != name and not named[other].in_mask_directory and named[other].directory not in suspects
         ]
         if not partners:
@@ -180,8 +180,8 @@ def _suspicious_directories(
         # one match is enough; a hundred thousand files may share a few stems
         elsewhere = (
             other
-            for one in dict.fromkeys((key.stem, key.bare))
-            for other in by_stem.get(one, ())
+            for other_stem in dict.fromkeys((key.stem, key.bare))
+            for other in by_stem.get(other_stem, ())
             if named[other].directory != key.directory and not named[other].in_mask_directory
         )
         inside.setdefault(key.directory, []).append((name, next(elsewhere, None)))

@@ -173,12 +173,12 @@ class Roi:
         assert self.own is not None
         areas = [next((self.own[key] for key in _keys(name) if key in self.own), None) for name in names]
         if None in areas:
-            missing = [name for name, one in zip(names, areas) if one is None]
+            missing = [name for name, area in zip(names, areas) if area is None]
             raise ConfigError(
                 f"{WHERE}: {self.path!r} has no area for {len(missing)} of {len(names)} photos; the first: "
                 f"{missing[0]!r}"
             )
-        return [one for one in areas if one]
+        return [area for area in areas if area]
 
     @property
     def identity(self) -> str:
@@ -221,7 +221,7 @@ def inspected_patches(
 
 def shared_area(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
     """The common area of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if areas differ."""
-    if not areas or any(one is not areas[0] for one in areas):
+    if not areas or any(area is not areas[0] for area in areas):
         return None
     width, height = placement.sizes[0].tolist()
     pixels = areas[0](width, height)
@@ -247,7 +247,7 @@ def _polygons(path: str) -> Roi:
         values = read_json(path)
         if {"polygons", "excluded"} & values.keys():
             return Roi(path, Polygons.from_json(values))
-        own = {stem(name): Polygons.from_json(one) for name, one in values.items()}
+        own = {stem(name): Polygons.from_json(area) for name, area in values.items()}
         if not own:
             raise ValueError("it is empty")
     except (OSError, *MALFORMED) as e:

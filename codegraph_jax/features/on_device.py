@@ -122,7 +122,7 @@ def weighted_tokens(
         (device,) = layer.values.devices()
         given = zero_padded(weights.astype(np.float32), padded_size(len(images)))
         return to_host(_weighted(layer.select(images), to_device(given, device)))[: len(images)]
-    sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
+    sums = [of_image @ np.asarray(layer[int(image)], np.float32) for image, of_image in zip(images, weights)]
     return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])
 
 

@@ -162,8 +162,8 @@ class DeviceTables:
         table = list(map(jnp.copy, table))
         # a single device has all references already; others get at most as many as they have images
         size = len(losing) if len(layout.mesh) == 1 else layout.row_count
-        for some in (losing[start : start + size] for start in range(0, len(losing), size)):
-            table = self._update(layer, table, own, removed, some)
+        for start in range(0, len(losing), size):
+            table = self._update(layer, table, own, removed, losing[start : start + size])
         return table
 
     def _update(
@@ -183,8 +183,8 @@ class DeviceTables:
             tokens = zero_padded(np.asarray(layer[losing]), size)
             others = [prepare(there, options) for there in layout.repeat(tokens)]
             indices, removed_from = np.arange(len(losing)), layout.repeat(zero_padded(removed[losing], size))
-        reduced = np.stack([indices, layout.column_of[losing]], axis=1).astype(np.int32)
-        reduced_places = layout.repeat(zero_padded(reduced, layout.column_count))
+        index_and_column = np.stack([indices, layout.column_of[losing]], axis=1).astype(np.int32)
+        losing_on = layout.repeat(zero_padded(index_and_column, layout.column_count))
         waiting: list[Array] = []
         for start, stop in _spans(max(layout.image_counts) * len(losing), pairs_per_iteration(options)):
             done = []
@@ -192,7 +192,7 @@ class DeviceTables:
                 ends = np.minimum([start, stop], image_count * len(losing))
                 pairs = to_device(np.array([*ends, max(image_count, 1)], np.int32), device)
                 table[d], finished = update_references(
-                    table[d], own[d], others[d], removed_from[d], reduced_places[d], pairs, options
+                    table[d], own[d], others[d], removed_from[d], losing_on[d], pairs, options
                 )
                 done.append(finished)
             jax.block_until_ready(waiting)
