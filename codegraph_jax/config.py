@@ -58,7 +58,8 @@ class PhotosConfig(LimitsConfig):
     """The directory structure: `folder`, `auto` (`mvtec` if there is a folder named test, otherwise `folder`),
     `mvtec`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
     root: str = field(default="", metadata=path_like())
-    """Folder of the photos, or of one folder for each product (category); with the layout `tfds` also `tfds:NAME`."""
+    """Folder with the photos of one product, or with a subfolder for each product (category); with the layout `tfds`
+    also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """The categories to run, in this order; empty: all categories below the root."""
     good: tuple[str, ...] = ()

@@ -233,7 +233,7 @@ def _remaining_epochs(
     if first and progress:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
-    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
+    run_steps = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     test_every = config.evaluation.every
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, first)
@@ -247,10 +247,10 @@ def _remaining_epochs(
         for epoch in range(first + 1, epochs + 1):
             began, parts = time.monotonic(), []
             for images, rows, count in feeder.epoch(epoch - 1):
-                state, values = call(state, images, rows, count, seed)
+                state, values = run_steps(state, images, rows, count, seed)
                 parts.append((int(count), values))
             logged = {
-                name: np.concatenate([np.asarray(part[name])[:count] for count, part in parts]) for name in values
+                name: np.concatenate([np.asarray(part[name])[:count] for count, part in parts]) for name in parts[0][1]
             }
             _require_finite_steps(logged, epoch, checkpoints)
             seconds.append(time.monotonic() - began)

@@ -161,19 +161,19 @@ class Jobs:
         if child := self._children.get(job["id"]):
             child.wait(GRACE_SECONDS)
 
-    def _settle(self, job: Mapping[str, Any], otherwise: str = "") -> None:
+    def _settle(self, job: Mapping[str, Any], state_if_interrupted: str = "") -> None:
         """Records the end of a job."""
         child = self._children.pop(job["id"], None)
         status = child.poll() if child else None
         if job["kind"] == LINE:
-            ended = "stopped" if status == 0 or otherwise else "failed" if child else "interrupted"
+            state = "stopped" if status == 0 or state_if_interrupted else "failed" if child else "interrupted"
         elif status == 0 or (child is None and self._has_finished(job)):
-            ended = "done"
+            state = "done"
         else:
             # an interrupt, or the end of an earlier server's process
-            ended = otherwise or ("failed" if status and status > 0 and status != 130 else "interrupted")
-        message = _problem(self.log(job["id"])) if ended == "failed" else ""
-        self.state.change_job(job["id"], state=ended, message=message, ended=time.time())
+            state = state_if_interrupted or ("failed" if status and status > 0 and status != 130 else "interrupted")
+        message = _problem(self.log(job["id"])) if state == "failed" else ""
+        self.state.change_job(job["id"], state=state, message=message, ended=time.time())
 
     def _has_finished(self, job: Mapping[str, Any]) -> bool:
         with suppress(OSError):

@@ -108,7 +108,10 @@ def note_estimate(**seconds: float | None) -> None:
 
 @contextmanager
 def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progress]:
-    """Shows a progress bar; yields the function that advances it."""
+    """Shows a progress bar, and writes the progress file; yields the function that advances it.
+
+    Without `shown`, as in processes that do not print, nothing is shown or written.
+    """
     start, done = perf_counter(), 0
 
     def advance(count: int) -> None:

@@ -205,7 +205,7 @@ class MqttTopic(Target):
         """See `Target.deliver`."""
         try:
             if self._client is None:
-                self._client = self._connected()
+                self._client = self._connect()
             sent = self._client.publish(self.topic, body.encode(), qos=1)
             sent.wait_for_publish(RESPONSE_SECONDS)
             if not sent.is_published():
@@ -214,7 +214,7 @@ class MqttTopic(Target):
             self.close()
             raise error if isinstance(error, DeliveryError) else DeliveryError(_reason(error)) from None
 
-    def _connected(self) -> Any:
+    def _connect(self) -> Any:
         """A client that is logged in."""
         client = self._new_client()
         client.connect_timeout = RESPONSE_SECONDS

@@ -238,7 +238,7 @@ class Watcher:
 
     def run(self) -> None:
         """Watches until `stop`; continues after errors of files, the folder or the ledger."""
-        observer, problem = self._observed(), ""
+        observer, problem = self._start_observer(), ""
         try:
             while not self._stopped.is_set():
                 self._wake.clear()
@@ -300,7 +300,7 @@ class Watcher:
             self.folder.mark_done(file)
             self.on_part(recorded)
 
-    def _observed(self) -> Any:
+    def _start_observer(self) -> Any:
         """A running observer of file events; None if the folder is polled."""
         if self.polls:
             return None
