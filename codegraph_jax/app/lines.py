@@ -106,11 +106,11 @@ class Lines:
         directory = self.home / job["run"]
         try:
             with locked(directory):
-                for part in (directory / name for name in WRITTEN):
-                    if part.is_symlink():
-                        part.unlink()
-                    elif part.is_dir():
-                        shutil.rmtree(part)
+                for folder in (directory / written for written in WRITTEN):
+                    if folder.is_symlink():
+                        folder.unlink()
+                    elif folder.is_dir():
+                        shutil.rmtree(folder)
                 for file in LEDGER_FILES:
                     (directory / file).unlink(missing_ok=True)
                 self.state.forget(job["run"])

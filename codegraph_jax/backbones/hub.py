@@ -134,7 +134,7 @@ def _unreachable(source: HubSource, reason: str) -> UnreachableError:
 
 
 def in_cache(source: HubSource, name: str) -> bool:
-    """Whether a file of a repository is in the hub's cache."""
+    """Whether the hub's cache holds a file of a repository."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(source.repository, name, revision=source.revision), str)

@@ -291,7 +291,7 @@ class ReferenceBank(StoredBank):
     ) -> tuple[tuple[Pattern, ...], tuple[int, ...]]:
         """All marks with those of the new parts of a revision, and the indices of the marks that are then in use.
 
-        Marks with the opposite verdict that are found on a new part are no longer used.
+        A mark that a new part shows is dropped if it has the opposite verdict.
         """
         verdicts: tuple[PatternVerdict, PatternVerdict] = ("defect", "variant")
         verdict, opposite = verdicts if revision.defective else verdicts[::-1]

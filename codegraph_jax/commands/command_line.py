@@ -175,7 +175,7 @@ class _Flag:
 
     @property
     def bare(self) -> bool:
-        """Whether it needs no value."""
+        """Whether the flag takes no value."""
         return self.setting.hint is bool and not self.setting.rules.unset
 
 

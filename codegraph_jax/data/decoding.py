@@ -210,7 +210,7 @@ def declared_no_data(image: Image.Image) -> tuple[float, ...]:
 
 
 def has_high_bit_depth(image: Image.Image) -> bool:
-    """Whether the pixel values of an undecoded image do not have 8 bits."""
+    """Whether an undecoded image has 16-bit, 32-bit or float pixel values."""
     return image.mode.startswith("I") or image.mode == "F" or bool(_wide_channels(image))
 
 

@@ -33,7 +33,7 @@ class Features:
         from_store_count: number of images whose features came from a store.
         copies: (source index, index among the n images) of each source that was left out because it has the same
             pixels as one of the images, if `extract` looked for copies.
-        value_range: conversion of samples that do not have 8 bits.
+        value_range: conversion of pixel values that do not have 8 bits.
         grey_levels: number of grey levels of photos with few of them (`data.blank_photos`), by source index.
         discriminative: whether image features distinguish images well enough for re-scoring.
         areas: inspected area of each image; empty: everything.

@@ -42,7 +42,7 @@ class ImageSet:
     """Index into `class_names`; None if the source has no labels."""
     class_names: tuple[str, ...]
     value_range: ValueRange | None = None
-    """Conversion of samples that do not have 8 bits; None: there were none."""
+    """Conversion of pixel values that do not have 8 bits; None: there were none."""
 
 
 def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
