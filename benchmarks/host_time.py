@@ -95,7 +95,7 @@ def _stages(
     subset = comparison.subset(FRACTION)
     timed("scores", lambda: comparison.tables.scores(subset))
     # remove all recurring patterns, so that filtering has work
-    settings = RecurringConfig(exclude="all")
+    settings = RecurringConfig(defects="all")
     _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, exclusions))
     return found

@@ -210,10 +210,10 @@ class ScoringConfig(Settings):
 class RecurringConfig(Settings):
     """The search for recurring defects (docs/method.md section 4)."""
 
-    exclude: str = field(default="defects", metadata=choice("defects", "all", "off"))
-    """Recurring patterns that are removed from the references, so that they score high. `defects`: those that are
-    clearly defects; `all`: also those that may be a harmless variant of good parts; `off`: recurring patterns are not
-    searched for."""
+    defects: str = field(default="clear", metadata=choice("clear", "all", "off"))
+    """Recurring patterns that count as defects, so that photos with them score high. `clear`: those that are clearly
+    defects; `all`: also those that may be a harmless variant of good parts; `off`: recurring patterns are not searched
+    for."""
 
 
 @dataclass(frozen=True)

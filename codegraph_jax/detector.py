@@ -304,12 +304,12 @@ class CoDeGraph:
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
         consistency, exclusions = Consistency(), Exclusions.none(comparison.shape)
-        if recurring.exclude != "off":
+        if recurring.defects != "off":
             k = neighbour_count(len(comparison.references), config.scoring.fraction)
             with clock("consistency"):
                 consistency, exclusions = find_consistent(comparison, k, recurring, patterns, link_finder)
         with clock("scoring"):
-            filtered = exclusions if recurring.exclude != "off" else None
+            filtered = exclusions if recurring.defects != "off" else None
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen_score)
             decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen_score)
             scores_rescored = self._rescored(decided, comparison, chosen_score)

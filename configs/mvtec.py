@@ -7,7 +7,7 @@ stages. DIR holds the categories (bottle, cable, ...).
 
 MuSc's published means (arXiv:2401.16753): image AUROC 97.77, pixel AP 62.26, PRO 93.45, by mutual scoring alone, with
 plain GELU in a network that was trained with QuickGELU: to compare, add
-`--config.recurring.exclude=off --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC 98.3,
+`--config.recurring.defects=off --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC 98.3,
 pixel F1-max 66.8, AP 68.1; the stages here follow its abstract. Neither has been reproduced here.
 
     codegraph detect DIR --config=mvtec:reference
@@ -32,6 +32,6 @@ def get_config(variant: Literal["paper", "reference"] = "paper") -> Config:
             metrics=MetricsConfig(mask_resizing="full", aupro="musc"),
             # MuSc is mutual scoring alone, and re-scores with any network
             scoring=ScoringConfig(rescore=True),
-            recurring=RecurringConfig(exclude="off"),
+            recurring=RecurringConfig(defects="off"),
         )
     return Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336"))

@@ -259,7 +259,7 @@ def _sets(config: AnswersStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores,
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare(samples, progress=True)
             result = detector.score(comparison)
-            alone = detector.score(comparison, RecurringConfig(exclude="off"))
+            alone = detector.score(comparison, RecurringConfig(defects="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.scores_by_name[STANDARD.name], result.scores_by_name, labels
 

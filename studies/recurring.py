@@ -118,7 +118,7 @@ def _results(
     detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: RecurringStudyConfig
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
-    off = dataclasses.replace(config.detect.recurring, exclude="off")
+    off = dataclasses.replace(config.detect.recurring, defects="off")
     yield "mutual scoring", detector.score(comparison, off)
     # a comparison has each image once, even if it is listed several times
     if groups := true_groups([samples[i] for i in comparison.features.kept]):

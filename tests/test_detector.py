@@ -32,7 +32,7 @@ from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
-ALONE = RecurringConfig(exclude="off")
+ALONE = RecurringConfig(defects="off")
 
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")

@@ -113,7 +113,7 @@ def _member_evidence(
 
 
 def decide(evidence: Evidence | None, config: RecurringConfig) -> PatternVerdict:
-    """`defect` if all evidence indicates it, or if there is evidence and `config.exclude` is `all`; else `undecided`.
+    """`defect` if all evidence indicates it, or if there is evidence and `config.defects` is `all`; else `undecided`.
 
     Only a person can call a group harmless.
     """
@@ -124,4 +124,4 @@ def decide(evidence: Evidence | None, config: RecurringConfig) -> PatternVerdict
         evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO
         and evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY
     )
-    return "defect" if config.exclude == "all" or (anomalous and compact) else "undecided"
+    return "defect" if config.defects == "all" or (anomalous and compact) else "undecided"

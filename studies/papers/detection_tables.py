@@ -29,12 +29,12 @@ VISA_NAMES = (
     "pipe_fryum",
 )  # fmt: skip
 MUTUAL = {
-    "recurring.exclude": "off",
+    "recurring.defects": "off",
     "backbone.activation": "gelu",
     "metrics.aupro": "musc",
 }
 """Mutual scoring alone, with the plain GELU and the PRO of MuSc's released code."""
-DINO = {"recurring.exclude": "off", "scoring.rescore": True, "metrics.aupro": "musc", "metrics.mask_resizing": "full"}
+DINO = {"recurring.defects": "off", "scoring.rescore": True, "metrics.aupro": "musc", "metrics.mask_resizing": "full"}
 
 PAPERS = {
     "musc": (

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     "--config.backbone.name=dinov2-small --config.backbone.weights=random --config.backbone.image_size=56 "
     "--config.backbone.blocks=1 --config.precision=float32 "
-    "--config.report.files=page,heatmaps,masks --config.recurring.exclude=off --config.scoring.rescore=off"
+    "--config.report.files=page,heatmaps,masks --config.recurring.defects=off --config.scoring.rescore=off"
 )
 """A network of two blocks with random weights."""
 

@@ -81,7 +81,7 @@ def test_added_images_change_nothing_of_the_set(detector, images, saved):
 
 
 def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
-    detector = CoDeGraph(configured(recurring=RecurringConfig(exclude="off")))
+    detector = CoDeGraph(configured(recurring=RecurringConfig(defects="off")))
     everything = detector.compare(images)
     k = neighbour_count(OWN, detector.config.scoring.fraction)
     fresh = mean_over_layers([table_scores(table[:, :, :OWN], k) for table in everything.tables])
@@ -171,7 +171,7 @@ def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(det
     bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", photos=6)).bank
     assert bank.references.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
-    held = dataclasses.replace(detector.config, recurring=RecurringConfig(exclude="off"))
+    held = dataclasses.replace(detector.config, recurring=RecurringConfig(defects="off"))
     comparison = CoDeGraph(held).compare(images[:OWN])
     keys = comparison.features.keys
     chosen = sorted(sorted(range(OWN), key=lambda i: keys[i])[:6])

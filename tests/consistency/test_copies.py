@@ -64,7 +64,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photos, count):
 def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photos):
     bad = photos[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
-    result = detector(recurring=RecurringConfig(exclude="off")).detect([*photos[1:], *[bad] * 7])
+    result = detector(recurring=RecurringConfig(defects="off")).detect([*photos[1:], *[bad] * 7])
     assert not result.calibration.flagged[:12].any()
     assert (result.calibration.p_values > 0).all()
     assert result.scores[12:].min() == result.scores.max()

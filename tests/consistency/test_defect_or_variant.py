@@ -60,7 +60,7 @@ def test_rough_repeats_are_defects_and_exact_ones_are_not():
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
-    found, mutual, full = find(planted.draw(rough=EXACT), RecurringConfig(exclude="all"))
+    found, mutual, full = find(planted.draw(rough=EXACT), RecurringConfig(defects="all"))
     assert found.groups[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
@@ -86,7 +86,7 @@ def test_without_evidence_nothing_is_decided():
     # all but four images are members: too few others to compare with
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(group.evidence for group in found.groups)
-    assert decide(None, RecurringConfig(exclude="all")) == "undecided"
+    assert decide(None, RecurringConfig(defects="all")) == "undecided"
 
 
 def test_a_person_can_say_that_it_is_a_defect():

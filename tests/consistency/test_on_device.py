@@ -44,7 +44,7 @@ def placed(features, batch):
     return layers.joined(np.arange(len(features.kept)))
 
 
-FILTERING = RecurringConfig(exclude="all")
+FILTERING = RecurringConfig(defects="all")
 """All recurring patches are removed, so that removal is tested."""
 
 

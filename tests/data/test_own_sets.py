@@ -279,7 +279,7 @@ def test_layouts_of_the_package_are_not_replaced(own_layout):
 def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_preset):
     own_layout(lambda root: as_samples(Parts()))
     config = Config(data=DataConfig(layout="screws", root=str(tmp_path)), backbone=tiny_backbone(),
-                    recurring=RecurringConfig(exclude="off"))  # fmt: skip
+                    recurring=RecurringConfig(defects="off"))  # fmt: skip
     (outcome,) = detect.run(config, str(tmp_path / "out"))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is not None
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())

@@ -29,7 +29,7 @@ TINY = Published(
         "backbone.name": "tiny",
         "backbone.image_size": 24,
         "backbone.blocks": (0, 1),
-        "recurring.exclude": "off",
+        "recurring.defects": "off",
     },
     {
         "nut": {"image_auroc": 90.0, "pixel_ap": 10.0},

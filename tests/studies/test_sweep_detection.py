@@ -49,15 +49,15 @@ def settings(root: Path, **changes: object):
 
 
 def test_a_sweep_compares_once_and_resumes(root, tmp_path, compared, capsys, monkeypatch):
-    vary = ["scoring.score=standard,few", "recurring.exclude=defects,off"]
+    vary = ["scoring.score=standard,few", "recurring.defects=clear,off"]
     sweep = task.run(settings(root), str(tmp_path), vary, subsets=2)
     assert compared == [12, 12], "the four points share distances, and the halves too"
     assert len(sweep.cells) == 4 * 2 * 3 and not sweep.missing and not sweep.problems
     said = capsys.readouterr().out
     assert "24 cells: 4 combinations of settings, categories: 2, 3 sets of images each" in said
-    assert "± standard deviation over 2 random halves" in said and "paired differences to standard, defects" in said
+    assert "± standard deviation over 2 random halves" in said and "paired differences to standard, clear" in said
     lines = (tmp_path / "sweep.csv").read_text().splitlines()
-    assert len(lines) == 25 and lines[0].startswith("scoring.score,recurring.exclude,group,repeat,image_auroc,")
+    assert len(lines) == 25 and lines[0].startswith("scoring.score,recurring.defects,group,repeat,image_auroc,")
     again = task.run(settings(root), str(tmp_path), vary, subsets=2)
     assert len(compared) == 2, "finished cells are kept"
     assert (tmp_path / "sweep.csv").read_text().splitlines() == lines and again.markdown() == sweep.markdown()
