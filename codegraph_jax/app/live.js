@@ -182,7 +182,7 @@
   call(api).then(({ name }) => $(".run").prepend(h("b", {}, h("bdi", {}, name)))).catch(() => null);
   const next = h("p", { className: "next" }, texts.mark(h("span"), "enough"), plain("print", printSummary), plain("inspect_new", saveBank));
   $("#progress").parentElement.after(next);
-  const showNext = () => { next.hidden = Object.values(report.entries().photo).filter(({ answer }) => ["good", "defective"].includes(answer)).length < report.USUAL; };
+  const showNext = () => { next.hidden = Object.values(report.entries().photo).filter(({ answer }) => ["good", "defective"].includes(answer)).length < report.USUAL_ANSWERS; };
   showNext();
   const atStart = flat();
   known = new Map(atStart);

@@ -6,12 +6,17 @@ from functools import cache
 
 from codegraph_jax.report.texts import package_text, shared_script, style_of
 
+SCRIPTS = (
+    "active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "photos.js", "groups.js", "answers.js",
+    "table.js", "card.js", "viewer.js", "review_file.js", "page.js",
+)  # fmt: skip
+"""The scripts of the report in the order in which they are joined, after those of all pages."""
+
 
 @cache
 def style_and_script() -> tuple[str, str]:
     """Style and script of the report."""
-    names = ("active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "page.js")
-    return style_of("report"), "\n".join([shared_script(), *map(package_text, names)])
+    return style_of("report"), "\n".join([shared_script(), *map(package_text, SCRIPTS)])
 
 
 def content_policy(style: str, script: str) -> str:

@@ -39,3 +39,10 @@ class Stage {
     this.canvas.style.height = `${Math.floor(height * scale)}px`;
   }
 }
+
+// boxes over a photo, in shares of its sides
+function drawBoxes(into, boxes, kind) {
+  for (const [left, top, right, bottom] of boxes) {
+    for (const part of ["outline", kind]) into.append(svg("rect", { class: part, x: left, y: top, width: right - left, height: bottom - top }));
+  }
+}
