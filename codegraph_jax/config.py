@@ -14,6 +14,7 @@ from codegraph_jax.core.settings import (
     ConfigError,
     Settings,
     at_least,
+    black_and_white,
     choice,
     no_flag,
     not_empty,
@@ -84,9 +85,12 @@ class DataConfig(PhotosConfig):
     separate_products: bool = False
     """Inspect each product of a category with several products as a category of its own; otherwise they are inspected
     together, with a warning."""
-    range: tuple[float, ...] = ()
-    """For photos with 16-bit, 32-bit or float pixels: the pixel values of black and white (`0,4095`), then any values
-    that mean "no data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
+    range: tuple[float, ...] = field(default=(), metadata=black_and_white())
+    """Of photos with 16-bit, 32-bit or float pixels: the pixel values that become black and white, such as `0,4095`;
+    empty: measured on the set (docs/datasets.md). A bank stores its own range."""
+    no_data: tuple[float, ...] = ()
+    """Of the same photos: the pixel values that mean "no data", such as -9999, and are not inspected; empty: found on
+    the set."""
     cache: str = field(default="", metadata=path_like())
     """Directory where features are kept for later runs; empty: no cache."""
     draw: DrawConfig = field(default_factory=DrawConfig)

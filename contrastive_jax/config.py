@@ -3,7 +3,17 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from codegraph_jax.core.settings import ConfigError, Settings, at_least, choice, no_flag, path_like, unset, within
+from codegraph_jax.core.settings import (
+    ConfigError,
+    Settings,
+    at_least,
+    black_and_white,
+    choice,
+    no_flag,
+    path_like,
+    unset,
+    within,
+)
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -32,9 +42,12 @@ class OeclDataConfig(Settings):
     """Number or name of the class that `protocol` refers to."""
     classes: tuple[str, ...] = ()
     """Classes of training and test images that take part, by name or number; empty: all."""
-    range: tuple[float, ...] = ()
-    """For images with 16-bit, 32-bit or float pixels: the pixel values of black and white (`0,4095`); empty: measured
-    on the normal training images. Test images and images that are scored later use the same values."""
+    range: tuple[float, ...] = field(default=(), metadata=black_and_white())
+    """Of images with 16-bit, 32-bit or float pixels: the pixel values that become black and white, such as `0,4095`;
+    empty: measured on the normal training images. Test images and images that are scored later use the same values."""
+    no_data: tuple[float, ...] = ()
+    """Of the same images: the pixel values that mean "no data", such as -9999, and are replaced by the mean of the
+    image; empty: found on the normal training images."""
     min_box_side: int = field(default=0, metadata=no_flag() | at_least(0))
     """Smallest side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))

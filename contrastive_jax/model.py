@@ -104,9 +104,12 @@ class OECL:
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
             raise ProtocolError(f"fit: the objective {self.config.train.objective} {what}")
         images = as_samples(images) if not isinstance(images, np.ndarray) else images
-        if not self.config.data.range and (measured := measured_range(as_samples(images), decoding_threads())):
-            data = dataclasses.replace(self.config.data, range=measured.stated)
-            self.config = dataclasses.replace(self.config, data=data)
+        settings = self.config.data
+        if not settings.range:
+            measured = measured_range(as_samples(images), decoding_threads(), settings.no_data)
+            if measured:
+                settings = dataclasses.replace(settings, **measured.as_settings())
+                self.config = dataclasses.replace(self.config, data=settings)
         normal = self._stored(images)
         if len(normal) < self.config.train.batch_size:
             raise ProtocolError(f"fit: batch_size {self.config.train.batch_size} is more than {len(normal)} images")
@@ -194,7 +197,7 @@ class OECL:
             return images
         if not (samples := as_samples(images)):
             raise ProtocolError("there are no images; give at least one")
-        value_range = given_range(self.config.data.range)
+        value_range = given_range(self.config.data.range, self.config.data.no_data)
         return np.stack([square(load_image(sample, value_range), size) for sample in samples])
 
 

@@ -14,7 +14,6 @@ from codegraph_jax.backbones.user_backbone import UserBackbone, imported_backbon
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import is_user_code
-from codegraph_jax.data.value_range import given_range
 
 
 def as_loaded(backbone: Backbone, image_size: int | None = None) -> LoadedBackbone:
@@ -72,7 +71,6 @@ def backbone_settings(
         # with the commit, so that the manifest and banks name what was used
         chosen = dataclasses.replace(chosen, name=traits.name)
     settings = with_defaults(dataclasses.replace(settings, backbone=chosen), traits)
-    given_range(settings.data.range)
     if loaded is not None:
         check_size(settings.backbone.side, loaded.patch_size, loaded.name)
     return settings, loaded

@@ -445,5 +445,5 @@ class ReferenceBank(StoredBank):
         """Inspected area of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
         areas = () if known is None else Roi.of(known).each([image.path for image in images])
-        incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
+        incomplete = [i for i, image in enumerate(images) if may_lack_data(image, self.value_range)]
         return areas_with_data(images, self.value_range, areas, incomplete) if incomplete else areas

@@ -98,6 +98,16 @@ def path_like() -> dict[str, Any]:
     return {"path": True}
 
 
+def black_and_white() -> dict[str, Any]:
+    """Field metadata: the tuple is empty, or two increasing numbers, the pixel values of black and white."""
+    return {"check": _check_black_and_white}
+
+
+def _check_black_and_white(values: tuple[float, ...]) -> None:
+    if values and (len(values) != 2 or not values[0] < values[1]):
+        raise ValueError("give the pixel value of black, then the greater one of white, as in 0,4095")
+
+
 class Settings:
     """Base of dataclasses of settings: each value is converted to the type of its field, and checked."""
 
@@ -338,7 +348,7 @@ def _expanded(value: Any) -> Any:
 def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
     value = value.item() if isinstance(value, np.generic) else value
-    if rules.check and type(value) is int:
+    if hint is str and rules.check and type(value) is int:
         value = str(value)
     if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None

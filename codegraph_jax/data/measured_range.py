@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import PurePath
 
 from PIL import Image
@@ -24,22 +25,22 @@ EIGHT_BIT_SUFFIXES = frozenset(
 """Formats that always decode to 8 bits, so that their files need not be opened."""
 
 
-def summaries(images: Sequence[Sample], workers: int) -> dict[int, Summary]:
+def summaries(images: Sequence[Sample], workers: int, no_data: tuple[float, ...] = ()) -> dict[int, Summary]:
     """Summaries of the photos whose pixel values do not have 8 bits, by index.
 
-    Only such files are decoded; unreadable files are ignored.
+    Only such files are decoded; unreadable files are ignored. `no_data` as `config.data.no_data`.
     """
     with ThreadPoolExecutor(workers, "measure") as pool:
-        by_image = list(pool.map(_summary_of, images))
+        by_image = list(pool.map(partial(_summary_of, no_data=no_data), images))
     return {i: summary for i, summary in enumerate(by_image) if summary is not None}
 
 
-def measured_range(images: Sequence[Sample], workers: int) -> ValueRange | None:
+def measured_range(images: Sequence[Sample], workers: int, no_data: tuple[float, ...] = ()) -> ValueRange | None:
     """The value range of a set; None if all pixel values have 8 bits."""
-    return range_of(list(summaries(images, workers).values()))
+    return range_of(list(summaries(images, workers, no_data).values()), no_data)
 
 
-def _summary_of(sample: Sample) -> Summary | None:
+def _summary_of(sample: Sample, no_data: tuple[float, ...]) -> Summary | None:
     image = _in_memory(sample)
     if image is not None:
         decoded = Decoded.of(image)
@@ -54,15 +55,17 @@ def _summary_of(sample: Sample) -> Summary | None:
             decoded = decode(sample.path)
         except UnreadableImageError:
             return None
-    return None if decoded.values is None else Summary.of(decoded.values, decoded.no_data)
+    return None if decoded.values is None else Summary.of(decoded.values, (*no_data, *decoded.no_data))
 
 
-def may_lack_data(sample: Sample) -> bool:
+def may_lack_data(sample: Sample, value_range: ValueRange | None) -> bool:
     """Whether a photo may have pixels without data, by its header: floats, 32-bit integers, or a no-data value."""
+    of_integers = bool(value_range and any(value >= 0 for value in value_range.no_data))
+    may_have_gaps = partial(_may_have_gaps, of_integers=of_integers)
     if sample.is_file:
-        return from_header(sample.path, _may_have_gaps, False)
+        return from_header(sample.path, may_have_gaps, False)
     image = _in_memory(sample)
-    return image is not None and _may_have_gaps(image)
+    return image is not None and may_have_gaps(image)
 
 
 def _in_memory(sample: Sample) -> Image.Image | None:
@@ -71,5 +74,7 @@ def _in_memory(sample: Sample) -> Image.Image | None:
     return image if isinstance(image, Image.Image) else None
 
 
-def _may_have_gaps(image: Image.Image) -> bool:
-    return image.mode in ("I", "F") or "has_data" in image.info or bool(declared_no_data(image))
+def _may_have_gaps(image: Image.Image, of_integers: bool) -> bool:
+    """Whether an undecoded image may lack data; `of_integers`: an unsigned integer may mean "no data"."""
+    declared = "has_data" in image.info or bool(declared_no_data(image))
+    return declared or image.mode in ("I", "F") or (of_integers and has_high_bit_depth(image))

@@ -21,7 +21,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
 
 from codegraph_jax.core.json_fields import JsonFields
-from codegraph_jax.core.settings import ConfigError
 
 OUTLIER_SHARE = 0.001
 """Share of the lowest and of the highest pixel values that may be outliers."""
@@ -70,10 +69,9 @@ class ValueRange(JsonFields):
         if not np.isfinite((self.low, self.high)).all() or not self.low < self.high or len(self.min_max) not in (0, 2):
             raise ValueError(f"not a value range: {self.low} to {self.high}, seen {self.min_max}")
 
-    @property
-    def stated(self) -> tuple[float, ...]:
-        """The values from which `given_range` makes this range."""
-        return self.low, self.high, *self.no_data
+    def as_settings(self) -> dict[str, tuple[float, ...]]:
+        """The settings of `config.data` that give this range."""
+        return {"range": (self.low, self.high), "no_data": self.no_data}
 
     def to_uint8(self, values: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """8-bit grey values; undefined for values without data."""
@@ -120,9 +118,9 @@ class Summary:
     has_gaps: bool
 
     @classmethod
-    def of(cls, values: Num[np.ndarray, "h w *c"], declared: Sequence[float] = ()) -> "Summary":
-        """The summary of all pixels of a photo; `declared` is the no-data value that its file declares, if any."""
-        has_data = have_data(values, declared)
+    def of(cls, values: Num[np.ndarray, "h w *c"], no_data: Sequence[float] = ()) -> "Summary":
+        """The summary of all pixels of a photo; `no_data` are the values that the user or the file declares so."""
+        has_data = have_data(values, no_data)
         valid = values[has_data]
         if not valid.size:
             return cls((), (), (), (), True)
@@ -142,24 +140,16 @@ class Summary:
         return self.has_gaps or any(value in value_range.no_data for value in self.lowest)
 
 
-def given_range(values: Sequence[float]) -> ValueRange | None:
-    """The range of `config.data.range`: black, white, and any number of no-data values; None if it is empty.
+def given_range(values: Sequence[float], no_data: tuple[float, ...]) -> ValueRange | None:
+    """The range of `config.data.range` with `config.data.no_data`; None if `values` is empty."""
+    return ValueRange(values[0], values[1], no_data) if values else None
 
-    Raises:
-        ConfigError: the setting does not begin with two increasing finite numbers.
+
+def range_of(summaries: Sequence[Summary], no_data: tuple[float, ...] = ()) -> ValueRange | None:
+    """The range of a set from the summaries of its photos; None if no pixel value has data.
+
+    Without `no_data`, the values that mean "no data" are found among the lowest ones.
     """
-    if not values:
-        return None
-    if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
-        raise ConfigError(
-            "config.data.range: give the pixel value of black, then the greater one of white, as in 0,4095"
-        )
-    low, high, *no_data = map(float, values)
-    return ValueRange(low, high, tuple(no_data))
-
-
-def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
-    """The range of a set from the summaries of its photos; None if no pixel value has data."""
     summaries = [summary for summary in summaries if summary.quantiles]
     if not summaries:
         return None
@@ -168,7 +158,8 @@ def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
     bulk = _without_single_values(bulk[outliers : bulk.size - outliers])
     width = bulk[-1] - bulk[0]
     lowest = {value for summary in summaries for value in summary.lowest}
-    no_data = tuple(sorted(value for value in lowest if width and _is_fill(value) and value < bulk[0] - width))
+    found = sorted(value for value in lowest if width and _is_fill(value) and value < bulk[0] - width)
+    no_data = no_data or tuple(found)
     # blocks of photos with no-data values are not reliable
     whole = [summary for summary in summaries if not set(summary.lowest) & set(no_data)]
     low = min([bulk[0], *(summary.blocks[0] for summary in whole)])

@@ -14,7 +14,7 @@ from codegraph_jax.data.images import size_of
 from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import areas_with_data
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
+from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.distributed.processes import errors_in_all_processes, gather, process_slice
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
@@ -56,7 +56,7 @@ def measure_range(
     """Measures the value range of a set, and finds photos with pixels that have no data.
 
     Args:
-        config: the range, if one is given.
+        config: the range and the values that mean "no data", if they are given.
         images: images of the set.
         added: further images, which do not change the range.
 
@@ -66,15 +66,14 @@ def measure_range(
     sources = [*images, *added]
     mine = process_slice(len(sources))
     with errors_in_all_processes():
-        local_summaries = summaries(sources[mine], decoding_threads())
+        local_summaries = summaries(sources[mine], decoding_threads(), config.no_data)
     parts = gather([[i + mine.start, *astuple(summary)] for i, summary in local_summaries.items()])
     all_summaries = {i: Summary(*values) for part in parts for i, *values in part}
-    measured = range_of([summary for i, summary in all_summaries.items() if i < len(images)])
+    measured = range_of([summary for i, summary in all_summaries.items() if i < len(images)], config.no_data)
     if not measured:
         return None, frozenset()
-    if given := given_range(config.range):
-        given = replace(given, no_data=given.no_data or measured.no_data)
-        measured = replace(given, min_max=measured.min_max, gap_photo_count=measured.gap_photo_count)
+    if config.range:
+        measured = replace(measured, low=config.range[0], high=config.range[1])
     return measured, frozenset(i for i, summary in all_summaries.items() if summary.lacks_data(measured))
 
 

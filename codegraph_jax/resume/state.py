@@ -40,7 +40,7 @@ FORMAT = 8
 """Version of the file format."""
 WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "resume_data", "csv", "review")
 """Settings that results do not depend on; a review is compared by its content."""
-DATA_WITH_EFFECT = ("layout", "unreadable", "draw", "range")
+DATA_WITH_EFFECT = ("layout", "unreadable", "draw", "range", "no_data")
 """Settings of `data` that results depend on besides the photos, which are compared themselves."""
 SCORING = ("scoring", "recurring", "threshold")
 """Settings that features and distances do not depend on."""

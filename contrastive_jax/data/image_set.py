@@ -53,7 +53,11 @@ def indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
 
 
 def decode(
-    listed: ImageList, size: int, rows: Int[np.ndarray, " k"] | None = None, value_range: ValueRange | None = None
+    listed: ImageList,
+    size: int,
+    rows: Int[np.ndarray, " k"] | None = None,
+    value_range: ValueRange | None = None,
+    no_data: tuple[float, ...] = (),
 ) -> ImageSet:
     """Decodes images of a list in several threads.
 
@@ -63,6 +67,7 @@ def decode(
             cropped.
         rows: the images to decode; None: all.
         value_range: conversion of pixel values that do not have 8 bits; None: measured on these images.
+        no_data: as `config.data.no_data`, if the range is measured.
 
     Raises:
         LayoutError: an image cannot be decoded, or a box lies outside of its image.
@@ -70,7 +75,7 @@ def decode(
     rows = np.arange(len(listed.samples)) if rows is None else rows
     # several boxes may lie in one file
     files = {sample.path: sample for sample in (listed.samples[row] for row in rows.tolist())}
-    measured = measured_range(list(files.values()), decoding_threads())
+    measured = measured_range(list(files.values()), decoding_threads(), no_data)
     if measured:
         value_range = value_range or measured
 

@@ -66,7 +66,8 @@ def read_run_data(config: OeclConfig) -> RunData:
     listed = list_image_set(data.train, data.train_split, size, data.min_box_side)
     normal = class_mask(listed, data.classes, "config.data.classes")
     normal &= training_mask(listed, data.protocol, data.target)
-    train = decode(listed, size, np.flatnonzero(normal), given_range(data.range))
+    value_range = given_range(data.range, data.no_data)
+    train = decode(listed, size, np.flatnonzero(normal), value_range, data.no_data)
     if len(train.images) < config.train.batch_size:
         raise ProtocolError(
             f"config.train.batch_size: {config.train.batch_size} is more than the {len(train.images)} normal training "

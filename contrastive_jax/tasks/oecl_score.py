@@ -78,7 +78,8 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
 
 def _read(files: list[tuple[str, str]], data: OeclDataConfig) -> tuple[list[str], Images]:
     """The images that can be decoded, with their names."""
-    names, images, size, value_range = [], [], data.stored_size, given_range(data.range)
+    names, images, size = [], [], data.stored_size
+    value_range = given_range(data.range, data.no_data)
     for name, path in files:
         try:
             images.append(square(load_image(path, value_range), size))

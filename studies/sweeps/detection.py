@@ -235,7 +235,8 @@ class _RunningSweep:
         """Everything that the result of a cell depends on."""
         values = asdict(config)
         settings = {name: value for name, value in values.items() if name not in FIXED}
-        data = {name: values["data"][name] for name in ("layout", "unreadable", "range", "draw", "roi", "pages")}
+        names = ("layout", "unreadable", "range", "no_data", "draw", "roi", "pages")
+        data = {name: values["data"][name] for name in names}
         return {
             "settings": settings,
             "data": data,

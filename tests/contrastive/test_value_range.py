@@ -33,14 +33,14 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     )
     config = dataclasses.replace(CONFIG, data=data)
     found = read_run_data(config)
-    assert found.value_range.stated == (0, 4095)
+    assert (found.value_range.low, found.value_range.high) == (0, 4095)
     assert found.train.max() > 250, "read as sixteen bits, images are nearly black"
     assert found.test.images[~found.test.is_normal].max() < 40, "dark images are not brightened by a range of their own"
 
     kept = []
     monkeypatch.setattr(trainer, "_run_in", lambda home, config, data: kept.append(config) or {})
     trainer.train(config, tmp_path / "run")
-    assert kept[0].data.range == (0, 4095), "the checkpoint stores the range"
+    assert kept[0].data.range == (0, 4095) and not kept[0].data.no_data, "the checkpoint stores the range"
     _, scored = _read([("x", str(root / "test" / "b" / "0.png"))], kept[0].data)
     assert scored.max() < 40
 

@@ -225,9 +225,24 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
 
 def test_a_person_can_set_the_range(tmp_path):
     files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
-    assert measure_range(DataConfig(range=(0, 16_383, -5)), as_samples(files))[0].stated == (0, 16_383, -5)
-    with pytest.raises(ConfigError, match="config.data.range: .* as in 0,4095"):
-        CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(9, 3))))
+    found, _ = measure_range(DataConfig(range=(0, 16_383), no_data=(-5,)), as_samples(files))
+    assert found.as_settings() == {"range": (0, 16_383), "no_data": (-5,)}
+    for values in ((9, 3), (0, 4095, -5), 7):
+        with pytest.raises(ConfigError, match="DataConfig.range: .* as in 0,4095"):
+            DataConfig(range=values)
+
+
+def test_a_person_can_set_the_values_without_data(tmp_path):
+    samples = (PHOTOS * 4095).astype(np.uint16)
+    samples[2, :20] = 65_535
+    files = written(tmp_path / "set", samples)
+    found, incomplete = measure_range(DataConfig(no_data=(65_535,)), as_samples(files))
+    assert (found.low, found.high, found.no_data) == (0, 4095, (65_535,)) and incomplete == {2}
+    detector = CoDeGraph(Config(backbone=NETWORK, data=DataConfig(no_data=(65_535,))))
+    result = detector.detect(files, bank=BankConfig(kind="exact", photos=4))
+    assert (result.patch_scores[2, 0] == 0).all() and result.value_range == found
+    inspection = result.bank.inspect(files[2:3])
+    assert (inspection.patch_scores[0, 0] == 0).all(), "the bank knows the value too"
 
 
 def test_a_range_is_read_as_it_was_written():

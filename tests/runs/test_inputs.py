@@ -150,7 +150,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspect_task.run(settings, str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    for field, value in (("range", (0.0, 4095.0)), ("separate_products", True), ("cache", "x")):
+    for field, value in (("range", (0.0, 4095.0)), ("no_data", (-1.0,)), ("separate_products", True), ("cache", "x")):
         values = dataclasses.asdict(settings)
         values["data"][field] = value
         with pytest.raises(ConfigError, match=f"config.data.{field}: no such setting"):
