@@ -32,6 +32,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.device_tables import DeviceTables, distances_on_devices
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
+from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.table_layout import TableLayout
 
@@ -93,7 +94,7 @@ def _stages(
 
     comparison = Comparison(features, timed("distances", distances), source_count=n)
     subset = comparison.subset(FRACTION)
-    timed("scores", lambda: comparison.tables.scores(subset))
+    timed("scores", lambda: comparison.tables.scores(subset, Exclusions.none(comparison.shape)))
     # remove all recurring patterns, so that filtering has work
     settings = RecurringConfig(defects="all")
     _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))

@@ -309,8 +309,7 @@ class CoDeGraph:
             with clock("consistency"):
                 consistency, exclusions = find_consistent(comparison, k, recurring, patterns, link_finder)
         with clock("scoring"):
-            filtered = exclusions if recurring.defects != "off" else None
-            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, filtered, chosen_score)
+            patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, exclusions, chosen_score)
             decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen_score)
             scores_rescored = self._rescored(decided, comparison, chosen_score)
         inputs = BankInputs(comparison, consistency, exclusions, decided)

@@ -18,11 +18,11 @@ def filtered_scores(
 
 
 def patch_scores_by_name(
-    comparison: Comparison, fraction: float, exclusions: Exclusions | None, chosen_score: Score
+    comparison: Comparison, fraction: float, exclusions: Exclusions, chosen_score: Score
 ) -> dict[str, Float[np.ndarray, "n p"]]:
     """Patch scores of the chosen score and of all `ANSWER_SCORES` by all references, at least 0; the chosen one first.
 
-    A score averages this fraction of the references; without `exclusions` nothing is excluded.
+    A score averages this fraction of the references.
     """
     subsets = {False: comparison.subset(fraction), True: comparison.subset(min(FEW_SHARE, fraction))}
     mutual = {few: comparison.tables.scores(subset, exclusions) for few, subset in subsets.items()}
@@ -33,7 +33,7 @@ def patch_scores_by_name(
             if one.patch_score:
                 layers = comparison.tables.scores(subsets[one.few_references], exclusions, one.patch_score)
             scores = mean_over_layers(one.select(layers, comparison.options.degrees))
-            by_name[one.name] = one.combined(clip_to_median(scores, exclusions.clipped) if exclusions else scores)
+            by_name[one.name] = one.combined(clip_to_median(scores, exclusions.clipped))
     return by_name
 
 

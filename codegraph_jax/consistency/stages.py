@@ -80,7 +80,7 @@ def find_consistent(
     defects = [pattern.number for pattern in consistency.with_verdict("defect")]
     pattern_ids = assign_pattern_ids(patches_by_pattern, defects, distances.shape[::2])
     consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
-    return consistency, _filter(consistency, patches_by_pattern, distances, duplicates)
+    return consistency, _exclusions_of(consistency, patches_by_pattern, distances, duplicates)
 
 
 def find_groups(
@@ -123,13 +123,13 @@ def find_groups(
     return consistency, member_patches, tests
 
 
-def _filter(
+def _exclusions_of(
     consistency: Consistency,
     patches_by_pattern: Mapping[int, Bool[np.ndarray, "n p"]],
     distances: Distances,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> Exclusions:
-    """The filter of the verdicts: defects are removed and scored from outside their group, variants are clipped."""
+    """Removes defects from the references, scores them from outside their group, and clips variants."""
     masks, nothing = [], np.zeros(distances.shape[::2], bool)
     for defect in consistency.with_verdict("defect"):
         inside = distances.columns_of(defect.images)

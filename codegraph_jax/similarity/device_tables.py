@@ -116,12 +116,12 @@ class DeviceTables:
         return [DeviceMeanDistances(mean, n, len(self.references)) for mean, n in zip(means, layout.image_counts)]
 
     def scores(
-        self, subset: ReferenceSubset, exclusions: Exclusions | None = None, patch_score: PatchScore | None = None
+        self, subset: ReferenceSubset, exclusions: Exclusions, patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores of every layer, see `HostTables.scores`; those by `patch_score` are computed on the host."""
         if patch_score:
             return self.host().scores(subset, exclusions, patch_score)
-        exclusions, layout = exclusions or Exclusions.none(self.shape), self.layout
+        layout = self.layout
         usable = np.zeros((self.shape[0], layout.column_count), bool)
         usable[:, subset.columns] = ~exclusions.pairs[:, subset.columns]
         used, k = layout.split(usable), layout.repeat(np.int32(subset.k))

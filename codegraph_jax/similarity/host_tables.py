@@ -70,7 +70,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return replace(self, tables=[table[degree_index : degree_index + 1] for table in self.tables], options=options)
 
     def scores(
-        self, subset: ReferenceSubset, exclusions: Exclusions | None = None, patch_score: PatchScore | None = None
+        self, subset: ReferenceSubset, exclusions: Exclusions, patch_score: PatchScore | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Scores of every layer by a subset of the references, without what is excluded; none is clipped.
 
@@ -80,7 +80,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         # a slice copies nothing
         chosen = slice(None) if len(columns) == len(self.references) else columns
         scores = [table_scores(table, k, chosen, patch_score) for table in self.tables]
-        if exclusions is None:
+        if exclusions.is_empty:
             return scores
         # only patches whose score can change are scored again: one of their references is excluded, or has lost the
         # patch that was nearest; with another score, the whole image is scored again

@@ -55,6 +55,11 @@ class Exclusions:
         n, m, p = shape
         return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all references and patches are used for all scores; some may still be clipped."""
+        return not (self.masks or self.pairs.any() or self.removed.any())
+
 
 @dataclass(frozen=True)
 class ExcludedReferences:

@@ -18,6 +18,7 @@ from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.similarity.host_tables import mean_over_layers
+from codegraph_jax.similarity.removal import Exclusions
 from tests.consistency import planted
 
 EXACT = 0.2
@@ -35,7 +36,7 @@ def find(tokens, config=None, patterns=()):
     comparison = planted.compare(tokens)
     subset = comparison.subset(0.3)
     found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
-    scores = comparison.tables.scores(subset)
+    scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
     return found, mean_over_layers(scores), filtered_scores(comparison, subset, exclusions)
 
 

@@ -55,7 +55,7 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
 def test_an_empty_filter_changes_nothing():
     comparison = planted.compare(planted.draw(N, group=5))
     subset = comparison.subset(0.3)
-    scores = comparison.tables.scores(subset)
+    scores = [table_scores(table, subset.k) for table in comparison.tables]
     np.testing.assert_array_equal(
         filtered_scores(comparison, subset, Exclusions.none(comparison.shape)), mean_over_layers(scores)
     )

@@ -14,6 +14,7 @@ from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.similarity import device_tables
+from codegraph_jax.similarity.removal import Exclusions
 from tests.consistency import planted
 from tests.support.device_tables import tables_on
 from tests.support.programs import compiled_programs
@@ -51,7 +52,7 @@ FILTERING = RecurringConfig(defects="all")
 def score(comparison):
     """(scores before, groups, removed patches, scores after)."""
     subset = comparison.subset(FRACTION)
-    scores = comparison.tables.scores(subset)
+    scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
     found, exclusions = find_consistent(comparison, subset.k, FILTERING)
     return scores, found, exclusions, filtered_scores(comparison, subset, exclusions)
 

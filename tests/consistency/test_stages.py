@@ -10,6 +10,7 @@ from codegraph_jax.consistency.pattern_patches import find_member_patches, patte
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.distances import as_distances
+from codegraph_jax.similarity.removal import Exclusions
 from tests.consistency import planted
 
 
@@ -40,7 +41,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     for box in group.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
-    scores = comparison.tables.scores(subset)
+    scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
     before, after = scores[0][0], filtered_scores(comparison, subset, exclusions)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()

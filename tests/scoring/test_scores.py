@@ -15,6 +15,7 @@ from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, Score, relative, score_of
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from codegraph_jax.similarity.references import ReferenceSubset
+from codegraph_jax.similarity.removal import Exclusions
 from tests.consistency import planted
 from tests.consistency.test_filtered_scores import N, draw_filter
 
@@ -49,8 +50,8 @@ def test_a_score_without_references_is_that_of_filtered_tables(seed):
         assert not np.isinf(distances).all(axis=1).any(), "references that are excluded everywhere are left out"
         return mean_of_smallest(distances, k)
 
-    before = comparison.tables.scores(subset, patch_score=mine)
-    for own, usual in zip(before, comparison.tables.scores(subset)):
+    before = comparison.tables.scores(subset, Exclusions.none(comparison.shape), mine)
+    for own, usual in zip(before, comparison.tables.scores(subset, Exclusions.none(comparison.shape))):
         np.testing.assert_allclose(own, usual, atol=1e-6)
     got = comparison.tables.scores(subset, exclusions, mine)[0].mean(axis=0)
     np.testing.assert_allclose(np.where(exclusions.clipped, want, got), want, atol=1e-6)
