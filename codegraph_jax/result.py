@@ -15,7 +15,7 @@ from codegraph_jax.consistency.copies import consistency_with_copies
 from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
-from codegraph_jax.consistency.review import Answer, PhotoReview, Review
+from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
 from codegraph_jax.core.names import printable
@@ -26,7 +26,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.scoring.active_calibration import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator, Answer
 from codegraph_jax.scoring.maps import photo_maps, scale_ends
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
@@ -116,7 +116,7 @@ class DetectionResult(JsonFields):
 
             calibrator = result.calibrator()
             while (photo := calibrator.suggest()) is not None:
-                calibrator.answer(photo, defective=ask(photo))
+                calibrator.answer(photo, ask(photo))  # "good", "defective" or "unsure"
             review = result.review(photos=calibrator.answers)
         """
         scores = self.scores_by_name or {STANDARD.name: self.scores}
@@ -133,7 +133,7 @@ class DetectionResult(JsonFields):
             self.calibration.flagged,
             self.scores,
             self.calibration.p_values,
-            always_passed=self.tolerated | np.array([answers.get(i) is False for i in range(len(self.scores))], bool),
+            always_passed=self.tolerated | np.array([answers.get(i) == "good" for i in range(len(self.scores))], bool),
             defect_probabilities=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
             enough_photos=not self.calibration.too_few_photos,
         )
@@ -145,7 +145,7 @@ class DetectionResult(JsonFields):
             return np.zeros(len(self.scores), bool)
         answers = self.answers.by_index(self.keys)
         reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
-        reached[[i for i, defective in answers.items() if defective is not None]] = False
+        reached[[i for i, answer in answers.items() if answer != "unsure"]] = False
         return reached
 
     def __repr__(self) -> str:
@@ -173,11 +173,11 @@ class DetectionResult(JsonFields):
     def review(
         self,
         patterns: Mapping[int, PatternVerdict | tuple[PatternVerdict, str]] | None = None,
-        photos: Mapping[int, bool | None] | None = None,
+        photos: Mapping[int, Answer] | None = None,
     ) -> Review:
         """A review with a person's verdicts on patterns and photos, for this set or the next batch.
 
-            review = result.review(patterns={1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
+            review = result.review(patterns={1: ("variant", "imprint"), 2: "defect"}, photos={17: "defective"})
             result = detector.score(comparison, review=review)
 
         Earlier verdicts stay unless they are replaced.
@@ -185,7 +185,7 @@ class DetectionResult(JsonFields):
         Args:
             patterns: verdicts `defect`, `variant` or `undecided`, optionally with a name, by the number of a group
                 (from 1) or match.
-            photos: answers by index: defective (True), good (False) or unsure (None).
+            photos: answers `good`, `defective` or `unsure` by index.
 
         Raises:
             KeyError: there is no such number.
@@ -206,8 +206,7 @@ class DetectionResult(JsonFields):
             verdict, name = wanted if isinstance(wanted, tuple) else (wanted, stored.name)
             stored_patterns.append(replace(stored, verdict=verdict, name=name))
         answers = dict(self.answers.photos)
-        for image, defective in (photos or {}).items():
-            answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
+        for image, answer in (photos or {}).items():
             answers[self.keys[image]] = PhotoReview(self.keys[image], answer=answer)
         return Review(self.feature_identity, tuple(stored_patterns), answers)
 

@@ -188,7 +188,7 @@ def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], count: 
         if gain.max() < 0:
             return
         photo = int(gain.argmax())
-        calibrator.answer(photo, bool(labels[photo]))
+        calibrator.answer(photo, "defective" if labels[photo] else "good")
 
 
 def rare_defects(
@@ -210,7 +210,7 @@ def rare_defects(
         chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
         while (photo := calibrator.suggest()) is not None and calibrator.answer_count < MAX_ANSWERS:
-            calibrator.answer(photo, bool(labels[chosen][photo]))
+            calibrator.answer(photo, "defective" if labels[chosen][photo] else "good")
         flagged, estimate = calibrator.flagged, calibrator.estimate.misses
         count_missed = int((~flagged & labels[chosen]).sum())
         misses.append((count_missed, estimate.expected, count_missed <= estimate.high))

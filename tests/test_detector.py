@@ -238,7 +238,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     np.testing.assert_array_equal(result.scores, plain.scores)
 
     first = int(np.flatnonzero(flagged)[0])
-    again = lenient.detect(images, review=result.review(photos={first: True}))
+    again = lenient.detect(images, review=result.review(photos={first: "defective"}))
     assert again.calibration.flagged[first] and not again.tolerated[first], "answers of a person have priority"
 
     bank = result.bank

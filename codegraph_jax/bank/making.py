@@ -124,11 +124,11 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
 def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
     """The first revision, and revisions for the answers to photos of the set."""
     history = [BankRevision("", (), (), 0, tuple(range(mark_count)))]
-    for defective in (False, True):
-        photos = [p for p in answers.photos.values() if p.defective is defective]
+    for answer in ("good", "defective"):
+        photos = [photo for photo in answers.photos.values() if photo.answer == answer]
         if photos:
-            names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
-            history.append(BankRevision("", names, keys, 0, tuple(range(mark_count)), defective))
+            names, keys = tuple(photo.name for photo in photos), tuple(photo.key for photo in photos)
+            history.append(BankRevision("", names, keys, 0, tuple(range(mark_count)), answer == "defective"))
     return tuple(history)
 
 

@@ -47,6 +47,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
+from codegraph_jax.scoring.active_calibration import Answer
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.scores import NAMED_SCORES
 
@@ -144,8 +145,11 @@ class ReferenceBank(StoredBank):
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
         marked = pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2))
         areas = [areas[i] for i in kept] if areas else ()
+        keys = [key.hex() for chunk in chunks for key in chunk.features.keys]
         by_key = self.answers_by_key
-        answers = {i: by_key.get(key.hex()) for i, key in enumerate(k for chunk in chunks for k in chunk.features.keys)}
+        answers: dict[int, Answer] = {
+            i: "defective" if by_key[key] else "good" for i, key in enumerate(keys) if key in by_key
+        }
         calibration = flag_photos(self.calibration, patch_scores, scores, placement, areas, marked, answers)
         image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(

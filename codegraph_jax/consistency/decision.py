@@ -23,7 +23,7 @@ from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import InspectedArea
 from codegraph_jax.features.features import Features
-from codegraph_jax.scoring.active_calibration import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator, Answer
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.regions import only_short_regions
 from codegraph_jax.scoring.scores import STANDARD, Score
@@ -60,13 +60,10 @@ class Answers(JsonFields):
             return cls(review.photos, max_defective=max_defective)
         return cls(review.photos, decision.threshold, decision.score, max_defective)
 
-    def by_index(self, keys: Sequence[str]) -> dict[int, bool | None]:
-        """Answers by the index of the photo among these keys: whether it is defective, None if the person is unsure."""
-        return {
-            index: self.photos[key].defective
-            for index, key in enumerate(keys)
-            if key in self.photos and self.photos[key].answer is not None
-        }
+    def by_index(self, keys: Sequence[str]) -> dict[int, Answer]:
+        """Answers by the index of the photo among these keys."""
+        answers = {index: self.photos[key].answer for index, key in enumerate(keys) if key in self.photos}
+        return {index: answer for index, answer in answers.items() if answer is not None}
 
     @property
     def marks(self) -> list[Pattern]:
@@ -119,8 +116,8 @@ def calibrator_of(
         scores, set_size=set_size, same_part=same_part, always_flagged=consistency.defect_members(len(keys)),
         threshold=threshold, max_defective=answers.max_defective,
     )  # fmt: skip
-    for index, defective in answers.by_index(keys).items():
-        calibrator.answer(index, defective)
+    for index, answer in answers.by_index(keys).items():
+        calibrator.answer(index, answer)
     return calibrator
 
 
@@ -179,7 +176,7 @@ def flag_photos(
     placement: Placement,
     areas: Sequence[InspectedArea],
     defective: Bool[np.ndarray, " n"],
-    answers: Mapping[int, bool | None],
+    answers: Mapping[int, Answer],
 ) -> Calibration:
     """The calibration with p-values and flags of n photos.
 
@@ -189,14 +186,14 @@ def flag_photos(
     calibration = calibration.apply(scores, defective)
     flagged = calibration.flagged & ~only_short_regions(maps, placement, calibration, areas)
     for index, answer in answers.items():
-        if answer is not None:
-            flagged[index] = answer
+        if answer != "unsure":
+            flagged[index] = answer == "defective"
     return replace(calibration, flagged=flagged)
 
 
 def _with_marks(
     answers: Answers,
-    answers_by_index: Mapping[int, bool | None],
+    answers_by_index: Mapping[int, Answer],
     keys: Sequence[str],
     patch_scores: Float[np.ndarray, "n h w"],
     scores: Float[np.ndarray, " n"],
@@ -205,15 +202,21 @@ def _with_marks(
 ) -> Answers:
     """The answers with marks for the photos that have none yet."""
     photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
-    for index, defective in answers_by_index.items():
+    for index, answer in answers_by_index.items():
         photo = photos[keys[index]]
         # a good part that passes needs no mark
-        if defective is None or photo.mark or (not defective and scores[index] < calibration.threshold):
+        if answer == "unsure" or photo.mark or (answer == "good" and scores[index] < calibration.threshold):
             continue
         photo_scores = patch_scores[index].ravel()
         stands_out = photo_scores >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
         mark = photo_mark(
-            index, stands_out, photo_scores, features, grid, "defect" if defective else "variant", photo.name
+            index,
+            stands_out,
+            photo_scores,
+            features,
+            grid,
+            "defect" if answer == "defective" else "variant",
+            photo.name,
         )
         photos[keys[index]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)

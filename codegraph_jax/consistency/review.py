@@ -8,19 +8,18 @@ content of the photos, so they do not depend on file names.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import read_json, write_json
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json, optional_in_json
+from codegraph_jax.scoring.active_calibration import Answer
 
 FORMAT = "codegraph-review-5"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
 MAX_NOTE_LENGTH = 2000
-
-Answer = Literal["defective", "good", "unsure"]
 
 
 class ReviewError(UserError):
@@ -53,11 +52,6 @@ class PhotoReview(JsonFields):
         texts = self.key, self.name, self.category, self.note
         if any(len(text) > MAX_NOTE_LENGTH for text in texts):
             raise ValueError(f"a photo has texts of at most {MAX_NOTE_LENGTH} characters")
-
-    @property
-    def defective(self) -> bool | None:
-        """The answer for `ActiveCalibrator.answer`; None if the person is unsure or gave none."""
-        return {"good": False, "defective": True}.get(self.answer or "")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 // constants are in the JSON of `ActiveCalibrator.as_json`. Change both: tests/report/test_active_calibration.py compares them.
 class ActiveCalibrator {
   constructor({ scores, set_size, same_part, always_flagged, threshold, answers, grid, max_defective, constants }) {
-    Object.assign(this, { scores, same_part, always_flagged, grid, constants, setSize: set_size });
+    Object.assign(this, { scores, grid, constants, setSize: set_size, samePart: same_part, alwaysFlagged: always_flagged });
     this.names = Object.keys(scores);
-    this.photos = same_part.length;
-    this.automatic = threshold ?? Infinity;
-    this.answers = new Map(Object.entries(answers).map(([photo, defective]) => [Number(photo), defective]));
+    this.photoCount = same_part.length;
+    this.initialThreshold = threshold ?? Infinity;
+    this.answers = new Map(Object.entries(answers).map(([photo, answer]) => [Number(photo), answer]));
     this.levels = Object.fromEntries(this.names.map((name) => [name, this.levelsOf(scores[name])]));
     this.maxDefective = max_defective;
   }
@@ -25,17 +25,17 @@ class ActiveCalibrator {
   }
 
   // P(defective | level) = low + rise * curve, with a curve [levels] for each t and w, and `low` and `rise` for each floor.
-  // In the estimate `low` is multiplied by the factor `hidden` of the curve. Entropies of an answer: [combinations of all
+  // In the estimate `low` is multiplied by the floor factor of the curve. Entropies of an answer: [combinations of all
   // parameters, levels]. All scores share these tables.
   get tables() {
     const { levels: count, axes } = this.grid, [t, w, floor] = axes.map(([values]) => values);
-    const ends = floor.map((low) => ({ low, rise: this.constants.ceiling - low }));
+    const floors = floor.map((low) => ({ low, rise: this.constants.ceiling - low }));
     const curves = t.flatMap((middle) => w.map((width) =>
       Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - middle) / width))));
-    const entropies = curves.flatMap((curve) => ends.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));
-    const [fewest, most] = this.constants.hidden;
-    const hidden = t.flatMap((middle) => w.map(() => Math.min(Math.max((1 - middle) / Math.max(middle, 1e-9), fewest), most)));
-    Object.defineProperty(this, "tables", { value: { curves, ends, hidden, entropies } });
+    const entropies = curves.flatMap((curve) => floors.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));
+    const [fewest, most] = this.constants.floor_factors;
+    const floorFactors = t.flatMap((middle) => w.map(() => Math.min(Math.max((1 - middle) / Math.max(middle, 1e-9), fewest), most)));
+    Object.defineProperty(this, "tables", { value: { curves, floors, floorFactors, entropies } });
     return this.tables;
   }
 
@@ -50,8 +50,8 @@ class ActiveCalibrator {
 
   // ---- answers ----
 
-  answer(photo, defective) {
-    this.answers.set(photo, defective);
+  answer(photo, answer) {
+    this.answers.set(photo, answer);
     this.changed();
   }
 
@@ -64,64 +64,65 @@ class ActiveCalibrator {
     this.cache = null;
   }
 
-  get answered() {
-    return [...this.answers].filter(([, defective]) => defective !== null);
+  // [photo, whether it is defective] of each photo that was called good or defective
+  get decisive() {
+    return [...this.answers].filter(([, answer]) => answer !== "unsure").map(([photo, answer]) => [photo, answer === "defective"]);
   }
 
   // whether there are enough answers to set the threshold
-  get decided() {
-    return this.answered.length >= this.constants.min_answers;
+  get hasEnoughAnswers() {
+    return this.decisive.length >= this.constants.min_answers;
   }
 
   // for each score: probabilities of its parameters, of the score itself, and of a defect at each level
   get posteriors() {
     if (this.cache) return this.cache;
-    const { curves, ends } = this.tables, answers = this.answered;
+    const { curves, floors } = this.tables, answers = this.decisive;
     const logs = this.names.map((name) => {
       const log = this.logPrior.slice();
       for (const [photo, defective] of answers) {
-        const same = answers.filter(([other]) => this.same_part[other] === this.same_part[photo]).length;
+        const same = answers.filter(([other]) => this.samePart[other] === this.samePart[photo]).length;
         const level = this.levels[name][photo];
         let g = 0;
-        for (const curve of curves) for (const { low, rise } of ends) {
+        for (const curve of curves) for (const { low, rise } of floors) {
           const p = low + rise * curve[level];
           log[g++] += Math.log(defective ? p : 1 - p) / same;
         }
       }
       return log;
     });
-    const totals = logs.map(logSum), evidence = totals.map((total, i) => total + (i ? 0 : this.constants.bonus));
+    const totals = logs.map(logSum), evidence = totals.map((total, i) => total + (i ? 0 : this.constants.default_bonus));
     const all = logSum(evidence);
     this.cache = Object.fromEntries(this.names.map((name, i) => {
       const weights = logs[i].map((log) => Math.exp(log - totals[i]));
-      return [name, { weights, probability: Math.exp(evidence[i] - all), likely: this.likely(weights) }];
+      return [name, { weights, probability: Math.exp(evidence[i] - all), byLevel: this.probabilitiesByLevel(weights) }];
     }));
     return this.cache;
   }
 
   // P(defective) at each level; `factors` of `low` for each curve
-  likely(weights, factors = null) {
-    const { curves, ends } = this.tables;
+  probabilitiesByLevel(weights, factors = null) {
+    const { curves, floors } = this.tables;
     const part = (of) => curves.map((_, row) =>
-      sum(ends.map((end, i) => of(scaled(end, factors?.[row] ?? 1)) * weights[row * ends.length + i])));
-    const low = sum(part((end) => end.low));
-    return weighted(part((end) => end.rise), curves).map((value) => low + value);
+      sum(floors.map((one, i) => of(scaled(one, factors?.[row] ?? 1)) * weights[row * floors.length + i])));
+    const low = sum(part((one) => one.low));
+    return weighted(part((one) => one.rise), curves).map((value) => low + value);
   }
 
   // ---- the next photo ----
 
   information() {
-    const mean = new Float64Array(this.photos), within = new Float64Array(this.photos);
-    for (const [name, { weights, probability, likely }] of Object.entries(this.posteriors)) {
+    const mean = new Float64Array(this.photoCount), within = new Float64Array(this.photoCount);
+    for (const [name, { weights, probability, byLevel }] of Object.entries(this.posteriors)) {
       const level = this.levels[name], uncertain = weighted(weights, this.tables.entropies);
-      for (let i = 0; i < this.photos; i++) {
-        mean[i] += probability * likely[level[i]];
+      for (let i = 0; i < this.photoCount; i++) {
+        mean[i] += probability * byLevel[level[i]];
         within[i] += probability * uncertain[level[i]];
       }
     }
-    const asked = new Set([...this.answers.keys()].map((photo) => this.same_part[photo]));
+    const asked = new Set([...this.answers.keys()].map((photo) => this.samePart[photo]));
     return mean.map((p, i) =>
-      asked.has(this.same_part[i]) || this.always_flagged[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
+      asked.has(this.samePart[i]) || this.alwaysFlagged[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
   }
 
   // the most informative photo (null: all are answered), and whether more answers would change little
@@ -129,7 +130,7 @@ class ActiveCalibrator {
     const gain = this.information();
     let photo = 0;
     for (let i = 1; i < gain.length; i++) if (gain[i] > gain[photo]) photo = i;
-    const enough = this.decided && gain[photo] < this.constants.stop_nats;
+    const enough = this.hasEnoughAnswers && gain[photo] < this.constants.stop_nats;
     return { photo: gain[photo] < 0 ? null : photo, enough };
   }
 
@@ -139,59 +140,59 @@ class ActiveCalibrator {
     return Object.fromEntries(Object.entries(this.posteriors).map(([name, { probability }]) => [name, probability]));
   }
 
-  get chosen() {
+  get scoreName() {
     const probabilities = this.scoreProbabilities;
-    if (!this.decided) return this.names[0];
+    if (!this.hasEnoughAnswers) return this.names[0];
     return this.names.reduce((best, name) => (probabilities[name] > probabilities[best] ? name : best));
   }
 
-  defective(name = this.chosen) {
-    const { likely } = this.posteriors[name], found = Float64Array.from(this.levels[name], (level) => likely[level]);
-    for (const [photo, defective] of this.answered) found[photo] = Number(defective);
+  defectProbabilities(name = this.scoreName) {
+    const { byLevel } = this.posteriors[name], found = Float64Array.from(this.levels[name], (level) => byLevel[level]);
+    for (const [photo, defective] of this.decisive) found[photo] = Number(defective);
     return found;
   }
 
   get threshold() {
-    if (!this.decided) return this.automatic;
-    const { chosen, setSize: count } = this, { gap_window, gap_ratio, neighbours } = this.constants, found = this.scores[chosen];
+    if (!this.hasEnoughAnswers) return this.initialThreshold;
+    const { scoreName, setSize: count } = this, { gap_window, min_gap_ratio, gap_neighbours } = this.constants, found = this.scores[scoreName];
     const order = [...Array(count).keys()].sort((a, b) => found[a] - found[b]);
-    const { likely } = this.posteriors[chosen];
-    const scores = order.map((i) => found[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
+    const { byLevel } = this.posteriors[scoreName];
+    const scores = order.map((i) => found[i]), defective = order.map((i) => byLevel[this.levels[scoreName][i]]);
     const level = Math.max(0.5, sum(defective) / count) + 1e-12;
     if (defective[count - 1] <= level) {
-      const before = this.automatic < Infinity && chosen === this.names[0] ? this.automatic : -Infinity;
-      return Math.max(next(scores[count - 1]), before);
+      const before = this.initialThreshold < Infinity && scoreName === this.names[0] ? this.initialThreshold : -Infinity;
+      return Math.max(nextAfter(scores[count - 1]), before);
     }
     let cut = defective.findIndex((p) => p > level) - 1;
     if (cut < 0) return scores[0];
     const gaps = scores.slice(1).map((score, k) => score - scores[k]);
     const widest = (from, to) => gaps.slice(from, to).reduce((a, b) => Math.max(a, b));
-    for (let k = neighbours; k < gaps.length - neighbours; k++) {
+    for (let k = gap_neighbours; k < gaps.length - gap_neighbours; k++) {
       const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= gap_window * (1 - level);
-      if (near && gaps[k] > gap_ratio * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
+      if (near && gaps[k] > min_gap_ratio * Math.max(widest(k - gap_neighbours, k), widest(k + 1, k + 1 + gap_neighbours))) cut = k;
     }
     return (scores[cut] + scores[cut + 1]) / 2;
   }
 
-  flagged(name = this.chosen, threshold = this.threshold) {
-    const found = this.scores[name].map((score, i) => score >= threshold || this.always_flagged[i]);
-    for (const [photo, defective] of this.answered) found[photo] = defective;
+  flagged(name = this.scoreName, threshold = this.threshold) {
+    const found = this.scores[name].map((score, i) => score >= threshold || this.alwaysFlagged[i]);
+    for (const [photo, defective] of this.decisive) found[photo] = defective;
     return found;
   }
 
-  estimate(flagged = this.flagged(), name = this.chosen) {
-    const { weights } = this.posteriors[name], level = this.levels[name], likely = this.likely(weights, this.tables.hidden);
-    const answered = new Set(this.answered.map(([photo]) => photo));
+  estimate(flagged = this.flagged(), name = this.scoreName) {
+    const { weights } = this.posteriors[name], level = this.levels[name], byLevel = this.probabilitiesByLevel(weights, this.tables.floorFactors);
+    const answered = new Set(this.decisive.map(([photo]) => photo));
     const counts = [true, false].map(() => new Float64Array(this.grid.levels));
     let good = 0, bad = 0;
-    for (let i = 0; i < this.photos; i++) {
-      if (answered.has(i) || this.always_flagged[i]) {
+    for (let i = 0; i < this.photoCount; i++) {
+      if (answered.has(i) || this.alwaysFlagged[i]) {
         if (flagged[i]) bad += 1;
         else if (answered.has(i)) good += 1;
       } else {
         counts[flagged[i] ? 0 : 1][level[i]] += 1;
-        good += 1 - likely[level[i]];
-        bad += likely[level[i]];
+        good += 1 - byLevel[level[i]];
+        bad += byLevel[level[i]];
       }
     }
     return {
@@ -202,12 +203,12 @@ class ActiveCalibrator {
 
   // the number of defective (or good) photos among photos at these levels, with an interval
   count(weights, counts, defective, total) {
-    const { curves, ends, hidden } = this.tables, most = sum(counts);
+    const { curves, floors, floorFactors } = this.tables, most = sum(counts);
     const mean = [], deviation = [];
     for (const [row, curve] of curves.entries()) {
       const [first, second] = moments(counts, curve);
-      for (const end of ends) {
-        const { low, rise } = scaled(end, hidden[row]);
+      for (const one of floors) {
+        const { low, rise } = scaled(one, floorFactors[row]);
         const expected = low * most + rise * first, squares = low * low * most + 2 * low * rise * first + rise * rise * second;
         mean.push(defective ? expected : most - expected);
         deviation.push(Math.sqrt(Math.max(expected - squares, 0) + 1e-12));
@@ -235,13 +236,13 @@ class ActiveCalibrator {
     const { flagged, scores, p_values, always_passed, defect_probabilities, enough_photos } = photos;
     const open = flagged.map((flag, i) => !flag && !always_passed[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
-    const next = new Set(highest.slice(0, fewest));
+    const toCheck = new Set(highest.slice(0, fewest));
     return flagged.map((flag, i) => {
       if (flag) return "flagged";
       if (!open[i]) return "passed";
       if (!enough_photos) return "unknown";
       const suspicious = defect_probabilities ? defect_probabilities[i] >= probability : p_values[i] < p_value;
-      return suspicious || next.has(i) ? "check" : "passed";
+      return suspicious || toCheck.has(i) ? "check" : "passed";
     });
   }
 }
@@ -302,7 +303,7 @@ function bisect(ordered, holds) {
 }
 
 // the next larger floating-point number
-function next(x) {
+function nextAfter(x) {
   if (x === 0) return Number.MIN_VALUE;
   const bits = new BigInt64Array(Float64Array.of(x).buffer);
   bits[0] += x > 0 ? 1n : -1n;

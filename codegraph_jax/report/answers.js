@@ -18,7 +18,7 @@ function newAnswers(page) {
     const identical = numbersOf.get(key) ?? [];
     for (const number of identical) {
       const { model } = setOf(number);
-      if (answer.answer) model.answer(indexOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
+      if (answer.answer) model.answer(indexOf(number), answer.answer);
       else model.removeAnswer(indexOf(number));
     }
     return new Set(identical.map(setOf));

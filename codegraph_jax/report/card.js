@@ -28,7 +28,7 @@ function newCard(page) {
     paintUsual(set);
     $("#progress").textContent = progress(set, enough);
     $("#use-answers").hidden = !set.manual;
-    $("#use-answers").textContent = t(set.model.answered.length ? "use_answers" : "use_automatic");
+    $("#use-answers").textContent = t(set.model.decisive.length ? "use_answers" : "use_automatic");
     const other = set.score !== set.model.names[0];
     $("#score-choice").hidden = !other;
     $("#score-choice").textContent = other ? t("other_score", { score: texts.known(`score_${set.score}`) ?? set.score }) : "";
@@ -47,7 +47,7 @@ function newCard(page) {
   function paintUsual(set) {
     const scores = set.model.scores[set.score], size = set.model.setSize, figure = $("#usual");
     const ranked = [...Array(size).keys()].sort((a, b) => scores[a] - scores[b]).slice(Math.floor(size / 4), Math.ceil(size / 2));
-    const index = ranked.find((i) => set.first + i !== set.current && set.model.answers.get(i) !== true);
+    const index = ranked.find((i) => set.first + i !== set.current && set.model.answers.get(i) !== "defective");
     figure.hidden = index === undefined || set.current === null;
     if (figure.hidden) return;
     const number = set.first + index, source = thumbnailOf(number), button = $(".frame", figure);
@@ -59,23 +59,23 @@ function newCard(page) {
   }
 
   function progress(set, enough) {
-    const count = set.model.answered.length, so_far = t("so_far", { count });
+    const count = set.model.decisive.length, so_far = t("so_far", { count });
     if (set.manual) return t("by_hand");
     if (!count) return t("provisional");
-    if (!set.model.decided) return t("too_few_answers", { so_far });
+    if (!set.model.hasEnoughAnswers) return t("too_few_answers", { so_far });
     if (enough) return t("enough_answers", { so_far });
     return t(count < USUAL_ANSWERS ? "about_eight" : "more_help_little", { so_far, usual: USUAL_ANSWERS });
   }
 
   function effect(set) {
-    if (set.model.decided) return mistakesText(set.model.estimate(set.flags, set.score));
+    if (set.model.hasEnoughAnswers) return mistakesText(set.model.estimate(set.flags, set.score));
     return set.manual ? t("answer_to_learn") : texts.say(set.explanation);
   }
 
   // draws the histogram; returns the range of the slider
   function paintHistogram({ model, score, verdicts, threshold }) {
-    const included = score === model.names[0] && model.automatic < Infinity ? [model.automatic] : [];
-    const { low, high, chart, legend } = histogram({ scores: model.scores[score], verdicts, threshold, answered: model.answered, included });
+    const included = score === model.names[0] && model.initialThreshold < Infinity ? [model.initialThreshold] : [];
+    const { low, high, chart, legend } = histogram({ scores: model.scores[score], verdicts, threshold, answered: model.decisive, included });
     $("#histogram").replaceChildren(...chart);
     $("#legend").replaceChildren(...legend);
     return [low, high];

@@ -7,8 +7,8 @@ from functools import cache
 from codegraph_jax.report.texts import package_text, shared_script, style_of
 
 SCRIPTS = (
-    "active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "photos.js", "groups.js", "answers.js",
-    "table.js", "card.js", "viewer.js", "review_file.js", "page.js",
+    "active_calibration.js", "wording.js", "histogram.js", "stage.js", "files.js", "photos.js", "groups.js",
+    "answers.js", "table.js", "card.js", "viewer.js", "review_file.js", "page.js",
 )  # fmt: skip
 """The scripts of the report in the order in which they are joined, after those of all pages."""
 

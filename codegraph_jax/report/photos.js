@@ -22,7 +22,7 @@ function newPhotos({ images, sets, limits, rows, large }) {
   function rarityOf(number) {
     const set = setOf(number), index = indexOf(number), answer = set.model.answers.get(index);
     if (!set.probabilities) return set.p_values[index];
-    return typeof answer === "boolean" ? 1 - Number(answer) : marked(set, index) ? 0 : 1 - set.probabilities[index];
+    return isDecisive(answer) ? Number(answer === "good") : marked(set, index) ? 0 : 1 - set.probabilities[index];
   }
 
   function rarityTextOf(number) {
@@ -38,14 +38,14 @@ function newPhotos({ images, sets, limits, rows, large }) {
   // the verdicts of a set: those of the run until there is an answer
   function updateVerdicts(set) {
     const { model, manual } = set;
-    set.score = manual?.score ?? model.chosen;
+    set.score = manual?.score ?? model.scoreName;
     set.threshold = manual?.threshold ?? model.threshold;
-    const flagged = manual || model.answered.length ? model.flagged(set.score, set.threshold) : set.flagged;
-    set.flags = flagged.map((flag, i) => (typeof model.answers.get(i) === "boolean" ? flag : set.forcedFlags[i] ?? flag));
-    set.probabilities = model.decided ? model.defective(set.score) : null;
+    const flagged = manual || model.decisive.length ? model.flagged(set.score, set.threshold) : set.flagged;
+    set.flags = flagged.map((flag, i) => (isDecisive(model.answers.get(i)) ? flag : set.forcedFlags[i] ?? flag));
+    set.probabilities = model.hasEnoughAnswers ? model.defectProbabilities(set.score) : null;
     set.verdicts = ActiveCalibrator.verdicts({
       flagged: set.flags, scores: model.scores[set.score], p_values: set.p_values,
-      always_passed: set.flags.map((flag, i) => model.answers.get(i) === false || (!flag && set.tolerated[i])),
+      always_passed: set.flags.map((flag, i) => model.answers.get(i) === "good" || (!flag && set.tolerated[i])),
       defect_probabilities: set.probabilities, enough_photos: set.enough_photos,
     }, limits);
   }

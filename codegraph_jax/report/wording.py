@@ -52,8 +52,8 @@ def how_unusual(result: DetectionResult) -> list[str]:
     marked = calibration.flagged & (result.scores < calibration.threshold)
     found = []
     for photo, likely in enumerate(calibrator.defect_probabilities):
-        if (defective := answers.get(photo)) is not None:
-            found.append(text("you_said", answer=text("defective" if defective else "good")))
+        if (answer := answers.get(photo, "unsure")) != "unsure":
+            found.append(text("you_said", answer=text(answer)))
         else:
             found.append(text("by_mark") if marked[photo] else text("probability", percent=_percent(likely)))
     return list(map(str, found))

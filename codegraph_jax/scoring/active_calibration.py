@@ -20,11 +20,14 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int
+
+Answer = Literal["defective", "good", "unsure"]
+"""What a person says about a photo; after `unsure`, the photo is neither suggested again nor used."""
 
 LEVELS = 500
 """Maximum number of levels that ranks are rounded to; it limits the size of the tables for large sets."""
@@ -32,7 +35,7 @@ WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
 CEILING = 0.98
-HIDDEN_FACTORS = (0.4, 2.0)
+FLOOR_FACTORS = (0.4, 2.0)
 """Limits of the factor (1 - t) / t of `floor` in the estimate: where defects are rare, fewer have ordinary scores."""
 GRID_POSITIONS, TAIL_POSITIONS = 101, 8
 """Number of values of t, evenly over the ranks, and of further values for sets with few defective photos."""
@@ -94,7 +97,7 @@ class ParameterGrid:
         `floor` stands for wrong answers too, and in a set with few defects only a few can have ordinary scores.
         """
         t = np.repeat(self.axes[0][0], len(self.log_prior) // len(self.axes[0][0]))[:, None]
-        return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *HIDDEN_FACTORS))
+        return self._probability(np.clip((1 - t) / np.maximum(t, 1e-9), *FLOOR_FACTORS))
 
     def _probability(self, factor: float | Float[np.ndarray, "g 1"]) -> Float[np.ndarray, "g levels"]:
         t, w, floor = (
@@ -139,7 +142,7 @@ class ActiveCalibrator:
 
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
-            calibrator.answer(photo, defective=ask(photo))
+            calibrator.answer(photo, ask(photo))  # "good", "defective" or "unsure"
         calibrator.score_name, calibrator.threshold, calibrator.flagged, calibrator.estimate
 
     Args:
@@ -181,28 +184,30 @@ class ActiveCalibrator:
         self._always = np.zeros(self.photo_count, bool) if always_flagged is None else np.asarray(always_flagged, bool)
         if self._same_part.shape != (self.photo_count,) or self._always.shape != (self.photo_count,):
             raise ValueError(f"same_part and always_flagged: give one value for each of the {self.photo_count} photos")
-        self._threshold = float(threshold)
+        self._initial_threshold = float(threshold)
         self.max_defective = float(max_defective)
         self.grid = ParameterGrid.of(self.set_size, self.max_defective)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
-        self._answers: dict[int, bool | None] = {}
+        self._answers: dict[int, Answer] = {}
         self._posteriors: dict[str, _Posterior] | None = None
 
     @property
-    def answers(self) -> dict[int, bool | None]:
-        """The answers so far by photo: defective, good (False) or unsure (None)."""
+    def answers(self) -> dict[int, Answer]:
+        """The answers so far by photo."""
         return dict(self._answers)
 
-    def answer(self, photo: int, defective: bool | None) -> None:
+    def answer(self, photo: int, answer: Answer) -> None:
         """Adds an answer; it replaces an earlier answer to the same photo.
 
-        Args:
-            photo: index in [0, n); another one raises an IndexError.
-            defective: True, False for a good part, None for unsure: the photo is neither suggested again nor used.
+        Raises:
+            IndexError: `photo` is not an index in [0, n).
+            ValueError: `answer` is not one of "good", "defective" and "unsure".
         """
         if not 0 <= photo < self.photo_count:
             raise IndexError(f"photo {photo} does not exist: the set has the photos 0 to {self.photo_count - 1}")
-        self._answers[int(photo)] = None if defective is None else bool(defective)
+        if answer not in get_args(Answer):
+            raise ValueError(f"{answer!r} is not an answer: give one of {', '.join(get_args(Answer))}")
+        self._answers[int(photo)] = answer
         self._posteriors = None
 
     def remove_answer(self, photo: int) -> None:
@@ -268,7 +273,7 @@ class ActiveCalibrator:
         the set, or the threshold from before the answers if that is higher.
         """
         if not self.has_enough_answers:
-            return self._threshold
+            return self._initial_threshold
         chosen = self.score_name
         scores = self.scores[chosen][: self.set_size]
         order = np.argsort(scores, kind="stable")
@@ -276,7 +281,8 @@ class ActiveCalibrator:
         # if most photos are defective, a level of 0.5 would flag all of them; the margin absorbs rounding of the mean
         level = max(0.5, float(defective.mean())) + 1e-12
         if defective[-1] <= level:
-            before = self._threshold if np.isfinite(self._threshold) and chosen == next(iter(self.scores)) else -np.inf
+            is_default = chosen == next(iter(self.scores))
+            before = self._initial_threshold if is_default and np.isfinite(self._initial_threshold) else -np.inf
             return max(float(np.nextafter(scores[-1], np.inf)), before)
         if defective[0] > level:
             return float(scores[0])
@@ -324,21 +330,21 @@ class ActiveCalibrator:
             "set_size": self.set_size,
             "same_part": self._same_part.tolist(),
             "always_flagged": self._always.tolist(),
-            "threshold": None if np.isinf(self._threshold) else self._threshold,
-            "answers": {str(photo): defective for photo, defective in self._answers.items()},
+            "threshold": None if np.isinf(self._initial_threshold) else self._initial_threshold,
+            "answers": {str(photo): answer for photo, answer in self._answers.items()},
             "grid": {"levels": grid.levels, "axes": grid.axes},
             "max_defective": self.max_defective,
             "constants": {
-                "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS,
-                "interval": INTERVAL, "ceiling": CEILING, "hidden": HIDDEN_FACTORS,
-                "gap_window": GAP_WINDOW, "gap_ratio": MIN_GAP_RATIO, "neighbours": GAP_NEIGHBOURS,
+                "default_bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS,
+                "interval": INTERVAL, "ceiling": CEILING, "floor_factors": FLOOR_FACTORS,
+                "gap_window": GAP_WINDOW, "min_gap_ratio": MIN_GAP_RATIO, "gap_neighbours": GAP_NEIGHBOURS,
             },
         }  # fmt: skip
 
     @property
     def _decisive(self) -> dict[int, bool]:
-        """The answers good (False) and defective (True) by photo, without "unsure"."""
-        return {photo: defective for photo, defective in self._answers.items() if defective is not None}
+        """Whether each photo is defective that was called good or defective, by photo."""
+        return {photo: answer == "defective" for photo, answer in self._answers.items() if answer != "unsure"}
 
     def _ranks(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Share of the set that scores less than each photo; ties and the photo itself count half."""
@@ -357,10 +363,10 @@ class ActiveCalibrator:
             logs = {}
             for name in self.scores:
                 logs[name] = self.grid.log_prior.copy()
-                for photo, answer in self._decisive.items():
+                for photo, is_defective in self._decisive.items():
                     defective = self.grid.defect_probabilities[:, self._levels[name][photo]]
                     same = parts.count(self._same_part[photo])
-                    logs[name] += np.log(defective if answer else 1 - defective) / same
+                    logs[name] += np.log(defective if is_defective else 1 - defective) / same
             totals = {name: scipy.special.logsumexp(log) for name, log in logs.items()}
             evidence = np.array(list(totals.values()))
             evidence[0] += DEFAULT_BONUS

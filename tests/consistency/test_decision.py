@@ -49,7 +49,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     # the answer good for photos that pass changes nothing
     low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
-        calibrator.answer(int(photo), False)
+        calibrator.answer(int(photo), "good")
     after = detector.score(comparison, review=result.review(photos=calibrator.answers))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
     assert after.calibration.decided_by == "answers" and after.calibration.threshold == calibrator.threshold
@@ -74,7 +74,7 @@ def test_answers_for_photos_create_variant_and_defect_marks(made):
     others = np.arange(OWN) != photo
     assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
 
-    _, bad = answered(detector, both, {2: True, 11: False})
+    _, bad = answered(detector, both, {2: "defective", 11: "good"})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
     assert bad.calibration.flagged[2] and not bad.calibration.flagged[11]
     # the same photo in another batch, by its review
@@ -107,7 +107,7 @@ def test_bank_stores_answers(made, kind):
     own = CoDeGraph(dataclasses.replace(detector.config, bank=bank))
     first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())
-    review = first.review(photos={high: False, low: True})
+    review = first.review(photos={high: "good", low: "defective"})
     result = own.score(comparison, review=review, bank=bank)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
@@ -116,7 +116,7 @@ def test_bank_stores_answers(made, kind):
 
 def test_a_review_survives_its_file(made, tmp_path):
     detector, _, comparison, _ = made
-    first, result = answered(detector, comparison, {2: True, 3: None})
+    first, result = answered(detector, comparison, {2: "defective", 3: "unsure"})
     review = dataclasses.replace(
         result.review(), thresholds={"x": ManualThreshold("few", 0.4)}, max_defective={"x": 0.2}
     )
@@ -184,7 +184,7 @@ def test_marks_are_recognised_on_drawn_parts():
     )
     comparison = detector.compare(list(drawn.images))
     marked = np.flatnonzero(drawn.labels == 1)
-    first, result = answered(detector, comparison, {int(marked[0]): True})
+    first, result = answered(detector, comparison, {int(marked[0]): "defective"})
     assert not first.calibration.flagged.any()
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
     # if the same mark is answered as harmless, its photos are not flagged

@@ -2,15 +2,18 @@
 
 import copy
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import PhotoReview, Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
+from codegraph_jax.scoring.active_calibration import Answer
 from tests.fuzz.damage import BUDGET, JSON, places
 
 FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
@@ -44,8 +47,8 @@ def test_a_loaded_review_is_equal(saved):
 
 
 def test_a_photo_without_an_answer_is_neither_good_nor_defective():
-    answers = {"good": False, "defective": True, "unsure": None, None: None}
-    assert all(PhotoReview("key", answer=answer, note="x").defective is value for answer, value in answers.items())
+    photos = {str(answer): PhotoReview(str(answer), answer=answer, note="x") for answer in (*get_args(Answer), None)}
+    assert Answers(photos).by_index([*photos, "other"]) == dict(enumerate(get_args(Answer)))
 
 
 def test_features_of_another_run_are_refused_with_the_difference(saved):

@@ -135,7 +135,7 @@ def test_comparing_and_scoring_can_be_separated_as_for_photos():
     assert len(comparison.references) == 4
     result = own.score(comparison)
     np.testing.assert_array_equal(result.patch_scores, own.detect_features(drawn()).patch_scores)
-    review = result.review(photos={0: True})
+    review = result.review(photos={0: "defective"})
     assert own.detect_features(drawn(), review=review).calibration.flagged[0]
     with pytest.raises(ReviewError, match="was made with other features"):
         own.detect_features(drawn(), review=Review({**own.feature_identity, "weights": "x"}, (), {}))

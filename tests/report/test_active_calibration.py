@@ -19,8 +19,8 @@ OUTCOME = """
     const { falseAlarms, misses } = model.estimate(), { photo, enough } = model.suggest();
     return {
       information: [...model.information()], photo, enough,
-      probabilities: model.scoreProbabilities, chosen: model.chosen,
-      defective: [...model.defective()], threshold: model.threshold === Infinity ? null : model.threshold,
+      probabilities: model.scoreProbabilities, chosen: model.scoreName,
+      defective: [...model.defectProbabilities()], threshold: model.threshold === Infinity ? null : model.threshold,
       flagged: model.flagged(), estimate: [count(falseAlarms), count(misses)],
     };
   };"""
@@ -50,7 +50,7 @@ def random_calibrator(seed: int, **settings: object) -> ActiveCalibrator:
 
 def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> None:
     for photo in rng.permutation(calibrator.photo_count)[: rng.integers(0, 12)]:
-        calibrator.answer(int(photo), [True, False, None][rng.integers(3)])
+        calibrator.answer(int(photo), ["defective", "good", "unsure"][rng.integers(3)])
 
 
 def assert_same(found: dict, calibrator: ActiveCalibrator) -> None:
@@ -89,13 +89,13 @@ def test_answers_in_the_browser_have_the_effect_that_they_have_in_python(browser
     calibrator = random_calibrator(5)
     given = calibrator.as_json()
     answer_at_random(calibrator, np.random.default_rng(1))
-    calibrator.answer(0, True)
-    calibrator.answer(1, True)
+    calibrator.answer(0, "defective")
+    calibrator.answer(1, "defective")
     answers = list(calibrator.answers.items())
     calibrator.remove_answer(0)
     found = in_browser(
         browser,
-        "const model = new ActiveCalibrator(set); for (const [photo, label] of answers) model.answer(photo, label);"
+        "const model = new ActiveCalibrator(set); for (const [photo, answer] of answers) model.answer(photo, answer);"
         "model.suggest(); model.removeAnswer(0); return outcome(model);",
         set=given,
         answers=answers,
@@ -107,11 +107,11 @@ def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(brow
     given = random_calibrator(7).as_json()
     calibrator = random_calibrator(7, max_defective=0.2)
     for photo in (0, 1, 2):
-        calibrator.answer(photo, photo == 1)
+        calibrator.answer(photo, "defective" if photo == 1 else "good")
     found = in_browser(
         browser,
-        "const model = new ActiveCalibrator(set); model.maxDefective = 0.05; model.answer(0, false);"
-        "model.answer(1, true); model.answer(2, false); model.suggest();"
+        "const model = new ActiveCalibrator(set); model.maxDefective = 0.05; model.answer(0, 'good');"
+        "model.answer(1, 'defective'); model.answer(2, 'good'); model.suggest();"
         "model.maxDefective = 0.2; return outcome(model);",
         set=given,
     )
@@ -144,5 +144,5 @@ def test_a_large_set_is_answered_fast(browser):
     given = ActiveCalibrator({f"s{k}": rng.normal(2 * bad, 1) for k in range(6)}).as_json()
     browser.evaluate(f"{SOURCE}; var model = new ActiveCalibrator({json.dumps(given)}); model.suggest().enough")
     answer = "model.answer(model.suggest().photo, {}); model.suggest(); model.flagged(); model.estimate().misses.high"
-    times = [browser.busy(answer.format(label)) for label in ("true", "false") * 3]
+    times = [browser.busy(answer.format(label)) for label in ("'defective'", "'good'") * 3]
     assert sorted(times)[3] < 0.1

@@ -11,6 +11,8 @@ from codegraph_jax import ActiveCalibrator
 from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, ParameterGrid
 from studies.answers import answer, balanced_accuracy, best_balanced
 
+ANSWERS = {False: "good", True: "defective"}
+
 
 def drawn(photos: int, share: float, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Scores, and which photos are defective."""
@@ -45,7 +47,7 @@ def test_a_set_without_defects_ends_without_false_alarms_and_soon():
         scores, labels = drawn(200, 0.0, 0.0, seed)
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
-            calibrator.answer(photo, defective=False)
+            calibrator.answer(photo, "good")
         assert calibrator.answer_count <= 12 and not calibrator.flagged.any()
         # a new photo with a higher score than all of them is flagged
         assert scores.max() < calibrator.threshold < scores.max() + 1e-6
@@ -68,16 +70,16 @@ def test_answers_can_be_replaced_and_removed():
     scores, labels = drawn(60, 0.3, 2.0)
     calibrator, other = ActiveCalibrator(scores), ActiveCalibrator(scores)
     for photo in (3, 17, 40):
-        calibrator.answer(photo, bool(labels[photo]))
-    calibrator.answer(3, not labels[3])
-    calibrator.answer(50, None)
-    assert calibrator.answers[50] is None and calibrator.answer_count == 3
+        calibrator.answer(photo, ANSWERS[labels[photo]])
+    calibrator.answer(3, ANSWERS[not labels[3]])
+    calibrator.answer(50, "unsure")
+    assert calibrator.answers[50] == "unsure" and calibrator.answer_count == 3
     assert calibrator.information()[50] == -1
-    calibrator.answer(3, bool(labels[3]))
+    calibrator.answer(3, ANSWERS[labels[3]])
     calibrator.remove_answer(50)
     calibrator.remove_answer(51)
     for photo in (40, 3, 17):  # in another order
-        other.answer(photo, bool(labels[photo]))
+        other.answer(photo, ANSWERS[labels[photo]])
     assert calibrator.threshold == other.threshold
     np.testing.assert_allclose(calibrator.information(), other.information(), atol=1e-12)
 
@@ -88,8 +90,8 @@ def test_an_answer_decides_its_own_photo_and_contradictions_do_no_harm():
     answer(calibrator, labels, 10)
     before = calibrator.flagged
     lowest, highest = int(scores.argmin()), int(scores.argmax())
-    calibrator.answer(lowest, True)
-    calibrator.answer(highest, False)
+    calibrator.answer(lowest, "defective")
+    calibrator.answer(highest, "good")
     after = calibrator.flagged
     assert after[lowest] and not after[highest]
     others = np.setdiff1d(np.arange(80), [lowest, highest])
@@ -102,9 +104,9 @@ def test_copies_are_one_answer_and_are_asked_for_once():
     copies = np.arange(60)
     copies[1] = 0
     once, twice = ActiveCalibrator(scores, same_part=copies), ActiveCalibrator(scores, same_part=copies)
-    once.answer(0, True)
-    twice.answer(0, True)
-    twice.answer(1, True)
+    once.answer(0, "defective")
+    twice.answer(0, "defective")
+    twice.answer(1, "defective")
     assert once.information()[1] == -1
     np.testing.assert_allclose(once.defect_probabilities[2:], twice.defect_probabilities[2:])
 
@@ -117,7 +119,7 @@ def test_known_defects_and_added_photos():
     assert calibrator.flagged.sum() == 1 and (calibrator.information()[40:] == -1).all()
     answer(calibrator, labels, 6)
     assert calibrator.flagged[known].all()
-    calibrator.answer(int(scores.argmin()), False)
+    calibrator.answer(int(scores.argmin()), "good")
     assert not calibrator.flagged[known].any()
     # only photos of the set determine the ranks
     alone = ActiveCalibrator(scores[:40], always_flagged=known[:40])
@@ -140,8 +142,8 @@ def test_two_answers_apply_only_to_their_photos():
     calibrator = ActiveCalibrator({"a": scores, "b": -scores}, threshold=2.5)
     before = calibrator.flagged
     middle, low = int(np.argsort(scores)[30]), int(np.argsort(scores)[10])
-    calibrator.answer(middle, True)
-    calibrator.answer(low, False)
+    calibrator.answer(middle, "defective")
+    calibrator.answer(low, "good")
     changed = np.flatnonzero(calibrator.flagged != before)
     assert changed.tolist() == [middle] and calibrator.threshold == 2.5 and calibrator.score_name == "a"
 
@@ -151,7 +153,7 @@ def test_no_more_than_so_many_can_be_defective():
     calibrator = ActiveCalibrator(scores, max_defective=0.05)
     middle = int(np.argsort(scores)[50])
     for photo in np.argsort(scores)[-3:]:
-        calibrator.answer(int(photo), True)
+        calibrator.answer(int(photo), "defective")
     assert calibrator.defect_probabilities[middle] < 0.2 < ActiveCalibrator(scores).defect_probabilities[middle]
 
 
@@ -174,7 +176,7 @@ def test_a_suggestion_for_thousands_of_photos_is_fast():
     calibrator.suggest()
     seconds = []
     for photo in range(20):
-        calibrator.answer(photo, False)
+        calibrator.answer(photo, "good")
         # time of this thread: other tests run at the same time, and threads of earlier ones may still run
         began = time.thread_time()
         calibrator.suggest()
@@ -189,13 +191,13 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
     scores = np.round(rng.normal(size=photos), rng.integers(0, 3))  # with ties
     calibrator = ActiveCalibrator({"a": scores, "b": -scores})
     for _ in range(answers):
-        calibrator.answer(int(rng.integers(photos)), [True, False, None][rng.integers(3)])
+        calibrator.answer(int(rng.integers(photos)), ["defective", "good", "unsure"][rng.integers(3)])
     photo = calibrator.suggest()
     assert photo is None or photo not in calibrator.answers
     assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defect_probabilities).all()
     if calibrator.has_enough_answers:
         assert np.isfinite(calibrator.threshold)
-        free = [i for i in range(photos) if calibrator.answers.get(i) is None]
+        free = [i for i in range(photos) if calibrator.answers.get(i, "unsure") == "unsure"]
         np.testing.assert_array_equal(
             calibrator.flagged[free], calibrator.scores[calibrator.score_name][free] >= calibrator.threshold
         )
@@ -220,7 +222,7 @@ def test_invalid_arguments_are_refused(scores, given):
 
 def test_an_answer_for_a_missing_photo_is_refused():
     with pytest.raises(IndexError, match="photo 3 does not exist: the set has the photos 0 to 2"):
-        ActiveCalibrator([1.0, 2.0, 3.0]).answer(3, True)
+        ActiveCalibrator([1.0, 2.0, 3.0]).answer(3, "defective")
 
 
 def test_the_prior_adds_up_to_one():
