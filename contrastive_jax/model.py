@@ -108,7 +108,7 @@ class OECL:
         if not settings.range:
             measured = measured_range(as_samples(images), decoding_threads(), settings.no_data)
             if measured:
-                settings = dataclasses.replace(settings, **measured.as_settings())
+                settings = dataclasses.replace(settings, range=measured.black_and_white, no_data=measured.no_data)
                 self.config = dataclasses.replace(self.config, data=settings)
         normal = self._stored(images)
         if len(normal) < self.config.train.batch_size:

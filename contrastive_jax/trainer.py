@@ -68,7 +68,8 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         data = read_run_data(config)
     if data.value_range:
         # checkpoints hold the settings: images that are scored later are converted with the same range
-        settings = dataclasses.replace(config.data, **data.value_range.as_settings())
+        value_range = data.value_range
+        settings = dataclasses.replace(config.data, range=value_range.black_and_white, no_data=value_range.no_data)
         config = dataclasses.replace(config, data=settings)
         if processes.is_first():
             print(f"{config.data.train}: 16-bit, 32-bit or float pixels: {data.value_range}", flush=True)

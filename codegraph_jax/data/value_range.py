@@ -69,9 +69,10 @@ class ValueRange(JsonFields):
         if not np.isfinite((self.low, self.high)).all() or not self.low < self.high or len(self.min_max) not in (0, 2):
             raise ValueError(f"not a value range: {self.low} to {self.high}, seen {self.min_max}")
 
-    def as_settings(self) -> dict[str, tuple[float, ...]]:
-        """The settings of `config.data` that give this range."""
-        return {"range": (self.low, self.high), "no_data": self.no_data}
+    @property
+    def black_and_white(self) -> tuple[float, float]:
+        """The value of `config.data.range` that gives this range."""
+        return self.low, self.high
 
     def to_uint8(self, values: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """8-bit grey values; undefined for values without data."""

@@ -33,7 +33,7 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     )
     config = dataclasses.replace(CONFIG, data=data)
     found = read_run_data(config)
-    assert (found.value_range.low, found.value_range.high) == (0, 4095)
+    assert found.value_range.black_and_white == (0, 4095)
     assert found.train.max() > 250, "read as sixteen bits, images are nearly black"
     assert found.test.images[~found.test.is_normal].max() < 40, "dark images are not brightened by a range of their own"
 

@@ -134,7 +134,7 @@ def test_pillow_images_are_converted_when_they_are_read():
     samples = as_samples([palette, deep])
     np.testing.assert_array_equal(image_of(samples[0]), np.asarray(palette.convert("RGB")))
     np.testing.assert_array_equal(image_of(samples[1])[..., 0], PHOTO[..., 0])
-    assert measured_range(samples, 1).as_settings()["range"] == (0, 65535)
+    assert measured_range(samples, 1).black_and_white == (0, 65535)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
 def test_a_person_can_set_the_range(tmp_path):
     files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
     found, _ = measure_range(DataConfig(range=(0, 16_383), no_data=(-5,)), as_samples(files))
-    assert found.as_settings() == {"range": (0, 16_383), "no_data": (-5,)}
+    assert found.black_and_white == (0, 16_383) and found.no_data == (-5,)
     for values in ((9, 3), (0, 4095, -5), 7):
         with pytest.raises(ConfigError, match="DataConfig.range: .* as in 0,4095"):
             DataConfig(range=values)
