@@ -5,8 +5,7 @@ every field.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from codegraph_jax.core.files import CSV_FORMS
@@ -19,6 +18,7 @@ from codegraph_jax.core.settings import (
     no_flag,
     not_empty,
     odd,
+    or_word,
     path_like,
     unset,
     within,
@@ -148,14 +148,8 @@ class FeatureConfig(Settings):
     and all degrees become one feature (MuSc-V2, docs/method.md section 1)."""
 
 
-def check_limit(text: str, least: int = 1) -> None:
-    """Checks a value of `similarity.references` or `similarity.radius`.
-
-    Raises:
-        ValueError: the text is neither `auto` nor `all` nor a number from `least`.
-    """
-    if text not in ("auto", "all") and not (text.isdecimal() and int(text) >= least):
-        raise ValueError(f"{text!r} is not auto, all, or a number from {least}")
+Limit = Literal["auto", "all"]
+"""Instead of a number of references or patches: chosen by the program, or all."""
 
 
 @dataclass(frozen=True)
@@ -166,29 +160,29 @@ class SimilarityConfig(Settings):
     """`reuse` derives all degrees from one matrix product (fastest on CPU); `direct` computes one product per degree;
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
-    references: str = field(default="all", metadata={"check": partial(check_limit, least=2)})
+    references: int | Limit = field(default="all", metadata=at_least(2) | or_word("auto", "all"))
     """Number of photos that each photo is compared with, selected by content alone, or `all`. `auto`: 12 to 128 if that
     saves much time and ranks a sample alike, otherwise all (always all if `radius` is a number). With few references,
     recurring defects on few photos are missed."""
-    radius: str = field(default="all", metadata={"check": check_limit})
+    radius: int | Limit = field(default="all", metadata=at_least(1) | or_word("auto", "all"))
     """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
     `auto`: fewer patches if that takes much less time and gives the same ranking."""
 
     @property
     def reference_count(self) -> int | None:
-        """The number of references; None for all images, or if it is still to be chosen."""
-        return int(self.references) if self.references.isdecimal() else None
+        """The number of references; None for all images, also until `auto` has chosen."""
+        return self.references if isinstance(self.references, int) else None
 
     @property
     def radius_patches(self) -> int | None:
-        """The radius in patches; None for all patches, or if it is still to be chosen."""
-        return int(self.radius) if self.radius.isdecimal() else None
+        """The radius in patches; None for all patches, also until `auto` has chosen."""
+        return self.radius if isinstance(self.radius, int) else None
 
-    def full(self) -> "SimilarityConfig":
-        """The same settings with `all` instead of `auto`."""
-        chosen = {name: "all" for name in ("references", "radius") if getattr(self, name) == "auto"}
-        return replace(self, **chosen) if chosen else self
+    @property
+    def is_open(self) -> bool:
+        """Whether the program chooses what is compared; references are chosen only without a radius."""
+        return self.radius == "auto" or (self.radius == "all" and self.references == "auto")
 
 
 @dataclass(frozen=True)

@@ -264,8 +264,7 @@ class CoDeGraph:
             )
         with clock("distances"):
             scope = choose_scope(features, config, self.backbone, plan.frame.grid, count)
-            similarity = replace(config.similarity, radius=scope.radius, references=scope.references)
-            config = replace(config, similarity=similarity)
+            config = scope.applied_to(config)
             if scope.reason:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distance_seconds
                 log(f"{scope.reason}; distances {format_duration(left)}")
@@ -335,7 +334,7 @@ class CoDeGraph:
             score_name=decided.score_name,
             scores_by_name=decided.scores_by_name,
             answers=decided.answers,
-            compared={"references": len(comparison.references), "radius": str(comparison.options.radius or "all")},
+            compared={"references": len(comparison.references), "radius": comparison.options.radius or "all"},
         ).with_copies(features.copies, comparison.source_count)
         samples = tuple(comparison.samples[source] for source in result.kept) if comparison.samples else ()
         return replace(result, samples=samples)

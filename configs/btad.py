@@ -4,7 +4,7 @@
 
 DIR holds 01, 02 and 03 (page: https://github.com/pankajmishra000/VT-ADL). CLIP ViT-L/14-336 at 518 px; a pixel of the
 resized mask is anomalous if it is fully covered, as in MuSc (arXiv:2401.16753). Category 03 has 441 test images, whose
-distances take 13 GB of memory, or 6 GB with `--config.similarity.references="200"`.
+distances take 13 GB of memory, or 6 GB with `--config.similarity.references=200`.
 """
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig

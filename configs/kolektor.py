@@ -13,4 +13,4 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityC
 def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return Config(data=DataConfig(layout="kolektor"), backbone=backbone, similarity=SimilarityConfig(references="100"))
+    return Config(data=DataConfig(layout="kolektor"), backbone=backbone, similarity=SimilarityConfig(references=100))

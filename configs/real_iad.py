@@ -14,4 +14,4 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityC
 def get_config() -> Config:
     """The settings of the run."""
     backbone = BackboneConfig(name="clip-vit-l14-336")
-    return Config(data=DataConfig(layout="real_iad"), backbone=backbone, similarity=SimilarityConfig(references="64"))
+    return Config(data=DataConfig(layout="real_iad"), backbone=backbone, similarity=SimilarityConfig(references=64))

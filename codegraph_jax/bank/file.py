@@ -202,7 +202,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     radius = about["radius"]
     if type(radius) is not int or radius < 0:
         raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
-    similarity = SimilarityConfig(radius=str(radius or "all"))
+    similarity = SimilarityConfig(radius=radius or "all")
     precision = read_config(Config, {"precision": about["precision"]}).precision
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     grid = Frame.from_json(about["frame"]).grid

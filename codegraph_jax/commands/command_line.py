@@ -235,7 +235,7 @@ def _example(flag: _Flag) -> str:
     if flag.short:
         return flag.short.value
     rules = flag.setting.rules
-    return str(rules.choices[0]) if rules.choices else rules.unset or "..."
+    return str((*rules.choices, *rules.words, rules.unset or "...")[0])
 
 
 def _setting_value(flag: _Flag, text: str) -> Any:

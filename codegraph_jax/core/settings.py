@@ -43,6 +43,7 @@ class FieldRules:
         not_empty: whether the tuple must have at least one element.
         path: whether the text (or every text of a tuple) may be a path, in which `~` is expanded.
         unset: the word that stands for None on the command line; empty if None is not allowed.
+        words: the words that may be given instead of a number.
         check: a function that raises a ValueError for invalid values.
         no_flag: whether the field (or group) is set in config files and code only.
     """
@@ -54,6 +55,7 @@ class FieldRules:
     not_empty: bool = False
     path: bool = False
     unset: str = ""
+    words: tuple[str, ...] = ()
     check: Callable[[Any], object] | None = None
     no_flag: bool = False
 
@@ -81,6 +83,11 @@ def no_flag() -> dict[str, Any]:
 def unset(word: str) -> dict[str, Any]:
     """Field metadata: on the command line `word` stands for None."""
     return {"unset": word}
+
+
+def or_word(*words: str) -> dict[str, Any]:
+    """Field metadata: one of these words may be given instead of the number."""
+    return {"words": words}
 
 
 def odd() -> dict[str, Any]:
@@ -133,7 +140,7 @@ class Setting:
 
     Attributes:
         path: dotted path below the config, such as `threshold.rule`.
-        hint: the annotated type, without None.
+        hint: the annotated type, without None and words.
         rules: the rules for its value.
         owner: the dataclass that defines the field.
     """
@@ -172,7 +179,8 @@ def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Itera
             yield from settings_of(typing.cast(type, hint), f"{path}.", without_flag)
         else:
             owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", {}))
-            (hint,) = set(typing.get_args(hint)) - {types.NoneType} if rules.unset else (hint,)
+            if rules.unset or rules.words:
+                hint = next(hint for hint in typing.get_args(hint) if hint is not types.NoneType)
             yield Setting(path, hint, rules, owner)
 
 
@@ -279,6 +287,9 @@ def _element(setting: Setting, text: str) -> Any:
     word, high = setting.rules.unset, setting.rules.high
     if word and text == word:
         return None
+    if text in setting.rules.words:
+        return text
+    word = word or " nor ".join(setting.rules.words)
     if setting.element is bool:
         return read_bool(text, word)
     if setting.element not in (int, float):
@@ -348,8 +359,10 @@ def _expanded(value: Any) -> Any:
 def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
     value = value.item() if isinstance(value, np.generic) else value
-    if hint is str and rules.check and type(value) is int:
-        value = str(value)
+    if rules.words and isinstance(value, str):
+        if value not in rules.words:
+            raise ConfigError(f"{path}: {value!r} is neither a number nor {' nor '.join(rules.words)}")
+        return value
     if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None
     value = _typed(hint, value, path)
@@ -396,7 +409,8 @@ def _check(value: Any, rules: FieldRules, path: str) -> None:
             raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
         if rules.low is not None and not element >= rules.low:
-            hint = f"; give {rules.low} or more, or {rules.unset}" if rules.unset else ""
+            words = " or ".join(rules.words) or rules.unset
+            hint = f"; give {rules.low} or more, or {words}" if words else ""
             raise ConfigError(f"{path}: {element!r} is below {rules.low}{hint}")
         if rules.high is not None and not element <= rules.high:
             raise ConfigError(f"{path}: {element!r} is above {rules.high}")

@@ -35,14 +35,21 @@ SAMPLED_IMAGES, SAMPLED_PATCHES = 16, 32
 
 @dataclass(frozen=True)
 class ComparisonScope:
-    """Which patches are compared: `radius` and `references` as in the settings, each a number or `all`.
+    """Which patches are compared: a radius in patches and a number of references, None for all.
 
     The reason is one line for the user; empty if nothing was chosen.
     """
 
-    radius: str
-    references: str
+    radius: int | None
+    references: int | None
     reason: str = ""
+
+    def applied_to(self, config: Config) -> Config:
+        """The settings with this scope."""
+        return replace(
+            config,
+            similarity=replace(config.similarity, radius=self.radius or "all", references=self.references or "all"),
+        )
 
 
 def choose_scope(
@@ -57,16 +64,12 @@ def choose_scope(
     A radius or a number of references that the user chose is kept. The images of the set come first.
     """
     similarity = config.similarity
-    full = ComparisonScope(similarity.full().radius, similarity.full().references)
-    # references are chosen by a sample without a radius
-    if similarity == similarity.full() or similarity.radius_patches:
-        return full
+    full = ComparisonScope(similarity.radius_patches, similarity.reference_count)
 
     def work(scope: ComparisonScope) -> float:
-        chosen = replace(similarity, radius=scope.radius, references=scope.references)
-        return comparison_work(replace(config, similarity=chosen), backbone, len(features.kept), grid)
+        return comparison_work(scope.applied_to(config), backbone, len(features.kept), grid)
 
-    if compares_everything(config, backbone, len(features.kept), grid):
+    if not similarity.is_open or compares_everything(config, backbone, len(features.kept), grid):
         return full
     if jax.process_count() > 1:
         return replace(full, reason="all patches are compared: auto chooses nothing in runs over several processes")
@@ -74,11 +77,11 @@ def choose_scope(
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
     full_scores = _sample_scores(distances[-1], config.scoring.fraction)
     radii = [radius for radius in RADII if radius < max(grid)] if similarity.radius == "auto" else []
-    candidates = {ComparisonScope(str(radius), full.references): distances[RADII.index(radius)] for radius in radii}
+    candidates = {ComparisonScope(radius, full.references): distances[RADII.index(radius)] for radius in radii}
     counts = [count for count in REFERENCES if count < len(references)] if similarity.references == "auto" else []
     for count in counts:
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
-        candidates[ComparisonScope("all", str(count))] = distances[-1][..., columns]
+        candidates[ComparisonScope(None, count)] = distances[-1][..., columns]
     agreements = {
         scope: _agreement(full_scores, _sample_scores(d, config.scoring.fraction)) for scope, d in candidates.items()
     }
@@ -93,7 +96,7 @@ def choose_scope(
 
 
 def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
-    if scope.radius == "all":
+    if scope.radius is None:
         what, setting = f"each photo with {scope.references} others", f"references={scope.references}"
         missed = "; recurring defects on few photos may be missed"
     else:

@@ -45,8 +45,8 @@ def plan_set(
 ) -> SetPlan:
     """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`."""
     count = len(images) + len(added)
-    if compares_everything(config, backbone, count, frame.grid):
-        config = replace(config, similarity=config.similarity.full())
+    if config.similarity.radius == "auto" and compares_everything(config, backbone, count, frame.grid):
+        config = replace(config, similarity=replace(config.similarity, radius="all"))
     memory = plan_run(config, backbone, count, frame)
     device_plan = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
     return SetPlan(images, added, areas, frame, memory, device_plan)

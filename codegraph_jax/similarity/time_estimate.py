@@ -20,7 +20,7 @@ BACKBONE_EFFICIENCY, MATRIX_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
 ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
-USUAL_RADIUS, USUAL_REFERENCES = "4", "64"
+USUAL_RADIUS, USUAL_REFERENCES = 4, 64
 """Radius, and number of references, that the estimate assumes where the program chooses them."""
 MAX_HOURS, HOUR = 24.0, 3600.0
 """Estimated hours above which a run is refused: more is usually a mistake in the settings; and an hour in seconds."""
@@ -46,7 +46,7 @@ class TimeEstimate:
         """Seconds of both stages."""
         return (self.feature_seconds or 0.0) + self.distance_seconds
 
-    def problem(self, hours: float, radius: str) -> str:
+    def problem(self, hours: float, radius: int | str) -> str:
         """The reason why the run takes more than `hours`, with settings that help; empty if it does not."""
         if self.seconds <= hours * HOUR:
             return ""
@@ -108,22 +108,23 @@ def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Fra
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = image_count * len(frame.tiles()) * backbone.flop(rows, columns)
     similarity = config.similarity
-    undecided = similarity != similarity.full() and not similarity.radius_patches
-    if undecided and not compares_everything(config, backbone, image_count, frame.grid):
+    if similarity.is_open and not compares_everything(config, backbone, image_count, frame.grid):
         # the choice needs the features (`similarity.comparison_scope`)
-        usual = {"radius": USUAL_RADIUS} if similarity.radius == "auto" else {"references": USUAL_REFERENCES}
-        config = replace(config, similarity=replace(similarity, **usual))
+        if similarity.radius == "auto":
+            similarity = replace(similarity, radius=USUAL_RADIUS)
+        else:
+            similarity = replace(similarity, references=USUAL_REFERENCES)
+        config = replace(config, similarity=similarity)
     return features / BACKBONE_EFFICIENCY, comparison_work(config, backbone, image_count, frame.grid)
 
 
 def compares_everything(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> bool:
     """Whether `auto` compares everything, because the full comparison is quick."""
-    full = replace(config, similarity=config.similarity.full())
-    return comparison_work(full, backbone, image_count, grid) <= ALWAYS_FULL_SHARE * affordable_work()
+    return comparison_work(config, backbone, image_count, grid) <= ALWAYS_FULL_SHARE * affordable_work()
 
 
 def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> float:
-    """Floating-point operations of the distances, in plain products that take the same time."""
+    """Floating-point operations of the distances, in plain products that take the same time; `auto` counts as all."""
     degrees, similarity = len(config.features.degrees), config.similarity
     efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else MATRIX_EFFICIENCY
     if similarity.radius_patches:

@@ -11,7 +11,7 @@ and the evidence of each group (benchmarks/log/recurring.md). About 40 minutes o
 sets, 10 without. Sets of several hundred images need a smaller size and fewer references:
 
     codegraph recurring --config.shares="" --config.roots=DIR \
-        --config.detect.backbone.image_size=224 --config.detect.similarity.references="128"
+        --config.detect.backbone.image_size=224 --config.detect.similarity.references=128
 
     codegraph recurring --config=recurring:statistics
 

@@ -150,7 +150,7 @@ def test_an_unset_number_is_written_as_a_word(tmp_path):
     )
     assert read(["/p", f"--config={file}"]).backbone.image_size == 448
     assert read(["/p", f"--config={file}", "--size=auto"]).backbone.image_size is None
-    assert read(["/p", "--config.similarity.references=all"]).similarity.reference_count is None
+    assert read(["/p", "--config.similarity.references=all"]).similarity.references == "all"
     assert read_config(Config, {"backbone": {"image_size": "auto"}}) == Config()
     with pytest.raises(UserError, match=r"--size \(config.backbone.image_size\): 0 is below 1; give .* or auto"):
         read(["/p", "--size=0"])
@@ -197,7 +197,7 @@ def test_fields_of_config_files_have_no_flag():
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
         (
             ["--config.similarity.references=1"],
-            "config.similarity.references: '1' is not auto, all, or a number from 2",
+            "config.similarity.references: 1 is below 2; give 2 or more, or auto or all",
         ),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
         (["--false-alarms=max"], "--false-alarms: 'max' is neither low, normal, high nor a share such as 5%"),

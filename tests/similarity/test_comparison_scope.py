@@ -36,7 +36,7 @@ def features(shift, **other):
     return SimpleNamespace(**given | {"placement": SimpleNamespace(inspected=None)} | other)
 
 
-WITHIN = set(map(str, RADII))
+WITHIN = set(RADII)
 
 
 def choose(given, config=CONFIG):
@@ -50,18 +50,18 @@ def costly(monkeypatch):
 
 
 def test_a_cheap_comparison_is_made_in_full():
-    assert choose(features(0)) == ComparisonScope("all", "all")
+    assert choose(features(0)) == ComparisonScope(None, None)
 
 
-@pytest.mark.parametrize("radius", ["all", "3"])
+@pytest.mark.parametrize("radius", ["all", 3])
 def test_a_radius_and_references_that_the_user_chose_are_kept(costly, radius):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
-    assert choose(features(0), config) == ComparisonScope(radius, "20")
+    assert choose(features(0), config) == ComparisonScope(None if radius == "all" else radius, 20)
 
 
 def test_a_radius_of_the_user_is_used_without_a_message(costly):
     config = replace(CONFIG, similarity=SimilarityConfig(radius=3, references="auto"))
-    assert choose(features(0), config) == ComparisonScope("3", "all")
+    assert choose(features(0), config) == ComparisonScope(3, None)
     every = replace(CONFIG, similarity=SimilarityConfig(radius=3))
     backbone = SimpleNamespace(**vars(BACKBONE), flop=lambda rows, columns: 1.0)
     frame = SimpleNamespace(grid=GRID, tile=0, tiles=lambda: [0])
@@ -71,25 +71,25 @@ def test_a_radius_of_the_user_is_used_without_a_message(costly):
 
 def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
     chosen = choose(features(0))
-    assert chosen.radius in WITHIN and chosen.references == "all"
+    assert chosen.radius in WITHIN and chosen.references is None
     assert f"similarity.radius={chosen.radius}" in chosen.reason
 
 
 def test_the_number_of_references_of_the_user_is_kept(costly):
     chosen = choose(features(0), replace(CONFIG, similarity=SimilarityConfig(radius="auto", references=20)))
-    assert chosen.radius in WITHIN and chosen.references == "20"
+    assert chosen.radius in WITHIN and chosen.references == 20
 
 
 def test_parts_that_lie_differently_are_compared_with_fewer_photos(costly):
     chosen = choose(features(25))
-    assert chosen.radius == "all" and 0 < int(chosen.references) < IMAGES
+    assert chosen.radius is None and 0 < chosen.references < IMAGES
     assert f"{chosen.references} others" in chosen.reason
 
 
 def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypatch):
     monkeypatch.setattr(comparison_scope, "AGREEMENT", 1.0)
     chosen = choose(features(25))
-    assert (chosen.radius, chosen.references) == ("all", "all") and "all patches" in chosen.reason
+    assert (chosen.radius, chosen.references) == (None, None) and "all patches" in chosen.reason
 
 
 def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
@@ -125,7 +125,7 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     detector, chosen, (text,) = compared("auto")
     radius = chosen.options.radius
     assert radius in RADII and f"radius={radius}" in text
-    assert detector.score(chosen).compared == {"references": 6, "radius": str(radius)}
+    assert detector.score(chosen).compared == {"references": 6, "radius": radius}
     _, by_hand, texts = compared(radius)
     assert not texts
     for found, expected in zip(chosen.tables.means(), by_hand.tables.means(), strict=True):
