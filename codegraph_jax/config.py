@@ -59,21 +59,22 @@ class PhotosConfig(LimitsConfig):
     """The directory structure: `folder`, `auto` (`mvtec` if there is a folder named test, otherwise `folder`),
     `mvtec`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
     root: str = field(default="", metadata=path_like())
-    """Folder with the photos of one product, or with a subfolder for each product (category); with the layout `tfds`
-    also `tfds:NAME`."""
+    """Folder with the photos of one product, with or without subfolders (layout `folder`), or with a data set of
+    several products (categories). With the layout `tfds`, also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
-    """The categories to run, in this order; empty: all categories below the root."""
+    """The products (categories) of the data set to inspect, in this order; empty: all."""
     good: tuple[str, ...] = ()
-    """The types of good parts (with the layout `tfds`: classes), for the metrics; in a plain folder, the names of the
-    folders with good parts. Empty: as the layout defines them."""
+    """The folders with good parts by name, or with the layout `tfds` the classes, so that the accuracy can be measured.
+    Empty: as the layout defines them; a plain folder then has no labels."""
     pages: str = field(default="first", metadata=choice("first", "each", "largest"))
     """The pages of a file (TIFF, GIF, MPO) that are inspected: the first, the largest, or each page as a separate photo
     (`tray.tif#2`); the run prints how many pages are not inspected."""
     roi: str = field(default="", metadata=path_like())
-    """The inspected area: an image whose black pixels are excluded, a directory with such an image for each photo, or
-    a .json file of polygons; patches outside are neither scored nor used as references (docs/large.md). Empty: all."""
+    """The inspected area (region of interest): an image whose black pixels are excluded, a directory with such an image
+    for each photo, or a .json file of polygons. Patches outside of it are neither scored nor used as references
+    (docs/large.md). Empty: the whole photo."""
     unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
-    """Photos that cannot be read: skip them with a warning, or stop with an error."""
+    """Photos that cannot be read: `skip` them with a warning, or stop with an `error`."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class BackboneConfig(InputConfig):
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """0-based blocks of the network whose outputs are the layers; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
-    """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
+    """Activation function in the network: that of the `checkpoint`, `gelu` or `quick_gelu`. MuSc's published CLIP
+    numbers used `gelu` with weights trained with `quick_gelu`."""
     batch_size: int | None = field(default=None, metadata=no_flag() | at_least(1) | unset("auto"))
     """Number of images in one batch of a device; `auto`: chosen by platform."""
 
@@ -340,7 +342,8 @@ class BankConfig(Settings):
     """Number of photos in an exact bank, selected by their content alone; `auto`: 32. The size of the file and the time
     of the comparison, without that of the network, are proportional to it."""
     patches: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
-    """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. Size, time: see `photos`."""
+    """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. The size of the file and the
+    time of the comparison are proportional to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -386,7 +389,10 @@ class ResourcesConfig(Settings):
 
 @dataclass(frozen=True)
 class Config(TablesConfig):
-    """One detection run."""
+    """One detection run.
+
+    `codegraph detect` starts from configs/folder.py, which sets six fields otherwise; docs/api.md has the table.
+    """
 
     task: str = field(default="detect", metadata=choice("detect"))
     """The task that this config is for."""

@@ -99,20 +99,20 @@ class CommandLine:
 
     Attributes:
         settings: values of the changed settings, by path.
-        typed: short flags as typed and names of positional arguments, by setting.
+        shown_names: short flags as typed and names of positional arguments, by setting; for error messages.
         config: the config with these settings, checked.
         config_name: the value of `--config`, or the default of the command.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)
+    shown_names: dict[str, str] = field(default_factory=dict)
     config: Any = None
     config_name: str = ""
 
     def named(self, problem: str) -> str:
         """An error message with the short flag or the argument before the name of the setting."""
         where, colon, rest = problem.partition(":")
-        flag = self.typed.get(where.removeprefix("config."))
+        flag = self.shown_names.get(where.removeprefix("config."))
         return f"{flag} ({where}){colon}{rest}" if flag else problem
 
 
@@ -130,7 +130,7 @@ def parsed_line(
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
     """
     changes: dict[str, Any] = {}
-    typed: dict[str, str] = {}
+    shown_names: dict[str, str] = {}
     used: list[str] = []
     values: list[str] = []
     rest = list(arguments)
@@ -147,14 +147,14 @@ def parsed_line(
                 value = _next_value(flag, rest)
             if flag.short:
                 used.append(dashed)
-                typed[flag.setting.path] = dashed
+                shown_names[flag.setting.path] = dashed
             changes[flag.setting.path] = _setting_value(flag, value)
     if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
         raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
     if len(values) > len(positional):
         raise UserError(f"unexpected argument {values[len(positional)]!r}; put a name with spaces in quotes")
     given = {path: _setting_value(_Flag(path, settings[path]), text) for path, text in zip(positional, values)}
-    return CommandLine(given | changes, typed)
+    return CommandLine(given | changes, shown_names)
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ class _Flag:
     short: ShortFlag | None = None
 
     @property
-    def bare(self) -> bool:
-        """Whether the flag takes no value."""
+    def takes_no_value(self) -> bool:
+        """Whether the flag alone means true; a value may still follow."""
         return self.setting.hint is bool and not self.setting.rules.unset
 
 
@@ -186,7 +186,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
         if name.startswith(prefix):
             path = _path(name.removeprefix(prefix), settings)
             flag = _Flag(dashed, settings[path], negated=prefix == "noconfig.")
-            if flag.negated and not flag.bare:
+            if flag.negated and not flag.takes_no_value:
                 raise UserError(f"{dashed}: needs a value; write --config.{path}=VALUE")
             return flag
     if short := SHORT.get(_canonical(dashed)):
@@ -222,7 +222,7 @@ def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
 
 def _next_value(flag: _Flag, rest: list[str]) -> str:
     """The value of a flag without `=`, taken from the next argument."""
-    if flag.bare:
+    if flag.takes_no_value:
         if rest and rest[0] in ("true", "false", "True", "False"):
             return rest.pop(0)
         return "True"
@@ -253,7 +253,7 @@ def _setting_value(flag: _Flag, text: str) -> Any:
         if short and short.rule:
             number = replace(setting, hint=float, rules=FieldRules(high=RULE_RANGES[short.rule][1]))
             return f"{short.rule}:{read_text(number, text)!r}"
-        return read_text(setting, text) != flag.negated if flag.bare else read_text(setting, text)
+        return read_text(setting, text) != flag.negated if flag.takes_no_value else read_text(setting, text)
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None
 

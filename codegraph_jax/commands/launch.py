@@ -129,7 +129,7 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
     line = parsed_line(words, settings, [*positional])
-    line = replace(line, typed=positional | line.typed, config_name=named)
+    line = replace(line, shown_names=positional | line.shown_names, config_name=named)
     try:
         return replace(line, config=with_settings(config, line.settings))
     except ConfigError as error:

@@ -121,7 +121,7 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     Args:
         images: files by POSIX path below the root.
     """
-    named = {name: _Named.of(name) for name in images}
+    named = {name: _NameParts.of(name) for name in images}
     by_stem: dict[str, list[str]] = {}
     for name, key in named.items():
         by_stem.setdefault(key.stem, []).append(name)
@@ -137,7 +137,7 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
                 masks[name] = copy
             continue
         suspicious = key.in_mask_directory or key.directory in suspects
-        stems = {key.bare, key.stem} if suspicious else {key.bare} - {key.stem}
+        stems = {key.stem_without_ending, key.stem} if suspicious else {key.stem_without_ending} - {key.stem}
         partners = [
             other
             for partner_stem in sorted(stems)
@@ -154,22 +154,22 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 
 @dataclass(frozen=True)
-class _Named:
+class _NameParts:
     """Components of a file name: directory, stem, and stem without the ending of a mask."""
 
     directory: str
     stem: str
-    bare: str
+    stem_without_ending: str
     in_mask_directory: bool
 
     @classmethod
-    def of(cls, name: str) -> "_Named":
+    def of(cls, name: str) -> "_NameParts":
         directory, _, own = stem(name).rpartition("/")
         return cls(directory, own, without_ending(own), _below(name, DIRECTORIES | OVERLAYS))
 
 
 def _suspicious_directories(
-    images: Mapping[str, str], named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]
+    images: Mapping[str, str], named: Mapping[str, _NameParts], by_stem: Mapping[str, list[str]]
 ) -> set[str]:
     """Directories whose files have the stems of photos elsewhere and look like masks, while the photos do not.
 
@@ -180,7 +180,7 @@ def _suspicious_directories(
         # one match is enough; a hundred thousand files may share a few stems
         elsewhere = (
             other
-            for other_stem in dict.fromkeys((key.stem, key.bare))
+            for other_stem in dict.fromkeys((key.stem, key.stem_without_ending))
             for other in by_stem.get(other_stem, ())
             if named[other].directory != key.directory and not named[other].in_mask_directory
         )
@@ -224,8 +224,8 @@ def stem(name: str) -> str:
 def without_ending(name: str) -> str:
     """A stem without the ending of a mask; a stem that consists of the ending is returned unchanged."""
     match = _ENDED.search(name)
-    bare = name[: match.start()] if match else ""
-    return bare if bare and not bare.endswith("/") else name
+    shortened = name[: match.start()] if match else ""
+    return shortened if shortened and not shortened.endswith("/") else name
 
 
 def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """The task `detect`: finds anomalies in each category of a data set and writes the results to the workdir."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -135,8 +135,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         logger.warning("config.resume_data: keep has no effect with several processes, or with one category per device")
     # review.json keeps the counts, which the next batch shows as those of the previous one
     review = inputs.review and inputs.review.for_photos(inputs.photos_digest(workdir))
-    results = _results(detectors, plans, times, overlap, state, review)
-    outcomes = _outcomes(inputs, plans, results, clock)
+    runs = [_CategoryRun(category, plan, times[category], state, review) for category, plan in plans.items()]
+    outcomes = _outcomes(inputs, plans, _detect_in_order(runs, detectors, overlap), clock)
     if processes.is_first():
         _write(workdir, inputs, outcomes, clock)
         if state:
@@ -147,7 +147,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
 
 def _outcomes(
-    inputs: Inputs, plans: Mapping[str, SetPlan], results: Iterable[DetectionResult], clock: Clock
+    inputs: Inputs, plans: Mapping[str, SetPlan], results: Iterator[DetectionResult], clock: Clock
 ) -> list[Outcome]:
     """Measures each category while the next ones are detected."""
     config = inputs.config
@@ -276,27 +276,31 @@ def _print_reused(partial_run: PartialRun, result: DetectionResult, layer_count:
         )
 
 
-def _results(
-    detectors: Sequence[CoDeGraph],
-    plans: Mapping[str, SetPlan],
-    times: Mapping[str, TimeEstimate],
-    overlap: bool,
-    state: RunState | None,
-    review: Review | None,
-) -> Iterable[DetectionResult]:
-    """The results of all categories, in order."""
+def _detect_in_order(
+    runs: Sequence[_CategoryRun], detectors: Sequence[CoDeGraph], overlap: bool
+) -> Iterator[DetectionResult]:
+    """Computes a category each time that it is advanced; with several detectors all of them the first time.
+
+    Args:
+        runs: the categories, in the order of the results.
+        detectors: one for all categories, or one for each device.
+        overlap: with one detector, whether the next category is compared while the current one is scored.
+    """
     first = processes.is_first()
-    runs = [_CategoryRun(category, plan, times[category], state, review) for category, plan in plans.items()]
     if len(detectors) > 1:
         # one bar for all categories: bars of several threads would overwrite each other
-        with bar(len(plans), "categories", "category", first) as advance:
-            return on_each_device(detectors, lambda detector, run: run.detect(detector), runs, advance)
+        with bar(len(runs), "categories", "category", first) as advance:
+            results = on_each_device(detectors, lambda detector, run: run.detect(detector), runs, advance)
+        yield from results
+        return
     (detector,) = detectors
     if overlap:
-        return overlapped(
+        yield from overlapped(
             lambda run: run.compare(detector, first), lambda run, compared: run.score(detector, compared), runs
         )
-    return (run.detect(detector, first) for run in runs)
+    else:
+        for run in runs:
+            yield run.detect(detector, first)
 
 
 def _print_notes(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
