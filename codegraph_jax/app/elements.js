@@ -10,4 +10,4 @@ function durationText(seconds) {
 
 const basename = (path) => path.split(/[/\\]/).filter(Boolean).pop() ?? path;
 const button = (text, action, kind = "button quiet") => h("button", { type: "button", className: kind, onclick: action }, text);
-const picture = (place, side = 256) => `/api/picture?side=${side}&place=${encodeURIComponent(place)}`;
+const previewAddress = (place, side = 256) => `/api/preview?side=${side}&place=${encodeURIComponent(place)}`;

@@ -35,13 +35,14 @@ def add_line_pages(app: FastAPI, lines: Lines) -> None:
         address = lines.address(name)
         body = await request.body() if request.method == "POST" else b""  # the size of a POST is limited
         query = request.scope["query_string"].decode("ascii")
-        kind = {"Content-Type": found} if (found := request.headers.get("content-type")) else {}
-        return await run_in_threadpool(_forward, address, request.method, f"/{quote(path)}?{query}", body, kind)
+        content_type = request.headers.get("content-type")
+        headers = {"Content-Type": content_type} if content_type else {}
+        return await run_in_threadpool(_forward, address, request.method, f"/{quote(path)}?{query}", body, headers)
 
 
-def _recorded(file: Path, what: str) -> Response:
+def _recorded(file: Path, name: str) -> Response:
     """Counts or table of a line, from its ledger."""
-    if what == "parts.csv":
+    if name == "parts.csv":
         ledger = Ledger(file)
 
         def rows() -> Iterator[str]:

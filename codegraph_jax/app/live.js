@@ -151,7 +151,7 @@
   function printed(row) {
     const picture = $(".thumb .frame", row).cloneNode(true);
     for (const image of $$("img", picture)) image.loading = "eager";
-    return h("li", {}, picture, ...[".name", ".recurring", ".said"].map((part) => h("bdi", {}, $(part, row)?.textContent ?? "")));
+    return h("li", {}, picture, ...[".name", ".recurring", ".your-answer"].map((part) => h("bdi", {}, $(part, row)?.textContent ?? "")));
   }
 
   async function printSummary() {

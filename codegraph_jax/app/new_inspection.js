@@ -1,6 +1,6 @@
 // The page of a new inspection, or of the folder of a new line.
 //
-// getState: returns what the server has said last; attempt: runs an action and shows its error; repaint: shows the page
+// getState: returns the last state that the server has sent; attempt: runs an action and shows its error; repaint: shows the page
 // again; follow: shows a run; dropZone: an element for files.
 function newInspection({ getState, attempt, repaint, follow, dropZone }) {
   const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", send: "", settings: {}, drawing: nothingDrawn(), photo: 0 };
@@ -8,7 +8,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
   async function openFolder(wanted) {
     const folder = await attempt(() => call("/api/open", wanted));
     if (!folder) return;
-    $("#toast").hidden = true;  // it may still say that another folder cannot be opened
+    $("#toast").hidden = true;  // it may still show that another folder cannot be opened
     Object.assign(chosen, { folder, contents: null, estimate: null, drawing: nothingDrawn(), photo: 0 });
     repaint();
     if (folder.photos) await readContents();
@@ -54,7 +54,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
   function folderCard(folder) {
     const about = folder.photos === null ? t("not_readable") : folder.photos ? countText(folder.photos, "photos") : folder.path ?? "";
     return h("li", {}, h("button", { type: "button", "data-place": folder.place, title: folder.path ?? folder.name, onclick: () => openFolder({ place: folder.place }) },
-      folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
+      folder.first ? h("img", { alt: "", loading: "lazy", src: previewAddress(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
       h("bdi", {}, folder.name), h("small", {}, h("bdi", {}, about))));
   }
 
@@ -109,7 +109,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
     const summary = h("summary"), name = () => { const count = drawnAreas(chosen.drawing)?.excluded.length; summary.textContent = count ? t("areas_drawn", { count }) : t("areas"); };
     name();
     return h("details", { id: "areas", open: chosen.drawn, ontoggle: (event) => { chosen.drawn = event.target.open; } }, summary,
-      areasEditor(chosen.drawing, picture(photo.place, 1024), photo.size, name));
+      areasEditor(chosen.drawing, previewAddress(photo.place, 1024), photo.size, name));
   }
 
   function drawOn(number) {
@@ -117,9 +117,9 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
     $("#areas").replaceWith(areas());
   }
 
-  // pictures of the folder; a click shows one under the areas
+  // photos of the folder; a click shows one under the areas
   function strip({ thumbnails }) {
-    const image = ({ place }) => h("img", { alt: "", loading: "lazy", src: picture(place), onerror: (event) => { event.target.style.visibility = "hidden"; } });
+    const image = ({ place }) => h("img", { alt: "", loading: "lazy", src: previewAddress(place), onerror: (event) => { event.target.style.visibility = "hidden"; } });
     return h("div", { className: "strip" }, thumbnails.map((one, i) => (chosen.line || !one.size ? image(one)
       : h("button", { type: "button", ariaLabel: t("draw_on", { name: one.name }), title: one.name, onclick: () => drawOn(i) }, image(one)))));
   }

@@ -2,7 +2,7 @@
 
 const RECENT_RUNS = 12, CHART_WIDTH = 320, CHART_HEIGHT = 70;
 
-// what recurs in several runs, by the name that a person has given: a chart of each name, and a table with links
+// groups that recur in several runs, by their names: a chart of each name, and a table with links
 function recurringSection(runs, addressOf) {
   const named = new Map(), columns = runs.filter((run) => run.groups?.some((group) => group.name)).sort((a, b) => a.begun - b.begun).slice(-RECENT_RUNS);
   for (const run of columns) for (const { name, photos, verdict } of run.groups) {

@@ -189,8 +189,8 @@ def _add_interface(app: FastAPI, service: Service) -> None:
     async def receive(folder: str, name: str, request: Request) -> None:
         await folders.receive(folder, name, request.stream())
 
-    @app.get("/api/picture")
-    def picture(place: str, side: Annotated[int, Query(ge=1, le=1024)] = 256) -> Response:
+    @app.get("/api/preview")
+    def preview(place: str, side: Annotated[int, Query(ge=1, le=1024)] = 256) -> Response:
         return _jpeg(folders.preview(decode_path(place), side))
 
 

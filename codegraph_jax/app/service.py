@@ -19,7 +19,7 @@ from codegraph_jax.app.folders import FolderInput, Folders, Name, ValidText, enc
 from codegraph_jax.app.jobs import UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.lines import LINES, Lines
 from codegraph_jax.app.runs import NotFoundError, Runs, without_spaces
-from codegraph_jax.app.state import HOME, KINDS, STATE_FILE, State
+from codegraph_jax.app.state import ANSWER_KINDS, HOME, STATE_FILE, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
@@ -77,7 +77,7 @@ class NewInspection(EstimateInput):
 class ChangedAnswer(BaseModel):
     """An answer in a report; None removes it."""
 
-    kind: str = Field(pattern=f"^({'|'.join(KINDS)})$")
+    kind: str = Field(pattern=f"^({'|'.join(ANSWER_KINDS)})$")
     key: ValidText = Field(max_length=1000)
     value: Annotated[Any, AfterValidator(_json_value)]
 

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     created REAL NOT NULL, ended REAL
 );
 """
-KINDS = ("photo", "group", "threshold", "share")
+ANSWER_KINDS = ("photo", "group", "threshold", "share")
 """Kinds of answers: on a photo, on a group of photos, a threshold set by hand, and the share of defective photos."""
 
 

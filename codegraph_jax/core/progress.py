@@ -107,10 +107,10 @@ def note_estimate(**seconds: float | None) -> None:
 
 
 @contextmanager
-def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progress]:
+def bar(total: int, stage: str, unit: str, enabled: bool = True) -> Iterator[Progress]:
     """Shows a progress bar, and writes the progress file; yields the function that advances it.
 
-    Without `shown`, as in processes that do not print, nothing is shown or written.
+    Without `enabled`, as in processes that do not print, there is neither a bar nor a file.
     """
     start, done = perf_counter(), 0
 
@@ -119,9 +119,9 @@ def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progre
         done += count
         progress.update(count)
         if time.monotonic() >= _file.written + WRITE_SECONDS or done >= total:
-            _file.write(stage=what, done=done, total=total, seconds=round(perf_counter() - start, 3))
+            _file.write(stage=stage, done=done, total=total, seconds=round(perf_counter() - start, 3))
 
-    with tqdm(total=total, desc=what, unit=unit, disable=not shown, dynamic_ncols=True) as progress:
-        if shown:
-            _file.write(stage=what, done=0, total=total, seconds=0.0)
-        yield advance if shown else progress.update
+    with tqdm(total=total, desc=stage, unit=unit, disable=not enabled, dynamic_ncols=True) as progress:
+        if enabled:
+            _file.write(stage=stage, done=0, total=total, seconds=0.0)
+        yield advance if enabled else progress.update

@@ -29,7 +29,7 @@ from codegraph_jax.line.part import Alarm, Part, blank_part, operator_sentence, 
 from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
-from codegraph_jax.report.pictures import find_regions
+from codegraph_jax.report.photo_images import find_regions
 from codegraph_jax.report.region_data import Region
 
 STATISTICS = ("score", *PICTURE)

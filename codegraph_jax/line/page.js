@@ -111,7 +111,7 @@
     }
   }
 
-  async function say(answer) {
+  async function sendAnswer(answer) {
     const part = opened, path = `/parts/${part.id}/answer`;
     for (const button of $$("[data-answer]")) button.disabled = true;
     try {
@@ -123,12 +123,12 @@
     }
     if (opened === part) showAnswer(part);
   }
-  for (const button of $$("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
+  for (const button of $$("[data-answer]")) button.addEventListener("click", () => sendAnswer(button.dataset.answer));
   $("#large").addEventListener("keydown", (event) => {
     const answer = { d: "defective", g: "good" }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "h") $("#map").click();
-    if (answer) say(answer);
+    if (answer) sendAnswer(answer);
   });
   $("#map").addEventListener("change", () => { $("#large-heatmap").hidden = !$("#map").checked; });
 

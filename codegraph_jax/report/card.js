@@ -5,8 +5,8 @@ const USUAL_ANSWERS = 8;  // answers that are enough for most sets (docs/method.
 
 // page: the state of the report, see page.js
 function newCard(page) {
-  const { images, sets, review, photos: { indexOf, rarityColumn, pictureOf, thumbnailOf } } = page;
-  const stage = review && new Stage($("#look"), pictureOf), mapSwitch = $("#look-map"), slider = $("#slider");
+  const { images, sets, review, photos: { indexOf, rarityColumn, imagesOf, thumbnailOf } } = page;
+  const stage = review && new Stage($("#look"), imagesOf), mapSwitch = $("#look-map"), slider = $("#slider");
   const setSelect = $("#set"), maxDefective = $("#at-most");
   const chosenSet = () => sets[Number(setSelect?.value ?? 0)];
 
@@ -69,7 +69,7 @@ function newCard(page) {
 
   function effect(set) {
     if (set.model.hasEnoughAnswers) return mistakesText(set.model.estimate(set.flags, set.score));
-    return set.manual ? t("answer_to_learn") : texts.say(set.explanation);
+    return set.manual ? t("answer_to_learn") : texts.textOf(set.explanation);
   }
 
   // draws the histogram; returns the range of the slider

@@ -25,7 +25,7 @@ function newGroups(page) {
       if (image.group !== Number(shown.group) || image.set !== Number(shown.set)) continue;
       image.originalPattern ??= image.pattern;
       image.pattern = name || image.originalPattern;
-      $(".recurring bdi", row).textContent = texts.say(image.pattern);
+      $(".recurring bdi", row).textContent = texts.textOf(image.pattern);
     }
   }
 

@@ -1,9 +1,9 @@
-"""Writes report.html: a single file with embedded pictures, which opens from disk and loads nothing from the network.
+"""Writes report.html: a single file with embedded images, which opens from disk and loads nothing from the network.
 
-Pictures are embedded as JPEG with the side of `pictures.picture_side`: 1024 px for up to 100 images, 512 px for 400,
-about 230 px for 2,000 (about 30 MB). Anomaly maps are embedded as small PNG layers over the pictures, so that they can
-be switched off. If the embedded pictures are small, the large view loads the heat-map file beside the report, and falls
-back to the embedded picture if the report was moved without its folder.
+Images are embedded as JPEG with the side of `photo_images.image_side`: 1024 px for up to 100 images, 512 px for 400,
+about 230 px for 2,000 (about 30 MB). Anomaly maps are embedded as small PNG layers over the images, so that they can
+be switched off. If the embedded images are small, the large view loads the heat-map file beside the report, and falls
+back to the embedded image if the report was moved without its folder.
 """
 
 import json
@@ -26,7 +26,7 @@ from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page_security import digest, style_and_script
-from codegraph_jax.report.pictures import ReportPhoto, picture_side
+from codegraph_jax.report.photo_images import ReportPhoto, image_side
 from codegraph_jax.report.recurring_patterns import RecurringPattern, review_draft
 from codegraph_jax.report.result_files import relative_url
 from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
@@ -47,7 +47,7 @@ from codegraph_jax.scoring import photo_verdicts
 MAX_MEMBERS = 60
 """Number of thumbnails in a group; the table shows all members."""
 LARGE_ENOUGH = 400
-"""Side in pixels from which the large view uses the embedded picture."""
+"""Side in pixels from which the large view uses the embedded image."""
 STORE_FORMAT = 2
 """Number of the form in which the browser keeps answers; raised with every change, since old answers are not read."""
 HUES = 8
@@ -214,7 +214,7 @@ def _script_data(
         "images": [_image_data(row) for row in rows],
         "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
         "sets": [_set_data(section) for section in sections],
-        "large": picture_side(len(rows)) >= LARGE_ENOUGH,
+        "large": image_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store([section.outcome for section in sections], draft)},
         "limits": {
             "p_value": photo_verdicts.CHECK_P_VALUE,

@@ -50,14 +50,14 @@ function newPhotos({ images, sets, limits, rows, large }) {
     }, limits);
   }
 
-  // ---- embedded pictures, which are those of the table ----
+  // ---- embedded images, which are those of the table ----
 
   const thumbnailOf = (number) => $(".photo", rows.get(number));
 
-  function pictureOf(number) {
+  function imagesOf(number) {
     const { width, height, name, heatmap } = images[number];
     return { width, height, name, photo: thumbnailOf(number).src, heat: $(".heat", rows.get(number)).src, file: large ? null : heatmap };
   }
 
-  return { setOf, indexOf, verdictOf, scoreOf, rarityOf, rarityTextOf, rarityColumn, updateVerdicts, thumbnailOf, pictureOf };
+  return { setOf, indexOf, verdictOf, scoreOf, rarityOf, rarityTextOf, rarityColumn, updateVerdicts, thumbnailOf, imagesOf };
 }

@@ -13,7 +13,7 @@ from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import box_on_photo
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportPhoto
+from codegraph_jax.report.photo_images import ReportPhoto
 from codegraph_jax.report.records import boxes_of_pattern
 from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text

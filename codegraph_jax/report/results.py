@@ -27,7 +27,7 @@ from codegraph_jax.report.archive import local_time
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
-from codegraph_jax.report.pictures import ReportPhoto, make_pictures
+from codegraph_jax.report.photo_images import ReportPhoto, make_images
 from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurring_patterns import (
     RecurringPattern,
@@ -97,7 +97,7 @@ def write_results(
         scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "photo") as advance:
-            photos = make_pictures(records, workdir, scale, decoding_threads(), advance)
+            photos = make_images(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, photos)
         write_recurring_patterns(workdir, outcomes, patterns, photos)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())

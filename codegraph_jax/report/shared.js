@@ -39,11 +39,11 @@ const texts = (() => {
   function t(key, values = {}) {
     const of = (one) => known[language][one] ?? known.en[one];
     const text = (values.count === 1 && of(`${key}_one`)) || (of(key) ?? key);
-    return text.replace(/\{(\w+)\}/g, (_, name) => say(values[name] ?? ""));
+    return text.replace(/\{(\w+)\}/g, (_, name) => textOf(values[name] ?? ""));
   }
 
-  function say(value) {
-    if (Array.isArray(value)) return new Intl.ListFormat(locale).format(value.map(say));
+  function textOf(value) {
+    if (Array.isArray(value)) return new Intl.ListFormat(locale).format(value.map(textOf));
     if (typeof value === "number") return number(value);
     return typeof value === "object" && value ? t(value.t, value) : String(value ?? "");
   }
@@ -94,7 +94,7 @@ const texts = (() => {
     document.documentElement.lang = language;
     for (const one of $$("[data-t]")) one.textContent = t(one.dataset.t, JSON.parse(one.dataset.values ?? "{}"));
     for (const one of $$("[data-attributes]")) {
-      for (const [name, value] of Object.entries(JSON.parse(one.dataset.attributes))) one.setAttribute(name, say(value));
+      for (const [name, value] of Object.entries(JSON.parse(one.dataset.attributes))) one.setAttribute(name, textOf(value));
     }
     for (const one of $$("[data-decimal]")) one.textContent = number(one.dataset.decimal);
     for (const one of $$("time[datetime]")) one.textContent = date(one.dateTime);
@@ -125,7 +125,7 @@ const texts = (() => {
   }
 
   return {
-    add, t, say, number, date, chance, translated, mark, attribute,
+    add, t, textOf, number, date, chance, translated, mark, attribute,
     known: (key) => known[language][key],
     english: (key) => known.en[key],
     onchange: (listener) => listeners.push(listener),

@@ -1,14 +1,14 @@
 "use strict";
-// The picture of the card and of the large view, as large as possible.
+// The photo of the card and of the large view, as large as possible.
 //
-// root: an element with .canvas; pictures: returns the width, height and name of a photo, the addresses of its embedded
-// pictures `photo` and `heat`, and that of its heat-map file, which has more detail, or null.
+// root: an element with .canvas; imagesOf: returns the width, height and name of a photo, the addresses of its embedded
+// images `photo` and `heat`, and that of its heat-map file, which has more detail, or null.
 class Stage {
   static onlyEmbedded = false;  // the report was moved without its folder
 
-  constructor(root, pictures) {
+  constructor(root, imagesOf) {
     this.canvas = $(".canvas", root);
-    this.pictures = pictures;
+    this.imagesOf = imagesOf;
     this.number = null;
     $(".photo", root).addEventListener("error", (event) => {
       if (Stage.onlyEmbedded || event.target.src.startsWith("data:")) return;
@@ -20,11 +20,11 @@ class Stage {
 
   show(number, map) {
     Object.assign(this, { number, map });
-    const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas), picture = this.pictures(number);
-    const file = map && !Stage.onlyEmbedded && picture.file;
-    photo.src = file || picture.photo;
-    photo.alt = picture.name;
-    heat.src = picture.heat;
+    const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas), images = this.imagesOf(number);
+    const file = map && !Stage.onlyEmbedded && images.file;
+    photo.src = file || images.photo;
+    photo.alt = images.name;
+    heat.src = images.heat;
     heat.hidden = !map || Boolean(file);
     this.layout();
   }
@@ -33,7 +33,7 @@ class Stage {
   layout() {
     const stage = this.canvas.parentElement;
     if (this.number === null || !stage.clientWidth) return;
-    const { width, height } = this.pictures(this.number);
+    const { width, height } = this.imagesOf(this.number);
     const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
     this.canvas.style.width = `${Math.floor(width * scale)}px`;
     this.canvas.style.height = `${Math.floor(height * scale)}px`;

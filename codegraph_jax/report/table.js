@@ -20,12 +20,12 @@ function newTable({ images, sets, rows, review, answers, mm_per_pixel: mmPerPixe
     row.className = verdict;
     $(".frame", row).setAttribute("aria-label", t("open_photo", { name }));
     write(".badge", t(`verdict_${verdict}`));
-    write(".said", review ? [answer && youSaid(answer), note && t("note")].filter(Boolean).join(", ") : "");
+    write(".your-answer", review ? [answer && answerText(answer), note && t("note")].filter(Boolean).join(", ") : "");
     write(".score", scoreText(scoreOf(number)));
     write(".rescored", scoreText(rescored ?? scoreOf(number)));
     write(".rarity", text);
     write(".label", label === null ? "" : t(word(label)));
-    write(".recurring bdi", texts.say(pattern));
+    write(".recurring bdi", texts.textOf(pattern));
     for (const key of ["score", "rescored"]) $(`.${key}`, row)?.setAttribute("data-label", t(key));
   }
 
@@ -79,7 +79,7 @@ function newTable({ images, sets, rows, review, answers, mm_per_pixel: mmPerPixe
     showRows(shownRows);
     const all = visible.length === images.length, counts = { some: visible.length, photos: images.length };
     $("#count").textContent = all ? t("photos", { count: images.length }) : group && visible.length
-      ? t("some_that_share", { ...counts, group: texts.say(images[visible[0]].pattern) }) : t("some_photos", counts);
+      ? t("some_that_share", { ...counts, group: texts.textOf(images[visible[0]].pattern) }) : t("some_photos", counts);
     $("#reset").hidden = all;
     $("#one-by-one").hidden = !visible.length;
   }
@@ -125,7 +125,7 @@ function newTable({ images, sets, rows, review, answers, mm_per_pixel: mmPerPixe
     const columns = {
       name_column: ({ name }) => name,
       verdict_column: (_, number) => t(`verdict_${verdictOf(number)}`),
-      recurring_column: ({ pattern }) => texts.say(pattern),
+      recurring_column: ({ pattern }) => texts.textOf(pattern),
       your_answer: (_, number) => answers.of(number).answer && t(answers.of(number).answer),
       note_field: (_, number) => answers.of(number).note,
       [rarityColumn()]: (_, number) => rarityTextOf(number),

@@ -26,7 +26,7 @@ def _data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _say(value: Value | None) -> Markup:
+def _translatable(value: Value | None) -> Markup:
     """A text, which the page translates, or anything else as it is."""
     if not isinstance(value, Text):
         return escape("" if value is None else value)
@@ -63,8 +63,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        "t": lambda key, **values: _say(text(key, **values)),
-        "say": _say,
+        "t": lambda key, **values: _translatable(text(key, **values)),
+        "translatable": _translatable,
         "text": text,
         "attributes": _attributes,
         "number": _number,

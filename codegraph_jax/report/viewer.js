@@ -4,8 +4,8 @@
 // page: the state of the report, see page.js.
 function newViewer(page) {
   const { images, sets, rows, answers, table, mm_per_pixel: mmPerPixel } = page;
-  const { setOf, verdictOf, scoreOf, rarityTextOf, rarityColumn, pictureOf } = page.photos;
-  const dialog = $("#viewer"), stage = new Stage(dialog, pictureOf), answerForm = $("#answer");
+  const { setOf, verdictOf, scoreOf, rarityTextOf, rarityColumn, imagesOf } = page.photos;
+  const dialog = $("#viewer"), stage = new Stage(dialog, imagesOf), answerForm = $("#answer");
   const mapSwitch = $("#viewer-map"), boxSwitch = $("#viewer-boxes");
   let sequence = table.visible, current = 0, opened = 0;
 
@@ -57,7 +57,7 @@ function newViewer(page) {
       rescored: image.rescored && scoreText(image.rescored),
       [rarityColumn()]: rarityTextOf(current),
       label: image.label === null ? null : t(word(image.label)),
-      recurring_column: texts.say(image.pattern),
+      recurring_column: texts.textOf(image.pattern),
       largest_region: image.largest && sizeText(image.largest, mmPerPixel),
       photo: sizeText([image.width, image.height], mmPerPixel),
       file: image.path,

@@ -2,13 +2,13 @@
 // Texts on scores, answers and expected mistakes; those of wording.py are the same.
 const word = (label) => (label ? "defective" : "good");
 const isDecisive = (answer) => answer === "good" || answer === "defective";
-const youSaid = (answer) => t("you_said", { answer: t(answer) });
+const answerText = (answer) => t("you_said", { answer: t(answer) });
 const scoreText = (value) => texts.number(value, 4);
 
 // how many good parts score as high as a photo or, with enough answers, the probability of a defect
 function rarityText({ p, answer, marked, probability }) {
   if (probability === undefined) return p > 0.5 ? t("rarity_most") : t("rarity", { chance: texts.chance(p) });
-  if (isDecisive(answer)) return youSaid(answer);
+  if (isDecisive(answer)) return answerText(answer);
   if (marked) return t("by_mark");
   const percent = Math.round(100 * probability);
   return t("probability", { percent: percent < 1 ? t("percent_low") : percent > 99 ? t("percent_high") : t("percent", { number: percent }) });

@@ -26,7 +26,7 @@ from codegraph_jax.line.part import Part, blank_part, scored_part
 from codegraph_jax.report.archive import digest_of_photos, keep_earlier
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.pictures import ReportPhoto
+from codegraph_jax.report.photo_images import ReportPhoto
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.result_files import RESULTS
 from codegraph_jax.report.results import write_results

@@ -88,7 +88,7 @@ def test_photos_are_shown_below_opened_folders_only(client, tmp_path):
     inside, outside = photos(tmp_path / "inside"), photos(tmp_path / "outside")
     (inside / "link.png").symlink_to(outside / "part 0.png")
     (inside / "notes.txt").write_text("private")
-    preview = "/api/picture?place="
+    preview = "/api/preview?place="
     assert client.get(preview + encode_path(str(inside / "part 0.png"))).status_code == 400
     assert client.post("/api/open", json={"path": str(inside)}).json()["photos"] == 4
     assert client.get(preview + encode_path(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
@@ -111,7 +111,7 @@ def test_hostile_names_arrive_as_text(client, tmp_path):
     contents = client.post("/api/contents", json={"place": folder["place"]}).json()
     assert contents["photos"] == 3 and contents["sizes"][0] == {"width": 9, "height": 9, "count": 2}
     for thumbnail in contents["thumbnails"]:
-        assert client.get("/api/picture", params={"place": thumbnail["place"]}).status_code == 200
+        assert client.get("/api/preview", params={"place": thumbnail["place"]}).status_code == 200
     page = client.get("/").text + client.get("/app.js").text
     assert "innerHTML" not in page and "insertAdjacentHTML" not in page
 

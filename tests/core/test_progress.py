@@ -20,7 +20,7 @@ def test_the_file_follows_the_bar_and_is_removed(tmp_path, monkeypatch):
             assert (read()["stage"], read()["done"], read()["total"]) == ("network", 1, 4)
             advance(3)
         assert read()["done"] == 4 and read()["estimate"] == {"network": 5.0}
-        with bar(4, "hidden", "image", shown=False) as advance:
+        with bar(4, "hidden", "image", enabled=False) as advance:
             advance(1)
         assert read()["stage"] == "network"
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Revie
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.page import STORE_FORMAT, write_page
-from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
+from codegraph_jax.report.photo_images import MAX_IMAGE_BYTES, image_side, make_images
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import script_json
@@ -91,9 +91,9 @@ def test_embedded_json_is_the_value_and_never_markup(value):
 
 
 def test_pictures_stay_within_the_budget():
-    assert picture_side(1) == picture_side(90) == 1024
+    assert image_side(1) == image_side(90) == 1024
     for images in (110, 300, 500, 2000, 4000):
-        assert images * 0.3 * picture_side(images) ** 2 <= PICTURE_BYTES
+        assert images * 0.3 * image_side(images) ** 2 <= MAX_IMAGE_BYTES
 
 
 def test_the_page_opens_without_problems(browser, page):
@@ -756,7 +756,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
     outcome = dataclasses.replace(small, result=result)
     config = ReportConfig(("page", "maps"))
-    (photo, *_) = make_pictures(make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None)
+    (photo, *_) = make_images(make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None)
     photos = [dataclasses.replace(photo, record=record) for record in make_records([outcome], config)]
     write_page(root / "report.html", [outcome], photos, [], {}, MANIFEST)
     return root / "report.html"

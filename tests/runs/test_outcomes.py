@@ -105,7 +105,7 @@ def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, m
     [
         "codegraph_jax.report.results.write_csv",
         "codegraph_jax.report.serialise.np.lib.format.write_array_header_1_0",
-        "codegraph_jax.report.pictures.Image.Image.save",
+        "codegraph_jax.report.photo_images.Image.Image.save",
         "codegraph_jax.report.results.write_page",
     ],
 )

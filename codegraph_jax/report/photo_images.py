@@ -22,9 +22,9 @@ from codegraph_jax.scoring.regions import background_of, flagged_mask, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 MAX_SIDE, USUAL_SIDE, MIN_SIDE = 1024, 512, 128
-"""Sides in pixels of the pictures in a report; photos are not enlarged beyond the usual side."""
-PICTURE_BYTES = 32_000_000
-"""Limit on the size of all pictures of a report, so that browsers open it quickly and it can be sent by mail."""
+"""Sides in pixels of the images in a report; photos are not enlarged beyond the usual side."""
+MAX_IMAGE_BYTES = 32_000_000
+"""Limit on the size of all images of a report, so that browsers open it quickly and it can be sent by mail."""
 BYTES_PER_PIXEL = 0.3
 """Size of a JPEG file of a textured part at `QUALITY`, in base64."""
 QUALITY = 75
@@ -34,7 +34,7 @@ HEATMAP_SIDE = 1600
 
 @dataclass(frozen=True)
 class ReportPhoto:
-    """A photo of the report: its record, pictures and regions.
+    """A photo of the report: its record, images and regions.
 
     Attributes:
         record: scores, verdict and files.
@@ -55,9 +55,9 @@ class ReportPhoto:
     regions: list[Region]
 
 
-def picture_side(photo_count: int) -> int:
-    """Longest side of the pictures in a report of `photo_count` images, limited by `PICTURE_BYTES`."""
-    side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(photo_count, 1)) ** 0.5
+def image_side(photo_count: int) -> int:
+    """Longest side of the images in a report of `photo_count` images, limited by `MAX_IMAGE_BYTES`."""
+    side = (MAX_IMAGE_BYTES / BYTES_PER_PIXEL / max(photo_count, 1)) ** 0.5
     return int(np.clip(side, MIN_SIDE, MAX_SIDE)) // 16 * 16
 
 
@@ -89,10 +89,10 @@ def find_regions(
     return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
 
-def make_pictures(
+def make_images(
     records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
 ) -> list[ReportPhoto]:
-    """Writes heat maps and masks, and returns the photos with the pictures for the report, in the order of `records`.
+    """Writes heat maps and masks, and returns the photos with the images for the report, in the order of `records`.
 
     Args:
         records: all images of the run.
@@ -101,7 +101,7 @@ def make_pictures(
         workers: number of threads.
         advance: called with the number of images just done.
     """
-    make = partial(_make_pictures, workdir=workdir, scale=scale, side=picture_side(len(records)))
+    make = partial(_images_of, workdir=workdir, scale=scale, side=image_side(len(records)))
     photos = []
     with ThreadPoolExecutor(workers) as pool:
         for photo in pool.map(make, records):
@@ -110,7 +110,7 @@ def make_pictures(
     return photos
 
 
-def _make_pictures(record: Record, workdir: Path, scale: Scale, side: int) -> ReportPhoto:
+def _images_of(record: Record, workdir: Path, scale: Scale, side: int) -> ReportPhoto:
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(outcome.samples[i], result.value_range)
     size = full_size(image)
@@ -119,8 +119,8 @@ def _make_pictures(record: Record, workdir: Path, scale: Scale, side: int) -> Re
     patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:
         width, height = fit(*size, min(max(size), HEATMAP_SIDE))
-        picture = overlay(image, scale.strength(stretch(patch_scores, width, height)))
-        _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
+        heatmap = overlay(image, scale.strength(stretch(patch_scores, width, height)))
+        _save(dimmed(heatmap, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
         pattern_ids = result.consistency.pattern_ids
@@ -148,6 +148,6 @@ def _make_pictures(record: Record, workdir: Path, scale: Scale, side: int) -> Re
     )
 
 
-def _save(picture: Image.Image, path: Path, compress_level: int) -> None:
+def _save(image: Image.Image, path: Path, compress_level: int) -> None:
     with whole_file(path) as name:
-        picture.save(name, "PNG", compress_level=compress_level)
+        image.save(name, "PNG", compress_level=compress_level)
