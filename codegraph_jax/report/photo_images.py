@@ -101,7 +101,7 @@ def make_images(
         workers: number of threads.
         advance: called with the number of images just done.
     """
-    make = partial(_images_of, workdir=workdir, scale=scale, side=image_side(len(records)))
+    make = partial(_make_photo, workdir=workdir, scale=scale, side=image_side(len(records)))
     photos = []
     with ThreadPoolExecutor(workers) as pool:
         for photo in pool.map(make, records):
@@ -110,7 +110,7 @@ def make_images(
     return photos
 
 
-def _images_of(record: Record, workdir: Path, scale: Scale, side: int) -> ReportPhoto:
+def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> ReportPhoto:
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(outcome.samples[i], result.value_range)
     size = full_size(image)
