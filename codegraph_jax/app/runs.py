@@ -201,7 +201,7 @@ class Runs:
         target.seek(0)
         return target
 
-    def again(self, run: str) -> list[str]:
+    def repeatable_arguments(self, run: str) -> list[str]:
         """The arguments of the command that made a run, without its review.
 
         Raises:
@@ -211,8 +211,8 @@ class Runs:
         arguments = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
         kept = without_flags(arguments[1:], "review", "workdir", "out")
         names = [argument.partition("=")[0].lstrip("-") for argument in kept if argument.startswith("-")]
-        known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
-        if known and not _names_code(kept) and arguments[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
+        is_known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
+        if is_known and not _names_code(kept) and arguments[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise UserError(
             f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a "

@@ -117,8 +117,8 @@ class Service:
         Raises:
             NotFoundError: there is none of that name.
         """
-        if found := self.runs.about(run, self.state.last_jobs().get(run)):
-            return found | {"name": self.state.names().get(run) or printable(run)}
+        if facts := self.runs.about(run, self.state.last_jobs().get(run)):
+            return facts | {"name": self.state.names().get(run) or printable(run)}
         raise NotFoundError(f"no inspection is called {printable(run)!r}")
 
     def log(self, run: str) -> dict[str, str]:
@@ -216,11 +216,11 @@ class Service:
         self.folders.require_opened(folder)
         arguments = [folder, wanted.network, str(wanted.size or ""), wanted.fit]
         with self._estimating:
-            if (known := json.dumps(arguments)) in self._estimates:
-                return self._estimates[known]
-            if "seconds" in (found := _run_estimate(arguments)):
-                self._estimates[known] = found
-            return found
+            if (key := json.dumps(arguments)) in self._estimates:
+                return self._estimates[key]
+            if "seconds" in (estimate := _run_estimate(arguments)):
+                self._estimates[key] = estimate
+            return estimate
 
     def _new_run(self, stem: str, suffix: str = "") -> str:
         """Makes the directory of a new run and returns its name; the list shows the name of the photos' folder."""
@@ -242,7 +242,9 @@ class Service:
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
         """Runs the command of a finished run again in the same directory."""
-        arguments = without_flags(self.runs.again(run), *(flag.partition("=")[0].lstrip("-") for flag in flags))
+        arguments = without_flags(
+            self.runs.repeatable_arguments(run), *(flag.partition("=")[0].lstrip("-") for flag in flags)
+        )
         reviews = [path for path in (self._file_of(run, REVIEWS), self.home / run / REVIEW) if path.is_file()]
         if kind != "review" and reviews:
             flags = (*flags, f"--review={reviews[0]}")

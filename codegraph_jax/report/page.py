@@ -136,12 +136,7 @@ def write_page(
         applied=_applied(outcomes, patterns) if review else None,
         counts=Counter(photo.record.verdict for photo in photos),
         pattern_counts=Counter(pattern.verdict for pattern in patterns),
-        notes=[
-            note
-            for o in outcomes
-            for note in (mixed_products_note(o.category, o.result), tolerated_note(o.category, o.result))
-            if note
-        ],
+        notes=_notes(outcomes),
         unreadable=[reason for outcome in outcomes for _, reason in outcome.result.unreadable],
         findings=_findings(outcomes, mean),
         headings=list(metrics_headings(metrics).values()),
@@ -171,6 +166,14 @@ def _applied(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern]) 
     }
     parts = [text(key, count=count) for key, count in counts.items() if count]
     return text("answers_applied", parts=parts) if parts else None
+
+
+def _notes(outcomes: Sequence[Outcome]) -> list[Text]:
+    """Lines on categories with several products, and on tolerated photos."""
+    notes = [
+        note(outcome.category, outcome.result) for outcome in outcomes for note in (mixed_products_note, tolerated_note)
+    ]
+    return [note for note in notes if note]
 
 
 def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[Text]:

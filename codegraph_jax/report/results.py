@@ -57,7 +57,7 @@ def write_results(
     photos_digest: str = "",
     review: Review | None = None,
 ) -> list[ReportPhoto]:
-    """Writes scores, metrics, maps, pictures, recurring defects, the report, and finally the manifest.
+    """Writes scores, metrics, maps, images, recurring defects, the report, and finally the manifest.
 
     Args:
         workdir: created if it is missing; files of earlier runs are replaced or removed.
@@ -81,21 +81,12 @@ def write_results(
         replace_written(workdir, {*_planned(config, outcomes, records, patterns), *drawn})
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
         write_json(workdir / "scores.json", [record.values() for record in records])
-        metrics = {outcome.category: outcome.metrics for outcome in outcomes}
-        mean = mean_metrics(list(metrics.values()))
-        counts = {outcome.category: outcome.label_counts() for outcome in outcomes}
-        fits = {
-            o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
-        }
-        settings = asdict(config.metrics)
-        scored = {"categories": metrics, "mean": mean, "settings": settings, "counts": counts, "spacing_fit": fits}
-        write_json(workdir / "metrics.json", scored)
+        mean = mean_metrics([outcome.metrics for outcome in outcomes])
+        _write_metrics(workdir, config, outcomes, mean)
         if "maps" in config.report.files:
             # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
-        results = [outcome.result for outcome in outcomes]
-        scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
-        scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
+        scale = scale or _scale_of(outcomes)
         with bar(len(records), "report", "photo") as advance:
             photos = make_images(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, photos)
@@ -110,6 +101,27 @@ def write_results(
     }
     write_json(workdir / "manifest.json", manifest | run)
     return photos
+
+
+def _write_metrics(
+    workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome], mean: dict[str, float | None]
+) -> None:
+    laws = {outcome.category: outcome.result.consistency.spacing_law for outcome in outcomes}
+    metrics = {
+        "categories": {outcome.category: outcome.metrics for outcome in outcomes},
+        "mean": mean,
+        "settings": asdict(config.metrics),
+        "counts": {outcome.category: outcome.label_counts() for outcome in outcomes},
+        "spacing_fit": {category: asdict(law) for category, law in laws.items() if law},
+    }
+    write_json(workdir / "metrics.json", metrics)
+
+
+def _scale_of(outcomes: Sequence[Outcome]) -> Scale:
+    """The scale of the heat maps of a run."""
+    results = [outcome.result for outcome in outcomes]
+    scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
+    return run_scale(scores, [result.calibration.threshold for result in results])
 
 
 def _write_regions(workdir: Path, config: Config | InspectConfig, photos: Sequence[ReportPhoto]) -> None:
