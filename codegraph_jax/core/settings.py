@@ -365,20 +365,20 @@ def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
         return value
     if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None
-    value = _typed(hint, value, path)
+    value = _converted(hint, value, path)
     if rules.path:
         value = _expanded(value)
     _check(value, rules, path)
     return value
 
 
-def _typed(hint: Any, value: Any, path: str) -> Any:
+def _converted(hint: Any, value: Any, path: str) -> Any:
     """`value` as the annotated type (`json_fields.typed`); a single value becomes a tuple where one is expected."""
     if typing.get_origin(hint) is tuple:
         elements, hints = value if isinstance(value, list | tuple) else (value,), typing.get_args(hint)
         if hints[-1] is not Ellipsis and len(elements) != len(hints):
             raise ConfigError(f"{path}: expected {len(hints)} values, got {value!r}")
-        return tuple(_typed(hints[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
+        return tuple(_converted(hints[0], element, f"{path}[{i}]") for i, element in enumerate(elements))
     if isinstance(value, np.generic):
         value = value.item()
     try:

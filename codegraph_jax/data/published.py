@@ -42,7 +42,7 @@ def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
         # MVTec's form, with types good and bad and masks of the images' stems
         return read_mvtec_form(root, good)
     _require_unnamed(good, "visa")
-    base, absent = Path(root), 0
+    base = Path(root)
     samples: dict[str, list[Sample]] = {}
     for line, row in read_csv(table, ("object", "split", "label", "image", "mask")):
         where = f"{str(table)!r} line {line}"
@@ -54,14 +54,10 @@ def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
         mask = safe_join(base, row["mask"], where) if row["mask"] else None
         if row["split"] != "test":
             continue
-        of_category = samples.setdefault(row["object"], [])
-        if is_file(image):
-            photo_type = "bad" if row["label"] == "anomaly" else "good"
-            of_category.append(_sample(image, home, row["object"], mask, photo_type, "good"))
-        else:
-            absent += 1
-    _warn_absent(table, absent)
-    return {name: partial(_finished, name, category_samples) for name, category_samples in samples.items()}
+        photo_type = "bad" if row["label"] == "anomaly" else "good"
+        sample = _sample(image, home, row["object"], mask, photo_type, "good")
+        samples.setdefault(row["object"], []).append(sample)
+    return {name: partial(_finished, table, name, category_samples) for name, category_samples in samples.items()}
 
 
 def read_real_iad(root: str, good: Sequence[str] = ()) -> Categories:
@@ -96,7 +92,7 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
     if not isinstance(normal, str) or not isinstance(prefix, str):
         raise LayoutError(f"{str(file)!r}: `meta` needs the texts `normal_class` and `prefix`")
     home = safe_join(images, prefix, f"{str(file)!r} meta.prefix")
-    samples, absent = [], 0
+    samples = []
     for i, entry in enumerate(tests):
         where = f"{str(file)!r} test[{i}]"
         fields = ("anomaly_class", "image_path")
@@ -107,12 +103,8 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
         if mask is not None and not isinstance(mask, str):
             raise LayoutError(f"{where}: `mask_path` is neither a text nor null")
         mask_file = safe_join(home, mask, where) if mask else None
-        if is_file(image):
-            samples.append(_sample(image, home, file.stem, mask_file, photo_type, normal))
-        else:
-            absent += 1
-    _warn_absent(file, absent)
-    return _finished(file.stem, samples)
+        samples.append(_sample(image, home, file.stem, mask_file, photo_type, normal))
+    return _finished(file, file.stem, samples)
 
 
 def _sample(image: Path, home: Path, category: str, mask: Path | None, photo_type: str, normal: str) -> Sample:
@@ -162,13 +154,11 @@ def _require_unnamed(good: Sequence[str], layout: str) -> None:
         raise LayoutError(f"config.data.good: cannot be used with layout {layout}, which has a label for each image")
 
 
-def _finished(category: str, samples: list[Sample]) -> list[Sample]:
-    """Samples sorted by name without duplicates; warns about missing masks."""
-    unique = {sample.name: sample for sample in samples}
+def _finished(list_file: Path, category: str, samples: list[Sample]) -> list[Sample]:
+    """Listed samples that exist, sorted by name without duplicates; warns about missing images and masks."""
+    present = [sample for sample in samples if is_file(sample.path)]
+    if absent := len(samples) - len(present):
+        logger.warning("%r lists %d images that do not exist; they were skipped", str(list_file), absent)
+    unique = {sample.name: sample for sample in present}
     warn_missing_masks(category, sum(sample.label == 1 and sample.mask is None for sample in unique.values()))
     return sorted(unique.values(), key=lambda sample: natural_key(sample.name))
-
-
-def _warn_absent(file: str | os.PathLike[str], count: int) -> None:
-    if count:
-        logger.warning("%r lists %d images that do not exist; they were skipped", os.fspath(file), count)
