@@ -250,9 +250,7 @@ class CoDeGraph:
         with errors_in_all_processes():
             plan.check(config.resources.check)
         with clock("backbone"):
-            # the next set of this frame uses the compiled program and the weights on the devices again
-            self.extractor = self.extractor.with_frame(plan.frame)
-            features = read_features(self.extractor, config.data, plan, resume_store, progress)
+            features = read_features(self._extractor_of(plan.frame), config.data, plan, resume_store, progress)
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
@@ -269,8 +267,16 @@ class CoDeGraph:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distance_seconds
                 log(f"{scope.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
-            comparison = replace(comparison, product_ids=find_products(features, plan.frame.grid, count))
-        return replace(comparison, seconds=dict(clock.seconds))
+            product_ids = find_products(features, plan.frame.grid, count)
+        return replace(comparison, product_ids=product_ids, seconds=dict(clock.seconds))
+
+    def _extractor_of(self, frame: Frame) -> Extractor:
+        """The extractor for a frame.
+
+        It is kept, so that the next set of this frame uses its copies of the weights and its batch size again.
+        """
+        self.extractor = self.extractor.with_frame(frame)
+        return self.extractor
 
     def score(
         self,

@@ -87,9 +87,9 @@ class Comparison:
         """The comparison with only one of its degrees and with tables on the host."""
         return replace(self, tables=self.tables.host().of_degree(degree_index))
 
-    def subset(self, fraction: float, wanted: int = 0) -> ReferenceSubset:
-        """All references, or `wanted` of them, chosen by content; a score averages a fraction of them."""
-        return ReferenceSubset.of([self.features.keys[i] for i in self.references], fraction, wanted)
+    def subset(self, fraction: float, limit: int | None = None) -> ReferenceSubset:
+        """At most `limit` of the references, chosen by content, or all; a score averages a fraction of them."""
+        return ReferenceSubset.of([self.features.keys[i] for i in self.references], fraction, limit)
 
 
 def compare_images(

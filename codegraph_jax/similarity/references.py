@@ -8,13 +8,13 @@ from jaxtyping import Int
 
 
 def choose_references(keys: Sequence[bytes], limit: int | None) -> Int[np.ndarray, " m"]:
-    """Indices of the reference images, in ascending order: all images, or `limit` of them.
+    """Indices of the reference images, in ascending order: at most `limit` images, or all (None).
 
     The sample is pseudo-random but depends only on the images' content (`data.batches.image_key`), not on their order,
     so that everything that alternates in a listing (views, cameras, shifts) is represented.
     """
     n = len(keys)
-    if not limit or limit >= n:
+    if limit is None or limit >= n:
         return np.arange(n)
     return np.sort(np.array(by_content(range(n), keys)[:limit], np.int64))
 
@@ -51,7 +51,7 @@ class ReferenceSubset(NamedTuple):
     k: int
 
     @classmethod
-    def of(cls, keys: Sequence[bytes], fraction: float, wanted: int = 0) -> "ReferenceSubset":
-        """All references, which have these keys, or `wanted` of them; k is a fraction of their number."""
-        columns = choose_references(keys, wanted)
+    def of(cls, keys: Sequence[bytes], fraction: float, limit: int | None = None) -> "ReferenceSubset":
+        """At most `limit` of the references with these keys, or all; k is a fraction of their number."""
+        columns = choose_references(keys, limit)
         return cls(columns, neighbour_count(len(columns), fraction))
