@@ -13,11 +13,10 @@ from codegraph_jax.core.settings import (
     ConfigError,
     Settings,
     at_least,
-    black_and_white,
+    check_black_and_white,
     choice,
     no_flag,
     not_empty,
-    odd,
     or_word,
     path_like,
     unset,
@@ -86,7 +85,7 @@ class DataConfig(PhotosConfig):
     separate_products: bool = False
     """Inspect each product of a category with several products as a category of its own; otherwise they are inspected
     together, with a warning."""
-    range: tuple[float, ...] = field(default=(), metadata=black_and_white())
+    range: tuple[float, ...] = field(default=(), metadata={"check": check_black_and_white})
     """Of photos with 16-bit, 32-bit or float pixels: the pixel values that become black and white, such as `0,4095`;
     empty: measured on the set (docs/datasets.md). A bank stores its own range."""
     no_data: tuple[float, ...] = ()
@@ -139,11 +138,21 @@ class BackboneConfig(InputConfig):
     """Number of images in one batch of a device; `auto`: chosen by platform."""
 
 
+def check_odd(sides: tuple[int, ...]) -> None:
+    """Checks the sides of neighbourhoods.
+
+    Raises:
+        ValueError: a side is even.
+    """
+    if even := [side for side in sides if side % 2 == 0]:
+        raise ValueError(f"{even[0]} is even; the side of a neighbourhood must be odd")
+
+
 @dataclass(frozen=True)
 class FeatureConfig(Settings):
     """Aggregation of patch tokens over neighbourhoods of several sizes (MuSc's LNAMD)."""
 
-    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | odd() | not_empty())
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | not_empty() | {"check": check_odd})
     """Odd sides r of the r x r neighbourhoods over which patch tokens are averaged."""
     aggregation: str = field(default="mean", metadata=choice("mean", "similarity"))
     """How neighbourhoods are averaged: `mean`, each degree by itself (MuSc); `similarity`, similar patches weigh more,

@@ -7,7 +7,7 @@ from codegraph_jax.core.settings import (
     ConfigError,
     Settings,
     at_least,
-    black_and_white,
+    check_black_and_white,
     choice,
     no_flag,
     path_like,
@@ -42,7 +42,7 @@ class OeclDataConfig(Settings):
     """Number or name of the class that `protocol` refers to."""
     classes: tuple[str, ...] = ()
     """Classes of training and test images that take part, by name or number; empty: all."""
-    range: tuple[float, ...] = field(default=(), metadata=black_and_white())
+    range: tuple[float, ...] = field(default=(), metadata={"check": check_black_and_white})
     """Of images with 16-bit, 32-bit or float pixels: the pixel values that become black and white, such as `0,4095`;
     empty: measured on the normal training images. Test images and images that are scored later use the same values."""
     no_data: tuple[float, ...] = ()

@@ -39,7 +39,6 @@ class FieldRules:
     Attributes:
         choices: the allowed values; empty if all are.
         low, high: the range of the number (or of every number of a tuple).
-        odd: whether the number (or every number of a tuple) must be odd.
         not_empty: whether the tuple must have at least one element.
         path: whether the text (or every text of a tuple) may be a path, in which `~` is expanded.
         unset: the word that stands for None on the command line; empty if None is not allowed.
@@ -51,7 +50,6 @@ class FieldRules:
     choices: tuple[object, ...] = ()
     low: float | None = None
     high: float | None = None
-    odd: bool = False
     not_empty: bool = False
     path: bool = False
     unset: str = ""
@@ -90,11 +88,6 @@ def or_word(*words: str) -> dict[str, Any]:
     return {"words": words}
 
 
-def odd() -> dict[str, Any]:
-    """Field metadata: the number (or every number of a tuple) must be odd."""
-    return {"odd": True}
-
-
 def not_empty() -> dict[str, Any]:
     """Field metadata: the tuple must have at least one element."""
     return {"not_empty": True}
@@ -105,12 +98,12 @@ def path_like() -> dict[str, Any]:
     return {"path": True}
 
 
-def black_and_white() -> dict[str, Any]:
-    """Field metadata: the tuple is empty, or two increasing numbers, the pixel values of black and white."""
-    return {"check": _check_black_and_white}
+def check_black_and_white(values: tuple[float, ...]) -> None:
+    """Checks that pixel values of black and white are two increasing numbers, or that there are none.
 
-
-def _check_black_and_white(values: tuple[float, ...]) -> None:
+    Raises:
+        ValueError: they are not.
+    """
     if values and (len(values) != 2 or not values[0] < values[1]):
         raise ValueError("give the pixel value of black, then the greater one of white, as in 0,4095")
 
@@ -405,8 +398,6 @@ def _check(value: Any, rules: FieldRules, path: str) -> None:
             options = [str(option) for option in rules.choices]
             hint = f"; {did_you_mean(str(element), options)}".removesuffix("; ")
             raise ConfigError(f"{path}: {element!r} is not one of {', '.join(options)}{hint}")
-        if rules.odd and element % 2 == 0:
-            raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
         # NaN fails both comparisons
         if rules.low is not None and not element >= rules.low:
             words = " or ".join(rules.words) or rules.unset
