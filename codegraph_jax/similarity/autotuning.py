@@ -54,8 +54,9 @@ def autotune(config: Config, grid: tuple[int, int], channels: int) -> tuple[Conf
     similarity, degrees = config.similarity, config.features.degrees
     if similarity.kernel == "auto" and not similarity.radius_patches and jax.default_backend() != "cpu":
         # on CPUs `reuse` is the fastest at every size
-        times = (KERNELS, config.precision, degrees, grid, channels)
-        kernel, reason = _fastest(*times) if alone else (KERNELS[0], NOT_TIMED)
+        kernel, reason = KERNELS[0], NOT_TIMED
+        if alone:
+            kernel, reason = _fastest(config.precision, degrees, grid, channels)
         similarity = dataclasses.replace(similarity, kernel=kernel)
         reasons.append(reason)
     config = dataclasses.replace(config, similarity=similarity)
@@ -95,13 +96,11 @@ def bfloat16_speedup() -> float:
     return gain
 
 
-def _fastest(
-    kernels: tuple[str, ...], precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
-) -> tuple[str, str]:
-    """The first kernel, or another that is clearly faster; and the reason."""
-    times = timed(kernels, precision, degrees, grid, channels)
+def _fastest(precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int) -> tuple[str, str]:
+    """The first of `KERNELS`, or another that is clearly faster; and the reason."""
+    times = timed(precision, degrees, grid, channels)
     seconds = {kernel: timing.seconds for kernel, timing in times.items()}
-    first = kernels[0]
+    first = KERNELS[0]
     if first not in seconds:
         return first, f"{first} cannot be timed"
     best = min(seconds, key=lambda kernel: seconds[kernel])
@@ -112,10 +111,8 @@ def _fastest(
 
 
 @lru_cache
-def timed(
-    kernels: tuple[str, ...], precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
-) -> Mapping[str, Timing]:
-    """Timings of the kernels on pairs of random images, except those that fail or give different distances.
+def timed(precision: str, degrees: tuple[int, ...], grid: tuple[int, int], channels: int) -> Mapping[str, Timing]:
+    """Timings of `KERNELS` on pairs of random images, except those that fail or give different distances.
 
     The result is cached, so that all detectors of a process choose the same.
     """
@@ -127,7 +124,7 @@ def timed(
     first, second = pairs.T
     functions: dict[str, Callable[[], tuple[Array, Array]]] = {}
     exact: Float[np.ndarray, "b r p"] | None = None
-    for kernel in kernels:
+    for kernel in KERNELS:
         options = distance_options(SimilarityConfig(kernel=kernel), precision, degrees, grid)
         try:
             patches = prepare(normalised, options)

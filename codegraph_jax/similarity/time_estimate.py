@@ -46,11 +46,11 @@ class TimeEstimate:
         """Seconds of both stages."""
         return (self.feature_seconds or 0.0) + self.distance_seconds
 
-    def problem(self, hours: float, radius: int | str) -> str:
-        """The reason why the run takes more than `hours`, with settings that help; empty if it does not."""
-        if self.seconds <= hours * HOUR:
+    def problem(self, radius: int | str) -> str:
+        """The reason why the run takes more than `MAX_HOURS`, with settings that help; empty if it does not."""
+        if self.seconds <= MAX_HOURS * HOUR:
             return ""
-        spare = hours * HOUR - (self.feature_seconds or 0.0)
+        spare = MAX_HOURS * HOUR - (self.feature_seconds or 0.0)
         # the number of pairs is nearly proportional to the number of references
         fewer = int(self.reference_count * spare / self.distance_seconds) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
@@ -59,7 +59,7 @@ class TimeEstimate:
         advice.append("a smaller --config.backbone.scale or input size (--size)")
         return (
             f"the run would take {format_duration(self.seconds)} on this machine, more than "
-            f"{hours:g} hours; try {' or '.join(advice)}"
+            f"{MAX_HOURS:g} hours; try {' or '.join(advice)}"
         )
 
     def require(self, config: Config) -> None:
@@ -68,7 +68,7 @@ class TimeEstimate:
         Raises:
             ConfigError: it takes longer than `MAX_HOURS`, and `config.resources.check` is `refuse`.
         """
-        refuse_or_warn(self.problem(MAX_HOURS, config.similarity.radius), config.resources.check)
+        refuse_or_warn(self.problem(config.similarity.radius), config.resources.check)
 
     def __str__(self) -> str:
         without = " without the network, whose time is unknown" if self.feature_seconds is None else ""

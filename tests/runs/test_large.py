@@ -171,11 +171,12 @@ def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path
 
 def test_advised_references_fit(plates, monkeypatch):
     found = time_estimate.TimeEstimate(feature_seconds=600.0, distance_seconds=7200.0, reference_count=60)
-    problem = found.problem(1.0, radius=4)
+    assert found.problem("all") == ""
+    monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.0)
+    problem = found.problem(radius=4)
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))
     assert 2 <= advised < 60 and 600 + 7200 * advised / 60 <= 3600
-    assert found.problem(3.0, "all") == ""
-    assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).problem(1.0, "all")
+    assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).problem("all")
 
 
 def test_very_large_photos_are_read_if_they_are_allowed(tmp_path, monkeypatch, caplog):
