@@ -28,7 +28,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data import decoding, images
 from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
-from codegraph_jax.report import pictures
+from codegraph_jax.report import photo_images
 from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
@@ -74,7 +74,7 @@ def test_plates_are_drawn_alike_and_their_masks_are_exact():
 
 
 def test_a_tiled_run_writes_results_at_the_scale_of_the_photos(plates, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "HEATMAP_SIDE", 200)
+    monkeypatch.setattr(photo_images, "HEATMAP_SIDE", 200)
     report = ReportConfig((*ReportConfig().files, "coco"))
     outcome = run(config(plates, threshold=ThresholdConfig("share:30%"), report=report), tmp_path)
     assert outcome.result.patch_scores.shape[1:] == (9, 23)
