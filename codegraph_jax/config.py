@@ -66,8 +66,8 @@ class PhotosConfig(LimitsConfig):
     """The folders with good parts by name, or with the layout `tfds` the classes, so that the accuracy can be measured.
     Empty: as the layout defines them; a plain folder then has no labels."""
     pages: str = field(default="first", metadata=choice("first", "each", "largest"))
-    """The pages of a file (TIFF, GIF, MPO) that are inspected: the first, the largest, or each page as a separate photo
-    (`tray.tif#2`); the run prints how many pages are not inspected."""
+    """The pages of a file (TIFF, GIF, MPO) that are inspected: the `first`, the `largest` (most pixels), or `each` page
+    as a separate photo (`tray.tif#2`). The run prints how many pages are not inspected."""
     roi: str = field(default="", metadata=path_like())
     """The inspected area (region of interest): an image whose black pixels are excluded, a directory with such an image
     for each photo, or a .json file of polygons. Patches outside of it are neither scored nor used as references
@@ -173,8 +173,8 @@ class SimilarityConfig(Settings):
     faster of the first two in a short timing, which the run prints."""
     references: int | Limit = field(default="all", metadata=at_least(2) | or_word("auto", "all"))
     """Number of photos that each photo is compared with, selected by content alone, or `all`. `auto`: 12 to 128 if that
-    saves much time and ranks a sample alike, otherwise all (always all if `radius` is a number). With few references,
-    recurring defects on few photos are missed."""
+    saves much time and gives the same ranking of a sample, otherwise all (always all if `radius` is a number). With few
+    references, recurring defects on few photos are missed."""
     radius: int | Limit = field(default="all", metadata=at_least(1) | or_word("auto", "all"))
     """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
@@ -233,8 +233,8 @@ class MetricsConfig(Settings):
     """Resizing of masks: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
     (`full`, as MuSc does for MVTec AD and BTAD) or partly (`any`, as MuSc does for VisA)."""
     resolution: str = field(default="score", metadata=choice("score", "image"))
-    """Resolution of the pixel metrics. `score`: as in published tables. `image`: each photo's own size; small defects
-    keep their shape, and large photos count more."""
+    """Resolution of the pixel metrics. `score`: that of the score maps, as in published tables. `image`: each
+    photo's own size; small defects keep their shape, and large photos count more."""
     defects_are_black: bool = False
     """Read masks in which black marks the defect, instead of white."""
     aupro: str = field(default="standard", metadata=no_flag() | choice("standard", "musc"))
@@ -392,8 +392,8 @@ class ResourcesConfig(Settings):
     """A run that by its estimate fits neither memory nor disk, or takes longer than a day: `refuse` does not start
     it, `warn` starts it with a warning."""
     distances_on: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
-    """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
-    with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
+    """Where distances are stored and scored: on the `host`, or on each `device` that computes them; `auto`: on
+    accelerators with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ class ExposureConfig(Settings):
     """Outlier exposure (OE)."""
 
     source: str = field(default="tfds:cifar100", metadata=path_like())
-    """Source of the OE images, as for `data.train`; it is not read for the objectives that need none."""
+    """Source of the OE images, which show anything but normal parts, in the forms of `data.train`. Objectives without
+    OE do not read it."""
     split: str = "train"
     """Split of `source`, where the source has splits."""
     classes: tuple[str, ...] = ()

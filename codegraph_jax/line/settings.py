@@ -12,7 +12,7 @@ class FolderConfig(Settings):
     """A folder that receives photos."""
 
     root: str = field(default="", metadata=path_like())
-    """Folder, including its subfolders; photos that are already there are inspected first."""
+    """Folder to watch, with its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
     second, needed on network shares, which send no events."""
@@ -23,7 +23,7 @@ class MonitorConfig(Settings):
     """Alarms of a line."""
 
     parts_per_false_alarm: float = field(default=10_000.0, metadata=at_least(100))
-    """Average number of parts between two false alarms of drift."""
+    """Average number of parts between two false alarms of drift; a larger number also delays true alarms."""
 
 
 @dataclass(frozen=True)
