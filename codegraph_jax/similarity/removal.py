@@ -7,7 +7,7 @@ k smallest needs only these, and those that replace the ones that have grown. Im
 the unit vectors of a whole layer never exist at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -165,7 +165,7 @@ def _changes(
     """`changes_by_removal` for the images from `first`, and references that lose patches given by their tokens."""
     if not len(columns):
         return [_joined([])] * len(table)
-    n, p, c = normalised.shape
+    _, p, c = normalised.shape
     size = arrays_at_once(4 * p * max(c, table.shape[2]))
     valid = np.ones_like(removed)
     if options.masked:
@@ -178,16 +178,9 @@ def _changes(
         references = [ReducedReference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
         centres = Centres.of([np.asarray(r.removed_vectors, np.float32)[: r.removed_count] for r in references])
         chunks = []
-        starts = range(0, n, size)
-        following = iter([*starts[1:], None])
-        upcoming = unit(normalised[:size]).reshape(-1, c)
-        for start in starts:
-            flat, after = upcoming, next(following)
-            if after is not None:
-                # the device computes these while the host updates the others
-                upcoming = unit(normalised[after : after + size]).reshape(-1, c)
+        for start, vectors in _vector_blocks(unit, normalised, size):
             some = distances[start : start + size]
-            to_losing = DistanceUpdate(flat, some[:, columns], references, centres, _precision(options), within)
+            to_losing = DistanceUpdate(vectors, some[:, columns], references, centres, _precision(options), within)
             if neighbours:
                 _update_neighbours(to_losing, some, columns, neighbours, first + start)
             else:
@@ -196,6 +189,21 @@ def _changes(
             chunks.append(Changes(image + first + start, columns[index], patch, to_losing.new[image, index, patch]))
         changes.append(_joined(chunks))
     return changes
+
+
+def _vector_blocks(
+    unit: Callable[[Any], Array], normalised: Float[Array | np.ndarray, "n p c"], size: int
+) -> Iterator[tuple[int, Float[Array, "k c"]]]:
+    """The first image of each block of `size` images, and the unit vectors of its patches.
+
+    The device computes a block while the host works on the one before.
+    """
+    upcoming = unit(normalised[:size])
+    for start in range(0, len(normalised), size):
+        block, after = upcoming, start + size
+        if after < len(normalised):
+            upcoming = unit(normalised[after : after + size])
+        yield start, block.reshape(-1, block.shape[-1])
 
 
 def _update_neighbours(
