@@ -10,7 +10,7 @@ from pathlib import Path
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.masks import mask_index, masks_among, stem
-from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
+from codegraph_jax.data.samples import Categories, Sample, label_by_type, warn_missing_masks
 from codegraph_jax.data.search import LayoutError, find_images, folder_name, subdirectories
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _folder_samples(category: str, root: str, good: frozenset[str]) -> list[Samp
             path,
             name,
             category,
-            label=int(photo_type not in good) if good and photo_type is not None else None,
+            label=label_by_type(photo_type, good),
             mask=masks.get(stem(name)) if photo_type not in good else None,
             photo_type=photo_type if good else None,
         )

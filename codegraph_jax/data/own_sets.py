@@ -19,7 +19,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
 from codegraph_jax.data.decoding import detached
 from codegraph_jax.data.folders import read_folder
-from codegraph_jax.data.samples import Categories, Sample, Samples
+from codegraph_jax.data.samples import Categories, Sample, Samples, label_by_type
 from codegraph_jax.data.search import LayoutError
 
 CHANNELS = (1, 3, 4)
@@ -110,8 +110,8 @@ def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) 
             raise LayoutError(f"{where}: name {sample.name!r} is not a relative path")
         if sample.name in listed:
             raise LayoutError(f"{where}: another image is called {sample.name!r} too; give each a name of its own")
-        label = int(sample.photo_type not in good) if good and sample.photo_type is not None else sample.label
-        listed[sample.name] = replace(sample, category=category, label=label)
+        label = label_by_type(sample.photo_type, good)
+        listed[sample.name] = replace(sample, category=category, label=sample.label if label is None else label)
     return list(listed.values())
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -146,6 +146,11 @@ class Samples(Protocol):
 
 Categories = dict[str, Callable[[], list[Sample]]]
 """The categories below a root, each with a function that lists its samples."""
+
+
+def label_by_type(photo_type: str | None, good: Collection[str]) -> int | None:
+    """The label of a photo by the types of good parts; None if either is unknown."""
+    return int(photo_type not in good) if good and photo_type is not None else None
 
 
 def warn_missing_masks(category: str, count: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from codegraph_jax.data.samples import Categories, Sample
+from codegraph_jax.data.samples import Categories, Sample, label_by_type
 from codegraph_jax.data.search import LayoutError
 
 PREFIX = "tfds:"
@@ -91,9 +91,7 @@ def _samples(builder: Any, split: str, classes: tuple[str, ...], good: frozenset
     images, labels = read_split(builder, split, "label" if classes else "")
     types: list[str | None] = [classes[label] for label in labels] if classes else [None] * len(images)
     return [
-        replace(
-            image, category=split, photo_type=name, label=None if name is None or not good else int(name not in good)
-        )
+        replace(image, category=split, photo_type=name, label=label_by_type(name, good))
         for image, name in zip(images, types)
     ]
 
