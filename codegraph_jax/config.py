@@ -495,9 +495,9 @@ class CompareConfig(Settings):
 
     task: str = field(default="compare", metadata=choice("compare"))
     """The task that this config is for."""
-    first: str = field(default="", metadata=path_like())
+    before: str = field(default="", metadata=path_like())
     """Workdir of a run of `detect` or `inspect`."""
-    second: str = field(default="", metadata=path_like())
+    after: str = field(default="", metadata=path_like())
     """Workdir of the other run."""
 
 

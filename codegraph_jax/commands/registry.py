@@ -94,7 +94,7 @@ ALL = (
     _command("choose", PHOTOS, "compares networks on your photos", "codegraph_jax.tasks.choose:ChooseConfig", DATA),
     _command("compare", PHOTOS,
              "shows what changed between two runs on the same photos: ranks, flags, metrics and settings",
-             f"{CONFIG}:CompareConfig", ("RUN", "first"), ("RUN", "second")),
+             f"{CONFIG}:CompareConfig", ("RUN", "before"), ("RUN", "after")),
     _command("watch", LINE, "inspects photos as they arrive in a folder",
              f"{LINE_CONFIG}:WatchConfig", BANK, ("FOLDER", "watch.root"), resumes=True),
     _command("serve", LINE, "inspects photos that are sent over HTTP, and shows them on a web page",

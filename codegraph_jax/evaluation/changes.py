@@ -27,6 +27,12 @@ from codegraph_jax.result import DetectionResult
 
 LISTED_PHOTOS = 10
 """Maximum number of photos of each kind in the text."""
+HEADINGS = {
+    "newly_flagged": "newly flagged",
+    "no_longer_flagged": "no longer flagged",
+    "most_moved": "largest changes of rank",
+}
+"""The properties of `ResultChanges` that list photos, and their headings in the text."""
 Key = tuple[str, str]
 Run = DetectionResult | str | os.PathLike[str]
 
@@ -82,18 +88,18 @@ class PhotoChange:
 
     @property
     def label(self) -> str | None:
-        """The label, of the second run where they differ."""
+        """The label, that of the later run where they differ."""
         return self.before.label if self.after.label is None else self.after.label
 
 
 @dataclass(frozen=True)
 class ResultChanges:
-    """The differences between two results; print it for a summary.
+    """The differences between two results, (before, after) in each pair; print it for a summary.
 
     Attributes:
         names: names of both.
-        photos: photos in both, in the order of the first.
-        missing: names of the photos that only the first has, and of those that only the second has.
+        photos: photos in both, in the order of the earlier one.
+        missing: names of the photos that only one of them has.
         metrics: {category: {metric: values of both}}, only metrics that both have.
         settings: {setting: values of both} of the settings that differ; of results in memory only the weights and the
             settings of the features.
@@ -116,13 +122,13 @@ class ResultChanges:
 
     @property
     def newly_flagged(self) -> list[PhotoChange]:
-        """Photos that only the second flags, the highest score first."""
+        """Photos that are flagged only after, the highest score first."""
         found = [photo for photo in self.photos if photo.after.flagged and not photo.before.flagged]
         return sorted(found, key=lambda photo: -photo.after.score)
 
     @property
     def no_longer_flagged(self) -> list[PhotoChange]:
-        """Photos that only the first flags, the highest score first."""
+        """Photos that were flagged only before, the highest score first."""
         found = [photo for photo in self.photos if photo.before.flagged and not photo.after.flagged]
         return sorted(found, key=lambda photo: -photo.before.score)
 
@@ -141,7 +147,7 @@ class ResultChanges:
 
     @cached_property
     def auroc_gain(self) -> Interval | None:
-        """Image AUROC of the second minus that of the first; None without labels of both classes."""
+        """Image AUROC after minus before; None without labels of both classes."""
         scores: list[dict[str, LabelledScores]] = [{}, {}]
         for category in self.categories:
             photos = [p for p in self.of_category(category) if p.label is not None]
@@ -154,7 +160,7 @@ class ResultChanges:
     def __str__(self) -> str:
         lines = [f"A: {self.names[0]}", f"B: {self.names[1]}", ""]
         if self.settings:
-            rows = [[name, shortened(a), shortened(b)] for name, (a, b) in self.settings.items()]
+            rows = [[name, *map(shortened, values)] for name, values in self.settings.items()]
             lines += [text_table(["setting", "A", "B"], rows), ""]
         only = [f"{len(names)} only in {run}" for run, names in zip("AB", self.missing) if names]
         lines += [", ".join([f"{len(self.photos)} photos in both", *only]), ""]
@@ -163,22 +169,20 @@ class ResultChanges:
             lines += [text_table(METRIC_HEADINGS, rows), _describe_gain(self.auroc_gain), ""]
         several = len(self.categories) > 1
         headings = ["photo", *(["category"] if several else []), *PHOTO_HEADINGS]
-        for heading, photos in self.kinds.items():
+        for kind, photos in self.by_kind.items():
             rows = [
                 [p.name, *([p.category] if several else []), p.label or "", *map(str, p.ranks),
                  f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict]
                 for p in photos[:LISTED_PHOTOS]
             ]  # fmt: skip
-            lines += [f"{heading.replace('_', ' ')}:", text_table(headings, rows)]
+            lines += [f"{HEADINGS[kind]}:", text_table(headings, rows)]
             lines += [f"and {len(photos) - LISTED_PHOTOS} more"] * (len(photos) > LISTED_PHOTOS) + [""]
         return "\n".join(lines).rstrip()
 
     @property
-    def kinds(self) -> dict[str, list[PhotoChange]]:
-        """The photos that changed: newly flagged, no longer flagged, and moved; only kinds with photos."""
-        kinds = {"newly_flagged": self.newly_flagged, "no_longer_flagged": self.no_longer_flagged,
-                 "largest_changes_of_rank": self.most_moved}  # fmt: skip
-        return {kind: photos for kind, photos in kinds.items() if photos}
+    def by_kind(self) -> dict[str, list[PhotoChange]]:
+        """The photos that changed by the names in `HEADINGS`; only kinds with photos."""
+        return {kind: photos for kind in HEADINGS if (photos := getattr(self, kind))}
 
     def summary(self) -> list[list[str]]:
         """A row for each category under `SUMMARY`."""
@@ -186,8 +190,7 @@ class ResultChanges:
         for category in self.categories:
             photos, correlation = self.of_category(category), self.correlation(category)
             flags = [(p.before.flagged, p.after.flagged) for p in photos]
-            counts = [sum(a for a, _ in flags), sum(b for _, b in flags), flags.count((False, True)),
-                      flags.count((True, False))]  # fmt: skip
+            counts = [*map(sum, zip(*flags)), flags.count((False, True)), flags.count((True, False))]
             agreement = "-" if correlation is None else f"{correlation:.3f}"
             rows.append([category or "all", str(len(photos)), agreement, *map(str, counts)])
         return rows
@@ -195,10 +198,11 @@ class ResultChanges:
     def metric_rows(self) -> list[list[str]]:
         """A row for each metric of each category under `METRIC_HEADINGS`, in percent."""
         return [
-            [category or "all", METRIC_NAMES[name], f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"]
+            [category or "all", METRIC_NAMES[name], *(f"{100 * value:.2f}" for value in values),
+             f"{100 * (values[1] - values[0]):+.2f}"]
             for category, metrics in self.metrics.items()
-            for name, (a, b) in metrics.items()
-        ]
+            for name, values in metrics.items()
+        ]  # fmt: skip
 
 
 SUMMARY = ["category", "in both", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
@@ -224,17 +228,20 @@ class _Side:
     settings: Mapping[str, Any]
 
 
-def compare_results(first: Run, second: Run) -> ResultChanges:
+def compare_results(before: Run, after: Run) -> ResultChanges:
     """Compares two results or finished runs.
 
     Args:
-        first: a result, or the workdir of a finished run.
-        second: the other one, on the same photos.
+        before: a result, or the workdir of a finished run.
+        after: the other one, on the same photos.
 
     Raises:
         RunError: a directory holds no finished run, or there is no photo in both.
     """
-    before, after = _side(first, "the first result"), _side(second, "the second result")
+    return _changes(_side(before, "the first result"), _side(after, "the second result"))
+
+
+def _changes(before: _Side, after: _Side) -> ResultChanges:
     both = [key for key in before.photos if key in after.photos]
     if not both:
         examples = " and ".join(repr(next(iter(side.photos), ("", "none"))[1]) for side in (before, after))
@@ -246,8 +253,9 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
     photos = tuple(
         PhotoChange(*key, before.photos[key], after.photos[key], (ranks[0][key], ranks[1][key])) for key in both
     )
-    missing = tuple(
-        tuple(key[1] for key in a.photos if key not in b.photos) for a, b in ((before, after), (after, before))
+    missing = (
+        tuple(name for category, name in before.photos if (category, name) not in after.photos),
+        tuple(name for category, name in after.photos if (category, name) not in before.photos),
     )
     metrics = {
         category: found
@@ -257,7 +265,7 @@ def compare_results(first: Run, second: Run) -> ResultChanges:
     names = sorted({*before.settings, *after.settings})
     pairs = {name: (before.settings.get(name, ""), after.settings.get(name, "")) for name in names}
     settings = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    return ResultChanges((before.name, after.name), photos, (missing[0], missing[1]), metrics, settings)
+    return ResultChanges((before.name, after.name), photos, missing, metrics, settings)
 
 
 def _in_both(one: Metrics, other: Metrics) -> dict[str, tuple[float, float]]:

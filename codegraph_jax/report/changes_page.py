@@ -29,7 +29,7 @@ def write_changes(path: Path, changes: ResultChanges, runs: tuple[Path, Path]) -
     """
     sections = {
         kind: ([(photo, [_picture(run, photo) for run in runs]) for photo in photos[:PHOTOS_IN_SECTION]], len(photos))
-        for kind, photos in changes.kinds.items()
+        for kind, photos in changes.by_kind.items()
     }
     html = render_page(
         "changes.html.j2",

@@ -19,10 +19,10 @@ def run(config: CompareConfig, workdir: str) -> None:
         ConfigError, RunError, ForeignFileError, WorkdirError: with nothing written.
     """
     out = Path(workdir)
-    for field in ("first", "second"):
+    for field in ("before", "after"):
         if not getattr(config, field):
             raise ConfigError(f"config.{field}: is empty; give two directories of runs: codegraph compare RUN RUN")
-    runs = Path(config.first), Path(config.second)
+    runs = Path(config.before), Path(config.after)
     changes = compare_results(*runs)
     with locked(out), written_to(out):
         require_own(out, [PAGE])

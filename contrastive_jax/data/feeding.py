@@ -12,7 +12,7 @@ from jaxtyping import Int
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.protocols import Images
+from contrastive_jax.data.protocols import Images, Stream
 from contrastive_jax.training.step import AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
@@ -74,10 +74,10 @@ class Feeder:
         # padding rows are image 0, and the step masks them
         rows = {
             name: np.pad(
-                steps[start : start + count].astype(np.int32),
-                ((0, self.steps_per_call - count), (0, self._batch - steps.shape[1])),
+                rows_of_steps[start : start + count].astype(np.int32),
+                ((0, self.steps_per_call - count), (0, self._batch - rows_of_steps.shape[1])),
             )
-            for name, steps in order.items()
+            for name, rows_of_steps in order.items()
         }
         if self.on_device:
             return self._placed, put_on_mesh(rows, self._mesh, split), np.int32(count)
@@ -97,11 +97,8 @@ class Feeder:
 
 def epoch_order(image_count: int, steps: int, batch_size: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:
     """Rows of the normal images for each step of an epoch: a permutation without its incomplete last batch."""
-    return (
-        np.random.default_rng([seed, 3, epoch])
-        .permutation(image_count)[: steps * batch_size]
-        .reshape(steps, batch_size)
-    )
+    order = Stream.EPOCH_ORDER.generator(seed, epoch).permutation(image_count)
+    return order[: steps * batch_size].reshape(steps, batch_size)
 
 
 def exposure_order(
@@ -112,7 +109,7 @@ def exposure_order(
     They are drawn without repetition if the set is large enough, else uniformly with replacement (few-shot OE). `fixed`
     repeats the draw of the first epoch, `fresh` draws in each epoch.
     """
-    rng = np.random.default_rng([seed, 4, 0 if resample == "fixed" else epoch])
+    rng = Stream.OE_ORDER.generator(seed, 0 if resample == "fixed" else epoch)
     wanted = steps * batch_size
     if image_count >= wanted:
         return rng.permutation(image_count)[:wanted].reshape(steps, batch_size)

@@ -1,6 +1,7 @@
 """The evaluation protocols: which images are normal, and which are used (host code)."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -13,6 +14,20 @@ IN_DISTRIBUTION = "in distribution"
 """Class name of the normal images if the network is trained on all classes."""
 
 Images = UInt8[np.ndarray, "n h w 3"]
+
+
+class Stream(IntEnum):
+    """Purpose of a draw; its number is a part of the seed, so that draws for different purposes are independent."""
+
+    TEST_SUBSET = 1
+    OE_ROWS = 2
+    EPOCH_ORDER = 3
+    OE_ORDER = 4
+    OE_CLASSES = 5
+
+    def generator(self, seed: int, epoch: int | None = None) -> np.random.Generator:
+        """The generator of a run's seed, and of an epoch if each epoch draws anew."""
+        return np.random.default_rng([seed, self] if epoch is None else [seed, self, epoch])
 
 
 class ProtocolError(UserError):
@@ -96,7 +111,7 @@ def drawn_class_mask(
         raise ProtocolError(
             f"config.oe.class_count: asks for {class_count} classes of OE images, there are {len(present)}"
         )
-    return np.isin(listed.labels, np.random.default_rng([seed, 5]).permutation(present)[:class_count])
+    return np.isin(listed.labels, Stream.OE_CLASSES.generator(seed).permutation(present)[:class_count])
 
 
 def normal_mask(protocol: str, labels: Int[np.ndarray, " n"], target: int) -> Bool[np.ndarray, " n"]:
@@ -150,7 +165,7 @@ def ood_evaluation_set(images: Images, others: dict[str, Images]) -> EvaluationS
 
 def balanced_subset(test: EvaluationSet, wanted: int, seed: int) -> EvaluationSet:
     """A random subset of at most `wanted` images, half of them normal."""
-    rng = np.random.default_rng([seed, 1])
+    rng = Stream.TEST_SUBSET.generator(seed)
     parts = []
     for side, share in ((test.is_normal, wanted // 2), (~test.is_normal, wanted - wanted // 2)):
         parts.append(np.sort(rng.permutation(np.flatnonzero(side))[:share]))
@@ -166,4 +181,4 @@ def draw_oe_rows(image_count: int, wanted: int | None, seed: int) -> Int[np.ndar
     """
     if wanted and wanted > image_count:
         raise ProtocolError(f"config.oe.image_count: asks for {wanted} OE images, there are {image_count}")
-    return np.sort(np.random.default_rng([seed, 2]).permutation(image_count)[: wanted or image_count])
+    return np.sort(Stream.OE_ROWS.generator(seed).permutation(image_count)[: wanted or image_count])

@@ -128,7 +128,7 @@ def test_unfinished_and_damaged_runs_are_refused(runs, tmp_path, name, content, 
 
 def test_the_command_prints_and_writes_a_page_with_both_maps(runs, tmp_path, capsys):
     first, second, _ = runs
-    config = CompareConfig(first=str(first), second=str(second))
+    config = CompareConfig(before=str(first), after=str(second))
     compare.run(config, str(tmp_path))
     out = capsys.readouterr().out
     assert "newly flagged:" in out and out.rstrip().endswith(f"page: {tmp_path / 'compare.html'}")
@@ -141,8 +141,8 @@ def test_the_command_prints_and_writes_a_page_with_both_maps(runs, tmp_path, cap
     (tmp_path / "other" / "compare.html").write_text("mine")
     with pytest.raises(ForeignFileError):
         compare.run(config, str(tmp_path / "other"))
-    with pytest.raises(ConfigError, match="config.second: is empty"):
-        compare.run(CompareConfig(first=str(first)), str(tmp_path))
+    with pytest.raises(ConfigError, match="config.after: is empty"):
+        compare.run(CompareConfig(before=str(first)), str(tmp_path))
 
 
 def test_names_of_files_are_escaped(tmp_path):
@@ -152,7 +152,7 @@ def test_names_of_files_are_escaped(tmp_path):
     calibration = dataclasses.replace(result.calibration, flagged=~result.calibration.flagged)
     other = dataclasses.replace(outcome, result=dataclasses.replace(result, calibration=calibration))
     runs = [write_run(tmp_path / f"run <{i}>", tmp_path / "photos", own) for i, own in enumerate((outcome, other))]
-    compare.run(CompareConfig(first=str(runs[0]), second=str(runs[1])), str(tmp_path / "out"))
+    compare.run(CompareConfig(before=str(runs[0]), after=str(runs[1])), str(tmp_path / "out"))
     page = (tmp_path / "out" / "compare.html").read_text()
     assert page.count("<script>") == 1
     for raw in ("<img src=x", "alert(1)<!--", "<i>part", "run <0>", "\u202e"):

@@ -30,7 +30,7 @@ NOT_TRANSLATED = {"English", "Deutsch", "codegraph", "A", "B", "A:", "B:", "D", 
 """Names, keys and files."""
 PUT_TOGETHER = (
     "verdict_", "tile_", "answer_", "group_", "named_", "choice_", "score_", "threshold_", "metrics_", "false_alarms_",
-    "misses_", "sentence_", "warning_", "duplicates", "views", "stage_", "job_", "largest_", "newly_", "no_longer_",
+    "misses_", "sentence_", "warning_", "duplicates", "views", "stage_", "job_", "most_moved", "newly_", "no_longer_",
     "flagged_", "rank_", "fit_", "welcome_",
 )  # fmt: skip
 """Beginnings of keys that the sources complete, such as "verdict_" and a verdict."""
