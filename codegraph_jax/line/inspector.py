@@ -61,7 +61,7 @@ class _Scored:
 
     part: Part
     peak_patches: PeakPatches = PeakPatches.empty(0)
-    defects: tuple[str, ...] = ()
+    defect_names: tuple[str, ...] = ()
     other_product: bool = False
 
 
@@ -215,15 +215,15 @@ class Inspector:
             alarms: list[Alarm] = []
             if not part.flagged:
                 alarms += drift.update(number, part.statistics)
-            alarms += recurrence.update(number, scored.peak_patches, scored.defects)
-            in_a_row = (self.ledger.state("product") or 0) + 1 if scored.other_product else 0
+            alarms += recurrence.update(number, scored.peak_patches, scored.defect_names)
+            in_a_row = (self.ledger.state("other_product_run") or 0) + 1 if scored.other_product else 0
             if in_a_row == OTHER_PRODUCT_RUN:
                 alarms.append(Alarm("product", "product", operator_sentence("other_product", count=in_a_row)))
             states = {
                 "drift": drift.state(),
                 "recurrence": recurrence.state(),
                 "bank": self.bank.digest,
-                "product": in_a_row,
+                "other_product_run": in_a_row,
             }
             peak_patches = scored.peak_patches.to_bytes() if len(scored.peak_patches) else b""
             update = StateUpdate(states, peak_patches, recurrence.first_needed, recurrence.accepted)
@@ -243,9 +243,9 @@ class Inspector:
     def _restored(self) -> tuple[Drift, RecurrenceMonitor]:
         """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
-            ledger, known_set = self.ledger, self.bank.calibration_set
-            scores = known_set.scores[
-                ~self.bank.calibration.apply(known_set.scores).flagged & ~known_set.defect_members
+            ledger, calibration_set = self.ledger, self.bank.calibration_set
+            scores = calibration_set.scores[
+                ~self.bank.calibration.apply(calibration_set.scores).flagged & ~calibration_set.defect_members
             ]
             state = ledger.state("drift") or {}
             if ledger.state("bank") not in (None, self.bank.digest):

@@ -272,7 +272,7 @@ class Ledger(Database):
         with self.transaction() as cursor:
             cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(photo),))
 
-    def move(self, part: Part) -> None:
+    def update_file(self, part: Part) -> None:
         """Updates key, name, path and stamp of a part whose file was renamed or touched."""
         values = (*map(_stored, (part.key, part.name, part.path)), part.stamp, part.id)
         with self.transaction() as cursor:
@@ -302,7 +302,7 @@ class Ledger(Database):
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
-    def receive(self, key: str, name: str, path: str, fingerprint: str = "") -> tuple[str, str]:
+    def add_to_inbox(self, key: str, name: str, path: str, fingerprint: str = "") -> tuple[str, str]:
         """Adds a photo to the inbox.
 
         Returns:
@@ -320,8 +320,8 @@ class Ledger(Database):
             cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, fingerprint) VALUES (?, ?, ?, ?)", values)
         return path, fingerprint
 
-    def drop(self, key: str) -> None:
-        """Removes a photo from the inbox; errors as for `receive`."""
+    def remove_from_inbox(self, key: str) -> None:
+        """Removes a photo from the inbox; errors as for `add_to_inbox`."""
         with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 

@@ -126,12 +126,12 @@ class Outbox:
         )  # fmt: skip
         return QueuedMessage(*rows[0]) if rows else None
 
-    def delivered(self, queued: QueuedMessage) -> None:
+    def remove_delivered(self, queued: QueuedMessage) -> None:
         """Deletes a message that its target has accepted."""
         with self.database.transaction() as cursor:
             cursor.execute("DELETE FROM outbox WHERE number = ?", (queued.number,))
 
-    def failed(self, queued: QueuedMessage, error: str, tries: int, set_aside: bool) -> None:
+    def record_failure(self, queued: QueuedMessage, error: str, tries: int, set_aside: bool) -> None:
         """Records a failed attempt.
 
         Args:

@@ -74,7 +74,7 @@ class Sender(threading.Thread):
         outbox = self.ledger.outbox
         try:
             if self._confirmed:
-                outbox.delivered(self._confirmed)
+                outbox.remove_delivered(self._confirmed)
                 self._confirmed = None
             queued = outbox.next(self.address, at_random=self._failures >= 3 and self._failures % 2 == 1)
             if queued is None:
@@ -84,13 +84,13 @@ class Sender(threading.Thread):
             except DeliveryError as error:
                 tries = queued.tries + self._accepts
                 set_aside = error.refused or tries >= MAX_TRIES
-                outbox.failed(queued, str(error), tries, set_aside)
-                return self._failed(error, set_aside, error.retry_after)
+                outbox.record_failure(queued, str(error), tries, set_aside)
+                return self._pause_after(error, set_aside, error.retry_after)
             self._confirmed = queued
-            outbox.delivered(queued)
+            outbox.remove_delivered(queued)
             self._confirmed = None
         except LedgerUnavailableError as error:
-            return self._failed(error)
+            return self._pause_after(error)
         if self._warned:
             logger.warning("%s: accepts results again", without_secrets(self.address))
         self._failures, self._accepts, self._warned = 0, True, False
@@ -106,7 +106,7 @@ class Sender(threading.Thread):
             logger.exception("%s: a result cannot be sent", without_secrets(self.address))
             raise DeliveryError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
 
-    def _failed(self, error: Exception, set_aside: bool = False, retry_after: float = 0.0) -> float:
+    def _pause_after(self, error: Exception, set_aside: bool = False, retry_after: float = 0.0) -> float:
         """Returns the seconds until the next step."""
         if not self._warned:
             logger.warning("%s: results are not accepted: %s", without_secrets(self.address), error)

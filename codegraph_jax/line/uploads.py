@@ -128,7 +128,7 @@ class Uploads:
                 stream.write(sent.data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            saved, saved_fingerprint = self.ledger.receive(key, name or path.name, str(path), fingerprint)
+            saved, saved_fingerprint = self.ledger.add_to_inbox(key, name or path.name, str(path), fingerprint)
         except OSError as error:
             raise LedgerUnavailableError(f"the photo cannot be saved ({error.strerror or error})") from None
         except LedgerUnavailableError:
@@ -148,7 +148,7 @@ class Uploads:
         assert part is not None
         if part.path != received.path:
             # a part with the same key was inspected before
-            self.ledger.drop(received.key)
+            self.ledger.remove_from_inbox(received.key)
             Path(received.path).unlink(missing_ok=True)
             if part.status == "inspected" and part.fingerprint != received.fingerprint:
                 raise _key_used_before()

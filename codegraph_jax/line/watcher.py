@@ -166,7 +166,7 @@ class Folder:
         known = self.ledger.by_key(key) or self._renamed(file, fingerprint)
         if known:
             if (known.key, known.stamp) != (key, stamp):
-                self.ledger.move(replace(known, key=key, name=file.name, path=file.path, stamp=stamp))
+                self.ledger.update_file(replace(known, key=key, name=file.name, path=file.path, stamp=stamp))
             return None
         former, replaces = self.ledger.of_file(file.name), 0
         with suppress(OSError):

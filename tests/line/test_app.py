@@ -224,7 +224,7 @@ def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspecto
     outbox = inspector.ledger.outbox
     outbox.send_to(["https://host/x?key=secret"])
     inspector.fail(blank_part("f", "cut.png", ""), "image file is truncated")
-    outbox.failed(outbox.next(outbox.addresses[0]), "status 400", 0, True)
+    outbox.record_failure(outbox.next(outbox.addresses[0]), "status 400", 0, True)
     (one,) = client.get("/summary").json()["undelivered"]
     assert one == {
         "address": "https://host/x", "waiting": 0, "set_aside": 1, "parts": [1], "error": "status 400",

@@ -66,14 +66,14 @@ def test_pages_and_scores(ledger):
 
 def test_received_photos_stay_in_the_inbox_until_they_are_inspected(ledger):
     place = str(ledger.path)
-    assert ledger.receive("k", "n", place, "c") == (place, "c")
-    assert ledger.receive("k", "n", "/other", "c") == ledger.receive("k", "n", "/other", "d") == (place, "c")
-    ledger.receive("l", "m", "/gone", "e")
+    assert ledger.add_to_inbox("k", "n", place, "c") == (place, "c")
+    assert ledger.add_to_inbox("k", "n", "/other", "c") == ledger.add_to_inbox("k", "n", "/other", "d") == (place, "c")
+    ledger.add_to_inbox("l", "m", "/gone", "e")
     # if the recorded photo is gone, the next one replaces it
-    assert ledger.receive("l", "m", "/q", "e") == ("/q", "e")
+    assert ledger.add_to_inbox("l", "m", "/q", "e") == ("/q", "e")
     assert ledger.inbox() == [("k", "n", place, "c"), ("l", "m", "/q", "e")]
     ledger.record(part("k"))
-    ledger.drop("l")
+    ledger.remove_from_inbox("l")
     assert ledger.inbox() == []
 
 
@@ -88,7 +88,7 @@ def test_names_that_are_not_unicode_keep_their_bytes(ledger):
     ledger.record(replace(part(), key=name, name=name, path=f"/x/{name}"))
     found = ledger.by_key(name)
     assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
-    ledger.receive(f"{name}2", name, name)
+    ledger.add_to_inbox(f"{name}2", name, name)
     assert ledger.inbox() == [(f"{name}2", name, name, "")]
     assert "caf\ufffd.png" in "".join(ledger.csv())
 

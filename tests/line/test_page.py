@@ -142,7 +142,7 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert not browser.evaluate(shown), "a result on its way is not a problem"
-        outbox.failed(outbox.next(outbox.addresses[0]), "status 404: no such line", 1, True)
+        outbox.record_failure(outbox.next(outbox.addresses[0]), "status 404: no such line", 1, True)
         until(browser, shown)
         assert text(browser, "#undelivered li") == (
             "https://mes.example/<b>x: 1 set aside. Last error: status 404: no such line. "
@@ -152,7 +152,7 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
         browser.evaluate("document.querySelector('[data-method=POST]').click()")
         until(browser, f"!({shown})")
         assert asked == [True] and outbox.undelivered()[0].waiting == 1
-        outbox.failed(outbox.next(outbox.addresses[0]), "status 404", 1, True)
+        outbox.record_failure(outbox.next(outbox.addresses[0]), "status 404", 1, True)
         until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
         browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
         assert text(browser, "[data-method=DELETE]").startswith("Click again") and browser.evaluate(shown)

@@ -233,14 +233,14 @@ def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver,
 
 def test_an_accepted_result_is_not_sent_again_while_the_ledger_cannot_be_written(ledger, receiver, monkeypatch):
     errors = iter([LedgerUnavailableError("full"), LedgerUnavailableError("full")])
-    delivered = ledger.outbox.delivered
+    delivered = ledger.outbox.remove_delivered
 
     def failing(queued):
         if (error := next(errors, None)) is not None:
             raise error
         delivered(queued)
 
-    monkeypatch.setattr(ledger.outbox, "delivered", failing)
+    monkeypatch.setattr(ledger.outbox, "remove_delivered", failing)
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a", "b")
         until_empty(ledger)

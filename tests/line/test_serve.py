@@ -82,7 +82,7 @@ def saved_line(inspector, monkeypatch, tmp_path):
 def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photos):
     uploads = Uploads(inspector, WebConfig())
     for number, path in enumerate(photos[:3]):
-        inspector.ledger.receive(f"request:{number}", path.name, str(path))
+        inspector.ledger.add_to_inbox(f"request:{number}", path.name, str(path))
     stopped = threading.Event()
     inspect, uploads.inspect = uploads.inspect, lambda *part: (inspect(*part), stopped.set())
     with stopped_by_signals(stopped.set):

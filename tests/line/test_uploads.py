@@ -74,7 +74,7 @@ def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspect
     inspector.inspect(blank_part("request:k", "a", str(photos[0]), "c"))
     copy = tmp_path / "copy.png"
     copy.write_bytes(photos[1].read_bytes())
-    inspector.ledger.receive("request:k", "b", str(copy), "d")
+    inspector.ledger.add_to_inbox("request:k", "b", str(copy), "d")
     assert uploads.catch_up() == 1
     assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
     uploads.close()
@@ -162,7 +162,7 @@ def test_a_photo_that_could_not_be_recorded_leaves_no_file(client, inspector, ph
         raise LedgerUnavailableError("locked")
 
     with monkeypatch.context() as locked:
-        locked.setattr(Ledger, "receive", held)
+        locked.setattr(Ledger, "add_to_inbox", held)
         for _ in range(3):
             assert client.post("/parts", content=photos[0].read_bytes()).status_code == 503
     assert kept(inspector) == []
