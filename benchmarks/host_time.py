@@ -97,7 +97,7 @@ def _stages(
     timed("scores", lambda: comparison.tables.scores(subset, Exclusions.none(comparison.shape)))
     # remove all recurring patterns, so that filtering has work
     settings = RecurringConfig(defects="all")
-    _, exclusions = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
+    _, exclusions = timed("recurring", lambda: find_consistent(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, exclusions))
     return found
 

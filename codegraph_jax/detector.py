@@ -27,7 +27,7 @@ from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import BankConfig, Config, RecurringConfig
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, decide_photos
 from codegraph_jax.consistency.filtered_scores import patch_scores_by_name
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.links import LinkFinder, burnout_links
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
@@ -303,21 +303,21 @@ class CoDeGraph:
         Raises:
             ConfigError, ReviewError: see `detect`.
         """
-        recurring = recurring or self.config.recurring
+        search = recurring or self.config.recurring
         chosen_score = self.chosen_score if score is None else score_of(score)
         self._check(bank, review, chosen_score)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
-        consistency, exclusions = Consistency(), Exclusions.none(comparison.shape)
-        if recurring.defects != "off":
+        found, exclusions = RecurringPatterns(), Exclusions.none(comparison.shape)
+        if search.defects != "off":
             k = neighbour_count(len(comparison.references), config.scoring.fraction)
-            with clock("consistency"):
-                consistency, exclusions = find_consistent(comparison, k, recurring, patterns, link_finder)
+            with clock("recurring"):
+                found, exclusions = find_consistent(comparison, k, search, patterns, link_finder)
         with clock("scoring"):
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, exclusions, chosen_score)
-            decided = decide_photos(comparison, patch_scores, consistency, config.threshold, answers, chosen_score)
+            decided = decide_photos(comparison, patch_scores, found, config.threshold, answers, chosen_score)
             scores_rescored = self._rescored(decided, comparison, chosen_score)
-        inputs = BankInputs(comparison, consistency, exclusions, decided)
+        inputs = BankInputs(comparison, found, exclusions, decided)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         result = DetectionResult(
             kept=features.kept,
@@ -330,7 +330,7 @@ class CoDeGraph:
             weights_name=self.backbone.weights_name,
             feature_identity=self.feature_identity,
             seconds=dict(clock.seconds),
-            consistency=consistency,
+            recurring=found,
             added_count=comparison.added_count,
             from_cache_count=features.from_store_count if config.data.cache else 0,
             value_range=features.value_range,

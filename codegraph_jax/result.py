@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.copies import consistency_with_copies
+from codegraph_jax.consistency.copies import patterns_with_copies
 from codegraph_jax.consistency.decision import Answers, calibrator_of
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.core.errors import UserError
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT, RESULT_FILE = "codegraph-result-7", "result.safetensors"
+FORMAT, RESULT_FILE = "codegraph-result-8", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
@@ -70,7 +70,7 @@ class DetectionResult(JsonFields):
         weights_name: name of the backbone and its weights (`Backbone.weights_name`).
         feature_identity: weights and settings behind the features (`backbones.feature_identity`).
         seconds: wall time of each stage.
-        consistency: recurring patterns, near-duplicates and the image graph.
+        recurring: recurring patterns, near-duplicates and the image graph.
         added_count: number of images at the end that are not references for the others; their `scores_rescored` may
             exceed 1.
         from_cache_count: number of images whose features came from the cache.
@@ -96,7 +96,7 @@ class DetectionResult(JsonFields):
     weights_name: str
     feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
-    consistency: Consistency = field(default_factory=Consistency)
+    recurring: RecurringPatterns = field(default_factory=RecurringPatterns)
     added_count: int = 0
     from_cache_count: int = 0
     value_range: ValueRange | None = None
@@ -123,7 +123,7 @@ class DetectionResult(JsonFields):
         set_size = len(self.scores) - self.added_count
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free_threshold = self.calibration.threshold if self.score_name == next(iter(scores)) else np.inf
-        return calibrator_of(scores, set_size, keys, self.consistency, label_free_threshold, self.answers)
+        return calibrator_of(scores, set_size, keys, self.recurring, label_free_threshold, self.answers)
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
@@ -149,7 +149,7 @@ class DetectionResult(JsonFields):
         return reached
 
     def __repr__(self) -> str:
-        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)
+        flagged, groups = int(self.calibration.flagged.sum()), len(self.recurring.groups)
         unreadable = f", {len(self.unreadable)} not read" if self.unreadable else ""
         some = f"{groups} group{'' if groups == 1 else 's'}"
         return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{unreadable})"
@@ -191,15 +191,15 @@ class DetectionResult(JsonFields):
             KeyError: there is no such number.
             ValueError: too few patches show the pattern to recognise it again, or there is no such verdict.
         """
-        given, found = patterns or {}, self.consistency.patterns
+        given, found = patterns or {}, self.recurring.patterns
         for number in sorted(set(given) - {pattern.number for pattern in found})[:1]:
             known = f"the numbers are 1 to {len(found)}" if found else "none was found"
             raise KeyError(f"no pattern {number}: {known}")
-        stored_patterns = list(self.consistency.others)
+        stored_patterns = list(self.recurring.others)
         for pattern in found:
             if not pattern.match and pattern.number not in given:
                 continue
-            stored = pattern.for_other_sets(self.consistency.product, len(self.scores))
+            stored = pattern.for_other_sets(self.recurring.product, len(self.scores))
             if stored is None:
                 raise ValueError(f"group {pattern.number}: too few patches show the mark to recognise it again")
             wanted = given.get(pattern.number, stored.verdict)
@@ -229,7 +229,7 @@ class DetectionResult(JsonFields):
             **{name: getattr(self, name)[rows] for name in ARRAYS} | {"kept": kept},
             placement=self.placement.select(rows),
             calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
-            consistency=consistency_with_copies(self.consistency, rows),
+            recurring=patterns_with_copies(self.recurring, rows),
             product_ids=None if self.product_ids is None else self.product_ids[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
             scores_by_name={name: scores[rows] for name, scores in self.scores_by_name.items()},
@@ -243,7 +243,7 @@ class DetectionResult(JsonFields):
         `photo_type`, the type that the layout states, such as `good`.
         """
         samples = self.samples or [Sample(f"image {index}", f"image {index}") for index in self.kept]
-        ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
+        ranks, verdicts, groups = self.ranks, self.verdicts, self.recurring.numbers_by_image()
         return [
             {
                 "given": int(self.kept[i]),
@@ -355,7 +355,7 @@ class DetectionResult(JsonFields):
         arrays = {name: getattr(self, name) for name in ARRAYS} | {
             "p_values": calibration.p_values,
             "flagged": calibration.flagged,
-            "pattern_ids": self.consistency.pattern_ids,
+            "pattern_ids": self.recurring.pattern_ids,
             "sizes": placement.sizes,
             "inspected": np.zeros((0, 0), bool) if placement.inspected is None else placement.inspected,
             "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
@@ -386,8 +386,8 @@ class DetectionResult(JsonFields):
                 scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
             )
             calibration = replace(result.calibration, p_values=arrays["p_values"], flagged=arrays["flagged"])
-            consistency = replace(result.consistency, pattern_ids=arrays["pattern_ids"])
-            return replace(result, calibration=calibration, consistency=consistency)
+            recurring = replace(result.recurring, pattern_ids=arrays["pattern_ids"])
+            return replace(result, calibration=calibration, recurring=recurring)
         except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{result.ranks[i]:4d}  {result.scores[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
             f"  at ({(column + 0.5) / w:.2f}, {(row + 0.5) / h:.2f})  {name}  {mark}"
         )
-    for number, group in enumerate(result.consistency.groups, 1):
+    for number, group in enumerate(result.recurring.groups, 1):
         members = [Path(result.samples[i].path).name for i in group.members]
         print(f"group {number} ({group.verdict}): {', '.join(members)}")
 

@@ -162,8 +162,8 @@ def true_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
-    consistency, verdicts = result.consistency, dict[int, PatternVerdict]()
-    for number, group in enumerate(consistency.groups, 1):
+    recurring, verdicts = result.recurring, dict[int, PatternVerdict]()
+    for number, group in enumerate(recurring.groups, 1):
         if group.signature:
             defect = anomalous_share(group.members, samples) >= NEARLY_ALL
             verdicts[number] = "defect" if defect else "variant"
@@ -177,7 +177,7 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Verdict and evidence of every group."""
-    groups = result.consistency.groups
+    groups = result.recurring.groups
     evidence = [dataclasses.asdict(group.evidence) if group.evidence else {} for group in groups]
     return [
         {
@@ -211,10 +211,10 @@ def _measure(result: DetectionResult, config: RecurringStudyConfig) -> dict[str,
         if (labels == label).any():
             metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
-    if "consistency" in seconds:
-        groups = [group.members for group in result.consistency.groups]
+    if "recurring" in seconds:
+        groups = [group.members for group in result.recurring.groups]
         row |= group_agreement(groups, samples) | _patch_agreement(result, samples)
-        row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
+        row["added_time"] = seconds["recurring"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
     return row
 
 
@@ -245,7 +245,7 @@ def group_agreement(groups: Sequence[Sequence[int]], samples: Sequence[Sample]) 
 
 def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict[str, float | None]:
     """Precision: flagged patches that a mask touches. Recall: half covered patches of group images that are flagged."""
-    flagged = result.consistency.defect_patches
+    flagged = result.recurring.defect_patches
     if not flagged.any():
         return {"patch_precision": None, "patch_recall": None}
     covered = _mask_shares(samples, result.placement)

@@ -66,9 +66,9 @@ def test_the_order_of_the_images_changes_nothing():
     straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
     np.testing.assert_allclose(shuffled.scores_rescored, straight.scores_rescored[order], atol=1e-5)
-    np.testing.assert_array_equal(shuffled.consistency.defect_patches, straight.consistency.defect_patches[order])
-    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.groups]
-    assert back == [c.members for c in straight.consistency.groups]
+    np.testing.assert_array_equal(shuffled.recurring.defect_patches, straight.recurring.defect_patches[order])
+    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.recurring.groups]
+    assert back == [c.members for c in straight.recurring.groups]
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
@@ -111,7 +111,7 @@ def test_identical_images_have_no_anomaly():
     result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
     # the square root magnifies the rounding of a product near 1
     assert result.scores.max() < 2e-3
-    assert result.consistency.groups == ()
+    assert result.recurring.groups == ()
 
 
 def test_constant_images_are_scored():
@@ -185,10 +185,10 @@ def test_the_repr_of_results_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
     result = detector.score(comparison, bank=BankConfig(kind="exact", photos=4))
-    groups = len(result.consistency.groups)
+    groups = len(result.recurring.groups)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
-    for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.consistency, comparison):
+    for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.recurring, comparison):
         assert len(repr(shown)) < 120 and "\n" not in repr(shown)
 
 

@@ -69,7 +69,7 @@ def test_a_loaded_result_is_the_same(result, tmp_path, caplog):
     assert_same(loaded, result, tmp_path)
     np.testing.assert_array_equal(loaded.maps([0, 3]), result.maps([0, 3]))
     assert loaded.verdicts == result.verdicts and loaded.samples[3].label == result.samples[3].label
-    assert loaded.consistency.groups == result.consistency.groups
+    assert loaded.recurring.groups == result.recurring.groups
     loaded.save(tmp_path / "again")
     assert_same(DetectionResult.load(tmp_path / "again"), result, tmp_path)
 

@@ -18,7 +18,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered_scores import clip_to_median, filtered_scores
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.pattern import Product
 from codegraph_jax.consistency.pattern_patches import MIN_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.signature import patch_vectors
@@ -43,7 +43,7 @@ class BankInputs(NamedTuple):
     """The results of a run from which a bank is made: comparison, patterns, patches to exclude, and decisions."""
 
     comparison: Comparison
-    consistency: Consistency
+    recurring: RecurringPatterns
     exclusions: Exclusions
     decided: PhotoDecisions
 
@@ -85,7 +85,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     else:
         references, patch_scores = _exact_references_and_scores(config, inputs)
     maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
-    defect_members = inputs.consistency.defect_members(set_size)
+    defect_members = inputs.recurring.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
     clipped_maps, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
     raw = image_scores(clipped_maps, placement.frame.size, placement.rects())
@@ -98,8 +98,8 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
         # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.mean, (low + high) / 2))
     images = comparison.features.image_features[:set_size]
-    consistency = inputs.consistency
-    patterns = [pattern.for_other_sets(consistency.product, set_size) for pattern in consistency.patterns]
+    recurring = inputs.recurring
+    patterns = [pattern.for_other_sets(recurring.product, set_size) for pattern in recurring.patterns]
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         backbone_config=replace(config.backbone, blocks=backbone.blocks),
@@ -158,7 +158,7 @@ def _calibrated(
     if decided_by == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         named = {decided.score_name: scores}
-        calibrator = calibrator_of(named, len(keys), keys, inputs.consistency, calibration.threshold, decided.answers)
+        calibrator = calibrator_of(named, len(keys), keys, inputs.recurring, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, decided_by)
     if decided_by == "manual":
         before_marks = decided.scores_by_name[decided.score_name][: len(scores)]
@@ -185,7 +185,7 @@ def _exact_references_and_scores(
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=exclusions.removed[references],
-        tests=_tests(comparison, subset, inputs.consistency, exclusions.pairs),
+        tests=_tests(comparison, subset, inputs.recurring, exclusions.pairs),
         addition_numbers=np.zeros(len(references), int),
     )
     return images, patch_scores[: comparison.set_size]
@@ -194,7 +194,7 @@ def _exact_references_and_scores(
 def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
     comparison, exclusions, set_size = inputs.comparison, inputs.exclusions, inputs.comparison.set_size
-    layers = _own_scores(comparison, inputs.consistency, exclusions, config.scoring.fraction)
+    layers = _own_scores(comparison, inputs.recurring, exclusions, config.scoring.fraction)
     scores = [
         np.stack([clip_to_median(degree, exclusions.clipped) for degree in layer])[:, :set_size] for layer in layers
     ]
@@ -203,7 +203,7 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~exclusions.removed[:set_size] & ordinary
-    allowed &= ~inputs.consistency.defect_members(set_size)[:, None]
+    allowed &= ~inputs.recurring.defect_members(set_size)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = comparison.options.unfused()._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
@@ -213,7 +213,7 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
 
 
 def _own_scores(
-    comparison: Comparison, consistency: Consistency, exclusions: Exclusions, fraction: float
+    comparison: Comparison, recurring: RecurringPatterns, exclusions: Exclusions, fraction: float
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Patch scores for a pool: the greater of the scores with and without the members of recurring defects.
 
@@ -221,7 +221,7 @@ def _own_scores(
     patches of members, so they must not lower its scores either.
     """
     all_references = comparison.subset(fraction)
-    columns = np.flatnonzero(~consistency.defect_members(len(exclusions.removed))[comparison.references])
+    columns = np.flatnonzero(~recurring.defect_members(len(exclusions.removed))[comparison.references])
     subsets = [all_references]
     if MIN_OUTSIDE <= len(columns) < len(all_references.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
@@ -247,11 +247,11 @@ def _peak_patches(
 def _tests(
     comparison: Comparison,
     subset: ReferenceSubset,
-    consistency: Consistency,
+    recurring: RecurringPatterns,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    defects = consistency.with_verdict("defect")
+    defects = recurring.with_verdict("defect")
     members = [[i for i in defect.images if i < comparison.set_size] for defect in defects]
     if not members:
         return []

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.consistency.groups import Consistency, connected_groups, empty_graph
+from codegraph_jax.consistency.groups import RecurringPatterns, connected_groups, empty_graph
 
 
-def consistency_with_copies(consistency: Consistency, original: Int[np.ndarray, " n"]) -> Consistency:
+def patterns_with_copies(recurring: RecurringPatterns, original: Int[np.ndarray, " n"]) -> RecurringPatterns:
     """Adds copies to the groups of their originals, and as near-duplicates of them.
 
     `original` has, for each listed image, the index of its original among the distinct images; each of these occurs.
@@ -30,21 +30,21 @@ def consistency_with_copies(consistency: Consistency, original: Int[np.ndarray, 
             members=with_own_copies(group.members),
             boxes=tuple(replace(box, image=image) for box in group.boxes for image in listed[box.image]),
         )
-        for group in consistency.groups
+        for group in recurring.groups
     )
-    matches = tuple(replace(m, images=tuple(sorted(with_own_copies(m.images)))) for m in consistency.matches)
-    duplicates = ([listed[i][0] for i in group] for group in consistency.duplicates)
+    matches = tuple(replace(m, images=tuple(sorted(with_own_copies(m.images)))) for m in recurring.matches)
+    duplicates = ([listed[i][0] for i in group] for group in recurring.duplicates)
     graph = empty_graph()
     graph.add_nodes_from(range(len(original)))
-    for first, second, data in consistency.graph.edges(data=True):
+    for first, second, data in recurring.graph.edges(data=True):
         links = [(listed[image][0], patch, listed[target][0]) for image, patch, target in data["links"]]
         graph.add_edge(listed[first][0], listed[second][0], weight=data["weight"], links=links)
     return replace(
-        consistency,
+        recurring,
         groups=groups,
         matches=matches,
         duplicates=connected_groups([*listed.values(), *duplicates]),
-        views=tuple(tuple(sorted(with_own_copies(view))) for view in consistency.views),
+        views=tuple(tuple(sorted(with_own_copies(view))) for view in recurring.views),
         graph=graph,
-        pattern_ids=consistency.pattern_ids[original] if len(consistency.pattern_ids) else consistency.pattern_ids,
+        pattern_ids=recurring.pattern_ids[original] if len(recurring.pattern_ids) else recurring.pattern_ids,
     )

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.filtered_scores import clip_to_median
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
@@ -97,23 +97,23 @@ def calibrator_of(
     scores: Mapping[str, Float[np.ndarray, " n"]],
     set_size: int,
     keys: Sequence[str],
-    consistency: Consistency,
+    recurring: RecurringPatterns,
     threshold: float,
     answers: Answers,
 ) -> ActiveCalibrator:
     """The calibrator of a set with the answers so far.
 
-    The first `set_size` photos are the set; `consistency`, which may be of more photos, has the members of recurring
+    The first `set_size` photos are the set; `recurring`, which may be of more photos, has the members of recurring
     defects and the photos of the same part; `threshold` is the label-free one of the first score.
     """
     same_part = np.arange(len(keys))
     first: dict[str, int] = {}
-    for group in consistency.duplicates:
+    for group in recurring.duplicates:
         same_part[[i for i in group if i < len(keys)]] = min(group)
     for index, key in enumerate(keys):
         same_part[index] = same_part[first.setdefault(key, index)]
     calibrator = ActiveCalibrator(
-        scores, set_size=set_size, same_part=same_part, always_flagged=consistency.defect_members(len(keys)),
+        scores, set_size=set_size, same_part=same_part, always_flagged=recurring.defect_members(len(keys)),
         threshold=threshold, max_defective=answers.max_defective,
     )  # fmt: skip
     for index, answer in answers.by_index(keys).items():
@@ -124,7 +124,7 @@ def calibrator_of(
 def decide_photos(
     comparison: Comparison,
     patch_scores: Mapping[str, Float[np.ndarray, "n p"]],
-    consistency: Consistency,
+    recurring: RecurringPatterns,
     config: ThresholdConfig,
     answers: Answers,
     chosen_score: Score,
@@ -141,11 +141,11 @@ def decide_photos(
     scores = {name: image_scores(maps, size, rects, image_score_of.get(name)) for name, maps in maps_by_score.items()}
     answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)
-    defect_members = consistency.defect_members(len(features.keys))
+    defect_members = recurring.defect_members(len(features.keys))
     name = chosen_score.name
     calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     keys = [key.hex() for key in features.keys]
-    calibrator = calibrator_of(scores, set_size, keys, consistency, calibration.threshold, answers)
+    calibrator = calibrator_of(scores, set_size, keys, recurring, calibration.threshold, answers)
 
     by_hand = answers.threshold if answers.score in scores else None
     if by_hand is not None:

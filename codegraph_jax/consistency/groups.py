@@ -162,7 +162,7 @@ class FoundPattern:
 
 
 @dataclass(frozen=True)
-class Consistency(JsonFields):
+class RecurringPatterns(JsonFields):
     """Recurring patterns, photos of the same part, and views among n images.
 
     Attributes:
@@ -191,7 +191,7 @@ class Consistency(JsonFields):
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(len(group.members)) for group in self.groups)
-        return f"Consistency({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
+        return f"RecurringPatterns({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
 
     @property
     def patterns(self) -> list[FoundPattern]:
@@ -220,7 +220,7 @@ class Consistency(JsonFields):
         return super().as_json() | {"nodes": list(self.graph.nodes), "edges": list(self.graph.edges(data=True))}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Consistency":
+    def from_json(cls, values: Mapping[str, Any], **others: Any) -> "RecurringPatterns":
         """Reads the values of `as_json`, with `pattern_ids`; malformed ones raise KeyError, TypeError or ValueError."""
         graph, rest = empty_graph(), dict(values)
         nodes, edges = rest.pop("nodes"), rest.pop("edges")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.groups import Consistency, PatternMatch
+from codegraph_jax.consistency.groups import PatternMatch, RecurringPatterns
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
@@ -16,21 +16,21 @@ MIN_MEMBER_SHARE = 0.5
 
 
 def with_signatures(
-    consistency: Consistency, member_patches: Bool[np.ndarray, "n p"], comparison: Comparison
-) -> Consistency:
+    recurring: RecurringPatterns, member_patches: Bool[np.ndarray, "n p"], comparison: Comparison
+) -> RecurringPatterns:
     """Adds signatures to the groups, and the product; `member_patches` show the pattern of their group."""
-    if not consistency.groups:
-        return consistency
-    members = [group.members for group in consistency.groups]
+    if not recurring.groups:
+        return recurring
+    members = [group.members for group in recurring.groups]
     signatures = make_signatures(comparison.features, comparison.options.grid, members, member_patches)
-    groups = (replace(group, signature=signature) for group, signature in zip(consistency.groups, signatures))
+    groups = (replace(group, signature=signature) for group, signature in zip(recurring.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
-    return replace(consistency, groups=tuple(groups), product=product)
+    return replace(recurring, groups=tuple(groups), product=product)
 
 
 def with_verdicts(
-    consistency: Consistency, patterns: Sequence[Pattern], comparison: Comparison
-) -> tuple[Consistency, dict[int, Bool[np.ndarray, "n p"]]]:
+    recurring: RecurringPatterns, patterns: Sequence[Pattern], comparison: Comparison
+) -> tuple[RecurringPatterns, dict[int, Bool[np.ndarray, "n p"]]]:
     """Applies the verdicts of known patterns to groups, and finds other images that show them.
 
     Returns:
@@ -42,12 +42,12 @@ def with_verdicts(
     others: list[Pattern] = []
     for pattern in patterns:
         (known if pattern.product.fits(own) else others).append(pattern)
-    consistency = replace(consistency, others=tuple(others))
+    recurring = replace(recurring, others=tuple(others))
     if not known:
-        return consistency, {}
+        return recurring, {}
     signatures = [pattern.signature for pattern in known]
     pattern_patches = recognise_all(signatures, comparison.features, comparison.options.grid)
-    groups = list(consistency.groups)
+    groups = list(recurring.groups)
     numbers: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
         shares = pattern_patches[:, list(group.members)].any(axis=2).mean(axis=1)
@@ -69,7 +69,7 @@ def with_verdicts(
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = pattern_patches[k]
-    return replace(consistency, groups=tuple(groups), matches=tuple(matches)), elsewhere
+    return replace(recurring, groups=tuple(groups), matches=tuple(matches)), elsewhere
 
 
 def assign_pattern_ids(

@@ -22,7 +22,7 @@ from codegraph_jax.consistency.graph import (
     significant_communities,
     strength,
 )
-from codegraph_jax.consistency.groups import Consistency, Group, connected_groups
+from codegraph_jax.consistency.groups import Group, RecurringPatterns, connected_groups
 from codegraph_jax.consistency.links import LinkFinder, Links, burnout_links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
@@ -49,7 +49,7 @@ def find_consistent(
     config: RecurringConfig,
     patterns: Sequence[Pattern] = (),
     link_finder: LinkFinder = burnout_links,
-) -> tuple[Consistency, Exclusions]:
+) -> tuple[RecurringPatterns, Exclusions]:
     """Finds recurring patterns in a set, and the references and patches to filter out.
 
     Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
@@ -63,24 +63,24 @@ def find_consistent(
     distances = distances.exclude(duplicates)
     keys = comparison.features.keys[:set_size]
     own = distances.select(slice(set_size))
-    consistency, member_patches, tests = find_groups(own, keys, k, grid, config, link_finder)
+    recurring, member_patches, tests = find_groups(own, keys, k, grid, config, link_finder)
     pairs = ((int(i), int(distances.references[c])) for i, c in zip(*np.nonzero(duplicates[:set_size])))
-    consistency = replace(consistency, duplicates=connected_groups(pairs))
-    consistency = with_signatures(consistency, member_patches, comparison)
-    consistency, patches_by_pattern = with_verdicts(consistency, patterns, comparison)
+    recurring = replace(recurring, duplicates=connected_groups(pairs))
+    recurring = with_signatures(recurring, member_patches, comparison)
+    recurring, patches_by_pattern = with_verdicts(recurring, patterns, comparison)
 
     # patches come from the group on members, from its test on added images, and from signatures on others
     added = range(set_size, len(distances))
-    for number, (group, test) in enumerate(zip(consistency.groups, tests, strict=True), 1):
+    for number, (group, test) in enumerate(zip(recurring.groups, tests, strict=True), 1):
         patches = patches_by_pattern.setdefault(number, np.zeros(distances.shape[::2], bool))
         members = list(group.members)
         patches[members] |= member_patches[members]
         if added:
             patches[set_size:] |= shows_pattern(distances, added, test, k)
-    defects = [pattern.number for pattern in consistency.with_verdict("defect")]
+    defects = [pattern.number for pattern in recurring.with_verdict("defect")]
     pattern_ids = assign_pattern_ids(patches_by_pattern, defects, distances.shape[::2])
-    consistency = replace(consistency, pattern_ids=pattern_ids.reshape(-1, *grid))
-    return consistency, _exclusions_of(consistency, patches_by_pattern, distances, duplicates)
+    recurring = replace(recurring, pattern_ids=pattern_ids.reshape(-1, *grid))
+    return recurring, _exclusions_of(recurring, patches_by_pattern, distances, duplicates)
 
 
 def find_groups(
@@ -90,7 +90,7 @@ def find_groups(
     grid: tuple[int, int],
     config: RecurringConfig,
     link_finder: LinkFinder,
-) -> tuple[Consistency, Bool[np.ndarray, "n p"], list[PatternTest]]:
+) -> tuple[RecurringPatterns, Bool[np.ndarray, "n p"], list[PatternTest]]:
     """The groups of a set with verdicts, the patches of members that show their pattern, and the test of each group.
 
     `distances` are infinite for excluded references and duplicates; `keys`, the digests of the images, break ties
@@ -114,30 +114,30 @@ def find_groups(
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes, verdict = member_boxes(member_patches, typical, grid), decide(measured, config)
         groups.append(Group(typical, strength(weights, members), community.p_value, boxes, verdict, measured))
-    consistency = Consistency(
+    recurring = RecurringPatterns(
         groups=tuple(groups),
         views=views,
         graph=image_graph(weights, links),
         spacing_law=measure_spacing_law(distances, distances.scores(k), member_patches),
     )
-    return consistency, member_patches, tests
+    return recurring, member_patches, tests
 
 
 def _exclusions_of(
-    consistency: Consistency,
+    recurring: RecurringPatterns,
     patches_by_pattern: Mapping[int, Bool[np.ndarray, "n p"]],
     distances: Distances,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> Exclusions:
     """Removes defects from the references, scores them from outside their group, and clips variants."""
     masks, nothing = [], np.zeros(distances.shape[::2], bool)
-    for defect in consistency.with_verdict("defect"):
+    for defect in recurring.with_verdict("defect"):
         inside = distances.columns_of(defect.images)
         # a defect on nearly all images leaves too few references, so it is not filtered
         if len(distances.references) - len(inside) >= MIN_OUTSIDE:
             masks.append(ReferenceMask(inside, patches_by_pattern[defect.number]))
     removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
-    variants = [patches_by_pattern[variant.number] for variant in consistency.with_verdict("variant")]
+    variants = [patches_by_pattern[variant.number] for variant in recurring.with_verdict("variant")]
     clipped = np.any([nothing, *variants], axis=0)
     return Exclusions(duplicates, removed, masks, clipped)
 

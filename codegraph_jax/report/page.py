@@ -27,7 +27,7 @@ from codegraph_jax.report.heatmaps import anomaly_png
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page_security import digest, style_and_script
 from codegraph_jax.report.photo_images import ReportPhoto, image_side
-from codegraph_jax.report.recurring_patterns import RecurringPattern, review_draft
+from codegraph_jax.report.recurring_patterns import ReportPattern, review_draft
 from codegraph_jax.report.result_files import relative_url
 from codegraph_jax.report.spacing_figure import spacing_caption, spacing_figure, spacing_finding
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
@@ -68,7 +68,7 @@ class CategorySection:
     index: int
     outcome: Outcome
     first: int
-    patterns: list[tuple[int, RecurringPattern]]
+    patterns: list[tuple[int, ReportPattern]]
 
     def numbers(self, images: Sequence[int]) -> list[int]:
         """Numbers of images of the category in the report."""
@@ -81,7 +81,7 @@ class Row:
 
     section: CategorySection
     photo: ReportPhoto
-    pattern: RecurringPattern | None
+    pattern: ReportPattern | None
 
     @property
     def number(self) -> int:
@@ -98,7 +98,7 @@ def write_page(
     path: Path,
     outcomes: Sequence[Outcome],
     photos: Sequence[ReportPhoto],
-    patterns: Sequence[RecurringPattern],
+    patterns: Sequence[ReportPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
     review: Review | None = None,
@@ -154,7 +154,7 @@ def _command(manifest: dict[str, Any]) -> str:
     return shlex.join(without_flags(shlex.split(command), "review"))
 
 
-def _applied(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern]) -> Text | None:
+def _applied(outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern]) -> Text | None:
     """The numbers of applied answers; photos of earlier batches count if they have a mark."""
     keys = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
@@ -184,11 +184,11 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
         names = ("false_alarms", "good", "defective_flagged", "defective")
         values = {name: counts[name] for name in names}
         lines.append(text("against_labels", auroc=round(100 * auroc, 1), **values))
-    laws = [outcome.result.consistency.spacing_law for outcome in outcomes]
+    laws = [outcome.result.recurring.spacing_law for outcome in outcomes]
     return lines + [spacing_finding(law) for law in laws if law]
 
 
-def _sections(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern]) -> list[CategorySection]:
+def _sections(outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern]) -> list[CategorySection]:
     sections, first = [], 0
     for index, outcome in enumerate(outcomes):
         own = [(number, pattern) for number, pattern in enumerate(patterns) if pattern.outcome is outcome]
@@ -199,7 +199,7 @@ def _sections(outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern])
 
 def _rows(sections: Sequence[CategorySection], photos: Sequence[ReportPhoto]) -> list[Row]:
     section_of = {section.outcome: section for section in sections}
-    pattern_of: dict[tuple[Outcome, int | None], RecurringPattern] = {
+    pattern_of: dict[tuple[Outcome, int | None], ReportPattern] = {
         (section.outcome, pattern.number): pattern for section in sections for _, pattern in section.patterns
     }
     rows = []
@@ -263,7 +263,7 @@ def _hue(number: int) -> int:
     return (number - 1) % HUES + 1
 
 
-def _frequency(pattern: RecurringPattern) -> Text:
+def _frequency(pattern: ReportPattern) -> Text:
     """Number of photos in this and the previous batch, and significance."""
     counts = {"members": len(pattern.images), "photos": len(pattern.outcome.samples)}
     frequency = text("of_n_photos", **counts)

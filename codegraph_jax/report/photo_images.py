@@ -123,7 +123,7 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
         _save(dimmed(heatmap, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
-        pattern_ids = result.consistency.pattern_ids
+        pattern_ids = result.recurring.pattern_ids
         mask, regions = find_regions(
             patch_scores,
             background_of(result.patch_scores, result.placement, i),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
-from codegraph_jax.consistency.groups import Consistency, FoundPattern, PatchBox
+from codegraph_jax.consistency.groups import FoundPattern, PatchBox, RecurringPatterns
 from codegraph_jax.consistency.pattern_patches import member_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.data.samples import LABELS, Sample
@@ -74,21 +74,21 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def boxes_of_pattern(consistency: Consistency, pattern: FoundPattern) -> list[PatchBox]:
+def boxes_of_pattern(recurring: RecurringPatterns, pattern: FoundPattern) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
     boxes, members = (list(pattern.group.boxes), pattern.group.members) if pattern.group else ([], ())
     others = [image for image in pattern.images if image not in members]
-    if others and len(consistency.pattern_ids):
-        pattern_patches = consistency.pattern_ids.reshape(len(consistency.pattern_ids), -1) == pattern.number
-        boxes += member_boxes(pattern_patches, others, consistency.pattern_ids.shape[1:])
+    if others and len(recurring.pattern_ids):
+        pattern_patches = recurring.pattern_ids.reshape(len(recurring.pattern_ids), -1) == pattern.number
+        boxes += member_boxes(pattern_patches, others, recurring.pattern_ids.shape[1:])
     return boxes
 
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     boxes: dict[int, list[Box]] = {}
-    for pattern in result.consistency.patterns:
-        for box in boxes_of_pattern(result.consistency, pattern):
+    for pattern in result.recurring.patterns:
+        for box in boxes_of_pattern(result.recurring, pattern):
             boxes.setdefault(box.image, []).append(box_on_photo(box, result.placement))
     records = []
 

@@ -20,7 +20,7 @@ from codegraph_jax.report.texts import Text, text
 
 
 @dataclass(frozen=True)
-class RecurringPattern(FoundPattern):
+class ReportPattern(FoundPattern):
     """A recurring pattern of a category (`outcome`)."""
 
     outcome: Outcome
@@ -28,7 +28,7 @@ class RecurringPattern(FoundPattern):
     @property
     def stored(self) -> Pattern | None:
         """The pattern as review.json has it, for recognition in other sets; None if too few patches show it."""
-        return self.for_other_sets(self.outcome.result.consistency.product, len(self.outcome.samples))
+        return self.for_other_sets(self.outcome.result.recurring.product, len(self.outcome.samples))
 
     @property
     def previous(self) -> Pattern | None:
@@ -46,20 +46,20 @@ class RecurringPattern(FoundPattern):
         return printable(self.name) or text(f"named_{self.verdict}", number=self.number)
 
 
-def recurring_patterns(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
+def recurring_patterns(outcomes: Sequence[Outcome]) -> list[ReportPattern]:
     """Recurring patterns of all categories, the strongest of each first, known ones without members last."""
     return [pattern for outcome in outcomes for pattern in _of_category(outcome)]
 
 
-def _of_category(outcome: Outcome) -> list[RecurringPattern]:
-    found = outcome.result.consistency.patterns
-    patterns = [RecurringPattern(pattern.number, pattern.group, pattern.match, outcome) for pattern in found]
+def _of_category(outcome: Outcome) -> list[ReportPattern]:
+    found = outcome.result.recurring.patterns
+    patterns = [ReportPattern(pattern.number, pattern.group, pattern.match, outcome) for pattern in found]
     return sorted(patterns, key=lambda pattern: not pattern.images)
 
 
 def review_draft(
     outcomes: Sequence[Outcome],
-    patterns: Sequence[RecurringPattern],
+    patterns: Sequence[ReportPattern],
     applied: Review | None = None,
     photos_digest: str = "",
 ) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def review_draft(
     known = {pattern.signature.prototypes.tobytes() for pattern in stored if pattern}
     others: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
-        consistency = outcome.result.consistency
-        absent = [match.pattern for match in consistency.matches if not match.images]
-        for pattern in (*absent, *consistency.others):
+        recurring = outcome.result.recurring
+        absent = [match.pattern for match in recurring.matches if not match.images]
+        for pattern in (*absent, *recurring.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
                 others.setdefault(key, pattern.as_json())
@@ -95,7 +95,7 @@ def review_draft(
 
 
 def write_recurring_patterns(
-    workdir: Path, outcomes: Sequence[Outcome], patterns: Sequence[RecurringPattern], photos: Sequence[ReportPhoto]
+    workdir: Path, outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern], photos: Sequence[ReportPhoto]
 ) -> None:
     """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
@@ -118,8 +118,8 @@ def write_recurring_patterns(
                 contact_sheet(printable(heading), tiles, names).save(name, "PNG")
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
-        consistency = outcome.result.consistency
-        write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
+        recurring = outcome.result.recurring
+        write_graph(workdir / graph_file(outcome), recurring.graph, paths, recurring.numbers_by_image())
     write_json(workdir / "groups.json", listing)
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
 
@@ -129,7 +129,7 @@ def graph_file(outcome: Outcome) -> Path:
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
-def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict[str, Any]:
+def _entry(pattern: ReportPattern, photos: Mapping[int, ReportPhoto]) -> dict[str, Any]:
     """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, group = pattern.outcome.samples, pattern.group
     last = pattern.previous
@@ -148,16 +148,16 @@ def _entry(pattern: RecurringPattern, photos: Mapping[int, ReportPhoto]) -> dict
                 "path": samples[box.image].path,
                 "box": box_on_photo(box, pattern.outcome.result.placement).pixels(*photos[box.image].size),
             }
-            for box in boxes_of_pattern(pattern.outcome.result.consistency, pattern)
+            for box in boxes_of_pattern(pattern.outcome.result.recurring, pattern)
         ],
     }
 
 
 def _similar(outcome: Outcome) -> dict[str, list[list[str]]]:
     """Groups of similar images of one category: photos of the same part, and photos of the same view."""
-    consistency = outcome.result.consistency
+    recurring = outcome.result.recurring
 
     def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:
         return [[outcome.samples[image].path for image in group] for group in groups]
 
-    return {"duplicates": paths(consistency.duplicates), "views": paths(consistency.views)}
+    return {"duplicates": paths(recurring.duplicates), "views": paths(recurring.views)}

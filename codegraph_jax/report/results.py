@@ -30,7 +30,7 @@ from codegraph_jax.report.page import write_page
 from codegraph_jax.report.photo_images import ReportPhoto, make_images
 from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurring_patterns import (
-    RecurringPattern,
+    ReportPattern,
     graph_file,
     recurring_patterns,
     write_recurring_patterns,
@@ -106,7 +106,7 @@ def write_results(
 def _write_metrics(
     workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome], mean: dict[str, float | None]
 ) -> None:
-    laws = {outcome.category: outcome.result.consistency.spacing_law for outcome in outcomes}
+    laws = {outcome.category: outcome.result.recurring.spacing_law for outcome in outcomes}
     metrics = {
         "categories": {outcome.category: outcome.metrics for outcome in outcomes},
         "mean": mean,
@@ -150,7 +150,7 @@ def _planned(
     config: Config | InspectConfig,
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
-    patterns: Sequence[RecurringPattern],
+    patterns: Sequence[ReportPattern],
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     files = config.report.files

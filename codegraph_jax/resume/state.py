@@ -36,7 +36,7 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 
 SETTINGS = "settings.json"
-FORMAT = 8
+FORMAT = 9
 """Version of the file format."""
 WITHOUT_EFFECT = ("report", "metrics", "resources", "bank", "resume_data", "csv", "review")
 """Settings that results do not depend on; a review is compared by its content."""

@@ -326,7 +326,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
                 "use it once with the photos that it was made for, then use the review.json which that run writes",
                 flush=True,
             )
-    if review and review.patterns and not result.consistency.matches:
+    if review and review.patterns and not result.recurring.matches:
         print(f"{config.review}: none of its patterns belongs to the product in {printable(category)}", flush=True)
 
 

@@ -10,7 +10,7 @@ from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import InspectConfig
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import require_own
 from codegraph_jax.core.names import printable
@@ -151,6 +151,6 @@ def _as_result(bank: ReferenceBank, inspection: Inspection, kept: tuple[Sample, 
         feature_identity=feature_identity(bank.backbone, bank.backbone_config),
         seconds={},
         value_range=bank.value_range,
-        consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),
+        recurring=RecurringPatterns(pattern_ids=inspection.pattern_ids, matches=inspection.matches),
         samples=kept,
     )

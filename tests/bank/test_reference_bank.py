@@ -56,11 +56,11 @@ def recurring(monkeypatch):
     find = stages.find_groups
 
     def found(distances, *arguments):
-        consistency, member_patches, _ = find(distances, *arguments)
+        recurring, member_patches, _ = find(distances, *arguments)
         member_patches[:4, :2] = True
         communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
         tests = pattern_tests(distances, [(0, 1, 2, 3)], arguments[1])
-        return dataclasses.replace(consistency, groups=communities), member_patches, tests
+        return dataclasses.replace(recurring, groups=communities), member_patches, tests
 
     monkeypatch.setattr(stages, "find_groups", found)
 
@@ -123,7 +123,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
     run = detector.detect(images[:OWN], added=added, bank=BankConfig(kind="exact", photos=OWN))
     plain, _ = saved
     assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must change the scores"
-    assert run.consistency.defect_patches.shape == run.patch_scores.shape
+    assert run.recurring.defect_patches.shape == run.patch_scores.shape
     np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[OWN:], atol=SAME)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig, SimilarityConfig
-from codegraph_jax.consistency.copies import consistency_with_copies
-from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
+from codegraph_jax.consistency.copies import patterns_with_copies
+from codegraph_jax.consistency.groups import Group, PatchBox, RecurringPatterns
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
@@ -31,10 +31,10 @@ def test_copies_get_the_groups_of_their_originals():
     graph = nx.Graph()
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
     group = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
-    found = Consistency(
+    found = RecurringPatterns(
         (group,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
-    all_of_them = consistency_with_copies(found, np.array([0, 1, 0, 2, 0]))
+    all_of_them = patterns_with_copies(found, np.array([0, 1, 0, 2, 0]))
     assert all_of_them.groups[0].members == (3, 0, 2, 4)
     assert [box.image for box in all_of_them.groups[0].boxes] == [0, 2, 4]
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
@@ -58,7 +58,7 @@ def test_copies_change_no_score_and_share_their_originals_score(photos, count):
     for name in ("patch_scores", "scores", "scores_rescored"):
         values = getattr(many, name)
         np.testing.assert_array_equal(values[13:], np.stack([values[0]] * (count - 1)))
-    assert (0, *range(13, 12 + count)) in many.consistency.duplicates
+    assert (0, *range(13, 12 + count)) in many.recurring.duplicates
 
 
 def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photos):

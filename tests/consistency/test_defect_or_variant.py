@@ -32,7 +32,7 @@ DEFECT = Evidence(
 
 
 def find(tokens, config=None, patterns=()):
-    """The `Consistency`, the scores of mutual scoring, and those of the full method."""
+    """The `RecurringPatterns`, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
     subset = comparison.subset(0.3)
     found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)

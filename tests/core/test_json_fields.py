@@ -10,7 +10,7 @@ import pytest
 from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.consistency.decision import Answers
-from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
+from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, PatternMatch, RecurringPatterns
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
@@ -39,7 +39,9 @@ REVISION = BankRevision("2026-01-02T03:04:05", ("a.png",), ("ab12",), 1, (0,), F
 BOX = PatchBox(2, 0.0, 0.25, 0.5, 1.0)
 GROUP = Group((0, 2), 3.5, 0.001, (BOX,), "defect", Evidence(0.1, 1.0, 2.0, 3.0), "scratch", True, None)
 EXAMPLES: list[Any] = [
-    Consistency((GROUP,), ((1, 3),), matches=(PatternMatch(PATTERN, 2, (0, 5)),), others=(PATTERN,), product=PRODUCT),
+    RecurringPatterns(
+        (GROUP,), ((1, 3),), matches=(PatternMatch(PATTERN, 2, (0, 5)),), others=(PATTERN,), product=PRODUCT
+    ),
     LAW,
     CALIBRATION,
     PATTERN,

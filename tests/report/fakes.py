@@ -10,7 +10,7 @@ from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.decision import Answers, calibrator_of
-from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox
+from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, RecurringPatterns
 from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
@@ -44,7 +44,7 @@ class FakeResult:
     scores: np.ndarray
     scores_rescored: np.ndarray
     calibration: Calibration
-    consistency: Consistency
+    recurring: RecurringPatterns
     placement: Placement
     weights_name: str = "drawn weights <v1>"
     feature_identity: dict[str, object] = field(
@@ -65,7 +65,7 @@ class FakeResult:
         """Two kinds of scores, the second of which ranks the photos in reverse."""
         scores = {"standard": self.scores, "contrast": -self.scores}
         keys = self.keys or tuple(map(str, range(len(self.scores))))
-        return calibrator_of(scores, len(keys), keys, Consistency(), self.calibration.threshold, self.answers)
+        return calibrator_of(scores, len(keys), keys, RecurringPatterns(), self.calibration.threshold, self.answers)
 
     verdicts, tolerated = DetectionResult.verdicts, DetectionResult.tolerated
     ranks, rows = DetectionResult.ranks, DetectionResult.rows
@@ -126,7 +126,9 @@ def make_outcome(
         scores_rescored=scores / scores.max(),
         calibration=calibrate(scores, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
-        consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
+        recurring=RecurringPatterns(
+            communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product
+        ),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
         samples=tuple(samples),
         unreadable=[(n, "broken <b>.png: truncated")],

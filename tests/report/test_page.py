@@ -676,8 +676,8 @@ def test_the_page_reports_the_end_of_the_review_and_the_chosen_score(browser, tm
 
 def test_earlier_review_is_continued(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    keys, (group,) = outcome.result.keys, outcome.result.consistency.groups
-    mark = Pattern("", "defect", group.signature, outcome.result.consistency.product, 1, 1)
+    keys, (group,) = outcome.result.keys, outcome.result.recurring.groups
+    mark = Pattern("", "defect", group.signature, outcome.result.recurring.product, 1, 1)
     photos = [
         PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
         PhotoReview("ff", "of an earlier batch", "part", "good"),

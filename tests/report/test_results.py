@@ -15,7 +15,7 @@ from PIL import Image
 
 from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.decision import Answers
-from codegraph_jax.consistency.groups import Consistency, PatternMatch
+from codegraph_jax.consistency.groups import PatternMatch, RecurringPatterns
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.core.progress import Clock
@@ -171,8 +171,8 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
 def test_the_report_shows_how_closely_the_patches_follow_the_spacing_law(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
     law = SpacingLaw((8.0, 9.5, 11.0), dict.fromkeys(KINDS, [0.1, 0.05]), [0.05] * 20, 0.1, {"0.01": 0.02, "0.2": 0.2})
-    consistency = replace(outcome.result.consistency, spacing_law=law)
-    outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
+    recurring = replace(outcome.result.recurring, spacing_law=law)
+    outcome = replace(outcome, result=replace(outcome.result, recurring=recurring))
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Tail index α 9.5" in page and "2% of the normal patches look suspicious" in page
@@ -240,12 +240,12 @@ def test_groups_are_printed_with_verdict_and_evidence(run):
 
 def test_a_known_pattern_that_is_on_no_photo_is_listed_without_members(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
-    found = outcome.result.consistency
+    found = outcome.result.recurring
     known = replace(
         found.patterns[0].for_other_sets(found.product, len(NAMES)), name="tool mark", member_count=9, image_count=150
     )
-    consistency = replace(found, matches=(PatternMatch(known, 2, ()),))
-    outcome = replace(outcome, result=replace(outcome.result, consistency=consistency))
+    recurring = replace(found, matches=(PatternMatch(known, 2, ()),))
+    outcome = replace(outcome, result=replace(outcome.result, recurring=recurring))
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     *_, entry = json.loads((tmp_path / "out" / "groups.json").read_text())["part"]
     assert (entry["name"], entry["members"], entry["boxes"]) == ("tool mark", [], [])
@@ -301,7 +301,7 @@ def test_hostile_names_survive_as_names(tmp_path):
 @pytest.mark.parametrize("anomalous", [0, 1])
 def test_the_smallest_set_gets_a_report(tmp_path, anomalous):
     outcome = make_outcome(tmp_path / "data", ["a.png", "b.png"], anomalous=anomalous, recurring=0)
-    empty = dataclasses.replace(outcome.result, consistency=Consistency())
+    empty = dataclasses.replace(outcome.result, recurring=RecurringPatterns())
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=empty)], Clock())
     assert 'id="recurring"' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert nx.read_graphml(tmp_path / "out" / "graphs" / "part.graphml").number_of_nodes() == 0

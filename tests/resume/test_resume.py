@@ -162,9 +162,9 @@ def test_a_loaded_result_is_equal_bit_for_bit(config, tmp_path):
         for name in ("kept", "patch_scores", "scores", "scores_rescored"):
             want, got = getattr(outcome.result, name), getattr(back, name)
             assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
-        assert repr(back.consistency.groups) == repr(outcome.result.consistency.groups)
-        assert back.consistency.spacing_law == outcome.result.consistency.spacing_law
-        assert dict(back.consistency.graph.adj) == dict(outcome.result.consistency.graph.adj)
+        assert repr(back.recurring.groups) == repr(outcome.result.recurring.groups)
+        assert back.recurring.spacing_law == outcome.result.recurring.spacing_law
+        assert dict(back.recurring.graph.adj) == dict(outcome.result.recurring.graph.adj)
         assert (back.calibration.flagged == outcome.result.calibration.flagged).all()
         assert back.calibration.threshold == outcome.result.calibration.threshold
 

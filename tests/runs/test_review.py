@@ -60,12 +60,12 @@ def group(monkeypatch):
     find = stages.find_groups
 
     def found(distances, *arguments):
-        consistency, member_patches, _ = find(distances, *arguments)
+        recurring, member_patches, _ = find(distances, *arguments)
         member_patches.reshape(-1, *arguments[2])[: len(MEMBERS), :2, :2] = True
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
         communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
         tests = pattern_tests(distances, [MEMBERS], arguments[1])
-        return dataclasses.replace(consistency, groups=communities), member_patches, tests
+        return dataclasses.replace(recurring, groups=communities), member_patches, tests
 
     monkeypatch.setattr(stages, "find_groups", found)
 
@@ -82,7 +82,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
     before, (entry,) = run(config, tmp_path / "run")
     assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("undecided", "", False)
     assert "group 1 (defect or variant?): 5 of 20" in capsys.readouterr().out
-    assert not before.consistency.defect_patches.any()
+    assert not before.recurring.defect_patches.any()
 
     browser = Browser(program)
     try:
@@ -114,7 +114,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         (pattern,) = Review.load(str(tmp_path / "run" / "review.json")).patterns
         assert (pattern.name, pattern.member_count, pattern.image_count) == (NAME, 5, 20), "for the next batch"
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
-        assert after.consistency.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
+        assert after.recurring.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
 
         browser.open(tmp_path / "run" / "report.html")
         assert browser.problems == []
@@ -177,9 +177,9 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     comparison = detector.compare(paths)
     result = detector.score(comparison)
     variant = detector.score(comparison, review=result.review(patterns={1: ("variant", "imprint")}))
-    assert [group.verdict for group in variant.consistency.groups] == ["variant"]
+    assert [group.verdict for group in variant.recurring.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
-    assert variant.consistency.pattern_ids.any() and not variant.consistency.defect_patches.any()
+    assert variant.recurring.pattern_ids.any() and not variant.recurring.defect_patches.any()
     # an unchanged verdict is kept, with the counts of this batch
     (kept,) = variant.review().patterns
     assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
@@ -226,10 +226,10 @@ def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys
     data = PhotosConfig(layout="mvtec", root=str(photos))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspect_task.run(config, str(tmp_path / "inspected"))
-    (match,) = outcome.result.consistency.matches
+    (match,) = outcome.result.recurring.matches
     line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.member_count} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
-    shown = outcome.result.consistency.pattern_ids == 1
+    shown = outcome.result.recurring.pattern_ids == 1
     scores = outcome.result.patch_scores
     assert all((scores[i][shown[i]] <= np.quantile(scores[i], 0.75)).all() for i in match.images)

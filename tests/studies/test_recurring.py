@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.groups import Consistency, Evidence, Group
+from codegraph_jax.consistency.groups import Evidence, Group, RecurringPatterns
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -61,7 +61,7 @@ def test_groups_are_listed_with_their_evidence_and_get_the_verdicts_of_their_lab
         Group((3, 4, 5), 2.0, 0.01, (), "undecided", None, signature=signature),
         Group((6, 7, 1), 2.0, 0.01, (), "undecided", None),
     )
-    result = types.SimpleNamespace(consistency=Consistency(communities))
+    result = types.SimpleNamespace(recurring=RecurringPatterns(communities))
     first, second, _ = study._groups(result, samples)
     assert (first["images"], first["anomalous"], first["verdict"], first["repeat_distance_ratio"]) == (
         3,
