@@ -75,7 +75,7 @@ def usual_megapixels():
 @pytest.fixture(scope="module")
 def browser():
     """A headless browser with one page."""
-    from tests.report.browser import opened_browser
+    from tests.support.browser import opened_browser
 
     yield from opened_browser()
 
@@ -96,9 +96,9 @@ def optimised():
 
 @pytest.fixture(scope="module")
 def tiny_preset():
-    """A preset `tiny`, for `tests.backbones.tiny.tiny_backbone`."""
+    """A preset `tiny`, for `tests.support.tiny_backbones.tiny_backbone`."""
     from codegraph_jax.backbones.presets import PRESETS
-    from tests.backbones.tiny import TINY
+    from tests.support.tiny_backbones import TINY
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", TINY["dinov2"])

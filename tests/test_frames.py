@@ -14,8 +14,8 @@ from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.extraction import Extractor
-from tests.backbones.tiny import tiny_backbone
 from tests.support.photos import drawn_parts
+from tests.support.tiny_backbones import tiny_backbone
 
 SIZE = 20
 SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))

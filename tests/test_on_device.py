@@ -29,9 +29,9 @@ from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity import table_layout
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import plan_device, plan_set
-from tests.backbones.tiny import tiny_backbone
 from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
+from tests.support.tiny_backbones import tiny_backbone
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")
 

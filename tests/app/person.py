@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from codegraph_jax.app.server import create_app
 from codegraph_jax.line.connections import bind, server_of
 from tests.app.conftest import KEY
-from tests.report.browser import Browser
+from tests.support.browser import Browser
 from tests.support.waiting import wait_until
 
 

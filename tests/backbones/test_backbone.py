@@ -17,7 +17,7 @@ from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.backbones.preset_backbone import feature_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
-from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
+from tests.support.tiny_backbones import GOLDEN, PATCH, TINY, drawn_image
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

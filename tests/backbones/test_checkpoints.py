@@ -19,7 +19,7 @@ from codegraph_jax.backbones.checkpoints import find_checkpoint
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.backbones.safetensors_files import open_directory, open_file
-from tests.backbones.tiny import GOLDEN
+from tests.support.tiny_backbones import GOLDEN
 
 DINOV2 = PRESETS["dinov2-small"]
 

@@ -23,7 +23,7 @@ from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.backbones.safetensors_files import open_file
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.settings import ConfigError
-from tests.backbones.tiny import GOLDEN, GRID, PATCH, TINY, drawn_image
+from tests.support.tiny_backbones import GOLDEN, GRID, PATCH, TINY, drawn_image
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.backbones.assembly import assemble, with_grid_of
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.safetensors_files import Checkpoint, open_file
-from tests.backbones.tiny import GOLDEN, TIMM, TINY
+from tests.support.tiny_backbones import GOLDEN, TIMM, TINY
 
 Tensors = dict[str, np.ndarray]
 

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.safetensors_files import open_file
 from codegraph_jax.backbones.vit import VisionTransformer
-from tests.backbones.tiny import GOLDEN, PATCH, TIMM, TINY, drawn_image
+from tests.support.tiny_backbones import GOLDEN, PATCH, TIMM, TINY, drawn_image
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

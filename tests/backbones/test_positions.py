@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.backbones.positions import resampling_matrix
-from tests.backbones.tiny import GOLDEN
+from tests.support.tiny_backbones import GOLDEN
 
 sides = st.integers(1, 40)
 

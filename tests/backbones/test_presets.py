@@ -9,7 +9,7 @@ import pytest
 from codegraph_jax.backbones.assembly import ABSENT_BIAS, _oriented, _part_shape, parameter_shapes
 from codegraph_jax.backbones.naming import KEY, strip_wrappers, targets_of
 from codegraph_jax.backbones.presets import PRESETS, HubSource
-from tests.backbones.tiny import GOLDEN
+from tests.support.tiny_backbones import GOLDEN
 
 FULL = json.loads((GOLDEN / "shapes.json").read_text())
 

@@ -20,10 +20,10 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.similarity.time_estimate import estimate
-from tests.backbones.tiny import tiny_backbone
 from tests.support import reference
 from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
+from tests.support.tiny_backbones import tiny_backbone
 
 PATCH, SIZE = 8, 32
 RANDOM = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.similarity.host_tables import mean_over_layers
 from codegraph_jax.similarity.removal import Exclusions
-from tests.consistency import planted
+from tests.support import planted
 
 EXACT = 0.2
 """The noise between repeats of a print."""

@@ -7,7 +7,7 @@ from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
-from tests.consistency import planted
+from tests.support import planted
 
 N = 14
 

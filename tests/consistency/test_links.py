@@ -14,7 +14,7 @@ from codegraph_jax.consistency.links import (
     window_sizes,
 )
 from codegraph_jax.scoring.distances import as_distances
-from tests.consistency import planted
+from tests.support import planted
 
 
 def law_abiding(patches, images, alpha, seed=0):

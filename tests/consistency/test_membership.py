@@ -4,7 +4,7 @@ import pytest
 from codegraph_jax.consistency.membership import MAX_AFFINITY, affinities, with_missed_members
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.similarity.references import neighbour_count
-from tests.consistency.planted import REGION, draw, table
+from tests.support.planted import REGION, draw, table
 
 
 def grown(tokens, communities):

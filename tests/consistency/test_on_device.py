@@ -15,7 +15,7 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity.removal import Exclusions
-from tests.consistency import planted
+from tests.support import planted
 from tests.support.device_tables import tables_on
 from tests.support.programs import compiled_programs
 

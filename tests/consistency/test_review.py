@@ -14,7 +14,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import PhotoReview, Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.scoring.active_calibration import Answer
-from tests.fuzz.damage import BUDGET, JSON, places
+from tests.support.damage import BUDGET, JSON, places
 
 FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
 

@@ -11,7 +11,7 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.similarity.removal import Exclusions
-from tests.consistency import planted
+from tests.support import planted
 
 
 def find(tokens, config=None, references=None):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.data.search import LayoutError
 from contrastive_jax.data.catalog import load_image_set
-from tests.data.files import write_image
+from tests.support.files import write_image
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 6, 3), np.uint8)

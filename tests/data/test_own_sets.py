@@ -21,7 +21,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import detect
 from contrastive_jax import OECL
-from tests.backbones.tiny import tiny_backbone
+from tests.support.tiny_backbones import tiny_backbone
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 

@@ -7,9 +7,9 @@ import pytest
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import Chunks, is_out_of_memory
-from tests.backbones.tiny import tiny_backbone
 from tests.support.exhausted import FULL, limited, warnings
 from tests.support.photos import drawn_parts
+from tests.support.tiny_backbones import tiny_backbone
 
 IMAGES = drawn_parts(8)
 pytestmark = pytest.mark.usefixtures("tiny_preset")

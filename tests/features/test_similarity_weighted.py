@@ -10,7 +10,7 @@ from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConf
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import similarity_weighted
-from tests.backbones.tiny import GOLDEN, PATCH
+from tests.support.tiny_backbones import GOLDEN, PATCH
 
 GRID = (4, 5)
 

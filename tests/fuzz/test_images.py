@@ -11,7 +11,7 @@ from PIL import Image
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.masks import load_mask
-from tests.fuzz.damage import BUDGET, EDITS, damaged
+from tests.support.damage import BUDGET, EDITS, damaged
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 

@@ -20,7 +20,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures
-from tests.fuzz.damage import BUDGET, EDITS, JSON, damaged, places
+from tests.support.damage import BUDGET, EDITS, JSON, damaged, places
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError
-from tests.fuzz.damage import BUDGET, JSON
+from tests.support.damage import BUDGET, JSON
 
 HEADER = ["object", "split", "label", "image", "mask"]
 PATHS = st.sampled_from(["../x", "/etc/passwd", "a\0", "OK/a.png", "\ud800.png", "x" * 5000, "C:\\x", ""])

@@ -13,7 +13,7 @@ from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError, read_config, settings_of
 from contrastive_jax.config import OeclConfig
-from tests.fuzz.damage import BUDGET, JSON
+from tests.support.damage import BUDGET, JSON
 
 VALUES = JSON | st.tuples(JSON) | st.binary(max_size=3) | st.sampled_from([10**400, -(10**400), object(), 1j])
 

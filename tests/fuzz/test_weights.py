@@ -15,8 +15,8 @@ from codegraph_jax.backbones.checkpoints import open_directory, open_file
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.onnx_reader import read_onnx
 from tests.backbones.test_onnx_reader import SMALL as MODEL
-from tests.backbones.tiny import GOLDEN, TINY
-from tests.fuzz.damage import BUDGET, EDITS, JSON, damaged
+from tests.support.damage import BUDGET, EDITS, JSON, damaged
+from tests.support.tiny_backbones import GOLDEN, TINY
 
 WHOLE = (GOLDEN / "dinov2.safetensors").read_bytes()
 SMALL = save({"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(4, np.float16)})

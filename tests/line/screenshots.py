@@ -6,8 +6,8 @@ python -m tests.line.screenshots http://127.0.0.1:8000 docs/images
 import sys
 from pathlib import Path
 
-from tests.report.browser import Browser, find_browser
 from tests.report.screenshots import take
+from tests.support.browser import Browser, find_browser
 
 
 def main(address: str, target: Path) -> None:

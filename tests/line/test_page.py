@@ -14,8 +14,8 @@ from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm, blank_part
 from codegraph_jax.line.settings import WebConfig
 from tests.line.conftest import spoil
-from tests.report.browser import Browser
 from tests.support.accessibility import barriers_by_colours
+from tests.support.browser import Browser
 from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"

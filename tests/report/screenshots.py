@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.report.browser import Browser, find_browser
+from tests.support.browser import Browser, find_browser
 
 SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
 """The browser decodes photos when they come into view."""

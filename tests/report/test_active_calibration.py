@@ -10,7 +10,7 @@ import pytest
 from codegraph_jax.scoring import photo_verdicts as rules
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import MIN_PHOTOS
-from tests.report.browser import Browser
+from tests.support.browser import Browser
 
 SOURCE = files("codegraph_jax.report").joinpath("active_calibration.js").read_text(encoding="utf-8")
 OUTCOME = """

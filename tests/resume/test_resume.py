@@ -22,7 +22,7 @@ from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as detect_task
-from tests.resume.small import CATEGORIES, contents, small_config, write_drawn_set
+from tests.support.small_run import CATEGORIES, contents, small_config, write_drawn_set
 
 
 class Interrupted(Exception):

@@ -17,7 +17,7 @@ from codegraph_jax.commands.registry import COMMANDS
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
-from tests.data.files import write_mask
+from tests.support.files import write_mask
 from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands, config_name
 
 pytestmark = pytest.mark.slow

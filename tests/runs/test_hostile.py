@@ -19,8 +19,8 @@ from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as detect_task
-from tests.backbones.tiny import tiny_backbone
-from tests.data.files import write_image
+from tests.support.files import write_image
+from tests.support.tiny_backbones import tiny_backbone
 
 ROOT = Path(__file__).parents[2]
 PARTS = draw_set(count=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.core.workdir import RESUME
-from tests.resume.small import CATEGORIES, contents, write_drawn_set
 from tests.support import killing
 from tests.support.killing import finish
+from tests.support.small_run import CATEGORIES, contents, write_drawn_set
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from codegraph_jax.tasks import detect as detect_task
-from tests.resume.small import prepare, small_config
+from tests.support.small_run import prepare, small_config
 prepare()
 detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
 """

@@ -19,7 +19,7 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
-from tests.resume.small import contents, small_config, write_drawn_set
+from tests.support.small_run import contents, small_config, write_drawn_set
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -28,7 +28,7 @@ from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
-from tests.report.browser import Browser, find_browser
+from tests.support.browser import Browser, find_browser
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

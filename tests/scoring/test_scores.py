@@ -16,8 +16,8 @@ from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, S
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
-from tests.consistency import planted
 from tests.consistency.test_filtered_scores import N, draw_filter
+from tests.support import planted
 
 
 def smallest(distances, k):

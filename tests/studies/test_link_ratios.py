@@ -4,7 +4,7 @@ import pytest
 from codegraph_jax.consistency.links import find_links
 from codegraph_jax.scoring.distances import as_distances
 from studies.link_ratios import STATISTICS
-from tests.consistency import planted
+from tests.support import planted
 
 
 @pytest.mark.parametrize("statistic", ["weighted", "endurance"])

@@ -17,9 +17,9 @@ from studies.papers import training_tables as oecl
 from studies.papers.command import PAPERS, settings_of
 from studies.papers.reproduction import MEAN, Published
 from studies.sweeps import training as trainer_sweep
-from tests.backbones.tiny import GOLDEN
 from tests.studies.test_sweep_training import results
 from tests.support.commands import codegraph
+from tests.support.tiny_backbones import GOLDEN
 
 TABLES = [table for tables in published.PAPERS.values() for table in tables]
 TINY = Published(

@@ -13,8 +13,8 @@ from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from studies.sweeps import detection as task
 from studies.sweeps.sweep import halves
-from tests.backbones.tiny import GOLDEN, PATCH
 from tests.support.commands import codegraph
+from tests.support.tiny_backbones import GOLDEN, PATCH
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")
 SIDE = 6 * PATCH

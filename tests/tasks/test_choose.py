@@ -14,7 +14,7 @@ from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig
-from tests.backbones.tiny import GOLDEN, PATCH, TINY
+from tests.support.tiny_backbones import GOLDEN, PATCH, TINY
 
 NAMES = ("tiny-dinov2", "tiny-siglip")
 

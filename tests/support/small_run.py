@@ -10,7 +10,7 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.resume import budget
-from tests.backbones.tiny import TINY, tiny_backbone
+from tests.support.tiny_backbones import TINY, tiny_backbone
 
 CATEGORIES = {"gear": 14, "plate": 12}
 
