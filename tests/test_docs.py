@@ -9,72 +9,21 @@ import collections
 import importlib
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from absl import flags
 
-from codegraph_jax.commands.launch import parse_command_line, parse_flags, task_settings
-from codegraph_jax.commands.registry import COMMANDS, TASKS
+from codegraph_jax.commands.launch import task_settings
+from codegraph_jax.commands.registry import TASKS
 from codegraph_jax.core.errors import UserError
-from studies.flags import define_vary
-from studies.sweeps.sweep import read_points
-from tests.support.commands import fresh_process
+from tests.support.documented import CONFIGS, PAGES, ROOT, check_command, commands_in, config_name
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
-CONFIGS = sorted((ROOT / "configs").rglob("[!_]*.py"))
 FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
-
-
-NAMES = "|".join(name for name, command in COMMANDS.items() if command.module)
-COMMAND = re.compile(
-    r"(?:python|python3) main\.py[^\n`#]*|"
-    rf"(?:(?<=`)|(?<=\n)|(?<=    )|(?<=n )|(?<=DIR )|(?<=-c 0 ))codegraph (?:{NAMES})\b[^\n`#]*"
-)
-
-
-def commands(text):
-    """(name, words) of each command, lines that end in a backslash joined; a name is empty for main.py.
-
-    Text in round brackets is a remark.
-    """
-    joined = re.sub(r"\s*\\+\n\s*", " ", text)
-    found = []
-    for match in COMMAND.findall(joined):
-        words = shlex.split(re.sub(r"\s{2,}.*|\s\(.*|[.,;:|)]+\s.*", "", match).rstrip(".,;:|) "))
-        # JAX declares its own flags
-        words = [word for word in words if not word.startswith("--jax_")]
-        if words[0] == "codegraph":
-            if "--help" not in words:
-                found.append((words[1], words[2:]))
-        elif any(word.startswith("--config=") for word in words):
-            found.append(("", [word for word in words[2:] if word.startswith("--")]))
-    return found
-
-
-def config_name(name, words):
-    """The config of a command."""
-    with fresh_process():
-        parse_flags(words)
-        return flags.FLAGS.config or COMMANDS[name].config
-
-
-def check(name, words):
-    """Raises an error if a command has an unknown config, variant, flag or field, or an invalid value."""
-    with fresh_process():
-        if name == "sweep":
-            define_vary()
-        found = parse_command_line(words, COMMANDS.get(name)).config
-        if "vary" in flags.FLAGS:
-            read_points(flags.FLAGS.vary, found)
-    return found
 
 
 def places():
     for page in [*PAGES, *CONFIGS]:
-        for name, words in commands(page.read_text(encoding="utf-8")):
+        for name, words in commands_in(page.read_text(encoding="utf-8")):
             yield pytest.param(name, words, id=f"{page.name}: {' '.join([name, *words])[:90]}")
 
 
@@ -85,12 +34,12 @@ def in_the_root(monkeypatch):
 
 @pytest.mark.parametrize("name,words", list(places()))
 def test_commands_parse_and_their_settings_pass(name, words):
-    check(name, words)
+    check_command(name, words)
 
 
 def test_every_config_states_its_command():
     for config in CONFIGS:
-        stated = [config_name(*command) for command in commands(config.read_text(encoding="utf-8"))]
+        stated = [config_name(*command) for command in commands_in(config.read_text(encoding="utf-8"))]
         assert config.stem in [Path(name.partition(":")[0]).stem for name in stated], f"{config.name} states no command"
     assert len(list(places())) > 2 * len(CONFIGS), "the pages have commands too"
 
@@ -108,7 +57,7 @@ def test_every_config_states_its_command():
 )
 def test_wrong_commands_are_noticed(command):
     with pytest.raises(UserError):
-        check("", command.split())
+        check_command("", command.split())
 
 
 def test_settings_on_the_pages_have_flags():
@@ -121,9 +70,9 @@ def test_settings_on_the_pages_have_flags():
 
 def test_commands_over_several_lines_are_one():
     text = "    python main.py --config=configs/folder.py \\\n        --config.data.root=/a\n"
-    assert commands(text) == [("", ["--config=configs/folder.py", "--config.data.root=/a"])]
-    assert commands("`python main.py --config=configs/demo.py`. No labels") == [("", ["--config=configs/demo.py"])]
-    assert commands("python main.py --config=configs/benchmark.py     (all parts)") == [
+    assert commands_in(text) == [("", ["--config=configs/folder.py", "--config.data.root=/a"])]
+    assert commands_in("`python main.py --config=configs/demo.py`. No labels") == [("", ["--config=configs/demo.py"])]
+    assert commands_in("python main.py --config=configs/benchmark.py     (all parts)") == [
         ("", ["--config=configs/benchmark.py"])
     ]
 

@@ -13,8 +13,8 @@ import nbformat
 import pytest
 
 from codegraph_jax.commands.registry import COMMANDS
+from tests.support.documented import check_command
 from tests.support.photos import RANDOM, write_photos
-from tests.test_docs import check
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))
@@ -129,7 +129,7 @@ def test_commands_of_codegraph_exist(page):
         command = COMMANDS[name]
         if command.module:
             places = ["/somewhere"] * len(command.arguments)
-            check(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)])
+            check_command(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)])
     assert found or page in ("examples/README.md", "Dockerfile")
 
 

@@ -50,7 +50,7 @@ def imports(package: str) -> Iterator[tuple[Path, str]]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 parts = name.split(".")
-                if parts[0] in ("codegraph_jax", "contrastive_jax", *MEASURING) and len(parts) > 1:
+                if parts[0] in ("codegraph_jax", "contrastive_jax", *MEASURING, "tests") and len(parts) > 1:
                     yield file.relative_to(ROOT), name
 
 
@@ -81,6 +81,13 @@ def test_imports_run_downwards():
 def test_trainer_imports_only_shared_packages():
     used = [(file, module) for file, module in imports("contrastive_jax") if not module.startswith("contrastive_jax")]
     assert not [f"{file} imports {module}" for file, module in used if layer(module) not in SHARED]
+    assert used
+
+
+def test_helpers_of_tests_lie_in_support_or_in_the_package_that_uses_them():
+    used = [(file, module) for file, module in imports("tests") if module.startswith("tests.")]
+    assert not [f"{file} imports {module}" for file, module in used if layer(module) not in ("support", file.parts[1])]
+    assert not [f"{file} imports {module}" for file, module in used if ".test_" in module]
     assert used
 
 

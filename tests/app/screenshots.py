@@ -17,8 +17,7 @@ from PIL import Image
 from codegraph_jax.app import folders
 from codegraph_jax.data.synthetic import draw_set
 from tests.app.person import Person, served
-from tests.report.screenshots import SETTLED
-from tests.support.browser import Browser, find_browser
+from tests.support.browser import SETTLED, Browser, find_browser
 
 ROOT = Path("/tmp/inspection")
 WEEKS = {"week 45": (8, 2), "week 46": (6, 2), "week 47": (4, 1)}

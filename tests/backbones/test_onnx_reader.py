@@ -9,22 +9,9 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones.errors import UnreachableError, WeightsError
-from codegraph_jax.backbones.onnx_reader import _model_class, name_onnx_tensors, open_package, read_onnx
+from codegraph_jax.backbones.onnx_reader import name_onnx_tensors, open_package, read_onnx
 from codegraph_jax.backbones.presets import PackageSource
-
-VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-
-def _model(dims: tuple[int, ...] = (2, 3), data_type: int = 1) -> bytes:
-    """An ONNX file with one initialiser."""
-    model = _model_class()()
-    model.graph.initializer.add(name="w", dims=dims, data_type=data_type, raw_data=VALUES.tobytes())
-    model.graph.node.add(op_type="MatMul", input=["x", "w"], output=["y"])
-    data: bytes = model.SerializeToString()
-    return data
-
-
-SMALL = _model()
+from tests.support.onnx_files import SMALL, VALUES, onnx_file
 
 
 def _node(op: str, inputs: list[str], output: str) -> SimpleNamespace:
@@ -45,9 +32,9 @@ def test_tensors_and_nodes_are_read(tmp_path: Path) -> None:
         SMALL[:-1],
         b"\xff" * 20,
         SMALL.replace(b"MatMul", b"\xff\xfeMatM"),
-        _model((2, 4)),
-        _model((1 << 40, 1 << 40)),
-        _model(data_type=10),
+        onnx_file((2, 4)),
+        onnx_file((1 << 40, 1 << 40)),
+        onnx_file(data_type=10),
     ],
 )
 def test_malformed_files_are_one_error_with_their_name(data: bytes, tmp_path: Path) -> None:

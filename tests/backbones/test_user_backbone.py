@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from codegraph_jax import CoDeGraph, Config, ReferenceBank
 from codegraph_jax.backbones import BackboneError, as_loaded, load_backbone
@@ -16,7 +15,6 @@ from codegraph_jax.bank.exporting import export_bank
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.config import BackboneConfig, BankConfig, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.similarity.time_estimate import estimate
@@ -24,53 +22,7 @@ from tests.support import reference
 from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 from tests.support.tiny_backbones import tiny_backbone
-
-PATCH, SIZE = 8, 32
-RANDOM = np.random.default_rng(0)
-FILTERS = tuple(RANDOM.standard_normal((PATCH * PATCH * 3, width), np.float32) / 8 for width in (24, 16))
-
-
-def patches(images, xp):
-    """The pixels of each patch [n, p, PATCH * PATCH * 3]."""
-    n, height, width, _ = images.shape
-    cells = images.reshape(n, height // PATCH, PATCH, width // PATCH, PATCH, 3)
-    return xp.moveaxis(cells, 3, 2).reshape(n, -1, PATCH * PATCH * 3)
-
-
-@flax.struct.dataclass
-class Traced:
-    """Two layers of different widths, which JAX traces."""
-
-    filters: tuple[Any, ...] = FILTERS
-    weights_name: str = flax.struct.field(pytree_node=False, default="filters 1")
-    patch_size: int = flax.struct.field(pytree_node=False, default=PATCH)
-    mean: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.5, 0.5, 0.5))
-    std: tuple[float, ...] = flax.struct.field(pytree_node=False, default=(0.25, 0.25, 0.25))
-
-    def __call__(self, images):
-        layers = [jnp.tanh(jnp.matmul(patches(images, jnp), own, precision="highest")) for own in self.filters]
-        return layers, layers[0].max(axis=1)
-
-
-def placed(image):
-    return Frame.squeezed(SIZE, PATCH).preprocess(Image.fromarray(image), "bilinear", (0.5,) * 3, (0.25,) * 3)
-
-
-class Numpy:
-    """The same network without JAX."""
-
-    weights_name, patch_size, mean, std = "filters 1", PATCH, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    image_size = SIZE
-
-    def __call__(self, images):
-        assert type(images) is np.ndarray and images.dtype == np.float32
-        layers = [np.tanh(patches(images, np) @ own) for own in FILTERS]
-        return layers, layers[0].max(axis=1)
-
-
-def detector(network, **settings):
-    config = Config(data=DataConfig(unreadable="error"), **settings)
-    return CoDeGraph(config, backbone=network, image_size=SIZE)
+from tests.support.user_backbones import FILTERS, PATCH, SIZE, Numpy, Traced, detector, patches, placed
 
 
 def features(network, images, **settings):
@@ -273,9 +225,7 @@ def test_settings_of_presets_do_not_apply():
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module in the current directory."""
-    text = (
-        "from tests.backbones.test_user_backbone import Numpy, Traced\nmake, own, six = lambda: Traced(), Numpy(), 6\n"
-    )
+    text = "from tests.support.user_backbones import Numpy, Traced\nmake, own, six = lambda: Traced(), Numpy(), 6\n"
     (tmp_path / "own_network.py").write_text(text)
     (tmp_path / "faulty_network.py").write_text("import no_such_package\n")
     monkeypatch.chdir(tmp_path)

@@ -24,8 +24,8 @@ from codegraph_jax.commands.launch import parse_command_line
 from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from tests.support import commands
 from tests.support.commands import codegraph
+from tests.support.documented import check_command
 from tests.support.photos import RANDOM, write_photos
-from tests.test_docs import check
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ def test_a_config_file_may_omit_settings_and_has_their_types(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.module])
 def test_every_command_runs_its_default_config(name):
-    assert check(name, [f"/{word}" for word, _ in COMMANDS[name].arguments]).task == COMMANDS[name].task
+    assert check_command(name, [f"/{word}" for word, _ in COMMANDS[name].arguments]).task == COMMANDS[name].task
 
 
 def test_the_help_lists_every_command_once():

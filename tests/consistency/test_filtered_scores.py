@@ -6,22 +6,10 @@ import pytest
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import ReferenceSubset
-from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
+from codegraph_jax.similarity.removal import Exclusions, changes_by_removal
 from tests.support import planted
 
 N = 14
-
-
-def draw_filter(seed):
-    rng = np.random.default_rng(seed)
-    pairs = rng.uniform(size=(N, N)) < 0.05
-    removed = rng.uniform(size=(N, 64)) < 0.2
-    removed[rng.permutation(N)[:8]] = False
-    masks = [
-        ReferenceMask(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
-        ReferenceMask(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
-    ]
-    return Exclusions(pairs, removed, masks, rng.uniform(size=(N, 64)) < 0.05)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -31,7 +19,7 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
     comparison = planted.compare(tokens)
     if seed % 2:
         comparison.tables[0][:, 2, 3] = np.inf
-    exclusions, subset = draw_filter(seed), ReferenceSubset(columns, 3)
+    exclusions, subset = planted.draw_exclusions(N, seed), ReferenceSubset(columns, 3)
     before = [table.copy() for table in comparison.tables]
 
     got = filtered_scores(comparison, subset, exclusions)

@@ -22,8 +22,8 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.features.extraction import NotFiniteError
 from codegraph_jax.features.token_set import TokenBatches, TokensError, TokenSet
-from tests.backbones.test_user_backbone import PATCH, SIZE, Numpy, Traced, detector, placed
 from tests.support.photos import drawn_parts
+from tests.support.user_backbones import PATCH, SIZE, Numpy, Traced, detector, placed
 
 N, H, W, C = 6, 4, 5, 8
 

@@ -14,8 +14,8 @@ from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.checkpoints import open_directory, open_file
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.onnx_reader import read_onnx
-from tests.backbones.test_onnx_reader import SMALL as MODEL
 from tests.support.damage import BUDGET, EDITS, JSON, damaged
+from tests.support.onnx_files import SMALL as MODEL
 from tests.support.tiny_backbones import GOLDEN, TINY
 
 WHOLE = (GOLDEN / "dinov2.safetensors").read_bytes()

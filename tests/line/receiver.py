@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from codegraph_jax.line.ledger import Ledger
-from tests.line.test_ledger import part
+from tests.line.parts import part
 from tests.support.waiting import wait_until
 
 DOWN = -1

@@ -6,8 +6,7 @@ python -m tests.line.screenshots http://127.0.0.1:8000 docs/images
 import sys
 from pathlib import Path
 
-from tests.report.screenshots import take
-from tests.support.browser import Browser, find_browser
+from tests.support.browser import Browser, find_browser, save_screenshot
 
 
 def main(address: str, target: Path) -> None:
@@ -20,7 +19,7 @@ def main(address: str, target: Path) -> None:
         browser.view(1280, 1120)
         browser.visit(address)
         browser.evaluate("new Promise(resolve => setTimeout(resolve, 4000))")
-        take(browser, target / "line.jpg")
+        save_screenshot(browser, target / "line.jpg")
     finally:
         browser.close()
 

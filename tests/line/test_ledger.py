@@ -18,19 +18,9 @@ from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
 from codegraph_jax.line.ledger import Ledger, StateUpdate
-from codegraph_jax.line.part import Alarm, Part, blank_part
+from codegraph_jax.line.part import Alarm, blank_part
+from tests.line.parts import MOMENT, part
 from tests.support.waiting import wait_until
-
-MOMENT = "2026-01-02T03:04:05.678+00:00"
-
-
-def part(key: str = "a", **fields) -> Part:
-    given = {
-        "score": 0.25, "p_value": 0.5, "threshold": 0.4, "flagged": False, "width": 8, "height": 6,
-        "peak_position": (0.1, 0.9), "patterns": ("imprint",), "regions": ({"region": 1, "box": [1, 2, 3, 4]},),
-        "statistics": {"score": 0.25}, "seconds": 0.01, "heatmap": b"png",
-    }  # fmt: skip
-    return Part(key, f"{key}.png", f"/x/{key}.png", MOMENT, MOMENT, "inspected", **given | fields)
 
 
 def test_a_part_is_read_as_it_was_recorded(ledger):
@@ -354,7 +344,7 @@ def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
 WRITER = """
 import os
 import sys
-from tests.line.test_ledger import part
+from tests.line.parts import part
 from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm
 for _ in sys.stdin:

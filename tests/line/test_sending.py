@@ -21,8 +21,8 @@ from codegraph_jax.line.part import Alarm, blank_part
 from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks.watch import opened_line
+from tests.line.parts import part
 from tests.line.receiver import DOWN, Receiver, record, rows_of, until_empty
-from tests.line.test_ledger import part
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -181,7 +181,7 @@ CHILD = """
 import sys, time
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.sending import sending
-from tests.line.test_ledger import part
+from tests.line.parts import part
 ledger = Ledger(sys.argv[1])
 with sending(ledger, [sys.argv[2]]):
     for number in range(5):

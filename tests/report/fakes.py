@@ -33,6 +33,7 @@ HOSTILE = (
     "a#b?c%20d:e.png",
     "\u202egnp.exe.png",
 )
+NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,10 @@
 python -m tests.report.screenshots runs/demo docs/images
 """
 
-import io
 import sys
 from pathlib import Path
 
-from PIL import Image
-
-from tests.support.browser import Browser, find_browser
-
-SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
-"""The browser decodes photos when they come into view."""
-
-
-def take(browser: Browser, file: Path) -> None:
-    """Writes a screenshot as JPEG without colour subsampling, which keeps text sharp."""
-    browser.evaluate(SETTLED)
-    screenshot = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
-    screenshot.save(file, quality=88, subsampling=0, optimize=True)
+from tests.support.browser import Browser, find_browser, save_screenshot
 
 
 def main(workdir: Path, target: Path) -> None:
@@ -32,20 +19,20 @@ def main(workdir: Path, target: Path) -> None:
     try:
         browser.view(1280, 1500)
         browser.open(report)
-        take(browser, target / "report.jpg")
+        save_screenshot(browser, target / "report.jpg")
         browser.view(1280, 900)
         browser.evaluate("document.querySelector('#table .frame').click()")
-        take(browser, target / "report-image.jpg")
+        save_screenshot(browser, target / "report-image.jpg")
         browser.view(1280, 900, dark=True)
         browser.open(report)
         browser.evaluate(
             "document.querySelector('#gallery').click(); document.querySelector('#images').scrollIntoView()"
         )
-        take(browser, target / "report-gallery-dark.jpg")
+        save_screenshot(browser, target / "report-gallery-dark.jpg")
         browser.view(390, 844, phone=True)
         browser.open(report)
         browser.evaluate("document.querySelector('#images').scrollIntoView()")
-        take(browser, target / "report-phone.jpg")
+        save_screenshot(browser, target / "report-phone.jpg")
     finally:
         browser.close()
 

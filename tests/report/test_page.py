@@ -27,11 +27,9 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import script_json
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
-from tests.report.fakes import HOSTILE, colour, make_outcome
+from tests.report.fakes import NAMES, colour, make_outcome
 from tests.support.accessibility import barriers_by_colours
 from tests.support.browser import Browser
-
-NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
 
 
 class Elements(HTMLParser):

@@ -17,8 +17,8 @@ from codegraph_jax.commands.registry import COMMANDS
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
+from tests.support.documented import CONFIGS, PAGES, ROOT, check_command, commands_in, config_name
 from tests.support.files import write_mask
-from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands, config_name
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def documented():
     """
     found = {}
     for page in [*PAGES, *CONFIGS]:
-        for name, words in commands(page.read_text(encoding="utf-8")):
+        for name, words in commands_in(page.read_text(encoding="utf-8")):
             if name == "sweep":
                 continue
             config = config_name(name, words)
@@ -108,7 +108,7 @@ def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
         (tmp_path / "ideas.py").write_text(re.search(r"```python\n(# ideas\.py\n.*?)```", text, re.DOTALL)[1])
         monkeypatch.chdir(tmp_path)
     roots, more, bank, area = places
-    config = check(name, words)
+    config = check_command(name, words)
     if isinstance(config, InspectConfig):
         data = dataclasses.replace(config.data, root=str(more))
         config = dataclasses.replace(config, data=data, bank=dataclasses.replace(config.bank, path=str(bank)),

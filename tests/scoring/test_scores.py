@@ -16,7 +16,6 @@ from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, SETTING, S
 from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smallest, patch_scores
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
-from tests.consistency.test_filtered_scores import N, draw_filter
 from tests.support import planted
 
 
@@ -42,7 +41,10 @@ def comparison(detector, images):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_score_without_references_is_that_of_filtered_tables(seed):
-    comparison, exclusions = planted.compare(planted.draw(N, group=5, one_off=2, seed=seed)), draw_filter(seed)
+    comparison, exclusions = (
+        planted.compare(planted.draw(14, group=5, one_off=2, seed=seed)),
+        planted.draw_exclusions(14, seed),
+    )
     subset = ReferenceSubset(np.array([0, 3, 4, 9]), 3)
     want = filtered_scores(comparison, subset, exclusions)
 

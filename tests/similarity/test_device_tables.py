@@ -18,7 +18,7 @@ from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import StoredLayers
 from codegraph_jax.similarity.table_layout import TableLayout
-from tests.similarity.test_pairwise import DEGREES, GRID, draw
+from tests.similarity.tokens import DEGREES, GRID, draw
 from tests.support.device_tables import tables_on
 
 OPTIONS = DistanceOptions("reuse", DEGREES, GRID, "float32")

@@ -8,25 +8,7 @@ from jax import export, lax
 
 from codegraph_jax.similarity import fused
 from codegraph_jax.similarity.kernels import pick_kernel
-from tests.similarity.test_pairwise import draw, expected, table
-
-BOUNDS = {"float32": 5e-6, "tf32": 2e-3, "bfloat16": 8e-3}
-"""On squared distances, as `fused` states them."""
-
-
-def unit_vectors(n, p, c, seed=0, dtype=np.float32):
-    vectors = np.random.default_rng(seed).normal(size=(n, p, c))
-    vectors[..., 0] += 1.0
-    return jnp.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), dtype)
-
-
-def assert_maxima(rows, columns, vectors, first, second):
-    """Row and column maxima are those of the float64 products."""
-    exact = np.asarray(vectors, np.float64)
-    for b, (i, j) in enumerate(zip(first, second)):
-        cosines = exact[i] @ exact[j].T
-        np.testing.assert_allclose(rows[b], cosines.max(axis=1), atol=1e-6)
-        np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
+from tests.similarity.tokens import BOUNDS, assert_maxima, draw, expected, table, unit_vectors
 
 
 @settings(max_examples=5, deadline=None)

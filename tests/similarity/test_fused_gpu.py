@@ -10,8 +10,7 @@ from jax import export
 
 from codegraph_jax.similarity import fused_gpu
 from codegraph_jax.similarity.kernels import pick_kernel
-from tests.similarity.test_fused import BOUNDS, assert_maxima, unit_vectors
-from tests.similarity.test_pairwise import draw, expected, table
+from tests.similarity.tokens import BOUNDS, assert_maxima, draw, expected, table, unit_vectors
 
 
 @pytest.mark.parametrize("p,c", [(200, 320), pytest.param(264, 64, marks=pytest.mark.slow)])

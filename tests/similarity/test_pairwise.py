@@ -10,28 +10,8 @@ from codegraph_jax.features.aggregation import aggregate, inverse_norms, normali
 from codegraph_jax.similarity.pair_distances import DistanceOptions, pair_distances, prepare
 from codegraph_jax.similarity.references import choose_references
 from codegraph_jax.similarity.ring import pairwise_distances
+from tests.similarity.tokens import DEGREES, GRID, draw, expected, table
 from tests.support import reference
-
-GRID = (5, 7)
-DEGREES = (1, 3, 5)
-
-
-def draw(n=4, grid=GRID, c=24, seed=0):
-    """Tokens with structure: neighbours are alike and one channel dominates, as in real backbones."""
-    rng = np.random.default_rng(seed)
-    tokens = rng.normal(size=(n, *grid, c)).cumsum(axis=1) + rng.normal(size=(n, 1, 1, c))
-    tokens[..., 0] += 5
-    return tokens.reshape(n, -1, c).astype(np.float32)
-
-
-def table(tokens, kernel="reuse", precision="float32", references=None, grid=GRID, degrees=DEGREES, pairs=1):
-    options = DistanceOptions(kernel, degrees, grid, precision, pairs)
-    references = np.arange(len(tokens)) if references is None else references
-    return pairwise_distances(normalise(jnp.asarray(tokens)), options, references)
-
-
-def expected(tokens, grid=GRID, degrees=DEGREES):
-    return np.stack([reference.distances(reference.aggregate(tokens, r, grid)) for r in degrees])
 
 
 @pytest.mark.parametrize("degree", [1, 3, 5, 7])

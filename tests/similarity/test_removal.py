@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pair_distances import DistanceOptions, cosine_maxima, cosine_to_distance, prepare
 from codegraph_jax.similarity.removal import changes_by_removal
-from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
+from tests.similarity.tokens import DEGREES, GRID, draw, table
 from tests.support import reference
 
 

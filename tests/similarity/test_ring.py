@@ -15,7 +15,7 @@ from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import choose_references, schedule_length
 from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, ring_limits
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, split
-from tests.similarity.test_pairwise import GRID, draw
+from tests.similarity.tokens import GRID, draw
 from tests.support.device_tables import tables_on
 from tests.support.exhausted import FULL, limited, warnings
 

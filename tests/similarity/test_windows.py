@@ -12,7 +12,7 @@ from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import changes_by_removal
 from codegraph_jax.similarity.ring import pairwise_distances
-from tests.similarity.test_pairwise import DEGREES, draw
+from tests.similarity.tokens import DEGREES, draw
 from tests.support import reference
 
 GRIDS = [(5, 7), (1, 9), (9, 1), (6, 6), (12, 5), (10, 11)]

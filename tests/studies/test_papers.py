@@ -17,7 +17,7 @@ from studies.papers import training_tables as oecl
 from studies.papers.command import PAPERS, settings_of
 from studies.papers.reproduction import MEAN, Published
 from studies.sweeps import training as trainer_sweep
-from tests.studies.test_sweep_training import results
+from tests.studies.conftest import training_results
 from tests.support.commands import codegraph
 from tests.support.tiny_backbones import GOLDEN
 
@@ -104,7 +104,7 @@ def test_oecl_is_trained_on_its_sources(tmp_path, monkeypatch):
 
     def train(settings, home):
         trained.append((settings.data.train, settings.oe.source, settings.data.target, settings.seed))
-        return results(0.9 + 0.01 * settings.seed)
+        return training_results(0.9 + 0.01 * settings.seed)
 
     monkeypatch.setattr(trainer_sweep, "train", train)
     table = oecl.PAPERS["oecl"][0]

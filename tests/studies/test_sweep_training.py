@@ -7,15 +7,9 @@ import pytest
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
-from contrastive_jax.evaluation.metrics import METRICS
-from contrastive_jax.objectives import SCORES
 from studies.sweeps import training as task
+from tests.studies.conftest import training_results
 from tests.support.training import small_config
-
-
-def results(value):
-    metrics = {name: {"value": 1 - value if name == "fpr95" else value} for name in METRICS}
-    return {"metrics": {name: metrics for name in SCORES}}
 
 
 @pytest.fixture
@@ -31,7 +25,7 @@ def trained(monkeypatch):
             calls.append(found)
             home.mkdir(parents=True)
             gain = 0.1 * (config.train.objective == "oecl") + 0.01 * config.seed
-            (home / "results.json").write_text(json.dumps(results(0.6 + gain)))
+            (home / "results.json").write_text(json.dumps(training_results(0.6 + gain)))
         return json.loads((home / "results.json").read_text())
 
     monkeypatch.setattr(task, "train", train)

@@ -1,6 +1,7 @@
 """A headless Chromium, driven over its DevTools pipe without a driver program or library."""
 
 import base64
+import io
 import json
 import os
 import shutil
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TIMEOUT = 30.0
+SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
+"""The browser decodes photos when they come into view."""
 LAUNCHER = """
 import fcntl, os, sys
 # the browser reads commands from descriptor 3 and writes to 4; the pipes may have these numbers the other way round
@@ -180,3 +184,10 @@ def opened_browser() -> Iterator[Browser]:
     browser = Browser(program)
     yield browser
     browser.close()
+
+
+def save_screenshot(browser: Browser, file: Path) -> None:
+    """Writes a screenshot as JPEG without colour subsampling, which keeps text sharp."""
+    browser.evaluate(SETTLED)
+    screenshot = Image.open(io.BytesIO(browser.screenshot())).convert("RGB")
+    screenshot.save(file, quality=88, subsampling=0, optimize=True)

@@ -10,6 +10,7 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pair_distances import DistanceOptions
+from codegraph_jax.similarity.removal import Exclusions, ReferenceMask
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.valid import mark_invalid
 
@@ -59,3 +60,16 @@ def compare(tokens, references=None, options=OPTIONS, inspected=None):
         kept=np.arange(n), placement=placement, unreadable=[],
     )  # fmt: skip
     return Comparison(features, HostTables([distances], [normalised], (n,), references, options))
+
+
+def draw_exclusions(n, seed=0):
+    """Excluded, removed, masked and clipped patches of n images."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.uniform(size=(n, n)) < 0.05
+    removed = rng.uniform(size=(n, 64)) < 0.2
+    removed[rng.permutation(n)[:8]] = False
+    masks = [
+        ReferenceMask(np.array([0, 3, 5]), rng.uniform(size=(n, 64)) < 0.1),
+        ReferenceMask(np.array([3]), rng.uniform(size=(n, 64)) < 0.1),
+    ]
+    return Exclusions(pairs, removed, masks, rng.uniform(size=(n, 64)) < 0.05)

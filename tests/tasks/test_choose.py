@@ -90,7 +90,7 @@ def test_one_that_cannot_be_run_does_not_end_the_others(home: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_network_of_ones_own_is_compared_like_others(home: Path, tmp_path: Path) -> None:
-    trials = _run(home, tmp_path, (_weights("tiny-dinov2"), "tests.backbones.test_user_backbone:Numpy"), size=24)
+    trials = _run(home, tmp_path, (_weights("tiny-dinov2"), "tests.support.user_backbones:Numpy"), size=24)
     assert [trial.weights_name.partition(" ")[0] for trial in trials][-1] == "filters"
     assert not any(trial.problem for trial in trials)
 
