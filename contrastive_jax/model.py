@@ -13,7 +13,8 @@ from jaxtyping import Float, UInt8
 
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
-from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.json_fields import flattened
+from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import load_image
@@ -39,11 +40,11 @@ class OECL:
 
     Args:
         config: settings of the training; sources and tests are ignored.
-        **fields: fields of the config's groups by their names, such as `epochs`, `objective`, `width`, `stem`,
-            `image_size`, `batch_size` (of the training), `alpha` or `dtype`, and `seed`.
+        **fields: fields of the config by their names, such as `seed`, `epochs`, `objective`, `width`, `image_size`,
+            `alpha` or `batch_size` (of the training), or by their paths, as in `**{"evaluation.batch_size": 64}`.
 
     Raises:
-        ConfigError: a field is unknown, or a value is invalid.
+        ConfigError: a field is unknown, a name is in several groups, or a value is invalid.
 
     Attributes:
         config: the settings.
@@ -202,21 +203,30 @@ class OECL:
 
 
 def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
-    """The settings with some fields of their groups replaced, checked.
+    """The settings with some fields replaced, by their names or dotted paths, checked.
+
+    `image_size` also raises `stored_size` where necessary.
 
     Raises:
-        ConfigError: a field is unknown, or a value is invalid.
+        ConfigError: a field is unknown, a name is in several groups, or a value is invalid.
     """
-    groups: dict[str, dict[str, Any]] = dataclasses.asdict(config)
-    if "image_size" in fields and "stored_size" not in fields:
-        fields = {**fields, "stored_size": max(config.data.stored_size, fields["image_size"])}
-    # the settings of the training come before those of its test, which share some names
-    sections = [group for group in groups.values() if isinstance(group, dict)]
-    for name, value in fields.items():
-        group = next((group for group in (groups, *sections) if not isinstance(group.get(name, {}), dict)), None)
-        if group is None:
-            known = sorted({"seed"}.union(*sections))
-            hint = did_you_mean(name, known, f"known fields: {', '.join(known)}")
-            raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
-        group[name] = value
-    return read_config(OeclConfig, groups)
+    paths = [*flattened(dataclasses.asdict(config))]
+    changes = {_path_of(name, paths): value for name, value in fields.items()}
+    if "data.image_size" in changes and "data.stored_size" not in changes:
+        changes["data.stored_size"] = max(config.data.stored_size, changes["data.image_size"])
+    return with_settings(config, changes)
+
+
+def _path_of(field: str, paths: list[str]) -> str:
+    """The dotted path of a field that is given by its name or by its path."""
+    names = [path.rpartition(".")[2] for path in paths]
+    found = [path for path, name in zip(paths, names) if field in (path, name)]
+    if not found:
+        known = sorted({*names})
+        hint = did_you_mean(field, known, f"known fields: {', '.join(known)}")
+        raise ConfigError(f"OECL: there is no field {field!r}; {hint}")
+    if len(found) > 1 and field != "batch_size":
+        forms = " or ".join(f"**{{{path!r}: ...}}" for path in found)
+        raise ConfigError(f"OECL: the field {field!r} is in several groups; write {forms}")
+    # of two batch sizes, that of the training comes first
+    return found[0]

@@ -109,8 +109,16 @@ def test_fields_find_their_groups():
     assert (config.train.epochs, config.model.width, config.oe.alpha, config.seed) == (3, 4, 0.1, 7)
     assert (config.data.image_size, config.data.stored_size) == (48, 48)
     assert (config.train.batch_size, config.evaluation.batch_size) == (8, 256)
+    dotted = OECL(**{"evaluation.batch_size": 8, "oe.classes": ("1",), "train": "patterns"}).config
+    assert (dotted.train.batch_size, dotted.evaluation.batch_size) == (256, 8)
+    assert (dotted.data.classes, dotted.oe.classes, dotted.data.train) == ((), ("1",), "patterns")
     with pytest.raises(ConfigError, match="there is no field 'epoch'; did you mean 'epochs'"):
         OECL(epoch=3)
+    for path in ("train.epoch", "oe"):
+        with pytest.raises(ConfigError, match=f"there is no field '{path}'"):
+            OECL(**{path: 3})
+    with pytest.raises(ConfigError, match=r"'classes' is in several groups; write .*'data\.classes'.*'oe\.classes'"):
+        OECL(classes=("1",))
     with pytest.raises(ConfigError, match=r"train\.objective"):
         OECL(objective="oecll")
 
