@@ -16,7 +16,7 @@ from codegraph_jax.evaluation.changes import RunError, compare_results
 from codegraph_jax.report.result_files import heatmap_of
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import compare
-from tests.report.fakes import HOSTILE, make_outcome
+from tests.report.outcomes import HOSTILE, make_outcome, with_scores
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(12)]
 
@@ -37,9 +37,7 @@ def changed(outcome):
     calibration = dataclasses.replace(result.calibration, flagged=flagged)
     patch_scores = result.patch_scores.copy()
     patch_scores[9] = patch_scores[0]
-    other = dataclasses.replace(
-        result, scores=scores, calibration=calibration, patch_scores=patch_scores, scores_rescored=scores
-    )
+    other = with_scores(result, scores, calibration=calibration, patch_scores=patch_scores)
     return dataclasses.replace(outcome, result=other, metrics={"image_auroc": 0.9, "pixel_ap": None})
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.config import Config, InspectConfig, ReportConfig, ThresholdConfig
+from codegraph_jax.config import Config, InspectConfig, ReportConfig
 from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
@@ -25,9 +25,7 @@ from codegraph_jax.report.photo_images import MAX_IMAGE_BYTES, image_side, make_
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import script_json
-from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from codegraph_jax.scoring.threshold import calibrate
-from tests.report.fakes import NAMES, colour, make_outcome
+from tests.report.outcomes import NAMES, colour, make_outcome, with_scores
 from tests.support.accessibility import barriers_by_colours
 from tests.support.browser import Browser
 
@@ -376,9 +374,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many")
     names = [f"{'bad' if i >= 30 else 'good'} {i}.png" for i in range(60)]
     outcome = make_outcome(root / "data", names, "part", anomalous=0, recurring=0, image_size=(16, 12))
-    scores = np.linspace(0.2, 0.5, 60)
-    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
-                                 calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
+    result = with_scores(outcome.result, np.linspace(0.2, 0.5, 60))
     write_results(root / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     return root / "out" / "report.html"
 
@@ -657,9 +653,7 @@ def test_every_category_is_calibrated_by_itself(browser, page):
 def test_the_page_reports_the_end_of_the_review_and_the_chosen_score(browser, tmp_path):
     names = [f"{'bad' if i < 10 else 'good'} {i}.png" for i in range(20)]
     outcome = make_outcome(tmp_path / "data", names, anomalous=0, recurring=0, image_size=(16, 12))
-    scores = np.linspace(0.2, 0.5, 20)
-    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
-                                 calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
+    result = with_scores(outcome.result, np.linspace(0.2, 0.5, 20))
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     opened(browser, tmp_path / "out" / "report.html")
     assert browser.evaluate("document.querySelector('#score-choice').hidden") is True
@@ -740,18 +734,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = make_outcome(root / "data", NAMES[:9], anomalous=0, recurring=0, image_size=(16, 12))
     count, place = 2000, np.arange(2000) % 9
     scores = rng.normal(0.4 + 0.1 * (rng.random(count) < 0.3), 0.04)
-    result = dataclasses.replace(
+    others = {f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(1, 6)}
+    result = with_scores(
         small.result,
+        scores,
+        scores_by_name={"standard": scores, **others},
         kept=np.arange(count),
-        scores=scores,
-        scores_rescored=scores,
-        calibration=calibrate(scores, ThresholdConfig()),
         keys=tuple(f"{i:04x}" for i in range(count)),
         placement=small.result.placement.select(place),
         samples=tuple(dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)),
     )
-    ways = {"standard" if k == 0 else f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
-    object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
     outcome = dataclasses.replace(small, result=result)
     config = ReportConfig(("page", "maps"))
     (photo, *_) = make_images(make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None)

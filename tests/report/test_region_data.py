@@ -20,7 +20,7 @@ from codegraph_jax.report.region_data import coco, describe_regions, outline, ro
 from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.regions import rectangle_sides
 from codegraph_jax.tasks import detect as detect_task
-from tests.report.fakes import make_outcome
+from tests.report.outcomes import make_outcome
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

@@ -23,7 +23,7 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.terminal import closing_line, notices, pattern_lines, photos_table
 from codegraph_jax.report.wording import how_unusual
-from tests.report.fakes import HOSTILE, make_outcome
+from tests.report.outcomes import HOSTILE, make_outcome
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(14)]
 

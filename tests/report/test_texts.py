@@ -17,7 +17,7 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
 from codegraph_jax.report.wording import chance, describe_threshold, describe_warning, rarity
 from codegraph_jax.scoring.threshold import ThresholdWarning, calibrate
-from tests.report.fakes import NAMES, make_outcome
+from tests.report.outcomes import NAMES, make_outcome
 
 PACKAGES = ("report", "app", "line")
 ROOT = Path(__file__).parents[2] / "codegraph_jax"

@@ -1,15 +1,15 @@
 """A small run for reports: drawn images with a bright defect, scores that match it, and one recurring group."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, RecurringPatterns
 from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
@@ -19,9 +19,9 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.threshold import Calibration, calibrate
+from codegraph_jax.scoring.threshold import calibrate
 
-GRID, SIZE = 8, 64
+GRID, SIZE, WEIGHTS = 8, 64, "drawn weights <v1>"
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>.png",
@@ -34,47 +34,6 @@ HOSTILE = (
     "\u202egnp.exe.png",
 )
 NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
-
-
-@dataclass(frozen=True)
-class FakeResult:
-    """The attributes of a DetectionResult that the report reads."""
-
-    kept: np.ndarray
-    patch_scores: np.ndarray
-    scores: np.ndarray
-    scores_rescored: np.ndarray
-    calibration: Calibration
-    recurring: RecurringPatterns
-    placement: Placement
-    weights_name: str = "drawn weights <v1>"
-    feature_identity: dict[str, object] = field(
-        default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE}
-    )
-    unreadable: list[tuple[int, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    value_range: None = None
-    product_ids: np.ndarray | None = None
-    keys: tuple[str, ...] = ()
-    added: int = 0
-    score_name: str = "standard"
-    answers: Answers = field(default_factory=Answers)
-    compared: dict[str, int] = field(default_factory=dict)
-    samples: tuple[Sample, ...] = ()
-
-    def calibrator(self):
-        """Two kinds of scores, the second of which ranks the photos in reverse."""
-        scores = {"standard": self.scores, "contrast": -self.scores}
-        keys = self.keys or tuple(map(str, range(len(self.scores))))
-        return calibrator_of(scores, len(keys), keys, RecurringPatterns(), self.calibration.threshold, self.answers)
-
-    verdicts, tolerated = DetectionResult.verdicts, DetectionResult.tolerated
-    ranks, rows = DetectionResult.ranks, DetectionResult.rows
-
-    def maps(self, images=slice(None), size=None):
-        return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
-
-    map_size = (SIZE, SIZE)
 
 
 def make_outcome(
@@ -120,22 +79,37 @@ def make_outcome(
     community = Group(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
     communities = (community,) if recurring else ()
     product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9) if recurring else None
-    result = FakeResult(
+    result = DetectionResult(
         kept=np.arange(n),
+        unreadable=[(n, "broken <b>.png: truncated")],
         patch_scores=patch_scores,
         scores=scores,
         scores_rescored=scores / scores.max(),
         calibration=calibrate(scores, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
+        weights_name=WEIGHTS,
+        feature_identity={"weights": WEIGHTS, "image_size": SIZE},
+        seconds={},
         recurring=RecurringPatterns(
             communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product
         ),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
+        scores_by_name=both_scores(scores),
         samples=tuple(samples),
-        unreadable=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    return Outcome(category, result, metrics)  # type: ignore[arg-type]
+    return Outcome(category, result, metrics)
+
+
+def both_scores(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Two kinds of scores, the second of which ranks the photos in reverse."""
+    return {"standard": scores, "contrast": -scores}
+
+
+def with_scores(result: DetectionResult, scores: np.ndarray, **changes: Any) -> DetectionResult:
+    """The result with other image scores, and the threshold of these."""
+    changes = {"scores_by_name": both_scores(scores), "calibration": calibrate(scores, ThresholdConfig())} | changes
+    return replace(result, scores=scores, scores_rescored=scores, **changes)
 
 
 def colour(i: int) -> tuple[int, int, int]:
