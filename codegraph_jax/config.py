@@ -58,8 +58,8 @@ class PhotosConfig(LimitsConfig):
     """The directory structure: `folder`, `auto` (`mvtec` if there is a folder named test, otherwise `folder`),
     `mvtec`, `mvtec_ad_2`, `btad`, `visa`, `kolektor`, `real_iad` or `tfds`; `drawn` draws a set into the workdir."""
     root: str = field(default="", metadata=path_like())
-    """Folder with the photos of one product, with or without subfolders (layout `folder`), or with a data set of
-    several products (categories). With the layout `tfds`, also `tfds:NAME`."""
+    """Folder with the photos of one product, with or without subfolders (layout `folder`), or a data set with a folder
+    for each product (category). With the layout `tfds`, also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """The products (categories) of the data set to inspect, in this order; empty: all."""
     good: tuple[str, ...] = ()
@@ -434,7 +434,7 @@ class SavedBankConfig(Settings):
     """The reference bank."""
 
     path: str = field(default="", metadata=path_like())
-    """The file that a detection run wrote to its `config.bank.save`."""
+    """The reference bank: the .safetensors file that `--save-bank` wrote."""
 
 
 @dataclass(frozen=True)

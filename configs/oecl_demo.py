@@ -18,7 +18,7 @@ from contrastive_jax.config import (
 
 
 def get_config() -> OeclConfig:
-    """The demo's settings."""
+    """The settings of the run."""
     return OeclConfig(
         data=OeclDataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
         oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
