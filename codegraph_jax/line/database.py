@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from codegraph_jax.core.errors import UserError
 
-APPLICATION, VERSION = 0x437F4447, 6
+APPLICATION, VERSION = 0x436F4447, 7
 """Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
 """Seconds that a write waits for the lock of another program before it fails."""
