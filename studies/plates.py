@@ -58,7 +58,7 @@ class PlatesStudyConfig(Settings):
     """The height of the photos in pixels."""
     defective_share: float = field(default=0.3, metadata=within(0.0, 1.0))
     """The share of photos with a defect."""
-    sizes: tuple[float, float] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
+    defect_pixels: tuple[float, float] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
     """The smallest and the largest size of a defect in pixels."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, such as the backbone."""
@@ -75,7 +75,7 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
             config.width,
             config.height,
             defective_share=config.defective_share,
-            sizes=config.sizes,
+            defect_pixels=config.defect_pixels,
             surface=config.surface,
         )
         with written_to(root):
@@ -121,7 +121,7 @@ def draw_plates(
     height: int,
     seed: int = 0,
     defective_share: float = 0.3,
-    sizes: tuple[float, float] = (24, 60),
+    defect_pixels: tuple[float, float] = (24, 60),
     surface: str = "plate",
 ) -> Iterator[Drawn]:
     """Yields photos of plates or cloth: (name, photo, mask).
@@ -134,7 +134,7 @@ def draw_plates(
         height: height in pixels.
         seed: seed of the random numbers.
         defective_share: share of photos with one defect; the kinds alternate.
-        sizes: smallest and largest size of a defect in pixels; sizes are evenly spaced.
+        defect_pixels: smallest and largest size of a defect; the sizes are evenly spaced.
         surface: `plate` or `cloth`.
 
     Raises:
@@ -142,13 +142,14 @@ def draw_plates(
     """
     if count < 1 or min(width, height) < MIN_SIDE:
         raise DrawnSetError(f"plates need 1 photo or more, of {MIN_SIDE} px or more; got {count} of {width}x{height}")
-    if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
+    if not 0 < defect_pixels[0] <= defect_pixels[1] < min(width, height) / 4:
         raise DrawnSetError(
-            f"sizes: expected the smallest and the largest size of a defect, below a quarter of the plate; got {sizes}"
+            "defect_pixels: expected the smallest and the largest size of a defect, below a quarter of the plate; got "
+            f"{defect_pixels}"
         )
     defect_count = round(count * defective_share)
     order = np.random.default_rng((seed, 0)).permutation(count)
-    kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(defect_count, 1))
+    kinds, extents = list(PLATE_DEFECTS), np.linspace(*defect_pixels, max(defect_count, 1))
     # mix kinds and sizes
     extents = extents[np.random.default_rng((seed, 1)).permutation(len(extents))]
     chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:defect_count])}

@@ -71,7 +71,7 @@ class ThresholdStudyConfig(Settings):
     """The task that this config is for."""
     distributions: tuple[str, ...] = field(default=tuple(DISTRIBUTIONS), metadata=no_flag() | choice(*DISTRIBUTIONS))
     """The distributions of normal scores."""
-    sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
+    set_sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
     """The numbers of images of a set."""
     shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
     """The shares of anomalous images."""
@@ -120,7 +120,7 @@ def run(config: ThresholdStudyConfig, workdir: str) -> list[Row]:
 def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
     for name in config.distributions:
         mean, deviation, quantile = _moments(name)
-        for images in config.sizes:
+        for images in config.set_sizes:
             for share in config.shares:
                 bad = round(share * images)
                 seeds = [0, images, round(100 * share), *name.encode()]

@@ -19,7 +19,7 @@ def get_config(variant: Literal["large", "long", "cloth"] = "large") -> PlatesSt
     """The settings of the run."""
     plates = {
         "large": {},
-        "long": {"width": 1600, "height": 400, "defective_share": 0.4, "sizes": (20.0, 90.0)},
+        "long": {"width": 1600, "height": 400, "defective_share": 0.4, "defect_pixels": (20.0, 90.0)},
         "cloth": {"surface": "cloth", "count": 117, "width": 1024, "height": 1024},
     }
     detect = Config(

@@ -70,7 +70,7 @@ def test_plates_are_drawn_alike_and_their_masks_are_exact():
         with pytest.raises(DrawnSetError):
             list(draw_plates(*wrong))
     with pytest.raises(DrawnSetError, match="a quarter of the plate"):
-        list(draw_plates(4, 320, 120, sizes=(20, 60)))
+        list(draw_plates(4, 320, 120, defect_pixels=(20, 60)))
 
 
 def test_a_tiled_run_writes_results_at_the_scale_of_the_photos(plates, tmp_path, monkeypatch):

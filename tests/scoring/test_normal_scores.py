@@ -102,7 +102,7 @@ def test_the_study_keeps_its_bounds():
     """At 1%, with distributions of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
     names = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(
-        _simulated(ThresholdStudyConfig(distributions=names, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5))
+        _simulated(ThresholdStudyConfig(distributions=names, set_sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5))
     )
     for images, recall, least, alarms, _ in _pooled(rows):
         assert float(alarms) <= 1.5, images
@@ -113,12 +113,12 @@ def test_the_study_keeps_its_bounds():
 @pytest.mark.slow
 def test_few_good_images_are_not_flagged():
     names = ("gumbel", "lognormal", "gauss", "weibull")
-    rows = list(_simulated(ThresholdStudyConfig(distributions=names, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
+    rows = list(_simulated(ThresholdStudyConfig(distributions=names, set_sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
     for images, _, _, alarms, _ in _pooled(rows):
         assert float(alarms) <= 1.5, images
 
 
 def test_two_varieties_are_the_known_limit():
     # the limit of scores alone: the rarer variety of good parts is flagged (docs/method.md)
-    (row,) = _simulated(ThresholdStudyConfig(distributions=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
+    (row,) = _simulated(ThresholdStudyConfig(distributions=(TWO_KINDS,), set_sizes=(200,), shares=(0.1,), repeats=5))
     assert row.false_alarms < 0.12

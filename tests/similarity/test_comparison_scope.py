@@ -114,7 +114,7 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
     monkeypatch.setattr(comparison_scope, "AGREEMENT", 0.0)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
-    samples = as_samples([photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))])
+    samples = as_samples([photo for _, photo, _ in draw_plates(6, 112, 112, defect_pixels=(8, 16))])
 
     def compared(radius):
         texts, config = [], Config(backbone=backbone, similarity=SimilarityConfig(radius=radius))
