@@ -5,6 +5,7 @@ have no position: each photo shows another piece. The defects are too small to b
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from codegraph_jax.core.files import write_json
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, within
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.data.synthetic import Drawn, DrawnSetError, write_set
+from codegraph_jax.data.synthetic import DrawnPhoto, DrawnSetError, write_set
 from codegraph_jax.tasks import detect
 
 Grid = Float[np.ndarray, "h w"]
@@ -65,7 +66,11 @@ class PlatesStudyConfig(Settings):
 
 
 def run(config: PlatesStudyConfig, workdir: str) -> None:
-    """Draws the plates into `images` below the workdir, and detects their defects."""
+    """Draws the plates into `images` below the workdir, and detects their defects.
+
+    Raises:
+        DrawnSetError: there is a folder of the same name that this study has not drawn.
+    """
     root, note = Path(workdir) / "images", Path(workdir) / "images" / DRAWN
     drawn = plain({name: value for name, value in asdict(config).items() if name != "detect"})
     # an interrupted run resumes only with the same files
@@ -78,7 +83,11 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
             defect_pixels=config.defect_pixels,
             surface=config.surface,
         )
+        if (root / "plate").exists() and not note.is_file():
+            raise DrawnSetError(f"{root / 'plate'}: exists and is not a drawn set; choose another --out")
         with written_to(root):
+            write_json(note, None)
+            shutil.rmtree(root / "plate", ignore_errors=True)
             write_set(plates, root / "plate")
             write_json(note, drawn)
     data = replace(config.detect.data, layout="mvtec", root=str(root))
@@ -123,7 +132,7 @@ def draw_plates(
     defective_share: float = 0.3,
     defect_pixels: tuple[float, float] = (24, 60),
     surface: str = "plate",
-) -> Iterator[Drawn]:
+) -> Iterator[DrawnPhoto]:
     """Yields photos of plates or cloth: (name, photo, mask).
 
     Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.

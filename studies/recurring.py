@@ -16,7 +16,6 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.pattern import PatternVerdict
-from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import Settings, at_least, choice, no_flag, path_like, within
 from codegraph_jax.core.tables import percent, text_table
@@ -25,7 +24,7 @@ from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import draw_set, replace_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import DetectionResult
@@ -86,7 +85,7 @@ def _run_in(workdir: Path, config: RecurringStudyConfig) -> None:
     print(f"weights: {detector.backbone.weights_name}", flush=True)
     rows: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
-    for name, samples in _sets(config, workdir / "images"):
+    for name, samples in _sets(config, workdir):
         comparison = detector.compare(samples, progress=True)
         for method, result in _results(detector, comparison, samples, config):
             row = {"set": name, "method": method} | _measure(result, config)
@@ -101,15 +100,15 @@ def _run_in(workdir: Path, config: RecurringStudyConfig) -> None:
         print("\n" + text_table(list(groups[0]), [[_text(value) for value in group.values()] for group in groups]))
 
 
-def _sets(config: RecurringStudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]]]:
+def _sets(config: RecurringStudyConfig, workdir: Path) -> Iterator[tuple[str, list[Sample]]]:
     for share in config.shares:
         for repeat in range(config.repeats):
             draw = config.draw
             name = f"drawn-{round(100 * share):02d}-seed{draw.seed + repeat}"
             groups = (share,) if share else ()
-            write_set(draw_set(draw.count, draw.size, draw.seed + repeat, draw.one_off, groups), str(images / name))
-            note_written(images.parent, drawn_files(images.parent))
-            yield name, read_layout("mvtec", str(images), (name,))[name]
+            drawn = draw_set(draw.count, draw.size, draw.seed + repeat, draw.one_off, groups)
+            replace_set(drawn, workdir, f"images/{name}")
+            yield name, read_layout("mvtec", str(workdir / "images"), (name,))[name]
     for root in config.roots:
         yield from read_layout("mvtec", root).items()
 

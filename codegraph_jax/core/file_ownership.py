@@ -5,12 +5,13 @@ unlisted.
 """
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import PARTIAL, read_json, write_json
+from codegraph_jax.core.workdir import locked, written_to
 
 LISTING = ".written.json"
 
@@ -29,13 +30,17 @@ def note_written(workdir: Path, names: Iterable[str]) -> None:
     _write(workdir, {*_written(workdir), *names})
 
 
-def replace_written(workdir: Path, names: Iterable[str]) -> None:
-    """Lists all files of this run, and removes files of earlier runs and directories that become empty."""
+def replace_written(workdir: Path, names: Iterable[str], folder: str = "") -> None:
+    """Lists all files of this run, and removes files of earlier runs and directories that become empty.
+
+    With a `folder`, a POSIX path below the workdir that all `names` begin with, files elsewhere stay.
+    """
     planned, former = set(names), _written(workdir)
+    others = {name for name in former if folder and not name.startswith(f"{folder}/")}
     _write(workdir, planned | former)
-    for name in sorted(former - planned):
+    for name in sorted(former - others - planned):
         _remove(workdir, name)
-    _write(workdir, planned)
+    _write(workdir, planned | others)
 
 
 def require_own(workdir: Path, names: Iterable[str]) -> None:
@@ -50,6 +55,20 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
             raise ForeignFileError(
                 f"{workdir / name}: would be replaced, but this program did not write it; choose another --out"
             )
+
+
+@contextmanager
+def writing_own(workdir: Path, names: Sequence[str]) -> Iterator[None]:
+    """Locks the workdir for the context, in which files are written, and lists them.
+
+    Raises:
+        ForeignFileError: a file would be replaced that no run has written.
+        WorkdirError: another run uses the workdir, or it cannot be written.
+    """
+    with locked(workdir), written_to(workdir):
+        require_own(workdir, names)
+        note_written(workdir, names)
+        yield
 
 
 def move_written(workdir: Path, target: Path, names: Sequence[str], last: str) -> None:

@@ -4,9 +4,6 @@ Parts vary in position, light and texture. Each one-off defect is unique; the de
 shape at the same place of the part.
 """
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import replace_written, require_own
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
 from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
@@ -24,16 +22,13 @@ ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
 RECURRING_KINDS = ("tool_mark", "crack")
 _HOLES = 6
 _SMALLEST = 32
-_MARK = ".drawn-set"
-"""Hidden file that marks the directory of a drawn set, so that no other directory is replaced."""
 
-
-Drawn = tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]
+DrawnPhoto = tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]
 """Name, image and mask, as in `DrawnSet`."""
 
 
 class DrawnSetError(UserError):
-    """The settings of a drawn set are invalid, or its directory cannot be used."""
+    """The settings of a drawn set are invalid."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +44,15 @@ class DrawnSet:
     names: tuple[str, ...]
     """Paths as in a test directory of MVTec's form: `good/000.png`, `one_off/007.png`, `recurring_0/011.png`."""
 
-    def __iter__(self) -> Iterator[Drawn]:
+    def __iter__(self) -> Iterator[DrawnPhoto]:
         """The name, image and mask of each photo."""
         return zip(self.names, self.images, self.masks, strict=True)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all files that `write_set` writes."""
+        defective = [name for name, label in zip(self.names, self.labels, strict=True) if label]
+        return [*map(_photo_file, self.names), *map(_mask_file, defective)]
 
 
 def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequence[float]) -> DrawnSet:
@@ -93,46 +94,37 @@ def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequen
     return DrawnSet(images, masks, (roles > -2).astype(np.int64), np.maximum(roles, -1).astype(np.int64), names)
 
 
-def write_set(drawn: Iterable[Drawn], root: str | os.PathLike[str]) -> None:
-    """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
+def write_set(drawn: Iterable[DrawnPhoto], root: Path) -> None:
+    """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`."""
+    for name, image, mask in drawn:
+        file = root / _photo_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # each format ignores the arguments of the other
+        Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
+        if mask.any():
+            file = root / _mask_file(name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(file)
 
-    The directory appears only when it is complete, and replaces an earlier drawn set.
+
+def replace_set(drawn: DrawnSet, workdir: Path, folder: str) -> None:
+    """Writes a set into a folder of a workdir, in place of an earlier one, and lists its files (`file_ownership`).
 
     Raises:
-        DrawnSetError: `root` exists and is not a drawn set.
+        ForeignFileError: a file would be replaced that no run has written.
     """
-    root = Path(root)
-    if root.exists() and not (root / _MARK).is_file():
-        raise DrawnSetError(f"{str(root)!r} exists and is not a drawn set; remove it or choose another directory")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        for name, image, mask in drawn:
-            file = unfinished / "test" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # each format ignores the arguments of the other
-            Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
-            if mask.any():
-                file = unfinished / "ground_truth" / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(mask).save(file.with_name(f"{file.stem}_mask.png"))
-        (unfinished / _MARK).touch()
-        unfinished.chmod(0o755)
-        if root.exists():
-            # renamed before it is deleted, since an interrupted deletion could leave a directory without `_MARK`
-            discarded = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-            root.replace(discarded)
-            shutil.rmtree(discarded)
-        unfinished.replace(root)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    files = [f"{folder}/{file}" for file in drawn.files]
+    require_own(workdir, files)
+    replace_written(workdir, files, folder)
+    write_set(drawn, workdir / folder)
 
 
-def drawn_files(workdir: Path) -> list[str]:
-    """POSIX paths below a workdir of all files of the sets that runs have drawn into its directory `images`."""
-    homes = [mark.parent for mark in (workdir / "images").glob(f"*/{_MARK}")]
-    return [file.relative_to(workdir).as_posix() for home in homes for file in home.rglob("*") if file.is_file()]
+def _photo_file(name: str) -> str:
+    return f"test/{name}"
+
+
+def _mask_file(name: str) -> str:
+    return f"ground_truth/{name.rpartition('.')[0]}_mask.png"
 
 
 def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
@@ -151,18 +143,18 @@ def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
         if role == -2:
             plan.append(None)
         elif role >= 0:
-            plan.append(_again(originals[role], own))
+            plan.append(_repeated_defect(originals[role], own))
         else:
             kind = ONE_OFF_KINDS[(first_kind + one_offs) % len(ONE_OFF_KINDS)]
             one_offs += 1
             if kind == "missing_hole":
                 # there are six holes; a seventh missing hole would not be unique
                 kind, missing = ("missing_hole" if missing < _HOLES else "stain"), missing + 1
-            plan.append(_new(kind, own, (first_hole + missing) % _HOLES))
+            plan.append(_one_off_defect(kind, own, (first_hole + missing) % _HOLES))
     return plan
 
 
-def _new(kind: str, rng: np.random.Generator, hole: int) -> Defect:
+def _one_off_defect(kind: str, rng: np.random.Generator, hole: int) -> Defect:
     if kind == "missing_hole":
         return Defect(kind, *hole_place(hole), 0.0, hole=hole)
     u, v, angle = place_on(kind, rng)
@@ -170,7 +162,7 @@ def _new(kind: str, rng: np.random.Generator, hole: int) -> Defect:
     return Defect(kind, u, v, angle, float(size), float(depth), int(rng.integers(2**31)))
 
 
-def _again(original: Defect, rng: np.random.Generator) -> Defect:
+def _repeated_defect(original: Defect, rng: np.random.Generator) -> Defect:
     """The same defect on another part, with small deviations."""
     u, v = rng.normal(0, 0.006, 2)
     angle, size, depth = rng.normal(0, 0.03), rng.normal(1, 0.03), rng.normal(1, 0.06)

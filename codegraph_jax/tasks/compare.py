@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from codegraph_jax.config import CompareConfig
-from codegraph_jax.core.file_ownership import note_written, require_own
+from codegraph_jax.core.file_ownership import writing_own
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.evaluation.changes import compare_results
 from codegraph_jax.report.changes_page import write_changes
 
@@ -24,8 +23,6 @@ def run(config: CompareConfig, workdir: str) -> None:
             raise ConfigError(f"config.{field}: is empty; give two directories of runs: codegraph compare RUN RUN")
     runs = Path(config.before), Path(config.after)
     changes = compare_results(*runs)
-    with locked(out), written_to(out):
-        require_own(out, [PAGE])
-        note_written(out, [PAGE])
+    with writing_own(out, [PAGE]):
         write_changes(out / PAGE, changes, runs)
     print(f"{changes}\n\npage: {out / PAGE}")

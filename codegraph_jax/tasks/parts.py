@@ -3,8 +3,7 @@
 from contextlib import closing
 from pathlib import Path
 
-from codegraph_jax.core.file_ownership import note_written, require_own
-from codegraph_jax.core.workdir import locked, written_to
+from codegraph_jax.core.file_ownership import writing_own
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
 from codegraph_jax.tasks.paths import require_line
@@ -20,9 +19,7 @@ def run(config: PartsConfig, workdir: str) -> None:
     """
     out = Path(workdir)
     with closing(Ledger(require_line(config.line))) as ledger:
-        with locked(out), written_to(out):
-            require_own(out, [TABLE])
-            note_written(out, [TABLE])
+        with writing_own(out, [TABLE]):
             ledger.export(out / TABLE, config.csv)
         counts = ledger.count()
     print(f"{counts['inspected'] + counts['not_inspected']} parts, {counts['flagged']} flagged, "

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, PhotosConfig
-from codegraph_jax.core.file_ownership import note_written
+from codegraph_jax.core.file_ownership import written_files
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
@@ -15,12 +15,15 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import draw_set, replace_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.paths import require_exists
 
 logger = logging.getLogger(__name__)
+
+DRAWN_SET = PurePosixPath("images/drawn")
+"""The folder of the drawn set below the workdir."""
 
 
 def read_categories(data: DataConfig, workdir: Path) -> dict[str, list[Sample]]:
@@ -33,7 +36,7 @@ def read_categories(data: DataConfig, workdir: Path) -> dict[str, list[Sample]]:
     if data.layout == "drawn":
         if data.good:
             raise ConfigError("config.data.good: has no effect on the drawn set; leave it out")
-        categories = _draw(data.draw, workdir / "images")
+        categories = _draw(data.draw, workdir)
     else:
         categories = read_files(data)
     require_two(data, categories)
@@ -133,7 +136,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
     return with_pages(category, list(samples.values()), data.pages)
 
 
-def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
+def _draw(draw: DrawConfig, workdir: Path) -> dict[str, list[Sample]]:
     """Draws the demo set, prints what is drawn, and reads it back like any other data set."""
     if processes.is_first():
         groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
@@ -144,13 +147,13 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
             flush=True,
         )
         drawn = draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring)
-        with written_to(root):
-            write_set(drawn, str(root / "drawn"))
-            note_written(root.parent, drawn_files(root.parent))
+        with written_to(workdir):
+            replace_set(drawn, workdir, str(DRAWN_SET))
     processes.barrier("set drawn")
-    return read_layout("mvtec", str(root), ("drawn",))
+    return read_layout("mvtec", str(workdir / DRAWN_SET.parent), (DRAWN_SET.name,))
 
 
 def drawn_files_of_run(data: DataConfig, workdir: Path) -> list[str]:
-    """Files of the set that the run has drawn into its workdir; empty for any other layout."""
-    return drawn_files(workdir) if data.layout == "drawn" else []
+    """POSIX paths below the workdir of the set that the run has drawn; empty for any other layout."""
+    names = map(Path, written_files(workdir) if data.layout == "drawn" else ())
+    return [name.as_posix() for name in names if name.is_relative_to(DRAWN_SET)]

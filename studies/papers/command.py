@@ -13,7 +13,7 @@ from codegraph_jax.commands.launch import WORKDIR, ending_in_one_line, parse_fla
 from codegraph_jax.core.compilation_cache import enable_compilation_cache
 from codegraph_jax.core.environment import device_summary, package_versions, require_devices
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.file_ownership import note_written
+from codegraph_jax.core.file_ownership import writing_own
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.settings import with_settings
 from codegraph_jax.core.started_command import remember_command
@@ -69,9 +69,8 @@ def _reproduce(words: Sequence[str]) -> None:
         "device": str(device_summary()),
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    note_written(out, [PAGE])
-    write_text(out / PAGE, page(paper, reproductions, facts))
+    with writing_own(out, [PAGE]):
+        write_text(out / PAGE, page(paper, reproductions, facts))
     print(f"{text(reproductions)}\n\npage: {out / PAGE}")
 
 

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from codegraph_jax.core.file_ownership import ForeignFileError, written_files
 from codegraph_jax.data import synthetic
 from codegraph_jax.data.drawing.defects import DEFECTS, Defect, hole_place, place_on
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
-from codegraph_jax.data.synthetic import DrawnSetError, draw_set, write_set
+from codegraph_jax.data.synthetic import DrawnSetError, draw_set, replace_set, write_set
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +103,27 @@ def test_a_written_set_reads_back_as_the_mvtec_layout(drawn, tmp_path):
             np.testing.assert_array_equal(load_mask(samples[name].mask, 192), drawn.masks[i])
 
 
-def test_only_files_of_a_drawn_set_are_replaced(drawn, tmp_path):
-    write_set(drawn, tmp_path / "parts")
-    write_set(draw_set(3, 64, seed=0, one_off=0.0, recurring=()), tmp_path / "parts")
-    assert len(read_layout("mvtec", str(tmp_path / "parts"))["parts"]) == 3
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(DrawnSetError, match="photos' exists and is not a drawn set"):
-        write_set(drawn, tmp_path / "photos")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "photos"]
+def files_below(root):
+    return {path.relative_to(root).as_posix() for path in root.rglob("*.png")}
 
 
-def test_a_set_that_cannot_be_written_completely_is_removed(drawn, tmp_path, monkeypatch):
+def test_a_set_replaces_an_earlier_one_and_no_foreign_files(drawn, tmp_path):
+    replace_set(drawn, tmp_path, "images/parts")
+    assert files_below(tmp_path) == written_files(tmp_path) == {f"images/parts/{file}" for file in drawn.files}
+    replace_set(drawn, tmp_path, "images/others")
+    replace_set(draw_set(3, 64, seed=0, one_off=0.0, recurring=()), tmp_path, "images/parts")
+    assert len(files_below(tmp_path / "images/parts")) == 3
+    assert files_below(tmp_path / "images/others") == {*drawn.files}
+    assert files_below(tmp_path) == written_files(tmp_path)
+    photo = tmp_path / "photos" / "test" / drawn.names[0]
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"a person's photo")
+    with pytest.raises(ForeignFileError, match=f"{drawn.names[0]}: would be replaced, but this program did not"):
+        replace_set(drawn, tmp_path, "photos")
+    assert photo.read_bytes() == b"a person's photo" and len(files_below(tmp_path / "photos")) == 1
+
+
+def test_a_set_that_was_not_written_completely_is_replaced(drawn, tmp_path, monkeypatch):
     saved = []
     save = synthetic.Image.Image.save
 
@@ -122,7 +133,11 @@ def test_a_set_that_cannot_be_written_completely_is_removed(drawn, tmp_path, mon
             raise OSError(28, "No space left on device")
         save(image, file, **options)
 
-    monkeypatch.setattr(synthetic.Image.Image, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        write_set(drawn, tmp_path / "parts")
-    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(synthetic.Image.Image, "save", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            replace_set(drawn, tmp_path, "parts")
+    replace_set(drawn, tmp_path, "parts")
+    assert files_below(tmp_path / "parts") == {*drawn.files}
+    for name, image in zip(drawn.names, drawn.images, strict=True):
+        np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "parts" / "test" / name)), image)

@@ -39,7 +39,7 @@ NAME = '<b>imprint</b> "x"'
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("review")
-    write_set(draw_set(20, 56, 3, 0.2, (0.25,)), str(root / "part"))
+    write_set(draw_set(20, 56, 3, 0.2, (0.25,)), root / "part")
     return root
 
 

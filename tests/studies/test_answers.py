@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_a_drawn_set_is_studied(tmp_path, capsys):
-    write_set(draw_set(16, 56, 3, 0.3, ()), str(tmp_path / "sets" / "part"))
+    write_set(draw_set(16, 56, 3, 0.3, ()), tmp_path / "sets" / "part")
     detect = Config(
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
         scoring=ScoringConfig(rescore=False),

@@ -68,7 +68,7 @@ def test_settings_of_oecl_pass_their_check(table):
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for seed, name in enumerate(("nut", "ring")):
-        write_set(draw_set(8, 32, seed, 0.4, (0.0,)), str(tmp_path / "sets" / name))
+        write_set(draw_set(8, 32, seed, 0.4, (0.0,)), tmp_path / "sets" / name)
     return tmp_path / "sets"
 
 

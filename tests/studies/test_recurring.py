@@ -43,7 +43,7 @@ def test_the_study_lists_methods_and_groups(tmp_path, capsys):
 
 
 def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
-    write_set(draw_set(10, 56, 0, 0.2, (0.3,)), str(tmp_path / "sets" / "part"))
+    write_set(draw_set(10, 56, 0, 0.2, (0.3,)), tmp_path / "sets" / "part")
     images = sorted((tmp_path / "sets" / "part" / "test").rglob("*.png"))
     shutil.copy(images[0], images[0].with_name("again.png"))
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))

@@ -25,7 +25,7 @@ BACKBONE = BackboneConfig(name="tiny", weights=str(GOLDEN / "dinov2.safetensors"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("sets")
     for seed, name in enumerate(("nut", "ring")):
-        write_set(draw_set(12, 32, seed, 0.4, (0.0,)), str(home / name))
+        write_set(draw_set(12, 32, seed, 0.4, (0.0,)), home / name)
     return home
 
 
@@ -153,7 +153,7 @@ def test_invalid_sweeps_are_refused(root, tmp_path, given, message):
 
 
 def test_too_few_images_for_halves_are_refused(tmp_path):
-    write_set(draw_set(3, 32, 0, 0.4, (0.0,)), str(tmp_path / "nut"))
+    write_set(draw_set(3, 32, 0, 0.4, (0.0,)), tmp_path / "nut")
     with pytest.raises(TooFewImagesError, match="category 'nut' has 3 images; halves need 4 or more"):
         task.run(settings(tmp_path), str(tmp_path / "out"), subsets=2)
 

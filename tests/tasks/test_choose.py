@@ -28,7 +28,7 @@ def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sets")
-    write_set(draw_set(10, 40, 0, 0.3, (0.0,)), str(root / "part"))
+    write_set(draw_set(10, 40, 0, 0.3, (0.0,)), root / "part")
     return root
 
 
