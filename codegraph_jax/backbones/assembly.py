@@ -26,7 +26,7 @@ DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe":
 ABSENT_BIAS = Parameter("projection/bias")
 """A bias that no model here has; it must be zero if a file has it."""
 
-Parameters = Mapping[str, Parameter | None]
+Targets = Mapping[str, Parameter | None]
 """The parameter that each tensor of a checkpoint fills, see `targets_of`."""
 
 
@@ -70,13 +70,13 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     for path, shape in shapes.items():
         parts = filled.get(path, [])
         zero = _may_be_absent(path, architecture, targets)
-        of = parts[0].part.of if parts else KEY.of if zero else 1
-        columns = {tensor.part.number: tensor.values for tensor in parts}
-        for number in set(range(of)) - {number for tensor in parts for number in tensor.part.numbers}:
-            if ParameterSlice(number, of) in zero:
-                columns[number] = np.zeros(_part_shape(shape, ParameterSlice(number, of)), np.float32)
+        total = parts[0].part.total if parts else KEY.total if zero else 1
+        columns = {tensor.part.first: tensor.values for tensor in parts}
+        for number in set(range(total)) - {number for tensor in parts for number in tensor.part.numbers}:
+            if ParameterSlice(number, total) in zero:
+                columns[number] = np.zeros(_part_shape(shape, ParameterSlice(number, total)), np.float32)
             else:
-                missing.append(f"{path} (part {number + 1} of {of})" if parts else path)
+                missing.append(f"{path} (part {number + 1} of {total})" if parts else path)
         if columns:
             flat[path] = np.concatenate([columns[number] for number in sorted(columns)], axis=-1)
             if KEY in zero:
@@ -102,7 +102,7 @@ class _Tensor(NamedTuple):
 
 
 def _filled(
-    preset: Preset, shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, targets: Parameters
+    preset: Preset, shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint, targets: Targets
 ) -> dict[str, list[_Tensor]]:
     """The tensors of each parameter; checks shapes and duplicates."""
     filled: dict[str, list[_Tensor]] = {}
@@ -111,7 +111,7 @@ def _filled(
             continue
         parts = filled.setdefault(target.path, [])
         for part, other, _ in parts:
-            if part.of != target.part.of or set(part.numbers) & set(target.part.numbers):
+            if part.total != target.part.total or set(part.numbers) & set(target.part.numbers):
                 raise WeightsError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
         tensor = _oriented(target.path, key, checkpoint.readers[key]())
         shape = _part_shape(shapes[target.path], target.part)
@@ -126,7 +126,7 @@ def _filled(
     return filled
 
 
-def _may_be_absent(path: str, architecture: Architecture, targets: Parameters) -> tuple[ParameterSlice, ...]:
+def _may_be_absent(path: str, architecture: Architecture, targets: Targets) -> tuple[ParameterSlice, ...]:
     """The parts of a parameter that are zero if a checkpoint lacks them."""
     if architecture.key_bias or not path.endswith("attention/qkv/bias"):
         return ()
@@ -134,12 +134,12 @@ def _may_be_absent(path: str, architecture: Architecture, targets: Parameters) -
     return (QUERY, KEY, VALUE) if _has_registers_of_timm(targets) else (KEY,)
 
 
-def _lacks_class_position(target: Parameter, targets: Parameters) -> bool:
+def _lacks_class_position(target: Parameter, targets: Targets) -> bool:
     """True for timm's models with registers: they add the position of the class token to the token itself."""
     return target.path == "positions" and _has_registers_of_timm(targets)
 
 
-def _has_registers_of_timm(targets: Parameters) -> bool:
+def _has_registers_of_timm(targets: Targets) -> bool:
     return any(strip_wrappers(key) == "reg_token" for key in targets)
 
 
@@ -187,10 +187,10 @@ def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]:
-    return (*shape[:-1], shape[-1] // part.of * part.taken)
+    return (*shape[:-1], shape[-1] // part.total * part.count)
 
 
-def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Parameters) -> str:
+def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Targets) -> str:
     """`; it looks like ...` if the tensors match another preset or family."""
     tensor_shapes = {
         target: _oriented(target.path, key, checkpoint.readers[key]()).shape

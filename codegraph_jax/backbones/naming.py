@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 
 class ParameterSlice(NamedTuple):
-    """`taken` of `of` equal parts of a parameter's columns, such as query, key and value, or the halves of a SwiGLU."""
+    """`count` of `total` equal parts of a parameter's columns (query, key and value, or halves), from part `first`."""
 
-    number: int = 0
-    of: int = 1
-    taken: int = 1
+    first: int = 0
+    total: int = 1
+    count: int = 1
 
     @property
     def numbers(self) -> range:
         """Numbers of the parts."""
-        return range(self.number, self.number + self.taken)
+        return range(self.first, self.first + self.count)
 
 
 WHOLE, QUERY, KEY, VALUE, GATE, UP = (

@@ -36,7 +36,7 @@ MAX_ERROR = 0.05
 
 
 @lru_cache(maxsize=4)
-def speed(precision: str) -> float:
+def measured_flop_rate(precision: str) -> float:
     """Floating-point operations per second of plain products on one device, measured.
 
     Raises:

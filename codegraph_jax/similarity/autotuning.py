@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from codegraph_jax.config import Config, SimilarityConfig
 from codegraph_jax.core.compilation_cache import machine
 from codegraph_jax.core.files import user_cache, whole_file
-from codegraph_jax.core.matmul import speed
+from codegraph_jax.core.matmul import measured_flop_rate
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.kernels import distance_options
@@ -83,7 +83,7 @@ def bfloat16_speedup() -> float:
         # not measured yet, or damaged
         pass
     try:
-        gain = speed("bfloat16") / speed("float32")
+        gain = measured_flop_rate("bfloat16") / measured_flop_rate("float32")
     except (jax.errors.JaxRuntimeError, FloatingPointError):
         gain = 0.0
     try:

@@ -9,7 +9,7 @@ import jax
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
-from codegraph_jax.core.matmul import speed
+from codegraph_jax.core.matmul import measured_flop_rate
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.memory import feature_type, refuse_or_warn
 from codegraph_jax.similarity.kernels import derives_degrees
@@ -84,8 +84,8 @@ def estimate(
     if features + distances < NEGLIGIBLE_WORK:
         return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
-        features / (speed(feature_type(config.precision).name) * device_count) if features else None,
-        distances / (speed(config.precision) * device_count),
+        features / (measured_flop_rate(feature_type(config.precision).name) * device_count) if features else None,
+        distances / (measured_flop_rate(config.precision) * device_count),
         references,
     )
 

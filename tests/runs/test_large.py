@@ -155,7 +155,7 @@ def test_auto_prints_its_choice(plates, tmp_path, capsys):
 
 
 def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path, monkeypatch):
-    monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
+    monkeypatch.setattr(time_estimate, "measured_flop_rate", lambda precision: 2e5)
     monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
     monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.5)
     with pytest.raises(ConfigError) as caught:
@@ -165,7 +165,7 @@ def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path
     assert "--config.similarity.radius=8" in message
     slow = config(plates, resources=ResourcesConfig(check="warn"))
     monkeypatch.setattr(time_estimate, "MAX_HOURS", 0.5)
-    monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)
+    monkeypatch.setattr(time_estimate, "measured_flop_rate", lambda precision: 2e6)
     run(slow, tmp_path)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core import matmul
-from codegraph_jax.core.matmul import speed
+from codegraph_jax.core.matmul import measured_flop_rate
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
@@ -42,12 +42,12 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, gain: float = 0.0, **seconds: floa
         found = {kernel: seconds.get(kernel) for kernel in KERNELS}
         return {kernel: Timing(s, s, s) for kernel, s in found.items() if s}
 
-    def speed(precision):
+    def flop_rate(precision):
         asked.append(precision)
         return {"float32": 1e9, "bfloat16": gain * 1e9}[precision]
 
     monkeypatch.setattr(autotuning, "timed", timed)
-    monkeypatch.setattr(autotuning, "speed", speed)
+    monkeypatch.setattr(autotuning, "measured_flop_rate", flop_rate)
     return asked
 
 
@@ -117,7 +117,7 @@ def test_the_timing_is_real_and_both_kernels_give_the_same() -> None:
     assert tuple(times) == KERNELS
     assert all(timing.seconds > 0 and timing.result is None for timing in times.values())
     assert timed("float32", DEGREES, GRID, CHANNELS) is times, "measured once per process"
-    assert speed("float32") > 1e8 and speed("bfloat16") > 1e8
+    assert measured_flop_rate("float32") > 1e8 and measured_flop_rate("bfloat16") > 1e8
 
 
 def test_accelerators_get_more_pairs_in_batches(on_accelerator) -> None:
