@@ -24,6 +24,7 @@ from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
@@ -87,7 +88,9 @@ def _stages(
     def distances() -> Any:
         if distances_on == "device":
             layout = TableLayout.of(mesh, n, references)
-            placed = [distances_on_devices(layer, options, layout) for layer in features.layers]
+            placed = [
+                distances_on_devices(layer, options, layout, features.placement.inspected) for layer in features.layers
+            ]
             return DeviceTables(placed, features.layers, options, layout)
         tables = [pairwise_distances(layer, options, references) for layer in features.layers]
         return HostTables(tables, features.layers, features.images_per_process, references, options)
@@ -114,11 +117,11 @@ def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
         shared = tokens[:, patches].mean(axis=0) + 1.6 * rng.normal(size=(len(patches), channels))
         tokens[:group, patches] = shared + rng.normal(size=(group, len(patches), channels))
         layers.append(_placed(normalise(jnp.asarray(tokens, jnp.float32)), on_device))
-    placement = Placement(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
+    placement = Placement.whole(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
     keys = [number.to_bytes(4, "big") for number in range(n)]
     return Features(
         layers=layers, images_per_process=(n,), image_features=np.zeros((n, 1), np.float32), keys=keys,
-        kept=np.arange(n), placement=placement, unreadable=[],
+        kept=np.arange(n), placement=placement, areas=[everything] * n, unreadable=[],
     )  # fmt: skip
 
 

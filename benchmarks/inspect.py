@@ -77,7 +77,7 @@ def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Pat
         decoded = process_time()
         features = extractor.extract([Sample.of(picture, file)])
         extracted = process_time()
-        bank.active_references.scores([layer[0] for layer in features.layers], None)
+        bank.active_references.scores([layer[0] for layer in features.layers], features.placement.inspected[0])
         scored = process_time()
         rows.append([*whole, decoded - start_cpu, extracted - decoded, scored - extracted])
     ledger.close()

@@ -167,7 +167,7 @@ class CoDeGraph:
         """
         own, further = as_samples(images), as_samples(added, "added")
         samples = (*own, *further)
-        areas = [] if roi is None else Roi.of(roi).each([sample.path for sample in samples])
+        areas = [] if roi is None else Roi.of(roi).areas_of([sample.path for sample in samples])
         plan = plan_set(self.config, self.backbone, self.mesh, own, self.frame_of(own), further, areas)
         return replace(self.compare_set(plan, progress), samples=samples)
 

@@ -357,7 +357,7 @@ class DetectionResult(JsonFields):
             "flagged": calibration.flagged,
             "pattern_ids": self.recurring.pattern_ids,
             "sizes": placement.sizes,
-            "inspected": np.zeros((0, 0), bool) if placement.inspected is None else placement.inspected,
+            "inspected": placement.inspected,
             "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
             **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
         }
@@ -376,12 +376,12 @@ class DetectionResult(JsonFields):
         try:
             if (found := about.pop("format")) != FORMAT:
                 raise ValueError(f"the format is {found!r}, this version reads {FORMAT!r}")
-            inspected, product_ids = arrays["inspected"], arrays["products"]
+            product_ids = arrays["products"]
             frame, score_names = Frame.from_json(about.pop("frame")), about.pop("score_names")
             result = cls.from_json(
                 about,
                 **{name: arrays[name] for name in ARRAYS},
-                placement=Placement(frame, arrays["sizes"], inspected if len(inspected) else None),
+                placement=Placement(frame, arrays["sizes"], arrays["inspected"]),
                 product_ids=product_ids if len(product_ids) else None,
                 scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
             )

@@ -258,5 +258,5 @@ def test_only_inspected_pixels_count_for_the_length_of_a_defect(twelve):
     # a square of at most 11 px within each patch of 12.8 px
     inside = np.arange(64) * 5 / 64 % 1 < 0.82
     result = detector.detect(images, roi=np.outer(inside, inside).astype(np.uint8))
-    assert result.placement.inspected is None, "every patch is inspected"
+    assert result.placement.everything_inspected, "every patch is inspected"
     assert not result.calibration.flagged.any() and result.tolerated.sum() == 3

@@ -13,6 +13,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.features import features
 from codegraph_jax.features.extraction import Extractor
 from tests.support.photos import drawn_parts
 from tests.support.tiny_backbones import tiny_backbone
@@ -141,6 +142,19 @@ def test_excluded_patches_are_neither_scored_nor_references():
     assert (clean.patch_scores[inspected_patches] >= whole.patch_scores[inspected_patches] - 0.05).all()
     everything = detector.detect(images, roi=np.ones((3, 5)))
     np.testing.assert_array_equal(everything.patch_scores, whole.patch_scores)
+
+
+def test_only_sets_with_excluded_patches_use_the_masked_kernel(monkeypatch):
+    """The masked kernel is slower."""
+    images, detector, half = mixed(4), CoDeGraph(config_of("squeeze")), np.arange(5) < 3
+    assert detector.compare(images, roi=half[None]).options.masked
+    assert CoDeGraph(config_of("pad")).compare(images).options.masked
+    monkeypatch.setattr(features, "zero_outside", None)
+    for roi in (None, np.ones((3, 5))):
+        assert not detector.compare(images, roi=roi).options.masked
+    # the pixels of the photos are not looked at
+    monkeypatch.setattr(features, "inspected_patches", None)
+    assert not detector.compare(images).options.masked
 
 
 def test_a_bank_stores_the_inspected_area(tmp_path):

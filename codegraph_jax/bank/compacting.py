@@ -61,7 +61,7 @@ class Candidates:
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
-                scores[i] = pool.scores(tokens, None if valid is None else valid[i])
+                scores[i] = pool.scores(tokens, valid[i])
         return processes.gather_parts([scores[i][None] for i in sorted(scores)], self.allowed.shape[1:])
 
     @cached_property

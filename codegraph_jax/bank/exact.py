@@ -89,7 +89,7 @@ class ReferenceImages:
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
-    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image from its tokens [p, c] in each layer; `INVALID` where not `valid`."""
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
@@ -97,8 +97,7 @@ class ReferenceImages:
         ]
         full, remaining = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
         for table in (*full, *remaining):
-            if valid is not None:
-                table[..., ~valid] = INVALID
+            table[..., ~valid] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
         same = duplicate_pairs(as_distances(mean))[0]

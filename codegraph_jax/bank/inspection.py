@@ -28,7 +28,7 @@ class Inspection:
             that have the answer "good" or show only tolerated defects (`threshold.min_defect_length`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
-        areas: inspected area of each image; empty: everything.
+        areas: inspected area of each image.
         matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `min_peak_score` was given.
         other_product: whether the images look like another product than the bank's.
@@ -43,7 +43,7 @@ class Inspection:
     placement: Placement
     pattern_ids: Int[np.ndarray, "n h w"]
     matches: tuple[PatternMatch, ...]
-    areas: Sequence[InspectedArea] = ()
+    areas: Sequence[InspectedArea]
     peak_patches: Sequence[PeakPatches] = ()
     other_product: bool = False
 

@@ -200,7 +200,7 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     ]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
     ordinary = NAMED_SCORES[inputs.decided.score_name].combined(mean) < inputs.decided.calibration.score_of_1_in_10
-    usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:set_size]
+    usable = np.isfinite(mean) & valid[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~exclusions.removed[:set_size] & ordinary
     allowed &= ~inputs.recurring.defect_members(set_size)[:, None]

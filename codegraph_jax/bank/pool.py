@@ -73,8 +73,8 @@ class Pool:
         added = []
         for i in range(len(layers[0])):
             tokens = [jnp.asarray(layer[i]) for layer in layers]
-            counted = np.asarray((tokens[0] != 0).any(axis=-1))
-            unusual = np.flatnonzero((self.scores(tokens, None) > ordinary.mean()) & counted)
+            valid = np.asarray((tokens[0] != 0).any(axis=-1))
+            unusual = np.flatnonzero(self.scores(tokens, valid) > ordinary.mean())
             vectors = image_vectors(tokens, self.options)
             squares = np.full(len(unusual), np.square(ordinary).mean(), np.float32)
             chosen = unusual[thin(projected(vectors[:, :, unusual]), squares, MAX_PATCHES_PER_PART)]
@@ -117,11 +117,10 @@ class Pool:
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.layers)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
-    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
         scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
-        if valid is not None:
-            scores[~valid] = INVALID
+        scores[~valid] = INVALID
         return scores
 
 

@@ -42,7 +42,7 @@ from codegraph_jax.core.tensors import content_digest
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import InspectedArea, Roi, areas_with_data
+from codegraph_jax.data.roi import InspectedArea, Roi, areas_with_data, everything
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor
@@ -144,7 +144,7 @@ class ReferenceBank(StoredBank):
             )
         single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
         marked = pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2))
-        areas = [areas[i] for i in kept] if areas else ()
+        areas = [areas[i] for i in kept]
         keys = [key.hex() for chunk in chunks for key in chunk.features.keys]
         by_key = self.answers_by_key
         answers: dict[int, Answer] = {
@@ -182,12 +182,11 @@ class ReferenceBank(StoredBank):
         """The first `CHUNK` images from `start`; arguments as for `inspect`."""
         chunk = images[start : start + CHUNK]
         features = extractor.extract(chunk, value_range=self.value_range)
-        if areas:
-            features = features.masked(areas[start : start + CHUNK], chunk)
+        features = features.masked(areas[start : start + CHUNK], chunk)
         scores = []
         for i in range(len(features.kept)):
-            valid = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid))
+            tokens = [layer[i] for layer in features.layers]
+            scores.append(self.active_references.scores(tokens, features.placement.inspected[i]))
             advance(1)
         advance(len(features.unreadable))
         pattern_patches, peak_patches = self._pattern_patches(features), []
@@ -268,8 +267,7 @@ class ReferenceBank(StoredBank):
         images = as_samples(images)
         names = names or [image.path for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
-        if areas := self._areas(images, ""):
-            features = features.masked(areas, images)
+        features = features.masked(self._areas(images, ""), images)
         answers = self.answers_by_key
         new = [i for i, key in enumerate(features.keys) if answers.get(key.hex()) is not defective]
         if not new:
@@ -308,8 +306,8 @@ class ReferenceBank(StoredBank):
                 for index in used
                 if all_marks[index].verdict != opposite or not all_marks[index].signature.match_mask(vectors).any()
             ]
-            valid = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._combined_maps(active.scores([layer[0] for layer in tokens], valid)[None], None)
+            rows = active.scores([layer[0] for layer in tokens], features.placement.inspected[i])
+            scores = self._combined_maps(rows[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
             # a good part below the threshold needs no mark
             needed = revision.defective or raw >= self.calibration.threshold
@@ -448,6 +446,7 @@ class ReferenceBank(StoredBank):
     def _areas(self, images: Sequence[Sample], roi: str) -> Sequence[InspectedArea]:
         """Inspected area of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
-        areas = () if known is None else Roi.of(known).each([image.path for image in images])
+        paths = [image.path for image in images]
+        areas = [everything] * len(paths) if known is None else Roi.of(known).areas_of(paths)
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image, self.value_range)]
-        return areas_with_data(images, self.value_range, areas, incomplete) if incomplete else areas
+        return areas_with_data(images, self.value_range, areas, incomplete)

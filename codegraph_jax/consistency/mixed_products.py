@@ -85,22 +85,22 @@ def coarse_cells(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 cells, of unit length in each layer."""
-    weights, inspected, start = _cell_weights(grid), features.placement.inspected, features.local.start
-    given = [weights if inspected is None else _cell_weights(grid, inspected[start + i].reshape(grid)) for i in images]
-    of_image = np.array(given).reshape(-1, *weights.shape)
+    inspected = features.placement.inspected[features.local.start + images].reshape(-1, *grid)
+    cells = CELLS_PER_SIDE * CELLS_PER_SIDE
+    of_image = np.array([_cell_weights(patches) for patches in inspected]).reshape(-1, cells, grid[0] * grid[1])
     parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 
 
-def _cell_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
+def _cell_weights(inspected: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "q p"]:
     """The patches of each cell, as weights 0 or 1; in grids smaller than 4 x 4, cells share patches.
 
     The bounding box of the inspected patches is divided into cells.
     """
-    weights = np.zeros((CELLS_PER_SIDE, CELLS_PER_SIDE, *grid), np.float32)
-    ends = [(0, side) for side in grid]
-    if inspected is not None and inspected.any():
+    weights = np.zeros((CELLS_PER_SIDE, CELLS_PER_SIDE, *inspected.shape), np.float32)
+    ends = [(0, side) for side in inspected.shape]
+    if inspected.any():
         ends = [
             (int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, (inspected.any(1), inspected.any(0)))
         ]

@@ -108,15 +108,8 @@ def areas_with_data(
     areas: Sequence[InspectedArea],
     incomplete: Collection[int],
 ) -> list[InspectedArea]:
-    """The inspected area of each photo, without pixels that have no data, which only the photos `incomplete` can have.
-
-    Without `areas`, everything is inspected.
-    """
-    whole = areas or [everything] * len(samples)
-    return [
-        _with_data(sample, value_range, area) if i in incomplete else area
-        for i, (sample, area) in enumerate(zip(samples, whole))
-    ]
+    """The areas without pixels that have no data, which only the photos `incomplete` can have."""
+    return [_with_data(samples[i], value_range, area) if i in incomplete else area for i, area in enumerate(areas)]
 
 
 def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
@@ -130,7 +123,7 @@ class Roi:
 
     path: str
     shared: InspectedArea | None = None
-    own: Mapping[str, InspectedArea] | None = None
+    by_stem: Mapping[str, InspectedArea] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str) -> "Roi":
@@ -141,10 +134,10 @@ class Roi:
         """
         file = Path(path)
         if file.is_dir():
-            own = {name: mask_area(mask) for name, mask in mask_index(path).items()}
-            if not own:
+            by_stem = {name: mask_area(mask) for name, mask in mask_index(path).items()}
+            if not by_stem:
                 raise ConfigError(f"{WHERE}: {path!r} contains no images")
-            return cls(path, own=own)
+            return cls(path, by_stem=by_stem)
         if not file.is_file():
             raise ConfigError(f"{WHERE}: {path!r} does not exist")
         if file.suffix.lower() == ".json":
@@ -162,7 +155,7 @@ class Roi:
         """An area from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
         return cls.load(roi) if isinstance(roi, str) else cls("array", mask_area(np.asarray(roi) != 0))
 
-    def each(self, names: Sequence[str]) -> list[InspectedArea]:
+    def areas_of(self, names: Sequence[str]) -> list[InspectedArea]:
         """The inspected areas of the photos with these names.
 
         Raises:
@@ -170,8 +163,7 @@ class Roi:
         """
         if self.shared:
             return [self.shared] * len(names)
-        assert self.own is not None
-        areas = [next((self.own[key] for key in _keys(name) if key in self.own), None) for name in names]
+        areas = [next((self.by_stem[key] for key in _keys(name) if key in self.by_stem), None) for name in names]
         if None in areas:
             missing = [name for name, area in zip(names, areas) if area is None]
             raise ConfigError(
@@ -220,8 +212,11 @@ def inspected_patches(
 
 
 def shared_area(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
-    """The common area of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels; None if areas differ."""
-    if not areas or any(area is not areas[0] for area in areas):
+    """The common area of all photos at the size of the first, up to `MAX_ROI_SIDE` pixels.
+
+    None if the areas differ, or everything is inspected.
+    """
+    if areas[0] is everything or any(area is not areas[0] for area in areas):
         return None
     width, height = placement.sizes[0].tolist()
     pixels = areas[0](width, height)
@@ -232,8 +227,7 @@ def shared_area(areas: Sequence[InspectedArea], placement: Placement) -> Bool[np
 def excluded_share(placement: Placement) -> float:
     """The share of the patches of all photos that are not inspected."""
     covered = placement.frame.covered(placement.rects())
-    inspected = covered if placement.inspected is None else placement.inspected & covered
-    return 1 - float(inspected.sum()) / max(1, int(covered.sum()))
+    return 1 - int(placement.inspected.sum()) / max(1, int(covered.sum()))
 
 
 def _keys(name: str) -> list[str]:
@@ -247,12 +241,12 @@ def _polygons(path: str) -> Roi:
         values = read_json(path)
         if {"polygons", "excluded"} & values.keys():
             return Roi(path, Polygons.from_json(values))
-        own = {stem(name): Polygons.from_json(area) for name, area in values.items()}
-        if not own:
+        by_stem = {stem(name): Polygons.from_json(area) for name, area in values.items()}
+        if not by_stem:
             raise ValueError("it is empty")
     except (OSError, *MALFORMED) as e:
         raise ConfigError(
             f'{WHERE}: {path!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
             f"({type(e).__name__}: {e})"
         ) from None
-    return Roi(path, own=own)
+    return Roi(path, by_stem=by_stem)

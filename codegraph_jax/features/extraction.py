@@ -19,6 +19,7 @@ from codegraph_jax.data.batches import Batch, ImageBatches, decoding_threads
 from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.distributed import processes
@@ -135,8 +136,8 @@ class Extractor:
             if running:
                 finish(*running)
         skipped = [(i + mine.start, why) for i, why in batches.skipped]
-        placement = Placement(frame, np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))]))
-        features = collected.features(placement, skipped, mine.start, drop_copies)
+        sizes = np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))])
+        features = collected.features(frame, sizes, skipped, mine.start, drop_copies)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
         discriminative = self.backbone.discriminative
@@ -239,10 +240,17 @@ class _Collected:
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(indices, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
-    def features(self, placement: Placement, skipped: list[tuple[int, str]], start: int, drop_copies: bool) -> Features:
+    def features(
+        self,
+        frame: Frame,
+        sizes: Int[np.ndarray, "k 2"],
+        skipped: list[tuple[int, str]],
+        start: int,
+        drop_copies: bool,
+    ) -> Features:
         """All features in the order of the sources; everything but the layers is gathered from all processes.
 
-        `placement`, `skipped` and `start`, the index of the first source, are those of this process.
+        `sizes`, `skipped` and `start`, the index of the first source, are those of this process.
         """
         order = np.argsort(self.indices)
         # (source, key) of the images of all processes
@@ -254,10 +262,6 @@ class _Collected:
         indices = np.array(self.indices, int)[order]
         kept = processes.gather_rows(indices + start)
         row_of = {source: row for row, source in enumerate(kept.tolist())}
-        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[indices])
-        placement = replace(placement, sizes=sizes)
-        if placement.frame.keeps_aspect:
-            placement = placement.within(placement.frame.covered(placement.rects()))
         image_features = np.concatenate(self.image_features or [np.zeros((0, 0), np.float32)])
         return Features(
             layers=self.layers.joined(indices),
@@ -265,7 +269,8 @@ class _Collected:
             image_features=processes.gather_rows(image_features[order]),
             keys=[bytes.fromhex(key) for source, key in images if source in row_of],
             kept=kept,
-            placement=placement,
+            placement=Placement.whole(frame, processes.gather_rows(sizes.reshape(-1, 2)[indices])),
+            areas=[everything] * len(kept),
             unreadable=[(i, why) for part in processes.gather(skipped) for i, why in part],
             from_store_count=sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
             copies=tuple((source, row_of[original]) for source, original in first.items() if source != original),

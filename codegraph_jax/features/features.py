@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import InspectedArea, inspected_patches
+from codegraph_jax.data.roi import InspectedArea, everything, inspected_patches
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.aggregation import similarity_weighted
@@ -36,7 +36,7 @@ class Features:
         value_range: conversion of pixel values that do not have 8 bits.
         grey_levels: number of grey levels of photos with few of them (`data.blank_photos`), by source index.
         discriminative: whether image features distinguish images well enough for re-scoring.
-        areas: inspected area of each image; empty: everything.
+        areas: inspected area of each image.
     """
 
     layers: list[Any]
@@ -45,13 +45,13 @@ class Features:
     keys: list[bytes]
     kept: Int[np.ndarray, " n"]
     placement: Placement
+    areas: Sequence[InspectedArea]
     unreadable: list[tuple[int, str]]
     from_store_count: int = 0
     copies: tuple[tuple[int, int], ...] = ()
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)
     discriminative: bool = True
-    areas: Sequence[InspectedArea] = ()
 
     @property
     def local(self) -> range:
@@ -83,10 +83,12 @@ class Features:
         Raises:
             ConfigError: nothing of a photo is inspected.
         """
+        if all(area is everything for area in areas):
+            return self
         names = [samples[i].path for i in self.kept]
         areas = [areas[i] for i in self.kept]
         placement = self.placement.within(inspected_patches(self.placement, areas, names))
         layers = self.layers
-        if placement.inspected is not None:
+        if not placement.everything_inspected:
             layers = [zero_outside(layer, placement.inspected[self.local.start : self.local.stop]) for layer in layers]
         return replace(self, layers=layers, placement=placement, areas=areas)

@@ -128,7 +128,5 @@ def read_features(
     if features.copies and features.set_size(len(images)) < 2:
         # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(drop_copies=False)
-    if plan.areas or incomplete:
-        with errors_in_all_processes():
-            features = features.masked(areas_with_data(sources, value_range, plan.areas, incomplete), sources)
-    return features
+    with errors_in_all_processes():
+        return features.masked(areas_with_data(sources, value_range, plan.areas, incomplete), sources)

@@ -39,8 +39,8 @@ class DevicePlan:
 class SetPlan:
     """One set of images and how it is compared.
 
-    `added` images are scored against the set; `areas` has the inspected area of each image, of added ones last, and is
-    empty if everything is inspected. Without a device plan, distances are stored on the host.
+    `added` images are scored against the set; `areas` has the inspected area of each image, of added ones last. Without
+    a device plan, distances are stored on the host.
     """
 
     images: Sequence[Sample] | TokenSet

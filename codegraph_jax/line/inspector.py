@@ -187,8 +187,8 @@ class Inspector:
         if flagged or warming_up:
             background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
-            inspected = inspection.areas[0](*size) if inspection.areas else None
-            _, regions = find_regions(scores, background, calibration, pattern_ids, size, inspected)
+            inspected = inspection.areas[0](*size)
+            _, regions = find_regions(scores, background, calibration, pattern_ids, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
         part = replace(
             scored_part(part, bank, inspection, 0, (width, height), regions),

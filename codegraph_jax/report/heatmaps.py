@@ -60,14 +60,14 @@ def overlay(image: Image.Image, strength: Float[np.ndarray, "h w"]) -> Image.Ima
     return Image.fromarray((mixed >> 8).astype(np.uint8))
 
 
-def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Image.Image:
+def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"]) -> Image.Image:
     """The image with regions that are not inspected darkened and without colour.
 
     Args:
         image: RGB image.
-        inspected: mask of any size with the same aspect ratio; None: everything.
+        inspected: mask of any size with the same aspect ratio.
     """
-    if inspected is None:
+    if inspected.all():
         return image
     dark = image.convert("L").point([value * DIM // 256 for value in range(256)]).convert("RGB")
     mask = Image.fromarray(inspected.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)

@@ -17,13 +17,13 @@ class Outcome:
         category: name of the category.
         result: samples, scores, calibration and recurring defects.
         metrics: metrics from `evaluation.evaluate`; None where undefined.
-        areas: inspected area of each image; empty: everything.
+        areas: inspected area of each image.
     """
 
     category: str
     result: DetectionResult
     metrics: dict[str, float | None]
-    areas: Sequence[InspectedArea] = ()
+    areas: Sequence[InspectedArea]
 
     @property
     def samples(self) -> tuple[Sample, ...]:

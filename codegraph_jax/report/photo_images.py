@@ -72,8 +72,7 @@ def find_regions(
     background: float,
     calibration: Calibration,
     pattern_ids: Int[np.ndarray, "h w"],
-    size: tuple[int, int],
-    inspected: Bool[np.ndarray, "height width"] | None,
+    inspected: Bool[np.ndarray, "height width"],
 ) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
     """The flagged regions of a flagged photo: mask and list.
 
@@ -82,11 +81,11 @@ def find_regions(
         background: median score of the inspected patches.
         calibration: thresholds.
         pattern_ids: number of the recurring pattern that each patch shows; may be empty.
-        size: width and height of the photo in pixels.
-        inspected: mask of the inspected pixels; None: all.
+        inspected: mask of the inspected pixels of the photo.
     """
-    mask = flagged_mask(patch_scores, background, calibration, size, inspected)
-    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
+    mask = flagged_mask(patch_scores, background, calibration, inspected)
+    height, width = inspected.shape
+    return mask, describe_regions(mask, stretch(patch_scores, width, height), calibration, pattern_ids)
 
 
 def make_images(
@@ -114,7 +113,7 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(outcome.samples[i], result.value_range)
     size = full_size(image)
-    inspected = outcome.areas[i](*size) if outcome.areas else None
+    inspected = outcome.areas[i](*size)
     rect = result.placement.rect(i)
     patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:
@@ -129,7 +128,6 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
             background_of(result.patch_scores, result.placement, i),
             result.calibration,
             rect.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
-            size,
             inspected,
         )
         if record.mask:

@@ -37,8 +37,7 @@ def flagged_mask(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
     calibration: Calibration,
-    size: tuple[int, int],
-    inspected: Bool[np.ndarray, "height width"] | None = None,
+    inspected: Bool[np.ndarray, "height width"],
 ) -> Bool[np.ndarray, "height width"]:
     """Mask of the flagged pixels: a region around each prominent peak of the scores.
 
@@ -53,11 +52,11 @@ def flagged_mask(
         background: median score of its inspected patches.
         calibration: its threshold is the least height of a peak, its `score_of_1_in_2` the least level of a region
             unless the peak is lower.
-        size: width and height of the photo in pixels.
-        inspected: mask of the inspected pixels; None: all.
+        inspected: mask of the inspected pixels of the photo.
     """
+    height, width = inspected.shape
     scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
-    pixels, fine = stretch(scores, *size), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
+    pixels, fine = stretch(scores, width, height), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
     mask, covered = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
     floor = calibration.score_of_1_in_2
     for row, column in _prominent_peaks(scores, background, calibration.threshold):
@@ -66,12 +65,9 @@ def flagged_mask(
         level, inside = _contour(scores, fine, background, floor, (row, column))
         covered |= _blocks(inside).any(axis=(1, 3))
         # interpolation to pixels moves the contour by less than one cell of the finer grid
-        region = (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, EIGHT), pixels.shape)
-        if inspected is not None:
-            region &= inspected
+        region = inspected & (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, EIGHT), pixels.shape)
         if not region.any():
-            region = _patch_pixels(scores.shape, row, column, pixels.shape)
-            region &= True if inspected is None else inspected
+            region = inspected & _patch_pixels(scores.shape, row, column, pixels.shape)
         mask |= region
     return mask
 
@@ -80,19 +76,18 @@ def only_short_regions(
     patch_scores: Float[np.ndarray, "n h w"],
     placement: Placement,
     calibration: Calibration,
-    areas: Sequence[InspectedArea] = (),
+    areas: Sequence[InspectedArea],
 ) -> Bool[np.ndarray, " n"]:
     """Mask of the flagged photos whose regions are all shorter than `calibration.min_defect_length` pixels [n].
 
-    `areas` has the inspected area of each photo; empty: everything.
+    `areas` has the inspected area of each photo.
     """
     short = np.zeros(len(patch_scores), bool)
     for image in np.flatnonzero(calibration.flagged).tolist() if calibration.min_defect_length else ():
         background = background_of(patch_scores, placement, image)
-        width, height = map(int, placement.sizes[image])
-        inspected = areas[image](width, height) if areas else None
+        inspected = areas[image](*placement.sizes[image].tolist())
         scores = placement.rect(image).cut(patch_scores[image])
-        mask = flagged_mask(scores, background, calibration, (width, height), inspected)
+        mask = flagged_mask(scores, background, calibration, inspected)
         labels, count = scipy.ndimage.label(mask, EIGHT)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         short[image] = all(

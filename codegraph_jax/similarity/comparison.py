@@ -105,9 +105,9 @@ def compare_images(
     Tables are read from and written to the store, and `progress` shows a bar on standard error.
     """
     set_size = features.set_size(len(plan.images))
-    inspected = features.placement.inspected
+    placement, masked = features.placement, not features.placement.everything_inspected
     degrees, grid = config.features.degrees, plan.frame.grid
-    options = distance_options(config.similarity, config.precision, degrees, grid, masked=inspected is not None)
+    options = distance_options(config.similarity, config.precision, degrees, grid, masked)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     shape = len(degrees), len(features.kept), len(references), grid[0] * grid[1]
     layer_pairs = schedule_length(len(features.kept), len(references))
@@ -119,7 +119,7 @@ def compare_images(
         layout = TableLayout.of(mesh, len(features.kept), references, device_plan.padded_shape)
 
         def compute(layer: Any) -> Table:
-            return distances_on_devices(layer, options, layout, advance, inspected)
+            return distances_on_devices(layer, options, layout, placement.inspected, advance)
 
         tables = store.tables(
             features.layers, compute, partial(advance, layer_pairs), layout.split_table, layout.degrees
@@ -129,7 +129,7 @@ def compare_images(
     def on_host(advance: Progress) -> HostTables:
         def compute(layer: Any) -> np.ndarray:
             table = pairwise_distances(layer, options, references, advance, allocate, mesh, images_per_process)
-            mark_invalid(table, inspected)
+            mark_invalid(table, placement.inspected)
             return table
 
         tables = store.tables(features.layers, compute, partial(advance, layer_pairs))
@@ -151,5 +151,5 @@ def compare_images(
 
     with bar(layer_pairs * len(features.layers), "distances", "pair", progress) as advance:
         tables = compare(advance)
-    roi, added = shared_area(plan.areas, features.placement), len(features.kept) - set_size
+    roi, added = shared_area(plan.areas, placement), len(features.kept) - set_size
     return Comparison(features, tables, added_count=added, source_count=len(plan.images), roi=roi)

@@ -124,10 +124,9 @@ def _sampled(
     order = by_content(references, features.keys)
     images = [order[i] for i in evenly(len(order), SAMPLED_IMAGES)]
     inspected = features.placement.inspected
-    patches = grid[0] * grid[1]
     sampled = []
     for image in images:
-        possible = np.flatnonzero(inspected[image]) if inspected is not None else np.arange(patches)
+        possible = np.flatnonzero(inspected[image])
         sampled.append(possible[np.linspace(0, len(possible) - 1, SAMPLED_PATCHES).astype(int)])
     cells = np.indices(grid).reshape(2, -1)
     apart = np.abs(cells[:, np.concatenate(sampled)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
@@ -136,8 +135,7 @@ def _sampled(
         vectors = [_vectors(layer, i, degree, grid)[chosen] for i, chosen in zip(images, sampled)]
         queries = jnp.concatenate(vectors)
         for column, reference in enumerate(references):
-            valid = np.ones(patches, bool) if inspected is None else inspected[reference]
-            greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, valid)
+            greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, inspected[reference])
             to_reference = np.asarray(cosine_to_distance(greatest)).reshape(distances.shape[:-1])
             distances[..., column] += to_reference / len(features.layers)
     for number, image in enumerate(images):

@@ -57,8 +57,8 @@ def distances_on_devices(
     layer: DeviceLayer | Array | np.ndarray,
     options: DistanceOptions,
     layout: TableLayout,
+    inspected: Bool[np.ndarray, "n p"],
     advance: Progress = lambda pairs: None,
-    inspected: Bool[np.ndarray, "n p"] | None = None,
 ) -> Table:
     """The table of one layer [n, p, c] of patch tokens, as `pairwise_distances`; `INVALID` for patches not `inspected`.
 
@@ -75,7 +75,7 @@ def distances_on_devices(
     )  # fmt: skip
     ring.run(layer, layout.shards)
     table = buffer.table()
-    return table if inspected is None else list(map(marked_invalid, table, layout.split(inspected)))
+    return table if inspected.all() else list(map(marked_invalid, table, layout.split(inspected)))
 
 
 @dataclass(frozen=True)

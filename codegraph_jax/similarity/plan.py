@@ -17,7 +17,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.roi import InspectedArea
+from codegraph_jax.data.roi import InspectedArea, everything
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import MEAN_TABLES, MemoryPlan, plan_run
@@ -43,13 +43,13 @@ def plan_set(
     sets: int = 1,
     largest: int = 0,
 ) -> SetPlan:
-    """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`."""
+    """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`. Without `areas`: everything."""
     count = len(images) + len(added)
     if config.similarity.radius == "auto" and compares_everything(config, backbone, count, frame.grid):
         config = replace(config, similarity=replace(config.similarity, radius="all"))
     memory = plan_run(config, backbone, count, frame)
     device_plan = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
-    return SetPlan(images, added, areas, frame, memory, device_plan)
+    return SetPlan(images, added, areas or [everything] * count, frame, memory, device_plan)
 
 
 def plan_device(

@@ -9,11 +9,10 @@ from jaxtyping import Bool, Float
 INVALID = np.float32(-1)
 
 
-def mark_invalid(table: Float[np.ndarray, "r n m p"], inspected: Bool[np.ndarray, "n p"] | None) -> None:
-    """Writes `INVALID` to all distances of the patches that are not inspected, in place; None: all are."""
-    if inspected is not None:
-        for i in np.flatnonzero(~inspected.all(axis=1)):
-            np.copyto(table[:, i], INVALID, where=~inspected[i])
+def mark_invalid(table: Float[np.ndarray, "r n m p"], inspected: Bool[np.ndarray, "n p"]) -> None:
+    """Writes `INVALID` to all distances of the patches that are not inspected, in place."""
+    for i in np.flatnonzero(~inspected.all(axis=1)):
+        np.copyto(table[:, i], INVALID, where=~inspected[i])
 
 
 def valid_patches(distances: Float[np.ndarray, "... m p"]) -> Bool[np.ndarray, "... p"]:

@@ -158,8 +158,8 @@ def _outcomes(
         result = replace(result, samples=kept)
         with clock("metrics"):
             metrics = evaluate(result, config.metrics)
-        areas = [plans[category].areas[i] for i in result.kept] if inputs.roi else []
-        if result.value_range and result.placement.inspected is not None:
+        areas = [plans[category].areas[i] for i in result.kept]
+        if result.value_range and not result.placement.everything_inspected:
             areas = areas_with_data(kept, result.value_range, areas, range(len(kept)))
         return Outcome(category, result, metrics, areas)
 
@@ -229,7 +229,7 @@ def _plans(detector: CoDeGraph, inputs: Inputs, by_category: bool) -> tuple[dict
         plans = {}
         for category, samples in inputs.categories.items():
             added, names = inputs.added[category], [sample.name for sample in inputs.all_samples[category]]
-            areas = inputs.roi.each(names) if inputs.roi else []
+            areas = inputs.roi.areas_of(names) if inputs.roi else []
             plans[category] = plan_set(
                 config, detector.backbone, mesh, samples, frames[category], added, areas, largest=largest, sets=sets
             )

@@ -258,7 +258,7 @@ def _scoring_by(detector: CoDeGraph, config: Config) -> CoDeGraph:
 
 def _compare(detector: CoDeGraph, samples: Sequence[Sample]) -> Comparison:
     config = detector.config
-    areas = Roi.load(config.data.roi).each([sample.name for sample in samples]) if config.data.roi else []
+    areas = Roi.load(config.data.roi).areas_of([sample.name for sample in samples]) if config.data.roi else []
     plan = plan_set(config, detector.backbone, detector.mesh, samples, detector.frame_of(samples), (), areas)
     plan.check(config.resources.check)
     return replace(detector.compare_set(plan), samples=samples)
@@ -282,7 +282,7 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
         keys=[features.keys[i] for i in images],
         kept=features.kept[images],
         placement=features.placement.select(images),
-        areas=[features.areas[i] for i in images] if features.areas else (),
+        areas=[features.areas[i] for i in images],
         copies=tuple((source, index[i]) for source, i in features.copies if i in index),
     )
     tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]

@@ -111,7 +111,7 @@ def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     person.until("location.hash === '#/run/parts'")
     assert person.browser.problems == []
     (file,) = (home / ".app" / "areas").iterdir()
-    inspected = Roi.load(str(file)).each(["any.png"])[0](80, 60)
+    inspected = Roi.load(str(file)).areas_of(["any.png"])[0](80, 60)
     assert not inspected[20:45, 20:40].any() and inspected.sum() >= 80 * 60 - 21 * 26
     (job,) = person.service.state.last_jobs().values()
     assert f"--roi={file}" in job["arguments"]

@@ -68,7 +68,8 @@ def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores
             b = SHARPNESS / np.median(s**2)
             density = np.exp(-b / 2 * (squared + s**2)).mean(axis=1)
             want += np.sqrt(-2 / b * np.log(density)) / 4
-    np.testing.assert_allclose(pool.scores([jnp.asarray(x, jnp.float32) for x in image], None), want, atol=1e-5)
+    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], np.ones(16, bool))
+    np.testing.assert_allclose(scores, want, atol=1e-5)
 
 
 def test_a_patch_of_the_pool_has_the_score_that_it_had_in_the_set():
@@ -76,7 +77,7 @@ def test_a_patch_of_the_pool_has_the_score_that_it_had_in_the_set():
     tokens = [jnp.asarray(x, jnp.float32) for x in image]
     vectors = [np.stack([np.asarray(x)[[5]] for x in degree_vectors(layer, OPTIONS)]) for layer in tokens]
     alone = Pool(OPTIONS, vectors, pool.own_scores[:, :, :1], np.zeros(1, int))
-    assert alone.scores(tokens, None)[5] == pytest.approx(pool.own_scores[:, :, 0].mean(), abs=2e-3)
+    assert alone.scores(tokens, np.ones(16, bool))[5] == pytest.approx(pool.own_scores[:, :, 0].mean(), abs=2e-3)
 
 
 def test_close_neighbours_in_the_pool_lower_a_score():
@@ -85,7 +86,7 @@ def test_close_neighbours_in_the_pool_lower_a_score():
     own = np.full((1, 1, 4), 0.3, np.float32)
     options = OPTIONS._replace(degrees=(1,), grid=(1, 2))
     tokens = np.float32([[1, 0, 0.2, 0], [0, 1, 0.2, 0]])
-    alone, among = Pool(options, [vectors], own, np.zeros(4, int)).scores([jnp.asarray(tokens)], None)
+    alone, among = Pool(options, [vectors], own, np.zeros(4, int)).scores([jnp.asarray(tokens)], np.ones(2, bool))
     assert among < alone
 
 

@@ -8,6 +8,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig,
 from codegraph_jax.consistency.mixed_products import cell_distances, find_products, separate
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.features import Features
 from codegraph_jax.tasks import detect as detect_task
@@ -26,7 +27,7 @@ def features_of(kinds, seed=0, noise=0.3):
     layer = np.stack([patterns[kind] + noise * draw.standard_normal(patterns[kind].shape) for kind in kinds])
     layer = (layer / np.linalg.norm(layer, axis=-1, keepdims=True)).astype(np.float32)
     keys = [draw.bytes(8) for _ in kinds]
-    placement = Placement(Frame("squeeze", GRID, 14), np.ones((len(kinds), 2), int))
+    placement = Placement.whole(Frame("squeeze", GRID, 14), np.ones((len(kinds), 2), int))
     return Features(
         layers=[layer, layer[:, ::-1].copy()],
         images_per_process=(len(kinds),),
@@ -34,6 +35,7 @@ def features_of(kinds, seed=0, noise=0.3):
         keys=keys,
         kept=np.arange(len(kinds)),
         placement=placement,
+        areas=[everything] * len(kinds),
         unreadable=[],
     )
 

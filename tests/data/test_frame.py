@@ -107,10 +107,9 @@ def test_frames_with_invalid_values_are_refused(values):
 
 def test_joined_placements_have_the_inspected_patches_of_both():
     made = frame("pad", [(400, 100), (400, 400), (400, 400), (100, 400)])
-    parts = [Placement(made, np.array([[400, 100]])), Placement(made, np.array([[400, 400]]))]
-    parts[0] = parts[0].within(made.covered(parts[0].rects()))
+    parts = [Placement.whole(made, np.array([[400, 100]])), Placement.whole(made, np.array([[400, 400]]))]
     joined = Placement.joined(parts)
-    assert joined.inspected is not None and joined.inspected.sum(axis=1).tolist() == [16, 64]
+    assert joined.inspected.sum(axis=1).tolist() == [16, 64]
     scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
     assert len(joined.inspected_scores(scores)) == 80
     assert joined.select([1]).inspected.all()

@@ -194,7 +194,7 @@ def test_both_forms_of_a_name_are_one_beside_each_other_and_in_a_roi(photo, mask
     assert samples[0].mask and not samples[1].mask
     for i in range(2):
         as_mask(tmp_path / f"roi/{mask}_{i}.png", SHAPE.astype(np.uint8))
-    assert len(Roi.load(str(tmp_path / "roi")).each([sample.name for sample in samples])) == 2
+    assert len(Roi.load(str(tmp_path / "roi")).areas_of([sample.name for sample in samples])) == 2
 
 
 def test_both_forms_of_a_label_are_one(tmp_path):

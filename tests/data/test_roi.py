@@ -10,7 +10,7 @@ from PIL import Image
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Roi, inspected_patches, shared_area
+from codegraph_jax.data.roi import Roi, everything, inspected_patches, shared_area
 from codegraph_jax.tasks.sets import print_excluded
 
 LEFT = np.zeros((40, 60), np.uint8)
@@ -25,9 +25,9 @@ def saved(path, pixels):
 
 def patches(roi, sizes=((60, 40),), names=None, frame=None):
     frame = frame or Frame("squeeze", (4, 6), 14)
-    placement = Placement(frame, np.array(sizes))
+    placement = Placement.whole(frame, np.array(sizes))
     names = names or [f"{i}.png" for i in range(len(sizes))]
-    return inspected_patches(placement, roi.each(names), names).reshape(-1, *frame.grid)
+    return inspected_patches(placement, roi.areas_of(names), names).reshape(-1, *frame.grid)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
@@ -55,19 +55,19 @@ def test_polygons_are_pixels_of_the_upright_photo(tmp_path):
     ring = [[0, 0], [30, 0], [30, 40], [0, 40]]
     path = tmp_path / "roi.json"
     path.write_text(json.dumps({"polygons": [ring]}))
-    np.testing.assert_array_equal(Roi.load(str(path)).each(["a.png"])[0](60, 40), LEFT > 0)
+    np.testing.assert_array_equal(Roi.load(str(path)).areas_of(["a.png"])[0](60, 40), LEFT > 0)
     path.write_text(json.dumps({"polygons": [ring], "size": [60, 40]}))
-    got = Roi.load(str(path)).each(["a.png"])[0](600, 400)
+    got = Roi.load(str(path)).areas_of(["a.png"])[0](600, 400)
     assert got[:, :300].all() and not got[:, 300:].any(), "stretched from the stated size"
     path.write_text(json.dumps({"excluded": [[[30, 0], [60, 0], [60, 40], [30, 40]]], "size": [60, 40]}))
-    np.testing.assert_array_equal(Roi.load(str(path)).each(["a.png"])[0](60, 40), LEFT > 0)
+    np.testing.assert_array_equal(Roi.load(str(path)).areas_of(["a.png"])[0](60, 40), LEFT > 0)
     path.write_text(json.dumps({"polygons": [ring], "excluded": [[[0, 0], [60, 0], [60, 20], [0, 20]]]}))
-    got = Roi.load(str(path)).each(["a.png"])[0](60, 40)
+    got = Roi.load(str(path)).areas_of(["a.png"])[0](60, 40)
     assert got[20:, :30].all() and got.sum() == 20 * 30
     path.write_text(
         json.dumps({"x/a.png": {"polygons": [ring, [[50, 0], [60, 0], [60, 40]]]}, "b.png": {"polygons": [ring]}})
     )
-    both = Roi.load(str(path)).each(["x/a.jpg", "test/b.png"])
+    both = Roi.load(str(path)).areas_of(["x/a.jpg", "test/b.png"])
     assert both[0](60, 40)[1, 58] and not both[1](60, 40)[1, 58]
 
 
@@ -79,7 +79,7 @@ def test_a_directory_holds_one_for_each(tmp_path):
     assert got[0][:, :3].all() and not got[0][:, 3:].any()
     np.testing.assert_array_equal(got[1], ~got[0])
     with pytest.raises(ConfigError, match=r"data\.roi: .* has no area for 1 of 2 photos; the first: 'c\.jpg'"):
-        roi.each(["good/a.jpg", "c.jpg"])
+        roi.areas_of(["good/a.jpg", "c.jpg"])
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_areas_that_are_empty_or_unreadable_are_refused(tmp_path):
 
 
 def test_a_shared_area_is_kept_for_later_photos():
-    placement = Placement(Frame("squeeze", (4, 6), 14), np.array([[6000, 4000], [60, 40]]))
-    kept = shared_area(Roi.of(LEFT).each(["a", "b"]), placement)
+    placement = Placement.whole(Frame("squeeze", (4, 6), 14), np.array([[6000, 4000], [60, 40]]))
+    kept = shared_area(Roi.of(LEFT).areas_of(["a", "b"]), placement)
     assert kept is not None and max(kept.shape) <= 2048
     np.testing.assert_array_equal(patches(Roi.of(kept)), patches(Roi.of(LEFT)))
-    assert shared_area((), placement) is None
-    assert shared_area([Roi.of(LEFT).each(["a"])[0], Roi.of(LEFT).each(["a"])[0]], placement) is None
+    assert shared_area([everything] * 2, placement) is None
+    assert shared_area([Roi.of(LEFT).areas_of(["a"])[0], Roi.of(LEFT).areas_of(["a"])[0]], placement) is None
 
 
 def test_the_identity_follows_the_content(tmp_path):
@@ -135,9 +135,11 @@ def test_the_identity_follows_the_content(tmp_path):
 @pytest.mark.parametrize("black,excluded", [(0, 0.5), (1, 0)])
 def test_excluded_share_is_printed_and_none_is_a_warning(black, excluded, tmp_path, capsys, caplog):
     place = saved(tmp_path / "roi.png", np.where(LEFT, 255, black).astype(np.uint8))
-    placement = Placement(Frame("squeeze", (4, 6), 14), np.array([(60, 40)]))
+    placement = Placement.whole(Frame("squeeze", (4, 6), 14), np.array([(60, 40)]))
     with caplog.at_level(logging.WARNING):
-        print_excluded("parts", place, placement.within(inspected_patches(placement, Roi.load(place).each(["a"]), "a")))
+        print_excluded(
+            "parts", place, placement.within(inspected_patches(placement, Roi.load(place).areas_of(["a"]), "a"))
+        )
     if excluded:
         assert capsys.readouterr().out == f"parts: {place}: 50.0% of the photos' area is not inspected\n"
     else:

@@ -103,7 +103,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
     path.write_bytes(photos[0].read_bytes())
     spoil(path)
     find = module.find_regions
-    monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4]), find(*given))[1])
+    monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4].shape), find(*given))[1])
     small = Inspector(bank, ledger, tmp_path).inspect(blank_part("a", "a", str(path)))
     monkeypatch.setattr(module, "REGION_PIXELS", 40 * 40)
     large = Inspector(bank, ledger, tmp_path).inspect(blank_part("b", "b", str(path)))

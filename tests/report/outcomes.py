@@ -15,6 +15,7 @@ from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.result import DetectionResult
@@ -86,7 +87,7 @@ def make_outcome(
         scores=scores,
         scores_rescored=scores / scores.max(),
         calibration=calibrate(scores, ThresholdConfig()),
-        placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
+        placement=Placement.whole(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         weights_name=WEIGHTS,
         feature_identity={"weights": WEIGHTS, "image_size": SIZE},
         seconds={},
@@ -98,7 +99,7 @@ def make_outcome(
         samples=tuple(samples),
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    return Outcome(category, result, metrics)
+    return Outcome(category, result, metrics, [everything] * n)
 
 
 def both_scores(scores: np.ndarray) -> dict[str, np.ndarray]:

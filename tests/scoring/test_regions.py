@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.scoring.normal_scores import fit_scores
 from codegraph_jax.scoring.regions import background_of, flagged_mask, only_short_regions, rectangle_sides
 from codegraph_jax.scoring.threshold import Calibration
@@ -34,9 +35,10 @@ def levels(threshold, floor):
     return SimpleNamespace(threshold=threshold, score_of_1_in_2=floor)
 
 
-def regions_of(scores, **given):
-    size = scores.shape[1] * SIDE, scores.shape[0] * SIDE
-    return flagged_mask(scores, BACKGROUND, levels(THRESHOLD, FLOOR), size, **given)
+def regions_of(scores, inspected=None):
+    if inspected is None:
+        inspected = everything(scores.shape[1] * SIDE, scores.shape[0] * SIDE)
+    return flagged_mask(scores, BACKGROUND, levels(THRESHOLD, FLOOR), inspected)
 
 
 def patches(top, bottom, left, right, shape=(20, 30)):
@@ -101,7 +103,7 @@ def test_a_peak_below_the_threshold_has_no_region_beside_one_above_it():
 
 def test_a_map_without_any_peak_is_flagged_as_a_whole():
     scores = np.full((6, 6), 0.5, np.float32)
-    assert flagged_mask(scores, 0.5, levels(0.4, 0.3), (60, 60)).all()
+    assert flagged_mask(scores, 0.5, levels(0.4, 0.3), everything(60, 60)).all()
 
 
 def test_regions_stay_within_the_inspected_area():
@@ -127,7 +129,7 @@ def test_a_region_of_which_little_is_inspected_is_kept():
 @settings(max_examples=80, deadline=None)
 @given(SCORES, st.floats(0, 2), st.floats(0, 2), st.tuples(st.integers(1, 60), st.integers(1, 60)))
 def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
-    mask = flagged_mask(scores, float(np.median(scores)), levels(threshold, floor), size)
+    mask = flagged_mask(scores, float(np.median(scores)), levels(threshold, floor), everything(*size))
     assert mask.shape == size[::-1] and mask.any()
 
 
@@ -135,10 +137,10 @@ def test_every_flagged_photo_has_a_region(scores, threshold, floor, size):
 @given(SCORES, st.floats(0, 2), st.floats(0.25, 4))
 def test_regions_do_not_depend_on_the_unit_of_the_scores(scores, threshold, unit):
     unit = 2.0 ** round(np.log2(unit))  # exact in floating point
-    scores, size = np.maximum(scores, np.float32(0.01)), (scores.shape[1] * 5, scores.shape[0] * 5)
-    first = flagged_mask(scores, float(np.median(scores)), levels(threshold, 0.1), size)
+    scores, whole = np.maximum(scores, np.float32(0.01)), everything(scores.shape[1] * 5, scores.shape[0] * 5)
+    first = flagged_mask(scores, float(np.median(scores)), levels(threshold, 0.1), whole)
     background = float(np.median(scores)) * unit
-    second = flagged_mask(scores * np.float32(unit), background, levels(threshold * unit, 0.1 * unit), size)
+    second = flagged_mask(scores * np.float32(unit), background, levels(threshold * unit, 0.1 * unit), whole)
     np.testing.assert_array_equal(first, second)
 
 
@@ -168,28 +170,28 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
     small, both, good = (flat() for _ in range(3))
     small[5, 5] = both[5, 5] = 0.6
     both[12, 4:25] = 0.7  # about 200 px
-    maps = np.stack([small, both, good])
-    placement = Placement(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
-    assert only_short_regions(maps, placement, calibration_of(0.0)).tolist() == [False] * 3, "no limit"
-    assert only_short_regions(maps, placement, calibration_of(60.0)).tolist() == [True, False, False]
-    assert only_short_regions(maps, placement, calibration_of(400.0)).tolist() == [True, True, False]
+    maps, whole = np.stack([small, both, good]), [everything] * 3
+    placement = Placement.whole(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
+    assert only_short_regions(maps, placement, calibration_of(0.0), whole).tolist() == [False] * 3, "no limit"
+    assert only_short_regions(maps, placement, calibration_of(60.0), whole).tolist() == [True, False, False]
+    assert only_short_regions(maps, placement, calibration_of(400.0), whole).tolist() == [True, True, False]
     length = rectangle_sides(regions_of(small))[0]
     for times, passes in ((1, True), (2, False)):
         larger = replace(placement, sizes=times * placement.sizes)
-        found = only_short_regions(maps, larger, calibration_of(1.5 * length))
+        found = only_short_regions(maps, larger, calibration_of(1.5 * length), whole)
         assert found[0] == passes, "lengths are in pixels of the photo, not of the network's input"
 
 
 def test_only_the_inspected_part_of_a_region_counts_for_its_length():
     scores = flat()
     scores[12, 4:25] = 0.7  # about 200 px
-    placement = Placement(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
+    placement = Placement.whole(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
     calibration, maps = calibration_of(100.0), np.stack([scores] * 3)
 
     def left_end(width, height):
         return np.broadcast_to(np.arange(width) < 80, (height, width))
 
-    assert not only_short_regions(maps, placement, calibration).any()
+    assert not only_short_regions(maps, placement, calibration, [everything] * 3).any()
     assert only_short_regions(maps, placement, calibration, [left_end] * 3).tolist() == [True, True, False]
 
 
@@ -197,13 +199,15 @@ def test_only_the_inspected_part_of_a_region_counts_for_its_length():
 @settings(max_examples=30, deadline=None)
 def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(scores, limit):
     rows, columns = scores.shape
-    placement = Placement(
+    placement = Placement.whole(
         Frame("pad", (rows, columns), SIDE, longest_patches=max(rows, columns)),
         np.array([[columns * SIDE, rows * SIDE]]),
     )
     calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
-    mask = flagged_mask(scores, background_of(scores[None], placement, 0), calibration, (columns * SIDE, rows * SIDE))
+    whole = everything(columns * SIDE, rows * SIDE)
+    mask = flagged_mask(scores, background_of(scores[None], placement, 0), calibration, whole)
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     longest = max(rectangle_sides(labels == number)[0] for number in range(1, count + 1))
     assume(abs(longest - limit) > 1e-6)
-    assert only_short_regions(scores[None], placement, calibration).tolist() == [bool(limit) and longest < limit]
+    tolerated = only_short_regions(scores[None], placement, calibration, [everything])
+    assert tolerated.tolist() == [bool(limit) and longest < limit]

@@ -33,7 +33,7 @@ def features(shift, **other):
     layer = np.stack([np.roll(image, move, (0, 1)) for image, move in zip(images, moves)])
     layer = (layer / layer.std()).astype(np.float32).reshape(IMAGES, -1, CHANNELS)
     given = {"layers": [layer, -layer], "keys": [i.to_bytes(4) for i in range(IMAGES)], "kept": np.arange(IMAGES)}
-    return SimpleNamespace(**given | {"placement": SimpleNamespace(inspected=None)} | other)
+    return SimpleNamespace(**given | {"placement": SimpleNamespace(inspected=np.ones(layer.shape[:2], bool))} | other)
 
 
 WITHIN = set(RADII)

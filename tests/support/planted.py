@@ -5,6 +5,7 @@ import numpy as np
 
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import everything
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
@@ -47,7 +48,7 @@ def compare(tokens, references=None, options=OPTIONS, inspected=None):
     """The comparison of a set of one layer; with `inspected` patches the tokens are not normalised."""
     references = np.arange(len(tokens)) if references is None else references
     n = len(tokens)
-    placement = Placement(Frame("squeeze", GRID, 14), np.ones((n, 2), int))
+    placement = Placement.whole(Frame("squeeze", GRID, 14), np.ones((n, 2), int))
     if inspected is None:
         normalised, distances = table(tokens, references, options)
     else:
@@ -57,7 +58,7 @@ def compare(tokens, references=None, options=OPTIONS, inspected=None):
     keys = [image.tobytes() for image in tokens]
     features = Features(
         layers=[normalised], images_per_process=(n,), image_features=np.zeros((n, 1), np.float32), keys=keys,
-        kept=np.arange(n), placement=placement, unreadable=[],
+        kept=np.arange(n), placement=placement, areas=[everything] * n, unreadable=[],
     )  # fmt: skip
     return Comparison(features, HostTables([distances], [normalised], (n,), references, options))
 
