@@ -143,7 +143,7 @@ class Frame(JsonFields):
         covered = np.zeros((len(rects), *self.grid), bool)
         for own, rect in zip(covered, rects):
             rect.cut(own)[:] = True
-        return covered.reshape(len(rects), -1)
+        return covered.reshape(len(rects), self.grid[0] * self.grid[1])
 
     def tiles(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each tile, all of the same shape; without tiles the whole grid."""
