@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -51,6 +51,20 @@ Sets = Mapping[str, Sequence[Sample]]
 """Samples of each category, with those of `data.add` last."""
 
 
+class _SavedCategory(NamedTuple):
+    """Where the state of a category is saved.
+
+    Attributes:
+        result: file of its result.
+        partial: directory of its features and tables.
+        has_files: whether changed photos are noticed without reading them.
+    """
+
+    result: Path
+    partial: Path
+    has_files: bool
+
+
 class RunState:
     """Saves the state of a run in its workdir until the run is finished; a failed write is only a warning.
 
@@ -71,23 +85,18 @@ class RunState:
         self._root = workdir / RESUME
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         scoring = [values["config"].pop(name) for name in SCORING]
-        scoring += [
-            review.as_json() if review else None,
-            user_code_digest(config.scoring.score, "config.scoring.score"),
-        ]
+        scoring.append(review.as_json() if review else None)
+        scoring.append(user_code_digest(config.scoring.score, "config.scoring.score"))
         settings = json.dumps(values, sort_keys=True)
         self._run_dir = self._root / _digest(settings)
-        # every start rewrites a drawn set, whose content follows from the settings
-        with_times = config.data.layout != "drawn"
-        files = {category: [category, _files(samples, with_times)] for category, samples in sets.items()}
-        self._results = {
-            category: self._run_dir / f"{_digest(json.dumps([listed, scoring]))}.safetensors"
-            for category, listed in files.items()
-        }
-        self._tables = {category: self._run_dir / _digest(json.dumps(listed)) for category, listed in files.items()}
-        # a prepared set of tensorflow-datasets does not change
-        stored = config.data.layout == "tfds"
-        self._without_files = {name for name, s in sets.items() if not stored and not all(one.is_file for one in s)}
+        self._saved: dict[str, _SavedCategory] = {}
+        for category, samples in sets.items():
+            # every start rewrites a drawn set, whose content follows from the settings
+            photos = [category, _files(samples, with_times=config.data.layout != "drawn")]
+            result = self._run_dir / f"{_digest(json.dumps([photos, scoring]))}.safetensors"
+            # a prepared set of tensorflow-datasets does not change
+            has_files = config.data.layout == "tfds" or all(sample.is_file for sample in samples)
+            self._saved[category] = _SavedCategory(result, self._run_dir / _digest(json.dumps(photos)), has_files)
         self._warn_about_other_runs()
         try:
             self._run_dir.mkdir(parents=True, exist_ok=True)
@@ -98,7 +107,7 @@ class RunState:
 
     def finished(self, category: str) -> DetectionResult | None:
         """The saved result of a category; None if the category is not finished."""
-        path = self._results[category]
+        path = self._saved[category].result
         try:
             return DetectionResult.read_file(path)
         except FileNotFoundError:
@@ -109,7 +118,7 @@ class RunState:
 
     def partial_run(self, category: str, frame: Frame) -> PartialRun:
         """The store for features and tables of a category."""
-        return PartialRun(self._tables[category], self._config, self._backbone, frame)
+        return PartialRun(self._saved[category].partial, self._config, self._backbone, frame)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Saves a result and removes the features and tables of its category.
@@ -118,19 +127,20 @@ class RunState:
         settings, is computed from the tables. The same holds for images without a file: only the keys of
         the tables show that one has changed.
         """
-        if result.bank or self._config.resume_data == "keep" or category in self._without_files:
+        saved = self._saved[category]
+        if result.bank or self._config.resume_data == "keep" or not saved.has_files:
             return
         try:
-            result.write_file(self._results[category])
+            result.write_file(saved.result)
         except OSError as error:
             logger.warning("%s: the result of %s cannot be saved: %s", self._run_dir, category, error)
         else:
-            shutil.rmtree(self._tables[category], ignore_errors=True)
+            shutil.rmtree(saved.partial, ignore_errors=True)
 
     def remove(self) -> None:
         """Removes all saved state in this workdir; with `resume_data=keep`, features and tables of this run stay."""
         if self._config.resume_data == "keep":
-            kept = {*self._tables.values(), self._run_dir / SETTINGS}
+            kept = {self._run_dir / SETTINGS, *(saved.partial for saved in self._saved.values())}
             for path in (*_listed(self._root), *_listed(self._run_dir)):
                 if path != self._run_dir and path not in kept:
                     _remove(path)
@@ -142,7 +152,8 @@ class RunState:
     def _warn_about_other_runs(self) -> None:
         """Warns about saved state of other runs, which this run cannot use."""
         other = [p for p in _listed(self._root) if p != self._run_dir]
-        own = {*self._results.values(), *self._tables.values(), self._run_dir / SETTINGS}
+        own = {self._run_dir / SETTINGS}
+        own |= {path for saved in self._saved.values() for path in (saved.result, saved.partial)}
         other += [p for p in _listed(self._run_dir) if p not in own]
         if other:
             logger.warning(
@@ -167,16 +178,14 @@ def _settings(config: Config, backbone: LoadedBackbone) -> dict[str, Any]:
 
 def _files(samples: Sequence[Sample], with_times: bool) -> list[Any]:
     """Path, name, size and times of each image."""
-    listed: list[Any] = []
+    listed = []
     for sample in samples:
-        entry: list[Any] = [sample.path, sample.name]
-        if with_times or sample.name.startswith("added/"):
-            try:
-                status = Path(page_of(sample.path)[0]).stat()
-                entry += [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-            except OSError as error:
-                entry.append(error.errno)
-        listed.append(entry)
+        try:
+            status = Path(page_of(sample.path)[0]).stat()
+            facts = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        except OSError as error:
+            facts = [error.errno or 0]
+        listed.append([sample.path, sample.name, *(facts if with_times else facts[:1])])
     return listed
 
 
