@@ -24,7 +24,7 @@ AUTO = Config(precision="auto")
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for function in (timed, speed, bfloat16_speedup):
+    for function in (timed, measured_flop_rate, bfloat16_speedup):
         function.cache_clear()
 
 
