@@ -187,7 +187,7 @@ def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]:
-    return (*shape[:-1], shape[-1] // part.total * part.count)
+    return (*shape[:-1], shape[-1] // part.total * part.length)
 
 
 def _looks_like(preset: Preset, checkpoint: Checkpoint, targets: Targets) -> str:

@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 
 class ParameterSlice(NamedTuple):
-    """`count` of `total` equal parts of a parameter's columns (query, key and value, or halves), from part `first`."""
+    """`length` of `total` equal parts of a parameter's columns (query, key and value, or halves), from part `first`."""
 
     first: int = 0
     total: int = 1
-    count: int = 1
+    length: int = 1
 
     @property
     def numbers(self) -> range:
         """Numbers of the parts."""
-        return range(self.first, self.first + self.count)
+        return range(self.first, self.first + self.length)
 
 
 WHOLE, QUERY, KEY, VALUE, GATE, UP = (
