@@ -325,6 +325,8 @@ class CoDeGraph:
             patch_scores=decided.patch_scores,
             scores=decided.scores,
             scores_rescored=scores_rescored,
+            p_values=decided.p_values,
+            flagged=decided.flagged,
             calibration=decided.calibration,
             placement=features.placement,
             weights_name=self.backbone.weights_name,

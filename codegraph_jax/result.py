@@ -44,7 +44,7 @@ FORMAT, RESULT_FILE = "codegraph-result-8", "result.safetensors"
 """Format and name of the file of a saved result."""
 BY_NAME = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
-ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored")
+ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored", "p_values", "flagged")
 """Attributes that are saved as arrays."""
 MAX_DRAWN_SIDE = 640
 """Longest side of a photo in a figure, in pixels."""
@@ -65,7 +65,10 @@ class DetectionResult(JsonFields):
             not inspected [n, h, w].
         scores: greatest value of each image's anomaly map, which is compared with the threshold [n].
         scores_rescored: image scores after re-scoring, in [0, 1] over the set; equal to `scores` without it [n].
-        calibration: p-values, thresholds and flags, from the set's own scores.
+        p_values: share of normal images that score as high [n].
+        flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
+            those whose defects `threshold.min_defect_length` tolerates; a person's answer overrides all of it [n].
+        calibration: thresholds and distribution of normal scores, from the set's own scores.
         placement: position and inspected patches of each photo in its grid.
         weights_name: name of the backbone and its weights (`Backbone.weights_name`).
         feature_identity: weights and settings behind the features (`backbones.feature_identity`).
@@ -91,6 +94,8 @@ class DetectionResult(JsonFields):
     patch_scores: Float[np.ndarray, "n h w"] = field(metadata=not_in_json())
     scores: Float[np.ndarray, " n"] = field(metadata=not_in_json())
     scores_rescored: Float[np.ndarray, " n"] = field(metadata=not_in_json())
+    p_values: Float[np.ndarray, " n"] = field(metadata=not_in_json())
+    flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
     calibration: Calibration
     placement: Placement = field(metadata=not_in_json())
     weights_name: str
@@ -130,9 +135,9 @@ class DetectionResult(JsonFields):
         """The verdict on each image: flagged, check, passed or unknown (`scoring.photo_verdicts`) [n]."""
         calibrator, answers = self.calibrator(), self.answers.by_index(self.keys)
         return verdicts_of(
-            self.calibration.flagged,
+            self.flagged,
             self.scores,
-            self.calibration.p_values,
+            self.p_values,
             always_passed=self.tolerated | np.array([answers.get(i) == "good" for i in range(len(self.scores))], bool),
             defect_probabilities=calibrator.defect_probabilities if calibrator.has_enough_answers else None,
             enough_photos=not self.calibration.too_few_photos,
@@ -144,12 +149,12 @@ class DetectionResult(JsonFields):
         if not self.calibration.min_defect_length:
             return np.zeros(len(self.scores), bool)
         answers = self.answers.by_index(self.keys)
-        reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.calibration.flagged
+        reached: np.ndarray = (self.scores >= self.calibration.threshold) & ~self.flagged
         reached[[i for i, answer in answers.items() if answer != "unsure"]] = False
         return reached
 
     def __repr__(self) -> str:
-        flagged, groups = int(self.calibration.flagged.sum()), len(self.recurring.groups)
+        flagged, groups = int(self.flagged.sum()), len(self.recurring.groups)
         unreadable = f", {len(self.unreadable)} not read" if self.unreadable else ""
         some = f"{groups} group{'' if groups == 1 else 's'}"
         return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{unreadable})"
@@ -223,12 +228,10 @@ class DetectionResult(JsonFields):
         # images of the set come before added images
         kept = np.array(sorted(row_of))
         rows = np.array([row_of[source] for source in kept.tolist()])
-        calibration = self.calibration
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in ARRAYS} | {"kept": kept},
             placement=self.placement.select(rows),
-            calibration=replace(calibration, p_values=calibration.p_values[rows], flagged=calibration.flagged[rows]),
             recurring=patterns_with_copies(self.recurring, rows),
             product_ids=None if self.product_ids is None else self.product_ids[rows],
             keys=tuple(self.keys[i] for i in rows) if self.keys else (),
@@ -254,8 +257,8 @@ class DetectionResult(JsonFields):
                 "score": float(self.scores[i]),
                 "score_rescored": float(self.scores_rescored[i]),
                 "rank": int(ranks[i]),
-                "p_value": float(self.calibration.p_values[i]),
-                "flagged": bool(self.calibration.flagged[i]),
+                "p_value": float(self.p_values[i]),
+                "flagged": bool(self.flagged[i]),
                 "verdict": verdicts[i],
                 "group": groups.get(i),
             }
@@ -351,10 +354,8 @@ class DetectionResult(JsonFields):
         Raises:
             OSError: the file cannot be written.
         """
-        calibration, placement = self.calibration, self.placement
+        placement = self.placement
         arrays = {name: getattr(self, name) for name in ARRAYS} | {
-            "p_values": calibration.p_values,
-            "flagged": calibration.flagged,
             "pattern_ids": self.recurring.pattern_ids,
             "sizes": placement.sizes,
             "inspected": placement.inspected,
@@ -385,9 +386,7 @@ class DetectionResult(JsonFields):
                 product_ids=product_ids if len(product_ids) else None,
                 scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
             )
-            calibration = replace(result.calibration, p_values=arrays["p_values"], flagged=arrays["flagged"])
-            recurring = replace(result.recurring, pattern_ids=arrays["pattern_ids"])
-            return replace(result, calibration=calibration, recurring=recurring)
+            return replace(result, recurring=replace(result.recurring, pattern_ids=arrays["pattern_ids"]))
         except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 

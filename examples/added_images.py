@@ -30,8 +30,8 @@ def main() -> None:
     print(f"{after.from_cache_count} of {len(after.kept)} images came from the cache")
     print("the set's own scores are the same:", bool((before.scores == after.scores[: len(known)]).all()))
     for i in range(len(known), len(images)):
-        mark = "FLAGGED" if after.calibration.flagged[i] else ""
-        print(f"added {i}: {after.scores[i]:.4f}  p {after.calibration.p_values[i]:.1e}  {mark}")
+        mark = "FLAGGED" if after.flagged[i] else ""
+        print(f"added {i}: {after.scores[i]:.4f}  p {after.p_values[i]:.1e}  {mark}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main() -> dict[str, float | None]:
 
     print("weights", result.weights_name)
     print("patch scores", result.patch_scores.shape, "maps", result.maps().shape)
-    print("flagged", np.flatnonzero(result.calibration.flagged), "threshold", round(result.calibration.threshold, 4))
+    print("flagged", np.flatnonzero(result.flagged), "threshold", round(result.calibration.threshold, 4))
     labels = masks.any(axis=(1, 2)).astype(int)
     # image scores before re-scoring: the class token of this backbone does not tell parts apart
     metrics = image_metrics(labels, result.scores) | pixel_metrics(masks, result.maps(), "standard")

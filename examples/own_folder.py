@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # the most anomalous spot, as fractions of the image's width and height
         h, w = result.patch_scores[i].shape
         row, column = divmod(int(result.patch_scores[i].argmax()), w)
-        mark = "FLAGGED" if result.calibration.flagged[i] else ""
+        mark = "FLAGGED" if result.flagged[i] else ""
         name = Path(result.samples[i].path).name
         print(
-            f"{result.ranks[i]:4d}  {result.scores[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
+            f"{result.ranks[i]:4d}  {result.scores[i]:.4f}  p {result.p_values[i]:.1e}"
             f"  at ({(column + 0.5) / w:.2f}, {(row + 0.5) / h:.2f})  {name}  {mark}"
         )
     for number, group in enumerate(result.recurring.groups, 1):

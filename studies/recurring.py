@@ -205,7 +205,7 @@ def _text(value: Any) -> str:
 def _measure(result: DetectionResult, config: RecurringStudyConfig) -> dict[str, float | None]:
     metrics, samples = evaluate(result, config.detect.metrics), result.samples
     seconds = result.seconds
-    flagged, labels = result.calibration.flagged, np.array([sample.label for sample in samples])
+    flagged, labels = result.flagged, np.array([sample.label for sample in samples])
     for name, label in (("false_alarms", 0), ("flagged_recall", 1)):
         if (labels == label).any():
             metrics = metrics | {name: float(flagged[labels == label].mean())}

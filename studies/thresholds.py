@@ -145,7 +145,7 @@ def _row(name: str, images: int, share: float, sets: list[tuple[np.ndarray, np.n
     """Results over sets of (scores, whether each is anomalous, best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
-        flagged = calibrate(scores, ThresholdConfig(f"rate:{FALSE_ALARM_RATE}")).flagged
+        flagged = calibrate(scores, ThresholdConfig(f"rate:{FALSE_ALARM_RATE}")).flags(scores)
         counts += [
             (flagged & anomalous).sum(), ((scores >= best) & anomalous).sum(), anomalous.sum(),
             (flagged & ~anomalous).sum(), (~anomalous).sum(),

@@ -186,7 +186,7 @@ def test_the_repr_of_results_is_one_line():
     comparison = detector.compare(drawn_parts(12))
     result = detector.score(comparison, bank=BankConfig(kind="exact", photos=4))
     groups = len(result.recurring.groups)
-    flagged = int(result.calibration.flagged.sum())
+    flagged = int(result.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
     for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.recurring, comparison):
         assert len(repr(shown)) < 120 and "\n" not in repr(shown)
@@ -230,16 +230,16 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
         CoDeGraph(tiny(threshold=ThresholdConfig("share:25%", min_defect_length=smallest), bank=BankConfig()))
         for smallest in (0.5, 1e6)
     )
-    flagged = strict.detect(images).calibration.flagged
+    flagged = strict.detect(images).flagged
     assert flagged.sum() == 3, "no defect is shorter than half a pixel"
     result = lenient.detect(images, bank=BankConfig(kind="exact", photos=8))
-    assert not result.calibration.flagged.any() and result.tolerated.tolist() == flagged.tolist()
+    assert not result.flagged.any() and result.tolerated.tolist() == flagged.tolist()
     assert [result.verdicts[i] for i in np.flatnonzero(flagged)] == ["passed"] * 3
     np.testing.assert_array_equal(result.scores, plain.scores)
 
     first = int(np.flatnonzero(flagged)[0])
     again = lenient.detect(images, review=result.review(photos={first: "defective"}))
-    assert again.calibration.flagged[first] and not again.tolerated[first], "answers of a person have priority"
+    assert again.flagged[first] and not again.tolerated[first], "answers of a person have priority"
 
     bank = result.bank
     assert bank.calibration.min_defect_length == 1e6
@@ -254,9 +254,9 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
 def test_only_inspected_pixels_count_for_the_length_of_a_defect(twelve):
     images, _ = twelve
     detector = CoDeGraph(tiny(threshold=ThresholdConfig("share:25%", min_defect_length=12)))
-    assert detector.detect(images).calibration.flagged.any()
+    assert detector.detect(images).flagged.any()
     # a square of at most 11 px within each patch of 12.8 px
     inside = np.arange(64) * 5 / 64 % 1 < 0.82
     result = detector.detect(images, roi=np.outer(inside, inside).astype(np.uint8))
     assert result.placement.everything_inspected, "every patch is inspected"
-    assert not result.calibration.flagged.any() and result.tolerated.sum() == 3
+    assert not result.flagged.any() and result.tolerated.sum() == 3

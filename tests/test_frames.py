@@ -50,7 +50,7 @@ def assert_same(got, want, order=slice(None)):
     np.testing.assert_allclose(got.patch_scores, want.patch_scores[order], atol=3e-6)
     np.testing.assert_allclose(got.scores, want.scores[order], atol=3e-6)
     np.testing.assert_allclose(got.scores_rescored, want.scores_rescored[order], atol=1e-4)
-    np.testing.assert_array_equal(got.calibration.flagged, want.calibration.flagged[order])
+    np.testing.assert_array_equal(got.flagged, want.flagged[order])
 
 
 def test_squares_of_the_backbone_size_equal_squeezed_ones():

@@ -124,7 +124,7 @@ def test_rows_and_frame_hold_the_columns_of_the_table(result, samples):
     assert list(frame["path"]) == [sample.path for sample in samples]
     assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "photo_type"] == "kind 1"
     np.testing.assert_array_equal(frame["score"], result.scores)
-    np.testing.assert_array_equal(frame["flagged"], result.calibration.flagged)
+    np.testing.assert_array_equal(frame["flagged"], result.flagged)
     assert sorted(frame["rank"]) == list(range(1, COUNT + 2))
     assert [int(row["given"]) for row in result.rows()] == list(range(COUNT + 1))
     unnamed = replace(result, samples=())

@@ -29,7 +29,7 @@ from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.kernels import distance_options
 
-FORMAT = 18
+FORMAT = 19
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
 batch size. They are far above real banks."""
@@ -48,7 +48,7 @@ class StoredBank(JsonFields):
         weights_name: see `Backbone.weights_name`; in the file its identity.
         references: the references with which new images are compared.
         patterns: recurring patterns of the set, with their verdicts and frequencies.
-        calibration: thresholds, p-values and flags of the set's n images, scored by this bank.
+        calibration: thresholds and distribution of the set's normal scores, by this bank.
         calibration_set: scores and peak patches of the set.
         history: the first revision, and one for each extension.
         heatmap_range: scores at which the colours of heat maps begin and end.
@@ -94,7 +94,6 @@ class StoredBank(JsonFields):
             OSError: the file cannot be written.
         """
         tensors, about = content_of(self.references, dtype)
-        tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors |= self.calibration_set.to_tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
@@ -233,8 +232,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     )
     if bank.score_name not in [score.name for score in ANSWER_SCORES]:
         raise ValueError(f"score_name: no bank has the score {bank.score_name!r:.80}")
-    flagged = tensors["set_flagged"].astype(bool)
-    return replace(bank, calibration=replace(bank.calibration, p_values=tensors["set_p_values"], flagged=flagged))
+    return bank
 
 
 def _refuse(path: str, reason: str) -> NoReturn:

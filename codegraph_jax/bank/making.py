@@ -89,9 +89,9 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
     clipped_maps, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
     raw = image_scores(clipped_maps, placement.frame.size, placement.rects())
-    calibration = calibration.apply(raw, defect_members | known)
+    passed = ~calibration.flags(raw, defect_members | known)
     calibration_set = CalibrationSet(
-        raw.astype(np.float64), defect_members, _peak_patches(comparison, clipped_maps, ~calibration.flagged)
+        raw.astype(np.float64), defect_members, _peak_patches(comparison, clipped_maps, passed)
     )
     low, high = scale_ends(placement.inspected_scores(clipped_maps), [calibration.threshold])
     if isinstance(references, Pool):

@@ -136,7 +136,7 @@ class ReferenceBank(StoredBank):
         patch_scores = self._combined_maps(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
         placement = Placement.joined([chunk.features.placement for chunk in chunks])
         scores = image_scores(patch_scores, placement.frame.size, placement.rects())
-        p_values = self.calibration.normal_scores.p_values(scores)
+        p_values = self.calibration.p_values(scores)
         for i in np.flatnonzero(~(np.isfinite(scores) & np.isfinite(p_values)))[:1].tolist():
             # comparisons with NaN are false, so the image would pass
             raise BankError(
@@ -150,15 +150,15 @@ class ReferenceBank(StoredBank):
         answers: dict[int, Answer] = {
             i: "defective" if by_key[key] else "good" for i, key in enumerate(keys) if key in by_key
         }
-        calibration = flag_photos(self.calibration, patch_scores, scores, placement, areas, marked, answers)
+        flagged = flag_photos(self.calibration, patch_scores, scores, placement, areas, marked, answers)
         image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
             unreadable=[(i + chunk.start, reason) for chunk in chunks for i, reason in chunk.features.unreadable],
             patch_scores=patch_scores,
             scores=scores,
-            p_values=calibration.p_values,
-            flagged=calibration.flagged,
+            p_values=p_values,
+            flagged=flagged,
             placement=placement,
             pattern_ids=pattern_ids.reshape(-1, *grid),
             matches=tuple(

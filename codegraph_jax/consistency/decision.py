@@ -81,7 +81,9 @@ class PhotoDecisions:
         scores: greatest value of each anomaly map [n].
         scores_by_name: greatest values before harmless marks were clipped, by score, to which threshold and
             answers apply [n].
-        calibration: threshold and flags.
+        calibration: threshold and distribution of normal scores.
+        p_values: share of normal photos that score as high [n].
+        flagged: photos that are flagged (`flag_photos`) [n].
         answers: the answers, with the marks of the photos of this set.
     """
 
@@ -90,6 +92,8 @@ class PhotoDecisions:
     scores: Float[np.ndarray, " n"]
     scores_by_name: Mapping[str, Float[np.ndarray, " n"]]
     calibration: Calibration
+    p_values: Float[np.ndarray, " n"]
+    flagged: Bool[np.ndarray, " n"]
     answers: Answers
 
 
@@ -165,8 +169,9 @@ def decide_photos(
     clipped = scores[name]
     if maps is not maps_by_score[name]:
         clipped = image_scores(maps, size, rects, image_score_of.get(name))
-    calibration = flag_photos(calibration, maps, clipped, placement, features.areas, defect_members | marked, by_index)
-    return PhotoDecisions(name, maps, clipped, scores, calibration, answers)
+    flagged = flag_photos(calibration, maps, clipped, placement, features.areas, defect_members | marked, by_index)
+    p_values = calibration.p_values(clipped)
+    return PhotoDecisions(name, maps, clipped, scores, calibration, p_values, flagged, answers)
 
 
 def flag_photos(
@@ -177,18 +182,18 @@ def flag_photos(
     areas: Sequence[InspectedArea],
     defective: Bool[np.ndarray, " n"],
     answers: Mapping[int, Answer],
-) -> Calibration:
-    """The calibration with p-values and flags of n photos.
+) -> Bool[np.ndarray, " n"]:
+    """The photos that are flagged.
 
     Photos are flagged by the threshold, or since they show a recurring defect or a mark (`defective`), unless
     `min_defect_length` tolerates their defects; the answers of a person, by index, override all of it.
     """
-    calibration = calibration.apply(scores, defective)
-    flagged = calibration.flagged & ~only_short_regions(maps, placement, calibration, areas)
+    flagged = calibration.flags(scores, defective)
+    flagged &= ~only_short_regions(maps, flagged, placement, calibration, areas)
     for index, answer in answers.items():
         if answer != "unsure":
             flagged[index] = answer == "defective"
-    return replace(calibration, flagged=flagged)
+    return flagged
 
 
 def _with_marks(

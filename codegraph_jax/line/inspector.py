@@ -245,7 +245,7 @@ class Inspector:
         if self._monitors is None:
             ledger, calibration_set = self.ledger, self.bank.calibration_set
             scores = calibration_set.scores[
-                ~self.bank.calibration.apply(calibration_set.scores).flagged & ~calibration_set.defect_members
+                ~self.bank.calibration.flags(calibration_set.scores) & ~calibration_set.defect_members
             ]
             state = ledger.state("drift") or {}
             if ledger.state("bank") not in (None, self.bank.digest):

@@ -33,7 +33,7 @@ class Outcome:
     def label_counts(self) -> Counter[str]:
         """Numbers of images: `good`, `false_alarms` among them, `defective`, and `defective_flagged` among them."""
         counts = Counter(good=0, false_alarms=0, defective=0, defective_flagged=0)
-        for sample, flagged in zip(self.samples, self.result.calibration.flagged):
+        for sample, flagged in zip(self.samples, self.result.flagged):
             if sample.label is not None:
                 counts["defective" if sample.label else "good"] += 1
                 counts["defective_flagged" if sample.label else "false_alarms"] += int(flagged)

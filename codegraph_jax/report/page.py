@@ -238,13 +238,13 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
         "category": printable(section.outcome.category),
         "first": section.first,
         "state": model,
-        "flagged": calibration.flagged.tolist(),
+        "flagged": result.flagged.tolist(),
         "tolerated": result.tolerated.tolist(),
         # a bank has a single score
         "score": result.score_name if result.score_name in model["scores"] else next(iter(model["scores"])),
         "threshold": finite_or_none(calibration.threshold),
         "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
-        "p_values": calibration.p_values.tolist(),
+        "p_values": result.p_values.tolist(),
         "enough_photos": not calibration.too_few_photos,
         "explanation": explanation.as_json(),
     }

@@ -30,7 +30,7 @@ class Record:
         path, name, category, label: from the sample.
         score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
-        flagged: whether the image is flagged, see `scoring.threshold.Calibration`.
+        flagged: whether the image is flagged, see `DetectionResult`.
         verdict: flagged, check, passed or unknown.
         group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.

@@ -192,4 +192,4 @@ def _manifest(
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
     warning = str(describe_warning(calibration.warning)) if calibration.warning else ""
-    return calibration.as_json() | {"warning": warning, "flagged_count": int(calibration.flagged.sum())}
+    return calibration.as_json() | {"warning": warning, "flagged_count": int(outcome.result.flagged.sum())}

@@ -47,9 +47,9 @@ def how_unusual(result: DetectionResult) -> list[str]:
     """
     calibrator = result.calibrator()
     if not calibrator.has_enough_answers:
-        return [str(rarity(p)) for p in result.calibration.p_values]
+        return [str(rarity(p)) for p in result.p_values]
     calibration, answers = result.calibration, calibrator.answers
-    marked = calibration.flagged & (result.scores < calibration.threshold)
+    marked = result.flagged & (result.scores < calibration.threshold)
     found = []
     for photo, likely in enumerate(calibrator.defect_probabilities):
         if (answer := answers.get(photo, "unsure")) != "unsure":

@@ -35,7 +35,7 @@ def verdicts(
     All others pass, or are unknown if there are too few photos.
 
     Args:
-        flagged: `Calibration.flagged`.
+        flagged: photos that are flagged.
         scores: scores of the photos.
         p_values: share of normal photos that score as high.
         always_passed: photos that a person called good, or whose defects are tolerated.

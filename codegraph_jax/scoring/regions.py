@@ -74,6 +74,7 @@ def flagged_mask(
 
 def only_short_regions(
     patch_scores: Float[np.ndarray, "n h w"],
+    flagged: Bool[np.ndarray, " n"],
     placement: Placement,
     calibration: Calibration,
     areas: Sequence[InspectedArea],
@@ -83,7 +84,7 @@ def only_short_regions(
     `areas` has the inspected area of each photo.
     """
     short = np.zeros(len(patch_scores), bool)
-    for image in np.flatnonzero(calibration.flagged).tolist() if calibration.min_defect_length else ():
+    for image in np.flatnonzero(flagged).tolist() if calibration.min_defect_length else ():
         background = background_of(patch_scores, placement, image)
         inspected = areas[image](*placement.sizes[image].tolist())
         scores = placement.rect(image).cut(patch_scores[image])

@@ -7,7 +7,7 @@ that treats them as normal would be too wide.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
-from codegraph_jax.core.json_fields import JsonFields, not_in_json
+from codegraph_jax.core.json_fields import JsonFields
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
 MIN_PHOTOS = 12
@@ -66,14 +66,11 @@ DecidedBy = Literal["rate", "score", "share", "answers", "manual"]
 
 @dataclass(frozen=True)
 class Calibration(JsonFields):
-    """Thresholds, p-values and flags of n images.
+    """The thresholds of a set, and the distribution of its normal scores.
 
     Attributes:
         threshold: images with this score or more are flagged; infinite if no image can be flagged.
         patch_threshold: lowest score of a patch that stands out; at most `threshold`.
-        p_values: share of normal images that score as high [n].
-        flagged: images that are flagged: by the threshold, as members of a recurring defect, or by a mark, without
-            those whose defects `min_defect_length` tolerates; a person's answer overrides all of it [n].
         decided_by: origin of the threshold: the rule `rate` (of false alarms), `score` or `share` (of images),
             `answers` (a person's answers to some photos), or `manual` (set in the report).
         expected_rate: expected share of normal images above the threshold.
@@ -88,8 +85,6 @@ class Calibration(JsonFields):
 
     threshold: float
     patch_threshold: float
-    p_values: Float[np.ndarray, " n"] = field(metadata=not_in_json())
-    flagged: Bool[np.ndarray, " n"] = field(metadata=not_in_json())
     decided_by: DecidedBy
     expected_rate: float
     set_size: int
@@ -114,22 +109,24 @@ class Calibration(JsonFields):
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
-    def apply(
-        self, scores: Float[np.ndarray, " k"], defect_members: Bool[np.ndarray, " k"] | None = None
-    ) -> "Calibration":
-        """The same thresholds applied to other scores, the greatest values of anomaly maps.
+    def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Share of normal images that score as high; scores are the greatest values of anomaly maps."""
+        return self.normal_scores.p_values(np.asarray(scores, np.float64))
 
-        Members of a recurring defect (`defect_members`) are flagged unless a `score`, a `share` or a person's threshold
-        decides.
+    def flags(
+        self, scores: Float[np.ndarray, " n"], defect_members: Bool[np.ndarray, " n"] | None = None
+    ) -> Bool[np.ndarray, " n"]:
+        """The images that reach the threshold, and the members of a recurring defect (`defect_members`).
+
+        Members are not flagged if a `score`, a `share` or a person's threshold decides.
         """
-        p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
-        flagged = scores >= self.threshold
+        flagged: np.ndarray = scores >= self.threshold
         if defect_members is not None and self.decided_by in ("rate", "answers"):
             flagged = flagged | defect_members
-        return replace(self, p_values=p_values, flagged=flagged)
+        return flagged
 
     def with_threshold(self, threshold: float, decided_by: DecidedBy) -> "Calibration":
-        """The same distribution with another threshold, and without a warning; `apply` computes the flags."""
+        """The same distribution with another threshold, and without a warning."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
@@ -141,15 +138,14 @@ class Calibration(JsonFields):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Values for JSON, which has no infinity, without the arrays; `from_json` reads them."""
+        """Values for JSON, which has no infinity; `from_json` reads them."""
         return super().as_json() | {name: finite_or_none(getattr(self, name)) for name in MAYBE_INFINITE}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "Calibration":
-        """Reads the values of `as_json`; the arrays, `p_values` and `flagged`, are empty unless they are given."""
+        """Reads the values of `as_json`."""
         infinite = {name: np.inf for name in MAYBE_INFINITE if values[name] is None}
-        arrays = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)} | others
-        return super().from_json({**values, **infinite}, **arrays)
+        return super().from_json({**values, **infinite}, **others)
 
 
 def calibrate(
@@ -175,8 +171,6 @@ def calibrate(
     calibration = Calibration(
         threshold=np.inf,
         patch_threshold=np.inf,
-        p_values=np.zeros(0),
-        flagged=np.zeros(0, bool),
         decided_by=kind,
         expected_rate=0.0,
         set_size=len(scores),
@@ -188,7 +182,7 @@ def calibrate(
     if kind == "rate" and len(fitted) >= MIN_PHOTOS:
         members = len(scores) - len(fitted)
         calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, members, config.defective_limit))
-    return calibration.apply(image_scores, defect_members)
+    return calibration
 
 
 def _warning(

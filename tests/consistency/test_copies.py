@@ -52,8 +52,8 @@ def test_copies_change_no_score_and_share_their_originals_score(photos, count):
     assert many.kept.tolist() == list(range(len(listed)))
     # the order of images changes the rounding of sums; their number does not
     np.testing.assert_allclose(many.scores, once.scores[order], rtol=1e-5)
-    np.testing.assert_allclose(many.calibration.p_values, once.calibration.p_values[order], rtol=1e-2)
-    np.testing.assert_array_equal(many.calibration.flagged, once.calibration.flagged[order])
+    np.testing.assert_allclose(many.p_values, once.p_values[order], rtol=1e-2)
+    np.testing.assert_array_equal(many.flagged, once.flagged[order])
     assert many.calibration.image_count == 13
     for name in ("patch_scores", "scores", "scores_rescored"):
         values = getattr(many, name)
@@ -65,8 +65,8 @@ def test_seven_copies_of_one_bad_photo_do_not_make_good_parts_anomalous(photos):
     bad = photos[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
     result = detector(recurring=RecurringConfig(defects="off")).detect([*photos[1:], *[bad] * 7])
-    assert not result.calibration.flagged[:12].any()
-    assert (result.calibration.p_values > 0).all()
+    assert not result.flagged[:12].any()
+    assert (result.p_values > 0).all()
     assert result.scores[12:].min() == result.scores.max()
 
 
@@ -78,7 +78,7 @@ def test_an_added_copy_of_an_image_of_the_set_is_still_added(photos):
 
 def test_copies_of_one_image_have_each_other(photos):
     result = detector().detect([photos[0]] * 3)
-    assert result.scores.max() < 2e-3 and not result.calibration.flagged.any()
+    assert result.scores.max() < 2e-3 and not result.flagged.any()
     with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
         detector().detect([photos[0], "absent.png"])
 

@@ -51,7 +51,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     for photo in low[::3]:
         calibrator.answer(int(photo), "good")
     after = detector.score(comparison, review=result.review(photos=calibrator.answers))
-    np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
+    np.testing.assert_array_equal(after.flagged, calibrator.flagged)
     assert after.calibration.decided_by == "answers" and after.calibration.threshold == calibrator.threshold
     assert after.score_name == calibrator.score_name and after.calibrator().answers == calibrator.answers
     assert after.calibrator().threshold == calibrator.threshold
@@ -70,16 +70,16 @@ def test_answers_for_photos_create_variant_and_defect_marks(made):
     result = detector.score(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
     assert mark.verdict == "variant" and mark.origin == "photo"
-    assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
+    assert result.scores[photo] < base.scores[photo] and not result.flagged[photo]
     others = np.arange(OWN) != photo
     assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
 
     _, bad = answered(detector, both, {2: "defective", 11: "good"})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
-    assert bad.calibration.flagged[2] and not bad.calibration.flagged[11]
+    assert bad.flagged[2] and not bad.flagged[11]
     # the same photo in another batch, by its review
     batch = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
-    assert batch.calibration.flagged[0]
+    assert batch.flagged[0]
 
 
 @pytest.mark.parametrize("name", [score.name for score in ANSWER_SCORES])
@@ -90,7 +90,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
     result = detector.score(both, review=review)
     assert result.score_name == name and result.calibration.decided_by == "manual"
-    np.testing.assert_array_equal(result.calibration.flagged, plain.scores_by_name[name] >= threshold)
+    np.testing.assert_array_equal(result.flagged, plain.scores_by_name[name] >= threshold)
     bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=OWN)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
@@ -128,7 +128,7 @@ def test_a_review_survives_its_file(made, tmp_path):
     assert (answers.threshold, answers.score, answers.max_defective) == (0.4, "few", 0.2)
     assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
     again = detector.score(comparison, review=Review(back.feature_identity, photos=back.photos))
-    np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
+    np.testing.assert_array_equal(again.flagged, result.flagged)
     np.testing.assert_array_equal(again.patch_scores, result.patch_scores)
 
 
@@ -185,8 +185,8 @@ def test_marks_are_recognised_on_drawn_parts():
     comparison = detector.compare(list(drawn.images))
     marked = np.flatnonzero(drawn.labels == 1)
     first, result = answered(detector, comparison, {int(marked[0]): "defective"})
-    assert not first.calibration.flagged.any()
-    assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
+    assert not first.flagged.any()
+    assert result.flagged[marked].all() and result.flagged.sum() == len(marked)
     # if the same mark is answered as harmless, its photos are not flagged
     answers = {key: dataclasses.replace(p, answer="good", mark=None) for key, p in result.answers.photos.items()}
     below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}

@@ -25,11 +25,10 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.normal_scores import TABLE, NormalScores
 from codegraph_jax.scoring.threshold import Calibration, ThresholdWarning
 
-NO_ARRAYS: dict[str, Any] = {"p_values": np.zeros(0), "flagged": np.zeros(0, bool)}
 NO_TENSORS: Any = dict.fromkeys(("backbone_config", "weights_name", "references", "calibration_set", "roi"))
 LAW = NormalScores(0.3, 0.02, 0.9, 0.01, tuple(np.linspace(0.0, -9.0, len(TABLE)).tolist()))
 CALIBRATION = Calibration(
-    0.5, 0.4, **NO_ARRAYS, decided_by="rate", expected_rate=0.01, set_size=34, image_count=30, normal_scores=LAW
+    0.5, 0.4, decided_by="rate", expected_rate=0.01, set_size=34, image_count=30, normal_scores=LAW
 )
 SIGNATURE = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 3)
 PRODUCT, FRAME = Product(np.ones(2, np.int8), 0.5), Frame("tile", (8, 20), 14, longest_patches=20, tile=8, overlap=2)
@@ -91,7 +90,7 @@ HOSTILE = ([], {}, "", "name", ["name"], None, True, 10**400, -1, float("nan"), 
 
 
 def from_text(cls: Any, values: Any) -> Any:
-    others = {Calibration: NO_ARRAYS, StoredBank: NO_TENSORS}.get(cls, {})
+    others = {StoredBank: NO_TENSORS}.get(cls, {})
     return cls.from_json(json.loads(json.dumps(values)), **others)
 
 

@@ -32,8 +32,7 @@ def test_photos_are_matched_by_name_in_any_order(result):
     other = replace(
         scored(result, result.scores[order]),
         samples=tuple(result.samples[i] for i in order),
-        calibration=replace(result.calibration, flagged=result.calibration.flagged[order],
-                            p_values=result.calibration.p_values[order]),
+        flagged=result.flagged[order], p_values=result.p_values[order],
         keys=tuple(result.keys[i] for i in order), scores_by_name={},
     )  # fmt: skip
     changes = compare_results(result, other)

@@ -52,7 +52,7 @@ def test_tokens_of_photos_give_the_result_of_the_photos(photos, devices):
     np.testing.assert_allclose(found.patch_scores, want.patch_scores, atol=2e-6)
     np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
     np.testing.assert_allclose(found.scores_rescored, want.scores_rescored, atol=1e-5)
-    np.testing.assert_array_equal(found.calibration.flagged, want.calibration.flagged)
+    np.testing.assert_array_equal(found.flagged, want.flagged)
     assert found.maps().shape == (9, SIZE, SIZE) and found.weights_name == "precomputed"
 
 
@@ -136,7 +136,7 @@ def test_comparing_and_scoring_can_be_separated_as_for_photos():
     result = own.score(comparison)
     np.testing.assert_array_equal(result.patch_scores, own.detect_features(drawn()).patch_scores)
     review = result.review(photos={0: "defective"})
-    assert own.detect_features(drawn(), review=review).calibration.flagged[0]
+    assert own.detect_features(drawn(), review=review).flagged[0]
     with pytest.raises(ReviewError, match="was made with other features"):
         own.detect_features(drawn(), review=Review({**own.feature_identity, "weights": "x"}, (), {}))
 

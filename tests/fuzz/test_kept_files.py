@@ -81,7 +81,7 @@ SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
 @BUDGET
-@given(st.sampled_from(["layer0", "removed", "set_flagged", "set_p_values", "layer1"]), SHAPES, st.booleans())
+@given(st.sampled_from(["layer0", "removed", "set_defect_members", "set_scores", "layer1"]), SHAPES, st.booleans())
 def test_banks_with_arbitrary_tensors_are_loaded_or_refused(saved, name, shape, drop):
     folder, _, about, tensors, backbone = saved
     tensors = {**tensors, name: np.zeros(shape, np.float16)}

@@ -178,7 +178,7 @@ def test_another_bank_restarts_the_chart_of_scores(bank, ledger, photos, tmp_pat
     first = ledger.state("drift")
     other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
-    assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
+    assert len(drift.charts["score"].values) == (~other.calibration.flags(other.calibration_set.scores)).sum()
     assert drift.charts["score"].ignored_up_to == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).inspect(blank_part("then", "then", str(photos[1])))

@@ -84,9 +84,7 @@ def make_outcome(
         kept=np.arange(n),
         unreadable=[(n, "broken <b>.png: truncated")],
         patch_scores=patch_scores,
-        scores=scores,
-        scores_rescored=scores / scores.max(),
-        calibration=calibrate(scores, ThresholdConfig()),
+        **decided(scores) | {"scores_rescored": scores / scores.max()},
         placement=Placement.whole(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         weights_name=WEIGHTS,
         feature_identity={"weights": WEIGHTS, "image_size": SIZE},
@@ -109,8 +107,16 @@ def both_scores(scores: np.ndarray) -> dict[str, np.ndarray]:
 
 def with_scores(result: DetectionResult, scores: np.ndarray, **changes: Any) -> DetectionResult:
     """The result with other image scores, and the threshold of these."""
-    changes = {"scores_by_name": both_scores(scores), "calibration": calibrate(scores, ThresholdConfig())} | changes
-    return replace(result, scores=scores, scores_rescored=scores, **changes)
+    return replace(result, **decided(scores) | {"scores_by_name": both_scores(scores)} | changes)
+
+
+def decided(scores: np.ndarray) -> dict[str, Any]:
+    """The scores of a result, its thresholds from these scores, and its flags."""
+    calibration = calibrate(scores, ThresholdConfig())
+    return {
+        "scores": scores, "scores_rescored": scores, "p_values": calibration.p_values(scores),
+        "flagged": calibration.flags(scores), "calibration": calibration,
+    }  # fmt: skip
 
 
 def colour(i: int) -> tuple[int, int, int]:

@@ -31,7 +31,7 @@ def write_run(workdir, root, outcome, **backbone):
 def changed(outcome):
     """The outcome with image 3 no longer flagged, 9 flagged and most anomalous, and another metric."""
     result = outcome.result
-    scores, flagged = result.scores.copy(), result.calibration.flagged.copy()
+    scores, flagged = result.scores.copy(), result.flagged.copy()
     scores[9], scores[3] = 0.9, 0.0
     flagged[[3, 9]] = False, True
     calibration = dataclasses.replace(result.calibration, flagged=flagged)
@@ -147,8 +147,7 @@ def test_names_of_files_are_escaped(tmp_path):
     names = [*(name.replace("\udcff", "") for name in HOSTILE), "plain.png"]
     outcome = make_outcome(tmp_path / "photos", names, category="<i>part</i>", recurring=0)
     result = outcome.result
-    calibration = dataclasses.replace(result.calibration, flagged=~result.calibration.flagged)
-    other = dataclasses.replace(outcome, result=dataclasses.replace(result, calibration=calibration))
+    other = dataclasses.replace(outcome, result=dataclasses.replace(result, flagged=~result.flagged))
     runs = [write_run(tmp_path / f"run <{i}>", tmp_path / "photos", own) for i, own in enumerate((outcome, other))]
     compare.run(CompareConfig(before=str(runs[0]), after=str(runs[1])), str(tmp_path / "out"))
     page = (tmp_path / "out" / "compare.html").read_text()

@@ -681,11 +681,12 @@ def test_earlier_review_is_continued(browser, tmp_path):
     answers = Answers.of(given, "part")
     seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
     # a photo with the mark is flagged at any score
-    flagged = outcome.result.calibration.flagged | np.isin(np.arange(len(NAMES)), (9, 11))
+    flagged = outcome.result.flagged | np.isin(np.arange(len(NAMES)), (9, 11))
     result = dataclasses.replace(
         outcome.result,
         answers=dataclasses.replace(answers, photos=seen),
-        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "score"), flagged=flagged),
+        calibration=outcome.result.calibration.with_threshold(0.3, "score"),
+        flagged=flagged,
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")

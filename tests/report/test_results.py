@@ -80,7 +80,7 @@ def test_p_values_order_images_as_raw_scores_do(run):
     _, outcomes = run
     for outcome in outcomes:
         order = np.argsort(outcome.result.scores)
-        assert (np.diff(outcome.result.calibration.p_values[order]) <= 1e-15).all()
+        assert (np.diff(outcome.result.p_values[order]) <= 1e-15).all()
 
 
 def test_masks_have_the_images_own_size_and_cover_the_defect(run):
@@ -210,7 +210,7 @@ def test_the_terminal_reports_too_few_photos_and_groups_without_an_answer(tmp_pa
 
 def test_photos_that_only_show_tolerated_defects_are_counted(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
-    result, flagged = outcome.result, outcome.result.calibration.flagged
+    result, flagged = outcome.result, outcome.result.flagged
     calibration = replace(result.calibration, min_defect_length=25.0, flagged=np.zeros_like(flagged))
     outcome = replace(outcome, result=replace(result, calibration=calibration))
     reached = int((result.scores >= calibration.threshold).sum())
@@ -316,11 +316,10 @@ def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
     # a photo with the mark of a defective one is flagged at any score
-    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "answers").apply(
-        result.scores
-    )
-    calibration.flagged[order[2]] = True
-    answered = dataclasses.replace(answered, calibration=calibration)
+    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "answers")
+    flagged = calibration.flags(result.scores)
+    flagged[order[2]] = True
+    answered = dataclasses.replace(answered, calibration=calibration, flagged=flagged)
     said = how_unusual(answered)
     assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]
     assert re.fullmatch(r"defective: (\d+|more than 99|less than 1)%", said[order[-2]])

@@ -165,7 +165,7 @@ def test_a_loaded_result_is_equal_bit_for_bit(config, tmp_path):
         assert repr(back.recurring.groups) == repr(outcome.result.recurring.groups)
         assert back.recurring.spacing_law == outcome.result.recurring.spacing_law
         assert dict(back.recurring.graph.adj) == dict(outcome.result.recurring.graph.adj)
-        assert (back.calibration.flagged == outcome.result.calibration.flagged).all()
+        assert (back.flagged == outcome.result.flagged).all()
         assert back.calibration.threshold == outcome.result.calibration.threshold
 
 

@@ -232,7 +232,7 @@ def assert_same(outcome, other, order=slice(None)):
     """Scores of two runs, within the bounds that docs/reliability.md states."""
     np.testing.assert_allclose(outcome.result.patch_scores, other.result.patch_scores[order], atol=2e-6)
     np.testing.assert_allclose(outcome.result.scores, other.result.scores[order], atol=2e-6)
-    np.testing.assert_array_equal(outcome.result.calibration.flagged, other.result.calibration.flagged[order])
+    np.testing.assert_array_equal(outcome.result.flagged, other.result.flagged[order])
 
 
 def test_results_do_not_depend_on_names_cache_batch_and_devices(run, tmp_path):

@@ -217,7 +217,7 @@ def test_real_16_bit_photos_score_like_8_bit_ones(bits, tmp_path):
     """The same photos with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
     root = real_data("inputs") / "deep_grey" / bits
     (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
-    flagged = {Path(s.path).name for s, flag in zip(outcome.samples, outcome.result.calibration.flagged) if flag}
+    flagged = {Path(s.path).name for s, flag in zip(outcome.samples, outcome.result.flagged) if flag}
     assert flagged == {"bad_012.png", "bad_013.png", "bad_014.png"}
 
 

@@ -38,7 +38,7 @@ def test_fields_have_the_documented_shapes(result):
     assert result.unreadable == []
     assert result.patch_scores.shape == (8, 4, 4)
     assert result.scores_rescored.shape == result.scores.shape == result.ranks.shape == (8,)
-    assert result.calibration.flagged.shape == result.calibration.p_values.shape == (8,)
+    assert result.flagged.shape == result.p_values.shape == (8,)
     assert result.recurring.defect_patches.shape == (8, 4, 4)
     assert result.maps().shape == (8, 56, 56)
     assert result.maps([2, 5], 30).shape == (2, 30, 30)

@@ -113,7 +113,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         assert entry["previous_batch"] is None
         (pattern,) = Review.load(str(tmp_path / "run" / "review.json")).patterns
         assert (pattern.name, pattern.member_count, pattern.image_count) == (NAME, 5, 20), "for the next batch"
-        assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
+        assert after.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
         assert after.recurring.defect_patches.any() and (after.patch_scores != before.patch_scores).any()
 
         browser.open(tmp_path / "run" / "report.html")
@@ -151,20 +151,16 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         (tmp_path / "review (1).json").write_text(browser.evaluate("document.querySelector('#review-text').value"))
         # the run finds the file in the directory where the browser has saved it
         result, _ = run(dataclasses.replace(config, review=str(tmp_path)), tmp_path / "run")
-        marked = result.calibration.flagged != (
-            result.scores_by_name[result.score_name] >= result.calibration.threshold
-        )
+        marked = result.flagged != (result.scores_by_name[result.score_name] >= result.calibration.threshold)
         answered = np.isin(result.keys, list(result.answers.photos))
         assert len(result.answers.photos) == 8
-        for number, flag in enumerate(result.calibration.flagged):
+        for number, flag in enumerate(result.flagged):
             # marks of answered photos are recognised in others, which the page cannot compute
             if answered[number] or not marked[number]:
                 assert (promised[str(number)] == "flagged") == flag, number
         browser.open(tmp_path / "run" / "report.html")
         again = dict(browser.evaluate(said))
-        assert {int(n) for n, kind in again.items() if kind == "flagged"} == set(
-            np.flatnonzero(result.calibration.flagged)
-        )
+        assert {int(n) for n, kind in again.items() if kind == "flagged"} == set(np.flatnonzero(result.flagged))
         assert browser.evaluate("document.querySelector('#answer-count').textContent").startswith("So far: 8 photos.")
         assert browser.problems == []
     finally:

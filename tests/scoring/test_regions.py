@@ -150,13 +150,14 @@ def test_a_region_ends_at_the_floor():
     assert not (regions_of(scores) & ~patches(7, 13, 7, 13)).any()
 
 
+FLAGGED = np.array([True, True, False])
+
+
 def calibration_of(smallest, threshold=THRESHOLD):
     normal = fit_scores(np.random.default_rng(0).normal(BACKGROUND, 0.02, 40)).normal_scores
     return Calibration(
         threshold,
         FLOOR,
-        np.full(3, 0.5),
-        np.array([True, True, False]),
         "score",
         0.01,
         40,
@@ -172,13 +173,13 @@ def test_only_photos_with_short_regions_alone_are_tolerated():
     both[12, 4:25] = 0.7  # about 200 px
     maps, whole = np.stack([small, both, good]), [everything] * 3
     placement = Placement.whole(Frame("pad", (20, 30), SIDE, longest_patches=30), np.array([[300, 200]] * 3))
-    assert only_short_regions(maps, placement, calibration_of(0.0), whole).tolist() == [False] * 3, "no limit"
-    assert only_short_regions(maps, placement, calibration_of(60.0), whole).tolist() == [True, False, False]
-    assert only_short_regions(maps, placement, calibration_of(400.0), whole).tolist() == [True, True, False]
+    assert only_short_regions(maps, FLAGGED, placement, calibration_of(0.0), whole).tolist() == [False] * 3, "no limit"
+    assert only_short_regions(maps, FLAGGED, placement, calibration_of(60.0), whole).tolist() == [True, False, False]
+    assert only_short_regions(maps, FLAGGED, placement, calibration_of(400.0), whole).tolist() == [True, True, False]
     length = rectangle_sides(regions_of(small))[0]
     for times, passes in ((1, True), (2, False)):
         larger = replace(placement, sizes=times * placement.sizes)
-        found = only_short_regions(maps, larger, calibration_of(1.5 * length), whole)
+        found = only_short_regions(maps, FLAGGED, larger, calibration_of(1.5 * length), whole)
         assert found[0] == passes, "lengths are in pixels of the photo, not of the network's input"
 
 
@@ -191,8 +192,8 @@ def test_only_the_inspected_part_of_a_region_counts_for_its_length():
     def left_end(width, height):
         return np.broadcast_to(np.arange(width) < 80, (height, width))
 
-    assert not only_short_regions(maps, placement, calibration, [everything] * 3).any()
-    assert only_short_regions(maps, placement, calibration, [left_end] * 3).tolist() == [True, True, False]
+    assert not only_short_regions(maps, FLAGGED, placement, calibration, [everything] * 3).any()
+    assert only_short_regions(maps, FLAGGED, placement, calibration, [left_end] * 3).tolist() == [True, True, False]
 
 
 @given(SCORES, st.floats(0, 300))
@@ -203,11 +204,11 @@ def test_a_photo_is_tolerated_if_its_longest_region_is_shorter_than_the_limit(sc
         Frame("pad", (rows, columns), SIDE, longest_patches=max(rows, columns)),
         np.array([[columns * SIDE, rows * SIDE]]),
     )
-    calibration = replace(calibration_of(limit), flagged=np.ones(1, bool), p_values=np.ones(1))
+    calibration = calibration_of(limit)
     whole = everything(columns * SIDE, rows * SIDE)
     mask = flagged_mask(scores, background_of(scores[None], placement, 0), calibration, whole)
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     longest = max(rectangle_sides(labels == number)[0] for number in range(1, count + 1))
     assume(abs(longest - limit) > 1e-6)
-    tolerated = only_short_regions(scores[None], placement, calibration, [everything])
+    tolerated = only_short_regions(scores[None], np.ones(1, bool), placement, calibration, [everything])
     assert tolerated.tolist() == [bool(limit) and longest < limit]

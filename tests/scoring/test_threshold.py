@@ -23,7 +23,8 @@ def anomalous_scores(rng: np.random.Generator, n: int) -> np.ndarray:
 @pytest.mark.parametrize("n", [20, pytest.param(40, marks=pytest.mark.slow), 120])
 def test_all_normal_sets_keep_the_false_alarm_rate(n):
     rng = np.random.default_rng(0)
-    rates = [calibrate(normal_scores(rng, n), ThresholdConfig()).flagged.mean() for _ in range(SETS)]
+    sets = [normal_scores(rng, n) for _ in range(SETS)]
+    rates = [calibrate(scores, ThresholdConfig()).flags(scores).mean() for scores in sets]
     assert np.mean(rates) < 0.02, "the rule is 1%"
 
 
@@ -34,7 +35,7 @@ def test_contaminated_sets_keep_the_rate_and_find_the_anomalies(share):
     for _ in range(SETS):
         bad = int(100 * share)
         scores = np.concatenate([normal_scores(rng, 100 - bad), anomalous_scores(rng, bad)])
-        flagged = calibrate(scores, ThresholdConfig()).flagged
+        flagged = calibrate(scores, ThresholdConfig()).flags(scores)
         alarms.append(flagged[: 100 - bad].mean())
         found.append(flagged[100 - bad :].mean())
     assert np.mean(alarms) < 0.03
@@ -47,7 +48,7 @@ def test_requested_false_alarm_rate_is_kept():
     for rate in (0.2, 0.05, 0.01):
         found = calibrate(scores, ThresholdConfig(f"rate:{rate}"))
         assert found.expected_rate == pytest.approx(rate)
-        assert found.flagged.mean() == pytest.approx(rate, rel=0.3)
+        assert found.flags(scores).mean() == pytest.approx(rate, rel=0.3)
 
 
 def test_p_values_of_normal_images_are_uniform():
@@ -55,8 +56,8 @@ def test_p_values_of_normal_images_are_uniform():
     scores = np.concatenate([stats.gumbel_r.rvs(0.3, 0.02, 700, random_state=rng), rng.uniform(0.6, 0.9, 300)])
     found = calibrate(scores, ThresholdConfig())
     assert found.decided_by == "rate" and found.normal_scores.normal_share == pytest.approx(0.7, abs=0.02)
-    assert stats.kstest(found.p_values[:700], "uniform").statistic < 0.06
-    assert found.p_values[700:].max() < 1e-4
+    assert stats.kstest(found.p_values(scores)[:700], "uniform").statistic < 0.06
+    assert found.p_values(scores)[700:].max() < 1e-4
 
 
 def test_a_set_without_anomalies_is_not_torn_apart():
@@ -65,7 +66,7 @@ def test_a_set_without_anomalies_is_not_torn_apart():
         for n in (30, 150):
             scores = 0.5 + 0.02 * draw.rvs(size=n, random_state=rng)
             found = calibrate(scores, ThresholdConfig())
-            assert found.flagged.mean() <= 0.04, (draw.name, n)
+            assert found.flags(scores).mean() <= 0.04, (draw.name, n)
 
 
 @pytest.mark.parametrize(
@@ -82,17 +83,17 @@ def test_max_defective_decides_between_two_explanations():
     rng = np.random.default_rng(21)
     bimodal = np.concatenate([rng.normal(0.3, 0.02, 66), rng.normal(0.42, 0.02, 24)])
     anything, few = (calibrate(bimodal, ThresholdConfig(max_defective=share)) for share in (1.0, 0.1))
-    assert anything.flagged[66:].mean() > 0.8 and anything.flagged[:66].sum() <= 2
-    assert few.flagged.sum() == 0, "too many to be defective: the two groups are varieties of good parts"
-    assert calibrate(bimodal, ThresholdConfig(max_defective=0.0)).flagged.sum() == 0
-    again = Calibration.from_json(few.as_json(), p_values=few.p_values, flagged=few.flagged)
+    assert anything.flags(bimodal)[66:].mean() > 0.8 and anything.flags(bimodal)[:66].sum() <= 2
+    assert few.flags(bimodal).sum() == 0, "too many to be defective: the two groups are varieties of good parts"
+    assert calibrate(bimodal, ThresholdConfig(max_defective=0.0)).flags(bimodal).sum() == 0
+    again = Calibration.from_json(few.as_json())
     assert again.max_defective == 0.1 and again.as_json() == few.as_json()
 
 
 def test_few_expected_defects_are_still_found():
     rng = np.random.default_rng(22)
     scores = np.concatenate([rng.normal(0.3, 0.02, 95), rng.normal(0.5, 0.03, 5)])
-    assert calibrate(scores, ThresholdConfig(max_defective=0.1)).flagged[95:].all()
+    assert calibrate(scores, ThresholdConfig(max_defective=0.1)).flags(scores)[95:].all()
 
 
 @pytest.mark.parametrize(
@@ -116,8 +117,9 @@ def test_many_flagged_photos_raise_a_question(good, bad, kind):
 def test_photos_of_recurring_defects_are_counted_in_a_warning_as_in_the_report():
     rng = np.random.default_rng(23)
     scores = np.concatenate([rng.gumbel(0.3, 0.015, 60), rng.normal(0.6, 0.02, 25 + 4)])
-    found = calibrate(scores, ThresholdConfig(), np.arange(89) >= 85)
-    assert (found.warning.flagged, found.warning.image_count) == (found.flagged.sum(), 89)
+    defect_members = np.arange(89) >= 85
+    found = calibrate(scores, ThresholdConfig(), defect_members)
+    assert (found.warning.flagged, found.warning.image_count) == (found.flags(scores, defect_members).sum(), 89)
 
 
 def test_scores_that_do_not_separate_raise_a_warning():
@@ -126,8 +128,9 @@ def test_scores_that_do_not_separate_raise_a_warning():
         np.concatenate([rng.normal(0, 1, 100), rng.normal(3, 1, 100)]),  # spread evenly
         np.concatenate([rng.normal(0, 1, 24), rng.normal(3.9, 1.5, 35)]),  # bottles, mostly defective
     ):
-        found = calibrate(0.3 + 0.02 * scores, ThresholdConfig())
-        assert found.warning.kind in ("even", "not_separate") and found.flagged.mean() < 0.4, found.warning
+        scores = 0.3 + 0.02 * scores
+        found = calibrate(scores, ThresholdConfig())
+        assert found.warning.kind in ("even", "not_separate") and found.flags(scores).mean() < 0.4, found.warning
 
 
 @pytest.mark.parametrize(
@@ -149,19 +152,20 @@ def test_members_of_a_recurring_defect_are_flagged_and_left_out_of_the_fit():
     scores = np.concatenate([normal, members, alone])
     defect_members = np.arange(84) // 60 * (np.arange(84) < 76) == 1
     without, with_them = calibrate(scores, ThresholdConfig()), calibrate(scores, ThresholdConfig(), defect_members)
-    assert not without.flagged[60:76].all()
-    assert with_them.flagged[60:76].all() and with_them.image_count == 68
-    assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
-    assert calibrate(scores, ThresholdConfig(), defect_members).apply(scores[:3]).flagged.sum() == 0
+    assert not without.flags(scores)[60:76].all()
+    assert with_them.flags(scores, defect_members)[60:76].all() and with_them.image_count == 68
+    assert with_them.threshold < without.threshold and with_them.flags(scores, defect_members)[:60].sum() == 0
+    assert calibrate(scores, ThresholdConfig(), defect_members).flags(scores[:3]).sum() == 0
     # a given threshold applies to members too
-    assert not calibrate(scores, ThresholdConfig("score:0.5"), defect_members).flagged[60:76].any()
-    assert calibrate(scores, ThresholdConfig("share:10%"), defect_members).flagged.sum() == 8
+    given = calibrate(scores, ThresholdConfig("score:0.5"), defect_members)
+    assert not given.flags(scores, defect_members)[60:76].any()
+    assert calibrate(scores, ThresholdConfig("share:10%"), defect_members).flags(scores, defect_members).sum() == 8
 
 
 def test_the_fit_uses_defect_members_if_all_images_are_members():
     scores = np.random.default_rng(13).normal(0.3, 0.02, 10)
     found = calibrate(scores, ThresholdConfig(), np.ones(10, bool))
-    assert found.image_count == 10 and found.flagged.all()
+    assert found.image_count == 10 and found.flags(scores, np.ones(10, bool)).all()
 
 
 @pytest.mark.parametrize(("n", "few"), [(6, True), (11, True), (12, False)])
@@ -172,7 +176,7 @@ def test_fewer_than_twelve_images_are_too_few_with_any_members(n, few, rule):
         found = calibrate(scores, ThresholdConfig(rule), np.arange(n) < members)
         assert (found.set_size, found.too_few_photos) == (n, few)
         # the same set in a bank, applied to other photos
-        assert found.apply(np.zeros(40)).too_few_photos is few
+        assert found.too_few_photos is few
 
 
 @given(st.integers(2, 60), st.floats(1e-3, 1.9), st.integers(0, 10**6))
@@ -183,21 +187,22 @@ def test_any_set_gets_finite_thresholds_and_p_values(n, spread, seed):
     scores = scores.astype(np.float32).astype(np.float64)
     found = calibrate(scores, ThresholdConfig())
     assert np.isfinite(found.threshold) and found.patch_threshold <= found.threshold
-    assert ((found.p_values >= 0) & (found.p_values <= 1)).all()
-    assert (found.flagged == (scores >= found.threshold)).all()
-    assert (np.diff(found.p_values[np.argsort(scores)]) <= 1e-12).all()
+    assert ((found.p_values(scores) >= 0) & (found.p_values(scores) <= 1)).all()
+    assert (found.flags(scores) == (scores >= found.threshold)).all()
+    assert (np.diff(found.p_values(scores)[np.argsort(scores)]) <= 1e-12).all()
 
 
 def test_equal_scores_flag_nothing():
     for n in (2, 30):
-        assert not calibrate(np.full(n, 0.4), ThresholdConfig()).flagged.any()
+        scores = np.full(n, 0.4)
+        assert not calibrate(scores, ThresholdConfig()).flags(scores).any()
 
 
 def test_a_given_threshold_overrides():
     scores = np.linspace(0.1, 0.5, 41)
     found = calibrate(scores, ThresholdConfig("score:0.4"))
     assert found.decided_by == "score" and found.threshold == 0.4
-    assert (found.flagged == (scores >= 0.4)).all()
+    assert (found.flags(scores) == (scores >= 0.4)).all()
     assert found.expected_rate == pytest.approx(float(found.normal_scores.p_values(np.array([0.4]))[0]))
 
 
@@ -205,8 +210,8 @@ def test_a_given_threshold_overrides():
 def test_a_given_share_overrides(share, count):
     scores = np.random.default_rng(6).random(40)
     found = calibrate(scores, ThresholdConfig(f"share:{share}"))
-    assert found.decided_by == "share" and found.flagged.sum() == count
-    assert set(np.flatnonzero(found.flagged)) == set(np.argsort(-scores)[:count])
+    assert found.decided_by == "share" and found.flags(scores).sum() == count
+    assert set(np.flatnonzero(found.flags(scores))) == set(np.argsort(-scores)[:count])
 
 
 def test_an_invalid_rule_is_refused_by_the_constructor():
