@@ -34,10 +34,9 @@ def changed(outcome):
     scores, flagged = result.scores.copy(), result.flagged.copy()
     scores[9], scores[3] = 0.9, 0.0
     flagged[[3, 9]] = False, True
-    calibration = dataclasses.replace(result.calibration, flagged=flagged)
     patch_scores = result.patch_scores.copy()
     patch_scores[9] = patch_scores[0]
-    other = with_scores(result, scores, calibration=calibration, patch_scores=patch_scores)
+    other = with_scores(result, scores, flagged=flagged, patch_scores=patch_scores)
     return dataclasses.replace(outcome, result=other, metrics={"image_auroc": 0.9, "pixel_ap": None})
 
 

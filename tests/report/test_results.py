@@ -210,9 +210,10 @@ def test_the_terminal_reports_too_few_photos_and_groups_without_an_answer(tmp_pa
 
 def test_photos_that_only_show_tolerated_defects_are_counted(tmp_path):
     outcome = make_outcome(tmp_path, NAMES)
-    result, flagged = outcome.result, outcome.result.flagged
-    calibration = replace(result.calibration, min_defect_length=25.0, flagged=np.zeros_like(flagged))
-    outcome = replace(outcome, result=replace(result, calibration=calibration))
+    result = outcome.result
+    calibration = replace(result.calibration, min_defect_length=25.0)
+    passed = np.zeros_like(result.flagged)
+    outcome = replace(outcome, result=replace(result, calibration=calibration, flagged=passed))
     reached = int((result.scores >= calibration.threshold).sum())
     said = f"part: {reached} photos reach the threshold and pass, since their defects are shorter than 25 px."
     assert reached > 1 and said in notices([outcome])
