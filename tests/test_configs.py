@@ -20,8 +20,9 @@ from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
 from studies import recurring, thresholds
+from tests.support import ROOT
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("[!_]*.py"))
+CONFIGS = sorted((ROOT / "configs").rglob("[!_]*.py"))
 
 
 def load(path: Path):

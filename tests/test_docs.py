@@ -16,7 +16,8 @@ import pytest
 from codegraph_jax.commands.launch import task_settings
 from codegraph_jax.commands.registry import TASKS
 from codegraph_jax.core.errors import UserError
-from tests.support.documented import CONFIGS, PAGES, ROOT, check_command, commands_in, config_name
+from tests.support import ROOT
+from tests.support.documented import CONFIGS, PAGES, check_command, commands_in, config_name
 
 FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
 

@@ -13,20 +13,20 @@ import nbformat
 import pytest
 
 from codegraph_jax.commands.registry import COMMANDS
+from tests.support import ROOT
 from tests.support.documented import check_command
+from tests.support.examples import EXAMPLES
 from tests.support.photos import RANDOM, write_photos
+from tests.support.processes import run_python
 
-ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))
+SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
 LAUNCHER = f'#!/usr/bin/env bash\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m codegraph_jax "$@"\n'
 
 
 @pytest.mark.installs
 def test_the_site_is_built_without_a_warning(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=quiet)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    command = ("-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
+    run_python(*command, status=0, NO_MKDOCS_2_WARNING="1")
     page = (tmp_path / "site" / "api" / "index.html").read_text()
     for name in ("CoDeGraph.detect", "ReferenceBank.inspect", "DetectionResult.maps", "read_layout", "trainer.train"):
         assert f"{name}" in page
@@ -40,7 +40,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 @pytest.mark.installs
 def test_the_notebook_runs(tmp_path):
-    notebook = nbformat.read(ROOT / "examples" / "first_look.ipynb", as_version=4)
+    notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert not cell.outputs, "the notebook is stored without outputs"
@@ -66,7 +66,7 @@ def codegraph(tmp_path):
 
 
 def script(name, *arguments, env):
-    command = ["bash", str(ROOT / "examples" / name), *map(str, arguments)]
+    command = ["bash", str(EXAMPLES / name), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
 
@@ -91,10 +91,10 @@ def test_the_reject_list_names_the_flagged_parts(tmp_path):
     (tmp_path / "scores.json").write_text(
         json.dumps([{"path": f"{i}.png", "rank": 3 - i, "flagged": i > 0} for i in range(3)])
     )
-    command = [sys.executable, str(ROOT / "examples" / "reject_list.py"), str(tmp_path)]
-    assert subprocess.run(command, capture_output=True, text=True).returncode == 1, "an unfinished run has no list"
+    command = (EXAMPLES / "reject_list.py", tmp_path)
+    assert run_python(*command).returncode == 1, "an unfinished run has no list"
     (tmp_path / "manifest.json").write_text("{}")
-    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ["2.png", "1.png"]
+    assert run_python(*command).stdout.split() == ["2.png", "1.png"]
 
 
 def test_fiftyone_labels_hold_the_regions(tmp_path):
@@ -103,15 +103,10 @@ def test_fiftyone_labels_hold_the_regions(tmp_path):
     region |= {"peak_score": 0.5, "p_value": 0.01, "group": None}
     for name, content in (("scores", rows), ("regions", [region])):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    command = [
-        sys.executable,
-        str(ROOT / "examples" / "fiftyone_labels.py"),
-        str(tmp_path),
-        str(tmp_path / "labels.json"),
-    ]
-    assert subprocess.run(command, capture_output=True, text=True).returncode == 1, "an unfinished run has no labels"
+    command = (EXAMPLES / "fiftyone_labels.py", tmp_path, tmp_path / "labels.json")
+    assert run_python(*command).returncode == 1, "an unfinished run has no labels"
     (tmp_path / "manifest.json").write_text(json.dumps({"config": {"data": {"root": "photos"}}}))
-    subprocess.run(command, check=True)
+    run_python(*command, status=0)
     labels = json.loads((tmp_path / "labels.json").read_text())
     assert labels["classes"] == ["anomaly"] and labels["labels"]["a"] == []
     (box,) = labels["labels"]["b/c"]

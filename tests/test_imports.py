@@ -1,8 +1,8 @@
 """Libraries with long imports are imported on their first use, so that a notebook starts at once."""
 
 import json
-import subprocess
-import sys
+
+from tests.support.processes import run_python
 
 HEAVY = {
     "matplotlib", "networkx", "orbax", "pandas", "scipy.cluster", "scipy.interpolate", "scipy.ndimage",
@@ -15,8 +15,7 @@ LIST = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
 def loaded(*statements):
     """The modules in a new process after some statements."""
-    command = [sys.executable, "-c", "; ".join([*statements, LIST])]
-    return set(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return set(json.loads(run_python("-c", "; ".join([*statements, LIST]), status=0).stdout))
 
 
 def test_the_public_classes_are_imported_without_heavy_libraries():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.commands.registry import COMMANDS, TASKS
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 LAYERS = (
     "core",
     "config",

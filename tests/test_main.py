@@ -2,31 +2,22 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support import ROOT
 from tests.support.commands import main
 from tests.support.photos import RANDOM, write_photos
-
-ROOT = Path(__file__).parents[1]
-
-
-def started(*arguments):
-    """`main.py` in a process of its own."""
-    command = [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+from tests.support.processes import run_python
 
 
 def test_a_folder_of_photos_is_ranked(tmp_path):
     write_photos(tmp_path / "photos", n=5)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"")
     work = tmp_path / "work"
-    ended = started("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
-    assert ended.returncode == 0, ended.stderr
+    words = ("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
+    ended = run_python("main.py", *words, status=0)
     assert "not trained" in ended.stdout, "the weights are named"
     assert "1 of 6 photos cannot be read" in ended.stderr
     rows = list(csv.DictReader((work / "scores.csv").open()))
@@ -44,7 +35,7 @@ def test_a_folder_of_photos_is_ranked(tmp_path):
 
 def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path):
     work = tmp_path / "work"
-    ended = started("--config=configs/folder.py", "--config.data.root=missing", f"--workdir={work}")
+    ended = run_python("main.py", "--config=configs/folder.py", "--config.data.root=missing", f"--workdir={work}")
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: ") and "missing" in line

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -19,12 +18,12 @@ from codegraph_jax.app.estimate import FALLBACK, USUAL, estimate_folder
 from codegraph_jax.app.state import HOME
 from codegraph_jax.commands.config_files import load_config
 from tests.app.person import Person, served
+from tests.support import ROOT
 from tests.support.accessibility import barriers
 from tests.support.commands import codegraph
 from tests.support.photos import drawn_parts
 from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     "--config.backbone.name=dinov2-small --config.backbone.weights=random --config.backbone.image_size=56 "
     "--config.backbone.blocks=1 --config.precision=float32 "

@@ -1,10 +1,7 @@
 """Sources of weights: files, shards, directories, the hub's cache; and the errors if they cannot be read."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,6 +16,7 @@ from codegraph_jax.backbones.checkpoints import find_checkpoint
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.backbones.safetensors_files import open_directory, open_file
+from tests.support.processes import run_python
 from tests.support.tiny_backbones import GOLDEN
 
 DINOV2 = PRESETS["dinov2-small"]
@@ -170,11 +168,9 @@ def test_gated_weights_name_their_licence_and_print_no_token(tmp_path: Path) -> 
     )
     secret = "hf_" + "s3cret" * 5
     endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": secret}
-    environment.pop("HF_HUB_OFFLINE", None)
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": secret, "HF_HUB_OFFLINE": None}
+    run = run_python("-c", code, status=1, **settings)
     server.shutdown()
-    assert run.returncode == 1
     assert f"Bearer {secret}" in _Gate.tokens
     message = run.stderr.strip().splitlines()[-1]
     assert "accept its DINOv3 License" in message

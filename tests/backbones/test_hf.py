@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.backbones.safetensors_files import open_file
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.settings import ConfigError
+from tests.support.processes import run_python
 from tests.support.tiny_backbones import GOLDEN, GRID, PATCH, TINY, drawn_image
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -138,7 +137,7 @@ def test_transformers_is_imported_for_such_a_name_alone() -> None:
         "assert 'transformers' not in sys.modules\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run_python("-c", code, status=0)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A hub that does not respond delays a run by three seconds at most and is reported in one sentence."""
 
 import time
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
+from tests.support.tiny_backbones import GOLDEN
 
 
 class Session:
@@ -76,7 +76,6 @@ def test_weights_in_the_cache_need_no_network(network, tmp_path):
     session = network(OSError("no route"))
     snapshot = tmp_path / "hub" / "models--facebook--dinov2-base" / "snapshots" / source.revision
     snapshot.mkdir(parents=True)
-    golden = Path(__file__).parents[1] / "golden" / "backbones" / "dinov2.safetensors"
-    (snapshot / "model.safetensors").write_bytes(golden.read_bytes())
+    (snapshot / "model.safetensors").write_bytes((GOLDEN / "dinov2.safetensors").read_bytes())
     assert hub.open_hub(source).readers, "the result of `hf download` without config.json"
     assert not session.asked

@@ -1,8 +1,6 @@
 """An exported bank gives the same scores in a process without this project."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -72,12 +71,9 @@ def test_the_file_is_read_without_this_project(bank, images, tmp_path):
         "import sys, runpy; sys.modules['codegraph_jax'] = None; sys.argv = sys.argv[1:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", program, str(loader), "parts.stablehlo", "0.npy", "1.npy", "2.npy"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    printed = [float(line.split()[1]) for line in said.stdout.splitlines()]
+    words = (program, loader, "parts.stablehlo", "0.npy", "1.npy", "2.npy")
+    run = run_python("-c", *words, status=0, cwd=tmp_path)
+    printed = [float(line.split()[1]) for line in run.stdout.splitlines()]
     np.testing.assert_allclose(printed, bank.anomaly_scores(images[9:]), atol=1e-4)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,8 @@ from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
+from tests.support import ROOT
 from tests.support.commands import fresh_process
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

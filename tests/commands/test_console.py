@@ -22,19 +22,14 @@ from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.console import usage
 from codegraph_jax.commands.launch import parse_command_line
 from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
-from tests.support import commands
+from tests.support import ROOT, commands
 from tests.support.commands import codegraph
 from tests.support.documented import check_command
 from tests.support.photos import RANDOM, write_photos
+from tests.support.processes import run_python
 
-ROOT = Path(__file__).parents[2]
-
-
-def started(*arguments, **options):
-    """`codegraph` in a process of its own."""
-    command = [sys.executable, "-m", "codegraph_jax", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
+started = partial(run_python, "-m", "codegraph_jax")
+"""`codegraph` in a process of its own."""
 
 
 def parsed(*words):
@@ -94,7 +89,7 @@ def installed(tmp_path_factory):
 
 def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_path):
     whole = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
-    told = started("--help", env=installed, cwd=tmp_path).stdout
+    told = started("--help", cwd=tmp_path, **installed).stdout
     listed = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
     assert set(whole) - set(listed) == set(CLONE_ONLY)
     studies = {path.stem for path in (ROOT / "configs" / "studies").glob("[!_]*.py")}
@@ -112,7 +107,7 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
     ],
 )
 def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, command):
-    ended = started(*words, env=installed, cwd=tmp_path)
+    ended = started(*words, cwd=tmp_path, **installed)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
     assert "benchmarks and studies run only from a clone of the repository" in ended.stderr
     assert ended.stderr.endswith(f"python -m codegraph_jax {command}\n")
@@ -139,25 +134,21 @@ for name in ("codegraph_jax", "contrastive_jax"):
 """The same in an editable install: both packages are found, and the root of the clone is not on the path."""
 
 
-def several(program, *lines, env, cwd):
+def several(program, *lines, **options):
     """(exit status, standard output, standard error) of each command."""
-    command = [sys.executable, "-c", program, json.dumps(lines)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=env)
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
+    return json.loads(run_python("-c", program, json.dumps(lines), status=0, **options).stdout)
 
 
 def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     benchmark, study = ["settings", "benchmark"], ["answers", "--config.shares=2"]
-    settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
+    settings, refused = several(EDITABLE, benchmark, study, cwd=tmp_path, PYTHONPATH=None)
     assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
     assert refused[0] == 2 and "config.shares: 2 is above 0.9" in refused[2]
 
 
 def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):
     words = ("", "benchmark", "torch")
-    installation = several(SEVERAL, *(["settings", word] for word in words), env=os.environ | installed, cwd=tmp_path)
+    installation = several(SEVERAL, *(["settings", word] for word in words), cwd=tmp_path, **installed)
     for word, (_, there, complaint) in zip(words, installation, strict=True):
         here = codegraph("settings", word).stdout
         assert "--config.precisions = float32,bfloat16" in here or word == "torch"

@@ -2,9 +2,6 @@
 
 import importlib.metadata
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -14,8 +11,7 @@ from codegraph_jax.commands.doctor import Finding, examine
 from codegraph_jax.core import environment
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.installing import needed
-
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import run_python
 
 
 def by_name():
@@ -52,8 +48,7 @@ def test_the_doctor_lists_missing_packages_without_needing_any():
         "from codegraph_jax.commands import console, doctor\n"
         "console.usage()\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert run.returncode == 0, run.stderr
+    run_python("-c", code, status=0)
 
 
 def test_the_last_lines_name_commands_that_are_ready_and_not_ready(monkeypatch, capsys):

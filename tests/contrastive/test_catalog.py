@@ -1,8 +1,5 @@
 import io
-import os
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -14,6 +11,7 @@ from PIL import Image
 from codegraph_jax.data.search import LayoutError
 from contrastive_jax.data.catalog import load_image_set
 from tests.support.files import write_image
+from tests.support.processes import run_python
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 6, 3), np.uint8)
@@ -205,11 +203,4 @@ assert "tensorflow" not in sys.modules
 
 
 def test_a_prepared_tensorflow_dataset_is_read_without_tensorflow(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", PREPARE_AND_READ],
-        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
+    run_python("-c", PREPARE_AND_READ, status=0, TFDS_DATA_DIR=str(tmp_path))

@@ -1,8 +1,8 @@
 """Compiled programs are kept in the user's cache, unless the user has chosen another directory or none."""
 
 import os
-import subprocess
-import sys
+
+from tests.support.processes import run_python
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -15,14 +15,9 @@ jax.jit(lambda x: jnp.linalg.norm(x @ x.T))(jnp.ones((9, 9))).block_until_ready(
 
 
 def run(home, **environment) -> str:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
-    said = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**inherited, "XDG_CACHE_HOME": str(home), "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    return said.stdout.strip()
+    inherited = dict.fromkeys(name for name in os.environ if name.startswith("JAX_"))
+    changed = inherited | {"XDG_CACHE_HOME": str(home), "JAX_PLATFORMS": "cpu"} | environment
+    return run_python("-c", PROGRAM, status=0, **changed).stdout.strip()
 
 
 def test_programs_are_kept_by_kind_of_machine(tmp_path):

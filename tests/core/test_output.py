@@ -4,13 +4,12 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from codegraph_jax.core.output import SteadyStream, steady_output
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 NAME = "Prüfling ✓ \udcff.png"
 
 

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import pytest
 from filelock import FileLock
 
 from codegraph_jax.core.workdir import WorkdirError, locked, obstacle, remove_partial_files, written_to
-
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import run_python
 
 
 @pytest.fixture
@@ -89,7 +86,7 @@ def test_no_module_of_unix_alone_is_needed():
         "with locked(pathlib.Path(tempfile.mkdtemp()) / 'work'):\n"
         "    print(free_memory() > 0, peak_memory()['host'] > 0)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    ended = run_python("-c", code)
     assert ended.stdout.split() == ["True", "True"], ended.stderr
 
 

@@ -1,7 +1,6 @@
 """Data sets of the user: datasets with an index, iterables, and a class as a layout."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import detect
 from contrastive_jax import OECL
+from tests.support import ROOT
 from tests.support.tiny_backbones import tiny_backbone
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
@@ -259,7 +259,7 @@ def test_wrong_items_of_a_layout_are_named(own_layout, tmp_path, made, message):
 
 
 def test_the_config_of_the_documentation_adds_a_layout(own_layout, tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    page = (ROOT / "docs" / "datasets.md").read_text()
     section = page.split("## A layout of your own")[1].split("\n## ")[0]
     (tmp_path / "my_screws.py").write_text(section.split("```python\n")[1].split("```")[0])
     for name in ("m3/ok/1.png", "m3/bent/1.png"):

@@ -1,9 +1,6 @@
 """Sets of tensorflow-datasets as a layout; another process prepares them, so that its import has no effect here."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
+from tests.support.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -49,9 +47,7 @@ Parts(file_format=sys.argv[1]).download_and_prepare()
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     home = tmp_path_factory.mktemp("tfds")
-    command = [sys.executable, "-c", PREPARE, "array_record"]
-    run = subprocess.run(command, env={**os.environ, "TFDS_DATA_DIR": str(home)}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
+    run_python("-c", PREPARE, "array_record", status=0, TFDS_DATA_DIR=str(home))
     return home / "parts" / "1.0.0"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.rendezvous import MAX_LINE_BYTES, rendezvous
-from tests.support.pairs import free_port
+from tests.support.processes import free_port
 
 HOST = "127.0.0.1"
 

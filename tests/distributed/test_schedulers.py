@@ -1,13 +1,9 @@
 """Fake variables of a Slurm step, and real processes that connect by them."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
-from tests.support.pairs import free_port
+from tests.support.processes import ended, free_port, start_python
 
-ROOT = Path(__file__).parents[2]
 MEETING = """
 from codegraph_jax.distributed import processes
 with processes.connected("auto", 1, 0):
@@ -39,24 +35,15 @@ def under_mpirun(number, count, port):
 
 
 def launch(command, variables):
-    clean = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and not k.startswith(("SLURM_", "OMPI_"))}
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=clean | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    outer = dict.fromkeys(name for name in os.environ if name.startswith(("SLURM_", "OMPI_")))
+    return start_python(*command, **outer | variables)
 
 
 def test_two_processes_of_a_step_find_each_other():
     port = str(free_port())
     started = [launch(["-c", MEETING], step(k, JAX_COORDINATOR_PORT=port)) for k in range(2)]
     for process in started:
-        said, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors[-2000:]
-        assert "['here', 'here']" in said
+        assert "['here', 'here']" in ended(process, status=0).stdout
 
 
 def test_missing_process_under_a_scheduler_is_one_line():
@@ -66,8 +53,7 @@ def test_missing_process_under_a_scheduler_is_one_line():
         step(0, JAX_COORDINATOR_PORT=ports[0]), step(1, JAX_COORDINATOR_PORT=ports[1]), under_mpirun(0, 2, ports[2])
     ]  # fmt: skip
     for process in [launch(MAIN, each) for each in variables]:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 2, errors[-2000:]
+        errors = ended(process, status=2).stderr
         last = errors.splitlines()[-1]
         assert last.startswith("error: --coordinator: auto: the processes have not found each other within 2 s;"), last
         assert "Traceback" not in errors and "stack trace" not in errors

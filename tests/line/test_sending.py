@@ -4,12 +4,9 @@ import hmac
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -23,6 +20,7 @@ from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks.watch import opened_line
 from tests.line.parts import part
 from tests.line.receiver import DOWN, Receiver, record, rows_of, until_empty
+from tests.support.processes import start_python
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
@@ -191,9 +189,7 @@ with sending(ledger, [sys.argv[2]]):
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_path, receiver):
-    root = str(Path(__file__).parents[2])
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path / LEDGER_FILE), receiver.url], cwd=root,
-                             env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"})  # fmt: skip
+    child = start_python("-c", CHILD, tmp_path / LEDGER_FILE, receiver.url, JAX_PLATFORMS="cpu")
     killed = threading.Event()
 
     def kill_at_the_third(message):

@@ -15,7 +15,7 @@ from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import ServeConfig
 from codegraph_jax.line.targets import DeliveryError, open_target
 from tests.line.receiver import record, rows_of, until_empty
-from tests.support.pairs import free_port
+from tests.support.processes import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("short_pauses")

@@ -21,10 +21,10 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.regions import rectangle_sides
 from codegraph_jax.tasks import detect as detect_task
 from tests.report.outcomes import make_outcome
+from tests.support import ROOT
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-ROOT = Path(__file__).parents[2]
 SCHEMAS = sorted((ROOT / "docs" / "schemas").glob("*.schema.json"))
 NOTHING = np.zeros((0, 0), int)
 NAMES = [f"{i:02d}.png" for i in range(12)]

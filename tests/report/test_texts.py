@@ -4,7 +4,6 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,11 @@ from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, text
 from codegraph_jax.report.wording import chance, describe_threshold, describe_warning, rarity
 from codegraph_jax.scoring.threshold import ThresholdWarning, calibrate
 from tests.report.outcomes import NAMES, make_outcome
+from tests.support import ROOT
 
 PACKAGES = ("report", "app", "line")
-ROOT = Path(__file__).parents[2] / "codegraph_jax"
-SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).glob("*")) if path.is_file()]
+PACKAGE = ROOT / "codegraph_jax"
+SOURCES = [path for package in PACKAGES for path in sorted((PACKAGE / package).glob("*")) if path.is_file()]
 PAGES = [path for path in SOURCES if path.suffix in (".html", ".j2")]
 SCRIPTS = [path for path in SOURCES if path.suffix == ".js"]
 NOT_TRANSLATED = {"English", "Deutsch", "codegraph", "A", "B", "A:", "B:", "D", "G", "Z", "H", "scores.csv",

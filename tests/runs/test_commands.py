@@ -17,7 +17,8 @@ from codegraph_jax.commands.registry import COMMANDS
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
-from tests.support.documented import CONFIGS, PAGES, ROOT, check_command, commands_in, config_name
+from tests.support import ROOT
+from tests.support.documented import CONFIGS, PAGES, check_command, commands_in, config_name
 from tests.support.files import write_mask
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as detect_task
 from tests.support.files import write_image
+from tests.support.processes import run_python
 from tests.support.tiny_backbones import tiny_backbone
 
-ROOT = Path(__file__).parents[2]
 PARTS = draw_set(count=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images
 
 NAMES = (
@@ -110,13 +108,9 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
     arguments = ["--config=configs/folder.py", f"--workdir={tmp_path / 'work'}"]
     arguments += [f"--config.data.root={tmp_path / '<b>photos & more'}", "--config.backbone.blocks=(1,)"]
     arguments += [f"--config.backbone.{x}" for x in ("name=dinov2-small", "weights=random", "image_size=56")]
-    ended = subprocess.run(
-        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, timeout=280, check=False
-    )
-    out, errors = (text.decode(errors="replace") for text in (ended.stdout, ended.stderr))
-    assert ended.returncode == 0, errors[-3000:]
-    assert "Traceback" not in out + errors
-    assert f"{broken} of {readable + broken} photos cannot be read and were skipped" in errors
+    run = run_python("main.py", *arguments, status=0)
+    assert "Traceback" not in run.stdout + run.stderr
+    assert f"{broken} of {readable + broken} photos cannot be read and were skipped" in run.stderr
     work = tmp_path / "work"
     with (work / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -2,8 +2,6 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +25,8 @@ from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks import watch
+from tests.support.processes import run_python
 
-ROOT = Path(__file__).parents[2]
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 
 
@@ -170,8 +168,6 @@ def test_the_commands_of_the_config(photos, tmp_path):
         ["inspect", f"--config.data.root={day}", f"--config.bank.path={bank}"],
     )
     for number, words in enumerate(commands):
-        command = [sys.executable, "-m", "codegraph_jax", *words, f"--workdir={tmp_path / str(number)}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
+        run_python("-m", "codegraph_jax", *words, f"--workdir={tmp_path / str(number)}", status=0)
     assert len(rows(tmp_path / "0" / "scores.csv")) == 15
     assert len(rows(tmp_path / "1" / "scores.csv")) == 3

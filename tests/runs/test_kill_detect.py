@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.core.workdir import RESUME
-from tests.support import killing
-from tests.support.killing import finish
+from tests.support.processes import compiled_once, ended, start_python
 from tests.support.small_run import CATEGORIES, contents, write_drawn_set
 
 PROGRAM = """
@@ -26,7 +25,7 @@ detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
 
 
 def start(photos: Path, workdir: Path, cache: Path) -> subprocess.Popen:
-    return killing.start(PROGRAM, photos, workdir, cache=cache)
+    return start_python("-c", PROGRAM, photos, workdir, **compiled_once(cache))
 
 
 def begun(workdir: Path) -> set[int]:
@@ -59,12 +58,12 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
     photos, cache, whole, killed = (tmp_path / name for name in ("photos", "cache", "whole", "killed"))
     write_drawn_set(photos)
     if warm:
-        finish(start(photos, tmp_path / "warm", cache))
+        ended(start(photos, tmp_path / "warm", cache), status=0)
     process = start(photos, whole, cache)
     begin = await_begin(process, whole, set())
-    finish(process)
+    ended(process, status=0)
     span, expected = (time.monotonic() - begin) * (1.0 if warm else 0.4), contents(whole)
-    rng, stages, ended = random.Random(0), collections.Counter(), 0
+    rng, stages, wholes = random.Random(0), collections.Counter(), 0
     while stages.total() < kills:
         before = begun(killed)
         process = start(photos, killed, cache)
@@ -78,15 +77,15 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
                 continue
             # only the results are left to write: later kills would not test the work before
             process = start(photos, killed, cache)
-        finish(process)
-        ended += 1
+        ended(process, status=0)
+        wholes += 1
         assert contents(killed) == expected
         shutil.rmtree(killed)
-    errors = finish(start(photos, killed, cache))
+    errors = ended(start(photos, killed, cache), status=0).stderr
     assert not any(word in errors for word in ("anew", "again", "changed", "saved")), (
         "no damaged or foreign state was found"
     )
-    print(f"kills: {dict(stages)}; runs that ended in between: {ended}")
+    print(f"kills: {dict(stages)}; runs that ended in between: {wholes}")
     assert contents(killed) == expected
     hidden = {path.name for path in killed.rglob(".*")}
     assert hidden == {".lock", ".written.json"}, "no state and no partial files remain"

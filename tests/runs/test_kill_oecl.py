@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from contrastive_jax.report.metrics_log import read_log
-from tests.support import killing
-from tests.support.killing import finish
+from tests.support.processes import compiled_once, ended, start_python
 
 PROGRAM = """
 import sys
@@ -23,7 +22,7 @@ trainer.train(small_config("oecl", batch_size=64, epochs=int(sys.argv[2]), check
 
 
 def start(workdir: Path, epochs: int, cache: Path) -> subprocess.Popen:
-    return killing.start(PROGRAM, workdir, epochs, cache=cache, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    return start_python("-c", PROGRAM, workdir, epochs, **compiled_once(cache), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: random.Random) -> int:
@@ -40,7 +39,7 @@ def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: ra
             hits += 1
             process.send_signal(signal.SIGKILL)
         process.communicate()
-    finish(start(workdir, epochs, cache))
+    ended(start(workdir, epochs, cache), status=0)
     return hits
 
 
@@ -58,7 +57,7 @@ def outcome(workdir: Path) -> dict:
 
 def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
     cache = tmp_path / "cache"
-    finish(start(tmp_path / "whole", epochs, cache))
+    ended(start(tmp_path / "whole", epochs, cache), status=0)
     hits = kill_until_done(tmp_path / "killed", epochs, kills, cache, random.Random(0))
     print(f"kills: {hits} of {kills} hit a run at work, {epochs} epochs")
     assert hits >= least

@@ -1,7 +1,5 @@
 """The library, called as by users, and the example scripts."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +10,7 @@ from codegraph_jax.config import BackboneConfig, RecurringConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
+from tests.support import ROOT
 from tests.support.examples import EXAMPLES, example
 
 NETWORK = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
@@ -138,8 +137,7 @@ def test_the_example_own_score_runs(capsys):
 
 
 def test_every_example_is_tested():
-    tests = Path(__file__).parents[1]
-    files = (Path(__file__), tests / "test_extras.py", tests / "contrastive" / "test_model.py")
-    text = "".join(file.read_text() for file in files)
+    files = ("runs/test_library.py", "test_extras.py", "contrastive/test_model.py")
+    text = "".join((ROOT / "tests" / file).read_text() for file in files)
     for path in EXAMPLES.glob("*.py"):
         assert f'"{path.stem}"' in text or f'"{path.name}"' in text, path.name

@@ -1,9 +1,7 @@
 """A line with two thousand parts by folder and by HTTP, killed in between: every part is one row."""
 
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -18,8 +16,8 @@ from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConf
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
+from tests.support.processes import start_python
 
-ROOT = Path(__file__).parents[2]
 PARTS, KILLS, VARIETY = 2000, 4, 40
 GROWTH = 1.05
 """Memory after the second half, relative to that after the first."""
@@ -59,19 +57,16 @@ class Line:
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "main.py", *self.flags, f"--workdir={self.workdir}"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout
+        self.process = start_python("main.py", *self.flags, f"--workdir={self.workdir}", JAX_PLATFORMS="cpu")
+        assert self.process.stdout and self.process.stderr
         for line in self.process.stdout:
             if "; end with Ctrl+C" in line:
                 self.address = line.split()[2].rstrip(";")
                 break
         else:
-            pytest.fail("the line has not started")
+            pytest.fail(f"the line has not started: {self.process.stderr.read()[-3000:]}")
         # the output must be read, or the process would block
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        threading.Thread(target=self.process.communicate, daemon=True).start()
 
     def kill(self) -> None:
         assert self.process

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.data.synthetic import draw_set
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 IMAGES = int(os.environ.get("LOAD_TEST_IMAGES", 2000))
 OPTIONS = shlex.split(os.environ.get("LOAD_TEST_OPTIONS", ""))
 REFERENCES = 256

@@ -1,10 +1,6 @@
 """Runs in several real processes, connected over the loopback address."""
 
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,28 +9,16 @@ from PIL import Image
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed import processes
-from tests.support.pairs import free_port, require_that_a_loss_ends_both
 from tests.support.process_worker import detector, stages
+from tests.support.processes import ended, free_port, require_that_a_loss_ends_both, start_python
 
 pytestmark = pytest.mark.usefixtures("shallow")
-
-ROOT = Path(__file__).parents[2]
 
 
 def launch(count, devices, backend, out, mode):
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.process_worker"]
-            + [str(x) for x in (port, count, k, devices, backend, out, mode)],
-            cwd=ROOT,
-            env={k: v for k, v in os.environ.items() if "proxy" not in k.lower()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for k in range(count)
-    ]
+    command = ("-m", "tests.support.process_worker", port, count)
+    return [start_python(*command, k, devices, backend, out, mode) for k in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -51,8 +35,7 @@ def test_processes_give_the_scores_of_one(tmp_path, count, devices, backend):
     want = stages(alone)
     assert (want["tables"] != want["reduced"]).any(), "the removal must have an effect"
     for process in started:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-2000:]
+        ended(process, status=0)
     for k in range(count):
         with np.load(tmp_path / f"{k}.npz") as got:
             for name, value in want.items():
@@ -79,27 +62,17 @@ def test_flags_that_do_not_fit_together_are_named(flags, complaint):
 
 
 def run_two(tmp_path, *flags, seconds=30, delay=0.0):
-    """main.py in two processes; `flags` are process 1's own. Returns (exit status, errors) of each."""
+    """main.py in two processes; `flags` are process 1's own. Returns both when they have ended."""
     port = free_port()
     started = []
     for k in range(2):
-        command = [sys.executable, "-m", "tests.support.main_worker", str(seconds), "--config=configs/folder.py"]
+        command = ["-m", "tests.support.main_worker", seconds, "--config=configs/folder.py"]
         command += [f"--config.backbone.{x}" for x in ("name=dinov2-small", "weights=random", "image_size=56")]
         command += [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process_id={k}"]
         command += [f"--config.data.root={tmp_path / 'a'}", f"--workdir={tmp_path / 'work'}", *(flags if k else ())]
-        environment = {name: v for name, v in os.environ.items() if "proxy" not in name.lower()}
-        started.append(
-            subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-        )
+        started.append(start_python(*command))
         time.sleep(delay)
-    try:
-        ended = [process.communicate(timeout=100)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(started, ended)]
+    return [ended(process, seconds=100) for process in started]
 
 
 def write_drawn_photos(root, names=("0.png", "1.png", "2.png")):
@@ -133,9 +106,9 @@ def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, comp
         written = bytearray((tmp_path / "content" / "a" / name).read_bytes())
         written[-1] ^= 1
         (tmp_path / "content" / "a" / name).write_bytes(written)
-    for status, errors in run_two(tmp_path, *(flag.format(tmp=tmp_path) for flag in flags)):
-        assert status == 2, errors[-2000:]
-        assert complaint in errors and "Traceback" not in errors
+    for run in run_two(tmp_path, *(flag.format(tmp=tmp_path) for flag in flags)):
+        assert run.returncode == 2, run.stderr[-2000:]
+        assert complaint in run.stderr and "Traceback" not in run.stderr
     assert not (tmp_path / "work").exists()
 
 
@@ -143,10 +116,10 @@ def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, comp
 @pytest.mark.parametrize("seconds,delay,status", [(60, 8.0, 0), (1, 8.0, 2)])
 def test_late_process_times_out(tmp_path, seconds, delay, status):
     write_drawn_photos(tmp_path / "a")
-    ended = run_two(tmp_path, seconds=seconds, delay=delay)
-    assert [code for code, _ in ended] == [status, status], ended
+    first, second = run_two(tmp_path, seconds=seconds, delay=delay)
+    assert (first.returncode, second.returncode) == (status, status), (first.stderr, second.stderr)
     if status:
-        assert "process 1 of 2 has not reported within 1 s" in ended[0][1]
-        assert "process 0 was not reached within 1 s" in ended[1][1]
+        assert "process 1 of 2 has not reported within 1 s" in first.stderr
+        assert "process 0 was not reached within 1 s" in second.stderr
     else:
         assert (tmp_path / "work" / "manifest.json").is_file()

@@ -1,10 +1,6 @@
 """Training in several real processes, connected over the loopback address."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,37 +8,15 @@ import pytest
 from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax import OECL, trainer
 from contrastive_jax.data.sources import read_run_data
-from tests.support.pairs import free_port, require_that_a_loss_ends_both
+from tests.support.processes import ended, free_port, require_that_a_loss_ends_both, start_python
 from tests.support.training_worker import config, exactly
-
-ROOT = Path(__file__).parents[2]
 
 
 def launch(workdir, *words):
     """Two processes of two devices each; `words` are process 1's own."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.training_worker", str(port), "2", str(k), str(workdir)]
-            + list(words if k else ()),
-            cwd=ROOT,
-            env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for k in range(2)
-    ]
-
-
-def finished(started):
-    """The output of the processes, when all have ended well."""
-    printed = []
-    for process in started:
-        output, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-2000:]
-        printed.append(output)
-    return printed
+    command = ("-m", "tests.support.training_worker", port, 2)
+    return [start_python(*command, k, workdir, *(words if k else ())) for k in range(2)]
 
 
 def losses(workdir):
@@ -72,8 +46,7 @@ def alone(tmp_path_factory, quick_training):
 
 @pytest.mark.slow
 def test_processes_train_as_one(tmp_path, alone):
-    started = launch(tmp_path / "run")
-    first, second = finished(started)
+    first, second = (ended(process, status=0).stdout for process in launch(tmp_path / "run"))
     assert ", by class" in first and not [line for line in second.splitlines() if line and "Gloo" not in line]
     assert_trained_as_one(tmp_path / "run", alone)
 
@@ -85,7 +58,7 @@ def test_a_lost_process_ends_the_other_and_the_run_resumes_from_the_checkpoint(t
     require_that_a_loss_ends_both(launch(tmp_path / "run", "stop"), victim, speaker=1)
     assert not (tmp_path / "run" / "results.json").exists()
     if victim == 0:
-        said = finished(launch(tmp_path / "run"))[0]
+        said, _ = (ended(process, status=0).stdout for process in launch(tmp_path / "run"))
     else:
         with exactly():
             trainer.train(config(), tmp_path / "run")
@@ -106,6 +79,6 @@ def test_a_workdir_of_another_run_ends_both(tmp_path):
     held.mkdir()
     (held / "manifest.json").write_text(json.dumps({"config": {}, "data": "other"}))
     for process in launch(held):
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode != 0
-        assert "holds a run with other settings or data" in errors
+        run = ended(process)
+        assert run.returncode != 0
+        assert "holds a run with other settings or data" in run.stderr

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 
 from absl import flags
 
@@ -10,9 +9,9 @@ from codegraph_jax.commands.launch import parse_command_line, parse_flags
 from codegraph_jax.commands.registry import COMMANDS
 from studies.flags import define_vary
 from studies.sweeps.sweep import read_points
+from tests.support import ROOT
 from tests.support.commands import fresh_process
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
 CONFIGS = sorted((ROOT / "configs").rglob("[!_]*.py"))
 NAMES = "|".join(name for name, command in COMMANDS.items() if command.module)

@@ -1,11 +1,12 @@
 """The examples, as modules."""
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.support import ROOT
+
+EXAMPLES = ROOT / "examples"
 
 
 def example(name: str, **constants: Any) -> ModuleType:

@@ -2,11 +2,11 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 from codegraph_jax.distributed import processes
+from tests.support import ROOT
 
 if __name__ == "__main__":
     processes.CONNECT_SECONDS = int(sys.argv.pop(1))
-    sys.argv[0] = str(Path(__file__).parents[2] / "main.py")
+    sys.argv[0] = str(ROOT / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,15 +1,15 @@
 """The architectures of the golden models, and presets for them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture
 from codegraph_jax.config import BackboneConfig
+from tests.support import ROOT
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "backbones"
+GOLDEN = ROOT / "tests" / "golden" / "backbones"
 PATCH, GRID = 4, 5
 
 _SHAPE = {"patch_size": PATCH, "width": 32, "depth": 3, "heads": 2, "grid": GRID, "mlp_width": 64}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
 import jax
@@ -19,8 +18,9 @@ from contrastive_jax.config import (
 )
 from contrastive_jax.network import resnet
 from contrastive_jax.training.step import AXIS
+from tests.support import ROOT
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "contrastive"
+GOLDEN = ROOT / "tests" / "golden" / "contrastive"
 
 
 def mesh_of(devices: int) -> Mesh:
