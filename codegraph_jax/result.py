@@ -356,7 +356,7 @@ class DetectionResult(JsonFields):
         """
         placement = self.placement
         arrays = {name: getattr(self, name) for name in ARRAYS} | {
-            "pattern_ids": self.recurring.pattern_ids,
+            "pattern_numbers": self.recurring.pattern_numbers,
             "sizes": placement.sizes,
             "inspected": placement.inspected,
             "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
@@ -386,7 +386,7 @@ class DetectionResult(JsonFields):
                 product_ids=product_ids if len(product_ids) else None,
                 scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
             )
-            return replace(result, recurring=replace(result.recurring, pattern_ids=arrays["pattern_ids"]))
+            return replace(result, recurring=replace(result.recurring, pattern_numbers=arrays["pattern_numbers"]))
         except MALFORMED as error:
             raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 

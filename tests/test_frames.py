@@ -124,7 +124,7 @@ def test_border_is_ignored():
         assert (result.patch_scores[i][outside] == 0).all()
         assert result.patch_scores[i][~outside].min() > 0
         assert result.scores[i] <= rect.cut(result.patch_scores[i]).max() + 1e-6
-        assert not result.recurring.pattern_ids[i][outside].any() if len(result.recurring.pattern_ids) else True
+        assert not result.recurring.pattern_numbers[i][outside].any() if len(result.recurring.pattern_numbers) else True
     maps = result.maps(size=(33, 44))
     assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map has no border"
 

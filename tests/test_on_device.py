@@ -48,7 +48,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
 def assert_same(there, here):
     np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
     np.testing.assert_allclose(there.scores_rescored, here.scores_rescored, atol=1e-4)
-    np.testing.assert_array_equal(there.recurring.pattern_ids, here.recurring.pattern_ids)
+    np.testing.assert_array_equal(there.recurring.pattern_numbers, here.recurring.pattern_numbers)
     assert [c.members for c in there.recurring.groups] == [c.members for c in here.recurring.groups]
     np.testing.assert_array_equal(there.kept, here.kept)
 

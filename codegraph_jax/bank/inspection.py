@@ -27,7 +27,7 @@ class Inspection:
         flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
             that have the answer "good" or show only tolerated defects (`threshold.min_defect_length`) [n].
         placement: position of each photo in its grid of patches, and the inspected patches.
-        pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
+        pattern_numbers: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         areas: inspected area of each image.
         matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `min_peak_score` was given.
@@ -41,7 +41,7 @@ class Inspection:
     p_values: Float[np.ndarray, " n"]
     flagged: Bool[np.ndarray, " n"]
     placement: Placement
-    pattern_ids: Int[np.ndarray, "n h w"]
+    pattern_numbers: Int[np.ndarray, "n h w"]
     matches: tuple[PatternMatch, ...]
     areas: Sequence[InspectedArea]
     peak_patches: Sequence[PeakPatches] = ()

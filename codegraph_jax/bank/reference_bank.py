@@ -34,7 +34,7 @@ from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
-from codegraph_jax.consistency.recognition import assign_pattern_ids
+from codegraph_jax.consistency.recognition import pattern_numbers_of
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.json_fields import not_in_json, plain
 from codegraph_jax.core.progress import Progress
@@ -131,7 +131,7 @@ class ReferenceBank(StoredBank):
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
         clipped = np.asarray(pattern_patches[verdicts == "variant"].any(axis=0))
         defects = (np.flatnonzero(verdicts == "defect") + 1).tolist()
-        pattern_ids = assign_pattern_ids(dict(enumerate(pattern_patches, 1)), defects, pattern_patches.shape[1:])
+        pattern_numbers = pattern_numbers_of(dict(enumerate(pattern_patches, 1)), defects, pattern_patches.shape[1:])
         rows = [row for chunk in chunks for row in chunk.scores]
         patch_scores = self._combined_maps(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
         placement = Placement.joined([chunk.features.placement for chunk in chunks])
@@ -160,7 +160,7 @@ class ReferenceBank(StoredBank):
             p_values=p_values,
             flagged=flagged,
             placement=placement,
-            pattern_ids=pattern_ids.reshape(-1, *grid),
+            pattern_numbers=pattern_numbers.reshape(-1, *grid),
             matches=tuple(
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, pattern_patches), 1)

@@ -46,5 +46,7 @@ def patterns_with_copies(recurring: RecurringPatterns, original: Int[np.ndarray,
         duplicates=connected_groups([*listed.values(), *duplicates]),
         views=tuple(tuple(sorted(with_own_copies(view))) for view in recurring.views),
         graph=graph,
-        pattern_ids=recurring.pattern_ids[original] if len(recurring.pattern_ids) else recurring.pattern_ids,
+        pattern_numbers=recurring.pattern_numbers[original]
+        if len(recurring.pattern_numbers)
+        else recurring.pattern_numbers,
     )

@@ -170,7 +170,7 @@ class RecurringPatterns(JsonFields):
         duplicates: groups of photos of the same part.
         views: groups of images of the same view (pose or mould) without a common defect.
         graph: the image graph (`networkx.Graph`); nodes are image indices, edges have `weight` and `links`.
-        pattern_ids: number, of a group or match, of the pattern on each patch; 0: none [n, h, w].
+        pattern_numbers: number, of a group or match, of the pattern on each patch; 0: none [n, h, w].
         spacing_law: fit of the spacing law, on which the links rest; None if it was not measured.
         matches: known patterns of this product.
         others: known patterns of other products.
@@ -181,7 +181,7 @@ class RecurringPatterns(JsonFields):
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
     graph: Any = field(default_factory=empty_graph, metadata=not_in_json())
-    pattern_ids: Int[np.ndarray, "n h w"] = field(
+    pattern_numbers: Int[np.ndarray, "n h w"] = field(
         default_factory=lambda: np.zeros((0, 0, 0), np.int16), metadata=not_in_json()
     )
     spacing_law: SpacingLaw | None = None
@@ -216,12 +216,12 @@ class RecurringPatterns(JsonFields):
         return np.isin(np.arange(image_count), members)
 
     def as_json(self) -> dict[str, Any]:
-        """Values for JSON, without `pattern_ids`; `from_json` reads them."""
+        """Values for JSON, without `pattern_numbers`; `from_json` reads them."""
         return super().as_json() | {"nodes": list(self.graph.nodes), "edges": list(self.graph.edges(data=True))}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "RecurringPatterns":
-        """Reads the values of `as_json`, with `pattern_ids`; malformed ones raise KeyError, TypeError or ValueError."""
+        """Reads the values of `as_json`, with `pattern_numbers`; raises KeyError, TypeError or ValueError if malformed."""
         graph, rest = empty_graph(), dict(values)
         nodes, edges = rest.pop("nodes"), rest.pop("edges")
         if not isinstance(nodes, list) or not isinstance(edges, list):
@@ -234,4 +234,4 @@ class RecurringPatterns(JsonFields):
     @property
     def defect_patches(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
-        return np.isin(self.pattern_ids, [pattern.number for pattern in self.with_verdict("defect")])
+        return np.isin(self.pattern_numbers, [pattern.number for pattern in self.with_verdict("defect")])

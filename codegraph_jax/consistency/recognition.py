@@ -72,11 +72,11 @@ def with_verdicts(
     return replace(recurring, groups=tuple(groups), matches=tuple(matches)), elsewhere
 
 
-def assign_pattern_ids(
+def pattern_numbers_of(
     patches_by_pattern: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
     """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number."""
-    pattern_ids = np.zeros(shape, np.int16)
+    pattern_numbers = np.zeros(shape, np.int16)
     for number in sorted(patches_by_pattern, key=lambda number: (number in defects, -number)):
-        pattern_ids[patches_by_pattern[number]] = number
-    return pattern_ids
+        pattern_numbers[patches_by_pattern[number]] = number
+    return pattern_numbers

@@ -34,7 +34,7 @@ from codegraph_jax.consistency.pattern_patches import (
     pattern_tests,
     shows_pattern,
 )
-from codegraph_jax.consistency.recognition import assign_pattern_ids, with_signatures, with_verdicts
+from codegraph_jax.consistency.recognition import pattern_numbers_of, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.views import MIN_VIEW_AGREEMENT, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
@@ -78,8 +78,8 @@ def find_consistent(
         if added:
             patches[set_size:] |= shows_pattern(distances, added, test, k)
     defects = [pattern.number for pattern in recurring.with_verdict("defect")]
-    pattern_ids = assign_pattern_ids(patches_by_pattern, defects, distances.shape[::2])
-    recurring = replace(recurring, pattern_ids=pattern_ids.reshape(-1, *grid))
+    pattern_numbers = pattern_numbers_of(patches_by_pattern, defects, distances.shape[::2])
+    recurring = replace(recurring, pattern_numbers=pattern_numbers.reshape(-1, *grid))
     return recurring, _exclusions_of(recurring, patches_by_pattern, distances, duplicates)
 
 

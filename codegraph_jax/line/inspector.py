@@ -181,14 +181,14 @@ class Inspector:
         width, height = full_size(photo)
         calibration, placement = bank.calibration, inspection.placement
         rect = placement.rect(0)
-        scores, pattern_ids = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_ids[0])
+        scores, pattern_numbers = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_numbers[0])
         flagged = bool(inspection.flagged[0])
         regions: list[Region] = []
         if flagged or warming_up:
             background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
             inspected = inspection.areas[0](*size)
-            _, regions = find_regions(scores, background, calibration, pattern_ids, inspected)
+            _, regions = find_regions(scores, background, calibration, pattern_numbers, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
         part = replace(
             scored_part(part, bank, inspection, 0, (width, height), regions),

@@ -71,7 +71,7 @@ def find_regions(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
     calibration: Calibration,
-    pattern_ids: Int[np.ndarray, "h w"],
+    pattern_numbers: Int[np.ndarray, "h w"],
     inspected: Bool[np.ndarray, "height width"],
 ) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
     """The flagged regions of a flagged photo: mask and list.
@@ -80,12 +80,12 @@ def find_regions(
         patch_scores: scores of the patches on the photo.
         background: median score of the inspected patches.
         calibration: thresholds.
-        pattern_ids: number of the recurring pattern that each patch shows; may be empty.
+        pattern_numbers: number of the recurring pattern that each patch shows; may be empty.
         inspected: mask of the inspected pixels of the photo.
     """
     mask = flagged_mask(patch_scores, background, calibration, inspected)
     height, width = inspected.shape
-    return mask, describe_regions(mask, stretch(patch_scores, width, height), calibration, pattern_ids)
+    return mask, describe_regions(mask, stretch(patch_scores, width, height), calibration, pattern_numbers)
 
 
 def make_images(
@@ -122,12 +122,12 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
         _save(dimmed(heatmap, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
-        pattern_ids = result.recurring.pattern_ids
+        pattern_numbers = result.recurring.pattern_numbers
         mask, regions = find_regions(
             patch_scores,
             background_of(result.patch_scores, result.placement, i),
             result.calibration,
-            rect.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
+            rect.cut(pattern_numbers[i]) if len(pattern_numbers) else pattern_numbers,
             inspected,
         )
         if record.mask:

@@ -78,9 +78,9 @@ def boxes_of_pattern(recurring: RecurringPatterns, pattern: FoundPattern) -> lis
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
     boxes, members = (list(pattern.group.boxes), pattern.group.members) if pattern.group else ([], ())
     others = [image for image in pattern.images if image not in members]
-    if others and len(recurring.pattern_ids):
-        pattern_patches = recurring.pattern_ids.reshape(len(recurring.pattern_ids), -1) == pattern.number
-        boxes += member_boxes(pattern_patches, others, recurring.pattern_ids.shape[1:])
+    if others and len(recurring.pattern_numbers):
+        pattern_patches = recurring.pattern_numbers.reshape(len(recurring.pattern_numbers), -1) == pattern.number
+        boxes += member_boxes(pattern_patches, others, recurring.pattern_numbers.shape[1:])
     return boxes
 
 

@@ -38,7 +38,7 @@ class Region:
         length, width: longer and shorter side of the smallest rotated rectangle around the region, in pixels.
         peak_score, mean_score: greatest and mean value of the anomaly map in the region.
         p_value: share of normal images with such a peak.
-        group: number of the pattern that most of its pixels show; None if they show none.
+        pattern: number of the pattern that most of its pixels show; None if they show none.
         run_lengths: COCO run lengths of a region with holes; None for a region without holes.
     """
 
@@ -51,7 +51,7 @@ class Region:
     peak_score: float
     mean_score: float
     p_value: float
-    group: int | None
+    pattern: int | None
     run_lengths: list[int] | None
 
 
@@ -59,7 +59,7 @@ def describe_regions(
     mask: Bool[np.ndarray, "a b"],
     scores: Float[np.ndarray, "a b"],
     calibration: Calibration,
-    pattern_ids: Int[np.ndarray, "h w"],
+    pattern_numbers: Int[np.ndarray, "h w"],
 ) -> list[Region]:
     """The connected regions of an image, the highest peak first.
 
@@ -67,7 +67,7 @@ def describe_regions(
         mask: the flagged pixels.
         scores: the anomaly map of the same size.
         calibration: distribution of normal scores, for the p-values.
-        pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
+        pattern_numbers: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
     labels, count = ndimage.label(mask, structure=EIGHT)
     regions = []
@@ -90,7 +90,7 @@ def describe_regions(
                 peak_score=peak,
                 mean_score=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                group=_pattern_of(inside, rows.start, columns.start, mask.shape, pattern_ids),
+                pattern=_pattern_of(inside, rows.start, columns.start, mask.shape, pattern_numbers),
                 run_lengths=counts,
             )
         )
@@ -157,7 +157,7 @@ def region_fields(number: int, region: Region) -> dict[str, Any]:
         "peak_score": round(region.peak_score, 6),
         "mean_score": round(region.mean_score, 6),
         "p_value": float(f"{region.p_value:.4g}"),
-        "group": region.group,
+        "group": region.pattern,
     }
 
 
@@ -206,14 +206,18 @@ def _without_straight_points(ring: Float[np.ndarray, "k 2"]) -> Float[np.ndarray
 
 
 def _pattern_of(
-    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], pattern_ids: Int[np.ndarray, "h w"]
+    inside: Bool[np.ndarray, "a b"],
+    top: int,
+    left: int,
+    shape: tuple[int, ...],
+    pattern_numbers: Int[np.ndarray, "h w"],
 ) -> int | None:
     """Number of the pattern that most pixels of a region show; None if they show none."""
-    if not pattern_ids.size:
+    if not pattern_numbers.size:
         return None
     rows, columns = np.nonzero(inside)
-    patches = pattern_ids[
-        (rows + top) * pattern_ids.shape[0] // shape[0], (columns + left) * pattern_ids.shape[1] // shape[1]
+    patches = pattern_numbers[
+        (rows + top) * pattern_numbers.shape[0] // shape[0], (columns + left) * pattern_numbers.shape[1] // shape[1]
     ]
     numbers, counts = np.unique(patches[patches > 0], return_counts=True)
     return int(numbers[counts.argmax()]) if len(numbers) else None

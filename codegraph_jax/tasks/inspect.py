@@ -153,6 +153,6 @@ def _as_result(bank: ReferenceBank, inspection: Inspection, kept: tuple[Sample, 
         feature_identity=feature_identity(bank.backbone, bank.backbone_config),
         seconds={},
         value_range=bank.value_range,
-        recurring=RecurringPatterns(pattern_ids=inspection.pattern_ids, matches=inspection.matches),
+        recurring=RecurringPatterns(pattern_numbers=inspection.pattern_numbers, matches=inspection.matches),
         samples=kept,
     )

@@ -54,7 +54,7 @@ def test_the_program_gives_the_scores_of_the_bank(bank, images, variant):
     own = with_variant(bank, images[0]) if variant else bank
     inspection = own.inspect(images)
     if variant:
-        assert inspection.pattern_ids.any() and not (inspection.pattern_ids > 0).all()
+        assert inspection.pattern_numbers.any() and not (inspection.pattern_numbers > 0).all()
     score = jax.jit(scorer(own))
     for image, want, flagged, patches in zip(images, inspection.scores, inspection.flagged, inspection.patch_scores):
         greatest, above, own_patches = score(image)

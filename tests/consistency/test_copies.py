@@ -32,7 +32,7 @@ def test_copies_get_the_groups_of_their_originals():
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
     group = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
     found = RecurringPatterns(
-        (group,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
+        (group,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_numbers=np.arange(3)[:, None, None]
     )
     all_of_them = patterns_with_copies(found, np.array([0, 1, 0, 2, 0]))
     assert all_of_them.groups[0].members == (3, 0, 2, 4)
@@ -40,7 +40,7 @@ def test_copies_get_the_groups_of_their_originals():
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
     assert all_of_them.views == ((0, 1, 2, 4),)
     assert dict(all_of_them.graph.edges[0, 3]) == {"weight": 3.0, "links": [(0, 7, 3)]}
-    assert all_of_them.pattern_ids[:, 0, 0].tolist() == [0, 1, 0, 2, 0]
+    assert all_of_them.pattern_numbers[:, 0, 0].tolist() == [0, 1, 0, 2, 0]
 
 
 @pytest.mark.parametrize("count", [2, 7])

@@ -42,7 +42,7 @@ def find(tokens, config=None, patterns=()):
 
 def pattern_of(found, verdict, name=""):
     return dataclasses.replace(
-        found.patterns[0].for_other_sets(found.product, len(found.pattern_ids)), verdict=verdict, name=name
+        found.patterns[0].for_other_sets(found.product, len(found.pattern_numbers)), verdict=verdict, name=name
     )
 
 
@@ -110,7 +110,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     assert not found.defect_members(48).any() and not found.defect_patches.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
-    shown = found.pattern_ids.reshape(48, -1)[region] == 1
+    shown = found.pattern_numbers.reshape(48, -1)[region] == 1
     assert shown.mean() > 0.8
     assert (full[region] <= np.where(shown, usual, mutual[region])).all()
     outside = full[15:]

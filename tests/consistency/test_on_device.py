@@ -63,7 +63,7 @@ def assert_same(here, there):
     for mine, theirs in zip(here[1].groups, there[1].groups, strict=True):
         assert (mine.members, mine.boxes, mine.verdict) == (theirs.members, theirs.boxes, theirs.verdict)
         np.testing.assert_allclose(mine.chance_p_value, theirs.chance_p_value)
-    np.testing.assert_array_equal(here[1].pattern_ids, there[1].pattern_ids)
+    np.testing.assert_array_equal(here[1].pattern_numbers, there[1].pattern_numbers)
     assert (here[1].duplicates, here[1].views) == (there[1].duplicates, there[1].views)
     np.testing.assert_array_equal(here[2].removed, there[2].removed)
     np.testing.assert_allclose(here[3], there[3], atol=CLOSE)

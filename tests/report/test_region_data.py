@@ -36,8 +36,8 @@ def calibration(tmp_path_factory):
     return make_outcome(tmp_path_factory.mktemp("photos"), NAMES).result.calibration
 
 
-def described(mask, calibration, scores=None, pattern_ids=NOTHING):
-    return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, pattern_ids)
+def described(mask, calibration, scores=None, pattern_numbers=NOTHING):
+    return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, pattern_numbers)
 
 
 def test_box_area_and_group_of_a_rectangle(calibration):
@@ -45,10 +45,10 @@ def test_box_area_and_group_of_a_rectangle(calibration):
     mask[10:20, 30:50] = True
     scores = np.where(mask, 0.5, 0.1)
     scores[12, 33] = 0.9
-    pattern_ids = np.zeros((4, 6), int)
-    pattern_ids[1, 3:5] = 2
-    (region,) = described(mask, calibration, scores, pattern_ids)
-    assert (region.box, region.area, region.group) == ((30, 10, 50, 20), 200, 2)
+    pattern_numbers = np.zeros((4, 6), int)
+    pattern_numbers[1, 3:5] = 2
+    (region,) = described(mask, calibration, scores, pattern_numbers)
+    assert (region.box, region.area, region.pattern) == ((30, 10, 50, 20), 200, 2)
     assert region.share == pytest.approx(200 / 2400)
     assert region.peak_score == pytest.approx(0.9)
     assert region.mean_score == pytest.approx(0.502)

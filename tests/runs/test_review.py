@@ -175,7 +175,7 @@ def test_a_comparison_can_be_scored_again_with_a_review(config, photos):
     variant = detector.score(comparison, review=result.review(patterns={1: ("variant", "imprint")}))
     assert [group.verdict for group in variant.recurring.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
-    assert variant.recurring.pattern_ids.any() and not variant.recurring.defect_patches.any()
+    assert variant.recurring.pattern_numbers.any() and not variant.recurring.defect_patches.any()
     # an unchanged verdict is kept, with the counts of this batch
     (kept,) = variant.review().patterns
     assert (kept.name, kept.verdict, kept.image_count) == ("imprint", "variant", 20)
@@ -226,6 +226,6 @@ def test_the_bank_recognises_recurring_patterns(config, photos, tmp_path, capsys
     line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.member_count} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
-    shown = outcome.result.recurring.pattern_ids == 1
+    shown = outcome.result.recurring.pattern_numbers == 1
     scores = outcome.result.patch_scores
     assert all((scores[i][shown[i]] <= np.quantile(scores[i], 0.75)).all() for i in match.images)
