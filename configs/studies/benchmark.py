@@ -4,7 +4,7 @@
     codegraph benchmark --config=benchmark:kernel
 
 The first command makes all measurements, the second one of kernel, backbone, end_to_end, scaling, host_time, inspect
-and oecl. It prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a
+and oecl. Both print tables and write benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a
 jax.profiler trace. The first call, which compiles, is timed separately; the result is the median of the following
 rounds. Speeds are from the CPU time of the process on CPUs, and from wall time on other devices. Shares are relative to
 the speed of a matrix product in the same run, errors to float64. If torch is installed, the same work in PyTorch is
