@@ -221,7 +221,11 @@ class RecurringPatterns(JsonFields):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], **others: Any) -> "RecurringPatterns":
-        """Reads the values of `as_json`, with `pattern_numbers`; raises KeyError, TypeError or ValueError if malformed."""
+        """Reads the values of `as_json`, with `pattern_numbers`.
+
+        Raises:
+            KeyError, TypeError, ValueError: the values are malformed.
+        """
         graph, rest = empty_graph(), dict(values)
         nodes, edges = rest.pop("nodes"), rest.pop("edges")
         if not isinstance(nodes, list) or not isinstance(edges, list):
