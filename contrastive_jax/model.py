@@ -16,7 +16,6 @@ from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.json_fields import flattened
 from codegraph_jax.core.settings import ConfigError, read_config, with_settings
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import as_samples
@@ -107,7 +106,7 @@ class OECL:
         images = as_samples(images) if not isinstance(images, np.ndarray) else images
         settings = self.config.data
         if not settings.range:
-            measured = measured_range(as_samples(images), decoding_threads(), settings.no_data)
+            measured = measured_range(as_samples(images), settings.no_data)
             if measured:
                 settings = dataclasses.replace(settings, range=measured.black_and_white, no_data=measured.no_data)
                 self.config = dataclasses.replace(self.config, data=settings)

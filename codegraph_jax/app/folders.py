@@ -134,7 +134,7 @@ class Folders:
         sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
         sizes = [(file, size_of(Sample.of(file))) for file in sample]
         count = Counter(size for _, size in sizes)
-        refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:MAX_LISTED]]
+        refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.cannot_be_listed[:MAX_LISTED]]
         return {
             "photos": len(files), "sampled": len(sample),
             "sizes": [{"width": s[0], "height": s[1], "count": number} for s, number in count.most_common(4) if s],

@@ -15,6 +15,8 @@ import psutil
 from codegraph_jax.core.errors import UserError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "networkx", "Pillow")
+MAX_DECODING_THREADS = 8
+"""Each thread may hold a whole photo."""
 
 
 def require_devices() -> None:
@@ -86,6 +88,11 @@ def _peak_resident() -> int:
 def usable_cores() -> int:
     """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decoding_threads() -> int:
+    """Number of threads that decode photos: one per core, and at most `MAX_DECODING_THREADS`."""
+    return min(usable_cores(), MAX_DECODING_THREADS)
 
 
 def device_bytes(devices: Sequence[jax.Device]) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 
 PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
-MAX_JSON_BYTES = 256 * 2**20
-"""Far above the size of any file of a run."""
+MAX_TEXT_BYTES = 256 * 2**20
+"""Far above the size of any file of a run, and of any published list of images."""
 PIECE_CHARACTERS = 2**16
 """Characters of a CSV table that are written at once."""
 
@@ -108,17 +108,27 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a UTF-8 file, without a byte order mark.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is larger than `MAX_TEXT_BYTES`, or not UTF-8.
+    """
+    if (size := Path(path).stat().st_size) > MAX_TEXT_BYTES:
+        raise ValueError(f"it is too large, {size} bytes")
+    return Path(path).read_text(encoding="utf-8-sig")
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The content of a JSON file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is larger than `MAX_JSON_BYTES`, is not JSON, or is nested too deeply.
+        ValueError: it is larger than `MAX_TEXT_BYTES`, is not JSON, or is nested too deeply.
     """
-    if (size := Path(path).stat().st_size) > MAX_JSON_BYTES:
-        raise ValueError(f"it is too large, {size} bytes")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

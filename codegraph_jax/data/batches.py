@@ -11,15 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from PIL import Image
 
-from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.blank_photos import POOR_LEVELS, grey_levels
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange
-
-MAX_THREADS = 8
-"""Upper limit of the number of decoding threads; each thread may hold a whole photo."""
 
 
 class Batch(NamedTuple):
@@ -113,8 +109,3 @@ class ImageBatches:
 def image_key(image: Shaped[np.ndarray, "..."]) -> bytes:
     """Digest of the pixels of a preprocessed image; independent of the file name."""
     return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-
-
-def decoding_threads() -> int:
-    """The number of decoding threads: one per core, and at most `MAX_THREADS`."""
-    return min(usable_cores(), MAX_THREADS)

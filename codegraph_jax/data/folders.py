@@ -23,36 +23,38 @@ def read_mvtec_form(
     root: str,
     good: Sequence[str] = (),
     default_good: Sequence[str] = ("good",),
-    test: str = "test",
-    truth: str = "ground_truth",
+    test_folder: str = "test",
+    mask_folder: str = "ground_truth",
 ) -> Categories:
-    """Categories of the form `<category>/<test>/<type>/<image>` with masks `<category>/<truth>/<type>/<stem>_mask.png`.
+    """Categories of the form `<category>/test/<type>/<image>`, with masks `ground_truth/<type>/<stem>_mask.png`.
 
-    The root holds categories, or is a category. A mask may also have the image's stem or another usual ending, any
-    image suffix, lie beside the image, or be a directory named after the stem. Images directly in `<test>` have no
-    label. `good` names the types of good parts; without it they are `default_good`, as in the published data set, and
-    in a category without any of these, only images with a mask have a label.
+    The root holds categories, or is a category; `test_folder` and `mask_folder` are the names of the folders in it. A
+    mask may also have the image's stem or another usual ending, any image suffix, lie beside the image, or be a
+    directory named after the stem. Images directly in `test` have no label. `good` names the types of good parts;
+    without it they are `default_good`, as in the published data set, and in a category without any of these, only
+    images with a mask have a label.
 
     Raises:
         LayoutError: a type of `good` exists in no category.
     """
     base = Path(root)
-    if (base / test).is_dir():
-        homes = {folder_name(root): base}
+    if (base / test_folder).is_dir():
+        folders = {folder_name(root): base}
     else:
-        homes = {name: base / name for name in subdirectories(root)}
-    homes = {category: home for category, home in homes.items() if (home / test).is_dir()}
-    _require_types(good, {name for home in homes.values() for name in subdirectories(str(home / test))}, root)
+        folders = {name: base / name for name in subdirectories(root)}
+    folders = {category: folder for category, folder in folders.items() if (folder / test_folder).is_dir()}
+    types = {name for folder in folders.values() for name in subdirectories(str(folder / test_folder))}
+    _require_types(good, types, root)
     return {
         category: partial(
-            _samples,
+            _mvtec_samples,
             category,
-            str(home / test),
-            str(home / truth),
+            str(folder / test_folder),
+            str(folder / mask_folder),
             frozenset(map(composed, good or default_good)),
             bool(good),
         )
-        for category, home in homes.items()
+        for category, folder in folders.items()
     }
 
 
@@ -75,8 +77,8 @@ def read_folder(root: str, good: Sequence[str] = ()) -> Categories:
 
 def read_auto(root: str, good: Sequence[str] = ()) -> Categories:
     """MVTec AD's form if the root or a folder directly below it has a folder `test`, otherwise any folder."""
-    homes = [Path(root), *(Path(root) / name for name in (subdirectories(root) if Path(root).is_dir() else ()))]
-    in_form = any((home / "test").is_dir() for home in homes)
+    folders = [Path(root), *(Path(root) / name for name in (subdirectories(root) if Path(root).is_dir() else ()))]
+    in_form = any((folder / "test").is_dir() for folder in folders)
     return read_mvtec_form(root, good) if in_form else read_folder(root, good)
 
 
@@ -96,11 +98,14 @@ def _folder_samples(category: str, root: str, good: frozenset[str]) -> list[Samp
     ]
 
 
-def _samples(category: str, test: str, truth: str, good: frozenset[str], good_is_given: bool) -> list[Sample]:
+def _mvtec_samples(
+    category: str, test_folder: str, mask_folder: str, good: frozenset[str], good_is_given: bool
+) -> list[Sample]:
     # MVTec AD 2 has its masks inside the test directory
-    images = {name: path for name, path in find_images(test).items() if not path.startswith(truth + os.sep)}
+    files = find_images(test_folder)
+    images = {name: path for name, path in files.items() if not path.startswith(mask_folder + os.sep)}
     images, beside = _without_masks(category, images)
-    masks = beside | mask_index(truth)
+    masks = beside | mask_index(mask_folder)
     types = {photo_type for name in images if (photo_type := _photo_type(name)) is not None}
     known = bool(types & good) or good_is_given
     if types and not known:

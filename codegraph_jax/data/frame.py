@@ -12,7 +12,7 @@ The border around a photo consists of whole patches. The backbone sees the mean 
 afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
@@ -96,10 +96,10 @@ class Frame(JsonFields):
         if fit == "pad":
             longest = max(1, round(side * median_low([max(size) / min(size) for size in sizes]) ** 0.5))
         else:
-            usual = median_low([max(size) for size in sizes])
-            longest = max(1, round((usual * scale if scale else min(usual, MAX_TILED_SIDE)) / patch_size))
-        cells = [_cells(size, longest) for size in sizes]
-        grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
+            median_side = median_low([max(size) for size in sizes])
+            longest = max(1, round((median_side * scale if scale else min(median_side, MAX_TILED_SIDE)) / patch_size))
+        patch_counts = [_patch_counts(size, longest) for size in sizes]
+        grid = max(rows for rows, _ in patch_counts), max(columns for _, columns in patch_counts)
         if fit == "pad":
             return cls(fit, grid, patch_size, longest)
         return cls(fit, grid, patch_size, longest, side, min(round(TILE_OVERLAP * side), side - 1))
@@ -129,14 +129,14 @@ class Frame(JsonFields):
         rows, columns = self.grid
         if not self.keeps_aspect:
             return PhotoRect(0, 0, rows, columns)
-        own_rows, own_columns = _cells((width, height), self.longest_patches)
-        if own_rows > rows or own_columns > columns:
+        photo_rows, photo_columns = _patch_counts((width, height), self.longest_patches)
+        if photo_rows > rows or photo_columns > columns:
             # a photo with an aspect ratio that the set does not have is reduced to fit the grid
-            fitting = min(rows / height, columns / width)
-            own_rows, own_columns = (
-                min(most, max(1, round(side * fitting))) for most, side in ((rows, height), (columns, width))
+            scale = min(rows / height, columns / width)
+            photo_rows, photo_columns = (
+                min(most, max(1, round(side * scale))) for most, side in ((rows, height), (columns, width))
             )
-        return PhotoRect((rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns)
+        return PhotoRect((rows - photo_rows) // 2, (columns - photo_columns) // 2, photo_rows, photo_columns)
 
     def covered(self, rects: Sequence[PhotoRect]) -> Bool[np.ndarray, "n p"]:
         """Patches of the grid that the photos cover."""
@@ -147,8 +147,8 @@ class Frame(JsonFields):
 
     def tiles(self) -> list[tuple[slice, slice]]:
         """Rows and columns of each tile, all of the same shape; without tiles the whole grid."""
-        rows, columns = (_starts(cells, self.tile or cells, self.overlap) for cells in self.grid)
-        height, width = (min(self.tile or cells, cells) for cells in self.grid)
+        rows, columns = (_starts(count, self.tile or count, self.overlap) for count in self.grid)
+        height, width = (min(self.tile or count, count) for count in self.grid)
         return [(slice(row, row + height), slice(column, column + width)) for row in rows for column in columns]
 
     def preprocess(
@@ -171,61 +171,16 @@ class Frame(JsonFields):
         return canvas
 
 
-LONG_ASPECT, LARGE_SCALE, MIN_TILED_SCALE = 1.5, 3.0, 1.5
-"""Thresholds of `auto`: the aspect ratio, reached by a quarter of the photos, at which a square distorts too much; the
-size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
-(benchmarks/log/accuracy.md, "Large photographs")."""
-SCALE_STEP = 0.8
-"""Factor between the scales that are tried."""
-
-
-def choose_frame(
-    sizes: Sequence[tuple[int, int]],
-    image_size: int,
-    patch_size: int,
-    scale: float | None,
-    affordable: Callable[[Frame], bool],
-) -> tuple[Frame, str]:
-    """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
-
-    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
-    """
-
-    def frame_by(fit: str, scale: float | None = scale) -> Frame:
-        return Frame.of(fit, sizes, image_size, patch_size, scale)
-
-    if not sizes:
-        return frame_by("squeeze"), ""
-    usual_side = median_low([max(size) for size in sizes])
-    aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
-    large, costly = usual_side >= LARGE_SCALE * image_size, ""
-    if large:
-        reason = f"the photos are {usual_side / image_size:.1f} times as large as the network's input"
-        if scale and affordable(frame_by("tile")):
-            return frame_by("tile"), reason
-        side = float(min(usual_side, MAX_TILED_SIDE))
-        while side >= MIN_TILED_SCALE * image_size and not scale:
-            frame = frame_by("tile", side / usual_side)
-            if affordable(frame):
-                return frame, reason
-            side *= SCALE_STEP
-        costly = "tiles would show smaller defects but take long for so many photos: --fit tile"
-    if aspect >= LONG_ASPECT and affordable(frame_by("pad")):
-        reason = f"the photos are {aspect:.1f} times as long as they are wide"
-        return frame_by("pad"), f"{reason}; {costly}" if costly else reason
-    return frame_by("squeeze"), costly
-
-
-def _cells(size: tuple[int, int], longest_patches: int) -> tuple[int, int]:
+def _patch_counts(size: tuple[int, int], longest_patches: int) -> tuple[int, int]:
     """(rows, columns) of patches of a photo of (width, height)."""
     width, height = size
     scale = longest_patches / max(size)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _starts(cells: int, tile: int, overlap: int) -> list[int]:
-    """Starts of the fewest evenly spaced tiles that cover all cells with at least this overlap."""
-    if cells <= tile:
+def _starts(patch_count: int, tile: int, overlap: int) -> list[int]:
+    """Starts of the fewest evenly spaced tiles that cover all patches of a side with at least this overlap."""
+    if patch_count <= tile:
         return [0]
-    count = -(-(cells - overlap) // (tile - overlap))
-    return [round(i * (cells - tile) / (count - 1)) for i in range(count)]
+    tile_count = -(-(patch_count - overlap) // (tile - overlap))
+    return [round(i * (patch_count - tile) / (tile_count - 1)) for i in range(tile_count)]

@@ -5,15 +5,14 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from codegraph_jax.core import files
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.search import LayoutError
-
-MAX_BYTES = 256 * 2**20
-"""Far above the size of any published list."""
 
 
 def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -53,13 +52,8 @@ def read_json(file: Path) -> Any:
     Raises:
         LayoutError: the file cannot be read, or is not json; the message names the line.
     """
-    text = read_list(file)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise LayoutError(f"{str(file)!r} line {error.lineno}: {error.msg}") from None
-    except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
-        raise LayoutError(f"{str(file)!r}: {error}") from None
+    with _named_errors(file):
+        return files.read_json(file)
 
 
 def safe_join(base: Path, relative: str, where: str) -> Path:
@@ -99,14 +93,23 @@ def read_list(file: Path) -> str:
     """The content of a text file.
 
     Raises:
-        LayoutError: the file is missing, too large for a list of images, or not UTF-8.
+        LayoutError: the file is missing, too large, or not UTF-8.
     """
+    with _named_errors(file):
+        return files.read_text(file)
+
+
+@contextmanager
+def _named_errors(file: Path) -> Iterator[None]:
+    """Raises errors of reading a file as LayoutError, which names the file, and the line if it is known."""
     try:
-        if (size := file.stat().st_size) > MAX_BYTES:
-            raise LayoutError(f"{str(file)!r}: is too large for a list of images ({size} bytes)")
-        return file.read_text(encoding="utf-8-sig")
+        yield
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise LayoutError(f"{str(file)!r} line {line}: not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise LayoutError(f"{str(file)!r} line {error.lineno}: {error.msg}") from None
+    except ValueError as error:
+        raise LayoutError(f"{str(file)!r}: {error}") from None
     except OSError as error:
         raise LayoutError(f"{str(file)!r}: {error.strerror or error}") from None

@@ -65,6 +65,7 @@ def load_mask(
         rule: rule for resized pixels. "nearest": nearest-neighbour resizing. "full": bilinear resizing of 0 and 255,
             anomalous where the result is exactly 255 (as MuSc's cast to int, for MVTec AD and BTAD). "any": the same
             resizing, anomalous where the result is above 0 (as MuSc for VisA).
+
         inverted: whether black marks anomalous pixels.
 
     Raises:
@@ -92,15 +93,15 @@ def load_mask(
     return resized == 255 if rule == "full" else resized > 0
 
 
-def mask_index(truth: str) -> dict[str, str]:
-    """Mask files, or directories of mask files, by the image's path below the test directory without suffix.
+def mask_index(directory: str) -> dict[str, str]:
+    """Mask files, or directories of mask files, by the `stem` of the image.
 
     A mask has the stem of the image, optionally with a usual ending (`_mask`, `_GT`, `-label`); a directory named after
     the stem holds several masks.
     """
-    if not Path(truth).is_dir():
+    if not Path(directory).is_dir():
         return {}
-    images = find_images(truth)
+    images = find_images(directory)
     index: dict[str, str] = {}
     for name, path in images.items():
         if name.count("/") > 1:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from PIL import Image
 
+from codegraph_jax.core.environment import decoding_threads
 from codegraph_jax.data.decoding import (
     Decoded,
     UnreadableImageError,
@@ -25,19 +26,19 @@ EIGHT_BIT_SUFFIXES = frozenset(
 """Formats that always decode to 8 bits, so that their files need not be opened."""
 
 
-def summaries(images: Sequence[Sample], workers: int, no_data: tuple[float, ...] = ()) -> dict[int, Summary]:
+def summaries(images: Sequence[Sample], no_data: tuple[float, ...] = ()) -> dict[int, Summary]:
     """Summaries of the photos whose pixel values do not have 8 bits, by index.
 
     Only such files are decoded; unreadable files are ignored. `no_data` as `config.data.no_data`.
     """
-    with ThreadPoolExecutor(workers, "measure") as pool:
+    with ThreadPoolExecutor(decoding_threads(), "measure") as pool:
         by_image = list(pool.map(partial(_summary_of, no_data=no_data), images))
     return {i: summary for i, summary in enumerate(by_image) if summary is not None}
 
 
-def measured_range(images: Sequence[Sample], workers: int, no_data: tuple[float, ...] = ()) -> ValueRange | None:
+def measured_range(images: Sequence[Sample], no_data: tuple[float, ...] = ()) -> ValueRange | None:
     """The value range of a set; None if all pixel values have 8 bits."""
-    return range_of(list(summaries(images, workers, no_data).values()), no_data)
+    return range_of(list(summaries(images, no_data).values()), no_data)
 
 
 def _summary_of(sample: Sample, no_data: tuple[float, ...]) -> Summary | None:

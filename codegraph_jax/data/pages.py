@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from codegraph_jax.data.batches import decoding_threads
+from codegraph_jax.core.environment import decoding_threads
 from codegraph_jax.data.decoding import from_header, pages_in
 from codegraph_jax.data.samples import Sample
 

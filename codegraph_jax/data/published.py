@@ -32,7 +32,7 @@ def read_mvtec_ad_2(root: str, good: Sequence[str] = ()) -> Categories:
 
     The private test images have no labels; read their directories as layout `folder`.
     """
-    return read_mvtec_form(root, good, test="test_public", truth="test_public/ground_truth")
+    return read_mvtec_form(root, good, test_folder="test_public", mask_folder="test_public/ground_truth")
 
 
 def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
@@ -41,28 +41,28 @@ def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
     if not table.is_file():
         # MVTec's form, with types good and bad and masks of the images' stems
         return read_mvtec_form(root, good)
-    _require_unnamed(good, "visa")
+    _refuse_good(good, "visa")
     base = Path(root)
     samples: dict[str, list[Sample]] = {}
     for line, row in read_csv(table, ("object", "split", "label", "image", "mask")):
         where = f"{str(table)!r} line {line}"
         if row["label"] not in ("normal", "anomaly"):
             raise LayoutError(f"{where}: label {row['label'][:40]!r} is neither normal nor anomaly")
-        home, image = safe_join(base, row["object"], where), safe_join(base, row["image"], where)
-        if home.parent != base or not image.is_relative_to(home):
+        folder, image = safe_join(base, row["object"], where), safe_join(base, row["image"], where)
+        if folder.parent != base or not image.is_relative_to(folder):
             raise LayoutError(f"{where}: image {row['image'][:200]!r} does not lie below {row['object'][:40]!r}")
         mask = safe_join(base, row["mask"], where) if row["mask"] else None
         if row["split"] != "test":
             continue
         photo_type = "bad" if row["label"] == "anomaly" else "good"
-        sample = _sample(image, home, row["object"], mask, photo_type, "good")
+        sample = _sample(image, folder, row["object"], mask, photo_type, "good")
         samples.setdefault(row["object"], []).append(sample)
-    return {name: partial(_finished, table, name, category_samples) for name, category_samples in samples.items()}
+    return {name: partial(_keep_existing, table, name, category_samples) for name, category_samples in samples.items()}
 
 
 def read_real_iad(root: str, good: Sequence[str] = ()) -> Categories:
     """Real-IAD (Wang et al., CVPR 2024): a json for each category, in realiad_jsons/, lists realiad_<size>/."""
-    _require_unnamed(good, "real_iad")
+    _refuse_good(good, "real_iad")
     base = Path(root)
     lists = next(
         (
@@ -91,26 +91,26 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
     normal, prefix = meta.get("normal_class"), meta.get("prefix", file.stem)
     if not isinstance(normal, str) or not isinstance(prefix, str):
         raise LayoutError(f"{str(file)!r}: `meta` needs the texts `normal_class` and `prefix`")
-    home = safe_join(images, prefix, f"{str(file)!r} meta.prefix")
+    folder = safe_join(images, prefix, f"{str(file)!r} meta.prefix")
     samples = []
     for i, entry in enumerate(tests):
         where = f"{str(file)!r} test[{i}]"
         fields = ("anomaly_class", "image_path")
         if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
             raise LayoutError(f"{where}: needs the texts `anomaly_class` and `image_path`")
-        photo_type, image = entry["anomaly_class"], safe_join(home, entry["image_path"], where)
+        photo_type, image = entry["anomaly_class"], safe_join(folder, entry["image_path"], where)
         mask = entry.get("mask_path")
         if mask is not None and not isinstance(mask, str):
             raise LayoutError(f"{where}: `mask_path` is neither a text nor null")
-        mask_file = safe_join(home, mask, where) if mask else None
-        samples.append(_sample(image, home, file.stem, mask_file, photo_type, normal))
-    return _finished(file, file.stem, samples)
+        mask_file = safe_join(folder, mask, where) if mask else None
+        samples.append(_sample(image, folder, file.stem, mask_file, photo_type, normal))
+    return _keep_existing(file, file.stem, samples)
 
 
-def _sample(image: Path, home: Path, category: str, mask: Path | None, photo_type: str, normal: str) -> Sample:
+def _sample(image: Path, folder: Path, category: str, mask: Path | None, photo_type: str, normal: str) -> Sample:
     anomalous = photo_type != normal
     mask_file = str(mask) if anomalous and mask is not None and is_file(mask) else None
-    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), mask_file, photo_type)
+    return Sample(str(image), image.relative_to(folder).as_posix(), category, int(anomalous), mask_file, photo_type)
 
 
 def read_kolektor(root: str, good: Sequence[str] = ()) -> Categories:
@@ -118,7 +118,7 @@ def read_kolektor(root: str, good: Sequence[str] = ()) -> Categories:
 
     An image is anomalous if its mask is not empty, so every mask is read.
     """
-    _require_unnamed(good, "kolektor")
+    _refuse_good(good, "kolektor")
     base = Path(root)
     if any(base.glob("test/*_GT.*")):
         return {"kolektorsdd2": partial(_kolektor_samples, "kolektorsdd2", str(base / "test"), "_GT")}
@@ -135,8 +135,12 @@ def _kolektor_samples(category: str, root: str, ending: str) -> list[Sample]:
             continue
         mask = stems.get(stem + ending, (None, None))[1]
         anomalous = None if mask is None else _any_anomalous(mask)
-        known: tuple = () if anomalous is None else (1, mask, "defect") if anomalous else (0, None, "good")
-        samples.append(Sample(path, name, category, *known))
+        if anomalous is None:
+            samples.append(Sample(path, name, category))
+        elif anomalous:
+            samples.append(Sample(path, name, category, label=1, mask=mask, photo_type="defect"))
+        else:
+            samples.append(Sample(path, name, category, label=0, photo_type="good"))
     if unknown := sum(sample.label is None for sample in samples):
         logger.warning("%s: %d images have no readable mask, so their labels are unknown", category, unknown)
     return samples
@@ -149,12 +153,12 @@ def _any_anomalous(mask: str) -> bool | None:
         return None
 
 
-def _require_unnamed(good: Sequence[str], layout: str) -> None:
+def _refuse_good(good: Sequence[str], layout: str) -> None:
     if good:
         raise LayoutError(f"config.data.good: cannot be used with layout {layout}, which has a label for each image")
 
 
-def _finished(list_file: Path, category: str, samples: list[Sample]) -> list[Sample]:
+def _keep_existing(list_file: Path, category: str, samples: list[Sample]) -> list[Sample]:
     """Listed samples that exist, sorted by name without duplicates; warns about missing images and masks."""
     present = [sample for sample in samples if is_file(sample.path)]
     if absent := len(samples) - len(present):

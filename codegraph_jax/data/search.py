@@ -34,13 +34,13 @@ class SkippedFiles:
         suffixes: number of visible files that are not images, by suffix in lower case with the dot.
         written: number of images that a run has written, by directory of the run.
         system_folders: directories of thumbnails and deleted files, which were not searched.
-        refused: directories that cannot be listed.
+        cannot_be_listed: directories that cannot be listed.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
     system_folders: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    cannot_be_listed: list[str] = field(default_factory=list)
 
     def lines(self, all_suffixes: bool) -> list[str]:
         """Messages about the skipped files.
@@ -65,7 +65,7 @@ class SkippedFiles:
             "suffixes": dict(sorted(self.suffixes.items())),
             "written_by_runs": dict(sorted(self.written.items())),
             "directories": sorted(self.system_folders),
-            "cannot_be_listed": sorted(self.refused),
+            "cannot_be_listed": sorted(self.cannot_be_listed),
         }
 
 
@@ -100,8 +100,8 @@ def find_images(root: str) -> dict[str, str]:
         LayoutError: `root` itself cannot be listed.
     """
     images, skipped = walk(root)
-    if refused := skipped.refused:
-        logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(refused), refused[0])
+    if failed := skipped.cannot_be_listed:
+        logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(failed), failed[0])
     return images
 
 
@@ -116,7 +116,7 @@ def skipped_below(roots: Sequence[str]) -> SkippedFiles:
         total.suffixes += skipped.suffixes
         total.written += skipped.written
         total.system_folders += skipped.system_folders
-        total.refused += skipped.refused
+        total.cannot_be_listed += skipped.cannot_be_listed
     return total
 
 
@@ -155,7 +155,7 @@ def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, l
     def refuse(error: OSError) -> None:
         if error.filename == root:
             raise error
-        skipped.refused.append(error.filename)
+        skipped.cannot_be_listed.append(error.filename)
 
     while starts:
         # links come after all real directories, so that a file gets its real path if that is below the root

@@ -83,9 +83,8 @@ def size_text(config: MetricsConfig) -> str:
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:
     if not sample.mask:
         return np.zeros(size, bool)
-    return load_mask(
-        sample.mask() if callable(sample.mask) else sample.mask, size, config.mask_resizing, config.defects_are_black
-    )
+    source = sample.mask() if callable(sample.mask) else sample.mask
+    return load_mask(source, size, config.mask_resizing, inverted=config.defects_are_black)
 
 
 def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:

@@ -6,10 +6,11 @@ from dataclasses import astuple, replace
 from typing import Any
 
 from codegraph_jax.config import Config, DataConfig
+from codegraph_jax.core.environment import decoding_threads
 from codegraph_jax.core.progress import bar
-from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.blank_photos import refuse_blank_photos
-from codegraph_jax.data.frame import Frame, choose_frame
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.frame_choice import choose_frame
 from codegraph_jax.data.images import size_of
 from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import areas_with_data
@@ -66,7 +67,7 @@ def measure_range(
     sources = [*images, *added]
     mine = process_slice(len(sources))
     with errors_in_all_processes():
-        local_summaries = summaries(sources[mine], decoding_threads(), config.no_data)
+        local_summaries = summaries(sources[mine], config.no_data)
     parts = gather([[i + mine.start, *astuple(summary)] for i, summary in local_summaries.items()])
     all_summaries = {i: Summary(*values) for part in parts for i, *values in part}
     measured = range_of([summary for i, summary in all_summaries.items() if i < len(images)], config.no_data)

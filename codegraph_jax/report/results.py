@@ -14,13 +14,12 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.environment import decoding_threads, device_summary, package_versions, peak_memory
 from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.started_command import started_command
 from codegraph_jax.core.workdir import remove_partial_files
-from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.archive import local_time

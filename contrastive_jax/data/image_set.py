@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
-from codegraph_jax.data.batches import decoding_threads
+from codegraph_jax.core.environment import decoding_threads
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
@@ -75,7 +75,7 @@ def decode(
     rows = np.arange(len(listed.samples)) if rows is None else rows
     # several boxes may lie in one file
     files = {sample.path: sample for sample in (listed.samples[row] for row in rows.tolist())}
-    measured = measured_range(list(files.values()), decoding_threads(), no_data)
+    measured = measured_range(list(files.values()), no_data)
     if measured:
         value_range = value_range or measured
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.data import batches as batches_module
-from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_key
+from codegraph_jax.data.batches import ImageBatches, image_key
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.samples import Sample
 from tests.support.files import write_image
@@ -104,9 +104,3 @@ def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
         keys += batch.keys
     assert len(set(keys)) == 5 == len(seen)
     assert all(name.startswith("decode") for name in seen)
-
-
-def test_as_many_threads_as_cores_by_default(monkeypatch):
-    for cores, threads in ((2, 2), (64, 8)):
-        monkeypatch.setattr(batches_module, "usable_cores", lambda cores=cores: cores)
-        assert decoding_threads() == threads

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.frame import MAX_TILED_SIDE, Frame, choose_frame
+from codegraph_jax.data.frame import MAX_TILED_SIDE, Frame
+from codegraph_jax.data.frame_choice import choose_frame
 from codegraph_jax.data.placement import Placement
 
 SIDES = st.integers(1, 5000)

@@ -92,7 +92,7 @@ def test_opened_images_of_an_iterable_keep_their_pixels(tmp_path):
     for sample, page in zip(found, deep, strict=True):
         np.testing.assert_array_equal(np.asarray(sample.read()), page)
     assert may_lack_data(found[0], None)
-    assert measured_range(found, 1).min_max == (1500, 2500), "500 means no data"
+    assert measured_range(found).min_max == (1500, 2500), "500 means no data"
 
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for i, file in enumerate(files):
@@ -134,7 +134,7 @@ def test_pillow_images_are_converted_when_they_are_read():
     samples = as_samples([palette, deep])
     np.testing.assert_array_equal(image_of(samples[0]), np.asarray(palette.convert("RGB")))
     np.testing.assert_array_equal(image_of(samples[1])[..., 0], PHOTO[..., 0])
-    assert measured_range(samples, 1).black_and_white == (0, 65535)
+    assert measured_range(samples).black_and_white == (0, 65535)
 
 
 @pytest.mark.parametrize(

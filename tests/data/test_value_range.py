@@ -75,7 +75,7 @@ def tiff16(path, values, order="<"):
 def test_range_follows_the_bits_in_use(bits, suffix, tmp_path):
     top = 2**bits - 1
     samples = (PHOTOS / PHOTOS.max() * top).astype(np.uint16)
-    found = measured_range(as_samples(written(tmp_path, samples, suffix)), 2)
+    found = measured_range(as_samples(written(tmp_path, samples, suffix)))
     assert (found.low, found.high) == (0, top)
     for i, own in enumerate(samples):
         shown = np.asarray(load_image(tmp_path / f"{i}.{suffix}", found))[..., 0]
@@ -153,7 +153,7 @@ def test_sixteen_bit_colours_are_read_whole(tmp_path):
         tiff16(tmp_path / "big.tif", twelve, ">"): twelve,
     }
     for file, expected in files.items():
-        found = measured_range(as_samples([file]), 1)
+        found = measured_range(as_samples([file]))
         assert (found.low, found.high) == (0, 4095), file
         np.testing.assert_allclose(np.asarray(load_image(file, found)), expected * (255 / 4095), atol=0.51)
 
@@ -161,7 +161,7 @@ def test_sixteen_bit_colours_are_read_whole(tmp_path):
 def test_sixteen_bit_colours_that_pillow_has_opened_have_eight_bits(tmp_path):
     file = png16(tmp_path / "rgb.png", (np.stack(PHOTOS[:3], axis=-1) * 255).astype(np.uint16) * 257)
     samples = as_samples([Image.open(file)])
-    assert measured_range(samples, 1) is None
+    assert measured_range(samples) is None
     lazy = Sample.of(Image.open(file), "lazy")
     for sample in (*samples, lazy, lazy):
         np.testing.assert_array_equal(np.asarray(load_image(sample, ValueRange(0, 2000))), load_image(file))
@@ -173,7 +173,7 @@ def test_files_of_eight_bits_do_not_count_for_the_range(tmp_path):
     (tmp_path / "e.png").write_bytes(b"broken")
     array = np.full((8, 8), 9, np.uint8)
     files = [*map(str, sorted(tmp_path.iterdir())), array, str(tmp_path / "absent.png")]
-    assert measured_range(as_samples(files), 2) is None
+    assert measured_range(as_samples(files)) is None
 
 
 def test_pixels_without_data_are_not_inspected(detector, tmp_path):
@@ -202,7 +202,7 @@ def test_a_declared_value_has_no_data(tmp_path):
     samples = (29_500 + PHOTOS * 1000).astype(np.uint16)
     samples[:, :20] = 31_000
     (file, *_) = written(tmp_path, samples, tiffinfo=tags)
-    found = measured_range(as_samples([file]), 1)
+    found = measured_range(as_samples([file]))
     assert found.high < 30_700 and found.gap_photo_count == 1
     assert not load_image(file, found).info["has_data"][:20].any()
 
