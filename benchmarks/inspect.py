@@ -19,7 +19,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.part import ReceivedPhoto
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
@@ -70,7 +70,7 @@ def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Pat
     rows = []
     for number, file in enumerate(files):
         start, start_cpu = perf_counter(), process_time()
-        inspector.inspect(blank_part(f"{number}", file, file))
+        inspector.inspect(ReceivedPhoto(f"{number}", file, file))
         whole = perf_counter() - start, process_time() - start_cpu
         start_cpu = process_time()
         picture = load_image(file)

@@ -25,7 +25,7 @@ from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import ALARMS, Ledger, StateUpdate
-from codegraph_jax.line.part import Alarm, Part, blank_part, operator_sentence, scored_part, utc_now
+from codegraph_jax.line.part import Alarm, Part, ReceivedPhoto, operator_sentence, scored_part, utc_now
 from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
@@ -100,19 +100,19 @@ class Inspector:
     def warm_up(self) -> None:
         """Compiles and loads everything, so that the first part is not delayed."""
         width, height = 640, 480
-        photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
-        self._score(blank_part("", "", ""), photo, warming_up=True)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
+        self._score(ReceivedPhoto("", "", ""), image, warming_up=True)
         self._restored()
 
     def inspect(
-        self, part: Part, is_unfinished: Callable[[bool], bool] = lambda failed: False, replaces: int = 0
+        self, photo: ReceivedPhoto, is_unfinished: Callable[[bool], bool] = lambda failed: False, replaces: int = 0
     ) -> Part | None:
-        """Inspects a part and records it; if its key is recorded already, returns that part.
+        """Inspects a photo and records its part; if its key is recorded already, returns that part.
 
         A part that was not inspected is replaced if another photo has its key.
 
         Args:
-            part: the part before it is scored, see `blank_part`.
+            photo: the photo.
             is_unfinished: called after the photo was read, with whether decoding failed. If it returns True, the file
                 may still be incomplete: nothing is recorded and the result is None.
             replaces: number of the part that is replaced; 0: none.
@@ -121,25 +121,25 @@ class Inspector:
             LedgerUnavailableError: the verdict cannot be recorded now and nothing was recorded; try again.
         """
         with self._lock:
-            if known := self.ledger.by_key(part.key):
-                if known.status == "inspected" or known.fingerprint == part.fingerprint:
+            if known := self.ledger.by_key(photo.key):
+                if known.status == "inspected" or known.fingerprint == photo.fingerprint:
                     return known
                 replaces = known.id
-            if part.photo_id not in self._begun and self.ledger.begin_attempt(part.photo_id) > MAX_ATTEMPTS:
+            if photo.photo_id not in self._begun and self.ledger.begin_attempt(photo.photo_id) > MAX_ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                return self.ledger.record(part.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces, keep_attempts=True)
-            self._begun.add(part.photo_id)
+                return self.ledger.record(photo.not_inspected(TOO_MANY_ATTEMPTS), replaces=replaces, keep_attempts=True)
+            self._begun.add(photo.photo_id)
             recorded = None
             try:
-                scored = self._read_and_score(part)
+                scored = self._read_and_score(photo)
                 if not is_unfinished(scored.part.status == "not_inspected"):
                     recorded = self._record(scored, replaces)
             finally:
                 # only an attempt that ends the process counts
                 with contextlib.suppress(LedgerUnavailableError):
                     if recorded is None:
-                        self.ledger.clear_attempts(part.photo_id)
-                    self._begun.discard(part.photo_id)
+                        self.ledger.clear_attempts(photo.photo_id)
+                    self._begun.discard(photo.photo_id)
             return recorded
 
     def check(self) -> None:
@@ -153,32 +153,30 @@ class Inspector:
         if free < MIN_FREE_BYTES:
             raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
-    def fail(self, part: Part, reason: str) -> Part:
-        """Records a part that cannot be inspected; errors as for `inspect`."""
+    def fail(self, photo: ReceivedPhoto, reason: str) -> Part:
+        """Records a photo that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            return self.ledger.record(part.not_inspected(reason))
+            return self.ledger.record(photo.not_inspected(reason))
 
-    def _read_and_score(self, part: Part) -> _Scored:
+    def _read_and_score(self, photo: ReceivedPhoto) -> _Scored:
         began = time.perf_counter()
         try:
-            photo = load_image(part.path, self.bank.value_range)
-            if (count := photo.info.get("pages", 1)) > 1:
-                logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
-            scored = self._score(part, photo)
+            image = load_image(photo.path, self.bank.value_range)
+            if (count := image.info.get("pages", 1)) > 1:
+                logger.warning("%s: has %d pages or frames; only the first is inspected", photo.name, count)
+            scored = self._score(photo, image)
         except UnreadableImageError as error:
-            return _Scored(part.not_inspected(error.reason))
+            return _Scored(photo.not_inspected(error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
-            logger.exception("%s: cannot be inspected", part.name)
-            return _Scored(part.not_inspected(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
-        return replace(
-            scored, part=replace(scored.part, inspected_at=utc_now(), seconds=round(time.perf_counter() - began, 4))
-        )
+            logger.exception("%s: cannot be inspected", photo.name)
+            return _Scored(photo.not_inspected(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
+        return replace(scored, part=replace(scored.part, seconds=round(time.perf_counter() - began, 4)))
 
-    def _score(self, part: Part, photo: Image.Image, warming_up: bool = False) -> _Scored:
+    def _score(self, photo: ReceivedPhoto, image: Image.Image, warming_up: bool = False) -> _Scored:
         bank = self.bank
         min_peak_score = 0.0 if warming_up else self._min_peak_score
-        inspection = bank.inspect([photo], PhotosConfig(unreadable="error"), min_peak_score=max(min_peak_score, 1e-9))
-        width, height = full_size(photo)
+        inspection = bank.inspect([image], PhotosConfig(unreadable="error"), min_peak_score=max(min_peak_score, 1e-9))
+        width, height = full_size(image)
         calibration, placement = bank.calibration, inspection.placement
         rect = placement.rect(0)
         scores, pattern_numbers = rect.cut(inspection.patch_scores[0]), rect.cut(inspection.pattern_numbers[0])
@@ -191,8 +189,8 @@ class Inspector:
             _, regions = find_regions(scores, background, calibration, pattern_numbers, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
         part = replace(
-            scored_part(part, bank, inspection, 0, (width, height), regions),
-            statistics={"score": float(inspection.scores[0]), **picture_statistics(photo)},
+            scored_part(photo, bank, inspection, 0, (width, height), regions),
+            statistics={"score": float(inspection.scores[0]), **picture_statistics(image)},
             heatmap=anomaly_png(Scale(*bank.heatmap_range).strength(scores)),
         )
         defects = [pattern for pattern in inspection.patterns_of(0) if pattern.verdict == "defect"]

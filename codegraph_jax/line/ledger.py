@@ -17,7 +17,7 @@ from codegraph_jax.core.names import table_cell
 from codegraph_jax.line import outbox
 from codegraph_jax.line.database import Database, LedgerUnavailableError
 from codegraph_jax.line.outbox import Outbox
-from codegraph_jax.line.part import Alarm, Part, utc_now
+from codegraph_jax.line.part import Alarm, Part, ReceivedPhoto, utc_now
 
 LEDGER_FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -66,7 +66,11 @@ CREATE TABLE IF NOT EXISTS peak_patches (
     vectors BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS inbox (
-    key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL DEFAULT ''
+    key TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    path TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    received_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS line_state (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
@@ -258,7 +262,7 @@ class Ledger(Database):
         """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
 
         Args:
-            photo: `Part.photo_id`.
+            photo: `ReceivedPhoto.photo_id`.
 
         Raises:
             LedgerUnavailableError: as for `record`.
@@ -302,33 +306,32 @@ class Ledger(Database):
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
-    def add_to_inbox(self, key: str, name: str, path: str, fingerprint: str = "") -> tuple[str, str]:
+    def add_to_inbox(self, photo: ReceivedPhoto) -> ReceivedPhoto:
         """Adds a photo to the inbox.
 
         Returns:
-            path and fingerprint of the photo in the inbox for this key, which may come from an earlier request.
+            The photo in the inbox for this key, which may come from an earlier request.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now.
         """
         with self.transaction() as cursor:
-            query = "SELECT path, fingerprint FROM inbox WHERE key = ?"
-            earlier = cursor.execute(query, (_stored(key),)).fetchone()
-            if earlier and (earlier["fingerprint"] != fingerprint or Path(_text(earlier["path"])).exists()):
-                return _text(earlier["path"]), earlier["fingerprint"]
-            values = (*map(_stored, (key, name, path)), fingerprint)
-            cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, fingerprint) VALUES (?, ?, ?, ?)", values)
-        return path, fingerprint
+            row = cursor.execute("SELECT * FROM inbox WHERE key = ?", (_stored(photo.key),)).fetchone()
+            earlier = ReceivedPhoto(**_with_texts(row)) if row else None
+            if earlier and (earlier.fingerprint != photo.fingerprint or Path(earlier.path).exists()):
+                return earlier
+            values = (*map(_stored, (photo.key, photo.name, photo.path)), photo.fingerprint, photo.received_at)
+            cursor.execute("INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)", values)
+        return photo
 
     def remove_from_inbox(self, key: str) -> None:
         """Removes a photo from the inbox; errors as for `add_to_inbox`."""
         with self.transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
-    def inbox(self) -> list[tuple[str, str, str, str]]:
-        """(key, name, path, fingerprint) of the photos that wait for inspection, in order of arrival."""
-        rows = self.read("SELECT key, name, path, fingerprint FROM inbox ORDER BY rowid")
-        return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
+    def inbox(self) -> list[ReceivedPhoto]:
+        """The photos that wait for inspection, in order of arrival."""
+        return [ReceivedPhoto(**_with_texts(row)) for row in self.read("SELECT * FROM inbox ORDER BY rowid")]
 
     def next_number(self) -> int:
         """The number of the next part, if no other program writes to the ledger."""
@@ -391,6 +394,11 @@ def _text(value: str | bytes) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
+def _with_texts(row: sqlite3.Row) -> dict[str, Any]:
+    """The columns of a row of `parts` or `inbox`, with `TEXTS` as str."""
+    return dict(row) | {name: _text(row[name]) for name in TEXTS}
+
+
 def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
     """Writes values of the line's state by name."""
     rows = [(name, json.dumps(state)) for name, state in states.items()]
@@ -423,8 +431,7 @@ def _json(text: str) -> Any:
 
 
 def _part(row: sqlite3.Row) -> Part:
-    values = dict(row)
-    values |= {name: _text(values[name]) for name in TEXTS}
+    values = _with_texts(row)
     values |= {name: tuple(_json(values[name])) for name in LISTS}
     values["flagged"] = None if values["flagged"] is None else bool(values["flagged"])
     return Part(**values | {"statistics": _json(values["statistics"])})

@@ -1,7 +1,7 @@
-"""Parts and alarms of a line."""
+"""Photos, parts and alarms of a line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +50,47 @@ def operator_sentence(key: str, **values: object) -> str:
     return texts_of("line", "en")[f"sentence_{key}"].format(**values)
 
 
+def utc_now() -> str:
+    """The current time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True)
-class Part:
-    """One part and its verdict.
+class ReceivedPhoto:
+    """The photo of a part before its inspection.
 
     Attributes:
         key: identifies the part: name, time, size and content of a file, or the key of a request.
         name: name of the part.
         path: file of the photo.
-        received_at, inspected_at: times, ISO 8601 in UTC.
+        fingerprint: identifies the photo's bytes, see `file_identity.fingerprint_of`; empty if it is not known.
+        stamp: times, size and inode of the file, see `file_identity.stamp_of`; empty for photos that were sent.
+        received_at: time of arrival, ISO 8601 in UTC.
+    """
+
+    key: str
+    name: str
+    path: str
+    fingerprint: str = ""
+    stamp: str = ""
+    received_at: str = field(default_factory=utc_now)
+
+    @property
+    def photo_id(self) -> str:
+        """Identifies the photo, under any name if its fingerprint is known."""
+        return self.fingerprint or self.key
+
+    def not_inspected(self, reason: str) -> "Part":
+        """The part of a photo that could not be inspected."""
+        return Part(**vars(self), inspected_at=utc_now(), status="not_inspected", failure=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(ReceivedPhoto):
+    """One part and its verdict.
+
+    Attributes:
+        inspected_at: time of the verdict, ISO 8601 in UTC.
         status: `inspected` or `not_inspected`.
         failure: why the part could not be inspected.
         bank: digest of the bank that scored the part.
@@ -70,17 +102,11 @@ class Part:
         statistics: values for the monitors.
         seconds: time that the inspection took.
         heatmap: PNG of the anomaly map with transparency.
-        fingerprint: identifies the photo's bytes, see `file_identity.fingerprint_of`; empty if it is not known.
-        stamp: times, size and inode of the file, see `file_identity.stamp_of`; empty for photos that were sent.
         answer: the operator's answer: `good`, `defective`, or empty.
         id: number of the row; 0 if not recorded yet.
         alarms: alarms that the part raised.
     """
 
-    key: str
-    name: str
-    path: str
-    received_at: str
     inspected_at: str
     status: str
     failure: str = ""
@@ -97,16 +123,9 @@ class Part:
     statistics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     heatmap: bytes | None = None
-    fingerprint: str = ""
-    stamp: str = ""
     answer: str = ""
     id: int = 0
     alarms: tuple[Alarm, ...] = ()
-
-    @property
-    def photo_id(self) -> str:
-        """Identifies the photo, under any name if its fingerprint is known."""
-        return self.fingerprint or self.key
 
     @property
     def verdict(self) -> str:
@@ -119,10 +138,6 @@ class Part:
         unusual = self.p_value is not None and self.p_value < CHECK_P_VALUE
         return "check" if unusual and not tolerated else "passed"
 
-    def not_inspected(self, reason: str) -> "Part":
-        """The part with the reason why it could not be inspected."""
-        return replace(self, inspected_at=utc_now(), status="not_inspected", failure=reason)
-
     @property
     def decision(self) -> str:
         """`OK` or `NOK`, for a controller."""
@@ -130,17 +145,17 @@ class Part:
 
 
 def scored_part(
-    part: Part,
+    photo: ReceivedPhoto,
     bank: "ReferenceBank",
     inspection: "Inspection",
     image: int,
     size: tuple[int, int],
     regions: Sequence[Region],
 ) -> Part:
-    """A part with the results of its inspection.
+    """The part of a photo that was inspected.
 
     Args:
-        part: the part before the inspection.
+        photo: the photo.
         bank: the bank that scored it.
         inspection: the result of the bank.
         image: number of the photo in the inspection.
@@ -150,8 +165,9 @@ def scored_part(
     scores = inspection.placement.rect(image).cut(inspection.patch_scores[image])
     threshold = float(bank.calibration.threshold)
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    return replace(
-        part,
+    return Part(
+        **vars(photo),
+        inspected_at=utc_now(),
         status="inspected",
         bank=bank.digest,
         score=round(float(inspection.scores[image]), 6),
@@ -169,14 +185,3 @@ def scored_part(
         ),
         regions=tuple(region_fields(number, region) for number, region in enumerate(regions, 1)),
     )
-
-
-def blank_part(key: str, name: str, path: str, fingerprint: str = "", stamp: str = "") -> Part:
-    """A part before it is scored, with the current time."""
-    moment = utc_now()
-    return Part(key, name, path, moment, moment, "inspected", fingerprint=fingerprint, stamp=stamp)
-
-
-def utc_now() -> str:
-    """The current time, ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -24,7 +24,7 @@ from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.file_identity import fingerprint_of
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED
-from codegraph_jax.line.part import Part, blank_part
+from codegraph_jax.line.part import Part, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
 
@@ -93,14 +93,10 @@ class Uploads:
         loop = asyncio.get_running_loop()
         self.waiting_photos += 1
         try:
-            key = f"request:{key or uuid.uuid4().hex}"
-            fingerprint = await loop.run_in_executor(None, fingerprint_of, io.BytesIO(sent.data))
-            name = name or sent.file
-            found = await loop.run_in_executor(None, self._save, key, name, sent, fingerprint)
-            if isinstance(found, Part):
-                return found
-            part = blank_part(key, name or Path(found).name, found, fingerprint)
-            return await loop.run_in_executor(self.inspection_thread, self.inspect, part)
+            saved = await loop.run_in_executor(None, self._save, f"request:{key or uuid.uuid4().hex}", name, sent)
+            if isinstance(saved, Part):
+                return saved
+            return await loop.run_in_executor(self.inspection_thread, self.inspect, saved)
         finally:
             self.waiting_photos -= 1
 
@@ -109,12 +105,13 @@ class Uploads:
         if self.waiting_photos >= MAX_WAITING:
             raise RequestError(503, f"{self.waiting_photos} photos are waiting; try again", **{"Retry-After": "1"})
 
-    def _save(self, key: str, name: str, sent: Sent, fingerprint: str) -> str | Part:
+    def _save(self, key: str, name: str, sent: Sent) -> ReceivedPhoto | Part:
         """Saves a photo and adds it to the inbox.
 
         Returns:
-            Its path, or that of an earlier copy in the inbox; the part if it was inspected before.
+            The photo in the inbox, which may be an earlier copy; the part if it was inspected before.
         """
+        fingerprint = fingerprint_of(io.BytesIO(sent.data))
         known = self.ledger.by_key(key)
         if known and known.status == "inspected":
             if known.fingerprint != fingerprint:
@@ -123,34 +120,35 @@ class Uploads:
         day = datetime.now(UTC).strftime("%Y-%m-%d")
         suffix = SUFFIXES.get(sent.kind, ".image")
         path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{suffix}"
+        photo = ReceivedPhoto(key, name or sent.file or path.name, str(path), fingerprint)
         try:
             with whole_file(path) as partial, Path(partial).open("wb") as stream:
                 stream.write(sent.data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            saved, saved_fingerprint = self.ledger.add_to_inbox(key, name or path.name, str(path), fingerprint)
+            saved = self.ledger.add_to_inbox(photo)
         except OSError as error:
             raise LedgerUnavailableError(f"the photo cannot be saved ({error.strerror or error})") from None
         except LedgerUnavailableError:
             # the client sends the photo again, which saves another file
             path.unlink(missing_ok=True)
             raise
-        if saved != str(path):
+        if saved.path != photo.path:
             path.unlink(missing_ok=True)
-        if saved_fingerprint != fingerprint:
+        if saved.fingerprint != fingerprint:
             raise _key_used_before()
         return saved
 
-    def inspect(self, received: Part) -> Part:
+    def inspect(self, photo: ReceivedPhoto) -> Part:
         """Inspects a photo that was received."""
-        former = self.ledger.by_key(received.key)
-        part = self.inspector.inspect(received)
+        former = self.ledger.by_key(photo.key)
+        part = self.inspector.inspect(photo)
         assert part is not None
-        if part.path != received.path:
+        if part.path != photo.path:
             # a part with the same key was inspected before
-            self.ledger.remove_from_inbox(received.key)
-            Path(received.path).unlink(missing_ok=True)
-            if part.status == "inspected" and part.fingerprint != received.fingerprint:
+            self.ledger.remove_from_inbox(photo.key)
+            Path(photo.path).unlink(missing_ok=True)
+            if part.status == "inspected" and part.fingerprint != photo.fingerprint:
                 raise _key_used_before()
             return part
         if former and former.id != part.id:
@@ -167,7 +165,7 @@ class Uploads:
             if stopped():
                 break
             with suppress(RequestError):  # the key was used for another photo, and no client waits for the response
-                self.inspect(blank_part(*photo))
+                self.inspect(photo)
             count += 1
         return count
 

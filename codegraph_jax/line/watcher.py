@@ -29,7 +29,7 @@ from codegraph_jax.line.file_identity import (
 )
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import WRITTEN, Ledger
-from codegraph_jax.line.part import Part, blank_part
+from codegraph_jax.line.part import Part, ReceivedPhoto
 
 POLL_SECONDS = 1.0
 """Seconds between two scans without file events."""
@@ -147,13 +147,13 @@ class Folder:
         """Whether all files are inspected, and none must be checked again soon."""
         return all(seen.done and seen.reread_at == math.inf for seen in self._seen.values())
 
-    def identify(self, file: File) -> tuple[Part, int] | None:
-        """The part of a new file before it is scored; None if it is recorded already.
+    def identify(self, file: File) -> tuple[ReceivedPhoto, int] | None:
+        """The photo in a new file; None if it is recorded already.
 
         Updates the ledger if the file was renamed.
 
         Returns:
-            The part, and the number of the part that was recorded for the incomplete file (0: none).
+            The photo, and the number of the part that was recorded for the incomplete file (0: none).
 
         Raises:
             LedgerUnavailableError: the ledger cannot be read or written.
@@ -176,7 +176,7 @@ class Folder:
                 and is_continuation(former.fingerprint, fingerprint, file.path)
             ):
                 replaces = former.id
-        return blank_part(key, file.name, file.path, fingerprint, stamp), replaces
+        return ReceivedPhoto(key, file.name, file.path, fingerprint, stamp), replaces
 
     def links_outside(self, file: File) -> bool:
         """Whether a file is a link to a file outside the folder."""
@@ -283,17 +283,17 @@ class Watcher:
         recorded: Part | None
         if self.folder.links_outside(file):
             # without a path, the server does not show files outside the folder
-            part = blank_part(file_key(file.name, file.status, ""), file.name, "", stamp=stamp_of(file.status))
-            recorded = self.inspector.fail(part, OUTSIDE)
+            photo = ReceivedPhoto(file_key(file.name, file.status, ""), file.name, "", stamp=stamp_of(file.status))
+            recorded = self.inspector.fail(photo, OUTSIDE)
         else:
             found = self.folder.identify(file)
             if found is None:
                 self.folder.mark_done(file)
                 return
-            part, replaces = found
+            photo, replaces = found
             # nothing is recorded if the file has changed since, or may still be incomplete
             recorded = self.inspector.inspect(
-                part, lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)), replaces
+                photo, lambda failed: self.folder.has_changed(file) or (failed and self.folder.is_young(file)), replaces
             )
         if recorded:
             self._pause = 0.0

@@ -22,7 +22,7 @@ from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.line.file_identity import file_key, fingerprint_of_file, stamp_of
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import Part, blank_part, scored_part
+from codegraph_jax.line.part import Part, ReceivedPhoto, scored_part
 from codegraph_jax.report.archive import digest_of_photos, keep_earlier
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
@@ -115,25 +115,26 @@ def _write_parts(
 
     def scored(photo: ReportPhoto) -> Part:
         record = photo.record
-        part = replace(part_of_file(record.path, name(record)), heatmap=photo.anomaly_png)
-        return scored_part(part, bank, inspections[record.category], record.index, photo.size, photo.regions)
+        received = photo_of_file(record.path, name(record))
+        part = scored_part(received, bank, inspections[record.category], record.index, photo.size, photo.regions)
+        return replace(part, heatmap=photo.anomaly_png)
 
     with closing(Ledger(workdir / LEDGER_FILE)) as ledger:
         ledger.record_all(
             [scored(photo) for photo in photos]
-            + [part_of_file(sample.path, name(sample)).not_inspected(reason) for sample, reason in unread]
+            + [photo_of_file(sample.path, name(sample)).not_inspected(reason) for sample, reason in unread]
         )
 
 
-def part_of_file(path: str, name: str) -> Part:
-    """The part of an image before it is scored, with the absolute path of its file."""
+def photo_of_file(path: str, name: str) -> ReceivedPhoto:
+    """The photo in a file, with its absolute path."""
     file = page_of(path)[0]
     absolute = os.path.abspath(path) if os.path.isfile(file) else path  # noqa: PTH100, PTH113
     try:
         status, fingerprint = Path(file).stat(), fingerprint_of_file(file)
     except (OSError, ValueError):  # the image has no file, or the file was removed or cannot be read
-        return blank_part(name, name, absolute)
-    return blank_part(file_key(name, status, fingerprint), name, absolute, fingerprint, stamp_of(status))
+        return ReceivedPhoto(name, name, absolute)
+    return ReceivedPhoto(file_key(name, status, fingerprint), name, absolute, fingerprint, stamp_of(status))
 
 
 def _as_result(bank: ReferenceBank, inspection: Inspection, kept: tuple[Sample, ...]) -> DetectionResult:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from codegraph_jax.app.jobs import LINE
 from codegraph_jax.app.server import create_app
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from tests.app.conftest import ADDRESS, KEY
 
 
@@ -92,7 +92,7 @@ def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     with closing(Ledger(home / "lines" / "parts-1" / LEDGER_FILE)) as ledger:
         ledger.outbox.send_to(["https://host/x?key=secret"])
         alarm = Alarm("drift", "scores", "The scores drift.")
-        ledger.record(replace(blank_part("a", "a.png", "a.png").not_inspected("cannot be decoded"), alarms=(alarm,)))
+        ledger.record(replace(ReceivedPhoto("a", "a.png", "a.png").not_inspected("cannot be decoded"), alarms=(alarm,)))
     service = client.app.state.service
     service.state.last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "done"}}
     summary = client.get("/lines/parts-1/summary").json()

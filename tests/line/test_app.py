@@ -20,7 +20,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.tasks.serve import read_token
 from tests.line.conftest import spoil
@@ -130,7 +130,7 @@ def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client,
         broken.setattr(Ledger, "record", full)
         refused = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
         assert refused.status_code == 503 and "full" in refused.json()["detail"]
-    assert [key for key, *_ in inspector.ledger.inbox()] == ["request:k"]
+    assert [photo.key for photo in inspector.ledger.inbox()] == ["request:k"]
     # the next start inspects it, and a client may send it again
     assert client.app.state.uploads.catch_up() == 1
     again = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
@@ -199,7 +199,7 @@ def test_server_follows_its_openapi_description(inspector, photos):
     """Every request, valid or not, gets a response that openapi.json describes, never an error of the server."""
     app = create_app(inspector, WebConfig(max_megabytes=0.01))
     for path in photos[:2]:
-        inspector.inspect(blank_part(path.name, path.name, str(path)))
+        inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     checked = set()
     # the body of a photo is any bytes, most of which are not a photo; and the name is optional
@@ -223,7 +223,7 @@ def _check_operation(operation, excluded) -> None:
 def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspector):
     outbox = inspector.ledger.outbox
     outbox.send_to(["https://host/x?key=secret"])
-    inspector.fail(blank_part("f", "cut.png", ""), "image file is truncated")
+    inspector.fail(ReceivedPhoto("f", "cut.png", ""), "image file is truncated")
     outbox.record_failure(outbox.next(outbox.addresses[0]), "status 400", 0, True)
     (one,) = client.get("/summary").json()["undelivered"]
     assert one == {

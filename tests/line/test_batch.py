@@ -16,7 +16,7 @@ from codegraph_jax.line import watcher as watcher_module
 from codegraph_jax.line.database import LedgerError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import FolderConfig, PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
@@ -75,7 +75,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
     assert Folder(str(folder), again, tmp_path / "out").ready() == []
     line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
     for part in again.latest(9):
-        other = line.inspect(blank_part(part.key, part.name, part.path))
+        other = line.inspect(ReceivedPhoto(part.key, part.name, part.path))
         names = (
             "score",
             "p_value",
@@ -114,12 +114,12 @@ def test_file_that_cannot_be_read_is_named_by_its_absolute_path(folder, monkeypa
 
     monkeypatch.chdir(folder)
     monkeypatch.setattr(inspect, "fingerprint_of_file", denied)
-    assert inspect.part_of_file("00.png", "00.png").path == str(folder / "00.png")
-    assert inspect.part_of_file("absent.png", "absent.png").path == "absent.png"
+    assert inspect.photo_of_file("00.png", "00.png").path == str(folder / "00.png")
+    assert inspect.photo_of_file("absent.png", "absent.png").path == "absent.png"
 
 
 def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_path, capsys):
-    inspector.inspect(blank_part("a", "a.png", str(photos[0])))
+    inspector.inspect(ReceivedPhoto("a", "a.png", str(photos[0])))
     parts.run(values(PartsConfig, line=str(tmp_path)), str(tmp_path / "table"))
     rows = list(csv.DictReader((tmp_path / "table" / "parts.csv").open()))
     assert [row["name"] for row in rows] == ["a.png"] and "1 parts" in capsys.readouterr().out
@@ -133,8 +133,8 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_pat
 
 def test_a_bank_is_extended_by_parts_of_a_line_and_restored(saved, inspector, photos, folder, tmp_path, capsys):
     for path in photos[:3]:
-        inspector.inspect(blank_part(path.name, path.name, str(path)))
-    inspector.fail(blank_part("f", "f", "/gone.png"), "gone")
+        inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
+    inspector.fail(ReceivedPhoto("f", "f", "/gone.png"), "gone")
     before = ReferenceBank.load(str(saved))
 
     def run(**groups) -> str:

@@ -16,14 +16,14 @@ from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
 from codegraph_jax.line.ledger import Ledger, StateUpdate
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from tests.line.conftest import NEW, spoil
 
 
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
     inspection = bank.inspect([str(path) for path in photos])
     for place, path in enumerate(photos):
-        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
+        part = inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
         assert part.status == "inspected" and part.id == place + 1
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
         assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
@@ -36,27 +36,27 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
 
 
 def test_a_key_is_inspected_once(inspector, photos, monkeypatch):
-    first = inspector.inspect(blank_part("k", "a", str(photos[0])))
+    first = inspector.inspect(ReceivedPhoto("k", "a", str(photos[0])))
     monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("inspected again"))
-    assert inspector.inspect(blank_part("k", "b", str(photos[1]))) == first
+    assert inspector.inspect(ReceivedPhoto("k", "b", str(photos[1]))) == first
 
 
 def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no photo")
-    failed = inspector.inspect(blank_part("t", "text.png", str(tmp_path / "text.png")))
+    failed = inspector.inspect(ReceivedPhoto("t", "text.png", str(tmp_path / "text.png")))
     assert failed.status == "not_inspected" and failed.failure and failed.score is None and failed.flagged is None
-    gone = inspector.inspect(blank_part("g", "gone.png", str(tmp_path / "gone.png")))
+    gone = inspector.inspect(ReceivedPhoto("g", "gone.png", str(tmp_path / "gone.png")))
     assert gone.status == "not_inspected" and "gone.png" not in gone.failure
-    assert inspector.inspect(blank_part("w", "w", str(tmp_path / "text.png")), lambda failed: failed) is None
+    assert inspector.inspect(ReceivedPhoto("w", "w", str(tmp_path / "text.png")), lambda failed: failed) is None
     assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
 def test_the_line_continues_after_an_error_of_a_part(inspector, photos, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda image: 1 / 0)
-        failed = inspector.inspect(blank_part("a", "a", str(photos[0])))
+        failed = inspector.inspect(ReceivedPhoto("a", "a", str(photos[0])))
     assert failed.status == "not_inspected" and failed.failure.startswith("ZeroDivisionError")
-    assert inspector.inspect(blank_part("b", "b", str(photos[0]))).status == "inspected"
+    assert inspector.inspect(ReceivedPhoto("b", "b", str(photos[0]))).status == "inspected"
 
 
 def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos, tmp_path, monkeypatch):
@@ -75,13 +75,13 @@ def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photos,
         with monkeypatch.context() as killed:
             killed.setattr(module, "load_image", kill)
             with pytest.raises(Killed):
-                Inspector(bank, ledger, tmp_path).inspect(blank_part("k", "a", path, "c"))
+                Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("k", "a", path, "c"))
         monkeypatch.undo()
-    failed = Inspector(bank, ledger, tmp_path).inspect(blank_part("k", "a", path, "c"))
+    failed = Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("k", "a", path, "c"))
     assert failed.status == "not_inspected" and "ended 2 times" in failed.failure
     # nor under another key
-    assert Inspector(bank, ledger, tmp_path).inspect(blank_part("l", "a", path, "c")).status == "not_inspected"
-    assert Inspector(bank, ledger, tmp_path).inspect(blank_part("m", "a", path, "d")).status == "inspected"
+    assert Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("l", "a", path, "c")).status == "not_inspected"
+    assert Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("m", "a", path, "d")).status == "inspected"
 
 
 def test_finished_attempts_are_not_counted(inspector, photos, monkeypatch):
@@ -90,10 +90,10 @@ def test_finished_attempts_are_not_counted(inspector, photos, monkeypatch):
         full.setattr(Ledger, "record", _full)
         for _ in range(5):
             with pytest.raises(LedgerUnavailableError):
-                inspector.inspect(blank_part("k", "a", path))
+                inspector.inspect(ReceivedPhoto("k", "a", path))
     for _ in range(5):
-        assert inspector.inspect(blank_part("k", "a", path), lambda failed: True) is None
-    assert inspector.inspect(blank_part("k", "a", path)).status == "inspected"
+        assert inspector.inspect(ReceivedPhoto("k", "a", path), lambda failed: True) is None
+    assert inspector.inspect(ReceivedPhoto("k", "a", path)).status == "inspected"
     assert inspector.ledger.begin_attempt("k") == 1
 
 
@@ -104,9 +104,9 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
     spoil(path)
     find = module.find_regions
     monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4].shape), find(*given))[1])
-    small = Inspector(bank, ledger, tmp_path).inspect(blank_part("a", "a", str(path)))
+    small = Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("a", "a", str(path)))
     monkeypatch.setattr(module, "REGION_PIXELS", 40 * 40)
-    large = Inspector(bank, ledger, tmp_path).inspect(blank_part("b", "b", str(path)))
+    large = Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("b", "b", str(path)))
     assert sizes == [(64, 64), (40, 40)] and small.flagged
     assert large.regions[0]["box"] == pytest.approx(small.regions[0]["box"], abs=3)
     assert large.regions[0]["area"] == pytest.approx(small.regions[0]["area"], rel=0.15)
@@ -117,7 +117,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
 def test_a_part_with_a_score_of_nan_is_not_inspected(bank, ledger, photos, tmp_path, monkeypatch):
     """NaN exceeds no threshold, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, layers=[x * np.nan for x in bank.references.layers]))
-    part = Inspector(broken, ledger, tmp_path).inspect(blank_part("k", "a", str(photos[0])))
+    part = Inspector(broken, ledger, tmp_path).inspect(ReceivedPhoto("k", "a", str(photos[0])))
     assert part.status == "not_inspected" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
         broken.inspect([str(photos[0])])
@@ -126,11 +126,11 @@ def test_a_part_with_a_score_of_nan_is_not_inspected(bank, ledger, photos, tmp_p
 def test_a_replaced_row_is_removed_completely(inspector, bank, photos, tmp_path):
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for number, path in enumerate(photos[:3]):
-        inspector.inspect(blank_part(path.name, path.name, str(path)))
+        inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
         if number != 1:
-            other.inspect(blank_part(path.name, path.name, str(path)))
+            other.inspect(ReceivedPhoto(path.name, path.name, str(path)))
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photos[1].name)
-    whole = inspector.inspect(blank_part("whole", photos[1].name, str(photos[1])), replaces=half.id)
+    whole = inspector.inspect(ReceivedPhoto("whole", photos[1].name, str(photos[1])), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.by_number(half.id) is None
     assert inspector.ledger.count()["inspected"] == 3
     other.ledger.close()
@@ -141,16 +141,16 @@ def test_monitors_agree_with_the_ledger(inspector, bank, photos, monkeypatch, tm
     paths = [str(path) for path in photos]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for path in paths:
-        other.inspect(blank_part(path, path, path))
+        other.inspect(ReceivedPhoto(path, path, path))
     record = Ledger.record
     for number, path in enumerate(paths):
         if number % 3 == 1:
             with monkeypatch.context() as full:
                 full.setattr(Ledger, "record", _full)
                 with pytest.raises(LedgerUnavailableError):
-                    inspector.inspect(blank_part(path, path, path))
+                    inspector.inspect(ReceivedPhoto(path, path, path))
             assert Ledger.record is record
-        inspector.inspect(blank_part(path, path, path))
+        inspector.inspect(ReceivedPhoto(path, path, path))
     for name in ("drift", "recurrence"):
         assert inspector.ledger.state(name) == other.ledger.state(name)
     assert inspector.ledger.peak_patches() == other.ledger.peak_patches()
@@ -164,9 +164,9 @@ def _full(*arguments, **fields):
 def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_path):
     whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
     for place, path in enumerate(photos):
-        whole.inspect(blank_part(str(path), path.name, str(path)))
+        whole.inspect(ReceivedPhoto(str(path), path.name, str(path)))
         # a new inspector for every part
-        Inspector(bank, ledger, tmp_path).inspect(blank_part(str(path), path.name, str(path)))
+        Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto(str(path), path.name, str(path)))
         assert ledger.state("drift") == whole.ledger.state("drift"), place
     assert ledger.state("recurrence") == whole.ledger.state("recurrence")
     whole.ledger.close()
@@ -174,14 +174,14 @@ def test_monitors_continue_after_a_restart(inspector, bank, ledger, photos, tmp_
 
 def test_another_bank_restarts_the_chart_of_scores(bank, ledger, photos, tmp_path):
     for place, path in enumerate(photos):
-        Inspector(bank, ledger, tmp_path).inspect(blank_part(f"first {place}", path.name, str(path)))
+        Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto(f"first {place}", path.name, str(path)))
     first = ledger.state("drift")
     other = bank.extend([str(photos[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.flags(other.calibration_set.scores)).sum()
     assert drift.charts["score"].ignored_up_to == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
-    Inspector(other, ledger, tmp_path).inspect(blank_part("then", "then", str(photos[1])))
+    Inspector(other, ledger, tmp_path).inspect(ReceivedPhoto("then", "then", str(photos[1])))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
     # features of another backbone cannot be compared
@@ -196,8 +196,8 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos,
         path = tmp_path / f"marked{number}.png"
         path.write_bytes(photos[number].read_bytes())
         spoil(path)
-        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
-        assert inspector.inspect(blank_part(photos[number].name, "good", str(photos[number]))).status == "inspected"
+        part = inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
+        assert inspector.inspect(ReceivedPhoto(photos[number].name, "good", str(photos[number]))).status == "inspected"
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
@@ -221,7 +221,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     raised = []
     for number in range(6):
         path = marked(number)
-        part = inspector.inspect(blank_part(path.name, path.name, str(path)))
+        part = inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
         raised += [alarm for alarm in part.alarms if alarm.kind == "recurrence"]
     ledger, (alarm,) = inspector.ledger, raised
     assert inspector.acknowledge(alarm.id, "a new batch").acknowledgement == "a new batch"
@@ -231,7 +231,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     for line in (inspector, Inspector(bank, ledger, tmp_path)):
         for number in range(6, 11):
             path = marked(number)
-            part = line.inspect(blank_part(f"{id(line)} {number}", path.name, str(path)))
+            part = line.inspect(ReceivedPhoto(f"{id(line)} {number}", path.name, str(path)))
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # peak patches of an alarm's parts are kept
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches()}
@@ -251,7 +251,7 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
         # a new start each time: the length of the run of such parts is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:
-            part = inspector.inspect(blank_part(path.name, path.name, str(path)))
+            part = inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
             raised.append([alarm for alarm in part.alarms if alarm.kind == "product"])
 
     score(strangers[:3])
@@ -266,15 +266,15 @@ def test_parts_of_another_product_are_reported(bank, ledger, photos, tmp_path):
 
 
 def test_a_damaged_entry_of_a_monitor_is_reported(inspector, photos):
-    inspector.inspect(blank_part("a", "a", str(photos[0])))
+    inspector.inspect(ReceivedPhoto("a", "a", str(photos[0])))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE line_state SET state = '{half'")
     with pytest.raises(LedgerUnavailableError, match="is damaged"):
-        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect(blank_part("b", "b", str(photos[1])))
+        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect(ReceivedPhoto("b", "b", str(photos[1])))
 
 
 def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, monkeypatch):
-    part = inspector.inspect(blank_part("a", "a", str(photos[0])))
+    part = inspector.inspect(ReceivedPhoto("a", "a", str(photos[0])))
     alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
     number = inspector.ledger.record(alarm).alarms[0].id
     before = inspector.ledger.state("drift")
@@ -297,7 +297,7 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos,
     path.write_bytes(photos[0].read_bytes())
     spoil(path)
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        inspector.inspect(blank_part("a", "a", str(path)))
+        inspector.inspect(ReceivedPhoto("a", "a", str(path)))
     assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text
 
 
@@ -321,8 +321,8 @@ def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledge
         marked[-1].write_bytes(photos[number].read_bytes())
         spoil(marked[-1])
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
-    parts = [inspector.inspect(blank_part(path.name, path.name, str(path))) for path in marked]
+    parts = [inspector.inspect(ReceivedPhoto(path.name, path.name, str(path))) for path in marked]
     assert all(part.patterns == ("tool mark",) for part in parts)
     raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
     assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
-    assert inspector.inspect(blank_part("good", "good", str(photos[6]))).patterns == ()
+    assert inspector.inspect(ReceivedPhoto("good", "good", str(photos[6]))).patterns == ()

@@ -18,7 +18,7 @@ from codegraph_jax.line import database
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
 from codegraph_jax.line.ledger import Ledger, StateUpdate
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from tests.line.parts import MOMENT, part
 from tests.support.waiting import wait_until
 
@@ -55,13 +55,15 @@ def test_pages_and_scores(ledger):
 
 
 def test_received_photos_stay_in_the_inbox_until_they_are_inspected(ledger):
-    place = str(ledger.path)
-    assert ledger.add_to_inbox("k", "n", place, "c") == (place, "c")
-    assert ledger.add_to_inbox("k", "n", "/other", "c") == ledger.add_to_inbox("k", "n", "/other", "d") == (place, "c")
-    ledger.add_to_inbox("l", "m", "/gone", "e")
+    first, gone = ReceivedPhoto("k", "n", str(ledger.path), "c"), ReceivedPhoto("l", "m", "/gone", "e")
+    assert ledger.add_to_inbox(first) == first
+    for fingerprint in ("c", "d"):
+        assert ledger.add_to_inbox(ReceivedPhoto("k", "n", "/other", fingerprint)) == first
+    ledger.add_to_inbox(gone)
     # if the recorded photo is gone, the next one replaces it
-    assert ledger.add_to_inbox("l", "m", "/q", "e") == ("/q", "e")
-    assert ledger.inbox() == [("k", "n", place, "c"), ("l", "m", "/q", "e")]
+    again = replace(gone, path="/q")
+    assert ledger.add_to_inbox(again) == again
+    assert ledger.inbox() == [first, again]
     ledger.record(part("k"))
     ledger.remove_from_inbox("l")
     assert ledger.inbox() == []
@@ -78,8 +80,8 @@ def test_names_that_are_not_unicode_keep_their_bytes(ledger):
     ledger.record(replace(part(), key=name, name=name, path=f"/x/{name}"))
     found = ledger.by_key(name)
     assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
-    ledger.add_to_inbox(f"{name}2", name, name)
-    assert ledger.inbox() == [(f"{name}2", name, name, "")]
+    photo = ledger.add_to_inbox(ReceivedPhoto(f"{name}2", name, name))
+    assert ledger.inbox() == [photo]
     assert "caf\ufffd.png" in "".join(ledger.csv())
 
 
@@ -88,7 +90,7 @@ def test_the_table_has_a_row_for_each_part(ledger, monkeypatch, tmp_path):
     for number in range(5):
         ledger.record(replace(part(str(number), p_value=0.01 if number == 4 else 0.5), name=hostile))
     ledger.record(part("flagged", flagged=True))
-    ledger.record(blank_part("unread", "unread", "unread").not_inspected("cannot be decoded"))
+    ledger.record(ReceivedPhoto("unread", "unread", "unread").not_inspected("cannot be decoded"))
     ledger.export(tmp_path / "parts.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "parts.csv").read_text())))
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bind, server_of
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from tests.line.conftest import spoil
 from tests.support.accessibility import barriers_by_colours
@@ -49,12 +49,12 @@ def text(browser: Browser, selector: str) -> str:
 def inspected(inspector, photos, tmp_path):
     """An inspector after five parts, of which one is flagged and one could not be read."""
     for path in photos[:3]:
-        inspector.inspect(blank_part(path.name, path.name, str(path)))
+        inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
     marked = tmp_path / "<b>marked.png"
     marked.write_bytes(photos[3].read_bytes())
     spoil(marked)
-    inspector.inspect(blank_part("m", marked.name, str(marked)))
-    inspector.fail(blank_part("f", "cut.png", str(tmp_path / "cut.png")), "image file is truncated")
+    inspector.inspect(ReceivedPhoto("m", marked.name, str(marked)))
+    inspector.fail(ReceivedPhoto("f", "cut.png", str(tmp_path / "cut.png")), "image file is truncated")
     return inspector
 
 
@@ -69,7 +69,7 @@ def test_the_page_shows_past_and_new_parts(browser, inspected, photos):
         assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
         assert "truncated" in text(browser, "#parts li:nth-child(1)")
         until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
-        inspected.inspect(blank_part("new", "new.png", str(photos[5])))
+        inspected.inspect(ReceivedPhoto("new", "new.png", str(photos[5])))
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert "new.png" in text(browser, "#parts li:nth-child(1)")
         assert browser.problems == []
@@ -135,7 +135,7 @@ def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
 def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspected):
     outbox, asked = inspected.ledger.outbox, []
     outbox.send_to(["https://mes.example/<b>x?key=secret"])
-    inspected.fail(blank_part("f2", "cut.png", ""), "image file is truncated")
+    inspected.fail(ReceivedPhoto("f2", "cut.png", ""), "image file is truncated")
     shown = "document.querySelector('#undelivered').hidden === false"
     with served(inspected) as address:
         browser.view(1200, 900)

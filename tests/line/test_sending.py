@@ -14,11 +14,10 @@ from codegraph_jax.core.settings import read_config
 from codegraph_jax.line import outbox, sending, targets
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
-from codegraph_jax.line.part import Alarm, blank_part
+from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.responses import Message
 from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks.watch import opened_line
-from tests.line.parts import part
 from tests.line.receiver import DOWN, Receiver, record, rows_of, until_empty
 from tests.support.processes import start_python
 from tests.support.waiting import wait_until
@@ -31,7 +30,7 @@ def test_each_verdict_answer_and_acknowledgement_is_sent_in_order(ledger, receiv
     with sending.sending(ledger, [receiver.url]):
         record(ledger, "a", flagged=True)
         record(ledger, "b", alarms=(Alarm("drift", "score", "It drifts."),))
-        ledger.record(part("c", regions=()).not_inspected("cut off"), replaces=1)
+        ledger.record(ReceivedPhoto("c", "c.png", "/x/c.png").not_inspected("cut off"), replaces=1)
         ledger.answer(2, "defective", "bank")
         ledger.acknowledge(1, "a new batch", {})
         until_empty(ledger)
@@ -56,7 +55,7 @@ def test_a_line_sends_its_results_before_it_ends(bank, photos, tmp_path, capsys)
     table = tmp_path / "results.csv"
     values = {"bank": {"path": str(tmp_path / "bank.safetensors")}, "send": [str(table)]}
     with opened_line(read_config(WatchConfig, values), tmp_path / "line") as inspector:
-        part = inspector.inspect(blank_part("k", "a.png", str(photos[0])))
+        part = inspector.inspect(ReceivedPhoto("k", "a.png", str(photos[0])))
     (row,) = rows_of(table)
     assert (row["name"], float(row["score"]), row["decision"]) == ("a.png", part.score, part.decision)
     said = capsys.readouterr().out

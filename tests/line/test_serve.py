@@ -13,16 +13,16 @@ import httpx
 import pytest
 import uvicorn
 
-from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import BACKLOG, bind, server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
-from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import ServeConfig, WebConfig
 from codegraph_jax.line.uploads import Uploads
 from codegraph_jax.tasks import serve, watch
 from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
+from tests.line.parts import inspected_part
 from tests.support.waiting import wait_until
 
 
@@ -82,9 +82,9 @@ def saved_line(inspector, monkeypatch, tmp_path):
 def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photos):
     uploads = Uploads(inspector, WebConfig())
     for number, path in enumerate(photos[:3]):
-        inspector.ledger.add_to_inbox(f"request:{number}", path.name, str(path))
+        inspector.ledger.add_to_inbox(ReceivedPhoto(f"request:{number}", path.name, str(path)))
     stopped = threading.Event()
-    inspect, uploads.inspect = uploads.inspect, lambda *part: (inspect(*part), stopped.set())
+    inspect, uploads.inspect = uploads.inspect, lambda photo: (inspect(photo), stopped.set())
     with stopped_by_signals(stopped.set):
         assert uploads.catch_up(stopped.is_set) == 1
     assert len(inspector.ledger.inbox()) == 2
@@ -108,17 +108,17 @@ def test_the_bank_stores_the_size_of_its_largest_photo(bank, tmp_path):
 def test_printing_of_a_part_survives_any_name(inspector, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.print_part(inspector.inspect(blank_part("k", "Ω\udcff\u202e.png", str(photos[0]))))
-    watch.print_part(inspector.fail(blank_part("f", "Ω.png", ""), "größer"))
+    watch.print_part(inspector.inspect(ReceivedPhoto("k", "Ω\udcff\u202e.png", str(photos[0]))))
+    watch.print_part(inspector.fail(ReceivedPhoto("f", "Ω.png", ""), "größer"))
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tmp_path, monkeypatch):
     """All received parts are inspected after a supervisor's signal."""
     inspector, release = Inspector(bank, ledger, tmp_path), threading.Event()
 
-    def held_back(part):
+    def held_back(photo):
         release.wait(20)
-        return _Scored(part, PeakPatches.empty(0), ())
+        return _Scored(inspected_part(photo))
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
     place = bind("127.0.0.1", 0)

@@ -18,8 +18,9 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
-from codegraph_jax.line.part import blank_part
+from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
+from tests.line.parts import inspected_part
 from tests.support.waiting import wait_until
 
 SCOPE = {
@@ -71,10 +72,10 @@ def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, pho
 def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photos, tmp_path):
     """The second photo of a key was received, and the process ended before it was refused."""
     uploads = module.Uploads(inspector, WebConfig())
-    inspector.inspect(blank_part("request:k", "a", str(photos[0]), "c"))
+    inspector.inspect(ReceivedPhoto("request:k", "a", str(photos[0]), "c"))
     copy = tmp_path / "copy.png"
     copy.write_bytes(photos[1].read_bytes())
-    inspector.ledger.add_to_inbox("request:k", "b", str(copy), "d")
+    inspector.ledger.add_to_inbox(ReceivedPhoto("request:k", "b", str(copy), "d"))
     assert uploads.catch_up() == 1
     assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
     uploads.close()
@@ -283,7 +284,7 @@ def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
 def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos, tmp_path, monkeypatch):
     """Each is a row in any order; uploads beyond the limit are refused and can be sent again."""
     inspector = Inspector(bank, ledger, tmp_path)
-    monkeypatch.setattr(inspector, "_read_and_score", lambda part: inspector_module._Scored(part, *nothing()))
+    monkeypatch.setattr(inspector, "_read_and_score", lambda photo: inspector_module._Scored(inspected_part(photo)))
     answers = []
     monkeypatch.setattr(module, "MAX_WAITING", 1000)
     with client_of(inspector) as client:
@@ -300,10 +301,6 @@ def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos,
     assert answers == [200] * 200
     assert ledger.count()["inspected"] == 200 == len({part.key for part in ledger.latest(500)})
     assert ledger.inbox() == []
-
-
-def nothing():
-    return inspector_module.PeakPatches.empty(0), ()
 
 
 def test_path_traversal_finds_nothing(client, inspector, tmp_path):

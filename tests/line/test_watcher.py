@@ -6,7 +6,6 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from codegraph_jax.line.file_identity import file_key, fingerprint_of_file
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.watcher import Folder, Watcher
+from tests.line.parts import inspected_part
 from tests.support.waiting import wait_until
 
 
@@ -26,18 +26,18 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def inspect(self, part, is_unfinished=lambda failed: False, replaces=0):
-        if known := self.ledger.by_key(part.key):
+    def inspect(self, photo, is_unfinished=lambda failed: False, replaces=0):
+        if known := self.ledger.by_key(photo.key):
             return known
-        good = Path(part.path).read_bytes().endswith(b"END")
+        good = Path(photo.path).read_bytes().endswith(b"END")
         if is_unfinished(not good):
             return None
-        self.order.append(part.name)
-        part = replace(part, score=0.1, flagged=False) if good else part.not_inspected("truncated")
+        self.order.append(photo.name)
+        part = inspected_part(photo, score=0.1, flagged=False) if good else photo.not_inspected("truncated")
         return self.ledger.record(part, replaces=replaces)
 
-    def fail(self, part, reason):
-        return self.ledger.record(part.not_inspected(reason))
+    def fail(self, photo, reason):
+        return self.ledger.record(photo.not_inspected(reason))
 
 
 @pytest.fixture
@@ -170,10 +170,10 @@ def test_a_photo_that_changes_during_inspection_is_inspected_as_it_is_then(place
     inspect, (first, second) = quick.inspect, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(part, *arguments):
-        if Path(part.path).read_bytes() == first:
-            Path(part.path).write_bytes(second)
-        return inspect(part, *arguments)
+    def changing(photo, *arguments):
+        if Path(photo.path).read_bytes() == first:
+            Path(photo.path).write_bytes(second)
+        return inspect(photo, *arguments)
 
     quick.inspect = changing
     with watching(place, quick) as watcher:
