@@ -12,11 +12,10 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+from codegraph_jax.evaluation.evaluate import evaluate
 
 SIZE, COUNT = 224, 24
 
@@ -54,14 +53,11 @@ def make() -> FlaxBackbone:
 
 def main() -> dict[str, float | None]:
     drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
-    result = CoDeGraph(backbone=make(), image_size=SIZE).detect(list(drawn.images))
-
-    masks = np.asarray(drawn.masks, bool)
-    labels = masks.any(axis=(1, 2)).astype(int)
-    metrics = image_metrics(labels, result.scores) | pixel_metrics(masks, result.maps(), "standard")
+    # labels and masks are used by `evaluate` only
+    result = CoDeGraph(backbone=make(), image_size=SIZE).detect(zip(drawn.images, drawn.labels, drawn.masks))
+    metrics = evaluate(result)
     print("weights", result.weights_name)
-    for name, value in metrics.items():
-        print(f"{name:14s} {value:.4f}" if value is not None else f"{name:14s} undefined")
+    print(metrics)
     return metrics
 
 

@@ -57,7 +57,7 @@ def records(images: np.ndarray, masks: np.ndarray) -> Iterator[dict[str, object]
 
 def main() -> list[float | None]:
     drawn = draw_set(COUNT, SIZE, seed=0, one_off=0.2, recurring=(0.2,))
-    images, masks = np.stack(list(drawn.images)), np.asarray(drawn.masks, bool)
+    images, masks = drawn.images, drawn.masks  # uint8 [n, h, w, 3], or [n, h, w] of grey images; bool [n, h, w]
     detector = CoDeGraph(backbone=BACKBONE, weights=WEIGHTS, image_size=SIZE, blocks=(5, 8))
     with tempfile.TemporaryDirectory() as root:
         for i, image in enumerate(images):

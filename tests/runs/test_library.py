@@ -96,12 +96,6 @@ def test_the_example_own_folder_runs(images, tmp_path, capsys):
     assert [line.split()[0] for line in lines[:8]] == [str(i) for i in range(1, 9)]
 
 
-def test_the_example_library_arrays_runs(capsys):
-    metrics = example("library_arrays", **SMALL, COUNT=10).main()
-    assert set(metrics) >= {"image_auroc", "pixel_ap"}
-    assert "maps (10, 56, 56)" in capsys.readouterr().out
-
-
 def test_the_example_own_set_runs(capsys):
     found = example("own_set", **SMALL, COUNT=10).main()
     assert len(found) == 3 and len(set(found)) == 1, "the same photos, the same scores"
