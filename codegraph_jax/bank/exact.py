@@ -1,6 +1,6 @@
 """The references of an exact bank: whole images, with which a new image is compared as in detection."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.pattern_patches import PatternTest, shows_pattern
 from codegraph_jax.consistency.signature import patch_vectors
+from codegraph_jax.core.tensors import DamagedTensorsError
+from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.distances import as_distances
 from codegraph_jax.similarity.host_tables import mean_distances, mean_over_layers, table_scores
 from codegraph_jax.similarity.pair_distances import DistanceOptions, PatchSet
@@ -30,7 +32,7 @@ class ReferenceImages:
         fraction: share of the references that a score averages.
         layers: patch tokens of the m references in each layer [m, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and are not used [m, p].
-        tests: tests that detect a recurring defect on a new image; their `outside` has references of the set only.
+        tests: tests that detect a recurring defect on a new image; their `non_member_columns` are of the set only.
         addition_numbers: number of the added good part, from 1; 0 for images of the set, which come first [m].
     """
 
@@ -71,17 +73,41 @@ class ReferenceImages:
         tests = [test.as_json() for test in self.tests]
         return {"removed": self.removed}, {"kind": "exact", "fraction": self.fraction, "tests": tests}
 
-    def problem(self) -> str:
-        """The first inconsistency of the arrays and settings; empty if there is none."""
+    @classmethod
+    def from_content(
+        cls,
+        options: DistanceOptions,
+        layers: Sequence[np.ndarray],
+        addition_numbers: Int[np.ndarray, " m"],
+        tensors: Mapping[str, np.ndarray],
+        about: Mapping[str, Any],
+    ) -> "ReferenceImages":
+        """The references from the arrays and settings of `content` and those that all kinds have."""
+        return cls(
+            options=options,
+            fraction=float(about["fraction"]),
+            layers=[layer.astype(feature_type(options.precision)) for layer in layers],
+            removed=tensors["removed"].astype(bool),
+            tests=[PatternTest.from_json(test) for test in about["tests"]],
+            addition_numbers=addition_numbers,
+        )
+
+    def check(self) -> None:
+        """Checks that the arrays and settings of a file fit together.
+
+        Raises:
+            DamagedTensorsError: they do not.
+        """
         columns = [i for test in self.tests for i in test.non_member_columns]
         of_set = int((self.addition_numbers == 0).sum())
         if self.removed.ndim != 2 or not all(0 <= i < of_set for i in columns):
-            return "its settings do not fit its tensors"
+            raise DamagedTensorsError("its settings do not fit its tensors")
         fitting = self.layers and self.addition_numbers.shape == self.removed.shape[:1]
         if not fitting or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
-            return "its tensors do not fit together"
+            raise DamagedTensorsError("its tensors do not fit together")
         height, width = self.options.grid
-        return "" if self.removed.shape[1] == height * width else "its tensors do not fit its settings"
+        if self.removed.shape[1] != height * width:
+            raise DamagedTensorsError("its tensors do not fit its settings")
 
     @cached_property
     def _prepared(self) -> list[PatchSet]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,12 +11,10 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.bank.calibration_set import CalibrationSet
-from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
-from codegraph_jax.bank.pool import Pool
-from codegraph_jax.config import BackboneConfig, Config, FeatureConfig, SimilarityConfig
+from codegraph_jax.bank.references import References, content_of, references_of
+from codegraph_jax.config import BackboneConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
-from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
@@ -27,7 +25,6 @@ from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
-from codegraph_jax.similarity.kernels import distance_options
 
 FORMAT = 19
 MAX_PATCHES, MAX_INPUT_SIZE, MAX_DEGREES, MAX_BATCH_SIZE = 2**20, 2**14, 16, 2**12
@@ -63,7 +60,7 @@ class StoredBank(JsonFields):
 
     backbone_config: BackboneConfig = field(metadata=not_in_json())
     weights_name: str = field(metadata=not_in_json())
-    references: ReferenceImages | Pool = field(metadata=not_in_json())
+    references: References = field(metadata=not_in_json())
     patterns: list[Pattern]
     calibration: Calibration
     calibration_set: CalibrationSet = field(metadata=not_in_json())
@@ -121,112 +118,77 @@ class StoredBank(JsonFields):
             if about["format"] != FORMAT:
                 raise DamagedTensorsError(f"this version reads format {FORMAT} only")
             bank = _bank(about, tensors)
-            reason = _problem_of_values(about, tensors) or _problem_of_sizes(bank)
-            reason = reason or bank.references.problem() or _problem_of_history(bank)
-        except (*MALFORMED, *READ_ERRORS, RecursionError) as error:
-            _refuse(path, f"{type(error).__name__}: {error}")
+            _check_values(about, tensors)
+            _check_sizes(bank)
+            bank.references.check()
+            _check_history(bank)
         except DamagedTensorsError as error:
-            _refuse(path, str(error))
-        if reason:
-            _refuse(path, reason)
+            raise BankError(_refusal(path, str(error))) from None
+        except (*MALFORMED, *READ_ERRORS, RecursionError) as error:
+            raise BankError(_refusal(path, f"{type(error).__name__}: {error}")) from None
         return bank
 
 
-def content_of(references: ReferenceImages | Pool, dtype: DTypeLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays and settings of references, on which all scores depend; patch tokens or vectors in `dtype`."""
-    tensors, about = references.content()
-    tensors |= {f"layer{k}": np.asarray(layer).astype(dtype) for k, layer in enumerate(references.layers)}
-    tensors["additions"] = references.addition_numbers
-    options = {name: getattr(references.options, name) for name in ("degrees", "radius", "masked", "precision")}
-    return tensors, about | options | {"layers": len(references.layers)}
-
-
-def _problem_of_history(bank: StoredBank) -> str:
-    """The part of a bank that does not fit the references or the history; empty if there is none."""
+def _check_history(bank: StoredBank) -> None:
+    """Refuses a bank whose parts do not fit each other."""
     lasts = [revision.last_addition for revision in bank.history]
     numbers = bank.references.addition_numbers.tolist()
     ascending = lasts == sorted(lasts) and numbers == sorted(numbers)
     if not ascending or lasts[:1] != [0] or numbers[:1] != [0] or numbers[-1] > lasts[-1]:
-        return "its history does not fit its tensors"
+        raise DamagedTensorsError("its history does not fit its tensors")
     known = [*bank.patterns, *bank.marks]
     if any(pattern.signature.prototypes.shape[1] != len(bank.references.layers) for pattern in known):
-        return "its patterns do not fit its tensors"
+        raise DamagedTensorsError("its patterns do not fit its tensors")
     if any(not 0 <= index < len(bank.marks) for revision in bank.history for index in revision.mark_indices):
-        return "its history does not fit its marks"
-    return ""
+        raise DamagedTensorsError("its history does not fit its marks")
 
 
-def _problem_of_values(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """The reason why a damaged bank would flag nothing; empty if there is none.
+def _check_values(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses a damaged bank that would flag nothing.
 
     For example, a comparison with NaN is false, so that no score would reach the threshold.
     """
     if finite_or_none(about) != about:
-        return "its settings are not all finite numbers"
+        raise DamagedTensorsError("its settings are not all finite numbers")
     for name, tensor in tensors.items():
         numbers = tensor.dtype.kind not in "biu"
         if numbers and not all(
             np.isfinite(tensor[i : i + 64].astype(np.float32)).all() for i in range(0, len(tensor), 64)
         ):
-            return f"its tensor {name} holds values that are not finite"
+            raise DamagedTensorsError(f"its tensor {name} holds values that are not finite")
     calibration = about.get("calibration")
     known = calibration if isinstance(calibration, dict) else {"threshold": 0.0}
     # only a share may have no threshold
     if known.get("threshold") is None and known.get("decided_by") != "share":
-        return "it has no threshold"
+        raise DamagedTensorsError("it has no threshold")
     if "roi" in tensors and not tensors["roi"].any():
-        return "nothing of a photo would be inspected"
+        raise DamagedTensorsError("nothing of a photo would be inspected")
     if "removed" in tensors and tensors["removed"].size and tensors["removed"].all():
-        return "none of its patches is used"
-    return ""
+        raise DamagedTensorsError("none of its patches is used")
 
 
-def _problem_of_sizes(bank: StoredBank) -> str:
-    """The value that would exhaust memory or time; empty if there is none."""
+def _check_sizes(bank: StoredBank) -> None:
+    """Refuses a bank that would exhaust memory or time."""
     height, width = bank.frame.grid
     degrees = bank.references.options.degrees
     if height * width > MAX_PATCHES:
-        return f"its photos have {height} x {width} patches"
+        raise DamagedTensorsError(f"its photos have {height} x {width} patches")
     # a neighbourhood much larger than the grid means damage
     if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MAX_DEGREES:
-        return "its degrees do not fit its tensors"
+        raise DamagedTensorsError("its degrees do not fit its tensors")
     if bank.backbone_config.side > MAX_INPUT_SIZE:
-        return f"the input size of its backbone is {bank.backbone_config.side:,} pixels"
+        raise DamagedTensorsError(f"the input size of its backbone is {bank.backbone_config.side:,} pixels")
     if (batch_size := bank.backbone_config.batch_size or 1) > MAX_BATCH_SIZE:
-        return f"its batch size is {batch_size:,} images"
-    return ""
+        raise DamagedTensorsError(f"its batch size is {batch_size:,} images")
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
-    radius = about["radius"]
-    if type(radius) is not int or radius < 0:
-        raise ValueError(f"radius: expected a number of patches, got {radius!r:.80}")
-    similarity = SimilarityConfig(radius=radius or "all")
-    precision = read_config(Config, {"precision": about["precision"]}).precision
-    degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
-    grid = Frame.from_json(about["frame"]).grid
-    options = distance_options(similarity, precision, degrees, grid, bool(about["masked"])).unfused()
-    layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
-    addition_numbers = tensors["additions"].astype(int)
-    references: ReferenceImages | Pool
-    if about["kind"] == "compact":
-        own_scores = tensors["own_scores"].astype(np.float32)
-        references = Pool(options, [layer.astype(np.float32) for layer in layers], own_scores, addition_numbers)
-    else:
-        references = ReferenceImages(
-            options=options,
-            fraction=float(about["fraction"]),
-            layers=[layer.astype(feature_type(precision)) for layer in layers],
-            removed=tensors["removed"].astype(bool),
-            tests=[PatternTest.from_json(test) for test in about["tests"]],
-            addition_numbers=addition_numbers,
-        )
     roi, names = tensors.get("roi"), [entry.name for entry in fields(StoredBank) if "not_in_json" not in entry.metadata]
     bank = StoredBank.from_json(
         {name: about[name] for name in names},
         backbone_config=read_config(BackboneConfig, about["backbone"], "backbone"),
         weights_name=str(about["weights_name"]),
-        references=references,
+        references=references_of(tensors, about, Frame.from_json(about["frame"]).grid),
         calibration_set=CalibrationSet.from_tensors(tensors),
         roi=None if roi is None else roi.astype(bool),
     )
@@ -235,5 +197,5 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     return bank
 
 
-def _refuse(path: str, reason: str) -> NoReturn:
-    raise BankError(f"{path}: is not a reference bank ({reason}); make one with --save-bank={path}")
+def _refusal(path: str, reason: str) -> str:
+    return f"{path}: is not a reference bank ({reason}); make one with --save-bank={path}"

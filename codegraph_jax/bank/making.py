@@ -15,6 +15,7 @@ from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.peak_patches import PEAKS_PER_IMAGE, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.bank.references import References
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered_scores import clip_to_median, filtered_scores
@@ -79,7 +80,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     config, inputs = _as_decided(config, inputs)
     comparison, set_size, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
     placement, grid = comparison.features.placement.select(slice(set_size)), comparison.options.grid
-    references: ReferenceImages | Pool
+    references: References
     if config.bank.kind == "compact":
         references, patch_scores = _compact_references_and_scores(config, inputs)
     else:

@@ -13,7 +13,7 @@ would still get its high score. Comparisons with the minimum, other values of SH
 benchmarks/log/line.md, "Compact bank".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from codegraph_jax.bank.thinning import projected, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
+from codegraph_jax.core.tensors import DamagedTensorsError
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.pair_distances import DistanceOptions, cosine_to_distance
 from codegraph_jax.similarity.valid import INVALID
@@ -98,16 +99,32 @@ class Pool:
         """The arrays and settings of this kind of references."""
         return {"own_scores": self.own_scores}, {"kind": "compact"}
 
-    def problem(self) -> str:
-        """The first inconsistency of the arrays and settings; empty if there is none."""
+    @classmethod
+    def from_content(
+        cls,
+        options: DistanceOptions,
+        layers: Sequence[np.ndarray],
+        addition_numbers: Int[np.ndarray, " k"],
+        tensors: Mapping[str, np.ndarray],
+        about: Mapping[str, Any],  # noqa: ARG003, the same arguments for every kind
+    ) -> "Pool":
+        """The pool from the arrays and settings of `content` and those that all kinds have."""
+        vectors = [layer.astype(np.float32) for layer in layers]
+        return cls(options, vectors, tensors["own_scores"].astype(np.float32), addition_numbers)
+
+    def check(self) -> None:
+        """Checks that the arrays and settings of a file fit together.
+
+        Raises:
+            DamagedTensorsError: they do not.
+        """
         expected = (len(self.layers), len(self.options.degrees))
         if not self.own_scores.size or self.own_scores.shape[:-1] != expected or self.options.radius:
-            return "its settings do not fit its tensors"
+            raise DamagedTensorsError("its settings do not fit its tensors")
         shapes = {layer.shape for layer in self.layers}
         fitting = len(shapes) == 1 and shapes.pop()[:-1] == self.own_scores.shape[1:]
         if not fitting or self.addition_numbers.shape != self.own_scores.shape[2:]:
-            return "its tensors do not fit together"
-        return ""
+            raise DamagedTensorsError("its tensors do not fit together")
 
     @cached_property
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:

@@ -13,7 +13,7 @@ verdict "variant" count as normal.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ import scipy
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
-from codegraph_jax.bank.exact import ReferenceImages
-from codegraph_jax.bank.file import BankError, StoredBank, content_of
+from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision, in_use, newest
 from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
 from codegraph_jax.bank.pool import Pool
+from codegraph_jax.bank.references import References, content_of
 from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.decision import flag_photos
 from codegraph_jax.consistency.filtered_scores import clip_to_median
@@ -142,15 +142,15 @@ class ReferenceBank(StoredBank):
             raise BankError(
                 f"{images[kept[i]].path}: its score is not a finite number; the bank or the weights are damaged"
             )
-        single = np.array([pattern.origin == "photo" for pattern in patterns], bool)
-        marked = pattern_patches[single & (verdicts == "defect")].any(axis=(0, 2))
+        is_mark = np.array([pattern.origin == "photo" for pattern in patterns], bool)
+        shows_defect_mark = pattern_patches[is_mark & (verdicts == "defect")].any(axis=(0, 2))
         areas = [areas[i] for i in kept]
         keys = [key.hex() for chunk in chunks for key in chunk.features.keys]
         by_key = self.answers_by_key
         answers: dict[int, Answer] = {
             i: "defective" if by_key[key] else "good" for i, key in enumerate(keys) if key in by_key
         }
-        flagged = flag_photos(self.calibration, patch_scores, scores, placement, areas, marked, answers)
+        flagged = flag_photos(self.calibration, patch_scores, scores, placement, areas, shows_defect_mark, answers)
         image_features = np.concatenate([np.asarray(chunk.features.image_features, np.float32) for chunk in chunks])
         return Inspection(
             kept=np.array(kept, int),
@@ -240,8 +240,8 @@ class ReferenceBank(StoredBank):
             raise BankError(f"{path}: holds {layers} layers, but its settings name {len(loaded.blocks)}")
         if stored.frame.patch_size != loaded.patch_size:
             raise BankError(f"{path}: is not a reference bank (its patch size is not that of {config.name})")
-        known = {entry.name: getattr(stored, entry.name) for entry in fields(StoredBank)}
-        return cls(**{**known, "backbone_config": config, "weights_name": loaded.weights_name}, backbone=loaded)
+        stored = replace(stored, backbone_config=config, weights_name=loaded.weights_name)
+        return cls(**vars(stored), backbone=loaded)
 
     def extend(
         self, images: ImagesLike, *, names: Sequence[str] = (), when: str = "", defective: bool = False
@@ -278,9 +278,9 @@ class ReferenceBank(StoredBank):
             references = references.extended(layers, last + 1)
             last += len(new)
             references = references.only(newest(references.addition_numbers, last, KEPT_PARTS))
-        called = tuple(str(names[features.kept[i]]) for i in new)
+        part_names = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
-        revision = BankRevision(when, called, keys, last, (), defective)
+        revision = BankRevision(when, part_names, keys, last, (), defective)
         # a part that was called good before must not be compared with itself
         active = self._references_after((*self.history, revision)) if defective else self.active_references
         all_marks, mark_indices = self._marks_after(revision, features, new, active)
@@ -289,7 +289,7 @@ class ReferenceBank(StoredBank):
         return replace(self, references=references, marks=all_marks, history=history, max_photo_pixels=pixels)
 
     def _marks_after(
-        self, revision: BankRevision, features: Features, new: Sequence[int], active: ReferenceImages | Pool
+        self, revision: BankRevision, features: Features, new: Sequence[int], active: References
     ) -> tuple[tuple[Pattern, ...], tuple[int, ...]]:
         """All marks with those of the new parts of a revision, and the indices of the marks that are then in use.
 
@@ -365,11 +365,11 @@ class ReferenceBank(StoredBank):
         return [*self.patterns, *(self.marks[place] for place in self.history[-1].mark_indices)]
 
     @cached_property
-    def active_references(self) -> ReferenceImages | Pool:
+    def active_references(self) -> References:
         """The references in use after the last revision."""
         return self._references_after(self.history) if self.history[-1].last_addition else self.references
 
-    def _references_after(self, history: Sequence[BankRevision]) -> ReferenceImages | Pool:
+    def _references_after(self, history: Sequence[BankRevision]) -> References:
         """The references in use after the last revision of a history."""
         return self.references.only(in_use(self.references.addition_numbers, history))
 
@@ -386,7 +386,7 @@ class ReferenceBank(StoredBank):
         scores: Float[np.ndarray, " p"],
         verdict: PatternVerdict,
         name: str,
-        active: ReferenceImages | Pool,
+        active: References,
     ) -> Pattern | None:
         """A pattern of the anomalous patches of a part; None if there are none."""
         min_score = min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
