@@ -20,7 +20,7 @@ from benchmarks.sizes import Sizes
 from codegraph_jax.config import RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.sizes import padded_size
+from codegraph_jax.core.arrays import padded_size
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement

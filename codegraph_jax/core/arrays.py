@@ -1,22 +1,11 @@
-"""Large host arrays: memory-mapped files, and the number of bytes that are copied at once.
+"""Work on host arrays in threads and in chunks, and padded arrays."""
 
-A mapped array is read and written like any other; the operating system keeps the pages that are in use in memory. The
-files have no name, so nothing stays on disk when the process ends. Results do not depend on where an array is stored.
-"""
-
-import errno
-import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import DTypeLike
-
-from codegraph_jax.core.settings import ConfigError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -28,6 +17,9 @@ CPU_THREADS = 4
 
 COPIED_BYTES = 2**27
 """Bytes of a table or of features that a stage copies at once; results do not depend on it."""
+
+PADDING_STEP = 64
+"""Above this size, arrays are padded to multiples of it."""
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -46,48 +38,13 @@ def arrays_at_once(size: int) -> int:
     return max(1, COPIED_BYTES // size)
 
 
-class Allocate(Protocol):
-    """A function that allocates an array with undefined content."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-        """An array of this shape and type."""
+def padded_size(count: int) -> int:
+    """`count` rounded up to a power of two, or above 64 to a multiple of 64."""
+    return -(-count // PADDING_STEP) * PADDING_STEP if count > PADDING_STEP else 1 << max(count - 1, 0).bit_length()
 
 
-def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An array in memory with undefined content."""
-    return np.empty(shape, dtype)
-
-
-def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An array with undefined content in a memory-mapped temporary file, in TMPDIR.
-
-    Raises:
-        ConfigError: the disk is full, or the directory cannot be written.
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not size:
-        return in_memory(shape, dtype)  # an empty file cannot be mapped
-    try:
-        with tempfile.TemporaryFile(prefix="codegraph-") as file:
-            _reserve(file.fileno(), size)
-            return np.memmap(file, dtype, "w+", shape=shape)
-    except OSError as error:
-        raise ConfigError(
-            f"TMPDIR: {size / GIB:.1f} GiB cannot be written to {tempfile.gettempdir()!r}: {error.strerror or error}"
-        ) from None
-
-
-def _reserve(file: int, size: int) -> None:
-    """Reserves disk space: writing to a map on a full disk would kill the process.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        # some file systems cannot reserve space
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL):
-            raise
+def zero_padded(values: np.ndarray, length: int) -> np.ndarray:
+    """The values, padded to `length` with zeros."""
+    result = np.zeros((length, *values.shape[1:]), values.dtype)
+    result[: len(values)] = values
+    return result

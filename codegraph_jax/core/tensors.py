@@ -22,7 +22,7 @@ from codegraph_jax.core.files import whole_file
 READ_ERRORS = (SafetensorError, OSError, ValueError, TypeError, AttributeError, OverflowError)
 """Errors that reading a damaged or hostile safetensors file raises; an unknown type is an AttributeError."""
 
-KEY = "piece"
+METADATA_KEY = "piece"
 """The only metadata key; safetensors writes several keys in no fixed order."""
 
 
@@ -40,7 +40,7 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
     text = json.dumps(about, allow_nan=False)
     with whole_file(path) as name:
         try:
-            save_file(arrays, name, {KEY: f"{content_digest(arrays, text)} {text}"})
+            save_file(arrays, name, {METADATA_KEY: f"{content_digest(arrays, text)} {text}"})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -54,7 +54,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], A
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            digest, text = (file.metadata() or {})[KEY].split(" ", 1)
+            digest, text = (file.metadata() or {})[METADATA_KEY].split(" ", 1)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if digest != content_digest(arrays, text):
             raise DamagedTensorsError("its digest does not match")

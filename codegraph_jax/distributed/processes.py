@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from codegraph_jax.core.arrays import zero_padded
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.sizes import zero_padded
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
 

@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
-from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import decoding_threads
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.mapped_arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, ImageBatches
 from codegraph_jax.data.decoding import allow_megapixels

@@ -11,8 +11,9 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config, ResourcesConfig
-from codegraph_jax.core.arrays import COPIED_BYTES, GIB, in_memory, mapped
+from codegraph_jax.core.arrays import COPIED_BYTES, GIB
 from codegraph_jax.core.environment import free_memory
+from codegraph_jax.core.mapped_arrays import in_memory, mapped
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded_size, zero_padded
+from codegraph_jax.core.arrays import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import DTypeLike
 
-from codegraph_jax.core.arrays import Allocate, in_memory
+from codegraph_jax.core.mapped_arrays import Allocate, in_memory
 
 
 class BatchFeatures(NamedTuple):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
-from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.core.mapped_arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame

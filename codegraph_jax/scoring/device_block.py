@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.core.sizes import padded_size, zero_padded
+from codegraph_jax.core.arrays import padded_size, zero_padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, Columns
 from codegraph_jax.similarity.order_statistics import kth_smallest, mean_of_smallest

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from codegraph_jax.core.sizes import padded_size, zero_padded
+from codegraph_jax.core.arrays import padded_size, zero_padded
 from codegraph_jax.data.frame import PhotoRect
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23

@@ -2,7 +2,7 @@
 
 Only scores are copied to the host. Each of several devices keeps the rows of its own images: the ring
 (`codegraph_jax.similarity.ring`) computes distances in both directions, and sends those of remote images back to their
-device, 4 bytes for each patch and degree. Arrays are padded to few sizes (`core.sizes.padded_size`), so that the
+device, 4 bytes for each patch and degree. Arrays are padded to few sizes (`core.arrays.padded_size`), so that the
 categories of a run share their compiled programs.
 
 Distances are bit-identical to those of `HostTables`; scores are summed in a different order (1e-6).
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from codegraph_jax.core.arrays import padded_size, zero_padded
 from codegraph_jax.core.progress import Progress, UndoableProgress
-from codegraph_jax.core.sizes import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device
 from codegraph_jax.features.on_device import DeviceLayer, tokens_on_device
 from codegraph_jax.similarity.host_tables import HostTables, PatchScore

@@ -14,8 +14,8 @@ import jax
 
 from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import padded_size
 from codegraph_jax.core.environment import device_bytes
-from codegraph_jax.core.sizes import padded_size
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.roi import InspectedArea, everything
 from codegraph_jax.data.samples import Sample

@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import device_bytes
+from codegraph_jax.core.mapped_arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress, UndoableProgress
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.core.mapped_arrays import Allocate
 from codegraph_jax.features.stores import FeatureStore
 
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.core.sizes import padded_size, zero_padded
+from codegraph_jax.core.arrays import padded_size, zero_padded
 from codegraph_jax.core.transfers import filled, to_device, to_host
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.similarity.references import reference_columns

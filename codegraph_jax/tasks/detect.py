@@ -99,7 +99,7 @@ def run(config: Config, workdir: str) -> list[Outcome]:
     """Runs every category and writes the results; resumes an interrupted run in the same workdir.
 
     Raises:
-        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, WeightsError: with no result written.
+        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     if config.parallel.by == "categories" and jax.process_count() > 1:

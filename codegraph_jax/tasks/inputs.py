@@ -1,4 +1,4 @@
-"""Reads everything that a detection run needs before its slow work: photos, review, region and weights."""
+"""Reads everything that a detection run needs before its slow work: photos, answers, inspected area and weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class Inputs:
         added: photos that are added to each set.
         skipped: files that are not read.
         review: a person's answers; None: none.
-        roi: region that is inspected; None: everything.
+        roi: inspected area; None: everything.
     """
 
     config: Config

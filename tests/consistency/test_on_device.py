@@ -10,7 +10,7 @@ from benchmarks.copy_counts import counted_copies
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.sizes import padded_size
+from codegraph_jax.core.arrays import padded_size
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.similarity import device_tables

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegraph_jax.core.arrays import in_memory
+from codegraph_jax.core.mapped_arrays import in_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.device_tables import DeviceTables

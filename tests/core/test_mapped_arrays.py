@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax.core import arrays
-from codegraph_jax.core.arrays import mapped
+from codegraph_jax.core import mapped_arrays
+from codegraph_jax.core.mapped_arrays import mapped
 from codegraph_jax.core.settings import ConfigError
 
 
@@ -47,13 +47,13 @@ def test_file_system_without_reservation_works(monkeypatch, code):
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
 def test_mapped_array_reserves_its_room(monkeypatch):
-    taken, reserve = [], arrays._reserve
+    taken, reserve = [], mapped_arrays._reserve
 
     def watched(file, size):
         reserve(file, size)
         taken.append(os.fstat(file).st_blocks * 512)
 
-    monkeypatch.setattr(arrays, "_reserve", watched)
+    monkeypatch.setattr(mapped_arrays, "_reserve", watched)
     mapped((1000, 1000), ml_dtypes.bfloat16)
     assert taken[0] >= 2_000_000
 
