@@ -134,9 +134,10 @@ class Part(ReceivedPhoto):
             return "not_inspected"
         if self.flagged:
             return "flagged"
-        tolerated = self.score is not None and self.threshold is not None and self.score >= self.threshold
-        unusual = self.p_value is not None and self.p_value < CHECK_P_VALUE
-        return "check" if unusual and not tolerated else "passed"
+        # a score at the threshold passes if a person called the photo good, or its defect is short enough
+        below_threshold = self.score is None or self.threshold is None or self.score < self.threshold
+        high_score = self.p_value is not None and self.p_value < CHECK_P_VALUE
+        return "check" if high_score and below_threshold else "passed"
 
     @property
     def decision(self) -> str:

@@ -38,9 +38,9 @@ class WebConfig(Settings):
     """File whose first line is the token that requests must carry; empty: no token is needed."""
     max_megabytes: float = field(default=50.0, metadata=at_least(0.001))
     """Largest photo that is accepted, as a file."""
-    keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Photos that were sent: keep `all` on disk, or only the `flagged` ones (and, for contact sheets, the tenth
-    of the passed ones with the highest scores)."""
+    keep: str = field(default="all", metadata=choice("all", "high_scores"))
+    """Photos that were sent: keep `all` on disk, or with `high_scores` only the flagged ones and, for contact sheets,
+    the tenth of the passed ones with the highest scores."""
 
 
 @dataclass(frozen=True)

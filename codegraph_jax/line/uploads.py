@@ -36,6 +36,8 @@ CACHED_PREVIEWS = 64
 """Number of reduced photos in the cache."""
 MAX_ARRIVING_PHOTOS = 4
 """Number of photos of the greatest size that may arrive at the same time."""
+KEPT_P_VALUE = UNUSUAL_P_VALUE
+"""`serve.keep=high_scores` keeps passed photos up to this p-value: others have no peak patches for a contact sheet."""
 SUFFIXES = {
     "image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/tiff": ".tif", "image/webp": ".webp",
     "image/gif": ".gif", "image/jp2": ".jp2", "image/avif": ".avif",
@@ -153,8 +155,7 @@ class Uploads:
             return part
         if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
-        usual = part.p_value is not None and part.p_value > UNUSUAL_P_VALUE and not part.flagged
-        if self.settings.keep == "flagged" and usual:
+        if self.settings.keep == "high_scores" and not part.flagged and (part.p_value or 0) > KEPT_P_VALUE:
             Path(part.path).unlink(missing_ok=True)
         return part
 

@@ -138,18 +138,18 @@ def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client,
 
 
 def test_photos_of_parts_that_pass_need_not_be_kept(inspector, photos):
-    with client_of(inspector, keep="flagged") as client:
+    with client_of(inspector, keep="high_scores") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in photos]
     kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 
 def test_photos_of_flagged_parts_are_kept_for_any_p_value(inspector, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "UNUSUAL_P_VALUE", -1.0)
+    monkeypatch.setattr(uploads, "KEPT_P_VALUE", -1.0)
     marked = tmp_path / "marked.png"
     marked.write_bytes(photos[0].read_bytes())
     spoil(marked)
-    with client_of(inspector, keep="flagged") as client:
+    with client_of(inspector, keep="high_scores") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photos[1:3])]
     assert [part["decision"] for part in parts] == ["NOK", "OK", "OK"]
     assert [str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")] == [parts[0]["path"]]
