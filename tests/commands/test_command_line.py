@@ -206,7 +206,7 @@ def test_fields_of_config_files_have_no_flag():
         ),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: cannot be used with this command"),
-        (["--config=folder:ofline"], "folder.py has no variant 'ofline'; did you mean 'offline'?"),
+        (["--config=cifar10_oecl:lapto"], "cifar10_oecl.py has no variant 'lapto'; did you mean 'laptop'?"),
         (["--config=cifar10_oecl:large"], "cifar10_oecl.py has no variant 'large'; variants: published, laptop, small"),
         (["--config=demo:x"], "demo.py has no variants; leave :x out"),
         (["--config=foldr"], "--config=foldr: no such file; did you mean 'folder'?"),

