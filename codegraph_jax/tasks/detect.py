@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 
@@ -47,13 +46,6 @@ from codegraph_jax.tasks.sets import drawn_files_of_run, print_excluded, warn_un
 logger = logging.getLogger(__name__)
 
 
-class _Compared(NamedTuple):
-    """A category after comparison, before scoring."""
-
-    comparison: Comparison
-    partial_run: PartialRun | None
-
-
 @dataclass(frozen=True)
 class _CategoryRun:
     """The detection of one category in two halves, since one category is compared while another one is scored."""
@@ -64,7 +56,7 @@ class _CategoryRun:
     state: RunState | None
     review: Review | None
 
-    def compare(self, detector: CoDeGraph, progress: bool = False) -> DetectionResult | _Compared:
+    def compare(self, detector: CoDeGraph, progress: bool = False) -> DetectionResult | Comparison:
         """The slow half; the result itself if an earlier start of the run has finished this category."""
         config, name = detector.config, printable(self.category)
         if processes.is_first():
@@ -77,16 +69,18 @@ class _CategoryRun:
             return finished
         partial_run = self.state.partial_run(self.category, self.plan.frame) if self.state else None
         log = partial(_print_about, self.category)
-        return _Compared(detector.compare_set(self.plan, progress, partial_run, log), partial_run)
+        comparison = detector.compare_set(self.plan, progress, partial_run, log)
+        if partial_run:
+            _print_reused(partial_run, len(comparison.features.kept), len(detector.backbone.blocks))
+        return comparison
 
-    def score(self, detector: CoDeGraph, compared: DetectionResult | _Compared) -> DetectionResult:
+    def score(self, detector: CoDeGraph, compared: DetectionResult | Comparison) -> DetectionResult:
         """The fast half; saves the result for a later start of the run."""
         if isinstance(compared, DetectionResult):
             return compared
         bank = detector.config.bank if detector.config.bank.save else None
-        result = detector.score(compared.comparison, bank=bank, review=self.review, category=self.category)
-        if self.state and compared.partial_run:
-            _print_reused(compared.partial_run, result, len(detector.backbone.blocks))
+        result = detector.score(compared, bank=bank, review=self.review, category=self.category)
+        if self.state:
             self.state.finish(self.category, result)
         return result
 
@@ -266,11 +260,11 @@ def _print_about(category: str, text: str) -> None:
         print(f"{printable(category)}: {text}", flush=True)
 
 
-def _print_reused(partial_run: PartialRun, result: DetectionResult, layer_count: int) -> None:
+def _print_reused(partial_run: PartialRun, image_count: int, layer_count: int) -> None:
     images, tables = partial_run.loaded_image_count, partial_run.loaded_layer_count
     if images or tables:
         print(
-            f"reused from the workdir: features of {images} of {len(result.kept)} photos, distances of "
+            f"reused from the workdir: features of {images} of {image_count} photos, distances of "
             f"{tables} of {layer_count} layers",
             flush=True,
         )

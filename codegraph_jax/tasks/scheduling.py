@@ -7,6 +7,7 @@ category.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
@@ -74,11 +75,11 @@ def overlapped(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Sequen
 
     `slow` runs in a daemon thread, so a caller that stops early does not wait for it.
     """
-    upcoming = _begun(slow, items[0]) if items else None
-    for item, following in zip(items, [*items[1:], None]):
-        assert upcoming
-        made = upcoming.result()
-        upcoming = None if following is None else _begun(slow, following)
+    begun = (_begun(slow, item) for item in items)
+    upcoming = [*islice(begun, 1)]
+    for item in items:
+        made = upcoming.pop().result()
+        upcoming += islice(begun, 1)
         yield quick(item, made)
 
 
