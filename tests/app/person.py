@@ -1,30 +1,22 @@
 """The app's server in a thread, and a person's actions on its pages in a browser."""
 
 import json
-import threading
 from contextlib import contextmanager
 
 from codegraph_jax.app.server import create_app
-from codegraph_jax.line.connections import bind, server_of
+from codegraph_jax.line.connections import server_of
 from tests.app.conftest import KEY
 from tests.support.browser import Browser
+from tests.support.threads import serving
 from tests.support.waiting import wait_until
 
 
 @contextmanager
 def served(home, key=KEY):
     """Serves a directory of results; gives the application and its address."""
-    place = bind("127.0.0.1", 0)
     app = create_app(home, key)
-    server = server_of(app, seconds=30, ending=5)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
-    thread.start()
-    try:
-        yield app, f"http://127.0.0.1:{place.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(40)
-        place.close()
+    with serving(server_of(app, seconds=30, ending=5)) as address:
+        yield app, f"{address}/"
 
 
 class Person:

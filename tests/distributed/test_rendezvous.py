@@ -11,6 +11,7 @@ import pytest
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.rendezvous import MAX_LINE_BYTES, rendezvous
 from tests.support.processes import free_port
+from tests.support.threads import at_the_same_time
 
 HOST = "127.0.0.1"
 
@@ -26,8 +27,7 @@ def call(port, processes, process_id, seconds=5.0, delay=0.0):
 
 
 def verdicts(*calls):
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(lambda arguments: call(*arguments), calls))
+    return at_the_same_time(lambda arguments: call(*arguments), calls)
 
 
 @pytest.fixture

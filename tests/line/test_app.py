@@ -1,7 +1,6 @@
 """The server: the verdicts of scores.json and regions.json, limits, the token, and the OpenAPI description."""
 
 import io
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,6 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line import uploads
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
@@ -75,33 +73,6 @@ def test_the_table_has_the_form_of_the_settings(inspector):
         assert heading in TestClient(app, base_url="http://127.0.0.1:8000").get("/parts.csv").text
 
 
-def test_a_request_that_is_sent_again_is_the_same_part(client, photos, inspector):
-    headers = {"Idempotency-Key": "4711"}
-    first = client.post("/parts", content=photos[0].read_bytes(), headers=headers).json()
-    assert client.post("/parts", content=photos[0].read_bytes(), headers=headers).json() == first
-    without = [client.post("/parts", content=photos[0].read_bytes()).json()["id"] for _ in range(2)]
-    assert without == [2, 3]
-    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 3
-    assert inspector.ledger.inbox() == []
-
-
-def test_equal_keys_at_the_same_time_are_one_part(client, photos, inspector):
-    answers = []
-
-    def send() -> None:
-        answer = client.post("/parts", content=photos[2].read_bytes(), headers={"Idempotency-Key": "k"})
-        answers.append(answer.json()["id"])
-
-    threads = [threading.Thread(target=send) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [1] * 6
-    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 1
-    assert inspector.ledger.inbox() == []
-
-
 def test_other_bytes_than_a_photo_are_recorded_as_not_inspected(client):
     answer = client.post("/parts", content=b"no photo")
     assert answer.status_code == 422 and answer.json()["verdict"] == "not_inspected" and answer.json()["failure"]
@@ -120,21 +91,6 @@ def test_limits_of_size_queue_and_time(inspector, photos, monkeypatch):
         refused = client.post("/parts", content=b"x")
         assert refused.status_code == 503 and refused.headers["Retry-After"]
     assert inspector.ledger.count()["not_inspected"] == 0
-
-
-def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photos, inspector, monkeypatch):
-    def full(*arguments, **fields):
-        raise LedgerUnavailableError("the disk is full")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(Ledger, "record", full)
-        refused = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
-        assert refused.status_code == 503 and "full" in refused.json()["detail"]
-    assert [photo.key for photo in inspector.ledger.inbox()] == ["request:k"]
-    # the next start inspects it, and a client may send it again
-    assert client.app.state.uploads.catch_up() == 1
-    again = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
-    assert again.status_code == 200 and again.json()["id"] == 1
 
 
 def test_photos_of_parts_that_pass_need_not_be_kept(inspector, photos):

@@ -4,10 +4,12 @@ import asyncio
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 import uvicorn
 
-from codegraph_jax.line.connections import bind, bounded_protocol
+from codegraph_jax.line.connections import bounded_protocol
+from tests.support.threads import serving
 from tests.support.waiting import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -36,23 +38,15 @@ async def answer(send):
 
 @contextmanager
 def served(seconds: float = 0.3, most: int = 8, app: App | None = None):
-    place = bind("127.0.0.1", 0)
-    place.listen(64)
-    app = app or App()
-    config = uvicorn.Config(app, http=bounded_protocol(seconds, most), ws="none", lifespan="off", log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
-    thread.start()
-    try:
-        yield place.getsockname()
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        place.close()
+    """Serves an application; yields the host and the port."""
+    protocol = bounded_protocol(seconds, most)
+    config = uvicorn.Config(app or App(), http=protocol, ws="none", lifespan="off", log_level="error")
+    with serving(uvicorn.Server(config)) as address:
+        yield urlsplit(address).hostname, urlsplit(address).port
 
 
-def connected(address, sent: bytes = b"") -> socket.socket:
-    made = socket.create_connection(address[:2], timeout=10)
+def connected(address: tuple[str, int], sent: bytes = b"") -> socket.socket:
+    made = socket.create_connection(address, timeout=10)
     made.sendall(sent)
     return made
 

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from codegraph_jax.line.database import LedgerError, LedgerUnavailableError
 from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from tests.line.parts import MOMENT, part
+from tests.support.threads import at_the_same_time
 from tests.support.waiting import wait_until
 
 
@@ -169,11 +169,7 @@ def test_several_threads_write_and_read(ledger):
             ledger.record(part(f"{name}{number}"))
             ledger.latest(3)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_the_same_time(work, "abc")
     assert ledger.count()["inspected"] == 60
     assert ledger.next_number() == 61
 
@@ -196,17 +192,10 @@ def test_ended_threads_leave_no_connection(ledger):
         ledger.record(part(str(number)))
         ledger.latest(3)
 
-    def generation(first: int) -> None:
-        threads = [threading.Thread(target=work, args=(first + k,)) for k in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    generation(0)
+    at_the_same_time(work, range(8))
     before = descriptors()
     for first in range(8, 88, 8):
-        generation(first)
+        at_the_same_time(work, range(first, first + 8))
     assert descriptors() <= before + 8
     assert ledger.count()["inspected"] == 88
 

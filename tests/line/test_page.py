@@ -2,38 +2,27 @@
 
 import json
 import re
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.connections import bind, server_of
+from codegraph_jax.line.connections import server_of
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from tests.line.conftest import spoil
 from tests.support.accessibility import barriers_by_colours
 from tests.support.browser import Browser
+from tests.support.threads import serving
 from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
 
 
-@contextmanager
 def served(inspector, token: str = ""):
-    """The address of a running server."""
-    place = bind("127.0.0.1", 0)
-    server = server_of(create_app(inspector, WebConfig(), token), seconds=30, ending=5)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{place.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        place.close()
+    """Serves the line of an inspector; yields its address."""
+    return serving(server_of(create_app(inspector, WebConfig(), token), seconds=30, ending=5))
 
 
 def until(browser: Browser, expression: str) -> None:

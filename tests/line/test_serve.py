@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import uvicorn
 
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.connections import BACKLOG, bind, server_of
+from codegraph_jax.line.connections import server_of
 from codegraph_jax.line.inspector import Inspector, _Scored
 from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import ServeConfig, WebConfig
@@ -23,6 +24,7 @@ from codegraph_jax.line.uploads import Uploads
 from codegraph_jax.tasks import serve, watch
 from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
 from tests.line.parts import inspected_part
+from tests.support.threads import serving
 from tests.support.waiting import wait_until
 
 
@@ -121,27 +123,12 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
         return _Scored(inspected_part(photo))
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
-    place = bind("127.0.0.1", 0)
-    place.listen(BACKLOG)
-    server = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30)
-    running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
-    running.start()
-    address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []
-    data, http = photos[0].read_bytes(), httpx.Client(timeout=30)
-
-    def send() -> None:
-        answers.append(http.post(address, content=data).status_code)
-
-    clients = [threading.Thread(target=send) for _ in range(30)]
-    for client in clients:
-        client.start()
-    wait_until(lambda: len(ledger.inbox()) == 30)
-    server.should_exit = True
-    wait_until(lambda: place.fileno() == -1, description="the closing of the socket")
-    release.set()
-    for client in clients:
-        client.join()
-    http.close()
-    running.join(20)
-    place.close()
-    assert answers == [200] * 30 and ledger.count()["inspected"] == 30 and not ledger.inbox()
+    server, data = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30), photos[0].read_bytes()
+    with serving(server) as address, httpx.Client(timeout=30) as http, ThreadPoolExecutor(30) as pool:
+        answers = [pool.submit(http.post, f"{address}/parts", content=data) for _ in range(30)]
+        wait_until(lambda: len(ledger.inbox()) == 30)
+        server.should_exit = True
+        wait_until(lambda: not any(one.is_serving() for one in server.servers), description="the server ends")
+        release.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 30
+    assert ledger.count()["inspected"] == 30 and not ledger.inbox()

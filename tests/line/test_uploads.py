@@ -7,7 +7,9 @@ import gzip
 import io
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from starlette.requests import Request
@@ -21,6 +23,7 @@ from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from tests.line.parts import inspected_part
+from tests.support.threads import at_the_same_time
 from tests.support.waiting import wait_until
 
 SCOPE = {
@@ -54,19 +57,41 @@ def test_a_key_belongs_to_one_photo(client, inspector, photos):
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_the_second_of_two_photos_with_one_key_is_refused(client, inspector, photos):
-    answers = []
+def test_a_request_that_is_sent_again_is_the_same_part(client, photos, inspector):
+    headers = {"Idempotency-Key": "4711"}
+    first = client.post("/parts", content=photos[0].read_bytes(), headers=headers).json()
+    assert client.post("/parts", content=photos[0].read_bytes(), headers=headers).json() == first
+    without = [client.post("/parts", content=photos[0].read_bytes()).json()["id"] for _ in range(2)]
+    assert without == [2, 3]
+    assert len(kept(inspector)) == 3 and not inspector.ledger.inbox()
 
-    def send(path) -> None:
-        answers.append(client.post("/parts", content=path.read_bytes(), headers={"Idempotency-Key": "k"}).status_code)
 
-    threads = [threading.Thread(target=send, args=(path,)) for path in photos[:4]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == [200, 422, 422, 422]
+@pytest.mark.parametrize(("sent", "statuses"), [([2] * 6, [200] * 6), ([0, 1, 2, 3], [200, 422, 422, 422])])
+def test_photos_with_one_key_at_the_same_time_are_one_part(client, inspector, photos, sent, statuses):
+    """Equal photos get the same answer; of different ones the first is inspected and the others are refused."""
+
+    def send(number: int) -> httpx.Response:
+        return client.post("/parts", content=photos[number].read_bytes(), headers={"Idempotency-Key": "k"})
+
+    answers = at_the_same_time(send, sent)
+    assert sorted(answer.status_code for answer in answers) == statuses
+    assert {answer.json()["id"] for answer in answers if answer.status_code == 200} == {1}
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+
+
+def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photos, inspector, monkeypatch):
+    def full(*arguments, **fields):
+        raise LedgerUnavailableError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "record", full)
+        refused = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
+        assert refused.status_code == 503 and "full" in refused.json()["detail"]
+    assert [photo.key for photo in inspector.ledger.inbox()] == ["request:k"]
+    # the next start inspects it, and a client may send it again
+    assert client.app.state.uploads.catch_up() == 1
+    again = client.post("/parts", content=photos[0].read_bytes(), headers={"Idempotency-Key": "k"})
+    assert again.status_code == 200 and again.json()["id"] == 1
 
 
 def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photos, tmp_path):
@@ -268,13 +293,13 @@ def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
     monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
     other = client.post("/parts", content=photos[1].read_bytes()).json()["id"]
     places = [f"/parts/{number}/photo" for number in (part, part, part, other, other)]
-    threads = [threading.Thread(target=client.get, args=(place,)) for place in places]
-    for number, thread in enumerate(threads, 1):
-        thread.start()
-        wait_until(lambda number=number: len(queued) == number)
-    release.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(places)) as pool:
+        answers = []
+        for number, place in enumerate(places, 1):
+            answers.append(pool.submit(client.get, place))
+            wait_until(lambda number=number: len(queued) == number)
+        release.set()
+    assert [answer.result().status_code for answer in answers] == [200] * 5
     assert most == 1 and drawn == 2
     client.get(places[0])
     before = drawn
@@ -285,20 +310,14 @@ def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos,
     """Each is a row in any order; uploads beyond the limit are refused and can be sent again."""
     inspector = Inspector(bank, ledger, tmp_path)
     monkeypatch.setattr(inspector, "_read_and_score", lambda photo: inspector_module._Scored(inspected_part(photo)))
-    answers = []
     monkeypatch.setattr(module, "MAX_WAITING", 1000)
     with client_of(inspector) as client:
 
-        def send(number: int) -> None:
-            sent = photos[number % 3].read_bytes()
-            answers.append(client.post("/parts", content=sent, headers={"Idempotency-Key": str(number)}).status_code)
+        def sent(number: int) -> int:
+            content = photos[number % 3].read_bytes()
+            return client.post("/parts", content=content, headers={"Idempotency-Key": str(number)}).status_code
 
-        threads = [threading.Thread(target=send, args=(number,)) for number in range(200)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert answers == [200] * 200
+        assert at_the_same_time(sent, range(200)) == [200] * 200
     assert ledger.count()["inspected"] == 200 == len({part.key for part in ledger.latest(500)})
     assert ledger.inbox() == []
 

@@ -3,8 +3,8 @@
 import os
 import shutil
 import sqlite3
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.watcher import Folder, Watcher
 from tests.line.parts import inspected_part
+from tests.support.threads import running
 from tests.support.waiting import wait_until
 
 
@@ -82,14 +83,8 @@ def wait_for_scans(watcher: Watcher, count: int = 2, wake: bool = True) -> None:
 @contextmanager
 def watching(place: Path, inspector, polls: bool = False):
     watcher = Watcher(Counted(str(place), inspector.ledger, inspector.workdir), inspector, polls=polls)
-    thread = threading.Thread(target=watcher.run)
-    thread.start()
-    try:
+    with running(watcher.run, watcher.stop):
         yield watcher
-    finally:
-        watcher.stop()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def total(inspector) -> int:
@@ -150,18 +145,18 @@ def test_a_rewritten_file_and_a_copy_are_further_parts(place, quick):
 def test_burst_with_restarts_records_each_photo_once(place, quick, monkeypatch):
     monkeypatch.setattr(module, "SETTLE_SECONDS", 0.02)
 
-    def burst(first: int) -> None:
-        for number in range(first, first + 250):
+    def burst() -> None:
+        for number in range(1000):
             (place / f"{number}.png").write_bytes(b"END")
 
-    writer = threading.Thread(target=lambda: [burst(first) for first in range(0, 1000, 250)])
-    writer.start()
-    done = 0
-    while done < 1000:
-        with watching(place, quick):
-            wait_until(lambda before=done: total(quick) >= min(before + 150, 1000))
-        done = total(quick)
-    writer.join()
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(burst)
+        done = 0
+        while done < 1000:
+            with watching(place, quick):
+                wait_until(lambda before=done: total(quick) >= min(before + 150, 1000))
+            done = total(quick)
+        written.result()
     names = [part.name for part in quick.ledger.latest(2000)]
     assert len(names) == len(set(names)) == 1000 == len(quick.order)
 
@@ -237,11 +232,8 @@ def test_a_recorded_part_ends_the_growth_of_the_pauses(place, quick, monkeypatch
     for number in range(4):
         (place / f"{number}.png").write_bytes(b"END")
     watcher = Watcher(Folder(str(place), quick.ledger, quick.workdir), quick, lambda part: None, polls=True)
-    thread = threading.Thread(target=watcher.run)
-    thread.start()
-    wait_until(lambda: total(quick) == 4)
-    watcher.stop()
-    thread.join()
+    with running(watcher.run, watcher.stop):
+        wait_until(lambda: total(quick) == 4)
     assert calls == [0.0, 0.01] * 4
 
 
@@ -408,11 +400,8 @@ def test_photos_are_inspected_with_the_bank(bank, photos, ledger, tmp_path):
     told = []
     folder = Folder(str(tmp_path / "in"), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path / "own"), told.append)
-    thread = threading.Thread(target=watcher.run)
-    thread.start()
-    wait_until(lambda: len(told) == 4, 60)
-    watcher.stop()
-    thread.join()
+    with running(watcher.run, watcher.stop):
+        wait_until(lambda: len(told) == 4, 60)
     scores = bank.anomaly_scores([str(path) for path in photos[:4]])
     by_name = {part.name: part.score for part in told}
     assert [by_name[path.name] for path in photos[:4]] == pytest.approx(scores, abs=1e-6)

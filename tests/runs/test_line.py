@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -139,13 +140,13 @@ def test_two_thousand_parts_come_into_a_folder(bank, photo_files, tmp_path):
     )
     line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
-    writer = threading.Thread(target=fill, args=(0, half, 0.01))
-    writer.start()
-    for number in range(KILLS):
-        line.start()
-        line.wait_for(half * (number + 1) // (KILLS + 1))
-        line.kill()
-    writer.join()
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(fill, 0, half, 0.01)
+        for number in range(KILLS):
+            line.start()
+            line.wait_for(half * (number + 1) // (KILLS + 1))
+            line.kill()
+        writer.result()
     line.start()
     line.wait_for(half)
     first = line.memory()
@@ -191,15 +192,14 @@ def test_two_thousand_parts_are_sent(bank, photo_files, tmp_path):
 
     half = PARTS // 2
     line.start()
-    clients = [threading.Thread(target=send_all, args=(k * half // 4, (k + 1) * half // 4)) for k in range(4)]
-    for client in clients:
-        client.start()
-    for number in range(KILLS):
-        line.wait_for(half * (number + 1) // (KILLS + 1))
-        line.kill()
-        line.start()
-    for client in clients:
-        client.join()
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(send_all, k * half // 4, (k + 1) * half // 4) for k in range(4)]
+        for number in range(KILLS):
+            line.wait_for(half * (number + 1) // (KILLS + 1))
+            line.kill()
+            line.start()
+        for client in clients:
+            client.result()
     assert line.count() == half
     send_all(half, half + 100)
     first = line.memory()
