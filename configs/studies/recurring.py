@@ -22,12 +22,11 @@ compares the link statistics on the drawn sets.
 uses one drawn set of 40 images at 20%: a minute.
 """
 
-import os
-from pathlib import Path
 from typing import Literal
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig
 from studies.recurring import RecurringStudyConfig
+from studies.sets import existing_sets
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 
@@ -40,6 +39,4 @@ def get_config(variant: Literal["full", "statistics", "quick"] = "full") -> Recu
         return RecurringStudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect)
     if variant == "statistics":
         return RecurringStudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect)
-    data = os.environ.get("CODEGRAPH_TEST_DATA", "")
-    roots = [Path(data) / name for name in REAL] if data else []
-    return RecurringStudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect)
+    return RecurringStudyConfig(roots=existing_sets(REAL), detect=detect)

