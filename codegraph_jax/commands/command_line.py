@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from codegraph_jax.config import RULE_RANGES, RuleKind
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import FieldRules, Setting, is_number, read_text
+from codegraph_jax.core.settings import FieldRules, Setting, is_number, parse_value
 
 FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the named values of `--false-alarms`."""
@@ -89,9 +89,6 @@ ARGUMENTS = {
 OUT, OUT_HELP = "out", "directory of the results (below runs/)"
 """Short flag for --workdir."""
 
-EXCLUSIVE = ("false-alarms", "threshold")
-"""Flags that set the threshold; only one of them can be given."""
-
 
 @dataclass(frozen=True)
 class CommandLine:
@@ -116,45 +113,44 @@ class CommandLine:
         return f"{flag} ({where}){colon}{rest}" if flag else problem
 
 
-def parsed_line(
-    arguments: Sequence[str], settings: Mapping[str, Setting], positional: Sequence[str] = ()
-) -> CommandLine:
-    """Parses the settings and the positional arguments of a command.
+def parse_settings(
+    arguments: Sequence[str], settings: Mapping[str, Setting], positional: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of the changed settings, and the names of settings in error messages, as in `CommandLine`.
 
     Args:
         arguments: the arguments without flags of absl.
         settings: the settings that have a flag, by path.
-        positional: the settings of the positional arguments.
+        positional: the names of the positional arguments, by setting.
 
     Raises:
         UserError: an unknown flag or setting, an invalid value, or too many arguments.
     """
-    changes: dict[str, Any] = {}
-    shown_names: dict[str, str] = {}
-    used: list[str] = []
-    values: list[str] = []
+    by_flag: dict[str, Any] = {}
+    shown_names = dict(positional)
+    words: list[str] = []
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
         if argument == "--":
-            values, rest = [*values, *rest], []
-        elif not _is_flag(argument):
-            values.append(argument)
-        else:
-            dashed, equals, value = argument.partition("=")
-            flag = _flag(dashed, settings)
-            if not equals:
-                value = _next_value(flag, rest)
-            if flag.short:
-                used.append(dashed)
-                shown_names[flag.setting.path] = dashed
-            changes[flag.setting.path] = _setting_value(flag, value)
-    if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
-        raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
-    if len(values) > len(positional):
-        raise UserError(f"unexpected argument {values[len(positional)]!r}; put a name with spaces in quotes")
-    given = {path: _setting_value(_Flag(path, settings[path]), text) for path, text in zip(positional, values)}
-    return CommandLine(given | changes, shown_names)
+            words += rest
+            break
+        if not _is_flag(argument):
+            words.append(argument)
+            continue
+        dashed, equals, text = argument.partition("=")
+        flag = _flag(dashed, settings)
+        path = flag.setting.path
+        value = _setting_value(flag, text if equals else _next_value(flag, rest))
+        if flag.short:
+            if path == RULE and RULE in shown_names:
+                raise UserError(f"{shown_names[RULE]} and {dashed} both set the threshold; give one of them")
+            shown_names[path] = dashed
+        by_flag[path] = value
+    if len(words) > len(positional):
+        raise UserError(f"unexpected argument {words[len(positional)]!r}; put a name with spaces in quotes")
+    by_place = {path: _setting_value(_Flag(path, settings[path]), text) for path, text in zip(positional, words)}
+    return by_place | by_flag, shown_names
 
 
 @dataclass(frozen=True)
@@ -184,39 +180,39 @@ def _flag(dashed: str, settings: Mapping[str, Setting]) -> _Flag:
     name = dashed.lstrip("-")
     for prefix in ("config.", "noconfig."):
         if name.startswith(prefix):
-            path = _path(name.removeprefix(prefix), settings)
+            path = name.removeprefix(prefix)
+            _require_setting(path, settings)
             flag = _Flag(dashed, settings[path], negated=prefix == "noconfig.")
             if flag.negated and not flag.takes_no_value:
                 raise UserError(f"{dashed}: needs a value; write --config.{path}=VALUE")
             return flag
-    if short := SHORT.get(_canonical(dashed)):
+    if short := SHORT.get(name.replace("_", "-")):
         if short.path not in settings:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.path}")
         return _Flag(dashed, settings[short.path], short=short)
-    raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
+    raise UserError(f"{dashed}: no such flag; {_similar_flags(name, settings)}")
 
 
-def _path(path: str, settings: Mapping[str, Setting]) -> str:
-    """The setting of `--config.PATH`."""
+def _require_setting(path: str, settings: Mapping[str, Setting]) -> None:
     if path in settings:
-        return path
+        return
     if members := [f"--config.{known}" for known in settings if known.startswith(f"{path}.")]:
         raise UserError(f"--config.{path}: is a group of settings; set one of {', '.join(members)}")
-    raise UserError(f"--config.{path}: no such setting; {_nearest(path, settings)}")
+    raise UserError(f"--config.{path}: no such setting; {_similar_flags(path, settings)}")
 
 
-def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
-    """A hint that names the most similar flag."""
+def _similar_flags(name: str, settings: Mapping[str, Setting]) -> str:
+    """A hint that names up to three settings of this name in other groups, or the flag with the most similar name."""
     last = name.rpartition(".")[2].replace("-", "_")
-    same = [path for path in settings if path.rpartition(".")[2] == last]
-    flags = {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
-    flags |= {path: f"--config.{path}" for path in settings}
-    flags |= {short: f"--{short}" for short, meant in SHORT.items() if meant.path in settings}
-    flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
-    close = [f"--config.{path}" for path in same[:3]] or [
-        flags[match]
-        for match in difflib.get_close_matches(name, flags, n=1) or difflib.get_close_matches(last, flags, n=1)
-    ]
+    close = [f"--config.{path}" for path in settings if path.rpartition(".")[2] == last][:3]
+    if not close:
+        # of settings with the same last name, the first counts
+        flags = {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
+        flags |= {path: f"--config.{path}" for path in settings}
+        flags |= {flag: f"--{flag}" for flag, short in SHORT.items() if short.path in settings}
+        flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
+        matches = difflib.get_close_matches(name, flags, n=1) or difflib.get_close_matches(last, flags, n=1)
+        close = [flags[match] for match in matches]
     return f"did you mean {' or '.join(close)}?" if close else "codegraph settings lists all"
 
 
@@ -252,16 +248,12 @@ def _setting_value(flag: _Flag, text: str) -> Any:
     try:
         if short and short.rule:
             number = replace(setting, hint=float, rules=FieldRules(high=RULE_RANGES[short.rule][1]))
-            return f"{short.rule}:{read_text(number, text)!r}"
-        return read_text(setting, text) != flag.negated if flag.takes_no_value else read_text(setting, text)
+            return f"{short.rule}:{parse_value(number, text)!r}"
+        value = parse_value(setting, text)
+        return not value if flag.negated else value
     except ValueError as error:
         raise UserError(f"{flag.shown}: {error}") from None
 
 
 def _is_flag(word: str) -> bool:
     return len(word) > 1 and word.startswith("-") and not is_number(word)
-
-
-def _canonical(dashed: str) -> str:
-    """A flag without leading dashes, and with dashes for underscores."""
-    return dashed.lstrip("-").replace("_", "-")

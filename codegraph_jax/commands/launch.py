@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 import codegraph_jax
-from codegraph_jax.commands.command_line import CommandLine, parsed_line
+from codegraph_jax.commands.command_line import CommandLine, parse_settings
 from codegraph_jax.commands.config_files import load_config, shipped_config
 from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
@@ -62,10 +62,10 @@ def launch(
         from codegraph_jax.core.started_command import remember_command
 
         jax.config.config_with_absl()
-        line = parse_command_line(arguments[1:], command)
+        parsed = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        app.run(lambda _: main(line, command, run), [arguments[0]], flags_parser=lambda parsed: parsed)
+        app.run(lambda _: main(parsed, command, run), [arguments[0]], flags_parser=lambda given: given)
     raise AssertionError("absl ends the process")
 
 
@@ -128,12 +128,12 @@ def parse_command_line(arguments: Sequence[str], command: Command | None = None)
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
     positional = {setting: name for name, setting in (command.arguments if command else ()) if setting in settings}
-    line = parsed_line(words, settings, [*positional])
-    line = replace(line, shown_names=positional | line.shown_names, config_name=named)
+    values, shown_names = parse_settings(words, settings, positional)
+    parsed = CommandLine(values, shown_names, config_name=named)
     try:
-        return replace(line, config=with_settings(config, line.settings))
+        return replace(parsed, config=with_settings(config, values))
     except ConfigError as error:
-        raise UserError(line.named(str(error))) from None
+        raise UserError(parsed.named(str(error))) from None
 
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
@@ -165,7 +165,7 @@ def settings_class(task: str) -> type:
     return settings_type
 
 
-def main(line: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:
+def main(parsed: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:
     """Runs the task of the config and returns the exit status; arguments as for `launch`."""
     from codegraph_jax.core.compilation_cache import enable_compilation_cache
     from codegraph_jax.core.environment import require_devices
@@ -173,10 +173,10 @@ def main(line: CommandLine, command: Command | None = None, run: Callable[[Any, 
 
     enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
-    config, command = line.config, command or TASKS[line.config.task]
+    config, command = parsed.config, command or TASKS[parsed.config.task]
     resumes = command.resumes or getattr(config, "resume_data", "off") != "off"
     advice = "start the same command again to resume" if resumes else "nothing was saved; start the run again"
-    with ending_in_one_line(advice, line.named):
+    with ending_in_one_line(advice, parsed.named):
         if EXIT_CODE.value and not command.flags_photos:
             raise UserError(f"--exit-code: has no effect, since {command.name} flags no photos; leave it out")
         if WORKDIR.value and not command.has_workdir:
@@ -186,7 +186,7 @@ def main(line: CommandLine, command: Command | None = None, run: Callable[[Any, 
         with connected(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             run = run or importlib.import_module(command.module).run
-            outcomes = run(config, workdir(config, line.config_name))
+            outcomes = run(config, workdir(config, parsed.config_name))
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 

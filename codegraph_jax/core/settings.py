@@ -25,7 +25,7 @@ from codegraph_jax.core.json_fields import typed
 
 T = TypeVar("T")
 
-TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+_TRUE, _FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 
 class ConfigError(UserError):
@@ -124,6 +124,7 @@ def _read_fields(cls: Any) -> list[tuple[str, Any, FieldRules]]:
     return [(field.name, hints[field.name], FieldRules(**field.metadata)) for field in dataclasses.fields(cls)]
 
 
+# annotated, since mypy would not accept a class as an argument of a cached function
 _fields: Callable[[Any], list[tuple[str, Any, FieldRules]]] = functools.cache(_read_fields)
 
 
@@ -238,13 +239,13 @@ def with_settings(config: T, changes: Mapping[str, Any]) -> T:
     for path, value in changes.items():
         group, _, name = path.rpartition(".")
         try:
-            (setting_at(values, group) if group else values)[name] = value
+            (value_at(values, group) if group else values)[name] = value
         except (KeyError, TypeError):
             raise ConfigError(f"config.{path}: there is no such setting") from None
     return read_config(type(config), values)
 
 
-def read_text(setting: Setting, text: str) -> Any:
+def parse_value(setting: Setting, text: str) -> Any:
     """The value of a text in the type of a setting; `5%` is 0.05, and a list is separated by commas or is a tuple.
 
     Raises:
@@ -253,18 +254,6 @@ def read_text(setting: Setting, text: str) -> Any:
     if setting.several:
         return tuple(_element(setting, part) for part in _elements(setting, text))
     return _element(setting, text)
-
-
-def read_bool(text: str, unset_word: str = "") -> bool:
-    """True for `true`, `yes`, `on` and `1`, False for their opposites.
-
-    Raises:
-        ValueError: another text; the message names the `unset_word`, if there is one.
-    """
-    if text.lower() in (*TRUE, *FALSE):
-        return text.lower() in TRUE
-    known = f"none of true, false and {unset_word}" if unset_word else "neither true nor false"
-    raise ValueError(f"{text!r} is {known}")
 
 
 def is_number(text: str) -> bool:
@@ -277,17 +266,29 @@ def is_number(text: str) -> bool:
 
 
 def _element(setting: Setting, text: str) -> Any:
-    word, high = setting.rules.unset, setting.rules.high
-    if word and text == word:
+    """The value of a text that is not a tuple, or of an element of a tuple."""
+    rules = setting.rules
+    if rules.unset and text == rules.unset:
         return None
-    if text in setting.rules.words:
+    if text in rules.words:
         return text
-    word = word or " nor ".join(setting.rules.words)
     if setting.element is bool:
-        return read_bool(text, word)
-    if setting.element not in (int, float):
-        return text
-    whole, plain = setting.element is int, text.strip()
+        return _bool(text, rules.unset)
+    if setting.element in (int, float):
+        return _number(text, rules, whole=setting.element is int)
+    return text
+
+
+def _bool(text: str, unset_word: str) -> bool:
+    if text.lower() in (*_TRUE, *_FALSE):
+        return text.lower() in _TRUE
+    known = f"none of true, false and {unset_word}" if unset_word else "neither true nor false"
+    raise ValueError(f"{text!r} is {known}")
+
+
+def _number(text: str, rules: FieldRules, whole: bool) -> float:
+    """The number in a text; with `whole`, percent are not allowed."""
+    plain = text.strip()
     share = plain.endswith("%") and not whole
     try:
         value = int(plain) if whole else float(plain.removesuffix("%")) / (100 if share else 1)
@@ -295,9 +296,10 @@ def _element(setting: Setting, text: str) -> Any:
         point = plain.replace(",", ".", 1)
         hint = f"; write {point}" if is_number(point.removesuffix("%")) and point != plain else ""
         kind = f"a {'whole ' if whole else ''}number"
-        raise ValueError(f"{text!r} is {f'neither {kind} nor {word}' if word else f'not {kind}'}{hint}") from None
-    if not share and not whole and high is not None and high <= 1 < value <= 100:
-        raise ValueError(f"{plain} is above {high:g}; write {plain}% for {value / 100:g}")
+        words = rules.unset or " nor ".join(rules.words)
+        raise ValueError(f"{text!r} is {f'neither {kind} nor {words}' if words else f'not {kind}'}{hint}") from None
+    if not share and not whole and rules.high is not None and rules.high <= 1 < value <= 100:
+        raise ValueError(f"{plain} is above {rules.high:g}; write {plain}% for {value / 100:g}")
     return value
 
 
@@ -331,7 +333,7 @@ def _source(node: ast.expr, text: str) -> str:
     return ast.get_source_segment(text, node) or ""
 
 
-def setting_at(values: Any, path: str) -> Any:
+def value_at(values: Any, path: str) -> Any:
     """The value at a dotted path in nested settings."""
     for name in path.split("."):
         values = values[name]
@@ -351,11 +353,10 @@ def _expanded(value: Any) -> Any:
 
 def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
-    value = value.item() if isinstance(value, np.generic) else value
     if rules.words and isinstance(value, str):
         if value not in rules.words:
-            raise ConfigError(f"{path}: {value!r} is neither a number nor {' nor '.join(rules.words)}")
-        return value
+            raise ConfigError(f"{path}: {str(value)!r} is neither a number nor {' nor '.join(rules.words)}")
+        return str(value)
     if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None
     value = _converted(hint, value, path)

@@ -15,7 +15,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import evenly
 from codegraph_jax.core.json_fields import plain
-from codegraph_jax.core.settings import setting_at, settings_of
+from codegraph_jax.core.settings import settings_of, value_at
 from codegraph_jax.data.decoding import page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
@@ -65,7 +65,7 @@ def _settings(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     paths = [f"config.{setting.path}" for setting in settings_of(Config, without_flag=True)]
     same = [path for path in paths if path not in MAY_DIFFER and not path.startswith("config.resources.")]
-    return {path: plain(setting_at({"config": values}, path)) for path in same}
+    return {path: plain(value_at({"config": values}, path)) for path in same}
 
 
 def _size(path: str) -> str:

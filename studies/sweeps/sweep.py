@@ -19,7 +19,7 @@ from codegraph_jax.core.bootstrap import DRAWS, Interval, LabelledScores, auroc_
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_csv, write_json, write_text
-from codegraph_jax.core.settings import ConfigError, Setting, read_text, settings_of, with_settings
+from codegraph_jax.core.settings import ConfigError, Setting, parse_value, settings_of, with_settings
 from codegraph_jax.core.tables import data_frame, text_table
 from codegraph_jax.core.workdir import written_to
 from studies.sweeps.tables import latex, markdown, markdown_table
@@ -119,7 +119,7 @@ def read_points(vary: Sequence[str], config: Any, fixed: Sequence[str] = ()) -> 
 
 def _typed(setting: Setting, text: str) -> Any:
     try:
-        return read_text(setting, text)
+        return parse_value(setting, text)
     except ValueError as error:
         raise ConfigError(f"--vary={setting.path}={text}: {error}") from None
 
