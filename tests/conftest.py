@@ -108,7 +108,7 @@ def tiny_preset():
 @pytest.fixture(scope="module")
 def shallow():
     """The preset `dinov2-small` with few blocks, for tests that do not test the backbone."""
-    from tests.support.shallow import shallow_backbone
+    from tests.support.networks import shallow_backbone
 
     with shallow_backbone():
         yield

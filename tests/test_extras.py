@@ -16,7 +16,8 @@ from codegraph_jax.commands.registry import COMMANDS
 from tests.support import ROOT
 from tests.support.documented import check_command
 from tests.support.examples import EXAMPLES
-from tests.support.photos import RANDOM, write_photos
+from tests.support.networks import RANDOM_FLAGS
+from tests.support.photos import write_photos
 from tests.support.processes import run_python
 
 SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
@@ -75,7 +76,7 @@ def test_the_weekly_recipes_work_together(tmp_path, codegraph):
     write_photos(tmp_path / "week", n=12)
     write_photos(tmp_path / "today", n=2)
     home = tmp_path / "inspection"
-    ended = script("weekly.sh", tmp_path / "week", home, *RANDOM, env=codegraph)
+    ended = script("weekly.sh", tmp_path / "week", home, *RANDOM_FLAGS, env=codegraph)
     assert ended.returncode == 0, ended.stderr
     assert (home / "parts.safetensors").is_file() and (home / "week" / "report.html").is_file()
     bank = home / "parts.safetensors"

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.commands import main
-from tests.support.photos import RANDOM, write_photos
+from tests.support.networks import RANDOM_FLAGS
+from tests.support.photos import write_photos
 from tests.support.processes import run_python
 
 
@@ -16,7 +17,7 @@ def test_a_folder_of_photos_is_ranked(tmp_path):
     write_photos(tmp_path / "photos", n=5)
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"")
     work = tmp_path / "work"
-    words = ("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
+    words = ("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM_FLAGS)
     ended = run_python("main.py", *words, status=0)
     assert "not trained" in ended.stdout, "the weights are named"
     assert "1 of 6 photos cannot be read" in ended.stderr
@@ -47,10 +48,18 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
     [
         (["--config=configs/folder.py"], "config.data.root: is empty"),
         (["--config=configs/folder.py", "--config.data.root=missing"], "missing"),
-        (["--config=configs/folder.py", "--config.data.root={one}", *RANDOM], "has one photo"),
-        (["--config=configs/folder.py", "--config.data.root={empty}", *RANDOM], "contains no photos"),
+        (["--config=configs/folder.py", "--config.data.root={one}", *RANDOM_FLAGS], "has one photo"),
+        (["--config=configs/folder.py", "--config.data.root={empty}", *RANDOM_FLAGS], "contains no photos"),
         (["--config=configs/mvtec.py", "--config.data.root={many}", "--config.data.categories=('gear',)"], "many"),
-        (["--config=configs/folder.py", "--config.data.root={many}", *RANDOM, "--config.backbone.image_size=50"], "56"),
+        (
+            [
+                "--config=configs/folder.py",
+                "--config.data.root={many}",
+                *RANDOM_FLAGS,
+                "--config.backbone.image_size=50",
+            ],
+            "56",
+        ),
         (
             ["--config=configs/folder.py", "--config.data.root={many}", "--config.backbone.weights={text}"],
             "config.backbone.weights",

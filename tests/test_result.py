@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from codegraph_jax import CoDeGraph, DetectionResult
+from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.decoding import UnreadableImageError
@@ -17,6 +18,7 @@ from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import RESULT_FILE, SavedResultError
+from tests.support.networks import random_backbone, shallow_backbone
 
 COUNT = 14
 
@@ -41,10 +43,8 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(samples):
-    from tests.support.shallow import shallow_backbone
-
     with shallow_backbone():
-        return CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,)).detect(samples)
+        return CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,)))).detect(samples)
 
 
 def assert_same(one, other, directory):

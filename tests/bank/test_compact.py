@@ -14,7 +14,7 @@ from codegraph_jax.bank.making import _own_scores
 from codegraph_jax.bank.pool import SHARPNESS, Pool, degree_vectors
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.thinning import thin
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import BankConfig, Config, SimilarityConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
@@ -24,17 +24,16 @@ from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.references import neighbour_count
 from codegraph_jax.similarity.removal import Exclusions
 from codegraph_jax.similarity.valid import INVALID
+from tests.support.networks import random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5
 OPTIONS = DistanceOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:
-    bank = BankConfig(kind="compact", patches=patches)
-    return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), bank=bank, **fields)
+    return random_config(bank=BankConfig(kind="compact", patches=patches), **fields)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ from PIL import Image
 
 from codegraph_jax.bank.exporting import export_bank, scorer
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.config import BackboneConfig, BankConfig, BankThresholdConfig, Config, ParallelConfig
+from codegraph_jax.config import BankThresholdConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import CoDeGraph
+from tests.support.networks import small_bank
 from tests.support.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -30,12 +30,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def bank(images):
-    config = Config(
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
-        parallel=ParallelConfig(devices=1),
-        bank=BankConfig(kind="compact", patches=64),
-    )
-    return CoDeGraph(config).detect(images[:9], bank=config.bank).bank
+    return small_bank(images[:9])
 
 
 def with_variant(bank, image):
@@ -89,14 +84,9 @@ def test_photos_of_another_size_are_refused(bank, tmp_path):
 
 
 def test_banks_that_cannot_be_exported_are_refused(bank, images):
-    exact = CoDeGraph(
-        Config(
-            backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
-            parallel=ParallelConfig(devices=1),
-        )
-    ).detect(images[:4], bank=BankConfig(kind="exact"))
+    exact = small_bank(images[:4], kind="exact")
     with pytest.raises(BankError, match="compact"):
-        scorer(exact.bank)
+        scorer(exact)
     wide = Frame("pad", (4, 4), 14, 56, 0, 0)
     with pytest.raises(BankError, match="aspect"):
         scorer(dataclasses.replace(bank, frame=wide))

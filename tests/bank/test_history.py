@@ -10,11 +10,10 @@ from codegraph_jax.bank import reference_bank
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import CoDeGraph
+from tests.support.networks import small_bank
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -24,18 +23,9 @@ OWN = 14
 @pytest.fixture(scope="module", params=["exact", "compact"])
 def made(request):
     """A bank of either kind, and further images."""
-    config = Config(
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
-        parallel=ParallelConfig(devices=1),
-        bank={
-            "exact": BankConfig(kind="exact", photos=8),
-            "compact": BankConfig(kind="compact", patches=64),
-        }[request.param],
-    )
+    settings = {"kind": "exact", "photos": 8} if request.param == "exact" else {"kind": "compact", "patches": 64}
     images = list(draw_set(OWN + 10, 56, 3, 0.0, ()).images)
-    result = CoDeGraph(config).detect(images[:OWN], bank=config.bank)
-    assert result.bank
-    return result.bank, images[OWN:]
+    return small_bank(images[:OWN], **settings), images[OWN:]
 
 
 def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:

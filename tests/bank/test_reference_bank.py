@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig
+from codegraph_jax.config import BankConfig, RecurringConfig
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.consistency.pattern_patches import PatternTest, pattern_tests
@@ -20,15 +20,11 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import neighbour_count
+from tests.support.networks import random_config
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5
 SAME = 2e-5
 """Two programs that compute one number round it differently."""
-
-
-def configured(**fields) -> Config:
-    return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +34,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def detector():
-    return CoDeGraph(configured())
+    return CoDeGraph(random_config())
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +75,7 @@ def test_added_images_change_nothing_of_the_set(detector, images, saved):
 
 
 def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
-    detector = CoDeGraph(configured(recurring=RecurringConfig(defects="off")))
+    detector = CoDeGraph(random_config(recurring=RecurringConfig(defects="off")))
     everything = detector.compare(images)
     k = neighbour_count(OWN, detector.config.scoring.fraction)
     fresh = mean_over_layers([table_scores(table[:, :, :OWN], k) for table in everything.tables])
@@ -89,7 +85,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
 
 def test_an_added_copy_scores_as_its_original(images):
     # photos of one part are no references for each other
-    detector = CoDeGraph(configured())
+    detector = CoDeGraph(random_config())
     result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(kind="exact", photos=OWN))
     np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)
     np.testing.assert_allclose(result.bank.anomaly_scores([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
@@ -281,7 +277,7 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
 
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
-    rounded = CoDeGraph(configured(precision="bfloat16"))
+    rounded = CoDeGraph(random_config(precision="bfloat16"))
     result = rounded.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=OWN))
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)

@@ -8,11 +8,10 @@ import pytest
 from codegraph_jax.bank.exported_scorer import load
 from codegraph_jax.bank.exporting import export_bank
 from codegraph_jax.bank.file import BankError, StoredBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core import tensors as tensors_module
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import CoDeGraph
+from tests.support.networks import small_bank
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """The header of a bank's file, its tensors, and the bank itself."""
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
-    bank = CoDeGraph(config).detect(list(draw_set(8, 56, 0, 0.2, ()).images), bank=config.bank).bank
+    bank = small_bank(list(draw_set(8, 56, 0, 0.2, ()).images))
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     bank.save(str(path))
     tensors, about = read_tensors(path)

@@ -25,7 +25,8 @@ from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from tests.support import ROOT, commands
 from tests.support.commands import codegraph
 from tests.support.documented import check_command
-from tests.support.photos import RANDOM, write_photos
+from tests.support.networks import RANDOM_FLAGS
+from tests.support.photos import write_photos
 from tests.support.processes import run_python
 
 started = partial(run_python, "-m", "codegraph_jax")
@@ -247,7 +248,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     share = "--config.threshold.rule=share:40%"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM, share, "--config.review=")
+    arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM_FLAGS, share, "--config.review=")
     ended = started(*arguments, "--exit-code", cwd=tmp_path)
     assert ended.returncode == 1, "a photo is flagged"
     assert (tmp_path / "home" / "res" / "report.html").is_file()
@@ -261,7 +262,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
 def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
     write_photos(tmp_path / "photos", n=12)
     command = [sys.executable, str(ROOT / "main.py"), "--config=folder", f"--config.data.root={tmp_path}/photos",
-               f"--workdir={tmp_path}/work", *RANDOM, "--config.backbone.image_size=560"]  # fmt: skip
+               f"--workdir={tmp_path}/work", *RANDOM_FLAGS, "--config.backbone.image_size=560"]  # fmt: skip
     # a background process of a script ignores this signal, and its child processes inherit that
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     run = subprocess.Popen(

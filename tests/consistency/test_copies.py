@@ -6,20 +6,19 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, RecurringConfig, SimilarityConfig
+from codegraph_jax.config import BankConfig, RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.copies import patterns_with_copies
 from codegraph_jax.consistency.groups import Group, PatchBox, RecurringPatterns
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
+from tests.support.networks import random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-
 
 def detector(**fields):
-    return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), **fields))
+    return CoDeGraph(random_config(**fields))
 
 
 @pytest.fixture(scope="module")

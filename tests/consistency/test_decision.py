@@ -15,6 +15,7 @@ from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Revie
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
+from tests.support.networks import random_backbone, random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -23,10 +24,9 @@ OWN = 20
 
 @pytest.fixture(scope="module")
 def made():
-    config = Config(
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3)),
+    config = random_config(
+        backbone=random_backbone(image_size=70),
         scoring=ScoringConfig(rescore=False),
-        parallel=ParallelConfig(devices=1),
         bank=BankConfig(kind="exact", photos=OWN),
     )
     detector = CoDeGraph(config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
+from codegraph_jax.config import Config, DataConfig, DrawConfig, ReportConfig
 from codegraph_jax.consistency.mixed_products import cell_distances, find_products, separate
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -13,11 +13,12 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.features import Features
 from codegraph_jax.tasks import detect as detect_task
 from tests.support.data import real_data
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 GRID, WIDTH = (6, 8), 24
-NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1,))
+NETWORK = random_backbone(image_size=112, blocks=(1,))
 
 
 def features_of(kinds, seed=0, noise=0.3):

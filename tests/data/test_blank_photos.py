@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.config import Config
 from codegraph_jax.data.batches import ImageBatches
 from codegraph_jax.data.blank_photos import NothingToCompareError, refuse_blank_photos
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.samples import Sample
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -93,6 +94,5 @@ def test_detection_refuses_blank_photos(tmp_path):
     for i in range(3):
         Image.new("RGBA", (40, 30), (i, 9, 9, 255)).save(tmp_path / f"{i}.png")
         files.append(str(tmp_path / f"{i}.png"))
-    network = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
     with pytest.raises(NothingToCompareError):
-        CoDeGraph(Config(backbone=network)).detect(files)
+        CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,)))).detect(files)

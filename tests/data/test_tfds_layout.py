@@ -11,6 +11,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError
+from tests.support.networks import random_backbone
 from tests.support.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -93,13 +94,13 @@ def test_an_image_that_cannot_be_read_has_its_name():
 
 
 def test_a_run_needs_no_files(prepared, tmp_path):
-    from codegraph_jax.config import BackboneConfig, Config, DataConfig
+    from codegraph_jax.config import Config, DataConfig
     from codegraph_jax.tasks.detect import run
 
     config = Config(
         # a given range, since photos of one grey level would be refused
         data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), good=("fine",), range=(0.0, 255.0)),
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,)),
+        backbone=random_backbone(image_size=28, blocks=(1,)),
     )
     (outcome,) = run(config, str(tmp_path))
     assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is None

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from codegraph_jax import CoDeGraph, ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig
+from codegraph_jax.config import BankConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import load_image
@@ -17,10 +17,11 @@ from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+NETWORK = random_backbone(image_size=28, blocks=(1,))
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.random((6, 40, 60)).cumsum(axis=2) / 60 * 0.9 + 0.1 * RNG.random((6, 40, 60))
 """Grey values in [0, 1), brighter to the right."""

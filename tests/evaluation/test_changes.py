@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph, compare_results
+from codegraph_jax.config import Config
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.changes import ResultChanges, RunError
 from codegraph_jax.result import DetectionResult
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -20,7 +22,7 @@ def result(shallow) -> DetectionResult:
     samples = [
         Sample.of(image, f"{i}", label=int(label)) for i, (image, label) in enumerate(zip(drawn.images, drawn.labels))
     ]
-    return CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,)).detect(samples)
+    return CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,)))).detect(samples)
 
 
 def scored(result, scores) -> DetectionResult:

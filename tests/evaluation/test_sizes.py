@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig
+from codegraph_jax.config import Config, DataConfig, MetricsConfig
 from codegraph_jax.tasks.detect import run
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -43,7 +44,7 @@ def root(tmp_path_factory):
 def detect(root, workdir, **metrics):
     config = Config(
         data=DataConfig(layout="mvtec", root=str(root)),
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,)),
+        backbone=random_backbone(blocks=(1,)),
         metrics=MetricsConfig(**metrics),
     )
     (outcome,) = run(config, str(workdir))

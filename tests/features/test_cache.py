@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import load_backbone, weights_identity
-from codegraph_jax.config import BackboneConfig, ParallelConfig
+from codegraph_jax.config import ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import as_samples
@@ -15,12 +15,13 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 SIZE = 42
 FRAME = Frame.squeezed(SIZE, 14)
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3))
+BACKBONE = random_backbone(image_size=SIZE)
 
 
 @pytest.fixture(scope="module")

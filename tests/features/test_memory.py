@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ResourcesConfig, SimilarityConfig
+from codegraph_jax.config import Config, DataConfig, ResourcesConfig, SimilarityConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -14,6 +14,7 @@ from codegraph_jax.features import memory
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import plan_run
 from codegraph_jax.similarity.removal import changes_by_removal
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -75,7 +76,7 @@ def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, gib, 
 
 def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
-    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
+    detector = CoDeGraph(Config(backbone=random_backbone(image_size=70)))
     monkeypatch.setattr(Extractor, "extract", None)
     with pytest.raises(ConfigError, match="the run needs"):
         detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
@@ -98,7 +99,7 @@ def remaining(comparison):
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision):
     images = list(draw_set(12, 70, 0, 0.1, (0.3,)).images)
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
+    backbone = random_backbone(image_size=70)
     config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
     config = dataclasses.replace(config, precision=precision)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig
+from codegraph_jax.config import BankConfig, Config
 from codegraph_jax.core import tensors as tensor_files
 from codegraph_jax.core.tensors import read_tensors
 from codegraph_jax.data.frame import Frame
@@ -21,10 +21,11 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures
 from tests.support.damage import BUDGET, EDITS, JSON, damaged, places
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
+BACKBONE = random_backbone(blocks=(1,))
 HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]], {"": {}}])
 
 
@@ -32,7 +33,7 @@ HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]]
 def saved(tmp_path_factory):
     """A bank: its directory, its bytes, its header, and its tensors."""
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
-    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1,))
+    detector = CoDeGraph(Config(backbone=BACKBONE))
     bank = BankConfig(kind="exact", photos=3)
     detector.detect(list(draw_set(6, 56, 0, 0.2, ()).images), bank=bank).bank.save(str(path))
     tensors, about = read_tensors(path)

@@ -8,14 +8,12 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line import sending, targets
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from tests.line.receiver import Receiver
-from tests.support.shallow import shallow_backbone
+from tests.support.networks import shallow_backbone, small_bank
 
 OWN, NEW = 14, 12
 
@@ -28,12 +26,7 @@ def shallow() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def bank(shallow) -> ReferenceBank:
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
-    images = list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images)
-    made = CoDeGraph(config).detect(images, bank=config.bank).bank
-    assert made
-    return made
+    return small_bank(list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images))
 
 
 @pytest.fixture(scope="session")

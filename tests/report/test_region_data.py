@@ -14,7 +14,7 @@ from matplotlib.path import Path as Path2D
 from PIL import Image
 from pycocotools.coco import COCO
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
+from codegraph_jax.config import Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.region_data import coco, describe_regions, outline, rows_of, run_lengths
 from codegraph_jax.report.results import write_results
@@ -22,6 +22,7 @@ from codegraph_jax.scoring.regions import rectangle_sides
 from codegraph_jax.tasks import detect as detect_task
 from tests.report.outcomes import make_outcome
 from tests.support import ROOT
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -160,7 +161,7 @@ def whole_run(tmp_path_factory):
     """A run on a drawn set, half of which is flagged."""
     config = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=10, size=84, recurring=(0.4,))),
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=84, blocks=(1,)),
+        backbone=random_backbone(image_size=84, blocks=(1,)),
         threshold=ThresholdConfig("share:50%"),
     )
     home = tmp_path_factory.mktemp("job")

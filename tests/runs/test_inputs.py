@@ -17,7 +17,6 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
-    ParallelConfig,
     PhotosConfig,
     ReportConfig,
     SavedBackboneConfig,
@@ -31,16 +30,16 @@ from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks.fallback import load_detector
 from tests.support.data import real_data
 from tests.support.files import write_mask
+from tests.support.networks import random_backbone, random_config
 from tests.support.photos import write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+NETWORK = random_backbone(image_size=28, blocks=(1,))
 
 
 def config(root, **changes):
-    own = Config(data=DataConfig(root=str(root)), backbone=NETWORK, parallel=ParallelConfig(devices=1))
-    return dataclasses.replace(own, **changes)
+    return random_config(**{"data": DataConfig(root=str(root)), "backbone": NETWORK} | changes)
 
 
 def run(settings, workdir):

@@ -9,7 +9,6 @@ from PIL import Image
 
 from codegraph_jax.commands.launch import TOO_FEW, status_of
 from codegraph_jax.config import (
-    BackboneConfig,
     BankConfig,
     Config,
     DataConfig,
@@ -25,9 +24,10 @@ from codegraph_jax.line.settings import WatchConfig
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks import watch
+from tests.support.networks import random_backbone
 from tests.support.processes import run_python
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+BACKBONE = random_backbone()
 
 
 @pytest.fixture(scope="module")

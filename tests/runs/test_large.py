@@ -15,7 +15,6 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
-    ParallelConfig,
     PhotosConfig,
     ReportConfig,
     ResourcesConfig,
@@ -33,16 +32,16 @@ from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from studies.plates import draw_plates
+from tests.support.networks import random_backbone, random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
+NETWORK = random_backbone(blocks=(1,))
 
 
 def config(root, fit="tile", **changes):
-    backbone = dataclasses.replace(NETWORK, fit=fit)
     data = DataConfig(layout="mvtec", root=str(root), **changes.pop("data", {}))
-    return dataclasses.replace(Config(data=data, backbone=backbone, parallel=ParallelConfig(devices=1)), **changes)
+    return random_config(data=data, backbone=dataclasses.replace(NETWORK, fit=fit), **changes)
 
 
 def run(settings, workdir, task=detect_task):

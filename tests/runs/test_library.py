@@ -6,12 +6,13 @@ from PIL import Image
 
 import codegraph_jax
 from codegraph_jax import CoDeGraph, Config
-from codegraph_jax.config import BackboneConfig, RecurringConfig
+from codegraph_jax.config import RecurringConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from tests.support import ROOT
 from tests.support.examples import EXAMPLES, example
+from tests.support.networks import random_backbone
 
 NETWORK = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
 SMALL = {"BACKBONE": "dinov2-small", "WEIGHTS": "random", "SIZE": 56}
@@ -63,9 +64,8 @@ def test_grey_arrays_are_accepted(detector):
 
 
 def test_a_config_is_equivalent_to_the_shorthand(images, result):
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
     np.testing.assert_array_equal(
-        CoDeGraph(Config(backbone=backbone)).detect(images).scores_rescored, result.scores_rescored
+        CoDeGraph(Config(backbone=random_backbone())).detect(images).scores_rescored, result.scores_rescored
     )
 
 

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig, ParallelConfig
+from codegraph_jax.config import BankConfig, FeatureConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
+from tests.support.networks import random_backbone, random_config
 from tests.support.processes import start_python
 
 PARTS, KILLS, VARIETY = 2000, 4, 40
@@ -27,10 +28,9 @@ GROWTH = 1.05
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
-    config = Config(
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(0, 1)),
+    config = random_config(
+        backbone=random_backbone(image_size=28, blocks=(0, 1)),
         features=FeatureConfig(degrees=(1,)),
-        parallel=ParallelConfig(devices=1),
         bank=BankConfig(kind="compact", patches=32),
     )
     made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank=config.bank).bank

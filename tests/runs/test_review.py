@@ -10,12 +10,9 @@ import pytest
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import (
-    BackboneConfig,
     BankConfig,
-    Config,
     DataConfig,
     InspectConfig,
-    ParallelConfig,
     PhotosConfig,
     SavedBankConfig,
     ScoringConfig,
@@ -29,6 +26,7 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from tests.support.browser import Browser, find_browser
+from tests.support.networks import random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -45,11 +43,9 @@ def photos(tmp_path_factory):
 
 @pytest.fixture
 def config(photos):
-    return Config(
+    return random_config(
         data=DataConfig(layout="mvtec", root=str(photos)),
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
         scoring=ScoringConfig(rescore=False),
-        parallel=ParallelConfig(devices=1),
         resume_data="keep",
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import BankConfig
+from codegraph_jax.config import BankConfig, Config
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.user_code import user_code_digest
@@ -17,6 +17,7 @@ from codegraph_jax.similarity.host_tables import PatchScoreError, mean_of_smalle
 from codegraph_jax.similarity.references import ReferenceSubset
 from codegraph_jax.similarity.removal import Exclusions
 from tests.support import planted
+from tests.support.networks import random_backbone
 
 
 def smallest(distances, k):
@@ -31,7 +32,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def detector(shallow):
-    return CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+    return CoDeGraph(Config(backbone=random_backbone()))
 
 
 @pytest.fixture(scope="module")

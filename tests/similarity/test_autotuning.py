@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.config import Config, SimilarityConfig
 from codegraph_jax.core import matmul
 from codegraph_jax.core.matmul import measured_flop_rate
 from codegraph_jax.core.timing import Timing
@@ -14,6 +14,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity import autotuning
 from codegraph_jax.similarity.autotuning import KERNELS, autotune, bfloat16_speedup, timed
+from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -151,7 +152,7 @@ def test_failing_precision_is_not_chosen(monkeypatch, fault) -> None:
 
 
 def test_a_run_prints_and_stores_its_choice() -> None:
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
+    backbone = random_backbone(blocks=(1,))
     detector = CoDeGraph(Config(backbone=backbone, precision="auto"))
     taken = detector.config.precision
     assert taken in ("float32", "bfloat16")

@@ -8,12 +8,13 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.config import Config, SimilarityConfig
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.similarity import comparison_scope, time_estimate
 from codegraph_jax.similarity.comparison_scope import RADII, ComparisonScope, choose_scope
 from codegraph_jax.similarity.plan import plan_set
 from studies.plates import draw_plates
+from tests.support.networks import random_backbone
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
 CONFIG = Config(similarity=SimilarityConfig(references="auto", radius="auto"))
@@ -113,7 +114,7 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     """A run with the chosen radius equals a run with that radius set by hand, and prints the choice before."""
     monkeypatch.setattr(time_estimate, "WINDOW_EFFICIENCY", 1e3)
     monkeypatch.setattr(comparison_scope, "AGREEMENT", 0.0)
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
+    backbone = random_backbone(image_size=112)
     samples = as_samples([photo for _, photo, _ in draw_plates(6, 112, 112, defect_pixels=(8, 16))])
 
     def compared(radius):
@@ -133,7 +134,7 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
 
 
 def test_a_small_set_is_planned_as_without_a_choice(shallow):
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
+    backbone = random_backbone(image_size=112)
     samples = as_samples([np.zeros((112, 112), np.uint8)] * 6)
 
     def plan(radius):

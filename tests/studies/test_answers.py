@@ -5,21 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, ScoringConfig
+from codegraph_jax.config import ScoringConfig
 from codegraph_jax.data.synthetic import draw_set, write_set
 from studies import answers
 from studies.answers import AnswersStudyConfig, balanced_accuracy, best_balanced, f1
+from tests.support.networks import random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_a_drawn_set_is_studied(tmp_path, capsys):
     write_set(draw_set(16, 56, 3, 0.3, ()), tmp_path / "sets" / "part")
-    detect = Config(
-        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
-        scoring=ScoringConfig(rescore=False),
-        parallel=ParallelConfig(devices=1),
-    )
+    detect = random_config(scoring=ScoringConfig(rescore=False))
     config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resample_count=1, shares=(0.0, 0.1), detect=detect)
     (row,) = answers.run(config, str(tmp_path / "study"))
     assert (row.name, row.photos, row.defective) == ("part", 16, 5)

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import DrawConfig, SimilarityConfig
 from codegraph_jax.consistency.groups import Evidence, Group, RecurringPatterns
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.samples import Sample
@@ -16,14 +16,14 @@ from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig, _fewer
+from tests.support.networks import random_backbone, random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():
     images = list(draw_set(9, 56, 0, 0.1, (0.3,)).images)
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
-    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
+    config = random_config(backbone=random_backbone(blocks=(1,)))
     limited = CoDeGraph(dataclasses.replace(config, similarity=SimilarityConfig(references=4))).compare(images)
     derived = _fewer(CoDeGraph(config).compare(images), 4)
     np.testing.assert_array_equal(derived.references, limited.references)
@@ -33,8 +33,7 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
 
 def test_the_study_lists_methods_and_groups(tmp_path, capsys):
     draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
-    detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
+    detect = random_config(backbone=random_backbone(blocks=(1,)))
     study.run(RecurringStudyConfig(shares=(0.4,), draw=draw, detect=detect), str(tmp_path))
     methods = json.loads((tmp_path / "study.json").read_text())["methods"]
     assert [row["method"] for row in methods[:3]] == ["mutual scoring", "oracle", "f_test"]
@@ -46,8 +45,7 @@ def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
     write_set(draw_set(10, 56, 0, 0.2, (0.3,)), tmp_path / "sets" / "part")
     images = sorted((tmp_path / "sets" / "part" / "test").rglob("*.png"))
     shutil.copy(images[0], images[0].with_name("again.png"))
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
-    detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
+    detect = random_config(backbone=random_backbone(blocks=(1,)))
     study.run(RecurringStudyConfig(shares=(), roots=(str(tmp_path / "sets"),), detect=detect), str(tmp_path / "out"))
     methods = json.loads((tmp_path / "out" / "study.json").read_text())["methods"]
     assert {row["method"] for row in methods} >= {"mutual scoring", "oracle", "f_test"}

@@ -1,4 +1,4 @@
-"""Photos, and a small network for commands that inspect them."""
+"""Photos."""
 
 from pathlib import Path
 
@@ -6,9 +6,6 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.data.synthetic import draw_set
-
-RANDOM = ("--config.backbone.name=dinov2-small", "--config.backbone.weights=random", "--config.backbone.image_size=56")
-"""Flags of a small network with random weights."""
 
 
 def write_photos(root: Path, n: int = 4) -> None:

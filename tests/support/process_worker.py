@@ -10,21 +10,19 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import Config, ParallelConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask, changes_by_removal
-from tests.support.shallow import shallow_backbone
+from tests.support.networks import random_backbone, shallow_backbone
 
 
 def detector(backend: str = "shard_map", devices: int | None = None) -> CoDeGraph:
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3), fit="pad")
     return CoDeGraph(
         Config(
-            data=DataConfig(),
-            backbone=backbone,
+            backbone=random_backbone(image_size=70, fit="pad"),
             similarity=SimilarityConfig(references=9),
             parallel=ParallelConfig(backend=backend, devices=devices),
         )

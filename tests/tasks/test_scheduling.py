@@ -8,16 +8,17 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, ResourcesConfig
+from codegraph_jax.config import Config, DataConfig, ParallelConfig, ResourcesConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device, overlapped
+from tests.support.networks import random_backbone
 from tests.support.photos import write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(3,))
+BACKBONE = random_backbone(blocks=(3,))
 NAMES = ["axle", "bolt", "cog"]
 
 
