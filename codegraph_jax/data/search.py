@@ -131,25 +131,25 @@ def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     skipped = SkippedFiles()
     run_of: dict[str, str] = {}  # directories of runs by the files that the runs have written
     try:
-        for prefix, directory, files in _directories(root, skipped):
+        for directory, files in _directories(root, skipped):
+            prefix = "" if directory == root else f"{PurePath(directory).relative_to(root).as_posix()}/"
             run_of |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
             for name in files:
-                path = os.path.join(directory, name)  # noqa: PTH118
-                if not is_image_name(name):
-                    skipped.suffixes[PurePath(name).suffix.lower()] += path not in run_of
-                elif path in run_of:
+                path, is_image = os.path.join(directory, name), is_image_name(name)  # noqa: PTH118
+                if is_image and path in run_of:
                     skipped.written[run_of[path]] += 1
-                else:
+                elif is_image:
                     images[prefix + name] = path
+                elif path not in run_of:
+                    skipped.suffixes[PurePath(name).suffix.lower()] += 1
     except (OSError, ValueError, RecursionError) as error:  # ValueError: a NUL in the root
         raise LayoutError(f"config.data.root: cannot list {root!r}: {error}") from None
-    skipped.suffixes = +skipped.suffixes
     return {name: images[name] for name in sorted(images, key=natural_key)}, skipped
 
 
-def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, list[str]]]:
-    """(POSIX path below the root with a slash, directory, visible files) of every visible directory, each once."""
-    prefixes, starts = {root: ""}, [root]
+def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, list[str]]]:
+    """Every visible directory below the root, each once, with its visible files."""
+    starts = [root]
     visited: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -159,7 +159,7 @@ def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, l
 
     while starts:
         # links come after all real directories, so that a file gets its real path if that is below the root
-        starts.sort(key=lambda start: natural_key(prefixes[start]), reverse=True)
+        starts.sort(key=lambda start: natural_key(f"{start}/"), reverse=True)
         for directory, names, files in os.walk(starts.pop(), onerror=refuse):
             try:
                 status = Path(directory).stat()
@@ -174,10 +174,9 @@ def _directories(root: str, skipped: SkippedFiles) -> Iterator[tuple[str, str, l
             named = {name: os.path.join(directory, name) for name in names}  # noqa: PTH118
             skipped.system_folders += [path for name, path in named.items() if name.lower() in SYSTEM_FOLDERS]
             names[:] = [name for name in names if not _hidden(name)]
-            prefixes |= {named[name]: f"{prefixes[directory]}{name}/" for name in names}
             # `Path.is_symlink` would raise if a directory is readable but not searchable (mode 744)
             starts += [named[name] for name in names if os.path.islink(named[name])]  # noqa: PTH114
-            yield prefixes[directory], directory, [name for name in files if not name.startswith(".")]
+            yield directory, [name for name in files if not name.startswith(".")]
 
 
 def _hidden(name: str) -> bool:
