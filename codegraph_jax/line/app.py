@@ -146,6 +146,10 @@ def _add_checks(app: FastAPI, token: str, local: bool) -> None:
     async def refused(request: Request, error: RequestError) -> Response:
         return JSONResponse({"detail": error.reason}, error.status, headers=error.headers)
 
+    @app.exception_handler(AnswerError)
+    async def impossible(request: Request, error: AnswerError) -> Response:
+        return JSONResponse({"detail": str(error)}, 409)
+
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:
         logger.warning("%s: the client disconnected before its photo had arrived", request.scope["path"])
@@ -247,12 +251,12 @@ def _add_single_part_routes(app: FastAPI, uploads: Uploads) -> None:
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def answer(part: int, defective: bool) -> Any:
         """Sets the operator's answer. The bank stores it and applies it to similar parts."""
-        return _record_answer(uploads.inspector, part, defective)
+        return _existing("part", part, lambda number: uploads.inspector.answer(number, defective))
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=REFUSALS | MISSING | {409: PROBLEMS[409]})
     def take_back(part: int) -> Any:
         """Takes back the last answer."""
-        return _record_answer(uploads.inspector, part, None)
+        return _existing("part", part, uploads.inspector.take_back_answer)
 
 
 def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
@@ -340,13 +344,6 @@ def _content(kind: str) -> Responses:
 
 def _out(part: Part, fields: str) -> PartOut | DecisionOut:
     return (DecisionOut if fields == "decision" else PartOut).model_validate(part)
-
-
-def _record_answer(inspector: Inspector, number: int, defective: bool | None) -> Part:
-    try:
-        return _existing("part", number, lambda part: inspector.answer(part, defective))
-    except AnswerError as error:
-        raise RequestError(409, str(error)) from None
 
 
 def _existing(kind: str, number: int, find: Callable[[int], T | None]) -> T:

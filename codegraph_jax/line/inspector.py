@@ -6,15 +6,14 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BankThresholdConfig, PhotosConfig
 from codegraph_jax.core.errors import UserError
@@ -23,21 +22,15 @@ from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
-from codegraph_jax.line.ledger import ALARMS, Ledger, StateUpdate
+from codegraph_jax.line.ledger import ALARMS, Ledger
+from codegraph_jax.line.monitors import MonitoredPart, Monitors
 from codegraph_jax.line.part import Alarm, Part, ReceivedPhoto, operator_sentence, scored_part, utc_now
-from codegraph_jax.line.recurrence import LIMITS, RecurrenceMonitor
-from codegraph_jax.line.statistics import PICTURE, picture_statistics
+from codegraph_jax.line.recurrence import LIMITS
+from codegraph_jax.line.statistics import picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
 from codegraph_jax.report.photo_images import find_regions
 from codegraph_jax.report.region_data import Region
 
-STATISTICS = ("score", *PICTURE)
-"""Statistics that are tested for drift."""
-OTHER_PRODUCT_RUN = 12
-"""Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
-unlike the product (`consistency.pattern.LIMIT_QUANTILE`), and 23 to 98 of 100 defective parts, depending on the product
-(nine products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
 MAX_ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""
 TOO_MANY_ATTEMPTS = (
@@ -53,16 +46,6 @@ logger = logging.getLogger(__name__)
 
 class AnswerError(UserError):
     """The operator's answer to a part cannot be applied."""
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """A scored part with the data for the monitors."""
-
-    part: Part
-    peak_patches: PeakPatches = PeakPatches.empty(0)
-    defect_names: tuple[str, ...] = ()
-    other_product: bool = False
 
 
 class Inspector:
@@ -92,7 +75,7 @@ class Inspector:
         self._lock = threading.Lock()
         # photos whose attempt could not be cleared in the ledger: it is not counted again
         self._begun: set[str] = set()
-        self._monitors: tuple[Drift, RecurrenceMonitor] | None = None
+        self._monitors: Monitors | None = None
         # found by a root search, which takes too long for every part
         self._min_peak_score = bank.calibration.score_of_1_in_10
         self._known_peaks = bank.calibration_set.peak_patches
@@ -102,7 +85,7 @@ class Inspector:
         width, height = 640, 480
         image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
         self._score(ReceivedPhoto("", "", ""), image, warming_up=True)
-        self._restored()
+        self._monitors = self._restored_monitors()
 
     def inspect(
         self, photo: ReceivedPhoto, is_unfinished: Callable[[bool], bool] = lambda failed: False, replaces: int = 0
@@ -158,7 +141,7 @@ class Inspector:
         with self._lock:
             return self.ledger.record(photo.not_inspected(reason))
 
-    def _read_and_score(self, photo: ReceivedPhoto) -> _Scored:
+    def _read_and_score(self, photo: ReceivedPhoto) -> MonitoredPart:
         began = time.perf_counter()
         try:
             image = load_image(photo.path, self.bank.value_range)
@@ -166,13 +149,13 @@ class Inspector:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", photo.name, count)
             scored = self._score(photo, image)
         except UnreadableImageError as error:
-            return _Scored(photo.not_inspected(error.reason))
+            return MonitoredPart(photo.not_inspected(error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", photo.name)
-            return _Scored(photo.not_inspected(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
+            return MonitoredPart(photo.not_inspected(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
         return replace(scored, part=replace(scored.part, seconds=round(time.perf_counter() - began, 4)))
 
-    def _score(self, photo: ReceivedPhoto, image: Image.Image, warming_up: bool = False) -> _Scored:
+    def _score(self, photo: ReceivedPhoto, image: Image.Image, warming_up: bool = False) -> MonitoredPart:
         bank = self.bank
         min_peak_score = 0.0 if warming_up else self._min_peak_score
         inspection = bank.inspect([image], PhotosConfig(unreadable="error"), min_peak_score=max(min_peak_score, 1e-9))
@@ -201,113 +184,77 @@ class Inspector:
         names = grouped or tuple(operator_sentence("defect_like", name=pattern.name) for pattern in defects)
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known_peaks, LIMITS[-1])
-        return _Scored(part, peak_patches, names, other_product=flagged and inspection.other_product)
+        return MonitoredPart(part, peak_patches, names, other_product=flagged and inspection.other_product)
 
-    def _record(self, scored: _Scored, replaces: int) -> Part:
+    def _record(self, scored: MonitoredPart, replaces: int) -> Part:
         """Updates the monitors and records the part, in one transaction."""
-        part, number = scored.part, self.ledger.next_number()
+        part = scored.part
         if part.status == "not_inspected":
             return self.ledger.record(part, replaces=replaces)
-        try:
-            drift, recurrence = self._restored()
-            alarms: list[Alarm] = []
-            if not part.flagged:
-                alarms += drift.update(number, part.statistics)
-            alarms += recurrence.update(number, scored.peak_patches, scored.defect_names)
-            in_a_row = (self.ledger.state("other_product_run") or 0) + 1 if scored.other_product else 0
-            if in_a_row == OTHER_PRODUCT_RUN:
-                alarms.append(Alarm("product", "product", operator_sentence("other_product", count=in_a_row)))
-            states = {
-                "drift": drift.state(),
-                "recurrence": recurrence.state(),
-                "bank": self.bank.digest,
-                "other_product_run": in_a_row,
-            }
-            peak_patches = scored.peak_patches.to_bytes() if len(scored.peak_patches) else b""
-            update = StateUpdate(states, peak_patches, recurrence.first_needed, recurrence.accepted)
+        with self._changed_monitors() as monitors:
+            alarms, update = monitors.update(self.ledger.next_number(), scored)
             recorded = self.ledger.record(replace(part, alarms=tuple(alarms)), update, replaces)
-        except BaseException:
-            # the monitors may include a part that is not in the ledger: read them again
-            self._monitors = None
-            raise
         if replaces:
-            # the monitors include the row that was replaced: read them again
-            self._monitors = None
+            self._monitors = None  # they include the row that was replaced
         for alarm in recorded.alarms:
             with contextlib.suppress(OSError):  # a full disk; a later request for the sheet tries again
                 self.sheet(alarm)
         return recorded
 
-    def _restored(self) -> tuple[Drift, RecurrenceMonitor]:
-        """The monitors, restored from the ledger if necessary."""
-        if self._monitors is None:
-            ledger, calibration_set = self.ledger, self.bank.calibration_set
-            scores = calibration_set.scores[
-                ~self.bank.calibration.flags(calibration_set.scores) & ~calibration_set.defect_members
-            ]
-            state = ledger.state("drift") or {}
-            if ledger.state("bank") not in (None, self.bank.digest):
-                # scores of another bank are not comparable
-                last = ledger.next_number() - 1
-                state["score"] = Chart(resets=[last]).state()
-            drift = Drift(
-                STATISTICS, self.parts_per_false_alarm, {"score": scores}, state,
-                lambda after: ledger.passed(after, MAX_STORED),
-            )  # fmt: skip
-            backbone = self.bank.backbone
-            width = len(backbone.blocks) * backbone.width
-            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches()]
-            # patch vectors of another backbone are not comparable
-            kept = [(number, peaks) for number, peaks in kept if peaks.vectors.shape[1] == width]
-            self._monitors = drift, RecurrenceMonitor(ledger.state("recurrence"), kept)
-        return self._monitors
+    @contextlib.contextmanager
+    def _changed_monitors(self) -> Iterator[Monitors]:
+        """The monitors, which are changed together with the ledger; after an error they are read from it again."""
+        monitors = self._monitors or self._restored_monitors()
+        self._monitors = None
+        yield monitors
+        self._monitors = monitors
 
-    def answer(self, number: int, defective: bool | None) -> Part | None:
+    def _restored_monitors(self) -> Monitors:
+        return Monitors(self.bank, self.ledger, self.parts_per_false_alarm)
+
+    def answer(self, number: int, defective: bool) -> Part | None:
         """Records the operator's answer to a part and extends the bank by it, which then applies it to similar parts.
-
-        Args:
-            number: number of the part.
-            defective: True for a defective part, False for a good one; None takes back the last answer.
 
         Returns:
             The part with the answer; None if there is no part of this number.
 
         Raises:
-            AnswerError: the part was not inspected, its photo no longer exists, or the answer to take back is not the
-                last one.
+            AnswerError: the part was not inspected, or its photo no longer exists.
             LedgerUnavailableError: the bank or the ledger cannot be written now, and nothing has changed.
         """
         with self._lock:
-            part = self.ledger.by_number(number)
-            if part is None:
-                return None
-            name, word = f"{part.id}: {part.name}", "" if defective is None else "defective" if defective else "good"
-            if part.answer == word:
+            part, answer = self.ledger.by_number(number), "defective" if defective else "good"
+            if part is None or part.answer == answer:
                 return part
+            if part.status == "not_inspected":
+                raise AnswerError(operator_sentence("not_inspected", part=number))
             try:
-                extended = self._extended(part, name, defective)
+                names = [_name_in_history(part)]
+                extended = self._stored.extend([part.path], names=names, when=utc_now(), defective=defective)
             except (UnreadableImageError, BankError) as error:
                 raise AnswerError(f"part {number}: {getattr(error, 'reason', error)}") from None
-            bank = extended.with_threshold(self._threshold)
-            try:
-                if self._path:
-                    extended.save(self._path)
-            except OSError as error:
-                raise LedgerUnavailableError(f"{self._path}: cannot be written ({error.strerror or error})") from None
-            self._stored, self.bank = extended, bank
-            self.ledger.answer(number, word, bank.digest)
-            return replace(part, answer=word)
+            return self._record_answer(part, answer, extended)
 
-    def _extended(self, part: Part, name: str, defective: bool | None) -> ReferenceBank:
-        """The stored bank with an answer added, or with the last answer taken back."""
-        bank = self._stored
-        if defective is not None:
-            if part.status == "not_inspected":
-                raise AnswerError(operator_sentence("not_inspected", part=part.id))
-            return bank.extend([part.path], names=[name], when=utc_now(), defective=defective)
-        if name not in bank.history[-1].names:
-            raise AnswerError(operator_sentence("only_last", part=part.id))
-        return bank.back_to(len(bank.history) - 2)
+    def take_back_answer(self, number: int) -> Part | None:
+        """Takes back the answer to a part, which must be the last answer; otherwise as `answer`."""
+        with self._lock:
+            part, history = self.ledger.by_number(number), self._stored.history
+            if part is None or not part.answer:
+                return part
+            if _name_in_history(part) not in history[-1].names:
+                raise AnswerError(operator_sentence("only_last", part=number))
+            return self._record_answer(part, "", self._stored.back_to(len(history) - 2))
+
+    def _record_answer(self, part: Part, answer: str, stored: ReferenceBank) -> Part:
+        bank = stored.with_threshold(self._threshold)
+        try:
+            if self._path:
+                stored.save(self._path)
+        except OSError as error:
+            raise LedgerUnavailableError(f"{self._path}: cannot be written ({error.strerror or error})") from None
+        self._stored, self.bank = stored, bank
+        self.ledger.answer(part.id, answer, bank.digest)
+        return replace(part, answer=answer)
 
     def acknowledge(self, number: int, reason: str) -> Alarm | None:
         """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"); its cause raises no further alarm.
@@ -322,17 +269,8 @@ class Inspector:
             alarm = self.ledger.alarm(number)
             if alarm is None or alarm.acknowledgement:
                 return alarm
-            drift, recurrence = self._restored()
-            try:
-                if alarm.kind == "drift":
-                    drift.accept(alarm.subject, alarm.raised_by)
-                elif alarm.kind == "recurrence":
-                    recurrence.accept(alarm.subject, alarm.parts)
-                states = {"drift": drift.state(), "recurrence": recurrence.state()}
-                self.ledger.acknowledge(number, reason, states)
-            except BaseException:
-                self._monitors = None  # they may differ from the ledger: read them again
-                raise
+            with self._changed_monitors() as monitors:
+                self.ledger.acknowledge(number, reason, monitors.accept(alarm))
             return replace(alarm, acknowledgement=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
@@ -345,6 +283,11 @@ class Inspector:
             with whole_file(path) as name:
                 sheets.contact_sheet_of(alarm, parts, self.bank.value_range).save(name, "PNG")
         return path
+
+
+def _name_in_history(part: Part) -> str:
+    """The name of an answered part in the history of the bank."""
+    return f"{part.id}: {part.name}"
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:

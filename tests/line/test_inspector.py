@@ -14,8 +14,9 @@ from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.database import LedgerUnavailableError
-from codegraph_jax.line.inspector import OTHER_PRODUCT_RUN, Inspector
+from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger, StateUpdate
+from codegraph_jax.line.monitors import OTHER_PRODUCT_RUN, Monitors
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from tests.line.conftest import NEW, spoil
 
@@ -177,17 +178,16 @@ def test_another_bank_restarts_the_chart_of_scores(bank, ledger, photos, tmp_pat
         Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto(f"first {place}", path.name, str(path)))
     first = ledger.state("drift")
     other = bank.extend([str(photos[0])])
-    drift, _ = Inspector(other, ledger, tmp_path)._restored()
+    drift = Monitors(other, ledger, 10_000).drift
     assert len(drift.charts["score"].values) == (~other.calibration.flags(other.calibration_set.scores)).sum()
     assert drift.charts["score"].ignored_up_to == len(photos) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).inspect(ReceivedPhoto("then", "then", str(photos[1])))
-    again, _ = Inspector(other, ledger, tmp_path)._restored()
+    again = Monitors(other, ledger, 10_000).drift
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
     # features of another backbone cannot be compared
     wider = replace(bank.backbone, blocks=(0, 1, 2))
-    _, recurrence = Inspector(replace(bank, backbone=wider), ledger, tmp_path)._restored()
-    assert not recurrence._parts
+    assert not Monitors(replace(bank, backbone=wider), ledger, 10_000).recurrence._parts
 
 
 def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos, tmp_path):

@@ -17,7 +17,8 @@ import uvicorn
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import server_of
-from codegraph_jax.line.inspector import Inspector, _Scored
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.monitors import MonitoredPart
 from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import ServeConfig, WebConfig
 from codegraph_jax.line.uploads import Uploads
@@ -120,7 +121,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
 
     def held_back(photo):
         release.wait(20)
-        return _Scored(inspected_part(photo))
+        return MonitoredPart(inspected_part(photo))
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
     server, data = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30), photos[0].read_bytes()

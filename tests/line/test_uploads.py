@@ -20,6 +20,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.database import LedgerUnavailableError
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import RECEIVED, Ledger
+from codegraph_jax.line.monitors import MonitoredPart
 from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from tests.line.parts import inspected_part
@@ -309,7 +310,7 @@ def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
 def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos, tmp_path, monkeypatch):
     """Each is a row in any order; uploads beyond the limit are refused and can be sent again."""
     inspector = Inspector(bank, ledger, tmp_path)
-    monkeypatch.setattr(inspector, "_read_and_score", lambda photo: inspector_module._Scored(inspected_part(photo)))
+    monkeypatch.setattr(inspector, "_read_and_score", lambda photo: MonitoredPart(inspected_part(photo)))
     monkeypatch.setattr(module, "MAX_WAITING", 1000)
     with client_of(inspector) as client:
 

@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.line.inspector import STATISTICS
+from codegraph_jax.line.monitors import STATISTICS
 from codegraph_jax.line.part import operator_sentence
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.texts import LANGUAGES, Text, package_text, text, texts_of
