@@ -23,7 +23,7 @@ from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.kernels import distance_options
 from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.plan import HOST_KEEPS_DISTANCES
-from codegraph_jax.similarity.references import ReferenceSubset, choose_references, schedule_length
+from codegraph_jax.similarity.references import ReferenceSubset, choose_references, pair_count
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.stores import ResumeStore, StoredLayers, comparison_identity
 from codegraph_jax.similarity.table_layout import Table, TableLayout
@@ -110,7 +110,7 @@ def compare_images(
     options = distance_options(config.similarity, config.precision, degrees, grid, masked)
     references = choose_references(features.keys[:set_size], config.similarity.reference_count)
     shape = len(degrees), len(features.kept), len(references), grid[0] * grid[1]
-    layer_pairs = schedule_length(len(features.kept), len(references))
+    layer_pairs = pair_count(len(features.kept), len(references))
     allocate, images_per_process = plan.memory.allocate_tables, features.images_per_process
     identity = comparison_identity(features.keys, references, options.radius)
     store = StoredLayers(resume_store, identity, allocate, shape)

@@ -83,13 +83,14 @@ def choose_scope(
         columns = np.searchsorted(references, choose_references(features.keys[:set_size], count))
         candidates[ComparisonScope(None, count)] = distances[-1][..., columns]
     agreements = {
-        scope: _agreement(full_scores, _sample_scores(d, config.scoring.fraction)) for scope, d in candidates.items()
+        scope: _agreement(full_scores, _sample_scores(distances, config.scoring.fraction))
+        for scope, distances in candidates.items()
     }
     agreements[full] = 1.0
     worthwhile = [scope for scope in candidates if work(full) >= MIN_GAIN * work(scope)]
-    alike = [scope for scope in worthwhile if agreements[scope] >= AGREEMENT]
-    quick = [scope for scope in agreements if work(scope) <= affordable_work()] or [min(agreements, key=work)]
-    chosen = min(alike, key=work) if alike else max(quick, key=lambda scope: agreements[scope])
+    agreeing = [scope for scope in worthwhile if agreements[scope] >= AGREEMENT]
+    quick_enough = [scope for scope in agreements if work(scope) <= affordable_work()] or [min(agreements, key=work)]
+    chosen = min(agreeing, key=work) if agreeing else max(quick_enough, key=lambda scope: agreements[scope])
     if chosen == full:
         return replace(full, reason="all patches are compared, since comparing fewer would change the ranking")
     return replace(chosen, reason=_reason(chosen, agreements[chosen], work(full) / work(chosen)))
@@ -97,18 +98,18 @@ def choose_scope(
 
 def _reason(scope: ComparisonScope, agreement: float, gain: float) -> str:
     if scope.radius is None:
-        what, setting = f"each photo with {scope.references} others", f"references={scope.references}"
-        missed = "; recurring defects on few photos may be missed"
+        compared, setting = f"each photo with {scope.references} others", f"references={scope.references}"
+        warning = "; recurring defects on few photos may be missed"
     else:
-        missed = ""
-        what, setting = f"only patches at most {scope.radius} patches apart", f"radius={scope.radius}"
+        warning = ""
+        compared, setting = f"only patches at most {scope.radius} patches apart", f"radius={scope.radius}"
     result = (
         "a sample of patches keeps its ranking"
         if agreement >= AGREEMENT
         else "comparing everything would take too long, and a sample of patches is ranked differently"
     )
     return (
-        f"compares {what}, {100 / gain:.0f}% of the work; {result} (correlation {agreement:.3f}{missed}; "
+        f"compares {compared}, {100 / gain:.0f}% of the work; {result} (correlation {agreement:.3f}{warning}; "
         f"--config.similarity.{setting}; to compare everything: --config.similarity.radius=all "
         "--config.similarity.references=all)"
     )
@@ -129,13 +130,13 @@ def _sampled(
         possible = np.flatnonzero(inspected[image])
         sampled.append(possible[np.linspace(0, len(possible) - 1, SAMPLED_PATCHES).astype(int)])
     cells = np.indices(grid).reshape(2, -1)
-    apart = np.abs(cells[:, np.concatenate(sampled)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
+    gaps = np.abs(cells[:, np.concatenate(sampled)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
     distances = np.zeros((len(RADII) + 1, len(images), SAMPLED_PATCHES, len(references)), np.float32)
     for layer in features.layers:
         vectors = [_vectors(layer, i, degree, grid)[chosen] for i, chosen in zip(images, sampled)]
         queries = jnp.concatenate(vectors)
         for column, reference in enumerate(references):
-            greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, inspected[reference])
+            greatest = _greatest(queries, _vectors(layer, reference, degree, grid), gaps, inspected[reference])
             to_reference = np.asarray(cosine_to_distance(greatest)).reshape(distances.shape[:-1])
             distances[..., column] += to_reference / len(features.layers)
     for number, image in enumerate(images):
@@ -152,13 +153,13 @@ def _vectors(layer: Float[np.ndarray, "n p c"], image: int, degree: int, grid: t
 def _greatest(
     queries: Float[Array, "q c"],
     tokens: Float[Array, "p c"],
-    apart: Int[Array, "q p"],
+    gaps: Int[Array, "q p"],
     valid: Bool[Array, " p"],
 ) -> Float[Array, "r q"]:
-    """Greatest cosine of each query with a valid patch within each of `RADII`, and anywhere; `apart` is in cells."""
+    """Greatest cosine of each query with a valid patch within each of `RADII`, and anywhere; `gaps` are in cells."""
     cosines = jnp.where(valid, queries @ tokens.T, -jnp.inf)
-    near = [jnp.where(apart <= radius, cosines, -jnp.inf).max(axis=1) for radius in RADII]
-    return jnp.stack([*near, cosines.max(axis=1)])
+    within_radius = [jnp.where(gaps <= radius, cosines, -jnp.inf).max(axis=1) for radius in RADII]
+    return jnp.stack([*within_radius, cosines.max(axis=1)])
 
 
 def _sample_scores(distances: Float[np.ndarray, "s q m"], fraction: float) -> Float[np.ndarray, "s q"]:

@@ -130,11 +130,11 @@ class DeviceTables:
             masked = np.zeros(layout.column_count, bool)
             masked[columns] = True
             masks.append((layout.repeat(masked), layout.split(patches)))
-        losing = np.intersect1d(np.flatnonzero(exclusions.removed.any(axis=1)), self.references[subset.columns])
+        reduced = np.intersect1d(np.flatnonzero(exclusions.removed.any(axis=1)), self.references[subset.columns])
         scores = []
         for layer, table in zip(self.layers, self.tables):
-            if len(losing):
-                table = self._without(layer, table, exclusions.removed, losing)
+            if len(reduced):
+                table = self._without(layer, table, exclusions.removed, reduced)
             for masked_columns, masked_patches in masks:
                 table = list(map(mask_references, table, masked_columns, masked_patches))
             scores.append(list(map(table_scores, table, k, used)))
@@ -151,7 +151,7 @@ class DeviceTables:
         layer: DeviceLayer | Array | np.ndarray,
         table: Table,
         removed: Bool[np.ndarray, "n p"],
-        losing: Int[np.ndarray, " l"],
+        reduced: Int[np.ndarray, " l"],
     ) -> Table:
         """A copy of a table, updated for patches that are removed from references."""
         options, layout = self.options.unfused()._replace(masked=True), self.layout
@@ -161,9 +161,9 @@ class DeviceTables:
         ]
         table = list(map(jnp.copy, table))
         # a single device has all references already; others get at most as many as they have images
-        size = len(losing) if len(layout.mesh) == 1 else layout.row_count
-        for start in range(0, len(losing), size):
-            table = self._update(layer, table, own, removed, losing[start : start + size])
+        size = len(reduced) if len(layout.mesh) == 1 else layout.row_count
+        for start in range(0, len(reduced), size):
+            table = self._update(layer, table, own, removed, reduced[start : start + size])
         return table
 
     def _update(
@@ -172,27 +172,27 @@ class DeviceTables:
         table: Table,
         own: list[PatchSet],
         removed: Bool[np.ndarray, "n p"],
-        losing: Int[np.ndarray, " l"],
+        reduced: Int[np.ndarray, " l"],
     ) -> Table:
-        """Updates a table in place for some references that lose patches; `own` are the prepared images."""
+        """Updates a table in place for some `reduced` references, which lose patches; `own` are the prepared images."""
         options, layout = self.options.unfused()._replace(masked=True), self.layout
         if len(layout.mesh) == 1:
-            others, indices, removed_from = own, losing, layout.split(removed)
+            others, indices, removed_from = own, reduced, layout.split(removed)
         else:
-            size = padded_size(len(losing))
-            tokens = zero_padded(np.asarray(layer[losing]), size)
+            size = padded_size(len(reduced))
+            tokens = zero_padded(np.asarray(layer[reduced]), size)
             others = [prepare(there, options) for there in layout.repeat(tokens)]
-            indices, removed_from = np.arange(len(losing)), layout.repeat(zero_padded(removed[losing], size))
-        index_and_column = np.stack([indices, layout.column_of[losing]], axis=1).astype(np.int32)
-        losing_on = layout.repeat(zero_padded(index_and_column, layout.column_count))
+            indices, removed_from = np.arange(len(reduced)), layout.repeat(zero_padded(removed[reduced], size))
+        index_and_column = np.stack([indices, layout.column_of[reduced]], axis=1).astype(np.int32)
+        reduced_on = layout.repeat(zero_padded(index_and_column, layout.column_count))
         waiting: list[Array] = []
-        for start, stop in _spans(max(layout.image_counts) * len(losing), pairs_per_iteration(options)):
+        for start, stop in _spans(max(layout.image_counts) * len(reduced), pairs_per_iteration(options)):
             done = []
             for d, (device, image_count) in enumerate(zip(layout.mesh.devices, layout.image_counts)):
-                ends = np.minimum([start, stop], image_count * len(losing))
+                ends = np.minimum([start, stop], image_count * len(reduced))
                 pairs = to_device(np.array([*ends, max(image_count, 1)], np.int32), device)
                 table[d], finished = update_references(
-                    table[d], own[d], others[d], removed_from[d], losing_on[d], pairs, options
+                    table[d], own[d], others[d], removed_from[d], reduced_on[d], pairs, options
                 )
                 done.append(finished)
             jax.block_until_ready(waiting)

@@ -99,17 +99,17 @@ class Centres(NamedTuple):
     @classmethod
     def of(cls, removed: Sequence[Float[np.ndarray, "f c"]]) -> "Centres":
         """Centres by k-means of the removed vectors of each reference image."""
-        every = np.concatenate(removed)
-        sample = every[evenly(len(every), SAMPLE)]
+        all_removed = np.concatenate(removed)
+        sample = all_removed[evenly(len(all_removed), SAMPLE)]
         with warnings.catch_warnings():
             # equal patches leave some centres without a patch, which is harmless
             warnings.filterwarnings("ignore", "One of the clusters is empty")
             centres, _ = scipy.cluster.vq.kmeans2(sample, min(CENTRES, len(sample)), iter=STEPS, minit="points", seed=0)
         radii = np.full((len(removed), len(centres)), -np.inf)
-        for own, vectors in zip(radii, removed):
-            apart = _apart(vectors @ centres.T, centres)
-            nearest = apart.argmin(axis=1)
-            np.maximum.at(own, nearest, apart[np.arange(len(vectors)), nearest])
+        for radii_of_reference, vectors in zip(radii, removed):
+            distances = _distances(vectors @ centres.T, centres)
+            nearest = distances.argmin(axis=1)
+            np.maximum.at(radii_of_reference, nearest, distances[np.arange(len(vectors)), nearest])
         return cls(centres, radii)
 
     def lower_bounds(self, reference: int, to_centres: Float[np.ndarray, "q f"]) -> Float[np.ndarray, " f"]:
@@ -120,7 +120,7 @@ class Centres(NamedTuple):
         return np.maximum(bounds, 0)
 
 
-def _apart(products: Float[np.ndarray, "e q"], centres: Float[np.ndarray, "q c"]) -> Float[np.ndarray, "e q"]:
+def _distances(products: Float[np.ndarray, "e q"], centres: Float[np.ndarray, "q c"]) -> Float[np.ndarray, "e q"]:
     """Euclidean distances of unit vectors to centres, from their inner products."""
     return np.sqrt(np.maximum(1 - 2 * products + (centres**2).sum(axis=1), 0))
 
@@ -128,22 +128,24 @@ def _apart(products: Float[np.ndarray, "e q"], centres: Float[np.ndarray, "q c"]
 class DistanceUpdate:
     """Distances of the patches of b images to the a reference images that lose patches [b, a, p].
 
-    `old` are those with all patches, and `new` those without the removed ones, where they have been updated.
+    `old` are those with all patches, and `new` those without the removed ones, where they have been updated; `vectors`
+    are the unit vectors of all patches of the images.
     """
 
     def __init__(
         self,
-        flat: Float[Array, "q c"],
+        vectors: Float[Array, "q c"],
         old: Float[np.ndarray, "b a p"],
         references: Sequence[ReducedReference],
         centres: Centres,
         precision: str,
         within: WithinRadius,
     ):
-        products = np.asarray(inner_products(flat, jnp.asarray(centres.vectors, flat.dtype), "float32"), np.float32)
-        self._centres, self._to_centres = centres, np.ascontiguousarray(_apart(products, centres.vectors).T)
+        to_centres = jnp.asarray(centres.vectors, vectors.dtype)
+        products = np.asarray(inner_products(vectors, to_centres, "float32"), np.float32)
+        self._centres, self._to_centres = centres, np.ascontiguousarray(_distances(products, centres.vectors).T)
         self.old, self.new = old, old.copy()
-        self._flat, self._references, self._precision, self._within = flat, references, precision, within
+        self._vectors, self._references, self._precision, self._within = vectors, references, precision, within
 
     def update(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Updates some distances, which must be finite."""
@@ -160,14 +162,16 @@ class DistanceUpdate:
         image, patch = np.nonzero(near)
         rows = image * self.old.shape[2] + patch
         to_removed = partial(
-            _greatest_cosine, vectors=reference.removed_vectors, removed_patches=reference.removed_patches
+            _greatest_cosine,
+            removed_vectors=reference.removed_vectors,
+            removed_patches=reference.removed_patches,
         )
         nearest = self._in_chunks(rows, to_removed)
         # squared: the root would magnify the rounding near zero
-        hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, index, patch]) + TIE
-        if hit.any():
-            rest = partial(_distances_to_rest, reference=reference.vectors(), unusable=reference.unusable)
-            self.new[image[hit], index, patch[hit]] = self._in_chunks(rows[hit], rest)
+        was_nearest = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, index, patch]) + TIE
+        if was_nearest.any():
+            remaining = partial(_distances_to_remaining, reference=reference.vectors(), unusable=reference.unusable)
+            self.new[image[was_nearest], index, patch[was_nearest]] = self._in_chunks(rows[was_nearest], remaining)
 
     def _in_chunks(self, rows: Int[np.ndarray, " e"], function: Callable[..., Array]) -> Float[np.ndarray, " e"]:
         """The values of a function for some patches, started for all chunks before the first result is fetched."""
@@ -176,26 +180,27 @@ class DistanceUpdate:
             some = rows[start : start + CALL_SIZES[-1]]
             length = next(length for length in CALL_SIZES if length >= len(some))
             padded = np.pad(some, (0, length - len(some)), mode="edge")
-            pending.append((len(some), function(self._flat, padded, precision=self._precision, within=self._within)))
+            pending.append((len(some), function(self._vectors, padded, precision=self._precision, within=self._within)))
         return np.concatenate([np.zeros(0, np.float32), *(np.asarray(values)[:count] for count, values in pending)])
 
 
 @partial(jax.jit, static_argnames=("precision", "within"))
 def _greatest_cosine(
-    flat: Float[Array, "q c"],
+    vectors: Float[Array, "q c"],
     rows: Int[Array, " e"],
-    vectors: Float[Array, "f c"],
+    removed_vectors: Float[Array, "f c"],
     removed_patches: Int[Array, " f"],
     precision: str,
     within: WithinRadius,
 ) -> Float[Array, " e"]:
     patches = rows % (within.grid[0] * within.grid[1])
-    return (inner_products(flat[rows], vectors, precision) + within.penalty(patches, removed_patches)).max(axis=1)
+    cosines = inner_products(vectors[rows], removed_vectors, precision) + within.penalty(patches, removed_patches)
+    return cosines.max(axis=1)
 
 
 @partial(jax.jit, static_argnames=("precision", "within"))
-def _distances_to_rest(
-    flat: Float[Array, "q c"],
+def _distances_to_remaining(
+    vectors: Float[Array, "q c"],
     rows: Int[Array, " e"],
     reference: Float[Array, "p c"],
     unusable: Bool[Array, " p"],
@@ -203,5 +208,5 @@ def _distances_to_rest(
     within: WithinRadius,
 ) -> Float[Array, " e"]:
     patches = rows % len(reference)
-    cosines = inner_products(flat[rows], reference, precision) + within.penalty(patches, jnp.arange(len(reference)))
+    cosines = inner_products(vectors[rows], reference, precision) + within.penalty(patches, jnp.arange(len(reference)))
     return cosine_to_distance(jnp.where(unusable[None, :], -jnp.inf, cosines).max(axis=1))

@@ -74,22 +74,23 @@ def plan_device(
         return None
     # a device that does not report its memory is used only on request
     memory_bytes = device_bytes(mesh.devices) / sets
-    room = DEVICE_SHARE * memory_bytes or (math.inf if where == "device" else 0.0)
+    available_bytes = DEVICE_SHARE * memory_bytes or (math.inf if where == "device" else 0.0)
     # the working memory of the plan is a prepared layer, and two mean tables, since added images need a copy
-    means = MEAN_TABLES * memory.degree_bytes
-    prepared = memory.working_bytes - means
+    mean_bytes = MEAN_TABLES * memory.degree_bytes
+    prepared_bytes = memory.working_bytes - mean_bytes
     if not (derives_degrees(config.similarity, config.precision) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
-        prepared += (len(config.features.degrees) - 1) * memory.feature_bytes // layer_count
-    shared = memory.feature_bytes + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
-    tables = (layer_count + 2) * len(config.features.degrees) * memory.degree_bytes
-    for whole in sorted({max(image_count, largest), image_count}, reverse=True):
-        length = padded_size(-(-whole // devices))
-        columns = padded_size(whole if memory.reference_count == image_count else memory.reference_count)
-        total_bytes = int((shared + tables * columns / memory.reference_count) * length / image_count)
-        if total_bytes <= room:
+        prepared_bytes += (len(config.features.degrees) - 1) * memory.feature_bytes // layer_count
+    token_bytes = memory.feature_bytes + prepared_bytes if devices == 1 else shards_at_once(devices) * prepared_bytes
+    table_bytes = (layer_count + 2) * len(config.features.degrees) * memory.degree_bytes
+    for padded_count in sorted({max(image_count, largest), image_count}, reverse=True):
+        length = padded_size(-(-padded_count // devices))
+        columns = padded_size(padded_count if memory.reference_count == image_count else memory.reference_count)
+        bytes_of_all = token_bytes + mean_bytes + table_bytes * columns / memory.reference_count
+        total_bytes = int(bytes_of_all * length / image_count)
+        if total_bytes <= available_bytes:
             break
-    if total_bytes > room and where == "auto":
+    if total_bytes > available_bytes and where == "auto":
         return None
     if total_bytes > memory_bytes > 0:
         # without room for two sets, the caller plans one

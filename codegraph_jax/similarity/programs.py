@@ -28,15 +28,15 @@ def update_references(
     own: PatchSet,
     others: PatchSet,
     removed: Bool[Array, "q p"],
-    losing: Int[Array, "t 2"],
+    reduced: Int[Array, "t 2"],
     pairs: Int[Array, "3"],
     options: DistanceOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Updates the distances of images to references that lose patches; the memory of the table is reused.
 
-    `others` are images that include the references, and `removed` the patches that they lose; `losing` has the
-    index among the others, and the column in the table, of each reference. `pairs` has the first pair and the end of
-    the pairs to compute, and the number of images, where pair i * images + j is the i-th reference with image j.
+    `others` are images that include the references, and `removed` the patches that they lose; `reduced` has the index
+    among the others, and the column in the table, of each such reference. `pairs` has the first pair and the end of the
+    pairs to compute, and the number of images, where pair i * images + j is the i-th reference with image j.
 
     Returns:
         The table, and the number of iterations, a small result to wait for.
@@ -45,7 +45,7 @@ def update_references(
     right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
 
     def write(numbers: Array, table: Array) -> Array:
-        (reference, column), image = losing[numbers // images].T, numbers % images
+        (reference, column), image = reduced[numbers // images].T, numbers % images
         distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
         old = table[:, image, column]
         # a difference within rounding means that the nearest patch was not removed

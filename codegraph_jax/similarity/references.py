@@ -31,7 +31,7 @@ def reference_columns(n: int, references: Int[np.ndarray, " m"]) -> Int[np.ndarr
     return column
 
 
-def schedule_length(n: int, reference_count: int) -> int:
+def pair_count(n: int, reference_count: int) -> int:
     """Number of pairs of n images that contain at least one reference."""
     return reference_count * (reference_count - 1) // 2 + reference_count * (n - reference_count)
 

@@ -140,15 +140,15 @@ def changes_by_removal(
         The changes of each degree, the same in every process.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
-    losing, rank = references[columns], jax.process_index()
+    reduced, rank = references[columns], jax.process_index()
     if len(images_per_process) < 2:
-        return _changes(table, normalised, normalised[losing], removed[losing], columns, options, neighbours, 0)
+        return _changes(table, normalised, normalised[reduced], removed[reduced], columns, options, neighbours, 0)
     # few reference images lose patches, so these are sent to every process
     start = sum(images_per_process[:rank])
     held, mine = np.asarray(normalised), np.arange(start, start + images_per_process[rank])
-    tokens = processes.gather_rows(held[losing[np.isin(losing, mine)] - start])
+    tokens = processes.gather_rows(held[reduced[np.isin(reduced, mine)] - start])
     rows = table[:, start : start + len(mine)]
-    own = _changes(rows, held, tokens, removed[losing], columns, options, neighbours, start)
+    own = _changes(rows, held, tokens, removed[reduced], columns, options, neighbours, start)
     return [Changes(*map(processes.gather_rows, change)) for change in own]
 
 
@@ -173,41 +173,41 @@ def _changes(
     within = WithinRadius(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
-        unit = partial(_rounded_vectors, degree=degree, options=options)
-        makers = [partial(_first, unit, tokens) for tokens in reduced_tokens]
-        references = [ReducedReference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
+        unit_vectors = partial(_rounded_vectors, degree=degree, options=options)
+        vectors_of = [partial(_of_image, unit_vectors, tokens) for tokens in reduced_tokens]
+        references = [ReducedReference.of(vectors, *patches) for vectors, *patches in zip(vectors_of, removed, valid)]
         centres = Centres.of([np.asarray(r.removed_vectors, np.float32)[: r.removed_count] for r in references])
         chunks = []
-        for start, vectors in _vector_blocks(unit, normalised, size):
-            some = distances[start : start + size]
-            to_losing = DistanceUpdate(vectors, some[:, columns], references, centres, _precision(options), within)
+        for start, vectors in _vector_blocks(unit_vectors, normalised, size):
+            block = distances[start : start + size]
+            to_reduced = DistanceUpdate(vectors, block[:, columns], references, centres, _precision(options), within)
             if neighbours:
-                _update_neighbours(to_losing, some, columns, neighbours, first + start)
+                _update_neighbours(to_reduced, block, columns, neighbours, first + start)
             else:
-                to_losing.update(np.isfinite(to_losing.old) & (to_losing.old >= 0))
-            image, index, patch = np.nonzero(to_losing.new != to_losing.old)
-            chunks.append(Changes(image + first + start, columns[index], patch, to_losing.new[image, index, patch]))
+                to_reduced.update(np.isfinite(to_reduced.old) & (to_reduced.old >= 0))
+            image, index, patch = np.nonzero(to_reduced.new != to_reduced.old)
+            chunks.append(Changes(image + first + start, columns[index], patch, to_reduced.new[image, index, patch]))
         changes.append(_joined(chunks))
     return changes
 
 
 def _vector_blocks(
-    unit: Callable[[Any], Array], normalised: Float[Array | np.ndarray, "n p c"], size: int
+    unit_vectors: Callable[[Any], Array], normalised: Float[Array | np.ndarray, "n p c"], size: int
 ) -> Iterator[tuple[int, Float[Array, "k c"]]]:
     """The first image of each block of `size` images, and the unit vectors of its patches.
 
     The device computes a block while the host works on the one before.
     """
-    upcoming = unit(normalised[:size])
+    upcoming = unit_vectors(normalised[:size])
     for start in range(0, len(normalised), size):
         block, after = upcoming, start + size
         if after < len(normalised):
-            upcoming = unit(normalised[after : after + size])
+            upcoming = unit_vectors(normalised[after : after + size])
         yield start, block.reshape(-1, block.shape[-1])
 
 
 def _update_neighbours(
-    to_losing: DistanceUpdate,
+    to_reduced: DistanceUpdate,
     distances: Float[np.ndarray, "b m p"],
     columns: Int[np.ndarray, " a"],
     neighbours: Neighbours,
@@ -219,30 +219,30 @@ def _update_neighbours(
     bounds = np.stack([to_references[subset.columns] for to_references in distances])
     for i, to_references in enumerate(bounds):
         neighbours.excluded.apply(first + i, to_references)
-    updated = np.zeros(to_losing.old.shape, bool)
+    updated = np.zeros(to_reduced.old.shape, bool)
     # when one of the k smallest grows, others take its place
     last = min(subset.k + EXTRA_NEIGHBOURS, bounds.shape[1]) - 1
     # patches with a distance that has grown in the last round
-    open_patches = np.ones(to_losing.old.shape[::2], bool)
+    open_patches = np.ones(to_reduced.old.shape[::2], bool)
 
     def among_the_smallest(i: int) -> Bool[np.ndarray, "a p"]:
         patches = np.flatnonzero(open_patches[i])
-        some = bounds[i][:, patches]
-        limit = np.partition(some, last, axis=0)[last]
-        own = some[position[columns[inside]]]
-        smallest = np.zeros(to_losing.old.shape[1:], bool)
-        smallest[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
+        distances = bounds[i][:, patches]
+        limit = np.partition(distances, last, axis=0)[last]
+        reduced = distances[position[columns[inside]]]
+        smallest = np.zeros(to_reduced.old.shape[1:], bool)
+        smallest[np.ix_(np.flatnonzero(inside), patches)] = (reduced <= limit) & np.isfinite(reduced) & (reduced >= 0)
         return smallest
 
     while open_patches.any():
         needed = np.stack(in_threads(among_the_smallest, range(len(bounds)))) & ~updated
-        before = to_losing.new.copy()
-        to_losing.update(needed)
+        before = to_reduced.new.copy()
+        to_reduced.update(needed)
         updated |= needed
-        grown = to_losing.new != before
+        grown = to_reduced.new != before
         open_patches = grown.any(axis=1)
         image, column, patch = np.nonzero(grown)
-        bounds[image, position[columns[column]], patch] = to_losing.new[image, column, patch]
+        bounds[image, position[columns[column]], patch] = to_reduced.new[image, column, patch]
 
 
 def _joined(chunks: Sequence[Changes]) -> Changes:
@@ -266,5 +266,5 @@ def _precision(options: DistanceOptions) -> str:
     return "float32" if options.kernel == "reuse" and options.precision == "bfloat16" else options.precision
 
 
-def _first(unit: Callable[[Any], Array], tokens: Float[Array | np.ndarray, "p c"]) -> Float[Array, "p c"]:
-    return unit(tokens[None])[0]
+def _of_image(unit_vectors: Callable[[Any], Array], tokens: Float[Array | np.ndarray, "p c"]) -> Float[Array, "p c"]:
+    return unit_vectors(tokens[None])[0]

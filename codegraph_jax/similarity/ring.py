@@ -159,10 +159,10 @@ class Ring:
         lengths = [int((piece[:, 1] - piece[:, 0]).max()) for piece in pieces]
         length = self.device_length if self.device_length and piece_count == 1 else max(1, *lengths)
         for number, own_shards in enumerate(pieces):
-            own = self._put(tokens, own_shards - first_image, length)
+            own = self._put_tokens(tokens, own_shards - first_image, length)
             for remote_shards in pieces[number:]:
                 same = remote_shards is own_shards
-                remote = own if same else self._put(tokens, remote_shards - first_image, length)
+                remote = own if same else self._put_tokens(tokens, remote_shards - first_image, length)
                 self._compare_shards(own_shards, own, remote_shards, remote)
                 del remote
             del own
@@ -172,7 +172,7 @@ class Ring:
         """Indices of the devices of this process."""
         return [self.mesh.devices.index(device) for device in self.mesh.local.devices]
 
-    def _put(self, tokens: Any, shards: Shards, length: int) -> PatchSet:
+    def _put_tokens(self, tokens: Any, shards: Shards, length: int) -> PatchSet:
         """Copies the tokens of its shard to each device, padded to `length`, and prepares them for the kernel."""
         prepare_shards = _prepare(self.mesh, self.options)
         own = [slice(*shards[index].tolist()) for index in self._local_indices]
@@ -193,7 +193,7 @@ class Ring:
             if is_first:
                 remote, at_step = next_remote, call.step
             pass_on = is_first and call.step < last_step
-            indices = self._on_devices(call)
+            indices = self._put_pairs(call)
             own_distances, remote_distances, passed = _step(self.mesh, self.options, pass_on)(own, remote, indices)
             next_remote = passed if pass_on else next_remote
             wait = self.write_distances(call, own_distances, remote_distances)
@@ -207,10 +207,13 @@ class Ring:
         wait()
         self.progress(pair_count)
 
-    def _on_devices(self, call: RingCall) -> Int[Array, "d 3 b"]:
-        """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
-        sides = np.broadcast_to(call.own_start <= call.remote_start, call.own_indices.shape)
-        indices = np.stack([call.own_indices, call.remote_indices, sides], axis=1).astype(np.int32)
+    def _put_pairs(self, call: RingCall) -> Int[Array, "d 3 b"]:
+        """Copies the pairs of a call to the devices, with whether the own shard is the lower one.
+
+        Both are in one array, since every copy takes time.
+        """
+        own_is_lower = np.broadcast_to(call.own_start <= call.remote_start, call.own_indices.shape)
+        indices = np.stack([call.own_indices, call.remote_indices, own_is_lower], axis=1).astype(np.int32)
         placed: Int[Array, "d 3 b"] = self.mesh.put_shards([indices[index] for index in self._local_indices])
         return placed
 
@@ -234,16 +237,17 @@ def pairwise_distances(
     """
     mesh = mesh or DeviceMesh(tuple(jax.local_devices()[:1]))
     images_per_process = images_per_process or (len(normalised),)
-    column = reference_columns(sum(images_per_process), references)
-    distances = allocate((len(options.degrees), len(column), len(references), normalised.shape[1]))
+    column_of = reference_columns(sum(images_per_process), references)
+    distances = allocate((len(options.degrees), len(column_of), len(references), normalised.shape[1]))
     distances.fill(np.inf)
 
     def write_distances(call: RingCall, own_distances: Array, remote_distances: Array) -> Callable[[], None]:
         def copy() -> None:
             first, second = call.images
             for i, j, side in ((first, second, own_distances), (second, first, remote_distances)):
-                to = call.columns(column, j)
-                distances[:, i[to >= 0], to[to >= 0]] = _fetch(mesh, side)[to >= 0].swapaxes(0, 1)
+                columns = call.columns(column_of, j)
+                stored = columns >= 0
+                distances[:, i[stored], columns[stored]] = _fetch(mesh, side)[stored].swapaxes(0, 1)
 
         return copy
 
@@ -279,7 +283,7 @@ def _step(mesh: DeviceMesh, options: DistanceOptions, pass_on: bool) -> Any:
     def on_device(own: PatchSet, remote: PatchSet, indices: Int[Array, "3 b"]) -> tuple[Any, Any, Any]:
         # started before the pairs and used after them, so that the transfer overlaps with the computation
         passed = jax.tree.map(lambda x: lax.ppermute(x, AXIS, ring), remote) if pass_on else None
-        own_indices, remote_indices, sides = indices
+        own_indices, remote_indices, own_is_lower = indices
 
         def own_first() -> tuple[Array, Array]:
             return pair_distances(own, remote, own_indices, remote_indices, options)
@@ -288,8 +292,8 @@ def _step(mesh: DeviceMesh, options: DistanceOptions, pass_on: bool) -> Any:
             return pair_distances(remote, own, remote_indices, own_indices, options)[::-1]
 
         # a product and its transpose differ in the last bits, so the image with the lower index is always first
-        alone = own_first() if devices == 1 else None
-        own_distances, remote_distances = alone or lax.cond(sides[0] > 0, own_first, remote_first)
+        distances = own_first() if devices == 1 else lax.cond(own_is_lower[0] > 0, own_first, remote_first)
+        own_distances, remote_distances = distances
         if mesh.spans_processes:
             own_distances, remote_distances = (lax.all_gather(x, AXIS) for x in (own_distances, remote_distances))
         return own_distances, remote_distances, passed

@@ -15,7 +15,7 @@ Shards = Int[np.ndarray, "d 2"]
 """Consecutive ranges (start, stop) of the images that each device holds."""
 
 
-def split(n: int, pieces: int) -> Int[np.ndarray, " ends"]:
+def shard_bounds(n: int, pieces: int) -> Int[np.ndarray, " ends"]:
     """Bounds of `pieces` contiguous shards of n images; their sizes differ by at most one."""
     return np.arange(pieces + 1) * n // pieces
 
@@ -68,10 +68,10 @@ class RingCall:
         """Indices in the set of the own and of the remote images."""
         return self.own_start + self.own_indices, self.remote_start + self.remote_indices
 
-    def columns(self, column: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
-        """Table columns of own or remote images, by `reference_columns`; -1 for padding and if not a reference."""
+    def columns(self, column_of: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
+        """Table columns of own or remote images, from `reference_columns`; -1 for padding and if not a reference."""
         # padding of an empty shard may have an index beyond the last image
-        return np.where(self.valid, column.take(images, mode="clip"), -1)
+        return np.where(self.valid, column_of.take(images, mode="clip"), -1)
 
 
 def ring_calls(
@@ -92,20 +92,20 @@ def ring_calls(
         [_pairs(own_shards, remote_shards, references, d, step) for d in range(devices)]
         for step in turn(own_shards, remote_shards)
     ]
-    longest = [max(listing.shape[1] for listing in listings) for listings in steps]
+    pair_counts = [max(pairs.shape[1] for pairs in pairs_of_devices) for pairs_of_devices in steps]
     if same_size:
         size = whole_products(pairs_per_call, pairs_per_product)
     else:
-        size = _call_size(longest, pairs_per_product, pairs_per_call)
-    for step, (listings, length) in enumerate(zip(steps, longest)):
+        size = _call_size(pair_counts, pairs_per_product, pairs_per_call)
+    for step, (pairs_of_devices, length) in enumerate(zip(steps, pair_counts)):
         remote_start = np.roll(remote_shards[:, :1], -step, axis=0)
         # a step without pairs still moves the shards
         for start in range(0, max(length, 1), size):
             own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
-            for d, listing in enumerate(listings):
-                some = listing[:, start : start + size]
-                count = some.shape[1]
-                own[d, :count], remote[d, :count] = some
+            for d, pairs in enumerate(pairs_of_devices):
+                pairs_of_call = pairs[:, start : start + size]
+                count = pairs_of_call.shape[1]
+                own[d, :count], remote[d, :count] = pairs_of_call
                 valid[d, :count] = True
             yield RingCall(step, own_shards[:, :1], remote_start, own, remote, valid)
 
@@ -121,11 +121,11 @@ def _pairs(
 ) -> Int[np.ndarray, "2 b"]:
     """The pairs that device d computes in a step, as indices in its own shard and in the remote shard."""
     devices = len(own_shards)
-    v = (d + step) % devices
-    # device v has the same two shards in this step: each device takes every second pair
-    twice = np.array_equal(own_shards, remote_shards) and step > 0 and 2 * step == devices
-    parity = (0 if d < v else 1) if twice else None
-    return pairs_of_shards(tuple(own_shards[d].tolist()), tuple(remote_shards[v].tolist()), references, parity)
+    remote = (d + step) % devices
+    # the remote device has the same two shards in this step: each device takes every second pair
+    both_compare = np.array_equal(own_shards, remote_shards) and step > 0 and 2 * step == devices
+    parity = (0 if d < remote else 1) if both_compare else None
+    return pairs_of_shards(tuple(own_shards[d].tolist()), tuple(remote_shards[remote].tolist()), references, parity)
 
 
 def _call_size(lengths: list[int], pairs_per_product: int, pairs_per_call: int) -> int:
@@ -146,7 +146,7 @@ def shards_of(mesh: DeviceMesh, images_per_process: tuple[int, ...]) -> Shards:
     bounds = [0]
     for process, count in enumerate(images_per_process):
         devices = sum(d.process_index == process for d in mesh.devices) if len(images_per_process) > 1 else len(mesh)
-        bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
+        bounds += [int(first_image[process] + b) for b in shard_bounds(count, devices)[1:]]
     return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 

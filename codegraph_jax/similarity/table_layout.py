@@ -114,13 +114,13 @@ class TableBuffer:
         """Sends the distances of one call to the devices of their images."""
         layout = self._layout
         first, second = call.images
-        start, to = layout.shards[:, :1], [call.columns(self._column_of, images) for images in (second, first)]
+        start, columns = layout.shards[:, :1], [call.columns(self._column_of, images) for images in (second, first)]
         # writes beyond the last column are dropped
-        to = [np.where(column < 0, layout.column_count, column) for column in to]
+        columns = [np.where(column < 0, layout.column_count, column) for column in columns]
         remote = second - np.roll(start, -call.step, axis=0)
-        targets = np.stack([first - start, to[0], remote, to[1]], axis=1)
-        there = layout.mesh.put_shards(list(targets.astype(np.int32)))
-        self._table, done = _write(layout.mesh, call.step)(self._table, own_distances, remote_distances, there)
+        targets = np.stack([first - start, columns[0], remote, columns[1]], axis=1)
+        placed = layout.mesh.put_shards(list(targets.astype(np.int32)))
+        self._table, done = _write(layout.mesh, call.step)(self._table, own_distances, remote_distances, placed)
         return partial(jax.block_until_ready, done)
 
     def table(self) -> Table:

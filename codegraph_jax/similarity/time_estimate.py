@@ -13,7 +13,7 @@ from codegraph_jax.core.matmul import measured_flop_rate
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.memory import feature_type, refuse_or_warn
 from codegraph_jax.similarity.kernels import derives_degrees
-from codegraph_jax.similarity.references import schedule_length
+from codegraph_jax.similarity.references import pair_count
 from codegraph_jax.similarity.windows import products_of_a_pair
 
 BACKBONE_EFFICIENCY, MATRIX_EFFICIENCY, WINDOW_EFFICIENCY = 0.5, 0.5, 0.35
@@ -22,8 +22,9 @@ ALWAYS_FULL_SHARE = 0.05
 """Share of the acceptable work below which a comparison is always made in full: about a minute."""
 USUAL_RADIUS, USUAL_REFERENCES = 4, 64
 """Radius, and number of references, that the estimate assumes where the program chooses them."""
-MAX_HOURS, HOUR = 24.0, 3600.0
-"""Estimated hours above which a run is refused: more is usually a mistake in the settings; and an hour in seconds."""
+HOUR = 3600.0
+MAX_SECONDS = 24 * HOUR
+"""Estimated time above which a run is refused: more is usually a mistake in the settings."""
 NEGLIGIBLE_WORK = 1e12
 """Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
 AFFORDABLE_WORK, AFFORDABLE_ON_ACCELERATORS = {"cpu": 2e14}, 2e17
@@ -47,10 +48,10 @@ class TimeEstimate:
         return (self.feature_seconds or 0.0) + self.distance_seconds
 
     def problem(self, radius: int | str) -> str:
-        """The reason why the run takes more than `MAX_HOURS`, with settings that help; empty if it does not."""
-        if self.seconds <= MAX_HOURS * HOUR:
+        """The reason why the run takes more than `MAX_SECONDS`, with settings that help; empty if it does not."""
+        if self.seconds <= MAX_SECONDS:
             return ""
-        spare = MAX_HOURS * HOUR - (self.feature_seconds or 0.0)
+        spare = MAX_SECONDS - (self.feature_seconds or 0.0)
         # the number of pairs is nearly proportional to the number of references
         fewer = int(self.reference_count * spare / self.distance_seconds) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.reference_count else []
@@ -59,14 +60,14 @@ class TimeEstimate:
         advice.append("a smaller --config.backbone.scale or input size (--size)")
         return (
             f"the run would take {format_duration(self.seconds)} on this machine, more than "
-            f"{MAX_HOURS:g} hours; try {' or '.join(advice)}"
+            f"{MAX_SECONDS / HOUR:g} hours; try {' or '.join(advice)}"
         )
 
     def require(self, config: Config) -> None:
         """Refuses a run that takes too long, or warns about it, as set by `config.resources.check`.
 
         Raises:
-            ConfigError: it takes longer than `MAX_HOURS`, and `config.resources.check` is `refuse`.
+            ConfigError: it takes longer than `MAX_SECONDS`, and `config.resources.check` is `refuse`.
         """
         refuse_or_warn(self.problem(config.similarity.radius), config.resources.check)
 
@@ -105,7 +106,7 @@ def affordable_work() -> float:
 
 def _work(config: Config, backbone: LoadedBackbone, image_count: int, frame: Frame) -> tuple[float, float]:
     """Floating-point operations of features and distances, in plain products that take the same time."""
-    rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
+    rows, columns = (min(frame.tile or side, side) for side in frame.grid)
     features = image_count * len(frame.tiles()) * backbone.flop(rows, columns)
     similarity = config.similarity
     if similarity.is_open and not compares_everything(config, backbone, image_count, frame.grid):
@@ -131,9 +132,7 @@ def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, 
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))
     else:
         products = float((1 if derives_degrees(similarity, config.precision) else degrees) * (grid[0] * grid[1]) ** 2)
-    pairs = schedule_length(image_count, min(similarity.reference_count or image_count, image_count)) * len(
-        backbone.blocks
-    )
+    pairs = pair_count(image_count, min(similarity.reference_count or image_count, image_count)) * len(backbone.blocks)
     return 2.0 * backbone.width * products * pairs / efficiency
 
 

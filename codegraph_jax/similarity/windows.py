@@ -2,7 +2,7 @@
 
 A patch of one image is compared with patches of the other image at most `radius` cells away along either axis. A grid
 is cut into blocks of cells. One product compares the patches of a block with the window of the other grid that extends
-`radius` cells beyond the block on every side, and a fixed mask excludes pairs beyond the radius. Each pair belongs to
+`radius` cells beyond the block on every side; a fixed penalty excludes pairs beyond the radius. Each pair belongs to
 one block, so that one product gives both directions.
 """
 
@@ -16,19 +16,20 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.matmul import inner_products
 
-COPY = 80
+COPY_COST = 80
 """Cost of copying one patch of a window, in products of two patches; measured on two cores for 384 channels."""
 MAX_BLOCK = 32
+"""Largest side of a block that is tried, in cells."""
 
 
 class Axis(NamedTuple):
-    """Blocks and windows along one axis of the grid, in cells; windows begin `before` cells before their blocks."""
+    """Blocks and windows along one axis of the grid, in cells; windows begin `margin` cells before their blocks."""
 
     cells: int
     block: int
     blocks: int
     window: int
-    before: int
+    margin: int
 
     @classmethod
     def of(cls, cells: int, block: int, radius: int) -> "Axis":
@@ -38,7 +39,7 @@ class Axis(NamedTuple):
         return cls(cells, block, -(-cells // block), block + 2 * radius, radius)
 
     @property
-    def beyond(self) -> int:
+    def overhang(self) -> int:
         """Number of cells by which the last block extends beyond the grid."""
         return self.blocks * self.block - self.cells
 
@@ -49,13 +50,13 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def cut(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
+def cheapest_blocks(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
     """Both axes of the grid, with the block size of the lowest cost."""
 
     def cost(block: int) -> float:
         rows, columns = (Axis.of(cells, block, radius) for cells in grid)
         product = rows.block * columns.block * rows.window * columns.window
-        copies = COPY * rows.window * columns.window
+        copies = COPY_COST * rows.window * columns.window
         return rows.blocks * columns.blocks * (product + copies)
 
     best = min(range(4, MAX_BLOCK + 1), key=cost)
@@ -64,14 +65,16 @@ def cut(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
 
 def products_of_a_pair(grid: tuple[int, int], radius: int) -> int:
     """Number of inner products of patches that are computed for two images."""
-    rows, columns = cut(grid, radius)
+    rows, columns = cheapest_blocks(grid, radius)
     return rows.blocks * columns.blocks * rows.block * columns.block * rows.window * columns.window
 
 
-def near(first: Int[np.ndarray, "2 ..."], second: Int[np.ndarray, "2 ..."], radius: int) -> Float[np.ndarray, "a b"]:
+def radius_penalty(
+    first: Int[np.ndarray, "2 ..."], second: Int[np.ndarray, "2 ..."], radius: int
+) -> Float[np.ndarray, "a b"]:
     """0 where two cells, given by row and column, are within the radius, else minus infinity."""
-    apart = np.abs(first.reshape(2, -1, 1) - second.reshape(2, 1, -1)).max(axis=0)
-    return np.where(apart <= radius, 0.0, -np.inf).astype(np.float32)
+    separations = np.abs(first.reshape(2, -1, 1) - second.reshape(2, 1, -1)).max(axis=0)
+    return np.where(separations <= radius, 0.0, -np.inf).astype(np.float32)
 
 
 def window_maxima(
@@ -87,33 +90,33 @@ def window_maxima(
     """Greatest cosine of each patch with any patch of the other image within the radius; minus infinity without any.
 
     `left` and `right` are unit vectors of a grid, row by row. Penalties are 0, or minus infinity for patches that are
-    not compared with the other image; the right image has q of them. One product has
-    `blocks_per_product` blocks.
+    not compared with the other image; the right image has q of them. One product has `blocks_per_product` blocks.
 
     Returns:
         The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.
     """
-    rows, columns = axes = cut(grid, radius)
-    behind = [(0, axis.beyond) for axis in axes]
-    around = [(axis.before, axis.beyond + axis.before) for axis in axes]
-    left_grid = jnp.pad(left.reshape(*grid, -1), (*behind, (0, 0)))
-    right_grid = jnp.pad(right.reshape(*grid, -1), (*around, (0, 0)))
-    left_grid_penalty = jnp.pad(left_penalty.reshape(grid), behind, constant_values=-np.inf)
-    right_grid_penalties = jnp.pad(right_penalties.reshape(-1, *grid), ((0, 0), *around), constant_values=-np.inf)
-    kinds, channels = len(right_penalties), left.shape[1]
-    before = np.array([rows.before, columns.before]).reshape(2, 1, 1)
-    mask = near(np.indices((rows.block, columns.block)), np.indices((rows.window, columns.window)) - before, radius)
+    rows, columns = axes = cheapest_blocks(grid, radius)
+    left_padding = [(0, axis.overhang) for axis in axes]
+    right_padding = [(axis.margin, axis.overhang + axis.margin) for axis in axes]
+    left_grid = jnp.pad(left.reshape(*grid, -1), (*left_padding, (0, 0)))
+    right_grid = jnp.pad(right.reshape(*grid, -1), (*right_padding, (0, 0)))
+    left_penalty_grid = jnp.pad(left_penalty.reshape(grid), left_padding, constant_values=-np.inf)
+    right_penalty_grids = jnp.pad(right_penalties.reshape(-1, *grid), ((0, 0), *right_padding), constant_values=-np.inf)
+    q, channels = len(right_penalties), left.shape[1]
+    margins = np.array([rows.margin, columns.margin]).reshape(2, 1, 1)
+    window_cells = np.indices((rows.window, columns.window)) - margins
+    penalty = radius_penalty(np.indices((rows.block, columns.block)), window_cells, radius)
 
     def one_block(block: tuple[Array, Array]) -> tuple[Array, Array]:
         top, start = block[0] * rows.block, block[1] * columns.block
         own = lax.dynamic_slice(left_grid, (top, start, 0), (rows.block, columns.block, channels))
         window = lax.dynamic_slice(right_grid, (top, start, 0), (rows.window, columns.window, channels))
-        own_penalty = lax.dynamic_slice(left_grid_penalty, (top, start), (rows.block, columns.block))
+        own_penalty = lax.dynamic_slice(left_penalty_grid, (top, start), (rows.block, columns.block))
         window_penalties = lax.dynamic_slice(
-            right_grid_penalties, (0, top, start), (kinds, rows.window, columns.window)
-        ).reshape(kinds, -1)
-        cosines = inner_products(own.reshape(-1, channels), window.reshape(-1, channels), precision) + mask
-        of_rows = jnp.stack([(cosines + window_penalties[q]).max(axis=1) for q in range(kinds)])
+            right_penalty_grids, (0, top, start), (q, rows.window, columns.window)
+        ).reshape(q, -1)
+        cosines = inner_products(own.reshape(-1, channels), window.reshape(-1, channels), precision) + penalty
+        of_rows = jnp.stack([(cosines + penalties).max(axis=1) for penalties in window_penalties])
         return of_rows, (cosines + own_penalty.reshape(-1, 1)).max(axis=0)
 
     blocks = jnp.indices((rows.blocks, columns.blocks)).reshape(2, -1)
@@ -126,10 +129,10 @@ def window_maxima(
 def _joined(of_rows: Float[Array, "b q u"], axes: tuple[Axis, Axis]) -> Float[Array, "q p"]:
     """The maxima of all blocks, joined to a grid."""
     rows, columns = axes
-    kinds = of_rows.shape[1]
-    values = of_rows.reshape(rows.blocks, columns.blocks, kinds, rows.block, columns.block).transpose(2, 0, 3, 1, 4)
-    grid = values.reshape(kinds, rows.blocks * rows.block, columns.blocks * columns.block)
-    return grid[:, : rows.cells, : columns.cells].reshape(kinds, -1)
+    q = of_rows.shape[1]
+    values = of_rows.reshape(rows.blocks, columns.blocks, q, rows.block, columns.block).transpose(2, 0, 3, 1, 4)
+    grid = values.reshape(q, rows.blocks * rows.block, columns.blocks * columns.block)
+    return grid[:, : rows.cells, : columns.cells].reshape(q, -1)
 
 
 def _overlaid(of_columns: Float[Array, "b v"], axes: tuple[Axis, Axis]) -> Float[Array, "h w"]:
@@ -148,4 +151,4 @@ def _overlaid(of_columns: Float[Array, "b v"], axes: tuple[Axis, Axis]) -> Float
             here = (slice(a * rows.block, None), slice(b * columns.block, None))
             target = tuple(slice(s.start, s.start + n) for s, n in zip(here, part.shape))
             grid = grid.at[target].max(part)
-    return grid[rows.before : rows.before + rows.cells, columns.before : columns.before + columns.cells]
+    return grid[rows.margin : rows.margin + rows.cells, columns.margin : columns.margin + columns.cells]

@@ -12,9 +12,9 @@ from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
 from codegraph_jax.similarity.pair_distances import DistanceOptions
-from codegraph_jax.similarity.references import choose_references, schedule_length
+from codegraph_jax.similarity.references import choose_references, pair_count
 from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairwise_distances, ring_limits
-from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, split
+from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, shard_bounds
 from tests.similarity.tokens import GRID, draw
 from tests.support.device_tables import tables_on
 from tests.support.exhausted import FULL, limited, warnings
@@ -36,7 +36,7 @@ def mesh_of(devices, backend="shard_map"):
 @settings(max_examples=60, deadline=None)
 def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, limit):
     references = choose_references([bytes([i]) for i in np.random.default_rng(n).permutation(n)], limit)
-    bounds = split(n, devices)
+    bounds = shard_bounds(n, devices)
     assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
     seen, steps = [], set()
     shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
@@ -112,7 +112,7 @@ def test_several_devices_equal_one(backend, devices, kernel, images, where):
         else:
             got = pairwise_distances(np.asarray(normalised), options, references, done.append, mesh=mesh)
         np.testing.assert_array_equal(got, want)
-        assert sum(done) == schedule_length(13, len(references))
+        assert sum(done) == pair_count(13, len(references))
         ring_limits.cache_clear()
 
 
@@ -137,8 +137,8 @@ def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
     """A single device holds two shards, its own and the remote one; several devices hold three each."""
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
-    watched = ring.Ring._put
-    monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    watched = ring.Ring._put_tokens
+    monkeypatch.setattr(ring.Ring, "_put_tokens", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     room = (ring.shards_at_once(devices) * most + 0.5) * image_bytes(normalised[0].size, 4, options) / DEVICE_SHARE
     monkeypatch.setattr(ring, "device_bytes", lambda devices: int(room))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
@@ -148,9 +148,9 @@ def test_shards_on_devices_follow_from_their_memory(devices, most, monkeypatch):
 
 def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
     """With a known memory of the device, all four images and then all eleven are on it at once."""
-    options, sizes, watched = DistanceOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put
+    options, sizes, watched = DistanceOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._put_tokens
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
-    monkeypatch.setattr(ring.Ring, "_put", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    monkeypatch.setattr(ring.Ring, "_put_tokens", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     for n in (4, 11):
         pairwise_distances(draw(n), options, np.arange(n))
     assert sizes == [4, 11]
@@ -201,7 +201,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, places, length: length  # noqa: E731
-    monkeypatch.setattr(ring.Ring, "_put", limited(ring.Ring._put, rows, most, calls))
+    monkeypatch.setattr(ring.Ring, "_put_tokens", limited(ring.Ring._put_tokens, rows, most, calls))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert calls[0] == -(-13 // devices) and calls[-1] <= most
@@ -210,7 +210,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
 
 def test_pairs_that_never_fit_raise_an_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
-    for name, length in (("_put", lambda *_: 1), ("_compare_shards", lambda *_: 1)):
+    for name, length in (("_put_tokens", lambda *_: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*input size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
@@ -236,6 +236,6 @@ def test_other_failures_are_not_retried(monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(ring.Ring, "_put", fail)
+    monkeypatch.setattr(ring.Ring, "_put_tokens", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         pairwise_distances(draw(4), DistanceOptions("reuse", (1,), GRID, "float32"), np.arange(4))

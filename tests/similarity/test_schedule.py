@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.similarity.references import schedule_length
+from codegraph_jax.similarity.references import pair_count
 from codegraph_jax.similarity.schedule import pairs_of_shards
 
 
@@ -23,7 +23,7 @@ def test_pairs_of_a_shard_with_itself(n, start, seed):
     serves = chosen(n, seed)
     wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(serves.tolist())}
     assert listed((start, start + n), (start, start + n), serves + start, None) == wanted
-    assert len(wanted) == schedule_length(n, len(serves))
+    assert len(wanted) == pair_count(n, len(serves))
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 10**6), st.sampled_from([None, 0, 1]))

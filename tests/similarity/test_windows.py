@@ -94,7 +94,7 @@ def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
     grid, radius = (19, 13), 3
     tokens, counts = tokens_of(grid, 2, 0, 0.2)
     axes = tuple(windows.Axis.of(cells, block, radius) for cells in grid)
-    monkeypatch.setattr(windows, "cut", lambda grid, radius: axes)
+    monkeypatch.setattr(windows, "cheapest_blocks", lambda grid, radius: axes)
     options = DistanceOptions("direct", DEGREES, grid, "float32", 1, radius, True, block)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(2))
     assert_same(got, by_definition(tokens, counts, grid, radius), counts)
