@@ -45,7 +45,7 @@ class Database:
         self._writing = threading.Lock()
         self._closed = False
         try:
-            with closing(self._connected("rwc")) as connection:
+            with closing(self._connect("rwc")) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -54,7 +54,7 @@ class Database:
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.executescript(schema)
             # stays open and unused: SQLite deletes the -wal file when the last connection is closed
-            self._anchor = self._connected()
+            self._anchor = self._connect()
             self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self._files = self._identity()
         except (sqlite3.Error, OSError) as error:
@@ -103,7 +103,8 @@ class Database:
                 "a backup"
             )
 
-    def _connected(self, mode: str = "rw") -> sqlite3.Connection:
+    def _connect(self, mode: str = "rw") -> sqlite3.Connection:
+        """Opens a connection; the mode `rwc` creates a missing file."""
         uri = f"file:{quote(os.fsencode(self.path), safe='')}?mode={mode}"
         connection = sqlite3.connect(uri, WAIT_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
         connection.row_factory = sqlite3.Row
@@ -141,7 +142,7 @@ class Database:
         """
         try:
             self._require_same_files()
-            with closing(self._connected()) as connection:
+            with closing(self._connect()) as connection:
                 # again, since the file may have been replaced before it was opened; SQLite reads it from here on
                 self._require_same_files()
                 connection.execute("PRAGMA synchronous = FULL")

@@ -241,7 +241,7 @@ class Ledger(Database):
                     cursor.execute("INSERT INTO peak_patches VALUES (?, ?)", (number, update.peak_patches))
                 _save_states(cursor, update.states)
             self.outbox.add(cursor, "part", number, replaces)
-        self.outbox.wake(False)
+        self.outbox.wake()
         return self._recorded(number)
 
     def acknowledge(self, alarm: int, reason: str, states: Mapping[str, Any]) -> None:
@@ -256,7 +256,7 @@ class Ledger(Database):
             cursor.execute("UPDATE alarms SET acknowledgement = ? WHERE id = ?", (reason, alarm))
             _save_states(cursor, states)
             self.outbox.add(cursor, "acknowledgement", alarm)
-        self.outbox.wake(False)
+        self.outbox.wake()
 
     def begin_attempt(self, photo: str) -> int:
         """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
@@ -294,7 +294,7 @@ class Ledger(Database):
             cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, number))
             _save_states(cursor, {"bank": bank})
             self.outbox.add(cursor, "answer", number)
-        self.outbox.wake(False)
+        self.outbox.wake()
 
     def record_all(self, parts: Iterable[Part]) -> None:
         """Writes parts in one transaction, without the state of the line; errors as for `record`.

@@ -82,13 +82,13 @@ class Outbox:
         database: the database of the line.
 
     Attributes:
-        wake: called after a change; with True if messages are to be sent again at once.
+        wake: called after a change; with `skip_pause` if messages are to be sent at once, also after an error.
     """
 
     def __init__(self, database: Database):
         self.database = database
         self.addresses: tuple[str, ...] = ()
-        self.wake: Callable[[bool], None] = lambda again: None
+        self.wake: Callable[..., None] = lambda skip_pause=False: None
 
     def send_to(self, addresses: Sequence[str]) -> None:
         """Sends results to these addresses from now on.
@@ -166,7 +166,7 @@ class Outbox:
     def retry(self) -> None:
         """Sends everything again at once, also the messages that were set aside."""
         self.send_to(self.addresses)
-        self.wake(True)
+        self.wake(skip_pause=True)
 
     def discard(self) -> None:
         """Deletes the messages that were set aside."""

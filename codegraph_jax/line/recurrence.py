@@ -80,33 +80,34 @@ class RecurrenceMonitor:
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None, parts: Iterable[tuple[int, PeakPatches]] = ()):
+        state = state or {}
         self._parts: deque[tuple[int, PeakPatches]] = deque()
         self._links = nx.Graph()
-        self._announced: set[int] = set((state or {}).get("announced", ()))
-        self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
-        self.accepted: set[int] = set((state or {}).get("accepted", ()))
-        self._accepted_names: set[str] = set((state or {}).get("accepted_names", ()))
+        self._announced: set[int] = set(state.get("announced", ()))
+        self._parts_by_defect: dict[str, list[int]] = dict(state.get("parts_by_defect", {}))
+        self.accepted: set[int] = set(state.get("accepted", ()))
+        self._accepted_defects: set[str] = set(state.get("accepted_defects", ()))
         self.first_needed = 0
         kept = list(parts)
         self._accepted_peaks = [peaks for number, peaks in kept if number in self.accepted]
         self._add_all((number, peaks) for number, peaks in kept if number not in self.accepted)
 
-    def update(self, number: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
+    def update(self, number: int, peaks: PeakPatches, defect_names: Sequence[str] = ()) -> list[Alarm]:
         """Adds a part; returns the alarms.
 
         Args:
             number: number of the part.
             peaks: peak patches that show no pattern of the bank; may be empty.
-            defects: names of the bank's defects that were found on the part.
+            defect_names: names of the bank's defects that were found on the part.
         """
         # not the first part with unknown peak patches: there may be none
         self.first_needed = number - WINDOW_PARTS + 1
         self._forget_earlier()
         alarms = []
-        for name in defects:
-            seen = [*(p for p in self._named.get(name, ()) if p > number - WINDOW_PARTS), number]
-            self._named[name] = seen
-            if len(seen) == MIN_GROUP and name not in self._accepted_names:
+        for name in defect_names:
+            seen = [*(p for p in self._parts_by_defect.get(name, ()) if p > number - WINDOW_PARTS), number]
+            self._parts_by_defect[name] = seen
+            if len(seen) == MIN_GROUP and name not in self._accepted_defects:
                 numbers = ", ".join(map(str, seen))
                 message = operator_sentence("back", name=name, count=len(seen), numbers=numbers)
                 alarms.append(Alarm("recurrence", name, message, tuple(seen[:-1])))
@@ -130,8 +131,8 @@ class RecurrenceMonitor:
             subject: subject of the alarm; a defect of this name is not announced again.
             parts: parts of the alarm; their peak patches must stay in the ledger.
         """
-        if subject in self._named:
-            self._accepted_names.add(subject)
+        if subject in self._parts_by_defect:
+            self._accepted_defects.add(subject)
             return
         accepted = set(parts)
         former, self.accepted = list(self._parts), self.accepted | accepted
@@ -145,9 +146,9 @@ class RecurrenceMonitor:
         """State for the ledger, which stores the peak patches separately."""
         return {
             "announced": sorted(self._announced),
-            "named": self._named,
+            "parts_by_defect": self._parts_by_defect,
             "accepted": sorted(self.accepted),
-            "accepted_names": sorted(self._accepted_names),
+            "accepted_defects": sorted(self._accepted_defects),
         }
 
     def _add_all(self, parts: Iterable[tuple[int, PeakPatches]]) -> None:

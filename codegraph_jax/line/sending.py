@@ -48,9 +48,9 @@ class Sender(threading.Thread):
         # accepted, but still in the outbox, since the ledger could not be written
         self._confirmed: QueuedMessage | None = None
 
-    def wake(self, again: bool) -> None:
-        """Looks for messages; with `again`, also during the pause after an error."""
-        if again:
+    def wake(self, skip_pause: bool) -> None:
+        """Looks for messages; with `skip_pause`, also during the pause after an error."""
+        if skip_pause:
             self._due = 0.0
         self._wake.set()
 
@@ -71,30 +71,34 @@ class Sender(threading.Thread):
 
     def _step(self) -> float | None:
         """Sends one message; returns the seconds until the next step, or None if there is no message."""
-        outbox = self.ledger.outbox
         try:
-            if self._confirmed:
-                outbox.remove_delivered(self._confirmed)
-                self._confirmed = None
-            queued = outbox.next(self.address, at_random=self._failures >= 3 and self._failures % 2 == 1)
-            if queued is None:
-                return None
-            try:
-                self._deliver(queued)
-            except DeliveryError as error:
-                tries = queued.tries + self._accepts
-                set_aside = error.refused or tries >= MAX_TRIES
-                outbox.record_failure(queued, str(error), tries, set_aside)
-                return self._pause_after(error, set_aside, error.retry_after)
-            self._confirmed = queued
-            outbox.remove_delivered(queued)
-            self._confirmed = None
+            self._remove_confirmed()
+            at_random = self._failures >= 3 and self._failures % 2 == 1
+            queued = self.ledger.outbox.next(self.address, at_random)
+            return None if queued is None else self._send(queued)
         except LedgerUnavailableError as error:
             return self._pause_after(error)
+
+    def _send(self, queued: QueuedMessage) -> float:
+        """Sends a message and records the outcome; returns the seconds until the next step."""
+        try:
+            self._deliver(queued)
+        except DeliveryError as error:
+            tries = queued.tries + self._accepts
+            set_aside = error.refused or tries >= MAX_TRIES
+            self.ledger.outbox.record_failure(queued, str(error), tries, set_aside)
+            return self._pause_after(error, set_aside, error.retry_after)
+        self._confirmed = queued
+        self._remove_confirmed()
         if self._warned:
             logger.warning("%s: accepts results again", without_secrets(self.address))
         self._failures, self._accepts, self._warned = 0, True, False
         return 0.0
+
+    def _remove_confirmed(self) -> None:
+        if self._confirmed:
+            self.ledger.outbox.remove_delivered(self._confirmed)
+            self._confirmed = None
 
     def _deliver(self, queued: QueuedMessage) -> None:
         try:
@@ -141,9 +145,9 @@ def sending(ledger: Ledger, addresses: Sequence[str]) -> Iterator[None]:
     for one in outbox.undelivered():
         print(f"from an earlier start: {in_words(one)}", flush=True)
 
-    def wake(again: bool) -> None:
+    def wake(skip_pause: bool = False) -> None:
         for sender in senders:
-            sender.wake(again)
+            sender.wake(skip_pause)
 
     outbox.wake = wake
     for sender in senders:

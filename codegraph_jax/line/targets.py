@@ -14,7 +14,7 @@ import os
 import re
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
@@ -264,37 +264,42 @@ class CsvFile(Target):
         if message["part"] is None:
             return
         cells = message["part"] | {name: message[name] for name in ("message_id", "event", "replaces")}
-        stream, mark = io.StringIO(), message_id.encode()
-        writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore")
+        row = {name: table_cell(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
         try:
             with self.path.open("ab+", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                if not HEADING.startswith(file.read(len(HEADING))):
-                    raise DeliveryError(f"{self.path} holds another table; name a new file")
-                file.seek(max(0, size - TAIL_BYTES))
-                rows = file.read().splitlines(keepends=True)
-                torn = rows.pop() if rows and not rows[-1].endswith(b"\n") else b""
-                if rows and rows[-1].startswith(mark):
-                    return
-                if torn and (mark.startswith(torn[: len(mark)]) or HEADING.startswith(torn)):
-                    size -= len(torn)
-                    file.truncate(size)
-                elif torn:
-                    stream.write("\r\n")
-                if not size:
-                    writer.writeheader()
-                writer.writerow({name: table_cell(c) if isinstance(c, str) else c for name, c in cells.items()})
-                row = stream.getvalue().encode()
-                try:
-                    if file.write(row) != len(row):
-                        raise OSError("the disk is full")
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
+                self._append(file, message_id.encode(), row)
         except OSError as error:
             raise DeliveryError(_reason(error)) from None
+
+    def _append(self, file: io.FileIO, message_id: bytes, row: Mapping[str, Any]) -> None:
+        """Appends a row, which begins with its message_id, unless it is the last one already."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not HEADING.startswith(file.read(len(HEADING))):
+            raise DeliveryError(f"{self.path} holds another table; name a new file")
+        file.seek(max(0, size - TAIL_BYTES))
+        rows = file.read().splitlines(keepends=True)
+        incomplete = rows.pop() if rows and not rows[-1].endswith(b"\n") else b""
+        if rows and rows[-1].startswith(message_id):
+            return
+        text = io.StringIO()
+        if incomplete and (message_id.startswith(incomplete[: len(message_id)]) or HEADING.startswith(incomplete)):
+            size -= len(incomplete)
+            file.truncate(size)
+        elif incomplete:
+            text.write("\r\n")
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
+        if not size:
+            writer.writeheader()
+        writer.writerow(row)
+        data = text.getvalue().encode()
+        try:
+            if file.write(data) != len(data):
+                raise OSError("the disk is full")
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _reason(error: Exception) -> str:

@@ -147,16 +147,16 @@ def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
 
 def test_full_disk_records_nothing(ledger, monkeypatch):
     ledger.record(part())
-    connected = ledger._connected
+    connect = ledger._connect
 
     def full() -> sqlite3.Connection:
-        connection = connected()
+        connection = connect()
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection
 
     with monkeypatch.context() as disk, pytest.raises(LedgerUnavailableError, match="full"):
-        disk.setattr(ledger, "_connected", full)
+        disk.setattr(ledger, "_connect", full)
         large = part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),))
         ledger.record(large, StateUpdate({"drift": {}}, b"y"))
     assert ledger.by_key("b") is None and ledger.state("drift") is None and ledger.last_alarm() == 0

@@ -137,7 +137,7 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
             "https://mes.example/<b>x: 1 set aside. Last error: status 404: no such line. "
             "Parts whose results are set aside: 6"
         )
-        outbox.wake = asked.append
+        outbox.wake = lambda skip_pause: asked.append(skip_pause)
         browser.evaluate("document.querySelector('[data-method=POST]').click()")
         until(browser, f"!({shown})")
         assert asked == [True] and outbox.undelivered()[0].waiting == 1
