@@ -40,19 +40,14 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 
 @pytest.mark.installs
-def test_the_notebook_runs(tmp_path):
+def test_the_notebook_runs(tmp_path, monkeypatch):
     notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert not cell.outputs, "the notebook is stored without outputs"
-    environment = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
-    old = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    try:
-        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(tmp_path))
-    finally:
-        for name, value in old.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(tmp_path))
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
     assert "24 photos" in said and "flagged;" in said
 

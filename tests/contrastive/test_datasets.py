@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.search import LayoutError
@@ -16,21 +15,16 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import read_run_data
 from studies.sweeps.training import class_names
+from tests.support.files import write_noise
 
 SIZE = 16
-
-
-def write_photo(path: Path, seed: int, side: int = 20) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + 2, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
 
 
 def imagenet(home: Path, classes: tuple[str, ...]) -> None:
     """Class folders of ImageNet-1k: the given ones, and another one."""
     for k, name in enumerate((*classes, "n99999999")):
         for i in range(2):
-            write_photo(home / "imagenet" / name / f"{name}_{i}.JPEG", 1000 + 10 * k + i)
+            write_noise(home / "imagenet" / name / f"{name}_{i}.JPEG", 1000 + 10 * k + i)
 
 
 def shipped(name: str, home: Path, variant: str = "", **data: object) -> OeclConfig:
@@ -52,7 +46,7 @@ def test_imagenet30_is_read_as_published(tmp_path):
     for k, name in enumerate(CLASSES):
         for split, count in (("train", 3), ("test", 1)):
             for i in range(count):
-                write_photo(tmp_path / "imagenet30" / split / name / f"{i}.JPEG", 10 * k + i)
+                write_noise(tmp_path / "imagenet30" / split / name / f"{i}.JPEG", 10 * k + i)
     (tmp_path / "imagenet30" / "train" / "airliner" / "._1.JPEG").write_bytes(b"left by macOS")
     imagenet(tmp_path, tuple(CLASSES.values()))
     data = read_run_data(shipped("imagenet30_oecl", tmp_path))
@@ -78,7 +72,7 @@ def test_dior_is_read_as_published(tmp_path):
         (lists / f"{split}.txt").write_text("\n".join(names))
         for name in names:
             folder = "JPEGImages-test" if split == "test" else "JPEGImages-trainval"
-            write_photo(tmp_path / "dior" / folder / f"{name}.jpg", int(name), side=300)
+            write_noise(tmp_path / "dior" / folder / f"{name}.jpg", int(name), (302, 300))
             objects = "".join(
                 f"<object><name>{kind}</name><bndbox><xmin>{x}</xmin><ymin>1</ymin><xmax>{x + side}</xmax>"
                 f"<ymax>{side}</ymax></bndbox></object>"
@@ -98,7 +92,7 @@ def test_raabin_wbc_is_read_as_published(tmp_path):
     for split, count in (("Train", 3), ("TestA", 2)):
         for k, name in enumerate(("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")):
             for i in range(count):
-                write_photo(tmp_path / "raabin_wbc" / split / name / f"{i}.jpg", 100 * k + 10 * count + i)
+                write_noise(tmp_path / "raabin_wbc" / split / name / f"{i}.jpg", 100 * k + 10 * count + i)
     imagenet(tmp_path, ())
     config = shipped("raabin_wbc_oecl", tmp_path)
     data = read_run_data(config)
@@ -112,14 +106,14 @@ def test_ham10000_is_read_as_published(tmp_path):
     diagnoses = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
     rows = [(f"ISIC_{i}", diagnoses[i % 7]) for i in range(21)]
     for i, (name, _) in enumerate(rows):
-        write_photo(tmp_path / "ham10000" / f"HAM10000_images_part_{1 + i % 2}" / f"{name}.jpg", i)
+        write_noise(tmp_path / "ham10000" / f"HAM10000_images_part_{1 + i % 2}" / f"{name}.jpg", i)
     with (tmp_path / "ham10000" / "HAM10000_metadata.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("lesion_id", "image_id", "dx"), *(("HAM", *row) for row in rows)])
     # the challenge's test: columns in another order, in capitals, and no bkl
     marks = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
     tests = [(f"ISIC_{100 + i}", mark) for i, mark in enumerate(marks)]
     for i, (name, _) in enumerate(tests):
-        write_photo(tmp_path / "ham10000_test" / "Input" / f"{name}.jpg", 100 + i)
+        write_noise(tmp_path / "ham10000_test" / "Input" / f"{name}.jpg", 100 + i)
     with (tmp_path / "ham10000_test" / "ISIC2018_Task3_Test_GroundTruth.csv").open("w", newline="") as stream:
         csv.writer(stream).writerow(("image", *marks))
         csv.writer(stream).writerows([(name, *(f"{float(m == mark)}" for m in marks)) for name, mark in tests])
@@ -146,7 +140,7 @@ def test_named_sets_against_all_of_a_set(tmp_path, caplog):
     np.save(tmp_path / "oe.npy", exposed)
     np.savez(tmp_path / "near.npz", x_test=np.concatenate([exposed[:1], images(4)]), y_test=np.zeros(5, int))
     for i in range(3):
-        write_photo(tmp_path / "far" / f"{i}.png", i)
+        write_noise(tmp_path / "far" / f"{i}.png", i)
     config = shipped("cifar10_multimodal", tmp_path)
     config = dataclasses.replace(
         config,

@@ -1,7 +1,6 @@
 import io
 import os
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
-from tests.support.files import write_image, write_mask
+from tests.support.files import raw_png, write_image, write_mask
 
 # Pillow warns about broken metadata that it skips
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
@@ -189,18 +188,6 @@ def test_a_misnamed_file_is_read_by_its_content(tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "a.jpg"), NOISE)
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 100,000 x 100,000 pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    )
-
-
 def encoded(kind: str) -> bytes:
     data = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)).save(data, kind)
@@ -214,7 +201,7 @@ def encoded(kind: str) -> bytes:
         (b"\0" * 100, "not an image"),
         (b"<html>no image</html>", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
-        (bomb(), "more than 179 megapixels; --config.data.max_megapixels=NUMBER"),
+        (raw_png(100_000, 100_000), "more than 179 megapixels; --config.data.max_megapixels=NUMBER"),
         (encoded("PNG")[:1000], "truncated"),
         (encoded("JPEG")[:1000], "truncated"),
         (encoded("BMP")[:1000], "truncated"),

@@ -65,20 +65,6 @@ def test_names_that_break_scripts_survive(tmp_path):
     assert raw in [os.fsencode(sample.path) for sample in samples]
 
 
-def test_a_directory_that_cannot_be_listed_is_left_out_with_a_warning(tmp_path, caplog, monkeypatch):
-    write_images(tmp_path, ["a.png", "closed/b.png"])
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    assert names(read_layout("folder", str(tmp_path))[tmp_path.name]) == ["a.png"]
-    assert "1 directories cannot be listed" in caplog.text
-
-
 @pytest.mark.parametrize("root", ["", "/nonexistent/dir", "with\0nul"])
 def test_a_root_that_is_not_a_directory_is_refused(root):
     with pytest.raises(LayoutError, match=r"data\.root"):

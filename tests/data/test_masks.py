@@ -14,6 +14,7 @@ from codegraph_jax.data.list_files import safe_join
 from codegraph_jax.data.masks import load_mask, looks_like_mask, masks_among, without_ending
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.evaluation.evaluate import evaluate
+from tests.support.files import write_noise
 
 SHAPE = np.zeros((40, 60), bool)
 SHAPE[8:20, 10:30] = True
@@ -24,11 +25,6 @@ def result_of(samples):
     scores = np.arange(len(samples)) / len(samples)
     maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
     return SimpleNamespace(scores=scores, scores_rescored=scores, samples=samples, **maps)
-
-
-def write_photo(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)).save(path)
 
 
 def as_mask(path, values):
@@ -95,8 +91,8 @@ def test_endings_of_masks(stem, bare):
 @pytest.mark.parametrize("ending", ["_mask.png", "_GT.png", "_Mask.bmp", "-label.tif", ".png", "_gt.jpg"])
 def test_masks_are_found_by_all_usual_names(ending, tmp_path):
     home = tmp_path / "part"
-    write_photo(home / "test/good/000.png")
-    write_photo(home / "test/cut/000.png", 1)
+    write_noise(home / "test/good/000.png")
+    write_noise(home / "test/cut/000.png", 1)
     as_mask(home / f"ground_truth/cut/000{ending}", SHAPE.astype(np.uint8) * 255)
     (samples,) = read_layout("mvtec", str(tmp_path)).values()
     assert {sample.name: sample.label for sample in samples} == {"good/000.png": 0, "cut/000.png": 1}
@@ -107,10 +103,10 @@ def test_masks_are_found_by_all_usual_names(ending, tmp_path):
 def test_masks_beside_photos_are_not_inspected(tmp_path, caplog):
     home = tmp_path / "part"
     for i in range(3):
-        write_photo(home / f"test/good/{i}.png", i)
-    write_photo(home / "test/cut/000.png", 9)
+        write_noise(home / f"test/good/{i}.png", i)
+    write_noise(home / "test/cut/000.png", 9)
     as_mask(home / "test/cut/000_mask.png", SHAPE.astype(np.uint8))
-    write_photo(home / "test/cut/000_label.jpg", 10)  # a photo of a label, by its content
+    write_noise(home / "test/cut/000_label.jpg", 10)  # a photo of a label, by its content
     with caplog.at_level(logging.WARNING):
         (samples,) = read_layout("mvtec", str(tmp_path)).values()
     assert "1 files are masks of other files" in caplog.text
@@ -122,8 +118,8 @@ def test_masks_beside_photos_are_not_inspected(tmp_path, caplog):
 
 
 def test_directories_of_masks_among_photos_are_not_inspected(tmp_path):
-    write_photo(tmp_path / "set/images/7.png")
-    write_photo(tmp_path / "set/images/8.png", 1)
+    write_noise(tmp_path / "set/images/7.png")
+    write_noise(tmp_path / "set/images/8.png", 1)
     as_mask(tmp_path / "set/masks/7.png", SHAPE.astype(np.uint8) * 255)
     as_mask(tmp_path / "set/masks/9.png", SHAPE.astype(np.uint8) * 255)
     images = {path.relative_to(tmp_path).as_posix(): str(path) for path in tmp_path.rglob("*.png")}
@@ -132,14 +128,14 @@ def test_directories_of_masks_among_photos_are_not_inspected(tmp_path):
 
 def test_of_several_photos_of_one_name_the_nearest_has_the_mask(tmp_path):
     for kind in ("a", "b", "c"):
-        write_photo(tmp_path / f"test/{kind}/0.png", ord(kind))
+        write_noise(tmp_path / f"test/{kind}/0.png", ord(kind))
     as_mask(tmp_path / "ground_truth/b/0_mask.png", SHAPE.astype(np.uint8))
     images = {path.relative_to(tmp_path).as_posix(): str(path) for path in tmp_path.rglob("*.png")}
     assert masks_among(images)[0] == {"ground_truth/b/0_mask.png": "test/b/0.png"}
 
 
 def test_a_photo_does_not_look_like_a_mask(tmp_path):
-    write_photo(tmp_path / "p.png")
+    write_noise(tmp_path / "p.png")
     as_mask(tmp_path / "m.png", SHAPE)
     (tmp_path / "broken.png").write_bytes(b"x")
     assert [looks_like_mask(str(tmp_path / name)) for name in ("p.png", "m.png", "broken.png")] == [False, True, False]
@@ -155,8 +151,8 @@ def test_a_photo_does_not_look_like_a_mask(tmp_path):
 def test_masks_that_look_wrong_are_named(values, message, tmp_path, caplog):
     home = tmp_path / "part"
     for i in range(2):
-        write_photo(home / f"test/good/{i}.png", i)
-        write_photo(home / f"test/cut/{i}.png", i + 5)
+        write_noise(home / f"test/good/{i}.png", i)
+        write_noise(home / f"test/cut/{i}.png", i + 5)
         as_mask(home / f"ground_truth/cut/{i}_mask.png", values.astype(np.uint8) * 255)
     (samples,) = read_layout("mvtec", str(tmp_path)).values()
     with caplog.at_level(logging.WARNING):
@@ -176,8 +172,8 @@ def forms(name):
 @pytest.mark.parametrize("photo,mask", [forms("Prüfling"), forms("Prüfling")[::-1]])
 def test_both_forms_of_a_name_are_one(photo, mask, tmp_path, caplog):
     home = tmp_path / "part"
-    write_photo(home / f"test/good/{photo}.png")
-    write_photo(home / f"test/{photo}/{photo}.png", 1)
+    write_noise(home / f"test/good/{photo}.png")
+    write_noise(home / f"test/{photo}/{photo}.png", 1)
     as_mask(home / f"ground_truth/{mask}/{mask}_mask.png", SHAPE.astype(np.uint8) * 255)
     with caplog.at_level(logging.WARNING):
         (samples,) = read_layout("mvtec", str(tmp_path)).values()
@@ -187,7 +183,7 @@ def test_both_forms_of_a_name_are_one(photo, mask, tmp_path, caplog):
 @pytest.mark.parametrize("photo,mask", [forms("Prüfling"), forms("Prüfling")[::-1]])
 def test_both_forms_of_a_name_are_one_beside_each_other_and_in_a_roi(photo, mask, tmp_path):
     for i in range(2):
-        write_photo(tmp_path / f"set/{photo}_{i}.png", i)
+        write_noise(tmp_path / f"set/{photo}_{i}.png", i)
     as_mask(tmp_path / f"set/{mask}_0_mask.png", SHAPE.astype(np.uint8))
     (samples,) = read_layout("folder", str(tmp_path / "set")).values()
     assert [sample.name for sample in samples] == [f"{photo}_0.png", f"{photo}_1.png"]
@@ -199,11 +195,11 @@ def test_both_forms_of_a_name_are_one_beside_each_other_and_in_a_roi(photo, mask
 
 def test_both_forms_of_a_label_are_one(tmp_path):
     composed, split = forms("Gehäuse")
-    write_photo(tmp_path / f"set/{split}/1.png")
-    write_photo(tmp_path / "set/defekt/2.png", 1)
+    write_noise(tmp_path / f"set/{split}/1.png")
+    write_noise(tmp_path / "set/defekt/2.png", 1)
     (samples,) = read_layout("folder", str(tmp_path / "set"), good=(composed,)).values()
     assert {sample.label for sample in samples if sample.name.endswith("1.png")} == {0}
-    write_photo(tmp_path / f"boxes/{split}/test/good/1.png")
+    write_noise(tmp_path / f"boxes/{split}/test/good/1.png")
     assert list(read_layout("mvtec", str(tmp_path / "boxes"), (composed,))) == [split]
     assert safe_join(tmp_path / "set", f"{composed}/1.png", "list") == tmp_path / "set" / split / "1.png"
 
@@ -228,11 +224,11 @@ def colours(i):
 )
 def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawings, tmp_path, caplog):
     for i in range(6):
-        write_photo(tmp_path / photos / f"{i}.png", i)
+        write_noise(tmp_path / photos / f"{i}.png", i)
         for kind in masks if i < 3 else ():
             as_mask(tmp_path / kind / f"{i}.png", colours(i))
         for kind in drawings if i < 3 else ():
-            write_photo(tmp_path / kind / f"{i}.png", i + 40)
+            write_noise(tmp_path / kind / f"{i}.png", i + 40)
     with caplog.at_level(logging.WARNING):
         (samples,) = read_layout("folder", str(tmp_path)).values()
     assert [sample.name.rpartition("/")[0] for sample in samples] == [photos] * 6
@@ -244,8 +240,8 @@ def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawin
 
 def test_files_of_labelme(tmp_path):
     for i in range(2):
-        write_photo(tmp_path / f"{i}_json/img.png", i)
-        write_photo(tmp_path / f"{i}_json/label_viz.png", i + 9)
+        write_noise(tmp_path / f"{i}_json/img.png", i)
+        write_noise(tmp_path / f"{i}_json/label_viz.png", i + 9)
         as_mask(tmp_path / f"{i}_json/label.png", colours(i))
     (samples,) = read_layout("folder", str(tmp_path)).values()
     assert [sample.name for sample in samples] == ["0_json/img.png", "1_json/img.png"]
@@ -256,7 +252,7 @@ def test_photos_of_equal_names_stay_photos(tmp_path):
     """Also those in black and white, and a blank one among others."""
     for i in range(4):
         for kind in ("good", "bad"):
-            write_photo(tmp_path / f"grey/{kind}/{i}.png", i)
+            write_noise(tmp_path / f"grey/{kind}/{i}.png", i)
             as_mask(tmp_path / f"scans/{kind}/{i}.png", np.random.default_rng(i).integers(0, 2, (40, 60)) == 1)
     as_mask(tmp_path / "grey/bad/0.png", np.full((40, 60), 255, np.uint8))
     for root in ("grey", "scans"):

@@ -107,16 +107,20 @@ def test_pictures_of_a_run_are_not_photos(tmp_path):
     assert list(find_images(str(tmp_path / "runs/night/heatmaps"))) == ["x/1.png"]
 
 
+def refusing(original, name):
+    """A function of os that refuses the directories of a name."""
+
+    def answer(place, *arguments, **fields):
+        if str(place).endswith(name):
+            raise PermissionError(13, "Permission denied", str(place))
+        return original(place, *arguments, **fields)
+
+    return answer
+
+
 def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monkeypatch):
     touch(tmp_path, "a.png", "locked/b.png")
-    original = os.scandir
-
-    def refuse(place):
-        if str(place).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
-        return original(place)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, "locked"))
     with caplog.at_level(logging.WARNING):
         assert list(find_images(str(tmp_path))) == ["a.png"]
     assert "1 directories cannot be listed" in caplog.text
@@ -125,17 +129,8 @@ def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monke
 def test_a_directory_that_is_not_searchable_hides_its_subdirectories_only(tmp_path, caplog, monkeypatch):
     """With mode 744, names can be listed but not read; root may do everything."""
     touch(tmp_path, "a.png", "half/b.png", "half/deep/c.png")
-
-    def refusing(original):
-        def answer(place, *arguments, **fields):
-            if str(place).endswith("deep"):
-                raise PermissionError(13, "Permission denied", str(place))
-            return original(place, *arguments, **fields)
-
-        return answer
-
     for name in ("scandir", "stat", "lstat"):
-        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+        monkeypatch.setattr(os, name, refusing(getattr(os, name), "deep"))
     with caplog.at_level(logging.WARNING):
         assert list(find_images(str(tmp_path))) == ["a.png", "half/b.png"]
     assert "1 directories cannot be listed" in caplog.text

@@ -1,7 +1,6 @@
 """Files whose samples do not have 8 bits: one range for the set, the same for banks and added images."""
 
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 from tests.support.networks import random_backbone
+from tests.support.files import raw_png
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -44,13 +44,7 @@ def png16(path, values, colour_type=2):
     """A PNG of 16-bit channels, which Pillow does not write."""
     height, width, _ = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    path.write_bytes(raw_png(width, height, 16, colour_type, rows))
     return str(path)
 
 

@@ -8,7 +8,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,7 +18,7 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from tests.support import ROOT
 from tests.support.documented import CONFIGS, PAGES, check_command, commands_in, config_name
-from tests.support.files import write_mask
+from tests.support.files import write_mask, write_noise
 
 pytestmark = pytest.mark.slow
 
@@ -43,20 +42,14 @@ MASKS = {
 NETWORK = {"name": "dinov2-small", "weights": "random", "image_size": 28, "blocks": (1,)}
 
 
-def write_noise(root, names):
-    for i, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(i).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
-        Image.fromarray(pixels).save(root / name)
-
-
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """{layout: root}, a folder of further images, and a bank."""
     made = {}
     for layout, names in TREES.items():
         root = tmp_path_factory.mktemp(layout)
-        write_noise(root, names)
+        for i, name in enumerate(names):
+            write_noise(root / name, i, SIZE)
         if layout in MASKS:
             write_mask(root / MASKS[layout], (5, 5, 20, 20), SIZE)
         made[layout] = root
@@ -69,7 +62,7 @@ def places(tmp_path_factory):
     (made["real_iad"] / "realiad_jsons").mkdir()
     (made["real_iad"] / "realiad_jsons/jack.json").write_text(json.dumps(listing))
     more = tmp_path_factory.mktemp("more")
-    write_noise(more, ["new.png"])
+    write_noise(more / "new.png", size=SIZE)
     bank = tmp_path_factory.mktemp("bank") / "parts.safetensors"
     config = Config(backbone=BackboneConfig(**NETWORK))
     config = dataclasses.replace(

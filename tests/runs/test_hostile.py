@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as detect_task
-from tests.support.files import write_image
+from tests.support.files import raw_png, write_image
 from tests.support.processes import run_python
 from tests.support.tiny_backbones import tiny_backbone
 
@@ -37,18 +35,6 @@ NAMES = (
     "x" * 240 + ".png",
     "\u202egnp.exe.png",
 )
-
-
-def bomb() -> bytes:
-    """A PNG of 1.6 gigapixels in a few bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 40_000, 40_000, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
-    )
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -86,7 +72,7 @@ def hostile_folder(root: Path) -> tuple[int, int]:
         "text.png": b"no image at all",
         "page.jpg": b"<html><script>alert(1)</script>",
         "program.tif": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "bomb.png": bomb(),
+        "bomb.png": raw_png(40_000, 40_000, bits=1, colour=0),  # 1.6 gigapixels
     }
     for name, data in (readable | broken).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

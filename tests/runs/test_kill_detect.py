@@ -48,13 +48,12 @@ def reached(workdir: Path) -> str:
     return "distances" if any(name.startswith("layer") for name in pieces) else "features" if pieces else "nothing"
 
 
-def check(tmp_path: Path, kills: int, warm: bool) -> None:
-    """
-    Args:
-        tmp_path: empty.
-        kills: number of kills that must hit.
-        warm: compile first, so that kills are spread evenly over a compiled run.
-    """
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kills", "warm"), [pytest.param(2, False, id="while_programs_are_compiled"), pytest.param(30, True, id="compiled")]
+)
+def test_a_detection_survives_kills(tmp_path, kills, warm):
+    """`kills` must hit; if `warm`, programs are compiled first, so that kills are spread evenly over a compiled run."""
     photos, cache, whole, killed = (tmp_path / name for name in ("photos", "cache", "whole", "killed"))
     write_drawn_set(photos)
     if warm:
@@ -89,13 +88,3 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
     assert contents(killed) == expected
     hidden = {path.name for path in killed.rglob(".*")}
     assert hidden == {".lock", ".written.json"}, "no state and no partial files remain"
-
-
-@pytest.mark.slow
-def test_a_detection_survives_two_kills(tmp_path):
-    check(tmp_path, kills=2, warm=False)
-
-
-@pytest.mark.slow
-def test_a_detection_survives_thirty_kills(tmp_path):
-    check(tmp_path, kills=30, warm=True)

@@ -19,19 +19,20 @@ from tests.support.training import small_config
 from contrastive_jax import trainer
 trainer.train(small_config("oecl", batch_size=64, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
 """
+EPOCHS, KILLS = 34, 31
 
 
-def start(workdir: Path, epochs: int, cache: Path) -> subprocess.Popen:
-    return start_python("-c", PROGRAM, workdir, epochs, **compiled_once(cache), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+def start(workdir: Path, cache: Path) -> subprocess.Popen:
+    return start_python("-c", PROGRAM, workdir, EPOCHS, **compiled_once(cache), JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
-def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: random.Random) -> int:
-    """Restarts the run and kills it a random time after it has resumed, `kills` times; returns the kills that hit."""
-    hits = 0
-    for kill in range(kills):
-        process = start(workdir, epochs, cache)
+def kill_until_done(workdir: Path, cache: Path) -> int:
+    """Restarts the run and kills it a random time after it has resumed, again and again; returns the kills that hit."""
+    hits, rng = 0, random.Random(0)
+    for kill in range(KILLS):
+        process = start(workdir, cache)
         before = len(read_log(workdir / "metrics.jsonl"))
-        goal = min(before + 1, epochs - kills + kill)
+        goal = min(before + 1, EPOCHS - KILLS + kill)
         while process.poll() is None and len(read_log(workdir / "metrics.jsonl")) < goal:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
@@ -39,7 +40,7 @@ def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: ra
             hits += 1
             process.send_signal(signal.SIGKILL)
         process.communicate()
-    ended(start(workdir, epochs, cache), status=0)
+    ended(start(workdir, cache), status=0)
     return hits
 
 
@@ -55,23 +56,14 @@ def outcome(workdir: Path) -> dict:
     }
 
 
-def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
+@pytest.mark.slow
+def test_a_training_survives_thirty_kills(tmp_path):
     cache = tmp_path / "cache"
-    ended(start(tmp_path / "whole", epochs, cache), status=0)
-    hits = kill_until_done(tmp_path / "killed", epochs, kills, cache, random.Random(0))
-    print(f"kills: {hits} of {kills} hit a run at work, {epochs} epochs")
-    assert hits >= least
+    ended(start(tmp_path / "whole", cache), status=0)
+    hits = kill_until_done(tmp_path / "killed", cache)
+    print(f"kills: {hits} of {KILLS} hit a run at work, {EPOCHS} epochs")
+    assert hits >= 30
     whole, killed = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
     assert whole == killed
     assert np.isfinite([line["loss"] for line in killed["metrics"]]).all()
     assert not [path for path in (tmp_path / "killed").rglob("*tmp*")]
-
-
-@pytest.mark.slow
-def test_a_training_survives_a_kill(tmp_path):
-    check(tmp_path, epochs=3, kills=1, least=1)
-
-
-@pytest.mark.slow
-def test_a_training_survives_thirty_kills(tmp_path):
-    check(tmp_path, epochs=34, kills=31, least=30)

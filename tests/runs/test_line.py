@@ -19,6 +19,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
 from tests.support.networks import random_backbone, random_config
 from tests.support.processes import start_python
+from tests.support.waiting import wait_until
 
 PARTS, KILLS, VARIETY = 2000, 4, 40
 GROWTH = 1.05
@@ -94,11 +95,8 @@ class Line:
         finally:
             ledger.close()
 
-    def wait_for(self, count: int, seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
-        while self.count() < count:
-            assert time.monotonic() < end, f"{self.count()} of {count} parts"
-            time.sleep(0.1)
+    def wait_for(self, count: int) -> None:
+        wait_until(lambda: self.count() >= count, 300, f"{count} parts are recorded", pause=0.1)
 
 
 def check(line: Line, names: list[str]) -> None:

@@ -1,5 +1,7 @@
-"""Small image files and trees for the tests of the data packages."""
+"""Small image files and trees."""
 
+import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,3 +29,21 @@ def write_mask(path: Path, box: tuple[int, int, int, int] = (1, 1, 4, 3), size: 
     mask[box[1] : box[3], box[0] : box[2]] = 255
     Image.fromarray(mask).save(path)
     return path
+
+
+def write_noise(path: Path, seed: int = 0, size: tuple[int, int] = (60, 40)) -> Path:
+    """A photo of noise of (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)).save(path)
+    return path
+
+
+def raw_png(width: int, height: int, bits: int = 8, colour: int = 2, rows: bytes = bytes(100)) -> bytes:
+    """A PNG whose header states this size, bits per sample and type of colours, whether or not its rows are of it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data

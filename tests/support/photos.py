@@ -3,17 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from codegraph_jax.data.synthetic import draw_set
+from tests.support.files import write_noise
 
 
 def write_photos(root: Path, n: int = 4) -> None:
     """Writes n photos of noise, 50 x 40 px, as `part 0.png` and so on."""
-    root.mkdir(parents=True, exist_ok=True)
     for i in range(n):
-        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)
-        Image.fromarray(pixels).save(root / f"part {i}.png")
+        write_noise(root / f"part {i}.png", i, (50, 40))
 
 
 def drawn_parts(n: int = 24, seed: int = 0) -> list[np.ndarray]:
