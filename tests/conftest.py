@@ -95,14 +95,36 @@ def optimised():
 
 
 @pytest.fixture(scope="module")
-def tiny_preset():
-    """A preset `tiny`, for `tests.support.tiny_backbones.tiny_backbone`."""
-    from codegraph_jax.backbones.presets import PRESETS
-    from tests.support.tiny_backbones import TINY
+def tiny_presets():
+    """The presets of `tests.support.tiny_backbones.tiny_backbone`."""
+    from tests.support.tiny_backbones import tiny_presets
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
+    with tiny_presets():
         yield
+
+
+@pytest.fixture(scope="module")
+def stored_at_once(tiny_presets):
+    """Runs of `tests.support.small_run` store all intermediate results."""
+    from tests.support.small_run import stored_at_once
+
+    with stored_at_once():
+        yield
+
+
+@pytest.fixture
+def backbone_batches(monkeypatch):
+    """The sizes of the batches that a backbone has computed, one device wide."""
+    from codegraph_jax.features.extraction import Extractor
+
+    sizes, forward = [], Extractor.forward
+
+    def counting(extractor, batch):
+        sizes.append(len(batch))
+        return forward(extractor, batch)
+
+    monkeypatch.setattr(Extractor, "forward", counting)
+    return sizes
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
 ALONE = RecurringConfig(defects="off")
 
 
-pytestmark = pytest.mark.usefixtures("tiny_preset")
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 
 def tiny(devices=1, **changes):
@@ -43,7 +43,7 @@ def tiny(devices=1, **changes):
 
 
 @pytest.fixture(scope="module")
-def twelve(tiny_preset):
+def twelve(tiny_presets):
     """Twelve images, and their result."""
     images = drawn_parts(12)
     return images, CoDeGraph(tiny()).detect(images)
@@ -193,12 +193,12 @@ def test_the_repr_of_results_is_one_line():
 
 
 def test_a_backbone_is_named_by_its_argument():
-    detector = CoDeGraph(backbone="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=20)
+    detector = CoDeGraph(backbone="tiny-dinov2", weights=str(GOLDEN / "dinov2.safetensors"), image_size=20)
     assert detector.backbone.preset.name == TINY["dinov2"].name
     with pytest.raises(ConfigError, match="did you mean 'dinov2-base'"):
         CoDeGraph(backbone="dinov2-bse")
     with pytest.raises(ConfigError, match=r"takes a Config, got 'tiny'.*CoDeGraph\(backbone='dinov2-base'\)"):
-        CoDeGraph("tiny")
+        CoDeGraph("tiny-dinov2")
 
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):
@@ -218,7 +218,7 @@ def test_size_and_rescoring_follow_the_network(monkeypatch):
 
 
 def test_fields_of_the_backbone_can_be_given_by_name():
-    detector = CoDeGraph(tiny(), backbone="tiny", image_size=40)
+    detector = CoDeGraph(tiny(), backbone="tiny-dinov2", image_size=40)
     assert detector.config.backbone.image_size == 40
     with pytest.raises(ConfigError, match="config.backbone"):
         CoDeGraph(tiny(), resolution=40)

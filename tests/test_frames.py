@@ -22,7 +22,7 @@ SIZE = 20
 SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
 
 
-pytestmark = pytest.mark.usefixtures("tiny_preset")
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 
 def config_of(fit="pad", image_size=SIZE, scale=None, radius="all", **changes):

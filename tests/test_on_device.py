@@ -33,7 +33,7 @@ from tests.support.photos import drawn_parts
 from tests.support.programs import compiled_programs
 from tests.support.tiny_backbones import tiny_backbone
 
-pytestmark = pytest.mark.usefixtures("tiny_preset")
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 
 def tiny(where="device", batch_size=4, devices=1, **changes):

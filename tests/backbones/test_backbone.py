@@ -17,26 +17,15 @@ from codegraph_jax.backbones.preset_backbone import feature_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from tests.support.data import real_data
-from tests.support.tiny_backbones import GOLDEN, PATCH, TINY, drawn_image
+from tests.support.tiny_backbones import GOLDEN, TINY, drawn_image, tiny_backbone
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
-@pytest.fixture(autouse=True)
-def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, preset in TINY.items():
-        monkeypatch.setitem(PRESETS, f"tiny-{name}", preset)
-
-
-def _config(name: str = "dinov2", **changes: object) -> BackboneConfig:
-    config = BackboneConfig(name=f"tiny-{name}", image_size=5 * PATCH, weights=str(GOLDEN / f"{name}.safetensors"))
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+pytestmark = pytest.mark.usefixtures("quick_compile", "tiny_presets")
 
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_backbone_gives_the_golden_features(name: str) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
-    backbone = load_backbone(_config(name, blocks=(2, 0)))
+    backbone = load_backbone(tiny_backbone(name, blocks=(2, 0)))
     layers, image = jax.jit(lambda own, x: own(x))(backbone, jnp.asarray(drawn_image(20, 20))[None])
     for found, block in zip(layers, backbone.blocks, strict=True):
         np.testing.assert_allclose(found[0], golden["blocks_5x5"][block], atol=1e-4)
@@ -45,7 +34,7 @@ def test_a_backbone_gives_the_golden_features(name: str) -> None:
 
 
 def test_the_presets_blocks_are_the_default() -> None:
-    assert load_backbone(_config()).blocks == TINY["dinov2"].blocks
+    assert load_backbone(tiny_backbone()).blocks == TINY["dinov2"].blocks
 
 
 @pytest.mark.parametrize(
@@ -62,12 +51,12 @@ def test_the_presets_blocks_are_the_default() -> None:
 )
 def test_settings_that_cannot_work_name_their_field(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_backbone(dataclasses.replace(_config(), **changes))
+        load_backbone(dataclasses.replace(tiny_backbone(), **changes))
 
 
 def test_swiglu_has_no_other_activation() -> None:
     with pytest.raises(ConfigError, match=r"backbone\.activation"):
-        load_backbone(_config("dinov2_swiglu", activation="gelu"))
+        load_backbone(tiny_backbone("dinov2_swiglu", activation="gelu"))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +73,7 @@ def test_the_checkpoint_states_its_activation(tmp_path: Path, stated: dict | Non
     shutil.copy(GOLDEN / "clip_quick_gelu.safetensors", tmp_path / "model.safetensors")
     if stated is not None:
         (tmp_path / "config.json").write_text(json.dumps(stated))
-    backbone = load_backbone(_config("clip_quick_gelu", weights=str(tmp_path), activation=asked))
+    backbone = load_backbone(tiny_backbone("clip_quick_gelu", weights=str(tmp_path), activation=asked))
     assert backbone.model.architecture.activation == used
 
 
@@ -99,7 +88,7 @@ def test_the_checkpoint_states_its_activation(tmp_path: Path, stated: dict | Non
 def test_open_clip_states_its_activation_in_a_file_of_its_own(tmp_path: Path, stated: dict, used: str) -> None:
     shutil.copy(GOLDEN / "clip_quick_gelu.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "open_clip_config.json").write_text(json.dumps(stated))
-    backbone = load_backbone(_config("clip_quick_gelu", weights=str(tmp_path)))
+    backbone = load_backbone(tiny_backbone("clip_quick_gelu", weights=str(tmp_path)))
     assert backbone.model.architecture.activation == used
 
 
@@ -107,11 +96,11 @@ def test_an_activation_that_is_not_known_is_an_error(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "clip_gelu.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"hidden_act": "relu6"}')
     with pytest.raises(ConfigError, match="relu6"):
-        load_backbone(_config("clip_gelu", weights=str(tmp_path)))
+        load_backbone(tiny_backbone("clip_gelu", weights=str(tmp_path)))
 
 
 def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
-    backbone = load_backbone(_config("clip_gelu"), jnp.bfloat16)
+    backbone = load_backbone(tiny_backbone("clip_gelu"), jnp.bfloat16)
     params = backbone.params
     assert params["block_0"]["mlp"]["in"]["kernel"].dtype == jnp.bfloat16
     assert params["block_0"]["norm1"]["scale"].dtype == jnp.float32
@@ -120,7 +109,7 @@ def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
 
 
 def test_random_weights_are_repeatable_and_named() -> None:
-    first, second = (load_backbone(_config(weights="random")) for _ in range(2))
+    first, second = (load_backbone(tiny_backbone(weights="random")) for _ in range(2))
     assert "random" in first.weights_name
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
 
@@ -129,7 +118,7 @@ def test_features_of_two_backbones_are_never_compared() -> None:
     identities = []
     for name in sorted(set(TINY) - {"clip_gelu"}):
         for weights in ("random", str(GOLDEN / f"{name}.safetensors")):
-            config = _config(name, weights=weights)
+            config = tiny_backbone(name, weights=weights)
             identities.append(json.dumps(feature_identity(load_backbone(config), config), sort_keys=True))
     assert len(set(identities)) == len(identities)
 
@@ -138,7 +127,7 @@ def test_features_of_two_backbones_are_never_compared() -> None:
 def test_blocks_after_the_last_layer_run_for_a_discriminative_image_feature_alone(monkeypatch, discriminative, depth):
     preset = dataclasses.replace(PRESETS["tiny-dinov2"], discriminative=discriminative)
     monkeypatch.setitem(PRESETS, "tiny-dinov2", preset)
-    whole, backbone = (load_backbone(_config(blocks=blocks)) for blocks in ((0, 1, 2), (1, 0)))
+    whole, backbone = (load_backbone(tiny_backbone(blocks=blocks)) for blocks in ((0, 1, 2), (1, 0)))
     assert backbone.model.architecture.depth == depth
     assert {name for name in backbone.params if name.startswith("block_")} == {f"block_{i}" for i in range(depth)}
     assert backbone.flop(5, 5) <= whole.flop(5, 5) and (backbone.flop(5, 5) < whole.flop(5, 5)) != discriminative

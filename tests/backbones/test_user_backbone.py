@@ -85,7 +85,7 @@ def test_tiles_are_blended_alike(images):
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
 
 
-def test_the_networks_of_the_package_are_nothing_special(tiny_preset, images):
+def test_the_networks_of_the_package_are_nothing_special(tiny_presets, images):
     """A preset gives the same numbers through the public interface of a user's backbone."""
     loaded = load_backbone(tiny_backbone())
 

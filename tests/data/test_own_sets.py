@@ -175,7 +175,7 @@ def test_lists_arrays_generators_and_directories_are_accepted(tmp_path):
 
 
 @pytest.mark.usefixtures("shallow")
-def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_preset):
+def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_presets):
     (tmp_path / "broken.png").write_bytes(b"no image")
     photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
     detector = CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,))))
@@ -203,7 +203,7 @@ def test_items_that_are_not_images_are_named(item, message):
         as_samples([PHOTO, item])
 
 
-def test_an_indexed_dataset_is_detected_without_conversion(tiny_preset):
+def test_an_indexed_dataset_is_detected_without_conversion(tiny_presets):
     result = CoDeGraph(Config(backbone=tiny_backbone())).detect(Parts())
     assert [sample.label for sample in result.samples] == [0, 0, 1, 0, 0, 0]
 
@@ -277,7 +277,7 @@ def test_layouts_of_the_package_are_not_replaced(own_layout):
         own_layout(lambda root: [], "mvtec")
 
 
-def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_preset):
+def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_presets):
     own_layout(lambda root: as_samples(Parts()))
     config = Config(data=DataConfig(layout="screws", root=str(tmp_path)), backbone=tiny_backbone(),
                     recurring=RecurringConfig(defects="off"))  # fmt: skip

@@ -12,7 +12,7 @@ from tests.support.photos import drawn_parts
 from tests.support.tiny_backbones import tiny_backbone
 
 IMAGES = drawn_parts(8)
-pytestmark = pytest.mark.usefixtures("tiny_preset")
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 
 def detector(devices=1, batch_size=4):

@@ -34,19 +34,6 @@ def images():
     return list(draw_set(6, 64, 0, 0.2, (0.3,)).images)
 
 
-@pytest.fixture(autouse=True)
-def counted(monkeypatch):
-    """Counts the images that the backbone works on."""
-    runs, forward = [], Extractor.forward
-
-    def counting(extractor, batch):
-        runs.append(len(batch))
-        return forward(extractor, batch)
-
-    monkeypatch.setattr(Extractor, "forward", counting)
-    return runs
-
-
 def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     mesh = device_mesh(ParallelConfig(devices=devices))
     done = []
@@ -73,38 +60,38 @@ def assert_same(left, right):
     assert left.images_per_process == right.images_per_process
 
 
-def test_the_second_run_needs_no_backbone_and_gives_the_same_numbers(tmp_path, backbone, images, counted):
+def test_the_second_run_needs_no_backbone_and_gives_the_same_numbers(tmp_path, backbone, images, backbone_batches):
     plain = work(backbone, images)
     first = work(backbone, images, tmp_path)
     assert (plain.from_store_count, first.from_store_count) == (0, 0)
-    counted.clear()
+    backbone_batches.clear()
     second = work(backbone, images, tmp_path)
-    assert not counted
+    assert not backbone_batches
     assert second.from_store_count == len(images)
     assert_same(plain, first)
     assert_same(plain, second)
 
 
-def test_new_images_cost_only_themselves(tmp_path, backbone, images, counted):
+def test_new_images_cost_only_themselves(tmp_path, backbone, images, backbone_batches):
     plain = work(backbone, images, batch_size=3)
     work(backbone, [images[i] for i in (4, 1)], tmp_path, batch_size=3)
-    counted.clear()
+    backbone_batches.clear()
     mixed = work(backbone, images, tmp_path, batch_size=3)
-    assert counted == [3, 3]  # four images in batches of three; the second is padded
+    assert backbone_batches == [3, 3]  # four images in batches of three; the second is padded
     assert mixed.from_store_count == 2
     # an image has the same numbers at another place of another batch
     assert_same(plain, mixed)
 
 
-def test_blocks_are_kept_apart(tmp_path, backbone, images, counted):
+def test_blocks_are_kept_apart(tmp_path, backbone, images, backbone_batches):
     work(backbone, images[:2], tmp_path)
-    counted.clear()
+    backbone_batches.clear()
     fewer = load_backbone(dataclasses.replace(BACKBONE, blocks=(3,)))
     assert work(fewer, images[:2], tmp_path).from_store_count == 2
-    assert not counted
+    assert not backbone_batches
     other = load_backbone(dataclasses.replace(BACKBONE, blocks=(2, 3)))
     assert work(other, images[:2], tmp_path).from_store_count == 0
-    assert len(counted) == 2
+    assert len(backbone_batches) == 2
     assert work(other, images[:2], tmp_path).from_store_count == 2
     assert work(backbone, images[:2], tmp_path).from_store_count == 2
 
@@ -134,16 +121,16 @@ def test_other_settings_find_nothing(tmp_path, backbone, images):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])
-def test_damaged_entries_are_written_again(tmp_path, backbone, images, counted, caplog, damage):
+def test_damaged_entries_are_written_again(tmp_path, backbone, images, backbone_batches, caplog, damage):
     plain = work(backbone, images[:2], tmp_path)
     path = sorted(tmp_path.rglob("*.block3.safetensors"))[0]
     content = path.read_bytes()
     flipped = bytearray(content)
     flipped[-5] ^= 1
     path.write_bytes({"truncated": content[:-9], "flipped": bytes(flipped), "empty": b"", "text": b"{}"}[damage])
-    counted.clear()
+    backbone_batches.clear()
     repaired = work(backbone, images[:2], tmp_path)
-    assert counted == [1]
+    assert backbone_batches == [1]
     assert "1 damaged" in caplog.text
     assert_same(plain, repaired)
     assert path.read_bytes() == content

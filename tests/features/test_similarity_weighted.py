@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig
+from codegraph_jax.config import BankConfig, Config, FeatureConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import similarity_weighted
-from tests.support.tiny_backbones import GOLDEN, PATCH
+from tests.support.tiny_backbones import tiny_backbone
 
 GRID = (4, 5)
 
@@ -60,9 +60,9 @@ def test_degree_one_changes_nothing_and_a_lone_spot_stays_itself():
     assert np.linalg.norm(spot - tokens[0, 7]) < 0.5 * np.linalg.norm(plain - tokens[0, 7])
 
 
-@pytest.mark.usefixtures("tiny_preset")
+@pytest.mark.usefixtures("tiny_presets")
 def test_similarity_aggregation_is_used_in_detection_and_refused_for_banks():
-    backbone = BackboneConfig(name="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=5 * PATCH)
+    backbone = tiny_backbone()
     config = Config(backbone=backbone, features=FeatureConfig(aggregation="similarity"))
     images = list(draw_set(6, 32, 0, 0.3, ()).images)
     detector, plain = CoDeGraph(config), CoDeGraph(Config(backbone=backbone))

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.line import sending, targets
+from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import LEDGER_FILE, Ledger
+from codegraph_jax.line.settings import WebConfig
 from tests.line.receiver import Receiver
 from tests.support.networks import shallow_backbone, small_bank
 
@@ -50,6 +54,17 @@ def ledger(tmp_path):
 @pytest.fixture
 def inspector(bank, ledger, tmp_path) -> Inspector:
     return Inspector(bank, ledger, tmp_path)
+
+
+def client_of(inspector: Inspector, token: str = "", **settings: Any) -> TestClient:
+    """A client of a line's server with these settings."""
+    return TestClient(create_app(inspector, WebConfig(**settings), token), base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture
+def client(inspector):
+    with client_of(inspector) as opened:
+        yield opened
 
 
 def spoil(path: Path, size: int = 40) -> None:

@@ -21,19 +21,9 @@ from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.tasks.serve import read_token
-from tests.line.conftest import spoil
+from tests.line.conftest import client_of, spoil
 
 TOKEN = "a token that is long enough"
-
-
-def client_of(inspector, token: str = "", **fields) -> TestClient:
-    return TestClient(create_app(inspector, WebConfig(**fields), token), base_url="http://127.0.0.1:8000")
-
-
-@pytest.fixture
-def client(inspector):
-    with client_of(inspector) as opened:
-        yield opened
 
 
 def test_a_photo_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):

@@ -23,6 +23,7 @@ from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.monitors import MonitoredPart
 from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
+from tests.line.conftest import client_of
 from tests.line.parts import inspected_part
 from tests.support.threads import at_the_same_time
 from tests.support.waiting import wait_until
@@ -31,16 +32,6 @@ SCOPE = {
     "type": "http", "method": "POST", "path": "/parts", "raw_path": b"/parts", "query_string": b"", "headers": [],
     "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1),
 }  # fmt: skip
-
-
-def client_of(inspector, **fields) -> TestClient:
-    return TestClient(create_app(inspector, WebConfig(**fields)), base_url="http://127.0.0.1:8000")
-
-
-@pytest.fixture
-def client(inspector):
-    with client_of(inspector) as opened:
-        yield opened
 
 
 def kept(inspector) -> list[str]:

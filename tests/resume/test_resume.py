@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import functools
 import os
 import pathlib
 import shutil
@@ -11,11 +10,8 @@ import types
 import numpy as np
 import pytest
 
-from codegraph_jax import detector
-from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ResourcesConfig, ThresholdConfig
 from codegraph_jax.core.workdir import RESUME
-from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
@@ -24,18 +20,11 @@ from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as detect_task
 from tests.support.small_run import CATEGORIES, contents, small_config, write_drawn_set
 
+pytestmark = pytest.mark.usefixtures("stored_at_once")
+
 
 class Interrupted(Exception):
     """Simulates the end of the process."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small(tiny_preset):
-    """The tiny network, loaded (and so compiled) once; all intermediate results are stored, even quick ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
-        patch.setattr(budget, "WRITING_SHARE", 1e6)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +37,6 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(photos):
     return small_config(photos, report=ReportConfig(("masks", "maps")))
-
-
-@pytest.fixture
-def backbone_runs(monkeypatch):
-    """Counts the images that the backbone works on, one device wide."""
-    runs, forward = [], Extractor.forward
-
-    def counting(extractor, batch):
-        runs.append(len(batch))
-        return forward(extractor, batch)
-
-    monkeypatch.setattr(Extractor, "forward", counting)
-    return runs
 
 
 def run(config, workdir):
@@ -110,12 +86,12 @@ def state_files(workdir):
     return sorted(path for path in (workdir / RESUME).rglob("*") if path.is_file())
 
 
-def test_the_rerun_resumes_and_ends_with_the_same_files(config, half_done, whole, backbone_runs, capsys, caplog):
+def test_the_rerun_resumes_and_ends_with_the_same_files(config, half_done, whole, backbone_batches, capsys, caplog):
     run(config, half_done)
     printed = capsys.readouterr().out
     assert "gear: was finished before the interruption" in printed
     assert "features of 12 of 12 photos, distances of 3 of 3 layers" in printed
-    assert not backbone_runs
+    assert not backbone_batches
     assert not any(word in caplog.text for word in ("anew", "again", "changed", "saved"))
     assert contents(half_done) == whole
     hidden = {path.name for path in half_done.rglob(".*")}
@@ -170,34 +146,34 @@ def test_a_loaded_result_is_equal_bit_for_bit(config, tmp_path):
 
 
 def test_other_settings_and_other_images_start_from_scratch(
-    config, half_done, photos, tmp_path, monkeypatch, backbone_runs, caplog
+    config, half_done, photos, tmp_path, monkeypatch, backbone_batches, caplog
 ):
     other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, activation="quick_gelu"))
     run(other, half_done)
     assert "settings or photos have changed" in caplog.text
-    assert sum(backbone_runs) >= sum(CATEGORIES.values())
+    assert sum(backbone_batches) >= sum(CATEGORIES.values())
     images = shutil.copytree(photos, tmp_path / "images")
     elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(images)))
     interrupt(elsewhere, tmp_path / "run", monkeypatch, (detect_task.CoDeGraph, "score"), after=1)
     caplog.clear()
-    backbone_runs.clear()
+    backbone_batches.clear()
     written = next((images / "gear" / "test").rglob("*.png"))
     written.write_bytes(written.read_bytes())
     run(elsewhere, tmp_path / "run")
     assert "settings or photos have changed" in caplog.text
-    assert sum(backbone_runs) >= CATEGORIES["gear"], "the file has the same size but was written since"
+    assert sum(backbone_batches) >= CATEGORIES["gear"], "the file has the same size but was written since"
 
 
-def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_runs, capsys, monkeypatch):
+def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_batches, capsys, monkeypatch):
     monkeypatch.setattr(detect_task, "GIB", 1)  # sizes below 0.1 GiB are not printed
     keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "GiB kept in the workdir" in capsys.readouterr().out
     assert state_files(tmp_path / "run"), "they are kept after the run"
-    backbone_runs.clear()
+    backbone_batches.clear()
     changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig("share:20%")}
     run(dataclasses.replace(keep, **changed), tmp_path / "run")
-    assert not backbone_runs
+    assert not backbone_batches
     assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     run(dataclasses.replace(config, **changed), tmp_path / "fresh")
     again, fresh = (
@@ -245,15 +221,15 @@ def test_added_images_and_a_bank(config, photos, tmp_path, monkeypatch, capsys):
     assert files[0] == files[1]
 
 
-def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
+def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_batches):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
     interrupt(spread, tmp_path / "run", monkeypatch, (comparison, "pairwise_distances"), after=0)
     half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
     half.unlink()
-    backbone_runs.clear()
+    backbone_batches.clear()
     run(spread, tmp_path / "run")
-    assert backbone_runs == [4] * (1 + 3), "an incomplete batch is computed as a whole"
+    assert backbone_batches == [4] * (1 + 3), "an incomplete batch is computed as a whole"
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
@@ -283,13 +259,13 @@ def test_several_processes_keep_nothing(config, tmp_path, monkeypatch, whole):
     assert contents(tmp_path / "several") == whole
 
 
-def test_a_clock_that_jumps_changes_nothing(config, half_done, whole, monkeypatch, backbone_runs):
+def test_a_clock_that_jumps_changes_nothing(config, half_done, whole, monkeypatch, backbone_batches):
     for path in state_files(half_done):
         stamp = 4e9 if "block" in path.name else 0
         os.utime(path, (stamp, stamp))
     monkeypatch.setattr("time.time", lambda: 0.0)
     run(config, half_done)
-    assert not backbone_runs
+    assert not backbone_batches
     assert contents(half_done) == whole
 
 

@@ -119,7 +119,7 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
 
 
 @pytest.fixture
-def run(tiny_preset, tmp_path):
+def run(tiny_presets, tmp_path):
     """Runs `detect` below `tmp_path` with a tiny backbone on one device; returns the outcomes and the workdir."""
 
     def start(layout="folder", root="set", work="work", **fields):

@@ -18,9 +18,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from codegraph_jax.tasks import detect as detect_task
-from tests.support.small_run import prepare, small_config
-prepare()
-detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
+from tests.support.small_run import small_config, stored_at_once
+with stored_at_once():
+    detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
 """
 
 

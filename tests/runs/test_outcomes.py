@@ -2,13 +2,10 @@
 
 import dataclasses
 import errno
-import functools
 
 import numpy as np
 import pytest
 
-from codegraph_jax import detector
-from codegraph_jax.backbones import load_backbone
 from codegraph_jax.commands.launch import SOMETHING_FLAGGED, TOO_FEW, status_of
 from codegraph_jax.config import BankConfig, InspectConfig, PhotosConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError
@@ -21,12 +18,7 @@ from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
 from tests.support.small_run import contents, small_config, write_drawn_set
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small(tiny_preset):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
-        yield
+pytestmark = pytest.mark.usefixtures("stored_at_once")
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ TINY = Published(
     "Parts, tiny network",
     "mvtec",
     {
-        "backbone.name": "tiny",
+        "backbone.name": "tiny-dinov2",
         "backbone.image_size": 24,
         "backbone.blocks": (0, 1),
         "recurring.defects": "off",
@@ -72,10 +72,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "sets"
 
 
-def test_available_data_and_weights_are_measured(root, tmp_path, tiny_preset, monkeypatch):
+def test_available_data_and_weights_are_measured(root, tmp_path, tiny_presets, monkeypatch):
     monkeypatch.setitem(published.PAPERS, "musc", (TINY, replace(TINY, title="Other", changes={})))
     monkeypatch.setattr(task, "weights_are_installed", lambda preset: False)
-    words = ["reproduce", "musc", root, f"--weights=tiny={GOLDEN / 'dinov2.safetensors'}", f"--out={tmp_path / 'out'}"]
+    weights = GOLDEN / "dinov2.safetensors"
+    words = ["reproduce", "musc", root, f"--weights=tiny-dinov2={weights}", f"--out={tmp_path / 'out'}"]
     ended = codegraph(*words)
     assert ended.returncode == 0, ended.stderr
     page = (tmp_path / "out" / "reproduce.md").read_text()

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from studies.sweeps import detection as task
 from studies.sweeps.sweep import halves
 from tests.support.commands import codegraph
-from tests.support.tiny_backbones import GOLDEN, PATCH
+from tests.support.tiny_backbones import PATCH, tiny_backbone
 
-pytestmark = pytest.mark.usefixtures("tiny_preset")
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 SIDE = 6 * PATCH
-BACKBONE = BackboneConfig(name="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=SIDE)
+BACKBONE = tiny_backbone(image_size=SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +111,8 @@ def test_features_are_shared_by_settings_that_need_new_distances(root, tmp_path,
 
 
 def test_a_point_that_cannot_run_is_listed(root, tmp_path, capsys):
-    sweep = task.run(settings(root), str(tmp_path), ["backbone.name=tiny,dinov2-small"], ["nut"])
-    assert [cell.values["backbone.name"] for cell in sweep.cells] == ["tiny"]
+    sweep = task.run(settings(root), str(tmp_path), ["backbone.name=tiny-dinov2,dinov2-small"], ["nut"])
+    assert [cell.values["backbone.name"] for cell in sweep.cells] == ["tiny-dinov2"]
     assert list(sweep.problems) == ["dinov2-small"] and sweep.missing == 1
     assert "dinov2-small: " in (tmp_path / "table.md").read_text()
     assert "unfinished cells: 1;" in capsys.readouterr().out

@@ -1,16 +1,21 @@
 """A run of one second: two categories of drawn parts, a tiny network."""
 
+import functools
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from codegraph_jax.backbones import PRESETS
+from codegraph_jax import detector
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.resume import budget
-from tests.support.tiny_backbones import TINY, tiny_backbone
+from tests.support.tiny_backbones import tiny_backbone, tiny_presets
 
 CATEGORIES = {"gear": 14, "plate": 12}
 
@@ -31,10 +36,13 @@ def small_config(root: Path, **changes) -> Config:
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 
 
-def prepare() -> None:
-    """Adds the network to the presets, and stores all intermediate results, even quick ones."""
-    PRESETS["tiny"] = TINY["dinov2"]
-    budget.WRITING_SHARE = 1e6
+@contextmanager
+def stored_at_once() -> Iterator[None]:
+    """The tiny network, loaded (and so compiled) once; all intermediate results are stored, even quick ones."""
+    with tiny_presets(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
+        patch.setattr(budget, "WRITING_SHARE", 1e6)
+        yield
 
 
 def contents(workdir: Path) -> dict:

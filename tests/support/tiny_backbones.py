@@ -1,8 +1,11 @@
 """The architectures of the golden models, and presets for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture
@@ -52,9 +55,18 @@ TIMM = {
 """The same networks from files that timm has written."""
 
 
-def tiny_backbone(**changes: object) -> BackboneConfig:
-    """The golden DINOv2 network on images of 20 px; needs the fixture `tiny_preset`."""
-    values = {"name": "tiny", "image_size": GRID * PATCH, "weights": str(GOLDEN / "dinov2.safetensors")}
+@contextmanager
+def tiny_presets() -> Iterator[None]:
+    """The architectures as presets: `tiny-dinov2` and so on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, preset in TINY.items():
+            patch.setitem(PRESETS, f"tiny-{name}", preset)
+        yield
+
+
+def tiny_backbone(name: str = "dinov2", **changes: object) -> BackboneConfig:
+    """A golden network on images of 20 px; needs the fixture `tiny_presets`."""
+    values = {"name": f"tiny-{name}", "image_size": GRID * PATCH, "weights": str(GOLDEN / f"{name}.safetensors")}
     return BackboneConfig(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -14,15 +14,11 @@ from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig
-from tests.support.tiny_backbones import GOLDEN, PATCH, TINY
+from tests.support.tiny_backbones import GOLDEN, PATCH
+
+pytestmark = pytest.mark.usefixtures("tiny_presets")
 
 NAMES = ("tiny-dinov2", "tiny-siglip")
-
-
-@pytest.fixture(autouse=True)
-def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, preset in TINY.items():
-        monkeypatch.setitem(PRESETS, f"tiny-{name}", preset)
 
 
 @pytest.fixture(scope="module")
