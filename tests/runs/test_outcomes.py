@@ -133,7 +133,6 @@ def test_photos_of_a_small_set_are_unknown(config, tmp_path, capsys):
     rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert all(",unknown," in row for row in rows[1:])
     assert status_of([outcome]) == TOO_FEW
-    flags = np.arange(len(outcome.samples)) == 0
-    flagged = dataclasses.replace(outcome.result.calibration, flagged=flags)
-    one = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, calibration=flagged))
+    flagged = np.arange(len(outcome.samples)) == 0
+    one = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, flagged=flagged))
     assert status_of([outcome, one]) == SOMETHING_FLAGGED
