@@ -53,17 +53,16 @@ def nt_xent(
     columns = jnp.concatenate(others)
     total = others[0].shape[0]
     anchor_columns = offset + jnp.arange(first.shape[0])
-    losses = []
+    rows = []
     for view, (anchors, positives) in enumerate((unit, unit[::-1])):
         logits = jnp.matmul(anchors, columns.T, precision=jax.lax.Precision.HIGHEST) / temperature
         excluded = jnp.arange(2 * total) == (anchor_columns + view * total)[:, None]
         excluded |= ~jnp.concatenate([column_valid, column_valid])
         logits = jnp.where(excluded, -jnp.inf, logits)
         positive = (anchors * positives).sum(-1) / temperature
-        row = jax.nn.logsumexp(logits, -1) - positive
         # a padded anchor may have no valid column: mask its row, or its gradient is NaN
-        losses.append(jnp.where(valid, row, 0))
-    return (global_mean(losses[0], valid, axis_name) + global_mean(losses[1], valid, axis_name)) / 2
+        rows.append(jnp.where(valid, jax.nn.logsumexp(logits, -1) - positive, 0))
+    return (global_mean(rows[0], valid, axis_name) + global_mean(rows[1], valid, axis_name)) / 2
 
 
 def mean_norm(features: Features, valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:

@@ -21,14 +21,14 @@ from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.image_set import square
-from contrastive_jax.data.protocols import Images, ProtocolError
+from contrastive_jax.data.image_set import Images, square
+from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
 from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import DEFAULT_SCORE, OBJECTIVES
 from contrastive_jax.report.manifest import require_same_run, run_identity, versions_and_device
-from contrastive_jax.trainer import train_network, variables_of
+from contrastive_jax.trainer import train_network
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, put_on_mesh, run_mesh
@@ -103,7 +103,8 @@ class OECL:
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
             raise ProtocolError(f"fit: the objective {self.config.train.objective} {what}")
-        images = as_samples(images) if not isinstance(images, np.ndarray) else images
+        if not isinstance(images, np.ndarray):
+            images = as_samples(images)
         settings = self.config.data
         if not settings.range:
             measured = measured_range(as_samples(images), settings.no_data)
@@ -116,8 +117,10 @@ class OECL:
         exposed = None if outliers is None else self._stored(outliers)
         if exposed is not None:
             check_overlap(exposed, normal, None)
-        home = TemporaryDirectory(prefix="oecl-") if workdir is None else nullcontext(workdir)
-        with home as directory, locked(Path(directory)):
+        with (
+            TemporaryDirectory(prefix="oecl-") if workdir is None else nullcontext(workdir) as directory,
+            locked(Path(directory)),
+        ):
             self.state = self._train(RunData(normal, exposed, None), Path(directory), progress)
         return self
 
@@ -145,7 +148,7 @@ class OECL:
             network = build_network(self.config.model, self.config.train.objective, AXIS)
             # cached, since it holds a compiled program
             self._scorers[views] = build_scorer(network, self.config, run_mesh(), views)
-        return self._scorers[views](variables_of(self.state), stored)
+        return self._scorers[views](self.state.variables, stored)
 
     def save(self, directory: str | Path) -> None:
         """Writes the network and its settings into a directory, in the format of a run's workdir.

@@ -21,9 +21,10 @@ from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed import processes
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
-from contrastive_jax.data.protocols import EvaluationSet, Images
+from contrastive_jax.data.image_set import Images
+from contrastive_jax.data.protocols import EvaluationSet
 from contrastive_jax.data.sources import RunData, image_counts, read_run_data
-from contrastive_jax.evaluation.evaluate import auroc, build_scorer, measure
+from contrastive_jax.evaluation.evaluate import auroc, build_scorer, evaluation_metrics
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import GROUPS, save_histogram, save_learning_curves
@@ -109,7 +110,7 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     state, training = train_network(config, data, workdir, tester)
     if processes.is_first():
         save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
-    results = {**(tester.final(state, workdir) if tester else {}), **training}
+    results = {**(tester.final_results(state, workdir) if tester else {}), **training}
     if processes.is_first():
         # results.json is written last: it marks a finished run
         write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
@@ -163,41 +164,36 @@ class Tester:
         self._mesh, self._network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
         self._clean_scorer = build_scorer(self._network, config, self._mesh, views=0)
 
-    def clean_view(self, state: TrainState) -> dict[str, float | None]:
+    def clean_view_metrics(self, state: TrainState) -> dict[str, float | None]:
         """AUROC of the clean view, and its mean score over normal, OE and unseen images."""
-        scores = self._clean_scorer(variables_of(state), self._test.images)["clean"]
+        scores = self._clean_scorer(state.variables, self._test.images)["clean"]
         means = _means(self._by_group(scores, state))
         return {"auroc": auroc(self._test.is_normal, scores)} | {f"clean_{name}": mean for name, mean in means.items()}
 
-    def final(self, state: TrainState, workdir: Path) -> dict[str, Any]:
+    def final_results(self, state: TrainState, workdir: Path) -> dict[str, Any]:
         """Scores the test set over all views, writes scores and figure, and returns metrics and mean norms."""
         views, scorer = self._config.evaluation.views, self._clean_scorer
         if views:
             scorer = build_scorer(self._network, self._config, self._mesh, views)
-        scores = scorer(variables_of(state), self._test.images)
+        scores = scorer(state.variables, self._test.images)
         if not all(np.isfinite(values).all() for values in scores.values()):
             raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
         groups = self._by_group(scores["clean"], state)
         if processes.is_first():
             write_test_scores(workdir / "scores.csv", self._test, scores)
             save_histogram(workdir / NORMS, groups, OBJECTIVES[self._config.train.objective].label)
-        return {**measure(self._test, scores), "clean_score_means": _means(groups)}
+        return {**evaluation_metrics(self._test, scores), "clean_score_means": _means(groups)}
 
     def _by_group(self, scores: Float[np.ndarray, " n"], state: TrainState) -> dict[str, Float[np.ndarray, " k"]]:
         """Clean-view scores of the normal test images, of OE images, and of the unseen anomalies."""
         groups = {"normal": scores[self._test.is_normal]}
         if self._oe is not None:
-            groups["oe"] = self._clean_scorer(variables_of(state), self._oe)["clean"]
+            groups["oe"] = self._clean_scorer(state.variables, self._oe)["clean"]
         return groups | {"unseen": scores[~self._test.is_normal]}
 
 
 def _means(groups: dict[str, Float[np.ndarray, " k"]]) -> dict[str, float | None]:
     return {name: float(groups[name].mean()) if name in groups else None for name in GROUPS}
-
-
-def variables_of(state: TrainState) -> dict[str, Any]:
-    """The variables of the network in a state."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def train_network(
@@ -231,35 +227,36 @@ def _remaining_epochs(
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
     processes.require_equal({"the checkpoint from which it resumes": int(state.step)})
-    first = int(state.step) // steps
-    if first and progress:
-        print(f"resuming after epoch {first} of {epochs}", flush=True)
+    finished = int(state.step) // steps
+    if finished and progress:
+        print(f"resuming after epoch {finished} of {epochs}", flush=True)
 
     run_steps = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     test_every = config.evaluation.every
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, first)
-    printer = EpochPrinter(epochs, first, progress)
+    log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, finished)
+    printer = EpochPrinter(epochs, finished, progress)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:
-        if tester and test_every and not first:
-            untrained = tester.clean_view(state)
+        if tester and test_every and not finished:
+            untrained = tester.clean_view_metrics(state)
             log.add("test", 0, 0, untrained)
             printer.show(0, {"auroc": untrained["auroc"]})
-        for epoch in range(first + 1, epochs + 1):
-            began, parts = time.monotonic(), []
+        for epoch in range(finished + 1, epochs + 1):
+            began, calls = time.monotonic(), []
             for images, rows, count in feeder.epoch(epoch - 1):
                 state, values = run_steps(state, images, rows, count, seed)
-                parts.append((int(count), values))
+                calls.append((int(count), values))
             logged = {
-                name: np.concatenate([np.asarray(part[name])[:count] for count, part in parts]) for name in parts[0][1]
+                name: np.concatenate([np.asarray(values[name])[:count] for count, values in calls])
+                for name in calls[0][1]
             }
             _require_finite_steps(logged, epoch, checkpoints)
             seconds.append(time.monotonic() - began)
             means: dict[str, float | None] = {name: float(numbers.mean()) for name, numbers in logged.items()}
             log.add("train", epoch, epoch * steps, {**means, "normal_images_per_s": images_per_epoch / seconds[-1]})
             if tester and test_every and epoch % test_every == 0:
-                tested = tester.clean_view(state)
+                tested = tester.clean_view_metrics(state)
                 log.add("test", epoch, epoch * steps, tested)
                 means["auroc"] = tested["auroc"]
             printer.show(epoch, means)
@@ -271,27 +268,28 @@ def _remaining_epochs(
     if len(seconds) < 2:
         return state, {}
     # the first epoch includes the compilation
-    usual = float(np.median(seconds[1:]))
-    return state, {"speed": {"seconds_per_epoch": usual, "normal_images_per_s": images_per_epoch / usual}}
+    median = float(np.median(seconds[1:]))
+    return state, {"speed": {"seconds_per_epoch": median, "normal_images_per_s": images_per_epoch / median}}
 
 
 def _require_finite_steps(logged: dict[str, Float[np.ndarray, " s"]], epoch: int, checkpoints: Checkpoints) -> None:
     """Checks the values that the steps of an epoch (from 1) have logged."""
     values = np.stack(list(logged.values()))
     if (broken := np.flatnonzero(~np.isfinite(values).all(0))).size:
-        _diverged((epoch - 1) * values.shape[1] + int(broken[0]) + 1, epoch, "the loss is not finite", checkpoints)
+        step = (epoch - 1) * values.shape[1] + int(broken[0]) + 1
+        raise _divergence(step, epoch, "the loss is not finite", checkpoints)
 
 
 def _require_finite_state(state: TrainState, epoch: int, checkpoints: Checkpoints) -> None:
     """Checks a state before it is saved."""
     if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves((state.params, state.batch_stats))):
-        _diverged(int(state.step), epoch, "a parameter is not finite", checkpoints)
+        raise _divergence(int(state.step), epoch, "a parameter is not finite", checkpoints)
 
 
-def _diverged(step: int, epoch: int, what: str, checkpoints: Checkpoints) -> None:
+def _divergence(step: int, epoch: int, problem: str, checkpoints: Checkpoints) -> TrainingDivergedError:
     good = checkpoints.newest()
     where = f"the last good checkpoint is step {good} in {checkpoints.directory}"
-    raise TrainingDivergedError(
-        f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
+    return TrainingDivergedError(
+        f"step {step} (epoch {epoch}): {problem}; {where if good else 'there is no checkpoint yet'}. "
         "Lower --config.train.learning_rate, or use --config.model.dtype=float32"
     )

@@ -153,14 +153,14 @@ def _by_stem(files: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _annotations(root: str) -> dict[str, Path]:
     """The annotation file of each image; horizontal boxes are preferred."""
-    home = Path(root) / "Annotations"
-    if not home.is_dir():
+    folder = Path(root) / "Annotations"
+    if not folder.is_dir():
         raise LayoutError(f"{root!r}: has no folder Annotations; give the root of a set in Pascal VOC's layout")
     found: dict[str, Path] = {}
-    for path in sorted(home.rglob("*.xml"), key=lambda path: "horizontal" in str(path.relative_to(home)).lower()):
+    for path in sorted(folder.rglob("*.xml"), key=lambda path: "horizontal" in str(path.relative_to(folder)).lower()):
         found[composed(path.stem)] = path
     if not found:
-        raise LayoutError(f"{str(home)!r}: holds no .xml files")
+        raise LayoutError(f"{str(folder)!r}: holds no .xml files")
     return found
 
 

@@ -121,16 +121,16 @@ def _array_labels(
 
 
 def _list_folder(root: str, split: str) -> ImageList:
-    home = str(Path(root) / split) if split else root
+    folder = str(Path(root) / split) if split else root
     try:
-        files = find_images(home)
+        files = find_images(folder)
     except LayoutError:
-        raise LayoutError(f"{home!r}: is not an .npz file, an .npy file, or a readable directory") from None
+        raise LayoutError(f"{folder!r}: is not an .npz file, an .npy file, or a readable directory") from None
     if not files:
-        raise LayoutError(f"{home!r}: holds no images")
+        raise LayoutError(f"{folder!r}: holds no images")
     loose = [name for name in files if "/" not in name]
     if loose and len(loose) < len(files):
-        raise LayoutError(f"{home!r}: holds class folders and also images ({loose[0]!r}); move one of them")
+        raise LayoutError(f"{folder!r}: holds class folders and also images ({loose[0]!r}); move one of them")
     labels = (None, ()) if loose else indexed([composed(name.split("/", 1)[0]) for name in files])
     return ImageList(list(map(Sample.of, files.values())), *labels)
 

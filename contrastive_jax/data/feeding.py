@@ -12,7 +12,8 @@ from jaxtyping import Int
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.protocols import Images, Stream
+from contrastive_jax.data.image_set import Images
+from contrastive_jax.data.protocols import Stream
 from contrastive_jax.training.step import AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
@@ -58,7 +59,7 @@ class Feeder:
         batch, seed = config.train.batch_size, config.seed
         order = {"normal": epoch_order(len(self._sets["normal"]), steps, batch, seed, epoch)}
         if "oe" in self._sets:
-            order["oe"] = exposure_order(len(self._sets["oe"]), steps, batch, seed, epoch, config.oe.resample)
+            order["oe"] = oe_order(len(self._sets["oe"]), steps, batch, seed, epoch, config.oe.resample)
         starts = range(0, self.steps_per_epoch, self.steps_per_call)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(self._call, order, 0)
@@ -101,7 +102,7 @@ def epoch_order(image_count: int, steps: int, batch_size: int, seed: int, epoch:
     return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-def exposure_order(
+def oe_order(
     image_count: int, steps: int, batch_size: int, seed: int, epoch: int, resample: str
 ) -> Int[np.ndarray, "s b"]:
     """Rows of the OE images for each step of an epoch.

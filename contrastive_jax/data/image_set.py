@@ -16,6 +16,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, natural_key
 from codegraph_jax.data.value_range import ValueRange
 
+Images = UInt8[np.ndarray, "n h w 3"]
 Labels = Int32[np.ndarray, " n"]
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are exclusive."""
@@ -37,7 +38,7 @@ class ImageList:
 class ImageSet:
     """Images of one size, all in memory."""
 
-    images: UInt8[np.ndarray, "n h w 3"]
+    images: Images
     labels: Labels | None
     """Index into `class_names`; None if the source has no labels."""
     class_names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The image set of the demo: shapes and textures in classes, drawn in about a second (host code).
+"""The image set of the demo: shapes and textures in classes, drawn in about a second.
 
 The OE classes are drawn by other functions than the eight test classes, so that no OE image resembles a test anomaly.
 """
@@ -27,13 +27,13 @@ def _ring(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def _square(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     cy, cx = rng.uniform(0.35, 0.65, 2)
-    u, v = _turned(rng.uniform(0, np.pi / 2), y - cy, x - cx)
+    u, v = _rotated(rng.uniform(0, np.pi / 2), y - cy, x - cx)
     return np.clip((rng.uniform(0.18, 0.3) - np.maximum(np.abs(u), np.abs(v))) * 16 + 0.5, 0, 1)
 
 
 def _cross(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     cy, cx = rng.uniform(0.4, 0.6, 2)
-    u, v = _turned(rng.uniform(0, np.pi / 2), y - cy, x - cx)
+    u, v = _rotated(rng.uniform(0, np.pi / 2), y - cy, x - cx)
     arm = np.minimum(np.abs(u), np.abs(v))
     return np.clip((rng.uniform(0.05, 0.09) - arm) * 16 + 0.5, 0, 1)
 
@@ -41,12 +41,12 @@ def _cross(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray
 def _triangle(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     cy, cx = rng.uniform(0.4, 0.6, 2)
     start = rng.uniform(0, 2 * np.pi)
-    sides = [_turned(start + k * 2 * np.pi / 3, y - cy, x - cx)[0] for k in range(3)]
+    sides = [_rotated(start + k * 2 * np.pi / 3, y - cy, x - cx)[0] for k in range(3)]
     return np.clip((rng.uniform(0.13, 0.2) - np.max(sides, axis=0)) * 16 + 0.5, 0, 1)
 
 
 def _bar(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    u, _ = _turned(rng.uniform(0, np.pi), y - 0.5, x - 0.5)
+    u, _ = _rotated(rng.uniform(0, np.pi), y - 0.5, x - 0.5)
     return np.clip((rng.uniform(0.06, 0.14) - np.abs(u - rng.uniform(-0.15, 0.15))) * 16 + 0.5, 0, 1)
 
 
@@ -66,12 +66,12 @@ def _crescent(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndar
 
 
 def _stripes(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    u, _ = _turned(rng.uniform(0, np.pi), y, x)
+    u, _ = _rotated(rng.uniform(0, np.pi), y, x)
     return 0.5 + 0.5 * np.sin(2 * np.pi * (u * rng.uniform(2, 5) + rng.uniform()))
 
 
 def _checks(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    u, v = _turned(rng.uniform(0, np.pi / 2), y, x)
+    u, v = _rotated(rng.uniform(0, np.pi / 2), y, x)
     waves = np.sin(2 * np.pi * u * rng.uniform(1.5, 4)) * np.sin(2 * np.pi * v * rng.uniform(1.5, 4))
     return np.clip(0.5 + 2 * waves, 0, 1)
 
@@ -88,7 +88,7 @@ def _noise(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray
 
 
 def _slope(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    u, _ = _turned(rng.uniform(0, 2 * np.pi), y - 0.5, x - 0.5)
+    u, _ = _rotated(rng.uniform(0, 2 * np.pi), y - 0.5, x - 0.5)
     return np.clip(0.5 + u * rng.uniform(0.5, 2), 0, 1)
 
 
@@ -97,7 +97,7 @@ def _waves(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray
     return 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(3, 6) * np.hypot(y - cy, x - cx))
 
 
-CLASSES: dict[str, Pattern] = {
+SHAPES: dict[str, Pattern] = {
     "disc": _disc,
     "ring": _ring,
     "square": _square,
@@ -107,8 +107,8 @@ CLASSES: dict[str, Pattern] = {
     "dots": _dots,
     "crescent": _crescent,
 }
-"""Shapes: one class is normal, the others are the anomalies of the test."""
-EXPOSURE: dict[str, Pattern] = {
+"""The classes of `train` and `test`: one is normal, the others are the anomalies of the test."""
+TEXTURES: dict[str, Pattern] = {
     "stripes": _stripes,
     "checks": _checks,
     "clouds": _clouds,
@@ -116,13 +116,13 @@ EXPOSURE: dict[str, Pattern] = {
     "slope": _slope,
     "waves": _waves,
 }
-"""Textures for outlier exposure."""
-COUNTS = {"train": 384, "test": 64, "oe": 256}
-"""Images per class."""
+"""The classes of `oe`."""
+IMAGES_PER_CLASS = {"train": 384, "test": 64, "oe": 256}
+"""Number of images of each class by split."""
 
 
 def draw_patterns(split: str, size: int) -> ImageSet:
-    """Draws a split: shapes of `CLASSES` with labels (`train`, `test`), or textures of `EXPOSURE` (`oe`).
+    """Draws a split of labelled images: `SHAPES` (`train`, `test`) or `TEXTURES` (`oe`).
 
     Position, size, angle, the two colours and the noise are random in each image, from a fixed seed: the same split and
     size give the same bytes.
@@ -130,18 +130,19 @@ def draw_patterns(split: str, size: int) -> ImageSet:
     Raises:
         LayoutError: there is no such split.
     """
-    if split not in COUNTS:
-        raise LayoutError(f"patterns: there is no split {split!r}; splits: {', '.join(COUNTS)}")
-    generators = EXPOSURE if split == "oe" else CLASSES
-    rng = np.random.default_rng([2312, 15288, list(COUNTS).index(split)])
+    if split not in IMAGES_PER_CLASS:
+        raise LayoutError(f"patterns: there is no split {split!r}; splits: {', '.join(IMAGES_PER_CLASS)}")
+    classes = TEXTURES if split == "oe" else SHAPES
+    rng = np.random.default_rng([2312, 15288, list(IMAGES_PER_CLASS).index(split)])
     axis = (np.arange(size) + 0.5) / size
     y, x = np.meshgrid(axis, axis, indexing="ij")
-    images = np.stack([_coloured(rng, draw(rng, y, x)) for draw in generators.values() for _ in range(COUNTS[split])])
-    labels = np.repeat(np.arange(len(generators), dtype=np.int32), COUNTS[split])
-    return ImageSet(images, labels, tuple(generators))
+    count = IMAGES_PER_CLASS[split]
+    images = np.stack([_coloured(rng, draw(rng, y, x)) for draw in classes.values() for _ in range(count)])
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), count)
+    return ImageSet(images, labels, tuple(classes))
 
 
-def _turned(angle: float, y: np.ndarray, x: np.ndarray) -> Coordinates:
+def _rotated(angle: float, y: np.ndarray, x: np.ndarray) -> Coordinates:
     return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
 
 

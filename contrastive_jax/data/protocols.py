@@ -1,19 +1,17 @@
-"""The evaluation protocols: which images are normal, and which are used (host code)."""
+"""The evaluation protocols: which images are normal, and which are used."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import composed
-from contrastive_jax.data.image_set import ImageList, ImageSet
+from contrastive_jax.data.image_set import ImageList, Images, ImageSet
 
 IN_DISTRIBUTION = "in distribution"
 """Class name of the normal images if the network is trained on all classes."""
-
-Images = UInt8[np.ndarray, "n h w 3"]
 
 
 class Stream(IntEnum):
@@ -150,17 +148,17 @@ def evaluation_set(source: ImageSet, protocol: str, target: str) -> EvaluationSe
     return EvaluationSet(source.images, normal, source.labels, source.class_names)
 
 
-def ood_evaluation_set(images: Images, others: dict[str, Images]) -> EvaluationSet:
+def ood_evaluation_set(images: Images, ood: dict[str, Images]) -> EvaluationSet:
     """A test set of in-distribution images and named out-of-distribution sets, each of which is a class.
 
     Raises:
         ProtocolError: a set is empty.
     """
-    for name, unseen in others.items():
-        if not len(unseen):
+    for name, found in ood.items():
+        if not len(found):
             raise ProtocolError(f"config.evaluation.ood: {name} holds no images")
-    labels = np.repeat(np.arange(1 + len(others)), [len(images), *map(len, others.values())])
-    return EvaluationSet(np.concatenate([images, *others.values()]), labels == 0, labels, (IN_DISTRIBUTION, *others))
+    labels = np.repeat(np.arange(1 + len(ood)), [len(images), *map(len, ood.values())])
+    return EvaluationSet(np.concatenate([images, *ood.values()]), labels == 0, labels, (IN_DISTRIBUTION, *ood))
 
 
 def balanced_subset(test: EvaluationSet, wanted: int, seed: int) -> EvaluationSet:

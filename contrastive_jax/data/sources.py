@@ -1,4 +1,4 @@
-"""Reads and checks the image sets of a run (host code)."""
+"""Reads and checks the image sets of a run."""
 
 import logging
 from dataclasses import dataclass
@@ -10,10 +10,9 @@ from codegraph_jax.data.batches import image_key
 from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, ood_entry
 from contrastive_jax.data.catalog import list_image_set, load_image_set
-from contrastive_jax.data.image_set import ImageList, decode
+from contrastive_jax.data.image_set import ImageList, Images, decode
 from contrastive_jax.data.protocols import (
     EvaluationSet,
-    Images,
     ProtocolError,
     balanced_subset,
     class_mask,
@@ -89,11 +88,11 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     wanted = np.flatnonzero(class_mask(listed, data.classes, "config.data.classes"))
     source = decode(listed, size, wanted, value_range)
     if data.protocol == "multimodal":
-        others = {}
+        ood = {}
         for entry in config.evaluation.ood:
             name, split, path = ood_entry(entry)
-            others[name] = load_image_set(path, split, size, value_range=value_range).images
-        test = ood_evaluation_set(source.images, others)
+            ood[name] = load_image_set(path, split, size, value_range=value_range).images
+        test = ood_evaluation_set(source.images, ood)
     else:
         target = data.target
         if data.protocol != "unlabelled":

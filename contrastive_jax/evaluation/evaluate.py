@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from codegraph_jax.core.auroc import auroc as area
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.data.protocols import EvaluationSet, Images
+from contrastive_jax.data.image_set import Images
+from contrastive_jax.data.protocols import EvaluationSet
 from contrastive_jax.evaluation.metrics import detection_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import view_scores
@@ -114,7 +115,7 @@ def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> fl
     return float(area(scores[~normal], scores[normal]))
 
 
-def measure(test: EvaluationSet, scores: Scores) -> dict[str, Any]:
+def evaluation_metrics(test: EvaluationSet, scores: Scores) -> dict[str, Any]:
     """The metrics in results.json: `metrics` of each score over all images, and `by_class`.
 
     If several classes are anomalous, each is compared with the normal images, otherwise each normal class with the

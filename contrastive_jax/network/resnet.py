@@ -105,11 +105,8 @@ class ContrastiveResNet(nn.Module):
         Returns:
             f(x) of the paper without normalisation, [n, head_dim], float32, or `dtype` if that is wider.
         """
-        x = images.astype(self.dtype)
-        if self.stem == "cifar":
-            x = conv(self.width, 3, 1, self.dtype, self.precision, "stem_conv")(x)
-        else:
-            x = conv(self.width, 7, 2, self.dtype, self.precision, "stem_conv")(x)
+        kernel, stride = (3, 1) if self.stem == "cifar" else (7, 2)
+        x = conv(self.width, kernel, stride, self.dtype, self.precision, "stem_conv")(images.astype(self.dtype))
         x = nn.relu(BatchNorm(self.axis_name, name="stem_norm")(x, train, valid))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

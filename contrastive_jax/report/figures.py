@@ -39,8 +39,7 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
 
     train = [record for record in records if record["kind"] == "train"]
     tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
-    with_means = [record for record in tested if "clean_normal" in record]
-    panels = ["loss", "norms"] + (["clean"] if with_means else []) + (["auroc"] if tested else [])
+    panels = ["loss", "norms", *(["clean", "auroc"] if tested else [])]
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
     axes = dict(zip(panels, figure.subplots(1, len(panels))))
     epochs = [record["epoch"] for record in train]
@@ -52,19 +51,18 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
             axes["norms"].plot(epochs, norms, label=label, color=COLOURS[name])
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
-    if with_means:
-        means = {name: [record[f"clean_{name}"] for record in with_means] for name in GROUPS}
+    if tested:
+        epochs = [record["epoch"] for record in tested]
+        means = {name: [record[f"clean_{name}"] for record in tested] for name in GROUPS}
         means = {name: values for name, values in means.items() if values[0] is not None}
         for name, values in means.items():
-            at = [record["epoch"] for record in with_means]
-            axes["clean"].plot(at, values, marker=".", label=GROUPS[name], color=COLOURS[name])
+            axes["clean"].plot(epochs, values, marker=".", label=GROUPS[name], color=COLOURS[name])
         if min(map(min, means.values())) > 0:
             # norms change by orders of magnitude, and their ratio matters
             axes["clean"].set_yscale("log")
         axes["clean"].legend()
         axes["clean"].set_title("mean score of clean test views")
-    if tested:
-        axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
+        axes["auroc"].plot(epochs, [100 * record["auroc"] for record in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")
     for panel in axes.values():
         panel.set_xlabel("epoch")

@@ -87,9 +87,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class EpochPrinter:
     """Prints about fifty lines during a run."""
 
-    def __init__(self, epochs: int, first: int, progress: bool = True):
-        """Starts the clock at epoch `first` of `epochs`; prints nothing unless `progress`."""
-        self._epochs, self._first, self._progress = epochs, first, progress
+    def __init__(self, epochs: int, finished: int, progress: bool = True):
+        """Starts the clock after `finished` of `epochs` epochs; prints nothing unless `progress`."""
+        self._epochs, self._finished, self._progress = epochs, finished, progress
         self._every = max(1, epochs // 50)
         self._started = time.monotonic()
 
@@ -98,9 +98,9 @@ class EpochPrinter:
         if not self._progress or epoch % self._every and epoch != self._epochs and "auroc" not in values:
             return
         left = ""
-        if epoch > self._first:
+        if epoch > self._finished:
             spent = time.monotonic() - self._started
-            left = f"  {hours_minutes_seconds(spent / (epoch - self._first) * (self._epochs - epoch))} left"
+            left = f"  {hours_minutes_seconds(spent / (epoch - self._finished) * (self._epochs - epoch))} left"
         shown = "  ".join(
             f"{name} {100 * value:.1f}" if name == "auroc" else f"{name} {value:.4g}"
             for name, value in values.items()

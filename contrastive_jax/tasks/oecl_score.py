@@ -1,4 +1,4 @@
-"""The task `oecl_score`: scores a folder of images with a trained network (host code)."""
+"""The task `oecl_score`: scores a folder of images with a trained network."""
 
 import logging
 from pathlib import Path
@@ -15,8 +15,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import OeclDataConfig, ScoreConfig
-from contrastive_jax.data.image_set import square
-from contrastive_jax.data.protocols import Images
+from contrastive_jax.data.image_set import Images, square
 from contrastive_jax.model import OECL
 from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
 

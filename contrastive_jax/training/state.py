@@ -31,6 +31,11 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of the network."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 def build_optimizer(config: TrainConfig, total_steps: int, momentum: float = MOMENTUM) -> optax.GradientTransformation:
     """SGD with momentum; weight decay is added to the gradient, and the learning rate falls to 0 along a cosine.
@@ -50,13 +55,13 @@ def initial_state(
 ) -> TrainState:
     """Random parameters from the seed, and the initial state of the optimiser."""
     # initialisation runs outside the mesh, where its axis is not defined
-    single = network.clone(axis_name=None)
+    on_one_device = network.clone(axis_name=None)
     images = jnp.zeros((2, image_size, image_size, 3))
     # on CPUs, optimising this program takes ten times as long as running it
     options: dict[str, bool | str | int | float] = {}
     if jax.default_backend() == "cpu":
         options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    init = jax.jit(lambda key: single.init(key, images, train=False), compiler_options=options)
+    init = jax.jit(lambda key: on_one_device.init(key, images, train=False), compiler_options=options)
     variables = init(jax.random.key(seed))
-    params = variables["params"]
-    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))
+    opt_state = optimizer.init(variables["params"])
+    return TrainState(jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], opt_state)

@@ -54,7 +54,7 @@ Batch = dict[str, Array]
 StepMetrics = dict[str, Float[Array, ""]]
 
 
-def exposure_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) -> Float[Array, ""]:
+def oe_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) -> Float[Array, ""]:
     """alpha: 0 during the first share `oe.warmup` of the run, then constant."""
     return jnp.where(step < round(config.oe.warmup * total_steps), 0.0, config.oe.alpha)
 
@@ -77,8 +77,8 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
             for view in range(2)
         ]
 
-    for_normal, for_oe = jax.random.split(key)
-    normal = two_views(batch["normal"], for_normal)
+    normal_key, oe_key = jax.random.split(key)
+    normal = two_views(batch["normal"], normal_key)
     exposure = OBJECTIVES[config.train.objective].exposure
     if exposure == "rotated":
 
@@ -86,7 +86,7 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
             return [jnp.concatenate([rotate(view, angle) for angle in angles]) for view in normal]
 
         return rotated(NORMAL_ROTATIONS), rotated(OE_ROTATIONS)
-    return normal, two_views(batch["oe"], for_oe) if exposure else []
+    return normal, two_views(batch["oe"], oe_key) if exposure else []
 
 
 def loss_of_views(
@@ -145,7 +145,7 @@ def train_step(
     """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     normal, oe = draw_views(config, key, batch)
-    alpha = exposure_weight(config, total_steps, state.step)
+    alpha = oe_weight(config, total_steps, state.step)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, StepMetrics]]:
         return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, valid)

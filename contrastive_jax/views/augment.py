@@ -51,9 +51,9 @@ def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) ->
     The area is uniform in `scale` times that of the image, and log(width / height) is uniform. The first of ten draws
     that fits is used, else the largest box in the centre with an allowed aspect.
     """
-    for_area, for_ratio, for_corner = jax.random.split(key, 3)
-    area = jax.random.uniform(for_area, (ATTEMPTS,), minval=scale[0], maxval=scale[1]) * (height * width)
-    ratio = jnp.exp(jax.random.uniform(for_ratio, (ATTEMPTS,), minval=jnp.log(RATIO[0]), maxval=jnp.log(RATIO[1])))
+    area_key, ratio_key, corner_key = jax.random.split(key, 3)
+    area = jax.random.uniform(area_key, (ATTEMPTS,), minval=scale[0], maxval=scale[1]) * (height * width)
+    ratio = jnp.exp(jax.random.uniform(ratio_key, (ATTEMPTS,), minval=jnp.log(RATIO[0]), maxval=jnp.log(RATIO[1])))
     # torchvision rounds half to even as jnp.round does
     widths = jnp.round(jnp.sqrt(area * ratio)).astype(jnp.int32)
     heights = jnp.round(jnp.sqrt(area / ratio)).astype(jnp.int32)
@@ -64,7 +64,7 @@ def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) ->
     box_width = jnp.where(fits[chosen], widths[chosen], fallback_width)
     box_height = jnp.where(fits[chosen], heights[chosen], fallback_height)
     margins = jnp.stack([height - box_height, width - box_width])
-    corner = jax.random.randint(for_corner, (2,), 0, margins + 1)
+    corner = jax.random.randint(corner_key, (2,), 0, margins + 1)
     corner = jnp.where(fits[chosen], corner, margins // 2)
     return jnp.stack([corner[0], corner[1], box_height, box_width])
 
@@ -73,12 +73,12 @@ def augment(
     key: Array, image: UInt8[Array, "h w 3"], config: AugmentConfig, size: int
 ) -> Float[Array, "{size} {size} 3"]:
     """One random view of a stored image, in [0, 1]."""
-    for_box, for_flip, for_jitter, for_gray = jax.random.split(key, 4)
+    box_key, flip_key, jitter_key, gray_key = jax.random.split(key, 4)
     view = image.astype(jnp.float32) / 255
-    view = crop_resize(view, random_box(for_box, image.shape[0], image.shape[1], config.crop_scale), size)
-    view = jnp.where(jax.random.bernoulli(for_flip, FLIP), view[:, ::-1], view)
-    view = random_jitter(for_jitter, view, JITTER, JITTER_PROBABILITY)
-    return random_grayscale(for_gray, view, GRAYSCALE)
+    view = crop_resize(view, random_box(box_key, image.shape[0], image.shape[1], config.crop_scale), size)
+    view = jnp.where(jax.random.bernoulli(flip_key, FLIP), view[:, ::-1], view)
+    view = random_jitter(jitter_key, view, JITTER, JITTER_PROBABILITY)
+    return random_grayscale(gray_key, view, GRAYSCALE)
 
 
 def normalise(images: Float[Array, "*n 3"], config: AugmentConfig) -> Float[Array, "*n 3"]:

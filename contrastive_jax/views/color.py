@@ -72,14 +72,14 @@ def random_jitter(key: Array, image: Image, strengths: tuple[float, ...], probab
     Factors of brightness, contrast and saturation are uniform in 1 +- strength (not below 0), the shift of the hue in
     +-strength.
     """
-    for_factors, for_order, for_choice = jax.random.split(key, 3)
+    factors_key, order_key, choice_key = jax.random.split(key, 3)
     spread = jnp.asarray(strengths, image.dtype)
     low = jnp.where(jnp.arange(4) == HUE, -spread, jnp.maximum(1 - spread, 0))
     high = jnp.where(jnp.arange(4) == HUE, spread, 1 + spread)
-    factors = jax.random.uniform(for_factors, (4,), image.dtype) * (high - low) + low
+    factors = jax.random.uniform(factors_key, (4,), image.dtype) * (high - low) + low
     # the ranks of four uniform numbers are a random permutation, cheaper than a shuffle under vmap
-    order = jnp.argsort(jax.random.uniform(for_order, (4,)))
-    return jnp.where(jax.random.bernoulli(for_choice, probability), adjust(image, factors, order), image)
+    order = jnp.argsort(jax.random.uniform(order_key, (4,)))
+    return jnp.where(jax.random.bernoulli(choice_key, probability), adjust(image, factors, order), image)
 
 
 def random_grayscale(key: Array, image: Image, probability: float) -> Image:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contrastive_jax.config import OeclConfig, OeclDataConfig
 from contrastive_jax.data.image_set import ImageSet
 from contrastive_jax.data.protocols import evaluation_set, ood_evaluation_set
-from contrastive_jax.evaluation.evaluate import auroc, measure
+from contrastive_jax.evaluation.evaluate import auroc, evaluation_metrics
 from studies.sweeps.training import class_names
 
 
@@ -33,7 +33,7 @@ def test_classes_stand_alone_against_the_other_side():
     scores = {"clean": np.array([3.0, 2, 1, 0, 5, 4])}
 
     def areas(protocol):
-        by_class = measure(evaluation_set(images, protocol, "a"), scores)["by_class"]
+        by_class = evaluation_metrics(evaluation_set(images, protocol, "a"), scores)["by_class"]
         return {name: found["clean"]["auroc"]["value"] for name, found in by_class.items()}
 
     assert areas("one_vs_rest") == {"b": 1.0, "c": 0.0}
@@ -53,6 +53,6 @@ def test_each_named_set_is_measured_alone():
         np.zeros((2, 1, 1, 3), np.uint8),
         {"near": np.zeros((2, 1, 1, 3), np.uint8), "far": np.zeros((1, 1, 1, 3), np.uint8)},
     )
-    found = measure(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})["by_class"]
+    found = evaluation_metrics(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})["by_class"]
     assert found["near"]["clean"]["auroc"]["value"] == 0.75
     assert found["far"]["clean"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}

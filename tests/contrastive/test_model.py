@@ -97,7 +97,7 @@ def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path, capsys):
 
 
 def test_the_example_on_arrays_runs(capsys, monkeypatch):
-    monkeypatch.setattr(patterns, "COUNTS", {"train": 64, "test": 4, "oe": 16})
+    monkeypatch.setattr(patterns, "IMAGES_PER_CLASS", {"train": 64, "test": 4, "oe": 16})
     metrics = example("oecl_arrays", EPOCHS=1, WIDTH=2).main()
     assert set(metrics) == {"auroc", "aupr_in", "aupr_out", "fpr95"}
     out = capsys.readouterr().out

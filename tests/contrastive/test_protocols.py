@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from codegraph_jax.core.settings import ConfigError, read_config
 from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data import protocols
-from contrastive_jax.data.feeding import epoch_order, exposure_order
+from contrastive_jax.data.feeding import epoch_order, oe_order
 from contrastive_jax.data.image_set import ImageList, ImageSet
-from contrastive_jax.data.patterns import CLASSES, EXPOSURE, draw_patterns
+from contrastive_jax.data.patterns import SHAPES, TEXTURES, draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import check_overlap, read_run_data
 
@@ -119,12 +119,12 @@ def test_epochs_visit_images_once_and_do_not_depend_on_the_past(steps, batch, sp
 
 
 def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
-    fixed = [exposure_order(100, 3, 4, 0, epoch, "fixed") for epoch in range(2)]
-    fresh = [exposure_order(100, 3, 4, 0, epoch, "fresh") for epoch in range(2)]
+    fixed = [oe_order(100, 3, 4, 0, epoch, "fixed") for epoch in range(2)]
+    fresh = [oe_order(100, 3, 4, 0, epoch, "fresh") for epoch in range(2)]
     np.testing.assert_array_equal(*fixed)
     assert (fresh[0] != fresh[1]).any()
     assert len(np.unique(fresh[0])) == 12
-    few = exposure_order(2, 3, 4, 0, 0, "fresh")
+    few = oe_order(2, 3, 4, 0, 0, "fresh")
     assert few.shape == (3, 4) and set(np.unique(few)) <= {0, 1}
 
 
@@ -194,7 +194,7 @@ def test_batch_larger_than_the_set_is_refused():
 
 
 def test_patterns_are_disjoint_and_repeatable():
-    assert not CLASSES.keys() & EXPOSURE.keys()
+    assert not SHAPES.keys() & TEXTURES.keys()
     first, again = (draw_patterns("test", 8) for _ in range(2))
     np.testing.assert_array_equal(first.images, again.images)
     assert first.images.shape == (512, 8, 8, 3) and first.images.std() > 30
