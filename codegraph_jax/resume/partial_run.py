@@ -34,6 +34,7 @@ class PartialRun:
 
     def __init__(self, directory: Path, config: Config, backbone: LoadedBackbone, frame: Frame):
         self._directory, self._budget = directory, Budget(directory, at_any_cost=config.resume_data == "keep")
+        self._degree_count = len(config.features.degrees)
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()
         self.loaded_image_count = self.loaded_layer_count = 0
@@ -80,33 +81,35 @@ class PartialRun:
             with self._budget.spend("table"):
                 # one file per degree, since writing copies the content of a file in memory
                 for degree, part in enumerate(table):
-                    about = _about(identity, layer, degree, shape[0])
-                    write_tensors(self._file(layer, degree), {"distances": part}, about)
+                    write_tensors(self._file(layer, degree), {"distances": part}, _about(identity, layer, degree))
 
     def _file(self, layer: int, degree: int) -> Path:
         return self._directory / f"layer{layer}-degree{degree}.safetensors"
 
     def _read_table(self, layer: int, identity: str, allocate: Allocate) -> np.ndarray | None:
-        table, degree, degrees = None, 0, 1
-        while degree < degrees:
-            path = self._file(layer, degree)
-            try:
-                arrays, about = read_tensors(path)
-                part = arrays["distances"]
-                degrees = about["degrees"]
-                if about != _about(identity, layer, degree, degrees):
-                    raise DamagedTensorsError("it belongs to other images")
-            except FileNotFoundError:
-                return None
-            except (DamagedTensorsError, KeyError, TypeError) as error:
-                logger.warning("%s: cannot be used (%s); computing it again", path, error)
+        table = None
+        for degree in range(self._degree_count):
+            part = self._read_degree(layer, degree, identity)
+            if part is None:
                 return None
             if table is None:
-                table = allocate((degrees, *part.shape))
+                table = allocate((self._degree_count, *part.shape))
             table[degree] = part
-            degree += 1
         return table
 
+    def _read_degree(self, layer: int, degree: int, identity: str) -> np.ndarray | None:
+        path = self._file(layer, degree)
+        try:
+            arrays, about = read_tensors(path)
+            if about != _about(identity, layer, degree):
+                raise DamagedTensorsError("it belongs to other images")
+            return arrays["distances"]
+        except FileNotFoundError:
+            return None
+        except (DamagedTensorsError, KeyError) as error:
+            logger.warning("%s: cannot be used (%s); computing it again", path, error)
+            return None
 
-def _about(identity: str, layer: int, degree: int, degree_count: int) -> dict[str, str | int]:
-    return {"images": identity, "layer": layer, "degree": degree, "degrees": degree_count}
+
+def _about(identity: str, layer: int, degree: int) -> dict[str, str | int]:
+    return {"images": identity, "layer": layer, "degree": degree}
