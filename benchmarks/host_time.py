@@ -130,4 +130,4 @@ def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
         return np.asarray(tokens)
     layers = DeviceFeatureBuffer(padded_size(len(tokens)), jax.devices()[0])
     layers.add(np.arange(len(tokens)), [tokens])
-    return layers.joined(np.arange(len(tokens)))[0]
+    return layers.keep(np.arange(len(tokens)))[0]

@@ -93,7 +93,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
     detect(40)
     with compiled_programs() as programs:
         few, _ = (detect(n) for n in (9, 33))
-    by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
+    by_selection = {"jit(_selected)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
     assert set(programs) <= by_selection
     assert_same(few, CoDeGraph(tiny("host")).detect(drawn_parts(9, seed=9)))
 
@@ -185,7 +185,7 @@ def test_layers_on_a_device_are_read_as_arrays_are():
         batch = np.full((4, 6, 3), np.nan, np.float32)
         batch[: len(places)] = values[[place - (place > 5) for place in places]]
         layers.add(np.array(places), [batch])
-    (layer,) = layers.joined(np.setdiff1d(np.arange(12), [5]))
+    (layer,) = layers.keep(np.setdiff1d(np.arange(12), [5]))
     assert isinstance(layer, DeviceLayer) and (len(layer), layer.shape) == (11, (11, 6, 3))
     np.testing.assert_array_equal(np.asarray(layer), values)
     for some in (3, np.array([7, 2, 2]), slice(2, 9), slice(None), np.arange(11) % 2 == 0):

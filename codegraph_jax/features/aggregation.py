@@ -64,8 +64,8 @@ def normalised_layers(
 ) -> list[Float[Array, "n p c"]]:
     """`normalise` for layers of several widths; channels of 0, which change no distance, make them equally wide."""
     width = max(layer.shape[2] for layer in layers)
-    every = [normalise(layer, covered) for layer in layers]
-    return [x if x.shape[2] == width else jnp.pad(x, ((0, 0), (0, 0), (0, width - x.shape[2]))) for x in every]
+    normalised = [normalise(layer, covered) for layer in layers]
+    return [jnp.pad(layer, ((0, 0), (0, 0), (0, width - layer.shape[2]))) for layer in normalised]
 
 
 def _neighbourhood_sums(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
@@ -140,32 +140,33 @@ def similarity_weighted(
         grid: (h, w).
     """
     radius = max(degrees) // 2
-    steps = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)]
+    offsets = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)]
 
     def one_image(bits: Shaped[Array, "p c"]) -> Float[Array, "p c"]:
         tokens = from_bits(bits).astype(jnp.float32).reshape(*grid, -1)
         inspected = (tokens != 0).any(axis=-1)
-        around = jnp.pad(tokens, ((radius, radius), (radius, radius), (0, 0)))
-        there = jnp.pad(inspected, radius)
+        padded_tokens = jnp.pad(tokens, ((radius, radius), (radius, radius), (0, 0)))
+        padded_inspected = jnp.pad(inspected, radius)
 
-        def neighbours(step: tuple[int, int]) -> tuple[Array, Array, Array]:
-            rows = slice(radius + step[0], radius + step[0] + grid[0])
-            columns = slice(radius + step[1], radius + step[1] + grid[1])
-            tokens_there = around[rows, columns]
-            distance = jnp.sqrt(jnp.square(tokens_there - tokens).sum(axis=-1))
-            return tokens_there, distance, there[rows, columns] & inspected
+        def neighbours(offset: tuple[int, int]) -> tuple[Array, Array, Array]:
+            """Tokens of the neighbours of all patches, their distances, and whether both patches are inspected."""
+            rows = slice(radius + offset[0], radius + offset[0] + grid[0])
+            columns = slice(radius + offset[1], radius + offset[1] + grid[1])
+            neighbour_tokens = padded_tokens[rows, columns]
+            distance = jnp.sqrt(jnp.square(neighbour_tokens - tokens).sum(axis=-1))
+            return neighbour_tokens, distance, padded_inspected[rows, columns] & inspected
 
-        adjacent = [neighbours(step)[1:] for step in ((0, 1), (1, 0)) if radius]
+        adjacent = [neighbours(offset)[1:] for offset in ((0, 1), (1, 0)) if radius]
         pairs = sum((both.sum() for _, both in adjacent), jnp.int32(0))
         total = sum((jnp.where(both, distance, 0).sum() for distance, both in adjacent), jnp.float32(0))
         scale = jnp.maximum(total / jnp.maximum(pairs, 1), 1e-6)
         sums = [jnp.zeros_like(tokens) for _ in range(radius + 1)]
         weights = [jnp.zeros(grid) for _ in range(radius + 1)]
-        for step in steps:
-            tokens_there, distance, both = neighbours(step)
+        for offset in offsets:
+            neighbour_tokens, distance, both = neighbours(offset)
             weight = jnp.where(both, jnp.exp(-distance / scale), 0.0)
-            ring = max(map(abs, step))
-            sums[ring] += tokens_there * weight[..., None]
+            ring = max(map(abs, offset))
+            sums[ring] += neighbour_tokens * weight[..., None]
             weights[ring] += weight
         means = []
         for degree in degrees:

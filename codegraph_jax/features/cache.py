@@ -44,7 +44,6 @@ class FeatureCache:
         dtype: type of the patch tokens.
 
     Attributes:
-        found: number of images with all entries in the cache.
         damaged: number of damaged entries.
 
     Raises:
@@ -60,20 +59,18 @@ class FeatureCache:
         self._directory = Path(directory).expanduser() / blake2b(text.encode(), digest_size=12).hexdigest()
         self._names = [f"block{block}" for block in backbone.blocks] + [IMAGE]
         self._writable = True
-        self.found = self.damaged = 0
+        self.damaged = 0
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            if not (note := self._directory / "settings.json").exists():
-                with whole_file(note) as name:
+            if not (settings_file := self._directory / "settings.json").exists():
+                with whole_file(settings_file) as name:
                     Path(name).write_text(text + "\n", encoding="ascii")
         except OSError as error:
             raise ConfigError(f"config.data.cache: {directory!r} cannot be used: {error.strerror or error}") from None
 
     def load(self, keys: Sequence[bytes]) -> list[StoredFeatures | None]:
-        """The features of each image, None unless all of its entries are found; counts `found`."""
-        entries = [self._load_one(key) for key in keys]
-        self.found += sum(entry is not None for entry in entries)
-        return entries
+        """The features of each image, None unless all of its entries are found."""
+        return [self._load_one(key) for key in keys]
 
     def _load_one(self, key: bytes) -> StoredFeatures | None:
         """The tokens [p, c] of every layer and the image feature [d]; None if an entry is missing."""

@@ -128,7 +128,7 @@ class Extractor:
             advance(len(batch.indices))
 
         with processes.errors_in_all_processes():
-            for batch in _missing(batches, stores, collected, advance):
+            for batch in _batches_to_compute(batches, stores, collected, advance):
                 started = self._start(batch, batches.sizes)
                 # wait for the previous batch only after this one has started, so that the device is never idle
                 if running:
@@ -136,9 +136,7 @@ class Extractor:
                 running = batch, *started
             if running:
                 finish(*running)
-        skipped = [(i + mine.start, why) for i, why in batches.skipped]
-        sizes = np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))])
-        features = collected.features(frame, sizes, skipped, mine.start, drop_copies)
+        features = collected.features(frame, batches, mine.start, drop_copies)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
         discriminative = self.backbone.discriminative
@@ -235,79 +233,74 @@ class _Collected:
         self.keys += keys
         self.image_features.append(np.asarray(features.image_features, np.float32)[: len(indices)])
 
-    def add_found(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[StoredFeatures]) -> None:
+    def add_stored(self, indices: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[StoredFeatures]) -> None:
         """Adds features from a store."""
         self.from_store.update(indices.tolist())
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(indices, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
-    def features(
-        self,
-        frame: Frame,
-        sizes: Int[np.ndarray, "k 2"],
-        skipped: list[tuple[int, str]],
-        start: int,
-        drop_copies: bool,
-    ) -> Features:
+    def features(self, frame: Frame, batches: ImageBatches | TokenBatches, start: int, drop_copies: bool) -> Features:
         """All features in the order of the sources; everything but the layers is gathered from all processes.
 
-        `sizes`, `skipped` and `start`, the index of the first source, are those of this process.
+        The batches, which have been read, and the index `start` of the first source are those of this process.
         """
         order = np.argsort(self.indices)
         # (source, key) of the images of all processes
         given = [(self.indices[i] + start, self.keys[i].hex()) for i in order]
         images = [(source, key) for part in processes.gather(given) for source, key in part]
-        first_with: dict[str, int] = {}
-        first = {source: first_with.setdefault(key, source) if drop_copies else source for source, key in images}
-        order = order[np.array([first[source] == source for source, _ in given], bool)]
+        source_of: dict[str, int] = {}
+        original = {source: source_of.setdefault(key, source) if drop_copies else source for source, key in images}
+        order = order[np.array([original[source] == source for source, _ in given], bool)]
         indices = np.array(self.indices, int)[order]
         kept = processes.gather_rows(indices + start)
         row_of = {source: row for row, source in enumerate(kept.tolist())}
+        sizes = np.array([batches.sizes[i] for i in indices.tolist()], int).reshape(-1, 2)
+        skipped = [(i + start, reason) for i, reason in batches.skipped]
         image_features = np.concatenate(self.image_features or [np.zeros((0, 0), np.float32)])
         return Features(
-            layers=self.layers.joined(indices),
+            layers=self.layers.keep(indices),
             images_per_process=tuple(processes.gather(len(indices))),
             image_features=processes.gather_rows(image_features[order]),
             keys=[bytes.fromhex(key) for source, key in images if source in row_of],
             kept=kept,
-            placement=Placement.whole(frame, processes.gather_rows(sizes.reshape(-1, 2)[indices])),
+            placement=Placement.whole(frame, processes.gather_rows(sizes)),
             areas=[everything] * len(kept),
-            unreadable=[(i, why) for part in processes.gather(skipped) for i, why in part],
+            unreadable=[(i, reason) for part in processes.gather(skipped) for i, reason in part],
             from_store_count=sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
-            copies=tuple((source, row_of[original]) for source, original in first.items() if source != original),
+            copies=tuple((copy, row_of[source]) for copy, source in original.items() if copy != source),
         )
 
 
-def _missing(
+def _batches_to_compute(
     batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, advance: Progress
 ) -> Iterator[Batch]:
     """Full batches of the images that no store has; features from stores are added to `collected`."""
     indices: list[int] = []
     keys: list[bytes] = []
-    waiting: np.ndarray | None = None
+    pixels: np.ndarray | None = None
     for batch in batches:
         entries = _load(stores, batch.keys)
-        cached = {i: entry for i, entry in enumerate(entries) if entry is not None}
-        if cached:
-            collected.add_found(batch.indices[[*cached]], [batch.keys[i] for i in cached], [*cached.values()])
-            advance(len(cached))
+        stored = {i: entry for i, entry in enumerate(entries) if entry is not None}
+        if stored:
+            collected.add_stored(batch.indices[[*stored]], [batch.keys[i] for i in stored], [*stored.values()])
+            advance(len(stored))
         elif not indices:
             yield batch
             continue
         for i, index in enumerate(batch.indices.tolist()):
-            if i in cached:
+            if i in stored:
                 continue
-            if waiting is None:
-                waiting = np.zeros_like(batch.images)
-            waiting[len(indices)] = batch.images[i]
+            if pixels is None:
+                pixels = np.zeros_like(batch.images)
+            pixels[len(indices)] = batch.images[i]
             indices.append(index)
             keys.append(batch.keys[i])
-            if len(indices) == len(waiting):
-                yield Batch(np.array(indices), keys, waiting)
+            if len(indices) == len(pixels):
+                yield Batch(np.array(indices), keys, pixels)
                 # a new array: the transfer to the device may still read the last one
-                indices, keys, waiting = [], [], None
-    if waiting is not None:
-        yield Batch(np.array(indices), keys, waiting)
+                indices, keys, pixels = [], [], None
+    if pixels is not None:
+        yield Batch(np.array(indices), keys, pixels)
 
 
 def _load(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[StoredFeatures | None]:

@@ -152,15 +152,20 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
     references = min(config.similarity.reference_count or image_count, image_count)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     # with a radius, the kernel reads separate vectors for each degree
-    vectors = degrees if config.similarity.radius != "all" else 1
-    layer = feature_type(config.precision).itemsize * image_count * patches * backbone.width
-    table = 4 * image_count * references * patches
-    limit = memory_limit(config.resources)
+    prepared_layers = degrees if config.similarity.radius != "all" else 1
+    layer_bytes = feature_type(config.precision).itemsize * image_count * patches * backbone.width
+    degree_bytes = 4 * image_count * references * patches
     # the graph is built after the prepared layer is freed
-    working = max((1 + vectors) * layer, GRAPHS * 4 * image_count**2) + MEAN_TABLES * table
-    working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
-    tables = layers * degrees * table
-    return MemoryPlan(layers * layer, tables, working, limit, references, table)
+    working_bytes = max((1 + prepared_layers) * layer_bytes, GRAPHS * 4 * image_count**2) + MEAN_TABLES * degree_bytes
+    working_bytes += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
+    return MemoryPlan(
+        feature_bytes=layers * layer_bytes,
+        table_bytes=layers * degrees * degree_bytes,
+        working_bytes=working_bytes,
+        limit_bytes=memory_limit(config.resources),
+        reference_count=references,
+        degree_bytes=degree_bytes,
+    )
 
 
 def memory_limit(config: ResourcesConfig) -> int:

@@ -52,7 +52,7 @@ class DeviceLayer:
         """Tokens of some images, padded with those of image 0 to one of a few lengths."""
         (device,) = self.values.devices()
         chosen = zero_padded(np.asarray(images, np.int32), padded_size(len(images)))
-        return _images(self.values, to_device(chosen, device))
+        return _selected(self.values, to_device(chosen, device))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = to_host(self.values)[: self.count]
@@ -87,22 +87,22 @@ class DeviceFeatureBuffer:
             batch = to_device(layer, self._device) if isinstance(layer, np.ndarray) else layer
             self._layers[number] = _put(self._layers[number], batch, where)
 
-    def joined(self, indices: Int[np.ndarray, " k"]) -> list[DeviceLayer]:
-        """The layers of the images at `indices` (ascending)."""
+    def keep(self, indices: Int[np.ndarray, " k"]) -> list[DeviceLayer]:
+        """Keeps only the images at `indices` (ascending), and returns the layers."""
         if len(indices) and indices[-1] >= len(indices):
             # some images are missing: they could not be read, or are copies
             where = to_device(zero_padded(indices.astype(np.int32), self._size), self._device)
             for number, values in enumerate(self._layers):
-                self._layers[number] = _images(values, where)
+                self._layers[number] = _selected(values, where)
         return [DeviceLayer(values, len(indices)) for values in self._layers]
 
 
 def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
-    """A layer [n, p, c] with the tokens of all other patches set to 0, in place."""
+    """A layer [n, p, c] with the tokens of patches that are not inspected set to 0, in place."""
     if isinstance(layer, DeviceLayer):
         (device,) = layer.values.devices()
         mask = to_device(zero_padded(inspected, len(layer.values)), device)
-        return DeviceLayer(_where(layer.values, mask), layer.count)
+        return DeviceLayer(_zeroed(layer.values, mask), layer.count)
     # image by image: a layer may be a memory-mapped file
     for tokens, patches in zip(layer, inspected):
         tokens[~patches] = 0
@@ -156,19 +156,19 @@ def _put(into: Float[Array, "s p c"], batch: Float[Array, "b p c"], indices: Int
 
 
 @jax.jit
-def _images(values: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Array, "b p c"]:
+def _selected(values: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Array, "b p c"]:
     return values[images]
 
 
 @jax.jit
 def _weighted(tokens: Float[Array, "b p c"], weights: Float[Array, "b q p"]) -> Float[Array, "b q c"]:
     def weighted_sums(given: tuple[Array, Array]) -> Array:
-        image, some = given
-        return jnp.matmul(some, image.astype(jnp.float32), precision=lax.Precision.HIGHEST)
+        image, image_weights = given
+        return jnp.matmul(image_weights, image.astype(jnp.float32), precision=lax.Precision.HIGHEST)
 
     return lax.map(weighted_sums, (tokens, weights))
 
 
 @partial(jax.jit, donate_argnums=0)
-def _where(values: Float[Array, "s p c"], inspected: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
+def _zeroed(values: Float[Array, "s p c"], inspected: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
     return jnp.where(inspected[..., None], values, 0)

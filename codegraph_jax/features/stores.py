@@ -62,10 +62,10 @@ class FeatureBuffer:
         for stored, layer in zip(self._layers, layers):
             stored[indices] = np.asarray(layer[: len(indices)])
 
-    def joined(self, indices: Int[np.ndarray, " k"]) -> list[np.ndarray]:
-        """The layers of the images at `indices` (ascending), moved to the front of the stored arrays in place."""
+    def keep(self, indices: Int[np.ndarray, " k"]) -> list[np.ndarray]:
+        """Keeps only the images at `indices` (ascending), moved to the front of the arrays, and returns the layers."""
         for stored in self._layers:
-            for to, index in enumerate(indices):
-                if to < index:
-                    stored[to] = stored[index]
+            for position, index in enumerate(indices):
+                if position < index:
+                    stored[position] = stored[index]
         return [stored[: len(indices)] for stored in self._layers]

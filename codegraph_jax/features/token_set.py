@@ -47,7 +47,7 @@ class TokenSet(Sequence[Any]):
     def __init__(self, layers: Any, grid: tuple[int, int] | None = None, image_features: Any = None):
         self._layers, stored_feature = _opened_layers(layers)
         self._image = stored_feature if image_features is None else _opened(image_features, IMAGE_FEATURES)
-        self.grid = _checked(self._layers, grid, self._image)
+        self.grid = _checked_grid(self._layers, grid, self._image)
         self.widths = tuple(int(layer.shape[-1]) for layer in self._layers)
         self.has_image_features = self._image is not None
         self._range = range(self._layers[0].shape[0])
@@ -63,9 +63,9 @@ class TokenSet(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         """The packed tokens of an image, or some of the images, whose tokens are not read yet."""
         if isinstance(index, slice):
-            some = object.__new__(TokenSet)
-            some.__dict__ |= self.__dict__ | {"_range": self._range[index]}
-            return some
+            selected = object.__new__(TokenSet)
+            selected.__dict__ |= self.__dict__ | {"_range": self._range[index]}
+            return selected
         return self._rows(self._range[index : index + 1] if index >= 0 else self._range[index:][:1])[0]
 
     def _rows(self, images: range) -> Float[np.ndarray, "b k"]:
@@ -86,15 +86,15 @@ class TokenBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self._tokens), self._size):
-            some = self._tokens[start : start + self._size]
-            packed = some._rows(some._range)
+            selected = self._tokens[start : start + self._size]
+            packed = selected._rows(selected._range)
             indices: Int[np.ndarray, " v"] = np.arange(start, start + len(packed))
             batch = np.zeros((self._size, packed.shape[1]), np.float32)
             batch[: len(packed)] = packed
             yield Batch(indices, list(map(image_key, packed)), batch)
 
 
-class _Stored:
+class _StoredTensor:
     """A tensor of a .safetensors file, of which rows are read on demand."""
 
     def __init__(self, path: Path, name: str):
@@ -115,7 +115,7 @@ def _opened_layers(layers: Any) -> tuple[list[Any], Any]:
         path = Path(layers)
         try:
             names = sorted(safe_open(path, framework="numpy").keys())
-            tensors = {name: _Stored(path, name) for name in names}
+            tensors = {name: _StoredTensor(path, name) for name in names}
         except READ_ERRORS as error:
             raise TokensError(f"layers: {str(path)!r} cannot be read ({error})") from None
         image = tensors.pop(IMAGE_FEATURES, None)
@@ -150,7 +150,7 @@ def _opened(values: Any, where: str) -> Any:
     raise TokensError(f"{where}: is a {type(values).__name__}; give an array of numbers, or the path of a .npy file")
 
 
-def _checked(layers: Sequence[Any], grid: tuple[int, int] | None, image: Any) -> tuple[int, int]:
+def _checked_grid(layers: Sequence[Any], grid: tuple[int, int] | None, image: Any) -> tuple[int, int]:
     """The grid of the layers, after their shapes are checked."""
     if grid is not None and not (
         isinstance(grid, tuple | list) and len(grid) == 2 and all(isinstance(side, int) and side > 0 for side in grid)

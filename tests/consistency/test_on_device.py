@@ -42,7 +42,7 @@ def placed(features, batch):
         places = np.arange(start, min(start + batch, len(features.kept)))
         filled = np.resize(places, batch)
         layers.add(places, [np.asarray(layer)[filled] for layer in features.layers])
-    return layers.joined(np.arange(len(features.kept)))
+    return layers.keep(np.arange(len(features.kept)))
 
 
 FILTERING = RecurringConfig(defects="all")

@@ -11,7 +11,7 @@ def test_the_buffer_returns_the_stored_values(dtype):
     layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
     for places in ([4, 5], [0], [2]):
         buffer.add(np.array(places), [layer[places], -layer[places]])
-    joined = buffer.joined(np.array([0, 2, 4, 5]))
+    joined = buffer.keep(np.array([0, 2, 4, 5]))
     assert joined[1].dtype == dtype
     np.testing.assert_array_equal(joined[1], -layer[[0, 2, 4, 5]])
 
@@ -25,4 +25,4 @@ def test_only_the_photos_of_a_padded_batch_are_copied_from_the_device():
 
     buffer = FeatureBuffer((1, 3, 4), 1, np.float32)
     buffer.add(np.array([0]), [OnDevice()])
-    np.testing.assert_array_equal(buffer.joined(np.array([0]))[0].ravel(), np.arange(12))
+    np.testing.assert_array_equal(buffer.keep(np.array([0]))[0].ravel(), np.arange(12))

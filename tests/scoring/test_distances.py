@@ -260,4 +260,4 @@ def test_sets_that_are_padded_alike_share_their_programs():
     all_of_it(11, 9, [6, 7, 8])
     with compiled_programs() as programs:
         all_of_it(7, 12, [6])
-    assert set(programs) <= {"jit(_images)"}
+    assert set(programs) <= {"jit(_selected)"}
