@@ -197,7 +197,7 @@ def test_a_backbone_is_named_by_its_argument():
     assert detector.backbone.preset.name == TINY["dinov2"].name
     with pytest.raises(ConfigError, match="did you mean 'dinov2-base'"):
         CoDeGraph(backbone="dinov2-bse")
-    with pytest.raises(ConfigError, match=r"takes a Config, got 'tiny'.*CoDeGraph\(backbone='dinov2-base'\)"):
+    with pytest.raises(ConfigError, match=r"takes a Config, got 'tiny-dinov2'.*CoDeGraph\(backbone='dinov2-base'\)"):
         CoDeGraph("tiny-dinov2")
 
 
