@@ -87,6 +87,12 @@ def watching(place: Path, inspector, polls: bool = False):
         yield watcher
 
 
+def copy_at_once(source: Path, copy: Path) -> None:
+    """Copies a file with its time, which the copy has as soon as it is in the folder."""
+    shutil.copy2(source, source.parent / ".hidden")
+    (source.parent / ".hidden").replace(copy)
+
+
 def total(inspector) -> int:
     counts = inspector.ledger.count()
     return counts["inspected"] + counts["not_inspected"]
@@ -138,7 +144,7 @@ def test_a_rewritten_file_and_a_copy_are_further_parts(place, quick):
             os.utime(place / ".hidden", (moment, moment))
             (place / ".hidden").replace(place / "current.png")
             wait_until(lambda moment=moment: total(quick) == moment // 1000)
-        shutil.copy2(place / "current.png", place / "copy.png")
+        copy_at_once(place / "current.png", place / "copy.png")
         wait_until(lambda: total(quick) == 3)
 
 
@@ -351,7 +357,7 @@ def test_a_file_that_is_renamed_is_the_same_part(place, quick):
         (place / "a.png").rename(place / "x.png")
         (place / "b.png").rename(place / "done" / "b.png")
         wait_until(lambda: {"x.png", "done/b.png"} <= {part.name for part in quick.ledger.latest(9)})
-        shutil.copy2(place / "c.png", place / "copy.png")
+        copy_at_once(place / "c.png", place / "copy.png")
         wait_until(lambda: total(quick) == 4)
     # while no watcher runs
     (place / "x.png").rename(place / "y.png")
