@@ -25,7 +25,7 @@ class Person:
     def __init__(self, browser: Browser, address: str):
         self.browser, self.address = browser, address
 
-    def until(self, condition, seconds=60):
+    def wait_until(self, condition, seconds=60):
         wait_until(lambda: self.holds(condition), seconds, condition)
 
     def holds(self, condition):
@@ -37,32 +37,29 @@ class Person:
 
     def enter(self, key=KEY):
         self.browser.visit(f"{self.address}?key={key}")
-        self.until("document.querySelector('main h2')")
+        self.wait_until("document.querySelector('main h2')")
 
     def go(self, place, found):
         """Opens a page of the app and waits until an element is there."""
         self.browser.evaluate(f"location.hash = {json.dumps(place)}")
-        self.until(f"document.querySelector({json.dumps(found)})")
+        self.wait_until(f"document.querySelector({json.dumps(found)})")
 
-    def click(self, text):
+    def click_text(self, text):
         found = f"[...document.querySelectorAll('button, a')].find((one) => one.textContent === {json.dumps(text)})"
-        self.until(found)
+        self.wait_until(found)
         self.browser.evaluate(f"{found}.click()")
 
     def choose(self, folder):
-        self.until("document.querySelector('[name=path]')")
+        self.wait_until("document.querySelector('[name=path]')")
         self.browser.evaluate(f"document.querySelector('[name=path]').value = {json.dumps(str(folder))}")
-        self.click("Open")
-        self.until("document.querySelector('#contents h3')")
+        self.click_text("Open")
+        self.wait_until("document.querySelector('#contents h3')")
 
     def set(self, selector, value):
         self.browser.evaluate(
             f"(input => {{ input.value = {json.dumps(value)}; input.dispatchEvent(new Event('change')); }})"
             f"(document.querySelector({json.dumps(selector)}))"
         )
-
-    def text(self, selector):
-        return self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
     def drag(self, selector, *corners):
         """Drags the mouse from the first corner to the last; corners are shares of the sides of an element."""

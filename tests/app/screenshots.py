@@ -72,33 +72,33 @@ def inspect(person: Person, week: str, again: bool = False) -> None:
     person.browser.visit(person.address)
     person.go("#/new", "[name=path]")
     person.choose(ROOT / "photos" / week)
-    person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    person.wait_until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     person.set("[name=size]", str(SIZE))
     if again:
         recognise(person)
-    person.click("Start the inspection")
+    person.click_text("Start the inspection")
 
 
 def answer(person: Person, photos: int = 1) -> None:
     """Answers for the photos that the report asks for."""
     for _ in range(photos):
-        number = int(person.text("#look-name").removesuffix(".png").rpartition(" ")[2])
+        number = int(person.browser.text("#look-name").removesuffix(".png").rpartition(" ")[2])
         truth = "defective" if number % 2 else "good"
-        person.browser.evaluate(f"document.querySelector('[data-answer={truth}]').click()")
+        person.browser.click(f"[data-answer={truth}]")
 
 
 def await_report(person: Person) -> None:
-    person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", PATIENCE)
+    person.wait_until("location.pathname.endsWith('report.html') && document.querySelector('.live')", PATIENCE)
 
 
 def apply_name(person: Person) -> None:
     """Names the recurring group in the report, and waits until the run has decided again."""
     person.browser.evaluate(NAME_GROUP)
     answer(person)
-    person.click("Apply now")
-    person.until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
-    person.click("Answers applied. Show the updated report")
-    person.until("/answers are applied/.test(document.querySelector('.run').textContent)")
+    person.click_text("Apply now")
+    person.wait_until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click_text("Answers applied. Show the updated report")
+    person.wait_until("/answers are applied/.test(document.querySelector('.run').textContent)")
 
 
 def take_screenshots(person: Person, target: Path, dark: bool = False) -> None:
@@ -115,25 +115,25 @@ def take_screenshots(person: Person, target: Path, dark: bool = False) -> None:
     browser.visit(person.address)
     person.go("#/new", "[name=path]")
     person.choose(ROOT / "photos" / "week 47")
-    person.until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
+    person.wait_until("/network/i.test(document.querySelector('#estimate').textContent)", PATIENCE)
     take(browser, target / "app-new.png")
     browser.view(1100, 860, dark=dark)
     browser.evaluate("document.querySelector('#areas').open = true")
-    person.until("document.querySelector('.drawing img').complete")
+    person.wait_until("document.querySelector('.drawing img').complete")
     browser.evaluate("document.querySelector('#areas').scrollIntoView()")
     person.drag(".drawing svg", (0.03, 0.03), (0.1, 0.1), (0.22, 0.2))
     for corner in ((0.7, 0.05), (0.95, 0.05), (0.95, 0.3), (0.701, 0.051)):
         person.drag(".drawing svg", corner)
     browser.evaluate("document.querySelector('#areas').scrollIntoView()")
     take(browser, target / "app-areas.png")
-    person.click("Clear")
+    person.click_text("Clear")
 
     person.set("[name=size]", str(SIZE))
     recognise(person)
-    person.click("Start the inspection")
+    person.click_text("Start the inspection")
     browser.view(1100, 320, dark=dark)
-    person.until("document.querySelector('.stages .now')", PATIENCE)
-    person.until(
+    person.wait_until("document.querySelector('.stages .now')", PATIENCE)
+    person.wait_until(
         r"/[1-9]\d?%/.test(document.querySelector('.stages')?.textContent) || location.pathname !== '/'", PATIENCE
     )
     browser.evaluate("scrollTo(0, 0)")
@@ -142,21 +142,25 @@ def take_screenshots(person: Person, target: Path, dark: bool = False) -> None:
     browser.view(1100, 900, dark=dark)
     answer(person, 3)
     take(browser, target / "app-report.png")
-    person.until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
-    person.click("Inspect new parts")
-    person.until("document.querySelector('.plainer')", PATIENCE)
+    person.wait_until("/Show the updated report/.test(document.querySelector('.live').textContent)", PATIENCE)
+    person.click_text("Inspect new parts")
+    person.wait_until("document.querySelector('.plainer')", PATIENCE)
     browser.visit(person.address)
-    person.until("document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE)
+    person.wait_until(
+        person.wait_until(
+            "document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE
+        )
+    )
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-runs.png")
 
     person.go("#/banks", ".plainer")
-    person.click("Inspect parts as they arrive")
+    person.click_text("Inspect parts as they arrive")
     person.choose(ROOT / "photos" / "week 46")
-    person.click("Watch this folder")
-    person.until("document.querySelector('[data-line] a.button')", PATIENCE)
+    person.click_text("Watch this folder")
+    person.wait_until("document.querySelector('[data-line] a.button')", PATIENCE)
     browser.visit(browser.evaluate("document.querySelector('[data-line] a.button').href"))
-    person.until(f"document.querySelector('#inspected')?.textContent === '{PHOTOS}'", PATIENCE)
+    person.wait_until(f"document.querySelector('#inspected')?.textContent === '{PHOTOS}'", PATIENCE)
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-line.png")
 

@@ -43,16 +43,16 @@ def photos(tmp_path):
 
 def begin(person, folder):
     person.enter()
-    person.click("Choose a folder")
+    person.click_text("Choose a folder")
     person.choose(folder)
     person.set("[name=flags]", SMALL)
-    person.click("Start the inspection")
-    person.until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
-    assert "does not exist" not in person.text("main")
+    person.click_text("Start the inspection")
+    person.wait_until("location.hash.startsWith('#/run/') && document.querySelector('main').textContent")
+    assert "does not exist" not in person.browser.text("main")
 
 
 def await_report(person):
-    person.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
+    person.wait_until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
 
 
 def printed(person):
@@ -60,18 +60,18 @@ def printed(person):
     person.browser.evaluate("window.print = () => { window.printed = document.body.classList.contains('summary'); }")
     lower = "slider => { slider.value = slider.min; slider.dispatchEvent(new Event('input')); }"
     person.browser.evaluate(f"({lower})(document.querySelector('#slider'))")
-    person.until("document.querySelectorAll('#table tbody tr.flagged').length === 14")
+    person.wait_until("document.querySelectorAll('#table tbody tr.flagged').length === 14")
     person.browser.view(390, 844, phone=True)
     person.browser.evaluate("document.querySelector('.live details').open = true")
     assert person.holds("document.querySelector('.live details > div').getBoundingClientRect().left >= 0")
     person.browser.view(1280, 800)
-    person.click("Print the list of flagged photos")
-    person.until("window.printed")
-    assert "Flagged (14)" in person.text("#summary")
+    person.click_text("Print the list of flagged photos")
+    person.wait_until("window.printed")
+    assert "Flagged (14)" in person.browser.text("#summary")
     assert person.browser.evaluate("document.querySelectorAll('#summary .members li').length") == 14
     assert person.holds("[...document.querySelectorAll('#summary img')].every((image) => image.naturalWidth)")
     person.browser.evaluate("dispatchEvent(new Event('afterprint'))")
-    person.browser.evaluate("document.querySelector('#use-answers').click()")
+    person.browser.click("#use-answers")
 
 
 ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
@@ -120,20 +120,20 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         begin(person, photos)
         # a fast machine shows the report before the progress
         await_report(person)
-        person.until("window.report")
+        person.wait_until("window.report")
         printed(person)
-        browser.evaluate("document.querySelector('[data-answer=good]').click()")
-        person.until("/saved/.test(document.querySelector('.live output').textContent)")
-        person.click("Apply now")
-        person.click("Answers applied. Show the updated report")
-        person.until("/Your answers are applied: 1 photo/.test(document.querySelector('.run').textContent)")
-        person.click("‹ All inspections")
-        person.until("document.querySelector('.runs .counts')")
-        assert "14 photos" in person.text(".runs")
+        browser.click("[data-answer=good]")
+        person.wait_until("/saved/.test(document.querySelector('.live output').textContent)")
+        person.click_text("Apply now")
+        person.click_text("Answers applied. Show the updated report")
+        person.wait_until("/Your answers are applied: 1 photo/.test(document.querySelector('.run').textContent)")
+        person.click_text("‹ All inspections")
+        person.wait_until("document.querySelector('.runs .counts')")
+        assert "14 photos" in person.browser.text(".runs")
         browser.view(390, 844, phone=True)
         assert browser.evaluate("document.querySelector('header').offsetHeight") < 90, "two lines, not four"
         assert browser.problems == []
-        person.browser.evaluate("document.querySelector('.runs h3 a').click()")
+        person.browser.click(".runs h3 a")
         await_report(person)
         assert barriers(browser) == []
     (run,) = [path.name for path in home.iterdir() if (path / "manifest.json").is_file()]
@@ -149,29 +149,29 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
         person = Person(browser, address)
         begin(person, photos)
         await_report(person)
-        person.click("Inspect new parts")
+        person.click_text("Inspect new parts")
         # the page of the banks opens when the bank is saved
-        person.until("document.querySelector('.plainer')", 120)
+        person.wait_until("document.querySelector('.plainer')", 120)
         assert list(home.glob("banks/*.safetensors"))
-        person.click("Inspect a folder of photos")
+        person.click_text("Inspect a folder of photos")
         person.choose(photos)
-        person.click("Start the inspection")
+        person.click_text("Start the inspection")
         await_report(person)
-        person.click("‹ All inspections")
-        person.click("Reference banks")
-        person.click("Inspect parts as they arrive")
+        person.click_text("‹ All inspections")
+        person.click_text("Reference banks")
+        person.click_text("Inspect parts as they arrive")
         person.choose(photos)
-        person.click("Watch this folder")
-        person.until("document.querySelector('[data-line] a.button')", 60)
+        person.click_text("Watch this folder")
+        person.wait_until("document.querySelector('[data-line] a.button')", 60)
         line = browser.evaluate("document.querySelector('[data-line] a.button').href")
         assert line.startswith(f"{address}lines/"), "at the app's own address"
         browser.visit(line)
-        person.until("document.querySelectorAll('#parts li').length > 3")
+        person.wait_until("document.querySelectorAll('#parts li').length > 3")
         assert barriers(browser) == []
         browser.visit(f"{address}#/lines")
-        person.click("Stop")
-        person.until("/Stopped/.test(document.querySelector('[data-line]').textContent)")
-        person.until("/[0-9] parts/.test(document.querySelector('[data-line] .counts')?.textContent)")
+        person.click_text("Stop")
+        person.wait_until("/Stopped/.test(document.querySelector('[data-line]').textContent)")
+        person.wait_until("/[0-9] parts/.test(document.querySelector('[data-line] .counts')?.textContent)")
         table = browser.evaluate("fetch(document.querySelector('[data-line] a[download]').href).then((a) => a.text())")
         assert table.startswith("id,") and len(table.splitlines()) > 3, "the parts of a stopped line"
         assert browser.problems == []

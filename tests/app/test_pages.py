@@ -52,7 +52,7 @@ def test_charts_and_a_table_of_recurring_patterns(person, home):
     named(home, "first", 10, ("tool mark", 2))
     named(home, "second", 20, ("tool mark", 0), ("", 2))
     person.enter()
-    person.until("document.querySelectorAll('.recurs figure').length === 2")
+    person.wait_until("document.querySelectorAll('.recurs figure').length === 2")
     figures = person.browser.evaluate(
         "[...document.querySelectorAll('.recurs figcaption')].map((one) => one.textContent)"
     )
@@ -81,34 +81,34 @@ def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     person.enter()
     person.go("#/new", "[name=path]")
     person.choose(photos)
-    person.until("document.querySelector('.strip button')")
-    person.browser.evaluate("document.querySelector('.strip button:nth-child(2)').click()")
-    person.until("document.querySelector('.drawing img')?.complete")
+    person.wait_until("document.querySelector('.strip button')")
+    person.browser.click(".strip button:nth-child(2)")
+    person.wait_until("document.querySelector('.drawing img')?.complete")
     svg = ".drawing svg"
     person.drag(svg, (0.25, 0.25), (0.4, 0.5), (0.5, 0.75))
     assert areas(person) == ["20,15 40,15 40,45 20,45"]
     for corner in ((0.6, 0.1), (0.9, 0.1), (0.9, 0.5), (0.605, 0.1)):
         person.drag(svg, corner)
     assert areas(person)[1:] == ["48,6 72,6 72,30"]
-    person.click("Undo")
+    person.click_text("Undo")
     assert len(areas(person)) == 1 and person.holds("document.querySelector('.drawing polyline')")
-    person.click("Clear")
+    person.click_text("Clear")
     assert areas(person) == [] and not person.holds("document.querySelector('.drawing polyline')")
-    person.click("Undo")
-    person.click("Undo")
+    person.click_text("Undo")
+    person.click_text("Undo")
     person.set(".drawing ~ .row input", "0,0 80,0 0,61")
     assert len(areas(person)) == 1, "a corner outside of the photo"
     person.set(".drawing ~ .row input", "0,0 80,0 0,60")
     assert areas(person) == ["20,15 40,15 40,45 20,45", "0,0 80,0 0,60"]
     person.set(".corners li:first-child input", "20,20 40,20 40,45 20,45")
     # on a photo of another size the areas are stretched, not lost
-    person.browser.evaluate("document.querySelector('.strip button').click()")
+    person.browser.click(".strip button")
     assert areas(person)[0] == "20,20 40,20 40,45 20,45"
-    assert person.text("#areas summary") == "Areas that are not inspected: 2"
+    assert person.browser.text("#areas summary") == "Areas that are not inspected: 2"
     assert barriers_by_colours(person.browser) == []
-    person.browser.evaluate("document.querySelector('.corners li:last-child button').click()")
-    person.click("Start the inspection")
-    person.until("location.hash === '#/run/parts'")
+    person.browser.click(".corners li:last-child button")
+    person.click_text("Start the inspection")
+    person.wait_until("location.hash === '#/run/parts'")
     assert person.browser.problems == []
     (file,) = (home / ".app" / "areas").iterdir()
     inspected = Roi.load(str(file)).areas_of(["any.png"])[0](80, 60)
@@ -127,25 +127,25 @@ def test_pages_have_no_barriers(person, home, photos):
     (home / "banks").mkdir()
     (home / "banks" / "parts.safetensors").write_bytes(b"")
     person.enter()
-    person.until("document.querySelectorAll('.runs > li').length === 3")
+    person.wait_until("document.querySelectorAll('.runs > li').length === 3")
     assert barriers_by_colours(browser) == []
-    person.click("Rename")
+    person.click_text("Rename")
     assert barriers_by_colours(browser) == []
-    person.click("Cancel")
+    person.click_text("Cancel")
     person.go("#/banks", ".plainer")
     assert barriers_by_colours(browser) == []
     person.go("#/new/line/parts.safetensors", ".folders")
     assert barriers_by_colours(browser) == []
-    person.click("Without a folder")
-    person.until("document.querySelector('[data-line]')")
+    person.click_text("Without a folder")
+    person.wait_until("document.querySelector('[data-line]')")
     assert barriers_by_colours(browser) == []
     person.go("#/new", "[name=path]")
     person.choose(photos)
-    person.until("/network/i.test(document.querySelector('#estimate').textContent)")
+    person.wait_until("/network/i.test(document.querySelector('#estimate').textContent)")
     browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert barriers_by_colours(browser) == []
-    person.click("Start the inspection")
-    person.until("document.querySelector('.runs .wide')")
+    person.click_text("Start the inspection")
+    person.wait_until("document.querySelector('.runs .wide')")
     assert barriers_by_colours(browser) == []
     assert browser.problems == []
 

@@ -13,9 +13,7 @@ from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from tests.line.conftest import spoil
 from tests.support.accessibility import barriers_by_colours
-from tests.support.browser import Browser
 from tests.support.threads import serving
-from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
 
@@ -23,15 +21,6 @@ TOKEN = "a token that is long enough"
 def served(inspector, token: str = ""):
     """Serves the line of an inspector; yields its address."""
     return serving(server_of(create_app(inspector, WebConfig(), token), seconds=30, ending=5))
-
-
-def until(browser: Browser, expression: str) -> None:
-    """Waits until a JavaScript expression is true."""
-    wait_until(lambda: browser.evaluate(expression), description=expression)
-
-
-def text(browser: Browser, selector: str) -> str:
-    return browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
 
 
 @pytest.fixture
@@ -51,19 +40,19 @@ def test_the_page_shows_past_and_new_parts(browser, inspected, photos):
     with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
-        until(browser, "document.querySelectorAll('#parts li').length === 5")
-        assert [text(browser, f"#{name}") for name in ("inspected", "flagged", "not_inspected")] == ["4", "1", "1"]
+        browser.wait_until("document.querySelectorAll('#parts li').length === 5")
+        assert [browser.text(f"#{name}") for name in ("inspected", "flagged", "not_inspected")] == ["4", "1", "1"]
         assert browser.evaluate("document.querySelectorAll('#chart circle').length") == 4
         assert browser.evaluate("document.querySelectorAll('#chart circle.flagged').length") == 1
-        assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
-        assert "truncated" in text(browser, "#parts li:nth-child(1)")
-        until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
+        assert "<b>marked.png" in browser.text("#parts li:nth-child(2)")
+        assert "truncated" in browser.text("#parts li:nth-child(1)")
+        browser.wait_until("[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
         inspected.inspect(ReceivedPhoto("new", "new.png", str(photos[5])))
-        until(browser, "document.querySelectorAll('#parts li').length === 6")
-        assert "new.png" in text(browser, "#parts li:nth-child(1)")
+        browser.wait_until("document.querySelectorAll('#parts li').length === 6")
+        assert "new.png" in browser.text("#parts li:nth-child(1)")
         assert browser.problems == []
         assert barriers_by_colours(browser) == []
-        browser.evaluate("document.querySelector('#parts li:nth-child(1) button').click()")
+        browser.click("#parts li:nth-child(1) button")
         assert barriers_by_colours(browser) == []
 
 
@@ -71,19 +60,19 @@ def test_the_page_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
     with served(inspected) as address:
         browser.view(400, 800, dark=True, phone=True)
         browser.visit(address)
-        until(browser, "document.querySelectorAll('#parts li').length === 5")
+        browser.wait_until("document.querySelectorAll('#parts li').length === 5")
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 18, 22)"
         browser.evaluate("document.querySelector('#parts button').focus()")
         browser.press("ArrowRight")
         browser.press("Enter")
-        until(browser, "document.querySelector('#large').open")
-        assert "marked" in text(browser, "#large-title") and "flagged" in text(browser, "#facts")
+        browser.wait_until("document.querySelector('#large').open")
+        assert "marked" in browser.text("#large-title") and "flagged" in browser.text("#facts")
         browser.press("ArrowRight")
-        until(browser, "document.querySelector('#large-title').textContent.startsWith('3:')")
+        browser.wait_until("document.querySelector('#large-title').textContent.startsWith('3:')")
         browser.press("Escape")
-        until(browser, "!document.querySelector('#large').open")
-        until(browser, "document.activeElement.dataset.part === '3'")
+        browser.wait_until("!document.querySelector('#large').open")
+        browser.wait_until("document.activeElement.dataset.part === '3'")
         assert browser.problems == []
 
 
@@ -93,10 +82,10 @@ def test_the_page_shows_alarms_and_a_lost_connection(browser, inspected):
     with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
-        until(browser, "!!document.querySelector('#alarms li.none')")
+        browser.wait_until("!!document.querySelector('#alarms li.none')")
         inspected.ledger.record(replace(part, key="other", alarms=(alarm,)))
-        until(browser, "document.querySelector('#alarms').textContent.includes('has fallen')")
-    until(browser, "document.querySelector('#state').className === 'lost'")
+        browser.wait_until("document.querySelector('#alarms').textContent.includes('has fallen')")
+    browser.wait_until("document.querySelector('#state').className === 'lost'")
 
 
 def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
@@ -108,17 +97,17 @@ def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
     with served(inspected) as address:
         browser.view(390, 844, phone=True)
         browser.visit(f"{address}?language=de")
-        until(browser, "document.querySelectorAll('#parts li').length === 6")
+        browser.wait_until("document.querySelectorAll('#parts li').length === 6")
         assert browser.evaluate("[document.title, document.documentElement.lang]") == ["Linienprüfung", "de"]
-        said = text(browser, "#alarms")
+        said = browser.text("#alarms")
         assert "Die Fotos sind dunkler seit Teil 3." in said and "Own words." in said
-        assert "auffällig · " in text(browser, "#parts") and "Gestrichelt" in text(browser, "#legend")
-        assert re.search(r"Werte \d,\d{3} bis \d,\d{3}", text(browser, "#legend"))
+        assert "auffällig · " in browser.text("#parts") and "Gestrichelt" in browser.text("#legend")
+        assert re.search(r"Werte \d,\d{3} bis \d,\d{3}", browser.text("#legend"))
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
         change = "e => { e.value = 'en'; e.dispatchEvent(new Event('change', { bubbles: true })); }"
         browser.evaluate(f"({change})(document.querySelector('#language'))")
-        until(browser, "document.querySelector('#alarms').textContent.includes('have been darker')")
-        assert text(browser, "h1") == "Line inspection" and browser.problems == []
+        browser.wait_until("document.querySelector('#alarms').textContent.includes('have been darker')")
+        assert browser.text("h1") == "Line inspection" and browser.problems == []
 
 
 def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspected):
@@ -129,24 +118,24 @@ def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspec
     with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
-        until(browser, "document.querySelectorAll('#parts li').length === 6")
+        browser.wait_until("document.querySelectorAll('#parts li').length === 6")
         assert not browser.evaluate(shown), "a result on its way is not a problem"
         outbox.record_failure(outbox.next(outbox.addresses[0]), "status 404: no such line", 1, True)
-        until(browser, shown)
-        assert text(browser, "#undelivered li") == (
+        browser.wait_until(shown)
+        assert browser.text("#undelivered li") == (
             "https://mes.example/<b>x: 1 set aside. Last error: status 404: no such line. "
             "Parts whose results are set aside: 6"
         )
         outbox.wake = lambda skip_pause: asked.append(skip_pause)
-        browser.evaluate("document.querySelector('[data-method=POST]').click()")
-        until(browser, f"!({shown})")
+        browser.click("[data-method=POST]")
+        browser.wait_until(f"!({shown})")
         assert asked == [True] and outbox.undelivered()[0].waiting == 1
         outbox.record_failure(outbox.next(outbox.addresses[0]), "status 404", 1, True)
-        until(browser, "document.querySelector('[data-method=DELETE]').hidden === false")
-        browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
-        assert text(browser, "[data-method=DELETE]").startswith("Click again") and browser.evaluate(shown)
-        browser.evaluate("document.querySelector('[data-method=DELETE]').click()")
-        until(browser, f"!({shown})")
+        browser.wait_until("document.querySelector('[data-method=DELETE]').hidden === false")
+        browser.click("[data-method=DELETE]")
+        assert browser.text("[data-method=DELETE]").startswith("Click again") and browser.evaluate(shown)
+        browser.click("[data-method=DELETE]")
+        browser.wait_until(f"!({shown})")
         assert browser.problems == []
 
 
@@ -154,15 +143,15 @@ def test_the_page_asks_for_the_token_and_keeps_it(browser, inspected):
     with served(inspected, TOKEN) as address:
         browser.view(1200, 900)
         browser.visit(address)
-        until(browser, "document.querySelector('#ask')?.hidden === false")
+        browser.wait_until("document.querySelector('#ask')?.hidden === false")
         assert browser.evaluate("document.activeElement.id") == "token"
         for given in ("wrong", TOKEN):
             browser.evaluate(f"document.querySelector('#token').value = {json.dumps(given)}")
-            browser.evaluate("document.querySelector('#ask button').click()")
+            browser.click("#ask button")
             if given == "wrong":
-                until(browser, "document.querySelector('#refused').textContent.includes('wrong')")
-        until(browser, "document.querySelectorAll('#parts li').length === 5")
-        until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
+                browser.wait_until("document.querySelector('#refused').textContent.includes('wrong')")
+        browser.wait_until("document.querySelectorAll('#parts li').length === 5")
+        browser.wait_until("[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
         assert browser.evaluate("document.querySelector('#ask').hidden")
 
 

@@ -21,7 +21,7 @@ def main(workdir: Path, target: Path) -> None:
         browser.open(report)
         save_screenshot(browser, target / "report.jpg")
         browser.view(1280, 900)
-        browser.evaluate("document.querySelector('#table .frame').click()")
+        browser.click("#table .frame")
         save_screenshot(browser, target / "report-image.jpg")
         browser.view(1280, 900, dark=True)
         browser.open(report)

@@ -103,16 +103,9 @@ def test_the_page_has_no_barriers(browser, page):
     opened(browser, page)
     browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert barriers_by_colours(browser) == []
-    click(browser, "#gallery")
-    click(browser, "#row-0 .frame")
+    browser.click("#gallery")
+    browser.click("#row-0 .frame")
     assert barriers_by_colours(browser) == []
-
-
-def shown_names(browser: Browser) -> list[str]:
-    return browser.evaluate(
-        "[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
-        "r.querySelector('.name').textContent)"
-    )
 
 
 def column(browser: Browser, kind: str) -> list[str]:
@@ -122,25 +115,21 @@ def column(browser: Browser, kind: str) -> list[str]:
     )
 
 
-def click(browser: Browser, selector: str) -> None:
-    browser.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
-
-
 def test_the_table_sorts_by_every_column_and_back(browser, page):
     opened(browser, page)
     rarity = column(browser, "rarity")
     chances = [int(text.split()[2].replace(",", "")) for text in rarity if text != "most good parts"]
     assert chances == sorted(chances, reverse=True) and chances[0] > 1000, "the most unusual first"
     assert rarity[-1] == "most good parts"
-    click(browser, "th[data-sort=score] button")
+    browser.click("th[data-sort=score] button")
     assert column(browser, "score") == sorted(column(browser, "score"), reverse=True)
     assert browser.evaluate("document.querySelector('th[data-sort=score]').ariaSort") == "descending"
-    click(browser, "th[data-sort=score] button")
+    browser.click("th[data-sort=score] button")
     assert column(browser, "score") == sorted(column(browser, "score"))
-    click(browser, "th[data-sort=name] button")
-    names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
+    browser.click("th[data-sort=name] button")
+    names = [name for name in column(browser, "name") if name.startswith("kind_0/")]
     assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
-    click(browser, "th[data-sort=group] button")
+    browser.click("th[data-sort=group] button")
     groups = browser.evaluate("[...document.querySelectorAll('td.recurring')].map(c => c.textContent)")
     assert groups[:4] == ["defect 1"] * 3 + [""]
 
@@ -155,25 +144,25 @@ def test_filters_hide_the_other_photos(browser, page):
         )
 
     choose("#show", "flagged")
-    assert len(shown_names(browser)) == 8
+    assert len(column(browser, "name")) == 8
     choose("#category", "1")
-    assert sorted(shown_names(browser)) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
+    assert sorted(column(browser, "name")) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
     choose("#show", "passed")
-    passed = set(shown_names(browser))
+    passed = set(column(browser, "name"))
     choose("#show", "check")
-    looked_at = set(shown_names(browser))
+    looked_at = set(column(browser, "name"))
     assert len(looked_at) == 5 and len(passed) == 3 and not passed & looked_at
     choose("#show", "all")
     choose("#search", "KIND 11")
-    assert shown_names(browser) == ["kind_1/11.png"]
-    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 photos"
-    click(browser, "#reset")
-    assert len(shown_names(browser)) == 32
-    click(browser, "button[data-group]")
-    assert sorted(shown_names(browser)) == ["kind_0/0.png", "kind_0/2.png", "kind_1/1.png"]
-    click(browser, "#reset")
+    assert column(browser, "name") == ["kind_1/11.png"]
+    assert browser.text("#count") == "1 of 32 photos"
+    browser.click("#reset")
+    assert len(column(browser, "name")) == 32
+    browser.click("button[data-group]")
+    assert sorted(column(browser, "name")) == ["kind_0/0.png", "kind_0/2.png", "kind_1/1.png"]
+    browser.click("#reset")
     choose("#show", "missed")
-    assert shown_names(browser) == []
+    assert column(browser, "name") == []
 
 
 SHOWN_COLOUR = """(async () => {
@@ -191,13 +180,13 @@ def test_the_viewer_opens_the_right_image_and_steps_through_the_table(browser, p
     opened(browser, page)
     for name in ("kind_0/4.png", "kind_1/7.png"):
         number = int(name.split("/")[1].split(".")[0])
-        click(browser, f"#row-{number} .frame")
-        assert browser.evaluate("document.querySelector('#viewer-name').textContent") == name
+        browser.click(f"#row-{number} .frame")
+        assert browser.text("#viewer-name") == name
         np.testing.assert_allclose(browser.evaluate(SHOWN_COLOUR), colour(number), atol=6)
         browser.press("Escape")
         assert browser.evaluate("document.querySelector('#viewer').open") is False
     order = browser.evaluate("[...document.querySelectorAll('#table tbody tr')].map(r => r.dataset.number)")
-    click(browser, f"#row-{order[0]} .frame")
+    browser.click(f"#row-{order[0]} .frame")
     seen = []
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
         browser.press(key)
@@ -241,7 +230,7 @@ def test_links_lead_to_files_that_exist(browser, page):
             "return i.decode().then(() => i.naturalWidth)}))"
         )
         assert loaded[0] == 80 and len(loaded) == (2 if number < 4 else 1)
-        facts = text(browser, "#facts")
+        facts = browser.text("#facts")
         assert bool(re.search(r"largest region\d+ × \d+ px", facts)) == (number < 4)
     assert browser.problems == []
 
@@ -249,7 +238,7 @@ def test_links_lead_to_files_that_exist(browser, page):
 def test_hostile_names_run_nothing(browser, page):
     opened(browser, page)
     assert browser.evaluate("document.querySelectorAll('#table img[onerror], #table script').length") == 0
-    shown = shown_names(browser)
+    shown = column(browser, "name")
     assert "<img src=x onerror=alert(1)>.png" in shown and "{{ 7 * 7 }}{% raw %}.png" in shown
     assert "two␊lines.png" in shown and "bytes\ufffd.png" in shown
     blocked = browser.evaluate(
@@ -268,7 +257,7 @@ def test_a_group_has_its_evidence_and_its_verdict(browser, page):
     assert heading == ["defect 1 defect"]
     assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
     assert "stand out (1 in 100 good parts score this high)" in reasons[0] and "1.5 times as much" in reasons[1]
-    facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
+    facts = browser.text("article.group .facts")
     assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
     assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
@@ -288,10 +277,10 @@ CHOOSE = """(verdict, name) => {
 def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name):
     opened(browser, page)
     browser.evaluate(f"({CHOOSE})('variant', {json.dumps(name)})")
-    assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
-    assert browser.evaluate("document.querySelector('article.group h4 bdi').textContent") == name
+    assert browser.text("#answer-count") == "So far: 1 group."
+    assert browser.text("article.group h4 bdi") == name
     browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    click(browser, "#save-review")
+    browser.click("#save-review")
     saved = tmp_path / "review.json"
     for _ in range(100):
         if saved.is_file():
@@ -304,10 +293,10 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
         3,
         len(NAMES),
     )
-    click(browser, "#copy-review")
+    browser.click("#copy-review")
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     assert browser.evaluate("document.querySelector('#review-text').value") == saved.read_text(encoding="utf-8")
-    assert "review.json" in browser.evaluate("document.querySelector('#review-done').textContent")
+    assert "review.json" in browser.text("#review-done")
     assert browser.problems == []
 
 
@@ -340,21 +329,15 @@ def test_the_page_without_scripts_has_every_photo(page):
 
 # ---- answers ----
 
-TEXT = "document.querySelector({}).textContent"
-
-
-def text(browser: Browser, selector: str) -> str:
-    return browser.evaluate(TEXT.format(json.dumps(selector))).strip()
-
 
 def review_of(browser: Browser) -> dict:
-    click(browser, "#copy-review")
+    browser.click("#copy-review")
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     return json.loads(browser.evaluate("document.querySelector('#review-text').value"))
 
 
 def asked(browser: Browser) -> str:
-    return text(browser, "#look-name")
+    return browser.text("#look-name")
 
 
 def settled(browser: Browser) -> None:
@@ -400,21 +383,21 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     right = {str(number) for number in range(30, 60)}
     assert len(flagged ^ right) <= 3
     assert set(found.values()) == {"flagged", "to check", "passed"}
-    counts = {kind: int(text(browser, f"[data-count={kind}]")) for kind in ("flagged", "check", "passed")}
-    assert counts["flagged"] == len(flagged) == int(text(browser, "#flagged")) and sum(counts.values()) == 60
+    counts = {kind: int(browser.text(f"[data-count={kind}]")) for kind in ("flagged", "check", "passed")}
+    assert counts["flagged"] == len(flagged) == int(browser.text("#flagged")) and sum(counts.values()) == 60
     assert re.fullmatch(
         r"(About \d+|Probably none|None) of \d+ good parts .*, "
         r"(about \d+|probably none|none) of \d+ defective parts .*\.",
-        text(browser, "#effect"),
+        browser.text("#effect"),
     )
-    assert text(browser, "#answer-count") == "So far: 8 photos."
+    assert browser.text("#answer-count") == "So far: 8 photos."
     review = review_of(browser)
     assert review["format"] == "codegraph-review-5" and review["patterns"] == []
     assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
     assert review["thresholds"] == review["max_defective"] == {}
-    command = text(browser, "#command")
+    command = browser.text("#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
     assert browser.problems == []
 
@@ -437,7 +420,7 @@ def spreadsheet(browser: Browser) -> list[list[str]]:
 def test_the_spreadsheet_equals_the_table_of_the_page(browser, many, page):
     opened(browser, many)
     for _ in range(4):
-        click(browser, f"[data-answer={'defective' if asked(browser).startswith('bad') else 'good'}]")
+        browser.click(f"[data-answer={'defective' if asked(browser).startswith('bad') else 'good'}]")
         settled(browser)
     heading, *rows = spreadsheet(browser)
     assert heading[:2] == ["name", "verdict"] and {"probability", "Your answer", "score", "file"} <= set(heading)
@@ -474,20 +457,20 @@ def test_the_probability_of_a_defect_follows_the_answers(browser, many):
     assert len(likely) == 52 and likely == sorted(likely, reverse=True) and likely[0] > 90 and likely[-1] < 10
     bad = list(said.values()).count("defective")
     assert shown[:bad] == ["you: defective"] * bad and shown[bad - 8 :] == ["you: good"] * (8 - bad)
-    assert "enough for most sets" in text(browser, "#progress")
+    assert "enough for most sets" in browser.text("#progress")
 
 
 def test_photos_to_check_are_opened_one_by_one(browser, many):
     opened(browser, many)
-    click(browser, "button[data-count=check]")
+    browser.click("button[data-count=check]")
     assert set(verdicts_of(browser).values()) == {"to check"}
-    click(browser, "#one-by-one")
-    first = text(browser, "#viewer-name")
+    browser.click("#one-by-one")
+    first = browser.text("#viewer-name")
     browser.press("d")
     browser.press("ArrowRight")
-    assert text(browser, "#position").startswith("2 of ") and text(browser, "#viewer-name") != first
+    assert browser.text("#position").startswith("2 of ") and browser.text("#viewer-name") != first
     browser.press("ArrowLeft")
-    assert text(browser, "#viewer-name") == first, "answers do not change the list of opened photos"
+    assert browser.text("#viewer-name") == first, "answers do not change the list of opened photos"
 
 
 def test_a_photo_with_a_low_score_is_beside_the_question(browser, many):
@@ -503,19 +486,19 @@ def test_a_photo_with_a_low_score_is_beside_the_question(browser, many):
 def test_buttons_answer_and_every_answer_can_be_undone(browser, many):
     opened(browser, many)
     start, first = verdicts_of(browser), asked(browser)
-    click(browser, "[data-answer=defective]")
+    browser.click("[data-answer=defective]")
     second = asked(browser)
-    click(browser, "[data-answer=good]")
+    browser.click("[data-answer=good]")
     browser.press("u")
-    assert text(browser, "#answer-count") == "So far: 3 photos."
+    assert browser.text("#answer-count") == "So far: 3 photos."
     assert [photo["answer"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
     browser.press("z")
     browser.press("Backspace")
     assert asked(browser) == second
-    click(browser, "#undo")
+    browser.click("#undo")
     assert asked(browser) == first and verdicts_of(browser) == start
     assert browser.evaluate("document.querySelector('#undo').disabled") is True
-    assert text(browser, "#answer-count") == "No answer yet."
+    assert browser.text("#answer-count") == "No answer yet."
     browser.press("z")
     assert asked(browser) == first and browser.problems == []
 
@@ -524,13 +507,13 @@ def test_key_does_not_answer_for_a_hidden_photo(browser, many):
     opened(browser, many)
     browser.evaluate("document.querySelector('#images').scrollIntoView(); new Promise(r => setTimeout(r, 100))")
     browser.press("d")
-    assert text(browser, "#answer-count") == "No answer yet."
+    assert browser.text("#answer-count") == "No answer yet."
     browser.press("d")
-    assert text(browser, "#answer-count") == "So far: 1 photo.", "the first key scrolled back to the question"
+    assert browser.text("#answer-count") == "So far: 1 photo.", "the first key scrolled back to the question"
     browser.evaluate("document.querySelector('#search').focus()")
     browser.press("g")
     assert (
-        text(browser, "#answer-count") == "So far: 1 photo."
+        browser.text("#answer-count") == "So far: 1 photo."
         and browser.evaluate("document.querySelector('#search').value") == "g"
     )
 
@@ -554,19 +537,19 @@ def test_the_threshold_can_be_set_by_hand(browser, many):
     start = verdicts_of(browser)
     slide(browser, 0.4)
     assert sum(verdict == "flagged" for verdict in verdicts_of(browser).values()) == 20
-    assert "Answer for a few photos" in text(browser, "#effect")
-    click(browser, "#use-answers")
+    assert "Answer for a few photos" in browser.text("#effect")
+    browser.click("#use-answers")
     assert verdicts_of(browser) == start
     answer_by_name(browser, 6)
     by_answers = verdicts_of(browser)
     slide(browser, 10)
     flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
     assert 0 < len(flagged) < 6, "answers are applied at every threshold"
-    assert re.search(r"about \d+ of \d+ defective parts missed", text(browser, "#effect"))
+    assert re.search(r"about \d+ of \d+ defective parts missed", browser.text("#effect"))
     slide(browser, 0.4)
     assert review_of(browser)["thresholds"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
-    assert text(browser, "#use-answers") == "use my answers again"
-    click(browser, "#use-answers")
+    assert browser.text("#use-answers") == "use my answers again"
+    browser.click("#use-answers")
     assert verdicts_of(browser) == by_answers and review_of(browser)["thresholds"] == {}
 
 
@@ -594,14 +577,14 @@ def test_the_large_view_takes_the_same_answers_and_notes(browser, many):
     browser.press("ArrowLeft")
     browser.press("Escape")
     settled(browser)
-    assert text(browser, "#answer-count") == "So far: 1 photo and 1 note."
-    assert text(browser, "#row-40 .verdict") == "flaggedyou: defective"
+    assert browser.text("#answer-count") == "So far: 1 photo and 1 note."
+    assert browser.text("#row-40 .verdict") == "flaggedyou: defective"
     photos = {photo["name"]: (photo["answer"], photo["note"]) for photo in review_of(browser)["photos"]}
     assert len(photos) == 2 and photos["bad 40.png"] == ("defective", "") and (None, "hub") in photos.values()
-    click(browser, "#row-40 .frame")
-    click(browser, "#answer input[value=none]")
+    browser.click("#row-40 .frame")
+    browser.click("#answer input[value=none]")
     browser.press("Escape")
-    assert text(browser, "#answer-count") == "So far: 1 note."
+    assert browser.text("#answer-count") == "So far: 1 note."
     assert browser.problems == []
 
 
@@ -618,7 +601,7 @@ def test_answers_survive_a_reload(browser, many, page):
     browser.open(many)
     assert verdicts_of(browser) == before and review_of(browser) == kept
     browser.open(page)
-    assert text(browser, "#answer-count") == "No answer yet.", "of other photos"
+    assert browser.text("#answer-count") == "No answer yet.", "of other photos"
     browser.evaluate(f"({CHOOSE})('variant', 'imprint')")
     browser.open(page)
     assert [pattern["verdict"] for pattern in review_of(browser)["patterns"]] == ["variant"]
@@ -632,7 +615,7 @@ def test_browser_without_storage_works(browser, many):
     try:
         browser.open(many)
         answer_by_name(browser, 2)
-        assert text(browser, "#answer-count") == "So far: 2 photos." and browser.problems == []
+        assert browser.text("#answer-count") == "So far: 2 photos." and browser.problems == []
     finally:
         browser.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
 
@@ -640,9 +623,9 @@ def test_browser_without_storage_works(browser, many):
 def test_every_category_is_calibrated_by_itself(browser, page):
     opened(browser, page)
     answer_by_name(browser, 1)
-    part = text(browser, "#progress")
+    part = browser.text("#progress")
     browser.evaluate("{const e = document.querySelector('#set'); e.value = '1'; e.dispatchEvent(new Event('change'))}")
-    assert text(browser, "#progress") != part
+    assert browser.text("#progress") != part
     browser.press("d")
     slide(browser, 0.5)
     review = review_of(browser)
@@ -658,12 +641,12 @@ def test_the_page_reports_the_end_of_the_review_and_the_chosen_score(browser, tm
     opened(browser, tmp_path / "out" / "report.html")
     assert browser.evaluate("document.querySelector('#score-choice').hidden") is True
     answer_by_name(browser, 19)
-    assert text(browser, "#progress").endswith("enough. More would change little.")
-    assert "how much a spot differs from the rest of its own photo" in text(browser, "#score-choice")
+    assert browser.text("#progress").endswith("enough. More would change little.")
+    assert "how much a spot differs from the rest of its own photo" in browser.text("#score-choice")
     flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
     assert flagged == {str(i) for i in range(10)}
     answer_by_name(browser, 1)
-    assert text(browser, "#ask") == "You have answered for every photo." and browser.problems == []
+    assert browser.text("#ask") == "You have answered for every photo." and browser.problems == []
 
 
 def test_earlier_review_is_continued(browser, tmp_path):
@@ -690,9 +673,9 @@ def test_earlier_review_is_continued(browser, tmp_path):
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
-    assert "Your answers are applied: 1 photo and 1 threshold set by hand." in text(browser, ".run")
-    assert text(browser, "#row-9 .verdict") == "flaggedyou: defective, note"
-    assert text(browser, "#row-11 .verdict") == "flagged"
+    assert "Your answers are applied: 1 photo and 1 threshold set by hand." in browser.text(".run")
+    assert browser.text("#row-9 .verdict") == "flaggedyou: defective, note"
+    assert browser.text("#row-11 .verdict") == "flagged"
     review = review_of(browser)
     (tmp_path / "review.json").write_text(json.dumps(review))
     kept = Review.load(str(tmp_path / "review.json"))
@@ -700,8 +683,8 @@ def test_earlier_review_is_continued(browser, tmp_path):
     assert kept.photos[keys[9]].mark.verdict == "defect", "its mark is passed on"
     assert (kept.thresholds, kept.max_defective) == (decisions, {"part": 0.5})
     browser.press("g")
-    assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
-    click(browser, "#row-9 .frame")
+    assert browser.text("#row-11 .verdict") == "flagged", "further answers do not undo it"
+    browser.click("#row-9 .frame")
     browser.press("g")
     (photo,) = [photo for photo in review_of(browser)["photos"] if photo["key"] == keys[9]]
     assert "mark" not in photo, "the mark was that of a defective photo"
@@ -773,5 +756,5 @@ def test_a_key_is_answered_at_once_in_a_large_set(browser, large):
     times = [(browser.busy(f"({KEY})({json.dumps(key)})"), browser.busy(TABLE)) for key in "gdgdggdz"]
     answer, table = np.median(times, axis=0)
     assert answer < 0.1 and table < 0.1
-    assert text(browser, "#answer-count") == "So far: 6 photos."
-    assert text(browser, "#command") == "codegraph detect 'a b' --size 448 --review=~/Downloads"
+    assert browser.text("#answer-count") == "So far: 6 photos."
+    assert browser.text("#command") == "codegraph detect 'a b' --size 448 --review=~/Downloads"

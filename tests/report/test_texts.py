@@ -131,16 +131,16 @@ def test_the_report_speaks_german(browser, tmp_path):
     assert browser.evaluate("[document.documentElement.lang, document.title]") == ["de", "4 von 12 Fotos auffällig"]
     for german in ("Ist dieses Teil fehlerhaft?", "Schwellwert", "Gutteilen", "wiederkehrende", "98,7 %"):
         assert german in said, german
-    score = browser.evaluate("document.querySelector('#row-0 .score').textContent")
+    score = browser.text("#row-0 .score")
     assert re.fullmatch(r"0,\d{4}", score)
     english, german = (texts_of("report", language) for language in LANGUAGES)
     assert not {one for key, one in english.items() if one != german[key]} & set(said.splitlines())
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
-    browser.evaluate("document.querySelector('[data-answer=good]').click()")
+    browser.click("[data-answer=good]")
     change = "e => { e.value = 'en'; e.dispatchEvent(new Event('change', { bubbles: true })); }"
     browser.evaluate(f"({change})(document.querySelector('#language'))")
     assert "So far: 1 photo." in browser.evaluate("document.body.innerText"), "the answer is kept"
-    assert browser.evaluate("document.querySelector('#row-0 .score').textContent") == score.replace(",", ".")
+    assert browser.text("#row-0 .score") == score.replace(",", ".")
     browser.visit(page)
     assert browser.evaluate("document.documentElement.lang") == "en" and browser.problems == []
 

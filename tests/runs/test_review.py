@@ -83,10 +83,10 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
     browser = Browser(program)
     try:
         browser.open(tmp_path / "run" / "report.html")
-        browser.evaluate("document.querySelector('form[data-pattern] input[value=defect]').click()")
+        browser.click("form[data-pattern] input[value=defect]")
         browser.evaluate(f"document.querySelector('form[data-pattern]').elements.name.value = {json.dumps(NAME)}")
         browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-        browser.evaluate("document.querySelector('#save-review').click()")
+        browser.click("#save-review")
         review = tmp_path / "review.json"
         for _ in range(100):
             if review.is_file():
@@ -118,7 +118,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
             "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form[data-pattern]'))"
         )
         assert chosen == ["defect", NAME]
-        assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
+        assert browser.text("#answer-count") == "So far: 1 group."
         assert browser.evaluate("document.querySelectorAll('.group b').length") == 0
     finally:
         browser.close()
@@ -138,11 +138,11 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         browser.open(tmp_path / "run" / "report.html")
         title = browser.evaluate("document.title")
         for _ in range(8):
-            name = browser.evaluate("document.querySelector('#look-name').textContent")
+            name = browser.text("#look-name")
             browser.press("g" if "good" in name else "d")
         assert browser.evaluate("document.title") != title
         promised = dict(browser.evaluate(f"new Promise(done => setTimeout(() => done({said}), 50))"))
-        browser.evaluate("document.querySelector('#copy-review').click()")
+        browser.click("#copy-review")
         browser.evaluate("new Promise(done => setTimeout(done, 50))")
         (tmp_path / "review (1).json").write_text(browser.evaluate("document.querySelector('#review-text').value"))
         # the run finds the file in the directory where the browser has saved it
@@ -157,7 +157,7 @@ def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
         browser.open(tmp_path / "run" / "report.html")
         again = dict(browser.evaluate(said))
         assert {int(n) for n, kind in again.items() if kind == "flagged"} == set(np.flatnonzero(result.flagged))
-        assert browser.evaluate("document.querySelector('#answer-count').textContent").startswith("So far: 8 photos.")
+        assert browser.text("#answer-count").startswith("So far: 8 photos.")
         assert browser.problems == []
     finally:
         browser.close()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.support.waiting import wait_until
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 TIMEOUT = 30.0
 SETTLED = "new Promise(resolve => setTimeout(resolve, 800))"
@@ -102,6 +104,18 @@ class Browser:
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
+
+    def click(self, selector: str) -> None:
+        """Clicks on the first element of a CSS selector."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def text(self, selector: str) -> str:
+        """The text of the first element of a CSS selector, without spaces around it."""
+        return str(self.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")).strip()
+
+    def wait_until(self, condition: str) -> None:
+        """Waits until a JavaScript expression is true."""
+        wait_until(lambda: self.evaluate(condition), description=condition)
 
     def busy(self, expression: str) -> float:
         """Seconds that the page computes, lays out and paints for an expression, without other processes."""
