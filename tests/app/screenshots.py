@@ -147,9 +147,7 @@ def take_screenshots(person: Person, target: Path, dark: bool = False) -> None:
     person.wait_until("document.querySelector('.plainer')", PATIENCE)
     browser.visit(person.address)
     person.wait_until(
-        person.wait_until(
-            "document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE
-        )
+        "document.querySelector('.runs img')?.complete && !/Cancel/.test(document.body.textContent)", PATIENCE
     )
     browser.view(1100, 860, dark=dark)
     take(browser, target / "app-runs.png")
