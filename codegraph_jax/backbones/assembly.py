@@ -53,7 +53,7 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     targets = targets_of(checkpoint.readers)
     if not any(targets.values()):
         raise WeightsError(
-            f"{checkpoint.origin}: holds {_list(targets)}; none is the name of a tensor of CLIP, SigLIP, DINOv2 or "
+            f"{checkpoint.origin}: holds {_listed(targets)}; none is the name of a tensor of CLIP, SigLIP, DINOv2 or "
             "DINOv3 in a file of Hugging Face, timm, open_clip or the original repositories"
         )
     shapes = parameter_shapes(architecture)
@@ -68,25 +68,25 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     filled = _filled(preset, shapes, checkpoint, targets)
     flat, missing = {}, []
     for path, shape in shapes.items():
-        parts = filled.get(path, [])
-        zero = _may_be_absent(path, architecture, targets)
-        total = parts[0].part.total if parts else KEY.total if zero else 1
-        columns = {tensor.part.first: tensor.values for tensor in parts}
-        for number in set(range(total)) - {number for tensor in parts for number in tensor.part.numbers}:
-            if ParameterSlice(number, total) in zero:
+        tensors = filled.get(path, [])
+        may_be_absent = _parts_that_may_be_absent(path, architecture, targets)
+        total = tensors[0].part.total if tensors else KEY.total if may_be_absent else 1
+        columns = {tensor.part.first: tensor.values for tensor in tensors}
+        for number in set(range(total)) - {number for tensor in tensors for number in tensor.part.numbers}:
+            if ParameterSlice(number, total) in may_be_absent:
                 columns[number] = np.zeros(_part_shape(shape, ParameterSlice(number, total)), np.float32)
             else:
-                missing.append(f"{path} (part {number + 1} of {total})" if parts else path)
+                missing.append(f"{path} (part {number + 1} of {total})" if tensors else path)
         if columns:
             flat[path] = np.concatenate([columns[number] for number in sorted(columns)], axis=-1)
-            if KEY in zero:
+            if KEY in may_be_absent:
                 # the original code masks these values
                 flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
     problems = []
     if missing:
-        problems.append(f"no tensor for {_list(dict.fromkeys(missing))}")
+        problems.append(f"no tensor for {_listed(dict.fromkeys(missing))}")
     if leftover:
-        problems.append(f"unused tensors: {_list(leftover)}")
+        problems.append(f"unused tensors: {_listed(leftover)}")
     if problems:
         hint = _looks_like(preset, checkpoint, targets)
         raise WeightsError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{hint}")
@@ -126,7 +126,7 @@ def _filled(
     return filled
 
 
-def _may_be_absent(path: str, architecture: Architecture, targets: Targets) -> tuple[ParameterSlice, ...]:
+def _parts_that_may_be_absent(path: str, architecture: Architecture, targets: Targets) -> tuple[ParameterSlice, ...]:
     """The parts of a parameter that are zero if a checkpoint lacks them."""
     if architecture.key_bias or not path.endswith("attention/qkv/bias"):
         return ()
@@ -222,5 +222,5 @@ def _family(paths: Collection[str]) -> str:
     return "DINOv2" if "positions" in paths else "DINOv3"
 
 
-def _list(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return some_of([repr(name) for name in sorted(names)], MAX_LISTED)

@@ -66,12 +66,12 @@ def _by_head(
 def _softmax_products(
     query: Float[Array, "*n t d"], key: Float[Array, "*n u d"], value: Float[Array, "*n u d"], precision: lax.Precision
 ) -> Float[Array, "*n t d"]:
-    scores = jnp.einsum("...td,...sd->...ts", query, key, precision=precision, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("...td,...ud->...tu", query, key, precision=precision, preferred_element_type=jnp.float32)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-    # dividing the d columns of the result costs less than dividing the t columns of the weights
+    # dividing the d columns of the result costs less than dividing the u columns of the weights
     total = weights.sum(-1, keepdims=True)
     mixed = jnp.einsum(
-        "...ts,...sd->...td",
+        "...tu,...ud->...td",
         weights.astype(value.dtype),
         value,
         precision=precision,

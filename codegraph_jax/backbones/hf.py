@@ -62,8 +62,8 @@ def hf_preset(name: str) -> Preset:
 
 def _architecture(folder: Path, name: str) -> Architecture:
     """The architecture that config.json describes."""
-    whole = _read(folder / "config.json", name)
-    kind = whole.get("model_type")
+    content = _read(folder / "config.json", name)
+    kind = content.get("model_type")
     if not isinstance(kind, str):
         raise WeightsError(f"{name}: config.json states no model_type, so it is not a checkpoint of transformers")
     kind = kind.removesuffix("_vision_model")
@@ -72,13 +72,13 @@ def _architecture(folder: Path, name: str) -> Architecture:
             f"{name}: model_type {kind!r} is not supported, only {', '.join(KINDS)}; any network can be used as a "
             "backbone of your own (docs/research.md)"
         )
-    vision = whole.get("vision_config", whole)
+    vision = content.get("vision_config", content)
     config = _config(kind if kind.startswith("dino") else f"{kind}_vision_model", vision, name)
     for field, needed in REQUIRED.items():
         if getattr(config, field, needed) != needed:
             raise WeightsError(f"{name}: {field} is {getattr(config, field)!r}, only {needed!r} is supported")
     try:
-        return KINDS[kind](config, whole)
+        return KINDS[kind](config, content)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{name}: config.json describes no network that is supported ({error})") from None
 
@@ -109,12 +109,12 @@ REQUIRED = {
 """Values that the networks here have."""
 
 
-def _common(config: Any, activation: str | None = None) -> dict[str, Any]:
+def _common_fields(config: Any, activation: str | None = None) -> dict[str, Any]:
     activation = activation or config.hidden_act
     if activation != "swiglu" and activation not in ACTIVATIONS:
         raise ValueError(f"hidden_act {activation!r}, only {', '.join(ACTIVATIONS)} are supported")
     return {
-        "patch_size": _whole("patch_size", config.patch_size),
+        "patch_size": _positive_int("patch_size", config.patch_size),
         "width": config.hidden_size,
         "depth": config.num_hidden_layers,
         "heads": config.num_attention_heads,
@@ -124,43 +124,43 @@ def _common(config: Any, activation: str | None = None) -> dict[str, Any]:
 
 
 def _grid(config: Any) -> int:
-    return _whole("image_size", config.image_size) // _whole("patch_size", config.patch_size)
+    return _positive_int("image_size", config.image_size) // _positive_int("patch_size", config.patch_size)
 
 
-def _whole(field: str, value: Any) -> int:
+def _positive_int(field: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{field} {value!r}, only one whole number is supported")
     return value
 
 
-def _clip(config: Any, whole: Mapping[str, Any]) -> Architecture:
-    projected = "vision_config" in whole or "CLIPVisionModelWithProjection" in (whole.get("architectures") or ())
+def _clip(config: Any, content: Mapping[str, Any]) -> Architecture:
+    projected = "vision_config" in content or "CLIPVisionModelWithProjection" in (content.get("architectures") or ())
     return Architecture(
-        **_common(config),
+        **_common_fields(config),
         grid=_grid(config),
         mlp_width=config.intermediate_size,
         **CLIP_PARTS,
         # of a whole CLIP, the width is stated outside of the vision tower
-        projection=whole.get("projection_dim", config.projection_dim) if projected else 0,
+        projection=content.get("projection_dim", config.projection_dim) if projected else 0,
     )
 
 
-def _siglip(config: Any, whole: Mapping[str, Any]) -> Architecture:
+def _siglip(config: Any, content: Mapping[str, Any]) -> Architecture:
     naflex = config.model_type.startswith("siglip2")
     return Architecture(
-        **_common(config),
-        grid=math.isqrt(_whole("num_patches", config.num_patches)) if naflex else _grid(config),
+        **_common_fields(config),
+        grid=math.isqrt(_positive_int("num_patches", config.num_patches)) if naflex else _grid(config),
         mlp_width=config.intermediate_size,
         **SIGLIP_PARTS,
         interpolation="linear" if naflex else "cubic",
     )
 
 
-def _dinov2(config: Any, whole: Mapping[str, Any]) -> Architecture:
+def _dinov2(config: Any, content: Mapping[str, Any]) -> Architecture:
     hidden, registers = int(config.hidden_size * config.mlp_ratio), getattr(config, "num_register_tokens", 0)
     gated = config.use_swiglu_ffn
     return Architecture(
-        **_common(config, "swiglu" if gated else None),
+        **_common_fields(config, "swiglu" if gated else None),
         grid=_grid(config),
         mlp_width=gated_width(hidden) if gated else hidden,
         registers=registers,
@@ -168,11 +168,11 @@ def _dinov2(config: Any, whole: Mapping[str, Any]) -> Architecture:
     )
 
 
-def _dinov3(config: Any, whole: Mapping[str, Any]) -> Architecture:
+def _dinov3(config: Any, content: Mapping[str, Any]) -> Architecture:
     if config.use_gated_mlp and config.hidden_act != "silu":
         raise ValueError(f"a gated MLP with hidden_act {config.hidden_act!r}, only 'silu' is supported")
     return Architecture(
-        **_common(config, "swiglu" if config.use_gated_mlp else None),
+        **_common_fields(config, "swiglu" if config.use_gated_mlp else None),
         grid=0,
         mlp_width=config.intermediate_size,
         registers=config.num_register_tokens,

@@ -44,7 +44,7 @@ def open_hub(source: HubSource) -> Checkpoint:
     except GatedRepoError:
         raise UnreachableError(_gated(source), f"{source.repository} is gated") from None
     except (EntryNotFoundError, OSError, ValueError) as error:
-        raise _unreachable(source, reason or _in_a_line(error)) from None
+        raise _unreachable(source, reason or _first_line(error)) from None
     with suppress(OSError, ValueError):
         fetch("config.json")
     # the hub's cache stores files below their commit
@@ -84,7 +84,7 @@ def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise WeightsError(f"{where} has no config.json, so it is not a checkpoint of transformers") from None
         raise WeightsError(
-            f"{where} cannot be fetched ({reason or _in_a_line(error)}). Run hf download {repository} --revision "
+            f"{where} cannot be fetched ({reason or _first_line(error)}). Run hf download {repository} --revision "
             f"{revision} --local-dir DIR on another computer, copy DIR here and use --backbone={HF}DIR"
         ) from None
     for name in SETTINGS_FILES:
@@ -119,7 +119,7 @@ def _gated(source: HubSource) -> str:
     )
 
 
-def _in_a_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 

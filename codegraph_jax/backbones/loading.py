@@ -91,12 +91,14 @@ def _fixed(
     If the settings name the backbone (`name_in_config`), other settings must not contradict it; otherwise the caller's
     `fields` must not.
     """
-    fixed = loaded.fixed_settings
+    fixed = dict(loaded.fixed_settings)
     if name_in_config:
-        fixed = {name: value for name, value in fixed.items() if name != "name"}
-        fields = {name: None for name, value in fixed.items() if getattr(config, name) not in (value, "", ())}
-    if unfit := sorted(fixed.keys() & fields.keys()):
-        raise ConfigError(f"config.backbone.{unfit[0]}: the given backbone has its own; leave it out")
+        del fixed["name"]
+        refused = [name for name, value in fixed.items() if getattr(config, name) not in (value, "", ())]
+    else:
+        refused = [name for name in fixed if name in fields]
+    if refused:
+        raise ConfigError(f"config.backbone.{min(refused)}: the given backbone has its own; leave it out")
     return dataclasses.replace(config, **fixed)
 
 

@@ -127,13 +127,13 @@ def load_backbone(config: BackboneConfig, dtype: DTypeLike = jnp.float32) -> Pre
             raise ConfigError(
                 f"config.backbone.blocks: {block} is out of range, {preset.name} has blocks 0 to {preset.depth - 1}"
             )
+    # refuses wrong settings before any network access
+    architecture = _with_activation(preset, config, None)
     try:
         if config.weights == "random":
-            architecture = _with_activation(preset, config, None)
             origin = f"{RANDOM_NUMBERS} (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
-            _with_activation(preset, config, None)  # check the settings before any network access
             checkpoint = find_checkpoint(preset, config.weights)
             architecture = with_grid_of(_with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
@@ -148,9 +148,9 @@ def load_backbone(config: BackboneConfig, dtype: DTypeLike = jnp.float32) -> Pre
     dtype = jnp.dtype(dtype)
     model = VisionTransformer(architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype))
     params = jax.tree_util.tree_map_with_path(partial(_stored, dtype), loaded)
-    same = ("name", "patch_size", "mean", "std", "resample", "image_size", "discriminative")
+    shared = ("name", "patch_size", "mean", "std", "resample", "image_size", "discriminative")
     return PresetBackbone(
-        **{name: getattr(preset, name) for name in same}, weights_name=origin, blocks=tuple(blocks),
+        **{name: getattr(preset, name) for name in shared}, weights_name=origin, blocks=tuple(blocks),
         widths=(preset.width,) * len(blocks), preset=preset, model=model, params=params,
     )  # fmt: skip
 

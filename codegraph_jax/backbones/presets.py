@@ -205,7 +205,7 @@ SIGLIP_PARTS: dict[str, Any] = {"class_token": False, "layer_scale": False, "poo
 def preset_with_weights(
     name: str, architecture: Architecture, source: WeightsSource, colours: Colours, resample: str = "bilinear"
 ) -> Preset:
-    """A preset with the usual blocks; of the networks here, only DINOv2 and DINOv3 have LayerScale."""
+    """A preset with four evenly spaced blocks; of the networks here, only DINOv2 and DINOv3 have LayerScale."""
     dino = architecture.layer_scale
     return Preset(
         name,

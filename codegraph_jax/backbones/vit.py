@@ -21,6 +21,9 @@ from codegraph_jax.backbones.attention import Route, attention
 from codegraph_jax.backbones.positions import resampling_matrix, rotary_angles
 from codegraph_jax.core.matmul import product_precision
 
+Rotation = tuple[Float[Array, "t d"], Float[Array, "t d"]]
+"""Cosines and sines of the angles of each token."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -93,7 +96,7 @@ class Attention(nn.Module):
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"], rotation: "Rotation | None" = None) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], rotation: Rotation | None = None) -> Float[Array, "b t c"]:
         """Mixes the tokens of each image."""
         batch, tokens, width = x.shape
         qkv = Dense(3 * width, self.dtype, name="qkv")(x)
@@ -151,7 +154,7 @@ class Block(nn.Module):
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"], rotation: "Rotation | None" = None) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], rotation: Rotation | None = None) -> Float[Array, "b t c"]:
         """Applies the block to the tokens of each image."""
         a = self.architecture
         y = Attention(a.heads, self.dtype, self.route, name="attention")(_norm(a, "norm1")(x), rotation)
@@ -233,7 +236,7 @@ class VisionTransformer(nn.Module):
         x = jnp.concatenate([*rows, patches], axis=1)
         return _norm(a, "pre_norm")(x) if a.pre_norm else x
 
-    def _rotation(self, h: int, w: int) -> "Rotation | None":
+    def _rotation(self, h: int, w: int) -> Rotation | None:
         """The rotations of the tokens of an image of h x w patches; class token and registers are not rotated."""
         a = self.architecture
         if not a.rotary:
@@ -253,10 +256,6 @@ class VisionTransformer(nn.Module):
         down, across = (resampling_matrix(a.grid, n).astype(np.float32) for n in (h, w))
         rows = jnp.einsum("hi,ijc->hjc", down, learned, precision=lax.Precision.HIGHEST)
         return jnp.einsum("wj,hjc->hwc", across, rows, precision=lax.Precision.HIGHEST).reshape(h * w, a.width)
-
-
-Rotation = tuple[Float[Array, "t d"], Float[Array, "t d"]]
-"""Cosines and sines of the angles of each token."""
 
 
 def rotated(x: Float[Array, "b t heads d"], rotation: Rotation) -> Float[Array, "b t heads d"]:

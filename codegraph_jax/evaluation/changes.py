@@ -27,12 +27,17 @@ from codegraph_jax.result import DetectionResult
 
 LISTED_PHOTOS = 10
 """Maximum number of photos of each kind in the text."""
-HEADINGS = {
+KINDS = {
     "newly_flagged": "newly flagged",
     "no_longer_flagged": "no longer flagged",
     "most_moved": "largest changes of rank",
 }
 """The properties of `ResultChanges` that list photos, and their headings in the text."""
+SUMMARY_HEADINGS = [
+    "category", "in both", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged",
+]  # fmt: skip
+METRIC_HEADINGS = ["category", "metric (%)", "A", "B", "difference"]
+PHOTO_HEADINGS = ["label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
 Key = tuple[str, str]
 Run = DetectionResult | str | os.PathLike[str]
 
@@ -164,7 +169,7 @@ class ResultChanges:
             lines += [text_table(["setting", "A", "B"], rows), ""]
         only = [f"{len(names)} only in {run}" for run, names in zip("AB", self.missing) if names]
         lines += [", ".join([f"{len(self.photos)} photos in both", *only]), ""]
-        lines += [text_table(SUMMARY, self.summary()), ""]
+        lines += [text_table(SUMMARY_HEADINGS, self.summary()), ""]
         if rows := self.metric_rows():
             lines += [text_table(METRIC_HEADINGS, rows), _describe_gain(self.auroc_gain), ""]
         several = len(self.categories) > 1
@@ -175,17 +180,17 @@ class ResultChanges:
                  f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict]
                 for p in photos[:LISTED_PHOTOS]
             ]  # fmt: skip
-            lines += [f"{HEADINGS[kind]}:", text_table(headings, rows)]
+            lines += [f"{KINDS[kind]}:", text_table(headings, rows)]
             lines += [f"and {len(photos) - LISTED_PHOTOS} more"] * (len(photos) > LISTED_PHOTOS) + [""]
         return "\n".join(lines).rstrip()
 
     @property
     def by_kind(self) -> dict[str, list[PhotoChange]]:
-        """The photos that changed by the names in `HEADINGS`; only kinds with photos."""
-        return {kind: photos for kind in HEADINGS if (photos := getattr(self, kind))}
+        """The photos that changed by the names in `KINDS`; only kinds with photos."""
+        return {kind: photos for kind in KINDS if (photos := getattr(self, kind))}
 
     def summary(self) -> list[list[str]]:
-        """A row for each category under `SUMMARY`."""
+        """A row for each category under `SUMMARY_HEADINGS`."""
         rows = []
         for category in self.categories:
             photos, correlation = self.of_category(category), self.correlation(category)
@@ -203,11 +208,6 @@ class ResultChanges:
             for category, metrics in self.metrics.items()
             for name, values in metrics.items()
         ]  # fmt: skip
-
-
-SUMMARY = ["category", "in both", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
-METRIC_HEADINGS = ["category", "metric (%)", "A", "B", "difference"]
-PHOTO_HEADINGS = ["label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
 
 
 def _describe_gain(gain: Interval | None) -> str:

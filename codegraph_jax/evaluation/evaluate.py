@@ -42,7 +42,7 @@ def evaluate(result: DetectionResult, config: MetricsConfig = DEFAULT) -> Metric
             metrics["image_auroc_without_rescoring"] = image_metrics(labels, result.scores[labelled])["image_auroc"]
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
     if marked := [mask for i, mask in masks.items() if samples[i].mask and samples[i].label == 1]:
-        _warn_odd(marked, config)
+        _warn_suspicious_masks(marked, config)
         # interpolated directly from the patches at every size
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
         metrics |= pixel_metrics(list(masks.values()), maps, config.aupro)
@@ -60,10 +60,8 @@ def _masks(
     for i, sample in samples.items():
         try:
             if sample.label == 0 or sample.mask:
-                size = result.map_size
-                if config.resolution == "image":
-                    width, height = result.placement.sizes[i].tolist()
-                    size = height, width
+                width, height = result.placement.sizes[i].tolist()
+                size = (height, width) if config.resolution == "image" else result.map_size
                 masks[i] = _mask(sample, size, config)
         except UnreadableImageError as error:
             problems.append(str(error))
@@ -87,7 +85,7 @@ def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[
     return load_mask(source, size, config.mask_resizing, inverted=config.defects_are_black)
 
 
-def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
+def _warn_suspicious_masks(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
     """Warns if the masks of defective photos are empty, or look inverted."""
     shares = np.array([mask.mean() for mask in masks])
     if empty := int((shares == 0).sum()):

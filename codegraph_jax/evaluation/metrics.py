@@ -53,7 +53,7 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
     if (bad := np.flatnonzero(~np.isfinite(values))).size:
         raise ValueError(f"score {bad[0]} is {values[bad[0]]}; scores must be finite")
     truth = truth.astype(bool)
-    return _named("image", _ranking_metrics(_rank(values[truth], values[~truth])))
+    return _prefixed("image", _ranking_metrics(_rank(values[truth], values[~truth])))
 
 
 def pixel_metrics(
@@ -88,7 +88,7 @@ def pixel_metrics(
         metrics["aupro"] = None
     else:
         metrics["aupro"] = _standard_pro(ranking) if aupro == "standard" else _musc_pro(ranking)
-    return _named("pixel", metrics)
+    return _prefixed("pixel", metrics)
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
@@ -151,7 +151,7 @@ def _pooled(
     anomalous_count = sum(np.count_nonzero(mask) for mask in masks)
     normal_count = sum(mask.size for mask in masks) - anomalous_count
     anomalous = normal = np.zeros(0, np.float32)
-    below = inside = count = 0
+    anomalous_end = normal_end = map_count = 0
     for i, scores in enumerate(map(_floats, maps)):
         if i >= len(masks) or scores.shape != masks[i].shape:
             expected = f"its mask {list(masks[i].shape)}" if i < len(masks) else f"the {len(masks)} masks"
@@ -162,15 +162,13 @@ def _pooled(
             anomalous, normal = np.empty(anomalous_count, scores.dtype), np.empty(normal_count, scores.dtype)
         elif scores.dtype != normal.dtype:
             raise ValueError(f"map {i} is {scores.dtype}, but the maps before it are {normal.dtype}")
-        hits = scores[masks[i]]
-        anomalous[inside : inside + hits.size] = hits
-        inside += hits.size
-        rest = scores[~masks[i]]
-        normal[below : below + rest.size] = rest
-        below += rest.size
-        count += 1
-    if count != len(masks):
-        raise ValueError(f"got {len(masks)} masks and {count} maps; give one map for each mask")
+        inside, outside = scores[masks[i]], scores[~masks[i]]
+        anomalous[anomalous_end : anomalous_end + inside.size] = inside
+        normal[normal_end : normal_end + outside.size] = outside
+        anomalous_end, normal_end = anomalous_end + inside.size, normal_end + outside.size
+        map_count += 1
+    if map_count != len(masks):
+        raise ValueError(f"got {len(masks)} masks and {map_count} maps; give one map for each mask")
     return anomalous, normal
 
 
@@ -240,5 +238,5 @@ def _floats(scores: np.ndarray) -> np.ndarray:
     return scores if scores.dtype in (np.float32, np.float64) else scores.astype(np.float64)
 
 
-def _named(prefix: str, metrics: Metrics) -> Metrics:
+def _prefixed(prefix: str, metrics: Metrics) -> Metrics:
     return {f"{prefix}_{name}": value for name, value in metrics.items()}

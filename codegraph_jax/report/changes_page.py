@@ -8,7 +8,7 @@ from pathlib import Path
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import preview
-from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY, PhotoChange, ResultChanges, shortened
+from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY_HEADINGS, PhotoChange, ResultChanges, shortened
 from codegraph_jax.report.result_files import heatmap_of
 from codegraph_jax.report.templates import render_page
 from codegraph_jax.report.texts import Text, shared_script, style_of, text
@@ -39,7 +39,7 @@ def write_changes(path: Path, changes: ResultChanges, runs: tuple[Path, Path]) -
         gain=_gain(changes),
         settings=[[name, *map(shortened, pair)] for name, pair in changes.settings.items()],
         sections=sections,
-        SUMMARY=SUMMARY,
+        SUMMARY_HEADINGS=SUMMARY_HEADINGS,
         METRIC_HEADINGS=METRIC_HEADINGS,
     )
     with whole_file(path) as name:
