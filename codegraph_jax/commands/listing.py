@@ -85,7 +85,7 @@ def settings_text(word: str) -> str:
     Raises:
         UserError: no setting contains the word.
     """
-    listed: dict[tuple[type, str], tuple[str, str]] = {}
+    described: dict[tuple[type, str], tuple[str, str]] = {}
     if word in COMMANDS and not COMMANDS[word].module:
         raise UserError(f"codegraph {word} has no settings; see codegraph {word} --help")
     if word in COMMANDS:
@@ -93,8 +93,8 @@ def settings_text(word: str) -> str:
         paths = dict.fromkeys(path for task in TASKS for path in task_settings(task) if word in path)
         also = [path for path in paths if path not in own and not path.startswith("detect.")]
         note = f"Settings of other commands with this name: {', '.join(also)}."
-        return "\n".join([_block(COMMANDS[word], "", listed), *([_filled(note, 2)] if also else [])])
-    blocks = [text for command in TASKS.values() if (text := _block(command, word, listed))]
+        return "\n".join([_block(COMMANDS[word], "", described), *([_filled(note, 2)] if also else [])])
+    blocks = [text for command in TASKS.values() if (text := _block(command, word, described))]
     if not blocks:
         raise UserError(
             f"no setting contains {word!r} in its name or meaning; codegraph settings lists all, and codegraph COMMAND "
@@ -103,33 +103,37 @@ def settings_text(word: str) -> str:
     return "\n\n".join(blocks)
 
 
-def _block(command: Command, word: str, listed: dict[tuple[type, str], tuple[str, str]]) -> str:
-    """The settings of a command that contain a word; of those in `listed` the names, and defaults that differ.
+def _block(command: Command, word: str, described: dict[tuple[type, str], tuple[str, str]]) -> str:
+    """The settings of a command that contain a word; of those in `described` the names, and defaults that differ.
 
-    `listed` has the command that describes a setting, and its default there.
+    `described` has the command that describes a setting, and its default there; new ones are added.
     """
     values = default_config(command.config, command)
     with_flag, every = (task_settings(values.task, without_flag=there) for there in (False, True))
     usual = [path for _, path in command.arguments] + [short.path for short in SHORT.values()]
+
+    def position(setting: Setting) -> tuple[bool, int]:
+        # the settings that are changed most often first, and those of config files last
+        return setting.path not in with_flag, [*usual, setting.path].index(setting.path)
+
     entries: list[str] = []
-    others: dict[str, dict[str, None]] = {}
-    # the settings that are changed most often first, and those of config files last
-    for setting in sorted(
-        every.values(), key=lambda one: (one.path not in with_flag, [*usual, one.path].index(one.path))
-    ):
-        name = setting.path.rpartition(".")[2]
-        if name != "task" and _is_about(setting, word):
-            first, default = listed.setdefault((setting.owner, name), (command.name, _default_text(setting, values)))
-            if first == command.name:
-                entries.append(_entry(setting, values, "" if setting.path in with_flag else f" ({FILES_ONLY})"))
+    elsewhere: dict[str, list[str]] = {}
+    for setting in sorted(every.values(), key=position):
+        name, default = setting.path.rpartition(".")[2], _default_text(setting, values)
+        if name == "task" or not _is_about(setting, word):
+            continue
+        describing, default_there = described.setdefault((setting.owner, name), (command.name, default))
+        if describing == command.name:
+            entries.append(_entry(setting, default, "" if setting.path in with_flag else f" ({FILES_ONLY})"))
+        elif setting.path in with_flag:
             # studies have all settings of a detection in one group, which a search shows as those of `codegraph detect`
-            elif setting.path in with_flag and not (word and setting.path.startswith("detect.")):
-                path = "detect.*" if setting.path.startswith("detect.") else setting.path
-                differs = path == setting.path and _default_text(setting, values) != default
-                others.setdefault(first, {})[path + (_default_text(setting, values) if differs else "")] = None
-    if others:
-        names = "; ".join(f"{', '.join(paths)} (see codegraph {first})" for first, paths in others.items())
-        entries.append(_filled(f"Also accepts: {names}.", 2))
+            of_detection = setting.path.startswith("detect.")
+            if not (word and of_detection):
+                shown = "detect.*" if of_detection else setting.path + (default if default != default_there else "")
+                elsewhere.setdefault(describing, []).append(shown)
+    if elsewhere:
+        names = [f"{', '.join(dict.fromkeys(paths))} (see codegraph {name})" for name, paths in elsewhere.items()]
+        entries.append(_filled(f"Also accepts: {'; '.join(names)}.", 2))
     return "\n".join([f"codegraph {command.name}", *entries]) if entries else ""
 
 
@@ -152,10 +156,10 @@ def _default_text(setting: Setting, values: Any) -> str:
     return f" = {value}" if value else ""
 
 
-def _entry(setting: Setting, values: Any, note: str) -> str:
+def _entry(setting: Setting, default: str, note: str) -> str:
     """A setting: a line with its flags and default, and its meaning below."""
     dashes = "" if note else "--"
-    names = ", ".join([f"{dashes}config.{setting.path}{_default_text(setting, values)}{note}", *_short_forms(setting)])
+    names = ", ".join([f"{dashes}config.{setting.path}{default}{note}", *_short_forms(setting)])
     choices = setting.rules.choices
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
