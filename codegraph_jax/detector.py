@@ -252,7 +252,7 @@ class CoDeGraph:
         with clock("backbone"):
             features = read_features(self._extractor_of(plan.frame), config.data, plan, resume_store, progress)
             if config.features.aggregation == "similarity":
-                features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
+                features = features.similarity_weighted(config.features.degrees)
                 config = replace(config, features=replace(config.features, degrees=(1,)))
         count = features.set_size(len(plan.images))
         if count < 2:
@@ -267,7 +267,7 @@ class CoDeGraph:
                 left = estimate(config, self.backbone, len(features.kept), plan.frame, len(self.mesh)).distance_seconds
                 log(f"{scope.reason}; distances {format_duration(left)}")
             comparison = compare_images(features, plan, config, self.mesh, resume_store, progress)
-            product_ids = find_products(features, plan.frame.grid, count)
+            product_ids = find_products(features, count)
         return replace(comparison, product_ids=product_ids, seconds=dict(clock.seconds))
 
     def _extractor_of(self, frame: Frame) -> Extractor:

@@ -206,7 +206,7 @@ def _with_marks(
     features: Features,
 ) -> Answers:
     """The answers with marks for the photos that have none yet."""
-    photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
+    photos = dict(answers.photos)
     for index, answer in answers_by_index.items():
         photo = photos[keys[index]]
         # a good part that passes needs no mark
@@ -219,7 +219,6 @@ def _with_marks(
             stands_out,
             photo_scores,
             features,
-            grid,
             "defect" if answer == "defective" else "variant",
             photo.name,
         )
@@ -235,10 +234,10 @@ def apply_marks(
     The first `set_size` photos are the set; marks of other products are ignored.
     """
     marks = [mark for mark in marks if mark.product.fits(features.image_features[:set_size])]
-    count, height, width = patch_scores.shape
+    count = len(patch_scores)
     if not marks:
         return patch_scores, np.zeros(count, bool)
-    pattern_patches = recognise_all([mark.signature for mark in marks], features, (height, width))
+    pattern_patches = recognise_all([mark.signature for mark in marks], features)
     harmless = np.array([mark.verdict == "variant" for mark in marks])
     flat = clip_to_median(patch_scores.reshape(count, -1), pattern_patches[harmless].any(axis=0))
     return flat.reshape(patch_scores.shape), pattern_patches[~harmless].any(axis=(0, 2))

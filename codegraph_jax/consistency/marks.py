@@ -53,7 +53,6 @@ def photo_mark(
     stands_out: Bool[np.ndarray, " p"],
     scores: Float[np.ndarray, " p"],
     features: Features,
-    grid: tuple[int, int],
     verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
@@ -64,9 +63,9 @@ def photo_mark(
         return None
     chosen = np.zeros((len(features.kept), len(scores)), bool)
     chosen[photo, patches] = True
-    (mark_vectors,) = patches_of(features, grid, [photo], chosen)
+    (mark_vectors,) = patches_of(features, [photo], chosen)
     compared = [others[k] for k in evenly(len(others), MAX_OUTSIDE)]
-    signature = mark_signature(mark_vectors, partial(measure_images, features, grid, compared))
+    signature = mark_signature(mark_vectors, partial(measure_images, features, compared))
     product = Product.of(features.image_features)
     return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, product, 1, len(features.kept), origin="photo")
 

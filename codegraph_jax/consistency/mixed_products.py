@@ -44,7 +44,7 @@ MAX_CLUSTERS = 12
 """Maximum number of clusters, outliers included, in the search for two large ones."""
 
 
-def find_products(features: Features, grid: tuple[int, int], set_size: int) -> Int[np.ndarray, " n"]:
+def find_products(features: Features, set_size: int) -> Int[np.ndarray, " n"]:
     """The product of each image, 0 for the most frequent one; all 0 for a single product.
 
     Only the images of the set, which come first, form groups. This process may hold the features of a part of the
@@ -52,14 +52,14 @@ def find_products(features: Features, grid: tuple[int, int], set_size: int) -> I
     """
     mine, sample = features.local, choose_references(features.keys[:set_size], COMPARED_IMAGES)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
-    parts = processes.gather_rows(coarse_cells(features, grid, held))
+    parts = processes.gather_rows(coarse_cells(features, held))
     groups = separate(cell_distances(parts, parts))
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
     size = arrays_at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
     labels = []
     for first in range(0, len(mine), size):
-        distances = cell_distances(coarse_cells(features, grid, np.arange(first, min(first + size, len(mine)))), parts)
+        distances = cell_distances(coarse_cells(features, np.arange(first, min(first + size, len(mine)))), parts)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
     products = processes.gather_parts(labels, (), int)
     order = np.argsort(-np.bincount(products[:set_size], minlength=len(groups)), kind="stable")
@@ -77,18 +77,16 @@ def products_of(
         features = look.extract(images, advance=advance, value_range=value_range)
     products = np.zeros(len(images), int)
     if len(features.kept):
-        products[features.kept] = find_products(features, (LOOK_SIDE, LOOK_SIDE), len(features.kept))
+        products[features.kept] = find_products(features, len(features.kept))
     return products
 
 
-def coarse_cells(
-    features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
-) -> Float[np.ndarray, "k l q c"]:
+def coarse_cells(features: Features, images: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 cells, of unit length in each layer."""
-    inspected = features.placement.inspected[features.local.start + images].reshape(-1, *grid)
-    cells = CELLS_PER_SIDE * CELLS_PER_SIDE
-    of_image = np.array([_cell_weights(patches) for patches in inspected]).reshape(-1, cells, grid[0] * grid[1])
-    parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)
+    inspected = features.placement.inspected[features.local.start + images]
+    cells = [_cell_weights(patches.reshape(features.grid)) for patches in inspected]
+    weights = np.array(cells).reshape(len(images), CELLS_PER_SIDE * CELLS_PER_SIDE, inspected.shape[1])
+    parts = np.stack([weighted_tokens(layer, images, weights) for layer in features.layers], axis=1)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 

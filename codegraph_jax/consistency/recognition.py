@@ -22,7 +22,7 @@ def with_signatures(
     if not recurring.groups:
         return recurring
     members = [group.members for group in recurring.groups]
-    signatures = make_signatures(comparison.features, comparison.options.grid, members, member_patches)
+    signatures = make_signatures(comparison.features, members, member_patches)
     groups = (replace(group, signature=signature) for group, signature in zip(recurring.groups, signatures))
     product = Product.of(comparison.features.image_features[: comparison.set_size])
     return replace(recurring, groups=tuple(groups), product=product)
@@ -45,8 +45,7 @@ def with_verdicts(
     recurring = replace(recurring, others=tuple(others))
     if not known:
         return recurring, {}
-    signatures = [pattern.signature for pattern in known]
-    pattern_patches = recognise_all(signatures, comparison.features, comparison.options.grid)
+    pattern_patches = recognise_all([pattern.signature for pattern in known], comparison.features)
     groups = list(recurring.groups)
     numbers: dict[int, list[int]] = {}
     for index, group in enumerate(groups):

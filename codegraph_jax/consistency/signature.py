@@ -110,19 +110,17 @@ def _pattern_vectors(tokens: Float[Array, "b p c"], grid: tuple[int, int]) -> Fl
     return aggregate(tokens, DEGREE, grid) * (tokens != 0).any(axis=-1, keepdims=True)
 
 
-def recognise_all(
-    signatures: Sequence[Signature], features: Features, grid: tuple[int, int]
-) -> Bool[np.ndarray, "s n p"]:
+def recognise_all(signatures: Sequence[Signature], features: Features) -> Bool[np.ndarray, "s n p"]:
     """Which patches of all images show each pattern; the same in every process."""
     masks = [
         np.stack([signature.match_mask(vectors) for signature in signatures], axis=1)
-        for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
+        for _, vectors in _in_chunks(features, range(len(features.kept)))
     ]
-    return processes.gather_parts(masks, (len(signatures), grid[0] * grid[1]), bool).swapaxes(0, 1)
+    return processes.gather_parts(masks, (len(signatures), features.grid[0] * features.grid[1]), bool).swapaxes(0, 1)
 
 
 def make_signatures(
-    features: Features, grid: tuple[int, int], groups: Sequence[Sequence[int]], member_patches: Bool[np.ndarray, "n p"]
+    features: Features, groups: Sequence[Sequence[int]], member_patches: Bool[np.ndarray, "n p"]
 ) -> list[Signature | None]:
     """The signature of each group; None if fewer than two members show the pattern or all images are members.
 
@@ -134,17 +132,15 @@ def make_signatures(
     outside = [others[k] for k in evenly(len(others), MAX_OUTSIDE)]
     showing = [[i for i in ordered if i in members and member_patches[i].any()] for members in map(set, groups)]
     patches = [
-        patches_of(features, grid, members, member_patches) if outside and len(members) > 1 else None
-        for members in showing
+        patches_of(features, members, member_patches) if outside and len(members) > 1 else None for members in showing
     ]
-    signatures = iter(_signatures([vectors for vectors in patches if vectors], features, grid, outside))
+    signatures = iter(_signatures([vectors for vectors in patches if vectors], features, outside))
     return [next(signatures) if vectors else None for vectors in patches]
 
 
 def _signatures(
     groups: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
     features: Features,
-    grid: tuple[int, int],
     outside: Sequence[int],
 ) -> list[Signature]:
     """The signatures of groups, from the patches by which each member shows the pattern.
@@ -157,14 +153,14 @@ def _signatures(
         return []
     halves = [(members[::2], members[1::2]) for members in groups]
     subsets = [subset for members, split in zip(groups, halves) for subset in (members, *split)]
-    drafts = _without_limits(subsets, features, grid, outside)
+    drafts = _without_limits(subsets, features, outside)
     of_groups, of_first_halves, of_second_halves = drafts[::3], drafts[1::3], drafts[2::3]
 
     def reached_outside(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
         return np.array([least_limit(draft, vectors, draft.min_patch_count) for draft in of_groups])
 
     outside_limits = np.maximum(
-        np.quantile(measure_images(features, grid, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON
+        np.quantile(measure_images(features, outside, reached_outside), OUTSIDE_QUANTILE, axis=0), EPSILON
     )
     signatures = []
     for draft, of_first, of_second, (first, second), of_outside in zip(
@@ -183,16 +179,13 @@ def _signatures(
 def _without_limits(
     subsets: Sequence[Sequence[Float[np.ndarray, "k l c"]]],
     features: Features,
-    grid: tuple[int, int],
     outside: Sequence[int],
 ) -> list[Signature]:
     """The signatures of subsets of members, with 1 in place of the limit."""
     # no more prototypes than images, so that none represents a single patch
     prototypes = [prototypes_of(members, min(PROTOTYPES, len(members))) for members in subsets]
     directions = np.concatenate([unit_directions(centres) for centres in prototypes])
-    least = measure_images(
-        features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0)
-    )
+    least = measure_images(features, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0))
     medians = np.maximum(np.median(least, axis=0), EPSILON).astype(np.float32)
     outside_distances = np.split(medians, np.cumsum([len(centres) for centres in prototypes])[:-1])
     counts = [max(1, int(MIN_PATCH_SHARE * np.median([len(member) for member in members]))) for members in subsets]
@@ -237,17 +230,16 @@ def prototype_distances(
 
 def measure_images(
     features: Features,
-    grid: tuple[int, int],
     images: Sequence[int],
     measure: Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]],
 ) -> Float[np.ndarray, "o x"]:
     """Results of `measure` on the vectors of each image, in any order; the same in every process."""
-    results = [measure(vectors) for _, chunk in _in_chunks(features, grid, images) for vectors in chunk]
+    results = [measure(vectors) for _, chunk in _in_chunks(features, images) for vectors in chunk]
     return processes.gather_rows(np.array(results, np.float32) if results else np.zeros((0, 0), np.float32))
 
 
 def patches_of(
-    features: Features, grid: tuple[int, int], members: Sequence[int], member_patches: Bool[np.ndarray, "n p"]
+    features: Features, members: Sequence[int], member_patches: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern; the same in every process."""
     per_member = -(-MAX_PATCHES // len(members))
@@ -255,7 +247,7 @@ def patches_of(
     chosen = {i: patches[evenly(len(patches), per_member)] for i, patches in showing.items()}
     layers = len(features.layers)
     local_vectors: dict[int, np.ndarray] = {}
-    for images, vectors in _in_chunks(features, grid, members):
+    for images, vectors in _in_chunks(features, members):
         local_vectors |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
     width = sum(layer.shape[-1] for layer in features.layers)
     rows = processes.gather_parts(local_vectors.values(), (width,))
@@ -265,13 +257,11 @@ def patches_of(
     return [by_image[i].reshape(len(chosen[i]), layers, -1) for i in members]
 
 
-def _in_chunks(
-    features: Features, grid: tuple[int, int], images: Sequence[int]
-) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
+def _in_chunks(features: Features, images: Sequence[int]) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
     local = [i for i in images if i in features.local]
     for place in range(0, len(local), CHUNK):
         chunk = local[place : place + CHUNK]
         # devices return padded batches
         tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
-        yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
+        yield chunk, patch_vectors(tokens, features.grid)[: len(chunk)]

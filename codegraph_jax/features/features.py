@@ -60,19 +60,24 @@ class Features:
         start = sum(self.images_per_process[:rank])
         return range(start, start + self.images_per_process[rank])
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) in patches of each image."""
+        return self.placement.frame.grid
+
     def set_size(self, source_count: int) -> int:
         """Number of images of the set, whose sources come before index `source_count`."""
         return int((self.kept < source_count).sum())
 
-    def similarity_weighted(self, degrees: tuple[int, ...], grid: tuple[int, int]) -> "Features":
+    def similarity_weighted(self, degrees: tuple[int, ...]) -> "Features":
         """The features with the tokens of each layer replaced by `aggregation.similarity_weighted`."""
 
         def weighted(layer: Any) -> Any:
             if isinstance(layer, DeviceLayer):
-                return DeviceLayer(similarity_weighted(layer.values, degrees, grid), layer.count)
+                return DeviceLayer(similarity_weighted(layer.values, degrees, self.grid), layer.count)
             out = np.empty(layer.shape, layer.dtype)
             for i in range(len(layer)):
-                out[i] = similarity_weighted(jnp.asarray(layer[i : i + 1]), degrees, grid)[0]
+                out[i] = similarity_weighted(jnp.asarray(layer[i : i + 1]), degrees, self.grid)[0]
             return out
 
         return replace(self, layers=[weighted(layer) for layer in self.layers])

@@ -45,7 +45,7 @@ def features_of(kinds, seed=0, noise=0.3):
 def test_products_are_separated_the_most_frequent_first(counts):
     kinds = np.repeat(np.arange(len(counts)), counts)
     kinds = np.random.default_rng(1).permutation(kinds)
-    np.testing.assert_array_equal(find_products(features_of(kinds.tolist()), GRID, len(kinds)), kinds)
+    np.testing.assert_array_equal(find_products(features_of(kinds.tolist()), len(kinds)), kinds)
 
 
 def test_defects_and_variants_do_not_split_a_product():
@@ -55,20 +55,20 @@ def test_defects_and_variants_do_not_split_a_product():
         layer[:8, 3:5] = -layer[:8, 3:5]  # a variant of a fifth of the images
         layer[20:23] = np.roll(layer[20:23], 3, axis=1)  # shifted
         layer[30] = np.random.default_rng(9).standard_normal(layer[30].shape)  # an image of another object
-    assert not find_products(features, GRID, len(kinds)).any()
+    assert not find_products(features, len(kinds)).any()
 
 
 def test_fewer_than_five_of_a_kind_are_outliers():
-    assert not find_products(features_of([0] * 40 + [1] * 4), GRID, 44).any()
-    assert find_products(features_of([0] * 40 + [1] * 5), GRID, 45).sum() == 5
-    assert not find_products(features_of([0, 0, 1, 1]), GRID, 4).any()
+    assert not find_products(features_of([0] * 40 + [1] * 4), 44).any()
+    assert find_products(features_of([0] * 40 + [1] * 5), 45).sum() == 5
+    assert not find_products(features_of([0, 0, 1, 1]), 4).any()
 
 
 def test_added_images_get_the_products_of_the_set():
     kinds = [0] * 12 + [1] * 8 + [1, 0]
-    np.testing.assert_array_equal(find_products(features_of(kinds), GRID, 20), kinds)
+    np.testing.assert_array_equal(find_products(features_of(kinds), 20), kinds)
     # ten added images of another product make no product of the set
-    assert not find_products(features_of([0] * 20 + [1] * 10), GRID, 20).any()
+    assert not find_products(features_of([0] * 20 + [1] * 10), 20).any()
 
 
 def test_distances_of_parts_are_symmetric_and_independent_of_the_place():
