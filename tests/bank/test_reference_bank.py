@@ -9,9 +9,8 @@ from safetensors.numpy import save_file
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BankConfig, RecurringConfig
-from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Group
-from codegraph_jax.consistency.pattern_patches import PatternTest, pattern_tests
+from codegraph_jax.consistency.pattern_patches import PatternTest
 from codegraph_jax.core import arrays
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.decoding import UnreadableImageError
@@ -21,6 +20,7 @@ from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.similarity.host_tables import mean_over_layers, table_scores
 from codegraph_jax.similarity.references import neighbour_count
 from tests.support.networks import random_config
+from tests.support.planted import plant_group
 
 OWN, NEW = 14, 5
 SAME = 2e-5
@@ -49,16 +49,7 @@ def saved(detector, images, tmp_path_factory):
 @pytest.fixture
 def recurring(monkeypatch):
     """A set in which the first four images share a defect in their first patches."""
-    find = stages.find_groups
-
-    def found(distances, *arguments):
-        recurring, member_patches, _ = find(distances, *arguments)
-        member_patches[:4, :2] = True
-        communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
-        tests = pattern_tests(distances, [(0, 1, 2, 3)], arguments[1])
-        return dataclasses.replace(recurring, groups=communities), member_patches, tests
-
-    monkeypatch.setattr(stages, "find_groups", found)
+    plant_group(monkeypatch, Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"), np.s_[0, :2])
 
 
 def test_added_images_change_nothing_of_the_set(detector, images, saved):

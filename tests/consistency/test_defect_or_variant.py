@@ -13,12 +13,9 @@ from codegraph_jax.consistency.defect_or_variant import (
     MIN_REPEAT_RATIO,
     decide,
 )
-from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.similarity.host_tables import mean_over_layers
-from codegraph_jax.similarity.removal import Exclusions
 from tests.support import planted
 
 EXACT = 0.2
@@ -31,15 +28,6 @@ DEFECT = Evidence(
 )
 
 
-def find(tokens, config=None, patterns=()):
-    """The `RecurringPatterns`, the scores of mutual scoring, and those of the full method."""
-    comparison = planted.compare(tokens)
-    subset = comparison.subset(0.3)
-    found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
-    scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
-    return found, mean_over_layers(scores), filtered_scores(comparison, subset, exclusions)
-
-
 def pattern_of(found, verdict, name=""):
     return dataclasses.replace(
         found.patterns[0].for_other_sets(found.product, len(found.pattern_numbers)), verdict=verdict, name=name
@@ -47,11 +35,11 @@ def pattern_of(found, verdict, name=""):
 
 
 def test_rough_repeats_are_defects_and_exact_ones_are_not():
-    found, _, _ = find(planted.draw())
+    found = planted.find(planted.draw()).recurring
     assert found.groups[0].verdict == "defect" and found.defect_members(48).sum() == 10
     assert found.groups[0].evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
 
-    found, mutual, full = find(planted.draw(rough=EXACT))
+    found, mutual, full, *_ = planted.find(planted.draw(rough=EXACT))
     (group,) = found.groups
     assert sorted(group.members) == list(range(10)), "it is reported"
     assert group.verdict == "undecided" and not group.reviewed
@@ -61,7 +49,7 @@ def test_rough_repeats_are_defects_and_exact_ones_are_not():
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
-    found, mutual, full = find(planted.draw(rough=EXACT), RecurringConfig(defects="all"))
+    found, mutual, full, *_ = planted.find(planted.draw(rough=EXACT), RecurringConfig(defects="all"))
     assert found.groups[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
@@ -85,15 +73,15 @@ def test_all_four_conditions_are_required(worse):
 def test_without_evidence_nothing_is_decided():
     assert decide(None, RecurringConfig()) == "undecided"
     # all but four images are members: too few others to compare with
-    found, mutual, full = find(planted.draw(20, group=9, one_off=0))
+    found = planted.find(planted.draw(20, group=9, one_off=0)).recurring
     assert all(group.evidence for group in found.groups)
     assert decide(None, RecurringConfig(defects="all")) == "undecided"
 
 
 def test_a_person_can_say_that_it_is_a_defect():
     tokens = planted.draw(rough=EXACT)
-    before, mutual, _ = find(tokens)
-    found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
+    before, mutual, *_ = planted.find(tokens)
+    found, _, full, *_ = planted.find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
     (group,) = found.groups
     assert (group.verdict, group.name, group.reviewed) == ("defect", "tool mark", True)
     assert found.defect_members(48).sum() == 10 and found.defect_patches.any()
@@ -103,8 +91,8 @@ def test_a_person_can_say_that_it_is_a_defect():
 
 def test_a_variant_is_neither_filtered_nor_anomalous():
     tokens = planted.draw()
-    before, mutual, filtered = find(tokens)
-    found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
+    before, mutual, *_ = planted.find(tokens)
+    found, _, full, *_ = planted.find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
     (group,) = found.groups
     assert (group.verdict, group.reviewed) == ("variant", True)
     assert not found.defect_members(48).any() and not found.defect_patches.any()
@@ -119,11 +107,11 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
 
 def test_decisions_are_recognised_in_the_next_batch():
     tokens = planted.draw(96, group=20, one_off=10)
-    first, _, _ = find(tokens[::2])
+    first = planted.find(tokens[::2]).recurring
     pattern = pattern_of(first, "defect", "scratch")
     assert (pattern.member_count, pattern.image_count) == (10, 48)
 
-    second, _, _ = find(tokens[1::2], patterns=[pattern])
+    second = planted.find(tokens[1::2], patterns=[pattern]).recurring
     (group,), (match,) = second.groups, second.matches
     assert (group.verdict, group.name, group.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
@@ -133,9 +121,9 @@ def test_decisions_are_recognised_in_the_next_batch():
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():
     tokens = planted.draw(96, group=20, one_off=10)
-    first, _, _ = find(tokens[::2])
+    first = planted.find(tokens[::2]).recurring
     rare = np.concatenate([tokens[1:4:2], tokens[41:]])
-    second, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
+    second, mutual, full, *_ = planted.find(rare, patterns=[pattern_of(first, "defect", "scratch")])
     assert not second.groups
     (match,) = second.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
@@ -146,7 +134,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
 
 def test_patterns_of_another_product_are_kept_and_not_applied():
     tokens = planted.draw()
-    before, _, _ = find(tokens)
+    before = planted.find(tokens).recurring
     other = Product(np.array([-127], np.int8), 0.5)
     pattern = dataclasses.replace(pattern_of(before, "variant"), product=other)
     comparison = planted.compare(tokens)
@@ -159,7 +147,7 @@ def test_patterns_of_another_product_are_kept_and_not_applied():
 
 @pytest.mark.parametrize(("verdict", "name"), [("harmless", ""), ("defect", "x" * 201), ("defect", 7)])
 def test_patterns_with_unknown_verdicts_or_long_names_are_refused(verdict, name):
-    found, _, _ = find(planted.draw())
+    found = planted.find(planted.draw()).recurring
     known = found.patterns[0].for_other_sets(found.product, 48)
     with pytest.raises(ValueError, match=r"verdict|name"):
         Pattern(name, verdict, known.signature, known.product, 1, 2)

@@ -3,22 +3,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.filtered_scores import filtered_scores
 from codegraph_jax.consistency.pattern_patches import find_member_patches, pattern_tests
-from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core import arrays
 from codegraph_jax.scoring.distances import as_distances
-from codegraph_jax.similarity.removal import Exclusions
 from tests.support import planted
-
-
-def find(tokens, config=None, references=None):
-    comparison = planted.compare(tokens, references)
-    subset = comparison.subset(0.3)
-    found, exclusions = find_consistent(comparison, subset.k, config or RecurringConfig())
-    return comparison, subset, found, exclusions
 
 
 def shown_patches(distances, references, communities, k):
@@ -29,7 +18,7 @@ def shown_patches(distances, references, communities, k):
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
-    comparison, subset, found, exclusions = find(tokens)
+    found, before, after, *_ = planted.find(tokens)
     (group,) = found.groups
     assert group.verdict == "defect"
     assert sorted(group.members) == list(range(10))
@@ -41,8 +30,6 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     for box in group.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
-    scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
-    before, after = scores[0][0], filtered_scores(comparison, subset, exclusions)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()
     assert before[region].max(axis=1).mean() < 0.9 * alone, "nine similar images lower its scores"
@@ -54,8 +41,8 @@ def test_results_do_not_depend_on_the_number_of_images_copied_at_once(monkeypatc
     tokens = planted.draw()
 
     def flagged_and_left():
-        comparison, subset, found, exclusions = find(tokens)
-        return found.defect_patches, filtered_scores(comparison, subset, exclusions)
+        found = planted.find(tokens)
+        return found.recurring.defect_patches, found.filtered_scores
 
     want = flagged_and_left()
     assert want[0].any()
@@ -68,16 +55,16 @@ def test_results_do_not_depend_on_the_number_of_images_copied_at_once(monkeypatc
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_is_found_where_nothing_recurs(seed):
     tokens = planted.draw(group=0, one_off=8, seed=seed)
-    _, _, found, _ = find(tokens)
+    found = planted.find(tokens).recurring
     assert found.groups == () and found.duplicates == () and found.views == ()
     assert not found.defect_patches.any()
 
 
 def test_the_order_of_the_images_changes_nothing():
     tokens = planted.draw(seed=4)
-    _, _, straight, _ = find(tokens)
+    straight = planted.find(tokens).recurring
     order = np.random.default_rng(0).permutation(len(tokens))
-    _, _, shuffled, _ = find(tokens[order])
+    shuffled = planted.find(tokens[order]).recurring
     np.testing.assert_array_equal(shuffled.defect_patches, straight.defect_patches[order])
     assert [tuple(order[list(c.members)]) for c in shuffled.groups] == [c.members for c in straight.groups]
     assert [c.chance_p_value for c in shuffled.groups] == [c.chance_p_value for c in straight.groups]
@@ -85,7 +72,7 @@ def test_the_order_of_the_images_changes_nothing():
 
 def test_few_references_still_find_the_group():
     tokens = planted.draw(80, group=24)
-    _, _, found, _ = find(tokens, references=np.arange(0, 80, 2))
+    found = planted.find(tokens, references=np.arange(0, 80, 2)).recurring
     assert len(found.groups) == 1
     members = set(found.groups[0].members)
     assert members <= set(range(24)) and len(members) >= 20
@@ -95,7 +82,7 @@ def test_photos_of_one_part_are_duplicates_and_no_community():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(5)
     tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
-    comparison, _, found, exclusions = find(tokens)
+    found, *_, comparison, exclusions = planted.find(tokens)
     assert found.duplicates == ((0, 1, 2, 3),)
     assert found.groups == ()
     assert exclusions.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they are no longer references for each other"
@@ -115,7 +102,7 @@ def test_images_with_the_same_view_are_not_a_defect():
     rng = np.random.default_rng(6)
     view = 1.5 * rng.normal(size=tokens.shape[1:])
     tokens[:10] = view + 0.6 * rng.normal(size=tokens[:10].shape)
-    _, _, found, _ = find(tokens)
+    found = planted.find(tokens).recurring
     assert found.groups == ()
     assert found.views == (tuple(range(10)),)
     assert not found.defect_patches.any()
@@ -128,7 +115,7 @@ def test_a_defect_in_nearly_all_images_is_normality():
 
 
 def test_defect_patches_are_excluded_from_the_references():
-    _, _, found, exclusions = find(planted.draw())
+    found, *_, exclusions = planted.find(planted.draw())
     (group,) = found.groups
     ((columns, patches),) = exclusions.masks
     assert sorted(columns.tolist()) == sorted(group.members)

@@ -17,9 +17,7 @@ from codegraph_jax.config import (
     SavedBankConfig,
     ScoringConfig,
 )
-from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.groups import Evidence, Group
-from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.features.extraction import Extractor
@@ -27,6 +25,7 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from tests.support.browser import Browser, find_browser
 from tests.support.networks import random_config
+from tests.support.planted import plant_group
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
@@ -53,17 +52,7 @@ def config(photos):
 @pytest.fixture(autouse=True)
 def group(monkeypatch):
     """The first images share a pattern in their first patches, which the rule leaves undecided."""
-    find = stages.find_groups
-
-    def found(distances, *arguments):
-        recurring, member_patches, _ = find(distances, *arguments)
-        member_patches.reshape(-1, *arguments[2])[: len(MEMBERS), :2, :2] = True
-        evidence = Evidence(0.3, 1.0, 1.5, 1.0)
-        communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
-        tests = pattern_tests(distances, [MEMBERS], arguments[1])
-        return dataclasses.replace(recurring, groups=communities), member_patches, tests
-
-    monkeypatch.setattr(stages, "find_groups", found)
+    plant_group(monkeypatch, Group(MEMBERS, 5.0, 0.005, (), "undecided", Evidence(0.3, 1.0, 1.5, 1.0)), np.s_[:2, :2])
 
 
 def run(config, workdir):

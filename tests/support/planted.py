@@ -1,15 +1,23 @@
 """Sets of tokens with known defects: a texture, defects of one image each, and a recurring defect."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
+from codegraph_jax.config import RecurringConfig
+from codegraph_jax.consistency import stages
+from codegraph_jax.consistency.filtered_scores import filtered_scores
+from codegraph_jax.consistency.groups import Group, RecurringPatterns
+from codegraph_jax.consistency.pattern_patches import pattern_tests
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import everything
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.host_tables import HostTables, mean_over_layers
 from codegraph_jax.similarity.pair_distances import DistanceOptions
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask
 from codegraph_jax.similarity.ring import pairwise_distances
@@ -74,3 +82,34 @@ def draw_exclusions(n, seed=0):
         ReferenceMask(np.array([3]), rng.uniform(size=(n, 64)) < 0.1),
     ]
     return Exclusions(pairs, removed, masks, rng.uniform(size=(n, 64)) < 0.05)
+
+
+class Found(NamedTuple):
+    """The patterns of a set, and the patch scores [n, p] of mutual scoring and of the full method."""
+
+    recurring: RecurringPatterns
+    mutual_scores: np.ndarray
+    filtered_scores: np.ndarray
+    comparison: Comparison
+    exclusions: Exclusions
+
+
+def find(tokens, config=None, patterns=(), references=None) -> Found:
+    """Compares a set of one layer and looks for recurring patterns; `patterns` are known ones."""
+    comparison = compare(tokens, references)
+    subset = comparison.subset(0.3)
+    recurring, exclusions = stages.find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
+    mutual = mean_over_layers(comparison.tables.scores(subset, Exclusions.none(comparison.shape)))
+    return Found(recurring, mutual, filtered_scores(comparison, subset, exclusions), comparison, exclusions)
+
+
+def plant_group(monkeypatch, group: Group, patches) -> None:
+    """Every set has this group alone; the members show its pattern in `patches`, an index of the grid."""
+    find_groups = stages.find_groups
+
+    def found(distances, keys, k, grid, *others):
+        recurring, member_patches, _ = find_groups(distances, keys, k, grid, *others)
+        member_patches.reshape(-1, *grid)[(list(group.members), *patches)] = True
+        return replace(recurring, groups=(group,)), member_patches, pattern_tests(distances, [group.members], k)
+
+    monkeypatch.setattr(stages, "find_groups", found)
