@@ -15,7 +15,7 @@ from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.core.workdir import LOCK, WorkdirError, locked
-from codegraph_jax.line.ledger import LEDGER_FILE, LEDGER_FILES, WRITTEN
+from codegraph_jax.line.ledger import ALARMS, LEDGER_FILE, LEDGER_FILES, RECEIVED
 from codegraph_jax.line.targets import require_targets, without_secrets
 
 LINES = "lines"
@@ -106,7 +106,7 @@ class Lines:
         directory = self.home / job["run"]
         try:
             with locked(directory):
-                for folder in (directory / written for written in WRITTEN):
+                for folder in (directory / ALARMS, directory / RECEIVED):
                     if folder.is_symlink():
                         folder.unlink()
                     elif folder.is_dir():

@@ -43,7 +43,7 @@ def main(runs: str = "runs") -> int:
         with listener, locked(home / HOME):
             key = _key(home / HOME)
             address = f"http://{HOST}:{listener.getsockname()[1]}/"
-            server = server_of(create_app(home, key), ending=5)
+            server = server_of(create_app(home, key), grace_seconds=5)
             (home / HOME / ADDRESS).write_text(f"{address}?key={key}", encoding="ascii")
             listener.listen(BACKLOG)
             print(f"codegraph: {address}?key={key}\nresults: {home}; end with Ctrl+C", flush=True)

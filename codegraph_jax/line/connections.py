@@ -23,12 +23,12 @@ class BoundedProtocol(H11Protocol):
     Uvicorn itself closes idle connections only after a response, not those that never send a complete header.
 
     Attributes:
-        seconds: deadline for complete headers, from the connection or from the first byte of a further request.
+        header_seconds: deadline for complete headers, from the connection or from the first byte of a further request.
         max_connections: greatest number of open connections. A further connection replaces the one that has been idle
             longest; if all are busy, it is closed.
     """
 
-    seconds: float
+    header_seconds: float
     max_connections: int
     deadline: asyncio.TimerHandle | None = None
     idle_since = 0.0
@@ -63,7 +63,7 @@ class BoundedProtocol(H11Protocol):
 
     def _start_deadline(self) -> None:
         self.idle_since = self.loop.time()
-        self.deadline = self.loop.call_later(self.seconds, self._expire)
+        self.deadline = self.loop.call_later(self.header_seconds, self._expire)
 
     def _stop_deadline(self) -> None:
         if self.deadline is not None:
@@ -76,22 +76,24 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
 
 
-def bounded_protocol(seconds: float, max_connections: int = MAX_CONNECTIONS) -> type[BoundedProtocol]:
+def bounded_protocol(header_seconds: float, max_connections: int = MAX_CONNECTIONS) -> type[BoundedProtocol]:
     """A `BoundedProtocol` with these limits, as a class for uvicorn."""
-    return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "max_connections": max_connections})
+    return type(
+        "LimitedProtocol", (BoundedProtocol,), {"header_seconds": header_seconds, "max_connections": max_connections}
+    )
 
 
-def server_of(app: Any, ending: int, seconds: float = REQUEST_SECONDS) -> uvicorn.Server:
+def server_of(app: Any, grace_seconds: int, header_seconds: float = REQUEST_SECONDS) -> uvicorn.Server:
     """The server of an application.
 
     Args:
         app: the ASGI application.
-        ending: seconds that requests have to end when the server ends.
-        seconds: deadline for the headers of a request.
+        grace_seconds: seconds that requests have to end when the server ends.
+        header_seconds: deadline for the headers of a request.
     """
     options = uvicorn.Config(
-        app, http=bounded_protocol(seconds), ws="none", log_level="warning", timeout_keep_alive=15,
-        timeout_graceful_shutdown=ending, server_header=False,
+        app, http=bounded_protocol(header_seconds), ws="none", log_level="warning", timeout_keep_alive=15,
+        timeout_graceful_shutdown=grace_seconds, server_header=False,
     )  # fmt: skip
     return uvicorn.Server(options)
 

@@ -70,6 +70,7 @@ class Inspector:
         path: str = "",
     ):
         self.ledger, self.workdir, self.parts_per_false_alarm = ledger, workdir, parts_per_false_alarm
+        # the bank as in its file; `bank` may have another threshold
         self._stored, self._threshold, self._path = bank, threshold or BankThresholdConfig(), path
         self.bank = bank.with_threshold(self._threshold)
         self._lock = threading.Lock()
@@ -136,7 +137,7 @@ class Inspector:
         if free < MIN_FREE_BYTES:
             raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
-    def fail(self, photo: ReceivedPhoto, reason: str) -> Part:
+    def record_failure(self, photo: ReceivedPhoto, reason: str) -> Part:
         """Records a photo that cannot be inspected; errors as for `inspect`."""
         with self._lock:
             return self.ledger.record(photo.not_inspected(reason))

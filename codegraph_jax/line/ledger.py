@@ -23,7 +23,7 @@ LEDGER_FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
 LEDGER_FILES = tuple(LEDGER_FILE + suffix for suffix in ("", "-wal", "-shm", "-journal"))
 """The ledger and the files that SQLite writes beside it."""
-ALARMS, RECEIVED = WRITTEN = ("alarms", "received")
+ALARMS, RECEIVED = "alarms", "received"
 """Directories beside the ledger: contact sheets, and photos that were sent."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
@@ -407,10 +407,11 @@ def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
 
 def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
     """Writes a row into `parts`; returns its number."""
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    names, placeholders = ", ".join(values), ", ".join("?" * len(values))
     updates = ", ".join(f"{name} = excluded.{name}" for name in values)
     cursor.execute(
-        f"INSERT INTO parts ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates}", tuple(values.values())
+        f"INSERT INTO parts ({names}) VALUES ({placeholders}) ON CONFLICT (id) DO UPDATE SET {updates}",
+        tuple(values.values()),
     )
     return int(cursor.lastrowid or 0)
 

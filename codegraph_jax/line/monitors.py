@@ -9,9 +9,9 @@ from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.part import Alarm, Part, operator_sentence
 from codegraph_jax.line.recurrence import RecurrenceMonitor
-from codegraph_jax.line.statistics import PICTURE
+from codegraph_jax.line.statistics import PICTURE_STATISTICS
 
-STATISTICS = ("score", *PICTURE)
+STATISTICS = ("score", *PICTURE_STATISTICS)
 """Statistics that are tested for drift."""
 OTHER_PRODUCT_RUN = 12
 """Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is

@@ -5,6 +5,7 @@ program crashes in between, it is sent again with the same `message_id`.
 The table holds the number of the part or alarm: the message is written when it is sent, with the present state.
 """
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ CREATE INDEX IF NOT EXISTS unsent ON outbox (address, number) WHERE NOT set_asid
 LISTED_PARTS = 11
 """Maximum number of parts in a summary whose messages are set aside: one more than the page shows, which thus sees
 if there are more."""
-REMOVED = "is no longer a target of this line (--send)"
+NO_LONGER_A_TARGET = "is no longer a target of this line (--send)"
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,15 @@ class Outbox:
             LedgerUnavailableError: as for the other methods, the ledger cannot be read or written now.
         """
         self.addresses = tuple(dict.fromkeys(addresses))
-        marks = ", ".join("?" * len(self.addresses))
+        addresses = json.dumps(self.addresses)
         with self.database.transaction() as cursor:
             cursor.execute(
-                f"UPDATE outbox SET set_aside = 0, tries = 0, error = '' WHERE set_aside AND address IN ({marks})",
-                self.addresses,
-            )
+                "UPDATE outbox SET set_aside = 0, tries = 0, error = '' "
+                "WHERE set_aside AND address IN (SELECT value FROM json_each(?))", (addresses,),
+            )  # fmt: skip
             cursor.execute(
-                f"UPDATE outbox SET set_aside = 1, error = ? WHERE address NOT IN ({marks})",
-                (REMOVED, *self.addresses),
+                "UPDATE outbox SET set_aside = 1, error = ? WHERE address NOT IN (SELECT value FROM json_each(?))",
+                (NO_LONGER_A_TARGET, addresses),
             )
 
     def add(self, cursor: sqlite3.Cursor, event: str, subject: int, replaces: int = 0) -> None:

@@ -42,7 +42,7 @@ class Sender(threading.Thread):
         self.ledger, self.address, self.target = ledger, address, target
         self._wake = threading.Event()
         self._ends_at: float | None = None
-        self._due = 0.0
+        self._next_attempt_at = 0.0
         # failures since the last message that was accepted; whether any was accepted since the last failure
         self._failures, self._accepts, self._warned = 0, False, False
         # accepted, but still in the outbox, since the ledger could not be written
@@ -51,7 +51,7 @@ class Sender(threading.Thread):
     def wake(self, skip_pause: bool) -> None:
         """Looks for messages; with `skip_pause`, also during the pause after an error."""
         if skip_pause:
-            self._due = 0.0
+            self._next_attempt_at = 0.0
         self._wake.set()
 
     def stop(self) -> None:
@@ -62,10 +62,11 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """Sends until `stop`."""
         pause: float | None = 0.0
-        while not (self._ends_at and (pause is None or pause > 0 or time.monotonic() > self._ends_at)):
+        # after `stop`, only as long as messages go out without a pause
+        while not self._ends_at or (pause == 0.0 and time.monotonic() <= self._ends_at):
             self._wake.wait(pause)
             self._wake.clear()
-            left = self._due - time.monotonic()
+            left = self._next_attempt_at - time.monotonic()
             pause = left if left > 0 else self._step()
         self.target.close()
 
@@ -119,7 +120,7 @@ class Sender(threading.Thread):
             return 0.0
         pause = max(min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 30), MAX_PAUSE_SECONDS), retry_after)
         self._failures, self._accepts = self._failures + 1, False
-        self._due = time.monotonic() + pause
+        self._next_attempt_at = time.monotonic() + pause
         return pause
 
 

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 GREY_SIDE = 512
 """Pixels of the longer side after resizing; about the input size of a backbone."""
-PICTURE = ("brightness", "sharpness", "left", "top")
+PICTURE_STATISTICS = ("brightness", "sharpness", "left", "top")
 """Keys of `picture_statistics`."""
 
 

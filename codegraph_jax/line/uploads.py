@@ -56,12 +56,12 @@ class RequestError(Exception):
         self.status, self.reason, self.headers = status, reason, headers
 
 
-class Sent(NamedTuple):
-    """A photo that was sent: its bytes, its media type, and its file name in a form."""
+class SentPhoto(NamedTuple):
+    """A photo that was sent; only a form gives it a file name."""
 
     data: bytes
-    kind: str
-    file: str = ""
+    media_type: str
+    file_name: str = ""
 
 
 class Uploads:
@@ -79,7 +79,7 @@ class Uploads:
         self.inspection_thread.shutdown()
         self.preview_thread.shutdown(cancel_futures=True)
 
-    async def receive(self, key: str, name: str, sent: Sent) -> Part:
+    async def receive(self, key: str, name: str, sent: SentPhoto) -> Part:
         """Inspects a photo and returns its part.
 
         Args:
@@ -107,7 +107,7 @@ class Uploads:
         if self.waiting_photos >= MAX_WAITING:
             raise RequestError(503, f"{self.waiting_photos} photos are waiting; try again", **{"Retry-After": "1"})
 
-    def _save(self, key: str, name: str, sent: Sent) -> ReceivedPhoto | Part:
+    def _save(self, key: str, name: str, sent: SentPhoto) -> ReceivedPhoto | Part:
         """Saves a photo and adds it to the inbox.
 
         Returns:
@@ -120,9 +120,9 @@ class Uploads:
                 raise _key_used_before()
             return known
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        suffix = SUFFIXES.get(sent.kind, ".image")
+        suffix = SUFFIXES.get(sent.media_type, ".image")
         path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{suffix}"
-        photo = ReceivedPhoto(key, name or sent.file or path.name, str(path), fingerprint)
+        photo = ReceivedPhoto(key, name or sent.file_name or path.name, str(path), fingerprint)
         try:
             with whole_file(path) as partial, Path(partial).open("wb") as stream:
                 stream.write(sent.data)
@@ -182,7 +182,7 @@ class Uploads:
         # the number is part of the cache's key: the file of another part may have had the same path
         return preview(path, PREVIEW_SIDE, self.inspector.bank.value_range)
 
-    async def read(self, request: Request) -> Sent:
+    async def read(self, request: Request) -> SentPhoto:
         """Reads the photo of a request within the limits.
 
         Raises:
@@ -190,13 +190,13 @@ class Uploads:
             ClientDisconnect: the client has disconnected.
         """
         self.require_room()
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise RequestError(415, f"the body is compressed; {HOW_TO_SEND}")
         data = await self._body(request)
-        if kind == "multipart/form-data":
+        if media_type == "multipart/form-data":
             return await _photo_of_form(request, data)
-        return Sent(data, kind)
+        return SentPhoto(data, media_type)
 
     async def _body(self, request: Request) -> bytes:
         max_bytes = int(self.settings.max_megabytes * 1e6)
@@ -226,7 +226,7 @@ class Uploads:
         return bytes(data)
 
 
-async def _photo_of_form(request: Request, data: bytes) -> Sent:
+async def _photo_of_form(request: Request, data: bytes) -> SentPhoto:
     """The file in a form."""
 
     async def replay() -> Message:
@@ -239,7 +239,7 @@ async def _photo_of_form(request: Request, data: bytes) -> Sent:
                 if isinstance(value, UploadFile):
                     content = await value.read()
                     if content:
-                        return Sent(content, value.content_type or "", Path(value.filename or "").name)
+                        return SentPhoto(content, value.content_type or "", Path(value.filename or "").name)
     except (MultiPartException, ValueError) as error:
         raise RequestError(400, f"the form cannot be read ({error}); {HOW_TO_SEND}") from None
     raise RequestError(400, f"the form has no file, or an empty one; {HOW_TO_SEND}")

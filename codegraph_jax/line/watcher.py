@@ -28,7 +28,7 @@ from codegraph_jax.line.file_identity import (
     stamp_of,
 )
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import WRITTEN, Ledger
+from codegraph_jax.line.ledger import ALARMS, RECEIVED, Ledger
 from codegraph_jax.line.part import Part, ReceivedPhoto
 
 POLL_SECONDS = 1.0
@@ -76,6 +76,17 @@ class _Seen:
     done: bool
     reread_at: float = math.inf
 
+    def update(self, stamp: str, now: float) -> None:
+        """Compares the file with the last scan; a recorded file starts anew if it has changed, or may have."""
+        has_changed, is_due = stamp != self.stamp, self.reread_at <= now
+        if is_due:
+            self.reread_at = math.inf
+        starts_anew = self.done and (has_changed or is_due)
+        if starts_anew:
+            self.done, self.first = False, now
+        if starts_anew or has_changed:
+            self.stamp, self.changed = stamp, now
+
 
 class Folder:
     """Finds the photos of a folder that are not in the ledger.
@@ -88,7 +99,7 @@ class Folder:
 
     def __init__(self, root: str, ledger: Ledger, workdir: Path):
         self.root, self.ledger = root, ledger
-        self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in WRITTEN)
+        self._written = tuple(f"{workdir.resolve() / name}{os.sep}" for name in (ALARMS, RECEIVED))
         self._seen: dict[str, _Seen] = {}  # by path
 
     def ready(self) -> list[File]:
@@ -105,13 +116,7 @@ class Folder:
         for file in new:
             self._seen[file.path] = _Seen(stamp_of(file.status), now, now, done=file.name in recorded)
         for file in files:
-            seen, stamp = self._seen[file.path], stamp_of(file.status)
-            if is_due := seen.reread_at <= now:
-                seen.reread_at = math.inf
-            if starts_anew := seen.done and (is_due or seen.stamp != stamp):
-                seen.done, seen.first = False, now
-            if starts_anew or seen.stamp != stamp:
-                seen.stamp, seen.changed = stamp, now
+            self._seen[file.path].update(stamp_of(file.status), now)
         ready = [file for file in files if not self._seen[file.path].done and self._is_complete(file)]
         return sorted(ready, key=lambda file: (file.status.st_mtime_ns, file.name))
 
@@ -284,7 +289,7 @@ class Watcher:
         if self.folder.links_outside(file):
             # without a path, the server does not show files outside the folder
             photo = ReceivedPhoto(file_key(file.name, file.status, ""), file.name, "", stamp=stamp_of(file.status))
-            recorded = self.inspector.fail(photo, OUTSIDE)
+            recorded = self.inspector.record_failure(photo, OUTSIDE)
         else:
             found = self.folder.identify(file)
             if found is None:

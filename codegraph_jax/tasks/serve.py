@@ -43,7 +43,7 @@ def run(config: ServeConfig, workdir: str) -> None:
         raise ConfigError(f"config.serve.port: {error}; choose another with --port") from None
     with listener, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token, config.csv)
-        server = server_of(app, ending=30)
+        server = server_of(app, grace_seconds=30)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
         # the server handles signals while it runs, and raises them again after it has ended
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 def served(home, key=KEY):
     """Serves a directory of results; gives the application and its address."""
     app = create_app(home, key)
-    with serving(server_of(app, seconds=30, ending=5)) as address:
+    with serving(server_of(app, grace_seconds=5)) as address:
         yield app, f"{address}/"
 
 

@@ -169,7 +169,7 @@ def _check_operation(operation, excluded) -> None:
 def test_undelivered_results_are_in_the_summary_and_the_metrics(client, inspector):
     outbox = inspector.ledger.outbox
     outbox.send_to(["https://host/x?key=secret"])
-    inspector.fail(ReceivedPhoto("f", "cut.png", ""), "image file is truncated")
+    inspector.record_failure(ReceivedPhoto("f", "cut.png", ""), "image file is truncated")
     outbox.record_failure(outbox.next(outbox.addresses[0]), "status 400", 0, True)
     (one,) = client.get("/summary").json()["undelivered"]
     assert one == {

@@ -134,7 +134,7 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photos, tmp_pat
 def test_a_bank_is_extended_by_parts_of_a_line_and_restored(saved, inspector, photos, folder, tmp_path, capsys):
     for path in photos[:3]:
         inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
-    inspector.fail(ReceivedPhoto("f", "f", "/gone.png"), "gone")
+    inspector.record_failure(ReceivedPhoto("f", "f", "/gone.png"), "gone")
     before = ReferenceBank.load(str(saved))
 
     def run(**groups) -> str:

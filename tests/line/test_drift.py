@@ -6,9 +6,9 @@ from PIL import Image
 
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.line.drift import Drift
-from codegraph_jax.line.statistics import PICTURE, picture_statistics
+from codegraph_jax.line.statistics import PICTURE_STATISTICS, picture_statistics
 
-FIGURES = ("score", *PICTURE)
+FIGURES = ("score", *PICTURE_STATISTICS)
 
 
 class Charts(Drift):

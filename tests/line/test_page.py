@@ -20,7 +20,7 @@ TOKEN = "a token that is long enough"
 
 def served(inspector, token: str = ""):
     """Serves the line of an inspector; yields its address."""
-    return serving(server_of(create_app(inspector, WebConfig(), token), seconds=30, ending=5))
+    return serving(server_of(create_app(inspector, WebConfig(), token), grace_seconds=5))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def inspected(inspector, photos, tmp_path):
     marked.write_bytes(photos[3].read_bytes())
     spoil(marked)
     inspector.inspect(ReceivedPhoto("m", marked.name, str(marked)))
-    inspector.fail(ReceivedPhoto("f", "cut.png", str(tmp_path / "cut.png")), "image file is truncated")
+    inspector.record_failure(ReceivedPhoto("f", "cut.png", str(tmp_path / "cut.png")), "image file is truncated")
     return inspector
 
 
@@ -113,7 +113,7 @@ def test_the_page_and_its_alarms_are_translated_to_german(browser, inspected):
 def test_the_page_lists_undelivered_results_and_sends_them_again(browser, inspected):
     outbox, asked = inspected.ledger.outbox, []
     outbox.send_to(["https://mes.example/<b>x?key=secret"])
-    inspected.fail(ReceivedPhoto("f2", "cut.png", ""), "image file is truncated")
+    inspected.record_failure(ReceivedPhoto("f2", "cut.png", ""), "image file is truncated")
     shown = "document.querySelector('#undelivered').hidden === false"
     with served(inspected) as address:
         browser.view(1200, 900)

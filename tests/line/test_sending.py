@@ -217,10 +217,10 @@ def test_results_for_a_former_target_are_kept_until_it_is_back(ledger, receiver,
     with sending.sending(ledger, []):
         record(ledger, "b")
         (one,) = ledger.outbox.undelivered()
-        assert (one.set_aside, one.waiting, one.error) == (1, 0, outbox.REMOVED)
+        assert (one.set_aside, one.waiting, one.error) == (1, 0, outbox.NO_LONGER_A_TARGET)
         ledger.outbox.retry()
         assert ledger.outbox.undelivered() == [one]
-    assert f"last error: {outbox.REMOVED}" in capsys.readouterr().out
+    assert f"last error: {outbox.NO_LONGER_A_TARGET}" in capsys.readouterr().out
     with sending.sending(ledger, [receiver.url]):
         until_empty(ledger)
     assert receiver.parts() == [1]

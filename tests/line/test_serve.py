@@ -112,7 +112,7 @@ def test_printing_of_a_part_survives_any_name(inspector, photos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
     watch.print_part(inspector.inspect(ReceivedPhoto("k", "Ω\udcff\u202e.png", str(photos[0]))))
-    watch.print_part(inspector.fail(ReceivedPhoto("f", "Ω.png", ""), "größer"))
+    watch.print_part(inspector.record_failure(ReceivedPhoto("f", "Ω.png", ""), "größer"))
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tmp_path, monkeypatch):
@@ -124,7 +124,10 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
         return MonitoredPart(inspected_part(photo))
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
-    server, data = server_of(create_app(inspector, WebConfig()), seconds=5, ending=30), photos[0].read_bytes()
+    server, data = (
+        server_of(create_app(inspector, WebConfig()), grace_seconds=30, header_seconds=5),
+        photos[0].read_bytes(),
+    )
     with serving(server) as address, httpx.Client(timeout=30) as http, ThreadPoolExecutor(30) as pool:
         answers = [pool.submit(http.post, f"{address}/parts", content=data) for _ in range(30)]
         wait_until(lambda: len(ledger.inbox()) == 30)

@@ -37,7 +37,7 @@ class Quick:
         part = inspected_part(photo, score=0.1, flagged=False) if good else photo.not_inspected("truncated")
         return self.ledger.record(part, replaces=replaces)
 
-    def fail(self, photo, reason):
+    def record_failure(self, photo, reason):
         return self.ledger.record(photo.not_inspected(reason))
 
 
