@@ -114,7 +114,7 @@ def areas_with_data(
 
 def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
     """All pixels of a photo."""
-    return np.ones((height, width), bool)
+    return np.broadcast_to(True, (height, width))
 
 
 @dataclass(frozen=True)
