@@ -40,7 +40,7 @@ def test_sizes_are_those_of_the_published_network(name: str) -> None:
         found[target.path] = found.get(target.path, 0) + shape[-1]
     for path, shape in expected.items():
         if name.startswith("dinov3") and path.endswith("attention/qkv/bias"):
-            assert found.get(path, 0) in (0, shape[-1] // KEY.of * 2), path
+            assert found.get(path, 0) in (0, shape[-1] // KEY.total * 2), path
         else:
             assert found[path] == shape[-1], path
 
