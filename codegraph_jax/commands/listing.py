@@ -73,7 +73,7 @@ def _value_text(setting: Setting, values: Any) -> str:
     value = attrgetter(setting.path)(values)
     if value is None:
         return setting.rules.unset
-    return ",".join(map(str, value)) if setting.several else f"{value:g}" if isinstance(value, float) else str(value)
+    return ",".join(map(str, value)) if setting.is_tuple else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def settings_text(word: str) -> str:
@@ -163,7 +163,7 @@ def _entry(setting: Setting, default: str, note: str) -> str:
     choices = setting.rules.choices
     # the docs are not installed
     meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
-    if choices and setting.several:
+    if choices and setting.is_tuple:
         meaning += f" Any of: {', '.join(map(str, choices))} (comma-separated)."
     elif choices and not all(f"`{choice}`" in meaning for choice in choices):
         meaning += f" One of: {', '.join(map(str, choices))}."

@@ -150,14 +150,14 @@ class Setting:
         return _meanings(self.owner).get(self.path.rpartition(".")[2], "")
 
     @property
-    def element(self) -> Any:
-        """The element type of a tuple, otherwise the type itself."""
-        return typing.get_args(self.hint)[0] if typing.get_origin(self.hint) is tuple else self.hint
-
-    @property
-    def several(self) -> bool:
+    def is_tuple(self) -> bool:
         """Whether the type is a tuple."""
         return typing.get_origin(self.hint) is tuple
+
+    @property
+    def element_type(self) -> Any:
+        """The element type of a tuple, otherwise the type itself."""
+        return typing.get_args(self.hint)[0] if self.is_tuple else self.hint
 
 
 def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Iterator[Setting]:
@@ -251,9 +251,9 @@ def parse_value(setting: Setting, text: str) -> Any:
     Raises:
         ValueError: the text has another type.
     """
-    if setting.several:
-        return tuple(_element(setting, part) for part in _elements(setting, text))
-    return _element(setting, text)
+    if setting.is_tuple:
+        return tuple(_single_value(setting, part) for part in _split(setting, text))
+    return _single_value(setting, text)
 
 
 def is_number(text: str) -> bool:
@@ -265,17 +265,17 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _element(setting: Setting, text: str) -> Any:
+def _single_value(setting: Setting, text: str) -> Any:
     """The value of a text that is not a tuple, or of an element of a tuple."""
     rules = setting.rules
     if rules.unset and text == rules.unset:
         return None
     if text in rules.words:
         return text
-    if setting.element is bool:
+    if setting.element_type is bool:
         return _bool(text, rules.unset)
-    if setting.element in (int, float):
-        return _number(text, rules, whole=setting.element is int)
+    if setting.element_type in (int, float):
+        return _number(text, rules, whole=setting.element_type is int)
     return text
 
 
@@ -303,8 +303,8 @@ def _number(text: str, rules: FieldRules, whole: bool) -> float:
     return value
 
 
-def _elements(setting: Setting, text: str) -> list[str]:
-    """The elements of a tuple in Python syntax or separated by commas.
+def _split(setting: Setting, text: str) -> list[str]:
+    """The texts of the elements of a tuple, which is in Python syntax or separated by commas.
 
     A name stays text even if Python would read a number or None. A comma followed by a space does not separate names,
     and paths are never split.
@@ -319,11 +319,11 @@ def _elements(setting: Setting, text: str) -> list[str]:
     bracketed = plain[:1] in ("(", "[")
     if isinstance(node, ast.Tuple | ast.List) and (bracketed or '"' in text or "'" in text):
         return [_source(element, plain) for element in node.elts]
-    if bracketed and (setting.element is not str or (node is None and "," in text)):
+    if bracketed and (setting.element_type is not str or (node is None and "," in text)):
         text = plain[1:-1]
     if setting.rules.path:
         return [text] if text else []
-    return [part for part in re.split(r",(?! )" if setting.element is str else ",", text) if part.strip()]
+    return [part for part in re.split(r",(?! )" if setting.element_type is str else ",", text) if part.strip()]
 
 
 def _source(node: ast.expr, text: str) -> str:
