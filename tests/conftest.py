@@ -105,8 +105,8 @@ def tiny_presets():
 
 @pytest.fixture(scope="module")
 def stored_at_once(tiny_presets):
-    """Runs of `tests.support.small_run` store all intermediate results."""
-    from tests.support.small_run import stored_at_once
+    """Runs of `tests.support.small_detection` store all intermediate results."""
+    from tests.support.small_detection import stored_at_once
 
     with stored_at_once():
         yield

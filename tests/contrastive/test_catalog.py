@@ -10,7 +10,7 @@ from PIL import Image
 
 from codegraph_jax.data.search import LayoutError
 from contrastive_jax.data.catalog import load_image_set
-from tests.support.files import write_image
+from tests.support.photos import write_image
 from tests.support.processes import run_python
 
 RNG = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import read_run_data
 from studies.sweeps.training import class_names
-from tests.support.files import write_noise
+from tests.support.photos import write_noise
 
 SIZE = 16
 

@@ -19,7 +19,7 @@ from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call
-from tests.support.training import mesh_of, small_config
+from tests.support.training import mesh_of, small_training
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
@@ -66,7 +66,7 @@ def assert_same(first, second, tolerance):
 
 def eager_config(objective, batch_size):
     """alpha is used from the first step on."""
-    config = small_config(objective, batch_size)
+    config = small_training(objective, batch_size)
     return dataclasses.replace(config, oe=dataclasses.replace(config.oe, warmup=0.0))
 
 
@@ -137,7 +137,7 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
 
 
 def test_scores_depend_on_the_image_alone():
-    config = small_config()
+    config = small_training()
     network = build_network(config.model, "oecl", AXIS)
     state = initial_state(network, build_optimizer(config.train, 1), 8, 0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}

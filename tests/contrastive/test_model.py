@@ -19,9 +19,9 @@ from contrastive_jax.objectives import SCORES
 from contrastive_jax.tasks import oecl
 from contrastive_jax.training.checkpoints import CheckpointError
 from tests.support.examples import example
-from tests.support.training import small_config
+from tests.support.training import small_training
 
-CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
+CONFIG = small_training("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
 pytestmark = pytest.mark.usefixtures("quick_training")
 

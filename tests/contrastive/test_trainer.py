@@ -28,11 +28,11 @@ from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS
-from tests.support.training import mesh_of, small_config
+from tests.support.training import mesh_of, small_training
 
 pytestmark = pytest.mark.usefixtures("quick_training")
 
-CONFIG = small_config("oecl", batch_size=100, epochs=2, learning_rate=0.05)
+CONFIG = small_training("oecl", batch_size=100, epochs=2, learning_rate=0.05)
 """A batch of 100 over eight devices is padded."""
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from contrastive_jax import OECL, trainer
 from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.tasks.oecl_score import _read
-from tests.support.training import small_config
+from tests.support.training import small_training
 
-CONFIG = small_config("simclr", batch_size=8, epochs=1)
+CONFIG = small_training("simclr", batch_size=8, epochs=1)
 SIZE = CONFIG.data.stored_size
 
 

@@ -8,7 +8,7 @@ from codegraph_jax.data import batches as batches_module
 from codegraph_jax.data.batches import ImageBatches, image_key
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.samples import Sample
-from tests.support.files import write_image
+from tests.support.photos import write_image
 
 
 def tiny(image):

@@ -14,7 +14,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
-from tests.support.files import raw_png, write_image, write_mask
+from tests.support.photos import raw_png, write_image, write_mask
 
 # Pillow warns about broken metadata that it skips
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError, natural_key
-from tests.support.files import write_image, write_images, write_mask
+from tests.support.photos import write_image, write_images, write_mask
 
 
 def names(samples):

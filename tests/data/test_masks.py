@@ -14,7 +14,7 @@ from codegraph_jax.data.list_files import safe_join
 from codegraph_jax.data.masks import load_mask, looks_like_mask, masks_among, without_ending
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.evaluation.evaluate import evaluate
-from tests.support.files import write_noise
+from tests.support.photos import write_noise
 
 SHAPE = np.zeros((40, 60), bool)
 SHAPE[8:20, 10:30] = True

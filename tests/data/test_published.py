@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from codegraph_jax.data.layouts import LAYOUTS, read_layout
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.search import LayoutError
-from tests.support.files import write_image, write_images, write_mask
+from tests.support.photos import write_image, write_images, write_mask
 
 
 def facts(samples):

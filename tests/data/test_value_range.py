@@ -16,8 +16,8 @@ from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
-from tests.support.files import raw_png
 from tests.support.networks import random_backbone
+from tests.support.photos import raw_png
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

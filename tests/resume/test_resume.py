@@ -18,7 +18,7 @@ from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.similarity import comparison
 from codegraph_jax.tasks import detect as detect_task
-from tests.support.small_run import CATEGORIES, contents, small_config, write_drawn_set
+from tests.support.small_detection import CATEGORIES, contents, small_detection, write_drawn_set
 
 pytestmark = pytest.mark.usefixtures("stored_at_once")
 
@@ -36,7 +36,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(photos):
-    return small_config(photos, report=ReportConfig(("masks", "maps")))
+    return small_detection(photos, report=ReportConfig(("masks", "maps")))
 
 
 def run(config, workdir):

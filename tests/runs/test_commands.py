@@ -18,7 +18,7 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from tests.support import ROOT
 from tests.support.documented import CONFIGS, PAGES, check_command, commands_in, config_name
-from tests.support.files import write_mask, write_noise
+from tests.support.photos import write_mask, write_noise
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from codegraph_jax.data.blank_photos import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as detect_task
-from tests.support.files import raw_png, write_image
+from tests.support.photos import raw_png, write_image
 from tests.support.processes import run_python
 from tests.support.tiny_backbones import tiny_backbone
 

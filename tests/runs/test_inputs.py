@@ -29,9 +29,8 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from codegraph_jax.tasks.fallback import load_detector
 from tests.support.data import real_data
-from tests.support.files import write_mask
 from tests.support.networks import random_backbone, random_config
-from tests.support.photos import write_photos
+from tests.support.photos import write_mask, write_photos
 
 pytestmark = pytest.mark.usefixtures("shallow")
 

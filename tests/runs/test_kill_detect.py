@@ -12,15 +12,15 @@ import pytest
 
 from codegraph_jax.core.workdir import RESUME
 from tests.support.processes import compiled_once, ended, start_python
-from tests.support.small_run import CATEGORIES, contents, write_drawn_set
+from tests.support.small_detection import CATEGORIES, contents, write_drawn_set
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from codegraph_jax.tasks import detect as detect_task
-from tests.support.small_run import small_config, stored_at_once
+from tests.support.small_detection import small_detection, stored_at_once
 with stored_at_once():
-    detect_task.run(small_config(Path(sys.argv[1])), sys.argv[2])
+    detect_task.run(small_detection(Path(sys.argv[1])), sys.argv[2])
 """
 
 

@@ -15,9 +15,9 @@ from tests.support.processes import compiled_once, ended, start_python
 
 PROGRAM = """
 import sys
-from tests.support.training import small_config
+from tests.support.training import small_training
 from contrastive_jax import trainer
-trainer.train(small_config("oecl", batch_size=64, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
+trainer.train(small_training("oecl", batch_size=64, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
 """
 EPOCHS, KILLS = 34, 31
 

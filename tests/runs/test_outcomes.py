@@ -16,7 +16,7 @@ from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from studies import recurring as study
 from studies.recurring import RecurringStudyConfig
-from tests.support.small_run import contents, small_config, write_drawn_set
+from tests.support.small_detection import contents, small_detection, write_drawn_set
 
 pytestmark = pytest.mark.usefixtures("stored_at_once")
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("stored_at_once")
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     write_drawn_set(root)
-    whole = small_config(root)
+    whole = small_detection(root)
     return dataclasses.replace(whole, data=dataclasses.replace(whole.data, categories=("plate",)))
 
 

@@ -9,7 +9,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from studies.sweeps import training as task
 from tests.studies.conftest import training_results
-from tests.support.training import small_config
+from tests.support.training import small_training
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def trained(monkeypatch):
 
 
 def test_cells_are_all_modes_classes_and_seeds(tmp_path, trained, capsys):
-    config, vary = small_config(), ["train.objective=simclr,oecl"]
+    config, vary = small_training(), ["train.objective=simclr,oecl"]
     sweep = task.run(config, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
     assert [run[0::2] for run in trained[:3]] == [("simclr", "disc"), ("oecl", "disc"), ("simclr", "ring")]
     assert len(trained) == 8 and len(sweep.cells) == 8
@@ -47,13 +47,13 @@ def test_cells_are_all_modes_classes_and_seeds(tmp_path, trained, capsys):
 
 
 def test_all_classes_of_one_seed_by_default(tmp_path, trained):
-    task.run(small_config(), str(tmp_path), [], ["all"])
+    task.run(small_training(), str(tmp_path), [], ["all"])
     assert [run[2] for run in trained] == ["disc", "ring", "square", "cross", "triangle", "dots", "crescent"]
     assert [run[1] for run in trained] == [None] * 7
 
 
 def test_a_failed_run_is_listed_and_the_others_continue(tmp_path, trained, capsys):
-    sweep = task.run(small_config(), str(tmp_path), ["oe.image_count=1,10"], ["bar", "disc"])
+    sweep = task.run(small_training(), str(tmp_path), ["oe.image_count=1,10"], ["bar", "disc"])
     assert [run[1:3] for run in trained] == [(1, "disc"), (10, "disc")]
     assert sweep.missing == 2 and sweep.problems["1, class bar, seed 0"] == "no such class"
     assert "10, class bar, seed 0: no such class" in capsys.readouterr().out
@@ -69,4 +69,4 @@ def test_a_failed_run_is_listed_and_the_others_continue(tmp_path, trained, capsy
 )
 def test_invalid_sweeps_are_refused(tmp_path, given, message):
     with pytest.raises(ConfigError, match=message):
-        task.run(small_config(), str(tmp_path), **given)
+        task.run(small_training(), str(tmp_path), **given)

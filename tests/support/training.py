@@ -37,7 +37,7 @@ def shallow_resnet() -> Iterator[None]:
         yield
 
 
-def small_config(objective: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
+def small_training(objective: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
     """A run on drawn patterns that takes seconds."""
     return OeclConfig(
         data=OeclDataConfig(train="patterns", target="disc", stored_size=8, image_size=8),

@@ -19,12 +19,12 @@ from contrastive_jax import trainer
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data import feeding
 from contrastive_jax.training.checkpoints import Checkpoints
-from tests.support.training import shallow_resnet, small_config
+from tests.support.training import shallow_resnet, small_training
 
 
 def config() -> OeclConfig:
     """The batch is not a multiple of the devices, its images are in host memory, and alpha has an effect."""
-    small = small_config(batch_size=95, epochs=2, checkpoint_every=1)
+    small = small_training(batch_size=95, epochs=2, checkpoint_every=1)
     return dataclasses.replace(
         small,
         oe=dataclasses.replace(small.oe, warmup=0.0),

@@ -30,7 +30,7 @@ def write_drawn_set(root: Path) -> None:
             Image.fromarray(image).save(file)
 
 
-def small_config(root: Path, **changes) -> Config:
+def small_detection(root: Path, **changes) -> Config:
     """The settings of a run on the photos with the tiny network on one device."""
     data = DataConfig(layout="mvtec", root=str(root))
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
