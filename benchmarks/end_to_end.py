@@ -20,7 +20,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
         sizes: number and size of the images, and the backbone.
     """
     detection = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detected, size=sizes.image_size)),
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detection_images, size=sizes.image_size)),
         backbone=BackboneConfig(
             name=sizes.backbone, weights="random", image_size=sizes.image_size, blocks=sizes.blocks
         ),
@@ -38,9 +38,9 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     return [
         record(
             "end_to_end",
-            f"{sizes.backbone}, {sizes.image_size} px, N = {sizes.detected}",
+            f"{sizes.backbone}, {sizes.image_size} px, N = {sizes.detection_images}",
             Timing(seconds[0], seconds[1], cpu[1]),
-            sizes.detected,
+            sizes.detection_images,
             "images",
             stages=stages,
             total_over_compute=seconds[1] / compute,

@@ -38,9 +38,9 @@ from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.table_layout import TableLayout
 
 FRACTION = 0.3
-GROUP = 0.1
+GROUP_SHARE = 0.1
 """Share of the images that show the recurring defect."""
-PATCH = 14
+PATCH_SIZE = 14
 DISTANCES_ON = ("device", "host")
 """Where the distances are stored."""
 
@@ -113,11 +113,11 @@ def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
     for number in range(sizes.host_layers):
         rng = np.random.default_rng(number)
         tokens = rng.normal(size=(1, grid * grid, channels)) + 0.4 * rng.normal(size=(n, grid * grid, channels))
-        group = max(3, int(GROUP * n))
+        group = max(3, int(GROUP_SHARE * n))
         shared = tokens[:, patches].mean(axis=0) + 1.6 * rng.normal(size=(len(patches), channels))
         tokens[:group, patches] = shared + rng.normal(size=(group, len(patches), channels))
         layers.append(_placed(normalise(jnp.asarray(tokens, jnp.float32)), on_device))
-    placement = Placement.whole(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
+    placement = Placement.whole(Frame("squeeze", (grid, grid), PATCH_SIZE), np.full((n, 2), grid * PATCH_SIZE))
     keys = [number.to_bytes(4, "big") for number in range(n)]
     return Features(
         layers=layers, images_per_process=(n,), image_features=np.zeros((n, 1), np.float32), keys=keys,

@@ -28,7 +28,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     Decoding, backbone and bank are also timed separately, in CPU seconds. `rest` is the remainder: statistics of the
     photo, regions of flagged parts, and the ledger. Medians over the parts.
     """
-    drawn = list(draw_set(sizes.bank_images + sizes.inspected, sizes.image_size, 0, 0.1, ()).images)
+    drawn = list(draw_set(sizes.bank_images + sizes.inspected_parts, sizes.image_size, 0, 0.1, ()).images)
     found = []
     with tempfile.TemporaryDirectory() as directory:
         files = []

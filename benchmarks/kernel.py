@@ -38,8 +38,8 @@ def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.n
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     """Measures each kernel and precision of the settings."""
     grid = (sizes.grid, sizes.grid)
-    tokens = draw_tokens(sizes.images, grid, sizes.channels)
-    want = exact.mutual_scores(tokens, sizes.degrees, grid, FRACTION)
+    tokens = draw_tokens(sizes.kernel_images, grid, sizes.channels)
+    expected = exact.mutual_scores(tokens, sizes.degrees, grid, FRACTION)
     # two names may select the same kernel on this platform
     variants = {
         f"{options.kernel} {precision}": options
@@ -61,7 +61,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
         peaks = {k: flop / times[k].seconds for k, (_, flop) in products.items()}
         for name in functions:
-            errors = _errors(times[name].result, want) if functions is whole else {}
+            errors = _errors(times[name].result, expected) if functions is whole else {}
             records.append(_record(f"{title}, {name}", variants.get(name), sizes, times, times[name], peaks, errors))
     return records
 
@@ -120,10 +120,10 @@ def _torch(
     return whole, lambda: [baseline.mutual_scores(vectors, k).numpy() for vectors in prepared]
 
 
-def _errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
+def _errors(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     return {
-        "error": float(np.abs(got - want).max()),
-        "rank_correlation": float(scipy.stats.spearmanr(got, want, axis=None).statistic),
+        "error": float(np.abs(found - expected).max()),
+        "rank_correlation": float(scipy.stats.spearmanr(found, expected, axis=None).statistic),
     }
 
 
@@ -136,7 +136,7 @@ def _record(
     peaks: dict[str, float],
     errors: dict[str, Any],
 ) -> Record:
-    n, p = sizes.images, sizes.grid**2
+    n, p = sizes.kernel_images, sizes.grid**2
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees if the kernel derives them from one
     products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)

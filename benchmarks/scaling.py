@@ -24,7 +24,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     numbers = sizes.devices or tuple(2**k for k in range(len(here).bit_length()))
     grid = (sizes.grid, sizes.grid)
     options = distance_options(SimilarityConfig(), config.precisions[0], sizes.degrees, grid)
-    tokens = np.asarray(as_stored(jax.numpy.asarray(draw_tokens(sizes.scaled, grid, sizes.channels)), options))
+    tokens = np.asarray(as_stored(jax.numpy.asarray(draw_tokens(sizes.scaling_images, grid, sizes.channels)), options))
     functions = {
         f"{number} devices": _run(tokens, DeviceMesh(tuple(here[:number]), config.parallel.backend), options)
         for number in numbers
@@ -32,7 +32,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
     }
     times = interleaved(functions, config.repeats)
     first = next(iter(functions))
-    pairs = sizes.scaled * (sizes.scaled - 1) // 2
+    pairs = sizes.scaling_images * (sizes.scaling_images - 1) // 2
     products = 1 if options.kernel == "reuse" else len(sizes.degrees)
     return [
         record(

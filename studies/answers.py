@@ -128,9 +128,9 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
             study: dict[str, list[Any]] = {"sets": rows, "resampled": resampled, "few_defects": few_defects}
             plain = {part: [vars(row) for row in listed] for part, listed in study.items()}
             write_json(Path(workdir) / "study.json", plain)
-    print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
+    print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean_cells("mean", rows)] if rows else [])))
     if resampled:
-        print(text_table(HEADINGS, [_mean("resampled", resampled)]))
+        print(text_table(HEADINGS, [_mean_cells("resampled", resampled)]))
     headings = ["set", "defective", "false alarms", "at most", "recall", "missed", "estimated", "within", "answers"]
     print(text_table(headings, [_rare_defects_cells(row) for row in few_defects]))
     return rows
@@ -170,7 +170,7 @@ def simulate(
         photos=len(labels),
         defective=int(labels.sum()),
         balanced_accuracy=balanced_accuracy(flagged, labels),
-        best_balanced_accuracy=best_balanced(standard, labels),
+        best_balanced_accuracy=best_balanced_accuracy(standard, labels),
         interval_coverage=float(np.mean(covered)),
         mutual_auroc=_auroc_percent(image_metrics(labels.astype(int), mutual)["image_auroc"]),
         standard_auroc=_auroc_percent(image_metrics(labels.astype(int), standard)["image_auroc"]),
@@ -242,7 +242,7 @@ def balanced_accuracy(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, 
     return float((flagged[labels].mean() + (~flagged[~labels]).mean()) / 2)
 
 
-def best_balanced(scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
+def best_balanced_accuracy(scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
     """The greatest balanced accuracy over all thresholds."""
     return max(balanced_accuracy(scores >= value, labels) for value in (*scores.tolist(), np.inf))
 
@@ -282,7 +282,7 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def _mean(name: str, rows: list[Row]) -> list[str]:
+def _mean_cells(name: str, rows: list[Row]) -> list[str]:
     measured = [part.name for part in fields(Row) if part.type is float]
     numbers = {key: float(np.mean([getattr(row, key) for row in rows])) for key in measured}
     worst = max(row.best_balanced_accuracy - row.balanced_accuracy for row in rows)

@@ -25,7 +25,7 @@ def define_vary() -> None:
         flags.DEFINE_multi_string("vary", [], "A setting and its values, FIELD=VALUE,VALUE.")
 
 
-def values(refused: Mapping[str, str]) -> dict[str, Any]:
+def sweep_arguments(refused: Mapping[str, str]) -> dict[str, Any]:
     """The arguments `groups`, `subsets` and `seeds` of a sweep.
 
     Args:

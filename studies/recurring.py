@@ -88,9 +88,9 @@ def _run_in(workdir: Path, config: RecurringStudyConfig) -> None:
     for name, samples in _sets(config, workdir):
         comparison = detector.compare(samples, progress=True)
         for method, result in _results(detector, comparison, samples, config):
-            row = {"set": name, "method": method} | _measure(result, config)
+            row = {"set": name, "method": method} | _metrics(result, config)
             rows.append(row)
-            print(_line(row), flush=True)
+            print(_one_line(row), flush=True)
             if method in config.statistics:
                 groups += [{"set": name, "method": method} | group for group in _groups(result, result.samples)]
     with written_to(workdir):
@@ -130,10 +130,10 @@ def _results(
             review = result.review(patterns=verdicts)
             yield f"{statistic}, right verdicts", detector.score(comparison, review=review, link_finder=link_finder)
     for limit in config.references:
-        yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)
+        fewer = _with_fewer_references(comparison, limit)
+        yield f"mutual scoring, R = {limit}", detector.score(fewer, off)
         for statistic in config.statistics:
-            link_finder = STATISTICS[statistic]
-            yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), link_finder=link_finder)
+            yield f"{statistic}, R = {limit}", detector.score(fewer, link_finder=STATISTICS[statistic])
 
 
 def _without_own_group(comparison: Comparison, groups: Iterable[Int[np.ndarray, " g"]]) -> Comparison:
@@ -145,7 +145,7 @@ def _without_own_group(comparison: Comparison, groups: Iterable[Int[np.ndarray, 
     return dataclasses.replace(comparison, tables=dataclasses.replace(tables, tables=infinite))
 
 
-def _fewer(comparison: Comparison, limit: int) -> Comparison:
+def _with_fewer_references(comparison: Comparison, limit: int) -> Comparison:
     """The comparison with `similarity.references = limit`, from the one with all references."""
     keys = [comparison.features.keys[i] for i in comparison.references]
     columns, tables = choose_references(keys, limit), comparison.tables.host()
@@ -202,7 +202,7 @@ def _text(value: Any) -> str:
     return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _measure(result: DetectionResult, config: RecurringStudyConfig) -> dict[str, float | None]:
+def _metrics(result: DetectionResult, config: RecurringStudyConfig) -> dict[str, float | None]:
     metrics, samples = evaluate(result, config.detect.metrics), result.samples
     seconds = result.seconds
     flagged, labels = result.flagged, np.array([sample.label for sample in samples])
@@ -274,6 +274,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     return [row["set"], row["method"], *numbers]
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _one_line(row: Mapping[str, Any]) -> str:
     values = (f"{title} {cell}" for title, cell in zip(COLUMNS.values(), _cells(row)[2:]))
     return f"{row['set']}, {row['method']}: " + ", ".join(values)

@@ -113,7 +113,8 @@ def run(config: ThresholdStudyConfig, workdir: str) -> list[Row]:
             write_json(Path(workdir) / "study.json", [vars(row) for row in (*simulated, *real)])
     headings = ["normal scores", "images", "anomalous", "recall", "best", "of the best", "false alarms"]
     print("percent\n" + text_table(headings, [_cells(row) for row in (*simulated, *real)]))
-    print(text_table(["images", "of the best, mean", "worst", "false alarms", "two variants"], _pooled(simulated)))
+    headings = ["images", "of the best, mean", "worst", "false alarms", "two variants"]
+    print(text_table(headings, _rows_by_size(simulated)))
     return [*simulated, *real]
 
 
@@ -191,7 +192,7 @@ def _cells(row: Row) -> list[str]:
     return [row.name, str(row.images), f"{100 * row.share:.0f}", recall, best, of_best, f"{100 * row.false_alarms:.2f}"]
 
 
-def _pooled(rows: list[Row]) -> list[list[str]]:
+def _rows_by_size(rows: list[Row]) -> list[list[str]]:
     """Rows for each size: recall relative to the best, with up to 30% anomalous images, and false alarms."""
     lines = []
     for images in dict.fromkeys(row.images for row in rows):

@@ -17,7 +17,7 @@ from codegraph_jax.core.file_ownership import writing_own
 from codegraph_jax.core.files import write_text
 from codegraph_jax.core.settings import with_settings
 from codegraph_jax.core.started_command import remember_command
-from studies.flags import define, values
+from studies.flags import define, sweep_arguments
 from studies.papers import detection, detection_tables, training, training_tables
 from studies.papers.reproduction import Published, page, require_groups, text
 
@@ -59,7 +59,7 @@ def _reproduce(words: Sequence[str]) -> None:
     require_devices()
     remember_command(command)
     numbers, task = PAPERS[paper]
-    arguments = values(task.REFUSED) | ({"weights": weights} if weights else {})
+    arguments = sweep_arguments(task.REFUSED) | ({"weights": weights} if weights else {})
     require_groups(arguments["groups"], numbers.PAPERS[paper])
     tables = [(table, settings_of(table)) for table in numbers.PAPERS[paper]]
     out = Path(WORKDIR.value or f"runs/reproduce-{paper}").expanduser()

@@ -6,7 +6,7 @@ from absl import flags
 
 from codegraph_jax.commands.launch import WORKDIR, launch
 from codegraph_jax.commands.registry import COMMANDS
-from studies.flags import define_vary, values
+from studies.flags import define_vary, sweep_arguments
 from studies.sweeps import detection, training
 
 SWEEPS = {"detect": detection, "oecl": training}
@@ -23,4 +23,4 @@ def run(config: Any, workdir: str) -> None:
     """Runs the sweep."""
     sweep: Any = SWEEPS[config.task]
     directory = workdir if WORKDIR.value else f"{workdir}-sweep"
-    sweep.run(config, directory, flags.FLAGS.vary, **values(sweep.REFUSED))
+    sweep.run(config, directory, flags.FLAGS.vary, **sweep_arguments(sweep.REFUSED))

@@ -42,7 +42,7 @@ from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.tasks.scheduling import on_each_device, one_for_each_device
 from codegraph_jax.tasks.sets import read_categories
-from studies.sweeps.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points
+from studies.sweeps.sweep import AS_GIVEN, WHOLE, Cell, CellStore, Point, Sweep, halves, read_points, repeat_names
 
 TABLE_METRICS = {name: METRIC_NAMES[name] for name in ("image_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")}
 """Metrics of the tables; sweep.csv has all of them."""
@@ -137,7 +137,7 @@ class _RunningSweep:
 
     def run(self) -> Sweep:
         """Computes the unfinished cells that no other process is computing."""
-        repeats = list(halves(2, self.subsets, ""))
+        repeats = repeat_names(self.subsets)
         count = len(self.points) * len(self.categories) * len(repeats)
         print(
             f"{counted(count, 'cell')}: {counted(len(self.points), 'combination of settings')}, "
@@ -196,7 +196,7 @@ class _RunningSweep:
             repeat: [
                 point for point in points if self.store.find(self._identity(point.config, category, repeat)) is None
             ]
-            for repeat in halves(2, self.subsets, "")
+            for repeat in repeat_names(self.subsets)
         }
         return {repeat: missing for repeat, missing in found.items() if missing}
 

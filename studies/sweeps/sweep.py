@@ -192,7 +192,7 @@ class Sweep:
         metrics: metrics of the tables and their names.
         missing: number of cells that other processes have not finished yet.
         problems: why a point could not be run, by its name.
-        smaller: metrics of which smaller values are better.
+        smaller_is_better: metrics of which smaller values are better.
     """
 
     points: Sequence[Point]
@@ -201,7 +201,7 @@ class Sweep:
     metrics: Mapping[str, str]
     missing: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
-    smaller: frozenset[str] = frozenset()
+    smaller_is_better: frozenset[str] = frozenset()
 
     def _values(self, point: Point, metric: str) -> dict[tuple[str, str], float]:
         """The values of a metric by group and repeat."""
@@ -260,7 +260,7 @@ class Sweep:
         return Interval(whole, whole - around, whole + around)
 
     @property
-    def shown(self) -> dict[str, str]:
+    def measured(self) -> dict[str, str]:
         """The metrics that some cell has."""
         return {
             key: name
@@ -281,7 +281,7 @@ class Sweep:
     def difference_rows(self) -> list[dict[str, Any]]:
         """A row for each point after the first and each metric: difference to the first, and interval, as fractions."""
         rows = []
-        for point, metric in itertools.product(self.points[1:], self.shown):
+        for point, metric in itertools.product(self.points[1:], self.measured):
             if found := self.difference(point, metric):
                 rows.append({**point.values, "metric": metric} | found._asdict())
         return rows
@@ -299,23 +299,23 @@ class Sweep:
         varied = list(self.points[0].values) or ["settings"]
         rows = [list(point.values.values()) or [AS_GIVEN] for point in self.points]
         best = [[False] * len(varied) for _ in rows]
-        for key in self.shown:
+        for key in self.measured:
             values = [self.value(point, key) for point in self.points]
             rounded = [None if value is None else round(100 * value, 1) for value, _ in values]
-            choose = min if key in self.smaller else max
+            choose = min if key in self.smaller_is_better else max
             record = choose((value for value in rounded if value is not None), default=None)
             for row, marks, value, found in zip(rows, best, values, rounded):
                 row.append(_percent(*value))
                 marks.append(len(rows) > 1 and found is not None and found == record)
-        return [*varied, *self.shown.values()], rows, best
+        return [*varied, *self.measured.values()], rows, best
 
     def difference_table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and rows of the paired differences to the first point, in points with their intervals."""
         rows = []
         for point in self.points[1:]:
-            found = [self.difference(point, key) for key in self.shown]
+            found = [self.difference(point, key) for key in self.measured]
             rows.append([*point.values.values(), *("-" if one is None else _interval(one) for one in found)])
-        return [*self.points[0].values, *self.shown.values()], rows
+        return [*self.points[0].values, *self.measured.values()], rows
 
     def by_group(self, metric: str) -> tuple[list[str], list[list[str]]]:
         """Headings and rows of a metric in percent: a row for each group, a column for each point."""
@@ -340,7 +340,7 @@ class Sweep:
         """The tables as Markdown, the best values in bold; problems come last."""
         parts = [f"Percent{self._spread_note()}.", self._marked(markdown_table, "**{}**")]
         if len(self.groups) > 1:
-            for key, name in self.shown.items():
+            for key, name in self.measured.items():
                 parts += [f"{name}:", markdown_table(*self.by_group(key))]
         if len(self.points) > 1:
             heading = markdown(DIFFERENCE.format(self.points[0].name))
@@ -352,7 +352,7 @@ class Sweep:
 
     def latex(self) -> str:
         """The table of means as a LaTeX tabular, the best values in bold."""
-        columns = "l" * max(len(self.points[0].values), 1) + "r" * len(self.shown)
+        columns = "l" * max(len(self.points[0].values), 1) + "r" * len(self.measured)
 
         def tabular(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             first, *others = (" & ".join(row) + r" \\" for row in ([*map(latex, headings)], *rows))
@@ -390,12 +390,17 @@ class Sweep:
         return f"; ± standard deviation over {count} {kind}" if count > 1 else ""
 
 
-def halves(images: int, count: int, name: str) -> dict[str, np.ndarray]:
+def repeat_names(half_count: int) -> list[str]:
+    """The names of the repeats with this number of random halves."""
+    return [WHOLE, *(f"{HALF} {number}" for number in range(1, half_count + 1))]
+
+
+def halves(image_count: int, half_count: int, name: str) -> dict[str, np.ndarray]:
     """Indices of the whole set and of random halves, by repeat; a half depends on its number and the name only."""
-    found = {WHOLE: np.arange(images)}
-    for number in range(1, count + 1):
+    found = {WHOLE: np.arange(image_count)}
+    for number, repeat in enumerate(repeat_names(half_count)[1:], 1):
         rng = np.random.default_rng([number, *name.encode()])
-        found[f"{HALF} {number}"] = np.sort(rng.permutation(images)[: (images + 1) // 2])
+        found[repeat] = np.sort(rng.permutation(image_count)[: (image_count + 1) // 2])
     return found
 
 

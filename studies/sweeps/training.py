@@ -18,7 +18,7 @@ from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
 from contrastive_jax.trainer import train
 from studies.sweeps.sweep import AS_GIVEN, Cell, CellStore, Sweep, read_points
 
-SMALLER = frozenset({"fpr95"})
+SMALLER_IS_BETTER = frozenset({"fpr95"})
 """Metrics of which smaller values are better."""
 FIXED = ("task", "seed")
 """Settings that cannot be varied; seeds have a flag of their own."""
@@ -48,26 +48,26 @@ def run(
     directory = Path(workdir)
     points = read_points(vary, config, FIXED)
     targets = class_names(config) if list(groups) == [ALL] else list(groups) or [config.data.target]
-    chosen = list(seeds) or [config.seed]
+    seeds = list(seeds) or [config.seed]
     cells: list[Cell] = []
     problems: dict[str, str] = {}
     # all runs of one seed and class first, so that a partial table compares the same runs
-    for seed in chosen:
+    for seed in seeds:
         for target in targets:
             for point in points:
                 data = dataclasses.replace(point.config.data, target=target)
-                one = dataclasses.replace(point.config, seed=seed, data=data)
+                training = dataclasses.replace(point.config, seed=seed, data=data)
                 name = file_stem("_".join([*(f"{k}={v}" for k, v in point.values.items()), target, str(seed)]))
                 try:
-                    results = _trained(directory, name, one)
+                    results = _trained(directory, name, training)
                 except UserError as error:
                     problems[f"{point.name or AS_GIVEN}, class {target}, seed {seed}"] = str(error)
                 else:
                     if results:
                         metrics = _metrics(results)
                         cells.append(Cell(dict(point.values), target, f"seed {seed}", metrics))
-    missing = len(chosen) * len(targets) * len(points) - len(cells)
-    sweep = Sweep(points, targets, cells, METRICS, missing, problems, SMALLER)
+    missing = len(seeds) * len(targets) * len(points) - len(cells)
+    sweep = Sweep(points, targets, cells, METRICS, missing, problems, SMALLER_IS_BETTER)
     if is_first():
         sweep.report(directory)
     return sweep

@@ -19,8 +19,9 @@ from tests.support import reference
 
 CONFIG = BenchmarkConfig(repeats=1, backbones=("dinov2-small",), parallel=DevicesConfig(devices=1))
 SMALL = Sizes(
-    images=4, grid=5, channels=16, backbone_size=28, detected=4, image_size=56, blocks=(0,), scaled=5, devices=(1, 3),
-    host_images=(20,), host_grid=5, host_channels=8, host_layers=1, host_degrees=(1,), inspected=3,
+    kernel_images=4, grid=5, channels=16, backbone_size=28, detection_images=4, image_size=56, blocks=(0,),
+    scaling_images=5, devices=(1, 3),
+    host_images=(20,), host_grid=5, host_channels=8, host_layers=1, host_degrees=(1,), inspected_parts=3,
     bank_images=5, bank_references=3, width=2, stored_size=8, view_size=8, batch_size=4,
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_scores
-from studies.thresholds import TWO_KINDS, ThresholdStudyConfig, _pooled, _simulated
+from studies.thresholds import TWO_KINDS, ThresholdStudyConfig, _rows_by_size, _simulated
 
 
 @st.composite
@@ -104,7 +104,7 @@ def test_the_study_keeps_its_bounds():
     rows = list(
         _simulated(ThresholdStudyConfig(distributions=names, set_sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5))
     )
-    for images, recall, least, alarms, _ in _pooled(rows):
+    for images, recall, least, alarms, _ in _rows_by_size(rows):
         assert float(alarms) <= 1.5, images
         assert float(recall) >= {"60": 60, "200": 75}[images]
         assert float(least) >= {"60": 45, "200": 60}[images]
@@ -114,7 +114,7 @@ def test_the_study_keeps_its_bounds():
 def test_few_good_images_are_not_flagged():
     names = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(_simulated(ThresholdStudyConfig(distributions=names, set_sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
-    for images, _, _, alarms, _ in _pooled(rows):
+    for images, _, _, alarms, _ in _rows_by_size(rows):
         assert float(alarms) <= 1.5, images
 
 

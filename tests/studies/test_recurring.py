@@ -15,7 +15,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
 from studies import recurring as study
-from studies.recurring import RecurringStudyConfig, _fewer
+from studies.recurring import RecurringStudyConfig, _with_fewer_references
 from tests.support.networks import random_backbone, random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -25,7 +25,7 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
     images = list(draw_set(9, 56, 0, 0.1, (0.3,)).images)
     config = random_config(backbone=random_backbone(blocks=(1,)))
     limited = CoDeGraph(dataclasses.replace(config, similarity=SimilarityConfig(references=4))).compare(images)
-    derived = _fewer(CoDeGraph(config).compare(images), 4)
+    derived = _with_fewer_references(CoDeGraph(config).compare(images), 4)
     np.testing.assert_array_equal(derived.references, limited.references)
     for got, want in zip(derived.tables, limited.tables, strict=True):
         np.testing.assert_array_equal(got, want)

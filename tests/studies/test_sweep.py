@@ -97,7 +97,7 @@ def test_the_best_is_bold_and_fpr_is_best_where_it_is_low():
     sweep = swept(
         {name: {("a", "whole"): {"image_auroc": a, "fpr95": b, "pixel_ap": None}} for name, (a, b) in rows.items()},
         ("a",),
-        smaller=frozenset({"fpr95"}),
+        smaller_is_better=frozenset({"fpr95"}),
     )
     headings, cells, best = sweep.table()
     assert headings == ["scoring.score", "image AUROC", "FPR95"]
