@@ -153,7 +153,7 @@
         h("p", { className: "row" }, h("a", { className: "button", href: "#/new" }, t("choose_folder")), button(t("demo"), demo)), dropZone())];
     }
     return [h("div", { className: "row apart" }, h("h2", {}, t("runs")), h("a", { className: "button", href: "#/new" }, t("new"))),
-      h("ul", { className: "runs" }, state.runs.map(card)), recurringSection(state.runs, reportOf), h("p", { className: "facts" }, t("home", { home: state.home }))];
+      h("ul", { className: "runs" }, state.runs.map(card)), recurringSection(state.runs, reportOf), h("p", { className: "facts" }, t("results_in", { results: state.results }))];
   }
 
   async function demo() {

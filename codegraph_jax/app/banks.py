@@ -18,8 +18,8 @@ BANKS = "banks"
 class Banks:
     """The files of reference banks below a directory of results."""
 
-    def __init__(self, state: State, home: Path):
-        self.state, self.directory = state, home / BANKS
+    def __init__(self, state: State, results: Path):
+        self.state, self.directory = state, results / BANKS
 
     def listed(self) -> list[dict[str, Any]]:
         """Reference banks, newest first."""

@@ -78,7 +78,7 @@ class Folders:
         self.state, self.uploads = state, uploads
 
     def roots(self) -> list[dict[str, str]]:
-        """Places to start from: home, pictures, drives and the working directory."""
+        """Places to start from: the user's home, pictures, drives and the working directory."""
         home = Path.home()
         found = [home, *(home / name for name in ("Pictures", "Bilder", "Desktop")), Path.cwd()]
         with suppress(Exception):  # psutil raises many kinds of errors in containers

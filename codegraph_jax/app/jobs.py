@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from codegraph_jax.app.state import HOME, State
+from codegraph_jax.app.state import STATE_DIRECTORY, State
 from codegraph_jax.report.archive import MANIFEST
 
 PROGRAM = (sys.executable, "-m", "codegraph_jax")
@@ -42,13 +42,13 @@ class Jobs:
     takes it over.
     """
 
-    def __init__(self, state: State, runs: Path):
-        self.state, self.runs = state, runs
+    def __init__(self, state: State, results: Path):
+        self.state, self.results = state, results
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._cancelled: list[Mapping[str, Any]] = []
         self._wake, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        (runs / HOME / "logs").mkdir(parents=True, exist_ok=True)
+        (results / STATE_DIRECTORY / "logs").mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
         """Starts the thread that works on the queue."""
@@ -95,7 +95,7 @@ class Jobs:
         return found[1] if found else ""
 
     def _log_path(self, job: int) -> Path:
-        return self.runs / HOME / "logs" / f"{job}.log"
+        return self.results / STATE_DIRECTORY / "logs" / f"{job}.log"
 
     def _work(self) -> None:
         while not self._stopping:
@@ -177,7 +177,7 @@ class Jobs:
 
     def _has_finished(self, job: Mapping[str, Any]) -> bool:
         with suppress(OSError):
-            return (self.runs / job["run"] / MANIFEST).stat().st_mtime > job["created"]
+            return (self.results / job["run"] / MANIFEST).stat().st_mtime > job["created"]
         return False
 
 

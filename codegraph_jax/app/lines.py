@@ -32,8 +32,8 @@ class NewLine(FolderInput):
 class Lines:
     """The lines below a directory of results."""
 
-    def __init__(self, state: State, jobs: Jobs, folders: Folders, banks: Banks, home: Path):
-        self.state, self.jobs, self.folders, self.banks, self.home = state, jobs, folders, banks, home
+    def __init__(self, state: State, jobs: Jobs, folders: Folders, banks: Banks, results: Path):
+        self.state, self.jobs, self.folders, self.banks, self.results = state, jobs, folders, banks, results
 
     def listed(self) -> list[dict[str, Any]]:
         """Lines that the app has started, newest first."""
@@ -68,9 +68,9 @@ class Lines:
                 raise UserError(f"{relative[0]!r}: give the whole path of the file, such as /results/{relative[0]}")
             arguments.append(f"--send={','.join(targets)}")
         stem, number, taken = f"{LINES}/{file_stem(bank.stem)}", 1, set(self.state.last_jobs())
-        while f"{stem}-{number}" in taken or (self.home / f"{stem}-{number}").exists():
+        while f"{stem}-{number}" in taken or (self.results / f"{stem}-{number}").exists():
             number += 1
-        self.jobs.add(LINE, line := f"{stem}-{number}", [*arguments, f"--workdir={self.home / line}"])
+        self.jobs.add(LINE, line := f"{stem}-{number}", [*arguments, f"--workdir={self.results / line}"])
         return {"line": line}
 
     def address(self, name: str) -> str:
@@ -87,7 +87,7 @@ class Lines:
 
     def ledger_of_stopped(self, name: str) -> Path | None:
         """The ledger of a line that does not run; None if it runs, or has none."""
-        path = self.home / LINES / name / LEDGER_FILE
+        path = self.results / LINES / name / LEDGER_FILE
         return path if self._job(name)["state"] not in UNDER_WAY and path.is_file() else None
 
     def change(self, name: str, action: Literal["start", "stop"]) -> None:
@@ -103,7 +103,7 @@ class Lines:
         job = self._job(name)
         if job["state"] in UNDER_WAY:
             raise UserError(f"the line {printable(name)!r} is running; stop it first")
-        directory = self.home / job["run"]
+        directory = self.results / job["run"]
         try:
             with locked(directory):
                 for folder in (directory / ALARMS, directory / RECEIVED):

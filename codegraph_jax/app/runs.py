@@ -13,6 +13,7 @@ from typing import IO, Any
 import psutil
 
 from codegraph_jax.app.jobs import UNDER_WAY
+from codegraph_jax.app.state import State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import remove_written, written_files
 from codegraph_jax.core.files import read_json
@@ -42,8 +43,8 @@ class NotFoundError(UserError):
 class Runs:
     """The directories of runs below a directory of results."""
 
-    def __init__(self, home: Path):
-        self.home = home
+    def __init__(self, state: State, results: Path):
+        self.state, self.results = state, results
         self._cache: dict[tuple[str, str], tuple[tuple[int, int], Any]] = {}
 
     def workdir(self, run: str) -> Path:
@@ -53,54 +54,67 @@ class Runs:
             NotFoundError: there is none of that name directly below the results.
         """
         if run and run[0] != "." and not set(run) & set("/\\\0"):
-            workdir = self.home / run
+            workdir = self.results / run
             with suppress(OSError):
-                if workdir.is_dir() and workdir.resolve().parent == self.home.resolve():
+                if workdir.is_dir() and workdir.resolve().parent == self.results.resolve():
                     return workdir
         raise NotFoundError(f"no inspection is called {printable(run)!r}")
 
     def free_name(self, stem: str, taken: Collection[str]) -> str:
         """The name of a new run: the stem, or the stem with a number."""
         return next(
-            name for name in numbered_names(stem) if name not in taken and not os.path.lexists(self.home / name)
+            name for name in numbered_names(stem) if name not in taken and not os.path.lexists(self.results / name)
         )
 
-    def listed(self, jobs: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
-        """All runs, newest first.
-
-        Args:
-            jobs: the last job of each run.
-            names: names that the user has given.
-        """
-        runs = []
-        with suppress(OSError), os.scandir(self.home) as entries:
+    def listed(self) -> list[dict[str, Any]]:
+        """Facts about all runs, newest first."""
+        runs, jobs, names = [], self.state.last_jobs(), self.state.names()
+        with suppress(OSError), os.scandir(self.results) as entries:
             for entry in entries:
                 with suppress(NotFoundError, OSError, UnicodeEncodeError):
                     entry.name.encode()  # a name that is not valid text cannot be part of an address
-                    about = self.about(entry.name, jobs.get(entry.name))
-                    if about:
-                        runs.append(about | {"name": names.get(entry.name) or printable(entry.name)})
+                    if facts := self._facts(entry.name, jobs, names):
+                        runs.append(facts)
         return sorted(runs, key=lambda run: run["date"], reverse=True)
 
-    def about(self, run: str, job: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Facts about a run; None for a directory of something else."""
-        workdir = self.workdir(run)
+    def facts(self, run: str) -> dict[str, Any]:
+        """Facts about a run.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        if facts := self._facts(run, self.state.last_jobs(), self.state.names()):
+            return facts
+        raise NotFoundError(f"no inspection is called {printable(run)!r}")
+
+    def _facts(
+        self, run: str, jobs: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """Facts about a run; None for a directory of something else.
+
+        Args:
+            run: the run.
+            jobs: the last job of each run.
+            names: names that the user has given.
+        """
+        workdir, job = self.workdir(run), jobs.get(run)
         manifest = self.manifest(run)
         progress = self._json(run, PROGRESS_FILE)
         if manifest is None and job is None and progress is None and not (workdir / RESUME).is_dir():
             return None
         state, message = self._state(workdir, manifest, progress, job)
-        about = {
-            "run": run, "state": state, "message": message, "task": job["kind"] if job else "detect",
+        facts = {
+            "run": run, "name": names.get(run) or printable(run), "state": state, "message": message,
+            "task": job["kind"] if job else "detect",
             "job": job["kind"] if job else "",  # empty: started in a terminal
             "date": _changed(workdir / MANIFEST) or (job["created"] if job else _changed(workdir)),
         }  # fmt: skip
-        about["begun"] = job["begun"] if job else about["date"]
+        facts["begun"] = job["begun"] if job else facts["date"]
         if state == "running" and progress:
-            about["progress"] = progress | {"left": _seconds_left(progress)}
+            facts["progress"] = progress | {"left": _seconds_left(progress)}
         if manifest:
-            about |= self._facts(run, manifest)
-        return about
+            facts |= self._results(run, manifest)
+        return facts
 
     def _state(
         self,
@@ -117,7 +131,8 @@ class Runs:
             return "finished", job["message"] if job and job["state"] == "failed" else ""
         return (job["state"], job["message"]) if job and job["state"] != "done" else ("interrupted", "")
 
-    def _facts(self, run: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    def _results(self, run: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts about the results of a finished run."""
         config = manifest.get("config") or {}
         root = str((config.get("data") or {}).get("root") or "")
         thresholds = manifest.get("thresholds") or {}

@@ -17,7 +17,7 @@ from codegraph_jax.app.folders import decode_path
 from codegraph_jax.app.line_pages import add_line_pages
 from codegraph_jax.app.runs import NotFoundError
 from codegraph_jax.app.service import COMPARED, Service
-from codegraph_jax.app.state import HOME
+from codegraph_jax.app.state import STATE_DIRECTORY
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.line.access_control import add_text, refusal, with_headers
@@ -33,14 +33,14 @@ MAX_BODY_BYTES = 64 * 2**20
 """Largest request besides uploads."""
 
 
-def create_app(home: Path, key: str) -> FastAPI:
+def create_app(results: Path, key: str) -> FastAPI:
     """The application.
 
     Args:
-        home: the directory of results.
+        results: the directory of results.
         key: the text that the first address and then the cookie must carry.
     """
-    service = Service(home)
+    service = Service(results)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -146,7 +146,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
     @app.get("/compared.html")
     def compared() -> Response:
-        path = service.home / HOME / COMPARED / "compare.html"
+        path = service.results / STATE_DIRECTORY / COMPARED / "compare.html"
         if not path.is_file():
             raise NotFoundError("no inspections have been compared; choose two of them in the list")
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": SANDBOX})
@@ -168,7 +168,7 @@ def _add_interface(app: FastAPI, service: Service) -> None:
         ("POST", "/api/runs", service.start),
         ("POST", "/api/demo", service.demo),
         ("POST", "/api/compare", service.compare),
-        ("GET", "/api/runs/{run}", service.about),
+        ("GET", "/api/runs/{run}", service.runs.facts),
         ("DELETE", "/api/runs/{run}", service.delete),
         ("GET", "/api/runs/{run}/log", service.log),
         ("POST", "/api/runs/{run}/cancel", jobs.cancel),

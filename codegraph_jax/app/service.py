@@ -18,8 +18,8 @@ from codegraph_jax.app.banks import BANKS, Banks
 from codegraph_jax.app.folders import FolderInput, Folders, Name, ValidText, encode_path
 from codegraph_jax.app.jobs import UNDER_WAY, Jobs, child_environment
 from codegraph_jax.app.lines import LINES, Lines
-from codegraph_jax.app.runs import NotFoundError, Runs, without_spaces
-from codegraph_jax.app.state import ANSWER_KINDS, HOME, STATE_FILE, State
+from codegraph_jax.app.runs import Runs, without_spaces
+from codegraph_jax.app.state import ANSWER_KINDS, STATE_DIRECTORY, STATE_FILE, State
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json, write_text
 from codegraph_jax.core.names import file_stem, printable
@@ -86,16 +86,16 @@ class Service:
     """The state that all requests share, and the actions on it.
 
     Args:
-        home: the directory of results.
+        results: the directory of results.
     """
 
-    def __init__(self, home: Path):
-        self.home = home
-        self.state = State(home / HOME / STATE_FILE)
-        self.folders = Folders(self.state, home / UPLOADS)
-        self.runs, self.jobs = Runs(home), Jobs(self.state, home)
-        self.banks = Banks(self.state, home)
-        self.lines = Lines(self.state, self.jobs, self.folders, self.banks, home)
+    def __init__(self, results: Path):
+        self.results = results
+        self.state = State(results / STATE_DIRECTORY / STATE_FILE)
+        self.folders = Folders(self.state, results / UPLOADS)
+        self.runs, self.jobs = Runs(self.state, results), Jobs(self.state, results)
+        self.banks = Banks(self.state, results)
+        self.lines = Lines(self.state, self.jobs, self.folders, self.banks, results)
         self._estimates: dict[str, Any] = {}
         self._estimating = Lock()
 
@@ -103,23 +103,13 @@ class Service:
         """Runs, banks, lines and folders, for the page."""
         recent = [path for path in self.state.recent_folders() if Path(path).is_dir()]
         return {
-            "home": printable(str(self.home)),
-            "runs": self.runs.listed(self.state.last_jobs(), self.state.names()),
+            "results": printable(str(self.results)),
+            "runs": self.runs.listed(),
             "banks": self.banks.listed(),
             "lines": self.lines.listed(),
             "roots": self.folders.roots(),
             "recent": [{"place": encode_path(path), "name": printable(path)} for path in recent],
         }
-
-    def about(self, run: str) -> dict[str, Any]:
-        """Facts about a run.
-
-        Raises:
-            NotFoundError: there is none of that name.
-        """
-        if facts := self.runs.about(run, self.state.last_jobs().get(run)):
-            return facts | {"name": self.state.names().get(run) or printable(run)}
-        raise NotFoundError(f"no inspection is called {printable(run)!r}")
 
     def log(self, run: str) -> dict[str, str]:
         """The end of the output of a run."""
@@ -150,18 +140,17 @@ class Service:
         arguments += [f"--roi={roi}"] if roi else []
         arguments += ["--config.report.files=page,heatmaps,masks,coco,maps", *further]
         self.state.remember_folder(folder, inspected=True)
-        self.jobs.add(arguments[0], run, [*arguments, f"--workdir={self.home / run}"])
+        self.jobs.add(arguments[0], run, [*arguments, f"--workdir={self.results / run}"])
         return {"run": run}
 
     def demo(self) -> dict[str, str]:
         """Draws parts and inspects them; returns the name of the run."""
         run = self._new_run("demo")
-        self.jobs.add("detect", run, ["demo", f"--workdir={self.home / run}"])
+        self.jobs.add("detect", run, ["demo", f"--workdir={self.results / run}"])
         return {"run": run}
 
     def resume(self, run: str) -> None:
         """Starts the last command of a run again, which resumes from its saved state."""
-        self.runs.workdir(run)
         self._require_idle(run)
         job = self.state.last_jobs().get(run)
         if job is None:
@@ -206,7 +195,7 @@ class Service:
     def compare(self, runs: Annotated[tuple[str, str], Body(embed=True)]) -> None:
         """Writes the page on what changed between two runs."""
         pair = [str(self.runs.workdir(run)) for run in runs]
-        ended = _run_module("codegraph_jax", "compare", *pair, f"--workdir={self.home / HOME / COMPARED}")
+        ended = _run_module("codegraph_jax", "compare", *pair, f"--workdir={self.results / STATE_DIRECTORY / COMPARED}")
         if ended.returncode:
             raise UserError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
 
@@ -226,18 +215,18 @@ class Service:
         """Makes the directory of a new run and returns its name; the list shows the name of the photos' folder."""
         title, plain = printable(stem), without_spaces(printable(stem))
         run = self.runs.free_name(plain + suffix, {*self.state.last_jobs(), BANKS, LINES, UPLOADS})
-        (self.home / run).mkdir()
+        (self.results / run).mkdir()
         self.state.set_name(run, title + run.removeprefix(plain))
         return run
 
     def _file_of(self, run: str, directory: str) -> Path:
         """A file of the state that belongs to a run."""
-        (self.home / HOME / directory).mkdir(exist_ok=True)
-        return self.home / HOME / directory / f"{file_stem(run)}.json"
+        (self.results / STATE_DIRECTORY / directory).mkdir(exist_ok=True)
+        return self.results / STATE_DIRECTORY / directory / f"{file_stem(run)}.json"
 
     def _require_idle(self, run: str) -> None:
         """Refuses to change a run that is under way."""
-        if self.about(run)["state"] in UNDER_WAY:
+        if self.runs.facts(run)["state"] in UNDER_WAY:
             raise UserError(f"{printable(run)!r} is being computed; wait until it is finished, or cancel it")
 
     def _repeat(self, run: str, kind: str, *flags: str) -> None:
@@ -245,10 +234,10 @@ class Service:
         arguments = without_flags(
             self.runs.repeatable_arguments(run), *(flag.partition("=")[0].lstrip("-") for flag in flags)
         )
-        reviews = [path for path in (self._file_of(run, REVIEWS), self.home / run / REVIEW) if path.is_file()]
+        reviews = [path for path in (self._file_of(run, REVIEWS), self.results / run / REVIEW) if path.is_file()]
         if kind != "review" and reviews:
             flags = (*flags, f"--review={reviews[0]}")
-        self.jobs.add(kind, run, [*arguments, *flags, f"--workdir={self.home / run}"])
+        self.jobs.add(kind, run, [*arguments, *flags, f"--workdir={self.results / run}"])
 
 
 def _run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 
-HOME, STATE_FILE = ".app", "app.sqlite"
+STATE_DIRECTORY, STATE_FILE = ".app", "app.sqlite"
 """Directory below the results with the state and the logs, and the file of the state."""
 VERSION = 1
 """Version in the header of the file; raised with every change of the tables."""

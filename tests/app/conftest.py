@@ -16,20 +16,20 @@ ADDRESS = "http://127.0.0.1:8450"
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
+def results(tmp_path) -> Path:
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
 
 
 @pytest.fixture
-def client(home):
-    with TestClient(create_app(home, KEY), base_url=ADDRESS, cookies={COOKIE: KEY}) as opened:
+def client(results):
+    with TestClient(create_app(results, KEY), base_url=ADDRESS, cookies={COOKIE: KEY}) as opened:
         yield opened
 
 
-def write_run(home: Path, run: str, command: str = "codegraph detect /photos", own_report: bool = True) -> Path:
+def write_run(results: Path, run: str, command: str = "codegraph detect /photos", own_report: bool = True) -> Path:
     """A finished run of three photos, of which one is flagged."""
-    workdir = home / run
+    workdir = results / run
     (workdir / "heatmaps" / "part").mkdir(parents=True)
     (workdir / "masks" / "part").mkdir(parents=True)
     names = ["a.png", "=b.png", "c.png"]

@@ -12,9 +12,9 @@ from tests.support.waiting import wait_until
 
 
 @contextmanager
-def served(home, key=KEY):
+def served(results, key=KEY):
     """Serves a directory of results; gives the application and its address."""
-    app = create_app(home, key)
+    app = create_app(results, key)
     with serving(server_of(app, grace_seconds=5)) as address:
         yield app, f"{address}/"
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from codegraph_jax.app import jobs, service
 from codegraph_jax.app.estimate import FALLBACK, USUAL, estimate_folder
-from codegraph_jax.app.state import HOME
+from codegraph_jax.app.state import STATE_DIRECTORY
 from codegraph_jax.commands.config_files import load_config
 from tests.app.person import Person, served
 from tests.support import ROOT
@@ -113,8 +113,8 @@ def in_threads(monkeypatch):
     monkeypatch.setattr(jobs.Jobs, "_interrupt", lambda self, job: job["kind"] == jobs.LINE and interrupt(self, job))
 
 
-def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
-    with served(home) as (_, address):
+def test_from_a_folder_to_applied_answers(browser, results, photos, in_threads):
+    with served(results) as (_, address):
         person = Person(browser, address)
         browser.view(1280, 800)
         begin(person, photos)
@@ -136,23 +136,23 @@ def test_from_a_folder_to_applied_answers(browser, home, photos, in_threads):
         person.browser.click(".runs h3 a")
         await_report(person)
         assert barriers(browser) == []
-    (run,) = [path.name for path in home.iterdir() if (path / "manifest.json").is_file()]
-    command = json.loads((home / run / "manifest.json").read_text())["command"]
+    (run,) = [path.name for path in results.iterdir() if (path / "manifest.json").is_file()]
+    command = json.loads((results / run / "manifest.json").read_text())["command"]
     assert command.startswith("codegraph detect ") and f"--config.data.root={photos}" in command.replace("'", "")
-    (photo,) = json.loads((home / run / "review.json").read_text())["photos"]
+    (photo,) = json.loads((results / run / "review.json").read_text())["photos"]
     assert photo["answer"] == "good"
 
 
 @pytest.mark.slow
-def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
-    with served(home) as (_, address):
+def test_from_a_bank_to_a_line(browser, results, photos, in_threads):
+    with served(results) as (_, address):
         person = Person(browser, address)
         begin(person, photos)
         await_report(person)
         person.click_text("Inspect new parts")
         # the page of the banks opens when the bank is saved
         person.wait_until("document.querySelector('.plainer')", 120)
-        assert list(home.glob("banks/*.safetensors"))
+        assert list(results.glob("banks/*.safetensors"))
         person.click_text("Inspect a folder of photos")
         person.choose(photos)
         person.click_text("Start the inspection")
@@ -178,14 +178,14 @@ def test_from_a_bank_to_a_line(browser, home, photos, in_threads):
 
 
 @pytest.fixture
-def start(home):
+def start(results):
     """Starts `codegraph app`; returns the process and its address with the key."""
     children = []
 
     def begin():
         children.append(
             subprocess.Popen(
-                [sys.executable, "-m", "codegraph_jax", "app", str(home)],
+                [sys.executable, "-m", "codegraph_jax", "app", str(results)],
                 cwd=ROOT,
                 env=os.environ | {"BROWSER": "true"},
                 stdout=subprocess.PIPE,
@@ -201,7 +201,7 @@ def start(home):
 
 
 @pytest.mark.slow
-def test_a_killed_server_and_its_run_resume(start, home, photos):
+def test_a_killed_server_and_its_run_resume(start, results, photos):
     """The next server shows the run that continues; if the run is killed too, it is resumed."""
     with_key = httpx.Client(follow_redirects=True)
     child, address = start()
@@ -214,7 +214,7 @@ def test_a_killed_server_and_its_run_resume(start, home, photos):
         return with_key.get(f"{base}api/runs/{run}").json()
 
     wait_until(lambda: about().get("progress"), 60)
-    with sqlite3.connect(home / HOME / "app.sqlite") as state:
+    with sqlite3.connect(results / STATE_DIRECTORY / "app.sqlite") as state:
         ((pid,),) = state.execute("SELECT pid FROM jobs")
     # otherwise a fast machine would finish it before the next server starts
     os.kill(pid, signal.SIGSTOP)

@@ -35,17 +35,17 @@ ODD = [
 def server(tmp_path_factory):
     """A client of an app that starts no processes, its directory, and a folder that no request may change."""
     root = tmp_path_factory.mktemp("hostile")
-    home, outside = root / "runs", root / "outside"
+    results, outside = root / "runs", root / "outside"
     for run in ("one", "two"):
-        write_run(home, run)
-    (home / "banks").mkdir()
-    (home / "banks" / "parts.safetensors").write_bytes(b"")
+        write_run(results, run)
+    (results / "banks").mkdir()
+    (results / "banks" / "parts.safetensors").write_bytes(b"")
     outside.mkdir()
     (outside / "secret.txt").write_text(SECRET)
     Image.new("RGB", (40, 30)).save(outside / "part.png")
     with (
         pytest.MonkeyPatch.context() as patch,
-        TestClient(create_app(home, KEY), base_url=ADDRESS, cookies={COOKIE: KEY}, follow_redirects=False) as client,
+        TestClient(create_app(results, KEY), base_url=ADDRESS, cookies={COOKIE: KEY}, follow_redirects=False) as client,
     ):
         patch.chdir(outside)
         patch.setenv("HOME", str(outside))

@@ -13,7 +13,7 @@ import pytest
 from codegraph_jax.app import jobs as module
 from codegraph_jax.app.jobs import LINE, Jobs
 from codegraph_jax.app.main import main
-from codegraph_jax.app.state import HOME, VERSION, State
+from codegraph_jax.app.state import STATE_DIRECTORY, VERSION, State
 from codegraph_jax.core.errors import UserError
 from tests.support.waiting import wait_until
 
@@ -40,7 +40,7 @@ while action == "wait" and not (place / "go").exists():
 def made(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-c", PROGRAM))
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.5)
-    state = State(tmp_path / HOME / "app.sqlite")
+    state = State(tmp_path / STATE_DIRECTORY / "app.sqlite")
     jobs = Jobs(state, tmp_path)
     jobs.start()
     yield state, jobs, tmp_path
@@ -52,21 +52,21 @@ def job_state(state, run):
     return state.last_jobs()[run]["state"]
 
 
-def begin(jobs, home, run, kind="detect", action="wait"):
-    jobs.add(kind, run, [str(home / run), action])
+def begin(jobs, results, run, kind="detect", action="wait"):
+    jobs.add(kind, run, [str(results / run), action])
 
 
 def test_inspections_run_one_after_the_other_and_lines_beside_them(made):
-    state, jobs, home = made
-    begin(jobs, home, "a")
-    begin(jobs, home, "b", action="end")
-    begin(jobs, home, "lines/l", LINE)
-    wait_until((home / "a" / "begun").exists)
-    wait_until((home / "lines" / "l" / "begun").exists)
+    state, jobs, results = made
+    begin(jobs, results, "a")
+    begin(jobs, results, "b", action="end")
+    begin(jobs, results, "lines/l", LINE)
+    wait_until((results / "a" / "begun").exists)
+    wait_until((results / "lines" / "l" / "begun").exists)
     assert job_state(state, "b") == "waiting"
     line = next(job for job in state.last_jobs().values() if job["kind"] == LINE)
     assert jobs.address(line["id"]) == "http://127.0.0.1:1234"
-    (home / "a" / "go").touch()
+    (results / "a" / "go").touch()
     wait_until(lambda: job_state(state, "b") == "done")
     assert job_state(state, "a") == "done"
     jobs.stop()
@@ -74,33 +74,33 @@ def test_inspections_run_one_after_the_other_and_lines_beside_them(made):
 
 
 def test_a_failure_keeps_its_message(made):
-    state, jobs, home = made
-    begin(jobs, home, "a", action="fail")
+    state, jobs, results = made
+    begin(jobs, results, "a", action="fail")
     wait_until(lambda: job_state(state, "a") == "failed")
     (job,) = state.last_jobs().values()
     assert job["message"] == "config.data.root: '/x' does not exist" and "working" in jobs.log(job["id"])
 
 
 def test_cancel_ends_the_process(made):
-    state, jobs, home = made
-    begin(jobs, home, "a")
-    begin(jobs, home, "b")
-    wait_until((home / "a" / "begun").exists)
+    state, jobs, results = made
+    begin(jobs, results, "a")
+    begin(jobs, results, "b")
+    wait_until((results / "a" / "begun").exists)
     pid = state.jobs("running")[0]["pid"]
     jobs.cancel("b")
     jobs.cancel("a")
     wait_until(lambda: not module.psutil.pid_exists(pid))
-    assert job_state(state, "a") == job_state(state, "b") == "cancelled" and not (home / "b").exists()
+    assert job_state(state, "a") == job_state(state, "b") == "cancelled" and not (results / "b").exists()
 
 
 def test_a_resumed_run_waits_until_the_cancelled_process_has_ended(made):
     """Otherwise the second process would find the directory of the run locked."""
-    state, jobs, home = made
-    begin(jobs, home, "a", action="stay")
-    wait_until((home / "a" / "begun").exists)
+    state, jobs, results = made
+    begin(jobs, results, "a", action="stay")
+    wait_until((results / "a" / "begun").exists)
     pid = state.jobs("running")[0]["pid"]
     jobs.cancel("a")
-    begin(jobs, home, "a", action="end")
+    begin(jobs, results, "a", action="end")
     wait_until(lambda: job_state(state, "a") == "done")
     assert not module.psutil.pid_exists(pid)
 
@@ -108,20 +108,20 @@ def test_a_resumed_run_waits_until_the_cancelled_process_has_ended(made):
 @pytest.mark.parametrize("killed", [False, True])
 def test_the_next_server_takes_over(made, killed):
     """The state after kill -9 of the server: no end is recorded, and the process continues or has died too."""
-    state, jobs, home = made
-    begin(jobs, home, "a")
-    wait_until((home / "a" / "begun").exists)
+    state, jobs, results = made
+    begin(jobs, results, "a")
+    wait_until((results / "a" / "begun").exists)
     jobs._stopping = True
     jobs._thread.join()
     children, jobs._children = jobs._children, {}
     if killed:
         os.kill(state.jobs("running")[0]["pid"], signal.SIGKILL)
-    following = Jobs(state, home)
+    following = Jobs(state, results)
     following.start()
     if not killed:
         time.sleep(0.3)
         assert job_state(state, "a") == "running"
-        (home / "a" / "go").touch()
+        (results / "a" / "go").touch()
     wait_until(lambda: job_state(state, "a") == ("interrupted" if killed else "done"))
     following.stop()
     for child in children.values():
@@ -130,7 +130,7 @@ def test_the_next_server_takes_over(made, killed):
 
 @pytest.mark.parametrize("version", [None, 0, VERSION + 1])
 def test_a_state_of_another_version_is_refused(tmp_path, version):
-    path = tmp_path / HOME / "app.sqlite"
+    path = tmp_path / STATE_DIRECTORY / "app.sqlite"
     path.parent.mkdir()
     if version is None:
         path.write_text("not a database " * 100)

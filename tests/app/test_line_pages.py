@@ -40,7 +40,7 @@ class _Line(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def line(client, home):
+def line(client, results):
     """A client of the app, in which the line `parts-1` is ready."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Line)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -73,7 +73,7 @@ def test_hostile_paths_reach_the_line_alone(line, path):
 
 
 def test_line_pages_need_the_key_and_the_same_origin(line):
-    with TestClient(create_app(line.app.state.service.home, KEY), base_url=ADDRESS) as stranger:
+    with TestClient(create_app(line.app.state.service.results, KEY), base_url=ADDRESS) as stranger:
         assert stranger.get("/lines/parts-1/summary").status_code == 401
     foreign = {"origin": "http://attacker.example"}
     assert line.put("/lines/parts-1/parts/3/answer?defective=true", headers=foreign).status_code == 403
@@ -87,9 +87,9 @@ def test_lines_that_do_not_run_have_no_page(line):
     assert answer.status_code == 404 and "the line does not answer" in answer.json()["detail"]
 
 
-def test_a_stopped_line_keeps_its_counts_and_table(client, home):
-    (home / "lines" / "parts-1").mkdir(parents=True)
-    with closing(Ledger(home / "lines" / "parts-1" / LEDGER_FILE)) as ledger:
+def test_a_stopped_line_keeps_its_counts_and_table(client, results):
+    (results / "lines" / "parts-1").mkdir(parents=True)
+    with closing(Ledger(results / "lines" / "parts-1" / LEDGER_FILE)) as ledger:
         ledger.outbox.send_to(["https://host/x?key=secret"])
         alarm = Alarm("drift", "scores", "The scores drift.")
         ledger.record(replace(ReceivedPhoto("a", "a.png", "a.png").not_inspected("cannot be decoded"), alarms=(alarm,)))
@@ -103,6 +103,6 @@ def test_a_stopped_line_keeps_its_counts_and_table(client, home):
     assert heading.startswith("id,") and "cannot be decoded" in row
     assert client.get("/lines/parts-1/", follow_redirects=False).headers["location"] == "/#/lines"
     assert client.get("/lines/parts-1/parts").status_code == 404, "the rest needs the process of the line"
-    (home / "lines" / "parts-1" / LEDGER_FILE).write_bytes(b"no database, but long enough to be read as one" * 40)
+    (results / "lines" / "parts-1" / LEDGER_FILE).write_bytes(b"no database, but long enough to be read as one" * 40)
     answer = client.get("/lines/parts-1/summary")
     assert 400 <= answer.status_code < 500 and answer.json()["detail"]

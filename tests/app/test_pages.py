@@ -19,10 +19,10 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 
 
 @pytest.fixture
-def person(browser, home, monkeypatch):
+def person(browser, results, monkeypatch):
     """A person who uses the app, which starts no processes."""
     monkeypatch.setattr(service, "_run_estimate", lambda arguments: ESTIMATE)
-    with served(home) as (app, address):
+    with served(results) as (app, address):
         app.state.service.jobs._launch = lambda job: None
         browser.view(1200, 900)
         somebody = Person(browser, address)
@@ -39,18 +39,18 @@ def photos(tmp_path):
     return place
 
 
-def named(home, run, day, *groups):
+def named(results, run, day, *groups):
     """A run of three photos on a day, with groups: (name, number of photos)."""
-    workdir = write_run(home, run)
+    workdir = write_run(results, run)
     entries = [{"name": name, "verdict": "defect", "members": ["x"] * count} for name, count in groups]
     (workdir / "groups.json").write_text(json.dumps({"part": entries}))
     os.utime(workdir / "manifest.json", (86_400 * day, 86_400 * day))
 
 
-def test_charts_and_a_table_of_recurring_patterns(person, home):
-    named(home, "third", 30, ("tool mark", 1), ("rust", 3))
-    named(home, "first", 10, ("tool mark", 2))
-    named(home, "second", 20, ("tool mark", 0), ("", 2))
+def test_charts_and_a_table_of_recurring_patterns(person, results):
+    named(results, "third", 30, ("tool mark", 1), ("rust", 3))
+    named(results, "first", 10, ("tool mark", 2))
+    named(results, "second", 20, ("tool mark", 0), ("", 2))
     person.enter()
     person.wait_until("document.querySelectorAll('.recurs figure').length === 2")
     figures = person.browser.evaluate(
@@ -76,8 +76,8 @@ def areas(person):
     return person.browser.evaluate("[...document.querySelectorAll('.corners input')].map((input) => input.value)")
 
 
-def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
-    write_run(home, "earlier")
+def test_areas_are_drawn_typed_undone_and_saved(person, results, photos):
+    write_run(results, "earlier")
     person.enter()
     person.go("#/new", "[name=path]")
     person.choose(photos)
@@ -110,22 +110,22 @@ def test_areas_are_drawn_typed_undone_and_saved(person, home, photos):
     person.click_text("Start the inspection")
     person.wait_until("location.hash === '#/run/parts'")
     assert person.browser.problems == []
-    (file,) = (home / ".app" / "areas").iterdir()
+    (file,) = (results / ".app" / "areas").iterdir()
     inspected = Roi.load(str(file)).areas_of(["any.png"])[0](80, 60)
     assert not inspected[20:45, 20:40].any() and inspected.sum() >= 80 * 60 - 21 * 26
     (job,) = person.service.state.last_jobs().values()
     assert f"--roi={file}" in job["arguments"]
 
 
-def test_pages_have_no_barriers(person, home, photos):
+def test_pages_have_no_barriers(person, results, photos):
     browser = person.browser
     person.enter()
     assert barriers_by_colours(browser) == []  # without runs
-    named(home, "second", 20, ("tool mark", 1))
-    named(home, "first", 10, ("tool mark", 2))
-    (home / "stopped" / ".resume").mkdir(parents=True)
-    (home / "banks").mkdir()
-    (home / "banks" / "parts.safetensors").write_bytes(b"")
+    named(results, "second", 20, ("tool mark", 1))
+    named(results, "first", 10, ("tool mark", 2))
+    (results / "stopped" / ".resume").mkdir(parents=True)
+    (results / "banks").mkdir()
+    (results / "banks" / "parts.safetensors").write_bytes(b"")
     person.enter()
     person.wait_until("document.querySelectorAll('.runs > li').length === 3")
     assert barriers_by_colours(browser) == []

@@ -27,9 +27,9 @@ def photos(place, count=3):
 # ---- access ----
 
 
-def test_without_the_key_nothing_is_answered(home):
-    write_run(home, "one")
-    with TestClient(create_app(home, KEY), base_url=ADDRESS, follow_redirects=False) as client:
+def test_without_the_key_nothing_is_answered(results):
+    write_run(results, "one")
+    with TestClient(create_app(results, KEY), base_url=ADDRESS, follow_redirects=False) as client:
         for path in ("/", "/app.js", "/api/state", "/runs/one/report.html", "/?key=wrong", "/api/state?key=" + KEY):
             assert client.get(path).status_code == 401, path
         assert client.post("/api/runs", json={"place": "/"}).status_code == 401
@@ -61,8 +61,8 @@ def test_requests_over_the_size_limit_are_refused(client, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [".app", "../runs", "a/../b", "", ".", "a\\b", "%2e%2e", "a%00b", "x" * 300])
-def test_runs_have_plain_names(client, home, name):
-    secret = home.parent / "secret.txt"
+def test_runs_have_plain_names(client, results, name):
+    secret = results.parent / "secret.txt"
     secret.write_text("secret")
     for path in (f"/runs/{name}/secret.txt", f"/runs/{name}/report.html", f"/api/runs/{name}", f"/thumbnails/{name}"):
         answer = client.get(path)
@@ -70,17 +70,17 @@ def test_runs_have_plain_names(client, home, name):
     assert client.request("DELETE", f"/api/runs/{name}").status_code in (404, 405)
 
 
-def test_only_files_of_a_run_are_served(client, home):
-    workdir = write_run(home, "one")
+def test_only_files_of_a_run_are_served(client, results):
+    workdir = write_run(results, "one")
     (workdir / "private.txt").write_text("private")
-    (home.parent / "outside.png").write_bytes(b"outside")
-    (workdir / "link.png").symlink_to(home.parent / "outside.png")
+    (results.parent / "outside.png").write_bytes(b"outside")
+    (workdir / "link.png").symlink_to(results.parent / "outside.png")
     listing = json.loads((workdir / ".written.json").read_text())["files"]
     (workdir / ".written.json").write_text(json.dumps({"files": [*listing, "link.png", "../outside.png"]}))
     assert client.get("/runs/one/heatmaps/part/a.png.png").headers["content-type"] == "image/png"
     for name in ("private.txt", "link.png", "../outside.png", "%2e%2e/outside.png", ".written.json", "//etc/passwd"):
         assert client.get(f"/runs/one/{name}").status_code == 404, name
-    (home / "up").symlink_to(home.parent)
+    (results / "up").symlink_to(results.parent)
     assert client.get("/api/runs/up").status_code == 404
 
 
@@ -134,16 +134,16 @@ def test_the_contents_of_a_folder_count_skipped_files(client, tmp_path):
 # ---- uploads ----
 
 
-def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
+def test_uploads_are_photos_of_a_limited_size(client, results, monkeypatch):
     monkeypatch.setattr(folders, "MAX_PHOTO_BYTES", 1000)
     folder = client.post("/api/uploads", json={"name": "../my parts"}).json()
-    assert (home / "uploads" / folder["name"]).is_dir()
+    assert (results / "uploads" / folder["name"]).is_dir()
 
     def send(name, content=b"x", to=folder["name"]):
         return client.put(f"/api/uploads/{to}", params={"name": name}, content=content).status_code
 
     assert send("a.png") == send("a.png") == send("../../b.png") == send("C:\\c.jpg") == 200
-    assert sorted(p.name for p in (home / "uploads" / folder["name"]).iterdir()) == [
+    assert sorted(p.name for p in (results / "uploads" / folder["name"]).iterdir()) == [
         "a-2.png", "a.png", "b.png", "c.jpg",
     ]  # fmt: skip
     for name in ("a.exe", "", ".png", "..", "x\n.png", "x" * 300 + ".png", "report.html", ".hidden.png"):
@@ -152,20 +152,20 @@ def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
     assert send("a.png", to="..") in (400, 404, 405) and send("a.png", to="none") == 400
     monkeypatch.setattr(folders, "MAX_UPLOADED_FILES", 4)
     assert send("more.png") == 400
-    assert len(list((home / "uploads" / folder["name"]).iterdir())) == 4, "nothing is left over"
+    assert len(list((results / "uploads" / folder["name"]).iterdir())) == 4, "nothing is left over"
 
 
 # ---- runs ----
 
 
-def test_runs_of_commands_are_listed(client, home):
-    write_run(home, "one")
-    (home / "two").mkdir()
-    (home / "two" / PROGRESS_FILE).write_text(
+def test_runs_of_commands_are_listed(client, results):
+    write_run(results, "one")
+    (results / "two").mkdir()
+    (results / "two" / PROGRESS_FILE).write_text(
         json.dumps({"stage": "network", "done": 5, "total": 10, "seconds": 2, "pid": os.getpid()})
     )
-    (home / "three" / ".resume").mkdir(parents=True)
-    (home / "other").mkdir()
+    (results / "three" / ".resume").mkdir(parents=True)
+    (results / "other").mkdir()
     runs = {run["run"]: run for run in client.get("/api/state").json()["runs"]}
     assert runs.keys() == {"one", "two", "three"}
     one = runs["one"]
@@ -179,27 +179,27 @@ def test_runs_of_commands_are_listed(client, home):
     assert client.get("/thumbnails/one").content.startswith(b"\xff\xd8")
 
 
-def test_runs_can_be_renamed_and_deleted(client, home):
-    workdir = write_run(home, "one")
+def test_runs_can_be_renamed_and_deleted(client, results):
+    workdir = write_run(results, "one")
     (workdir / "mine.txt").write_text("not of the run")
     assert client.post("/api/runs/one/name", json={"name": "Night <b>"}).status_code == 200
     assert client.get("/api/runs/one").json()["name"] == "Night <b>"
     assert client.request("DELETE", "/api/runs/one").status_code == 200
     assert [path.name for path in workdir.iterdir()] == ["mine.txt"]
-    write_run(home, "two")
+    write_run(results, "two")
     client.request("DELETE", "/api/runs/two")
-    assert not (home / "two").exists() and client.get("/api/state").json()["runs"] == []
+    assert not (results / "two").exists() and client.get("/api/state").json()["runs"] == []
 
 
-def test_masks_are_exported_as_a_zip_file(client, home):
-    write_run(home, "one")
+def test_masks_are_exported_as_a_zip_file(client, results):
+    write_run(results, "one")
     with zipfile.ZipFile(io.BytesIO(client.get("/runs/one/masks.zip").content)) as archive:
         assert archive.namelist() == ["masks/part/a.png.png"]
 
 
-def test_only_reports_of_this_version_may_call_the_app(client, home):
-    write_run(home, "own <1>")
-    write_run(home, "foreign", own_report=False)
+def test_only_reports_of_this_version_may_call_the_app(client, results):
+    write_run(results, "own <1>")
+    write_run(results, "foreign", own_report=False)
     own, foreign = client.get("/runs/own <1>/report.html"), client.get("/runs/foreign/report.html")
     assert "live.js" in own.text and 'content="own &lt;1&gt;"' in own.text
     assert "http-equiv" not in own.text and "connect-src 'self'" in own.headers["content-security-policy"]
@@ -220,7 +220,7 @@ def no_processes(client):
     return client
 
 
-def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
+def test_a_run_is_the_command_that_one_would_type(no_processes, results, tmp_path):
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
     wanted = {"place": encode_path(str(place)), "size": 224, "false_alarms": "high"}
@@ -229,7 +229,7 @@ def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     assert words_of(client) == [
         "detect", f"--config.data.root={place}", "--size=224", "--false-alarms=high",
         "--config.report.files=page,heatmaps,masks,coco,maps",
-        "--config.data.pages=each", f"--workdir={home / 'parts'}",
+        "--config.data.pages=each", f"--workdir={results / 'parts'}",
     ]  # fmt: skip
     assert client.post("/api/runs", json=wanted).json() == {"run": "parts-2"}
     state = client.get("/api/state").json()
@@ -259,18 +259,18 @@ def test_a_run_is_listed_before_it_has_written_anything(no_processes, tmp_path, 
         assert client.get("/api/state").json()["runs"] == []
 
 
-def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_path):
+def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, results, tmp_path):
     client, place = no_processes, photos(tmp_path / "week 2")
     client.post("/api/open", json={"path": str(place)})
-    write_run(home, "one")
+    write_run(results, "one")
     drawn = {"excluded": [[[0, 0], [9, 0], [9, 9]]], "size": [50, 40]}
     wanted = {"place": encode_path(str(place)), "answers_of": "one", "areas": drawn}
     assert "answer in its report first" in client.post("/api/runs", json=wanted).json()["detail"]
-    (home / "one" / "review.json").write_text("{}")
+    (results / "one" / "review.json").write_text("{}")
     assert client.post("/api/runs", json=wanted | {"roi": "/x.png"}).status_code == 400, "drawn and named"
     run = client.post("/api/runs", json=wanted).json()["run"]
-    file = home / ".app" / "areas" / f"{run}.json"
-    assert f"--review={home / 'one' / 'review.json'}" in words_of(client) and f"--roi={file}" in words_of(client)
+    file = results / ".app" / "areas" / f"{run}.json"
+    assert f"--review={results / 'one' / 'review.json'}" in words_of(client) and f"--roi={file}" in words_of(client)
     assert json.loads(file.read_text()) == drawn
     listed = client.get("/api/state").json()["runs"]
     assert [found["name"] for found in listed if found["run"] == run] == ["week 2"]
@@ -278,8 +278,8 @@ def test_the_answers_of_an_earlier_run_and_drawn_areas(no_processes, home, tmp_p
     assert client.request("DELETE", f"/api/runs/{run}").status_code == 200 and not file.exists()
 
 
-def test_answers_of_two_windows_are_merged(client, home):
-    write_run(home, "one")
+def test_answers_of_two_windows_are_merged(client, results):
+    write_run(results, "one")
     first = {"kind": "photo", "key": "k1", "value": {"answer": "good", "note": ""}}
     second = {"kind": "photo", "key": "k2", "value": {"answer": "defective", "note": "rim"}}
     client.post("/api/runs/one/answers", json={"changes": [first]})
@@ -292,21 +292,21 @@ def test_answers_of_two_windows_are_merged(client, home):
     assert client.post("/api/runs/one/answers", json={"changes": [first | {"kind": "x"}]}).status_code == 422
 
 
-def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
+def test_answers_are_applied_by_the_command_of_the_run(no_processes, results):
     client = no_processes
-    write_run(home, "one", command="codegraph detect /photos --review old.json --size 224 --out=x")
+    write_run(results, "one", command="codegraph detect /photos --review old.json --size 224 --out=x")
     assert client.post("/api/runs/one/review", json={"text": "{}"}).status_code == 200
-    review = home / ".app" / "reviews" / "one.json"
+    review = results / ".app" / "reviews" / "one.json"
     assert review.read_text() == "{}"
     assert words_of(client) == [
-        "detect", "/photos", "--size", "224", f"--review={review}", f"--workdir={home / 'one'}",
+        "detect", "/photos", "--size", "224", f"--review={review}", f"--workdir={results / 'one'}",
     ]  # fmt: skip
     assert client.post("/api/runs/one/bank", json={"name": "x"}).status_code == 400, "one job at a time"
     client.post("/api/runs/one/cancel", json={})
     assert client.post("/api/runs/one/bank", json={"name": "../my bank"}).status_code == 200
     assert words_of(client)[-3:] == [
-        f"--save-bank={home / 'banks'}/{words_of(client)[-3].rpartition('/')[2]}",
-        f"--review={review}", f"--workdir={home / 'one'}",
+        f"--save-bank={results / 'banks'}/{words_of(client)[-3].rpartition('/')[2]}",
+        f"--review={review}", f"--workdir={results / 'one'}",
     ]  # fmt: skip
 
 
@@ -317,21 +317,21 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
      "codegraph detect --config.backbone.name evil:Net /x", "codegraph detect /x --config.scoring.score=/e.py:f",
      "codegraph serve bank", "rm -rf /", ""],
 )  # fmt: skip
-def test_a_manifest_names_no_code(no_processes, home, command):
-    write_run(home, "one", command=command)
+def test_a_manifest_names_no_code(no_processes, results, command):
+    write_run(results, "one", command=command)
     answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
     assert answer.status_code == 400 and "does not repeat" in answer.json()["detail"]
     assert no_processes.app.state.service.state.last_jobs() == {}
 
 
-def test_lines_are_started_with_bank_folder_and_receivers(no_processes, home, tmp_path):
+def test_lines_are_started_with_bank_folder_and_receivers(no_processes, results, tmp_path):
     client = no_processes
-    (home / "banks").mkdir()
-    (home / "banks" / "parts.safetensors").write_bytes(b"")
+    (results / "banks").mkdir()
+    (results / "banks" / "parts.safetensors").write_bytes(b"")
     assert client.get("/api/state").json()["banks"][0]["bank"] == "parts.safetensors"
     assert client.post("/api/lines", json={"bank": "parts.safetensors"}).json() == {"line": "lines/parts-1"}
     assert words_of(client) == [
-        "serve", str(home / "banks" / "parts.safetensors"), "--port=0", f"--workdir={home / 'lines' / 'parts-1'}",
+        "serve", str(results / "banks" / "parts.safetensors"), "--port=0", f"--workdir={results / 'lines' / 'parts-1'}",
     ]  # fmt: skip
     assert client.post("/api/lines", json={"bank": "parts.safetensors", "path": str(tmp_path)}).status_code == 400
     sent = {"bank": "parts.safetensors", "send": f" https://host/x?key=secret , {tmp_path}/results.csv"}
@@ -347,30 +347,30 @@ def test_lines_are_started_with_bank_folder_and_receivers(no_processes, home, tm
     for name in ("parts-1", "parts-2"):
         assert client.post(f"/api/lines/{name}/stop", json={}).status_code == 200
     assert client.get("/api/state").json()["lines"][-1]["state"] == "cancelled"
-    (home / "lines" / "parts-1" / "received").mkdir(parents=True)
-    (home / "lines" / "parts-1" / "line.sqlite-wal").touch()
+    (results / "lines" / "parts-1" / "received").mkdir(parents=True)
+    (results / "lines" / "parts-1" / "line.sqlite-wal").touch()
     for path in ("lines/parts-1", "banks/parts.safetensors"):
         assert client.request("DELETE", f"/api/{path}").status_code == 200
         assert client.request("DELETE", f"/api/{path}").status_code == 404
     state = client.get("/api/state").json()
     assert state["banks"] == [] and [line["line"] for line in state["lines"]] == ["lines/parts-2"]
-    assert not (home / "lines" / "parts-1").exists() and (home / "lines").is_dir()
+    assert not (results / "lines" / "parts-1").exists() and (results / "lines").is_dir()
 
 
-def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, home):
+def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, results):
     client = no_processes
     for run in ("one", "two"):
-        write_run(home, run, command="codegraph detect /photos")
+        write_run(results, run, command="codegraph detect /photos")
     saved = client.post("/api/runs/one/bank", json={"name": "Parts of May"})
-    assert saved.status_code == 200 and words_of(client)[-2] == f"--save-bank={home}/banks/Parts_of_May.safetensors"
-    (home / "banks" / "Parts_of_May.safetensors").write_bytes(b"")
+    assert saved.status_code == 200 and words_of(client)[-2] == f"--save-bank={results}/banks/Parts_of_May.safetensors"
+    (results / "banks" / "Parts_of_May.safetensors").write_bytes(b"")
     client.app.state.service.jobs.cancel("one")  # after it has saved the bank
     refused = client.post("/api/runs/two/bank", json={"name": "Parts of May"})
     assert refused.status_code == 400 and "'Parts_of_May' is of another inspection" in refused.json()["detail"]
     assert client.post("/api/runs/one/bank", json={"name": "Parts of May"}).status_code == 200
-    (home / "banks" / "two.safetensors").write_bytes(b"")
+    (results / "banks" / "two.safetensors").write_bytes(b"")
     assert client.post("/api/runs/two/bank", json={"name": ""}).status_code == 200
-    assert words_of(client)[-2] == f"--save-bank={home}/banks/two-2.safetensors", "a free name is the default"
+    assert words_of(client)[-2] == f"--save-bank={results}/banks/two-2.safetensors", "a free name is the default"
 
 
 def test_flags_are_removed_with_their_values():
