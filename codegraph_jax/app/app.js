@@ -4,7 +4,7 @@
   const STAGES = ["start", "network", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
   const POLL_MS = 1000, SLOW_POLL_MS = 4000;
   const UNDER_WAY = ["waiting", "running"];
-  let state = null, drawn = "", lost = false;
+  let state = null, painted = "", lost = false;
 
   // ---- the server ----
 
@@ -104,13 +104,13 @@
     await refresh();
   }
 
-  let first = null;  // the run that another one is to be compared with
+  let compared = null;  // the run that another one is to be compared with
 
   async function compare(run) {
-    const pair = [first?.run, run.run];
-    first = first ? null : run;
+    const pair = [compared?.run, run.run];
+    compared = compared ? null : run;
     paint(true);
-    if (first) return toast(t("compare_with", { name: run.name }));
+    if (compared) return toast(t("compare_with", { name: run.name }));
     if (pair[0] === pair[1]) return undefined;
     toast(t("comparing"));
     if (await attempt(() => call("/api/compare", { runs: pair }))) location.href = `/compared.html?language=${texts.language}`;
@@ -132,7 +132,7 @@
         active(run) && run.job ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
         !active(run) && run.state !== "finished" && run.job ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
         finished && run.task !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
-        finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
+        finished && state.runs.filter((one) => one.report).length > 1 ? button(compared ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
         active(run) ? null : button(t("delete"), () => remove(run.name, "delete_about", runPath(run.run), "#/"), "plain")),
       active(run) ? h("div", { className: "wide" }, progress(run)) : null,
@@ -167,14 +167,16 @@
     location.hash = `#/run/${encodeURIComponent(run)}`;
   }
 
+  let watched = "";  // the run whose report is shown as soon as it is finished
+
   function runView(name) {
     const run = state.runs.find((one) => one.run === name);
     if (!run) return [h("p", { className: "note" }, t("no_run"))];
-    if (run.report && run.state === "finished" && runView.watched === name) {
-      runView.watched = "";
+    if (run.report && run.state === "finished" && watched === name) {
+      watched = "";
       location.replace(reportOf(run));
     }
-    if (active(run)) runView.watched = name;
+    if (active(run)) watched = name;
     return [h("p", {}, h("a", { href: "#/" }, `‹ ${t("runs")}`)), h("ul", { className: "runs" }, card(run)),
       active(run) ? h("p", { className: "facts" }, t("may_close")) : null];
   }
@@ -257,9 +259,9 @@
     const [, page = "", ...rest] = location.hash.split("/").map(decodeURIComponent);
     const views = { "": home, run: () => runView(rest[0]), new: inspection.view, banks: banksView, lines: linesView };
     const key = JSON.stringify([location.hash, page === "new" ? state.banks : state]);
-    if (key === drawn && !force) return;
-    const moved = JSON.parse(drawn || "[]")[0] !== location.hash;
-    drawn = key;
+    if (key === painted && !force) return;
+    const moved = JSON.parse(painted || "[]")[0] !== location.hash;
+    painted = key;
     if (page === "new" && moved) inspection.choose({ bank: rest[0] === "bank" ? rest[1] : "", line: rest[0] === "line" ? rest[1] : "" });
     const focused = document.activeElement?.closest?.("[data-run]")?.dataset.run, typed = $("[name=path]")?.value;
     const label = document.activeElement?.textContent, writing = document.activeElement?.matches?.("[name=path]");

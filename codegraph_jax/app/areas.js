@@ -18,8 +18,7 @@ function areasEditor(drawing, source, size, changed) {
   if (!drawing.areas.length && !drawing.open.length && drawing.size?.join() !== size.join()) Object.assign(drawing, { size, history: [] });
   const [width, height] = drawing.size;
   const shapes = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img" });
-  const pushed = (key, onclick, className = "button quiet") => h("button", { type: "button", className, onclick }, t(key));
-  const list = h("ol", { className: "corners" }), back = pushed("undo", undo), clear = pushed("clear", () => change([]));
+  const list = h("ol", { className: "corners" }), back = button(t("undo"), undo), clear = button(t("clear"), () => change([]));
   const points = (corners) => corners.map((corner) => corner.join()).join(" ");
   let start = null;  // { corner, x, y } while the pointer is down
 
@@ -46,7 +45,7 @@ function areasEditor(drawing, source, size, changed) {
     }
     if (dragged) return;
     list.replaceChildren(...areas.map((area, i) => h("li", {}, field(t("area", { number: i + 1 }), points(area), (corners) => change(areas.toSpliced(i, 1, corners))),
-      pushed("remove", () => { change(areas.toSpliced(i, 1)); added.focus(); }, "plain"))));
+      button(t("remove"), () => { change(areas.toSpliced(i, 1)); added.focus(); }, "plain"))));
     back.disabled = !drawing.history.length;
     clear.disabled = !areas.length && !open.length;
   }

@@ -1,4 +1,4 @@
-// the response of the server of the app; throws its reason for a refusal
+// what the server of the app responds; throws the reason of a refusal
 async function call(path, body, method = body === undefined ? "GET" : "POST") {
   const options = body === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const response = await fetch(path, options);

@@ -11,7 +11,7 @@
   const files = $$("#specialists a[href]").map((link) => link.getAttribute("href"));
   const exports = [["export_scores", "scores.csv"], ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
   const behind = texts.mark(h("p", { className: "facts" }), "export_behind");
-  const ontoggle = () => { behind.hidden = !dirty && !applying; };
+  const ontoggle = () => { behind.hidden = !unapplied && !applying; };
   const menu = h("details", { ontoggle }, texts.mark(h("summary"), "export"), h("div", {}, plain("print", printSummary), plain("export_excel", () => $("#spreadsheet").click()),
     texts.mark(h("b"), "export_others"), behind, exports.filter(([, file]) => file !== "coco.json" || files.length).map(([key, href]) =>
       texts.mark(h("a", { href, download: href }), key))));
@@ -25,17 +25,17 @@
 
   // ---- answers ----
 
-  let known = new Map(), revision = 0, timer = 0, later = 0, dirty = false;
+  let sentAnswers = new Map(), revision = 0, sendTimer = 0, applyTimer = 0, unapplied = false;
   let applying = null, saving = null;  // promises: whether the running job has succeeded, and the end of saving a bank
-  const flat = () => new Map(Object.entries(report.entries()).flatMap(([kind, values]) =>
+  const currentAnswers = () => new Map(Object.entries(report.entries()).flatMap(([kind, values]) =>
     Object.entries(values).map(([key, value]) => [JSON.stringify([kind, key]), JSON.stringify(value ?? null)])));
 
   // sends what has changed since the last time
   async function send() {
-    const now = flat(), changes = [];
-    for (const key of new Set([...known.keys(), ...now.keys()])) {
+    const now = currentAnswers(), changes = [];
+    for (const key of new Set([...sentAnswers.keys(), ...now.keys()])) {
       const value = now.get(key) ?? "null";
-      if (value !== (known.get(key) ?? "null")) changes.push([key, value]);
+      if (value !== (sentAnswers.get(key) ?? "null")) changes.push([key, value]);
     }
     if (!changes.length) return;
     try {
@@ -43,37 +43,37 @@
         const [kind, name] = JSON.parse(key);
         return { kind, key: name, value: JSON.parse(value) };
       }) });
-      for (const [key, value] of changes) known.set(key, value);
-      dirty = true;
+      for (const [key, value] of changes) sentAnswers.set(key, value);
+      unapplied = true;
       await receive();
-      plan();
+      planApplying();
     } catch {
       show("not_saved");
-      clearTimeout(timer);
-      timer = setTimeout(send, POLL_MS);
+      clearTimeout(sendTimer);
+      sendTimer = setTimeout(send, POLL_MS);
     }
   }
 
   // reads answers of other windows; those that this window has not sent yet win
   async function receive() {
     const { answers, revision: last } = await call(`${api}/answers?since=${revision}`);
-    const now = flat(), fresh = answers.filter(({ kind, key, value }) => {
+    const now = currentAnswers(), fresh = answers.filter(({ kind, key, value }) => {
       const name = JSON.stringify([kind, key]), own = now.get(name) ?? "null";
-      return own === (known.get(name) ?? "null") && own !== JSON.stringify(value ?? null);
+      return own === (sentAnswers.get(name) ?? "null") && own !== JSON.stringify(value ?? null);
     });
     revision = last;
     if (!fresh.length) return false;
     report.merge(fresh);
-    const merged = flat();
-    for (const { kind, key } of fresh) known.set(JSON.stringify([kind, key]), merged.get(JSON.stringify([kind, key])) ?? "null");
+    const merged = currentAnswers();
+    for (const { kind, key } of fresh) sentAnswers.set(JSON.stringify([kind, key]), merged.get(JSON.stringify([kind, key])) ?? "null");
     return true;
   }
 
-  function plan() {
-    clearTimeout(later);
+  function planApplying() {
+    clearTimeout(applyTimer);
     if (applying) return show("applying");
     if (photos() <= MAX_PHOTOS) {
-      later = setTimeout(apply, APPLY_DELAY_MS);
+      applyTimer = setTimeout(apply, APPLY_DELAY_MS);
       show("pending", apply, "apply");
     } else show("saved", apply, "apply");
     return undefined;
@@ -81,12 +81,12 @@
 
   const photos = () => Number($(".tiles dd").textContent);
 
-  // waits for the end of a job, and tells its stages
-  async function finished(tell = () => {}) {
+  // waits until the job has ended, and calls `onstage` with its stages; throws the reason of a failure
+  async function jobEnd(onstage = () => {}) {
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, 1000));
       const { state, message, progress } = await call(api);
-      if (["waiting", "running"].includes(state)) tell(progress?.stage);
+      if (["waiting", "running"].includes(state)) onstage(progress?.stage);
       else if (message || state !== "finished") throw new Error(message || state);
       else return;
     }
@@ -95,20 +95,20 @@
   function apply() {
     applying ??= applyOnce().then((done) => {
       applying = null;
-      if (done && dirty) plan();
+      if (done && unapplied) planApplying();
       return done;
     });
     return applying;
   }
 
   async function applyOnce() {
-    clearTimeout(later);
-    dirty = false;
+    clearTimeout(applyTimer);
+    unapplied = false;
     show("applying");
     let stage = "";
     try {
-      await call(`${api}/review`, { text: report.text() });
-      await finished((now) => {
+      await call(`${api}/review`, { text: report.reviewText() });
+      await jobEnd((now) => {
         if (now === stage || !texts.known(`stage_${now}`)) return;
         stage = now;
         show("applying_stage", null, "", { stage: { t: `stage_${stage}` } });
@@ -116,7 +116,7 @@
       show("", () => location.reload(), "applied");
       return true;
     } catch (error) {
-      dirty = true;
+      unapplied = true;
       show("apply_failed", apply, "apply", { message: error.message });
       return false;
     }
@@ -129,9 +129,9 @@
   }
 
   async function saveBankOnce() {
-    clearTimeout(timer);
+    clearTimeout(sendTimer);
     await send();
-    while (dirty || applying) {
+    while (unapplied || applying) {
       const applied = apply();
       show("bank_waits");
       if (!await applied) return;
@@ -139,7 +139,7 @@
     show("bank_started");
     try {
       await call(`${api}/bank`, { name: "" });
-      await finished();
+      await jobEnd();
       location.href = "/#/banks";
     } catch (error) {
       show("bank_failed", saveBank, "inspect_new", { message: error.message });
@@ -184,17 +184,17 @@
   $("#progress").parentElement.after(next);
   const showNext = () => { next.hidden = Object.values(report.entries().photo).filter(({ answer }) => ["good", "defective"].includes(answer)).length < report.USUAL_ANSWERS; };
   showNext();
-  const atStart = flat();
-  known = new Map(atStart);
+  const atStart = currentAnswers();
+  sentAnswers = new Map(atStart);
   await receive();
-  report.keep(() => {
+  report.onanswer(() => {
     showNext();
-    clearTimeout(timer);
-    timer = setTimeout(send, SEND_DELAY_MS);
+    clearTimeout(sendTimer);
+    sendTimer = setTimeout(send, SEND_DELAY_MS);
   });
   addEventListener("pagehide", () => { send(); });
   setInterval(() => { if (!document.hidden) receive().catch(() => show("not_saved")); }, POLL_MS);
   // answers that were saved and not applied, such as before the window was closed
-  dirty = [...flat()].some(([key, value]) => value !== (atStart.get(key) ?? "null"));
-  if (dirty) plan();
+  unapplied = [...currentAnswers()].some(([key, value]) => value !== (atStart.get(key) ?? "null"));
+  if (unapplied) planApplying();
 })();

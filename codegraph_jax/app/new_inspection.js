@@ -90,7 +90,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
       option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])]),
       answered.length ? option("answers_of", t("answers"), [["", t("no_answers")], ...answered.map(({ run, name }) => [run, name])]) : null),
     areas(),
-    h("details", { open: chosen.more, ontoggle: (event) => { chosen.more = event.target.open; } }, h("summary", {}, t("more")),
+    h("details", { open: chosen.moreOpen, ontoggle: (event) => { chosen.moreOpen = event.target.open; } }, h("summary", {}, t("more")),
       h("div", { className: "fields" },
         option("size", t("size"), [["", t("automatic")], ...[224, 336, 448, 518].map((side) => [String(side), `${side} px`])]),
         option("fit", t("fit"), [["", t("automatic")], ["squeeze", t("fit_squeeze")], ["pad", t("fit_pad")], ["tile", t("fit_tile")]]),
@@ -98,22 +98,22 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
   }
 
   // the photo on which areas are drawn, with its size
-  function photographed() {
+  function photoForAreas() {
     const list = chosen.contents.thumbnails;
     return list[chosen.photo]?.size ? list[chosen.photo] : list.find(({ size }) => size);
   }
 
   function areas() {
-    const photo = photographed();
+    const photo = photoForAreas();
     if (!photo) return null;
     const summary = h("summary"), name = () => { const count = drawnAreas(chosen.drawing)?.excluded.length; summary.textContent = count ? t("areas_drawn", { count }) : t("areas"); };
     name();
-    return h("details", { id: "areas", open: chosen.drawn, ontoggle: (event) => { chosen.drawn = event.target.open; } }, summary,
+    return h("details", { id: "areas", open: chosen.areasOpen, ontoggle: (event) => { chosen.areasOpen = event.target.open; } }, summary,
       areasEditor(chosen.drawing, previewAddress(photo.place, 1024), photo.size, name));
   }
 
   function drawOn(number) {
-    Object.assign(chosen, { photo: number, drawn: true });
+    Object.assign(chosen, { photo: number, areasOpen: true });
     $("#areas").replaceWith(areas());
   }
 

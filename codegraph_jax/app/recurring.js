@@ -16,15 +16,15 @@ function recurringSection(runs, addressOf) {
   return h("section", { id: "recurs" }, h("h2", {}, t("recurring")), h("p", { className: "facts" }, t("recurring_about")),
     h("div", { className: "recurs" }, rows.map((row) => recurringChart(row, most))),
     h("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: t("recurring") }, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("name")), columns.map((run) => h("th", { className: "number", scope: "col" }, h("a", { href: addressOf(run) }, h("bdi", {}, run.name)))))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("name_field")), columns.map((run) => h("th", { className: "number", scope: "col" }, h("a", { href: addressOf(run) }, h("bdi", {}, run.name)))))),
       h("tbody", {}, rows.map(({ name, cells }) => h("tr", {}, h("th", { scope: "row" }, h("bdi", {}, name)),
-        columns.map((run) => h("td", { className: "number" }, cells.has(run) ? t("share", { count: cells.get(run), of: run.photos }) : "–"))))))));
+        columns.map((run) => h("td", { className: "number" }, cells.has(run) ? t("some_of_all", { some: cells.get(run), all: run.photos }) : "–"))))))));
 }
 
 // bars of the share of photos in each run in which the mark was looked for, the oldest on the left
 function recurringChart({ name, verdict, cells }, most) {
   const runs = [...cells.keys()], [last, before] = runs.toReversed(), wide = CHART_WIDTH / Math.max(runs.length, 6);
-  const share = (run) => t("share", { count: cells.get(run), of: run.photos });
+  const share = (run) => t("some_of_all", { some: cells.get(run), all: run.photos });
   const text = before ? t("recurs_before", { now: share(last), before: share(before), date: dayText(before.begun) }) : t("recurs_now", { now: share(last) });
   const label = (x, run, anchor) => svg("text", { class: "tick", x, y: CHART_HEIGHT + 18, "text-anchor": anchor }, dayText(run.begun));
   return h("figure", {}, h("figcaption", {}, h("b", {}, h("bdi", {}, name)), " ", h("span", { className: `badge ${verdict}` }, t(`group_${verdict}`)), h("br"), text),

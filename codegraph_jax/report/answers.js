@@ -3,7 +3,7 @@
 //
 // page: the state of the report, see page.js.
 function newAnswers(page) {
-  const { images, sets, review, served, groups, photos: { setOf, indexOf } } = page;
+  const { images, sets, review, inApp, groups, photos: { setOf, indexOf } } = page;
   const answers = new Map();  // { answer, note } by the digest of the photo
   const NONE = { answer: null, note: "" };
   const numbersOf = new Map();
@@ -27,14 +27,14 @@ function newAnswers(page) {
   // browsers may not store anything for a page that was opened from disk
   function stored(name) {
     try {
-      return (!served && JSON.parse(localStorage.getItem(name))) || {};
+      return (!inApp && JSON.parse(localStorage.getItem(name))) || {};
     } catch {
       return {};
     }
   }
 
   function store() {
-    if (served) return page.keep();
+    if (inApp) return page.onanswer();
     const { photo, share, group, threshold } = entries();
     try {
       localStorage.setItem(review.store.photos, JSON.stringify({ photo, share }));

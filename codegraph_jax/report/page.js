@@ -6,9 +6,9 @@
 (() => {
   const page = {
     ...JSON.parse($("#data").textContent),
-    served: Boolean($("meta[name=codegraph-run]")),  // by codegraph app, which keeps the answers
+    inApp: Boolean($("meta[name=codegraph-run]")),  // by codegraph app, which keeps the answers
     rows: new Map([...$("#table tbody").rows].map((row) => [Number(row.dataset.number), row])),
-    keep: () => {},  // called after each change in the app
+    onanswer: () => {},  // called after each change of an answer in the app
     answer, undo, changed,
   };
   const { images, sets, review } = page;
@@ -112,9 +112,9 @@
     paintAll();
   }
 
-  if (page.served && review) {
+  if (page.inApp && review) {
     window.report = {
-      USUAL_ANSWERS, merge, entries: answers.entries, text: reviewFile.text, keep: (callback) => { page.keep = callback; },
+      USUAL_ANSWERS, merge, entries: answers.entries, reviewText: reviewFile.text, onanswer: (listener) => { page.onanswer = listener; },
     };
   }
 

@@ -159,7 +159,7 @@ def _applied(outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern]) -> 
     keys = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
-        "applied_photos": sum(key in keys and photo.answer is not None for key, photo in photos.items()),
+        "photos": sum(key in keys and photo.answer is not None for key, photo in photos.items()),
         "applied_earlier": sum(key not in keys and photo.mark is not None for key, photo in photos.items()),
         "applied_groups": sum(pattern.reviewed for pattern in patterns),
         "applied_thresholds": sum(outcome.result.answers.threshold is not None for outcome in outcomes),

@@ -36,7 +36,7 @@ function newViewer(page) {
       drawBoxes(boxes, image.pattern_boxes, "pattern");
     }
     $("#viewer-name bdi").textContent = image.name;
-    $("#position").textContent = t("of", { some: position + 1, all: sequence.length });
+    $("#position").textContent = t("some_of_all", { some: position + 1, all: sequence.length });
     $("#previous").disabled = position === 0;
     $("#next").disabled = position === sequence.length - 1;
     if (answerForm) {

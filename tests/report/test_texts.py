@@ -28,7 +28,7 @@ NOT_TRANSLATED = {"English", "Deutsch", "codegraph", "A", "B", "A:", "B:", "D", 
                   "scores.json", "groups.json", "manifest.json", "--review=~/Downloads"}  # fmt: skip
 """Names, keys and files."""
 PUT_TOGETHER = (
-    "verdict_", "tile_", "answer_", "group_", "named_", "choice_", "score_", "threshold_", "metrics_", "false_alarms_",
+    "verdict_", "answer_", "group_", "named_", "choice_", "score_", "threshold_", "metrics_", "false_alarms_",
     "misses_", "sentence_", "warning_", "duplicates", "views", "stage_", "job_", "most_moved", "newly_", "no_longer_",
     "flagged_", "rank_", "fit_", "welcome_",
 )  # fmt: skip
