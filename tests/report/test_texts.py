@@ -99,7 +99,7 @@ def test_texts_are_english_in_the_terminal():
     assert str(rarity(0.7)) == "most good parts" and str(rarity(0.00017543)) == "1 in 5,700 good parts"
     assert str(chance(1e-9)) == "fewer than 1 in 1,000,000"
     assert str(text("photos", count=1)) == "1 photo" and str(text("photos", count=1200)) == "1,200 photos"
-    assert str(text("answers_applied", parts=[text("applied_photos", count=2), text("applied_groups", count=1)])) == (
+    assert str(text("answers_applied", parts=[text("photos", count=2), text("applied_groups", count=1)])) == (
         "Your answers are applied: 2 photos and 1 group."
     )
     assert "3 times as much" in str(text("evidence_rough", ratio=3.0))
