@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from codegraph_jax.app.state import STATE_DIRECTORY, State
-from codegraph_jax.report.archive import MANIFEST
+from codegraph_jax.report.result_files import MANIFEST
 
 PROGRAM = (sys.executable, "-m", "codegraph_jax")
 LINE = "line"

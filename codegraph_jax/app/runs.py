@@ -23,8 +23,8 @@ from codegraph_jax.core.started_command import without_flags
 from codegraph_jax.core.user_code import is_user_code
 from codegraph_jax.core.workdir import LOCK, RESUME, REVIEW, locked
 from codegraph_jax.line.ledger import LEDGER_FILES
-from codegraph_jax.report.archive import EARLIER, MANIFEST
-from codegraph_jax.report.result_files import heatmap_of
+from codegraph_jax.report.archive import EARLIER
+from codegraph_jax.report.result_files import GROUPS, MANIFEST, REPORT, SCORES, heatmap_of
 
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
@@ -143,7 +143,7 @@ class Runs:
             "photos": sum((manifest.get("image_counts") or {}).values()),
             "flagged": sum(one.get("flagged_count", 0) for one in thresholds.values()),
             "to_check": verdicts.count("check"),
-            "report": "report.html" in written_files(self.workdir(run)),
+            "report": REPORT in written_files(self.workdir(run)),
             "answers": (self.workdir(run) / REVIEW).is_file(),
             "groups": self.groups(run),
         }
@@ -155,12 +155,12 @@ class Runs:
 
     def scores(self, run: str) -> list[dict[str, Any]]:
         """The photos of a run (scores.json)."""
-        found = self._json(run, "scores.json")
+        found = self._json(run, SCORES)
         return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
 
     def groups(self, run: str) -> list[dict[str, Any]]:
         """Name, verdict and number of photos of each recurring group of a run."""
-        found = self._json(run, "groups.json")
+        found = self._json(run, GROUPS)
         entries = [entry for one in found.values() for entry in one] if isinstance(found, dict) else []
         return [
             {"name": printable(str(entry.get("name") or "")), "verdict": entry.get("verdict"),

@@ -22,6 +22,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import printable
 from codegraph_jax.line.access_control import add_text, refusal, with_headers
 from codegraph_jax.report.page_security import content_policy, digest, style_and_script
+from codegraph_jax.report.result_files import REPORT
 from codegraph_jax.report.texts import package_text, shared_script, style_of, texts_script
 
 COOKIE = "codegraph"
@@ -120,7 +121,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
     @app.get("/runs/{run}/report.html")
     def report(run: str) -> Response:
         """The report, which sends its answers to the app if this version has made it."""
-        html = runs.file(run, "report.html").read_bytes()
+        html = runs.file(run, REPORT).read_bytes()
         own = escape(content_policy(*style_and_script()))
         tag = f'<meta http-equiv="Content-Security-Policy" content="{own}">'.encode()
         if tag not in html[:10_000]:

@@ -7,7 +7,6 @@ names, sizes and modification times of their files are.
 import re
 import time
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,11 @@ from typing import Any
 from codegraph_jax.core.file_ownership import move_written, remove_written, written_files
 from codegraph_jax.core.files import read_json
 from codegraph_jax.core.names import numbered_names, printable
+from codegraph_jax.report.result_files import MANIFEST
 
 EARLIER = "earlier"
 MAX_KEPT = 10
 """Number of reports that are kept."""
-MANIFEST = "manifest.json"
-
-
-def local_time() -> str:
-    """The local time for a manifest, as 2026-11-29T01:14:29+00:00."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def digest_of_photos(files: Iterable[tuple[str, str]], with_times: bool = True) -> str:

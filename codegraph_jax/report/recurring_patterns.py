@@ -15,6 +15,7 @@ from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.photo_images import ReportPhoto
 from codegraph_jax.report.records import boxes_of_pattern
+from codegraph_jax.report.result_files import GROUPS
 from codegraph_jax.report.serialise import write_graph
 from codegraph_jax.report.texts import Text, text
 
@@ -120,7 +121,7 @@ def write_recurring_patterns(
         paths = [sample.path for sample in outcome.samples]
         recurring = outcome.result.recurring
         write_graph(workdir / graph_file(outcome), recurring.graph, paths, recurring.numbers_by_image())
-    write_json(workdir / "groups.json", listing)
+    write_json(workdir / GROUPS, listing)
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
 
 

@@ -6,9 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+REPORT, MANIFEST, SCORES, GROUPS = "report.html", "manifest.json", "scores.json", "groups.json"
+MAPS, COCO = "maps.npz", "coco.json"
 RESULTS = (
-    "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "groups.json",
-    "similar.json", "maps.npz", "report.html", "manifest.json",
+    "scores.csv", SCORES, "metrics.json", "regions.json", "regions.csv", COCO, GROUPS, "similar.json", MAPS, REPORT,
+    MANIFEST,
 )  # fmt: skip
 """Files that a detection or inspection run writes directly into the workdir."""
 SUFFIX = ".png"

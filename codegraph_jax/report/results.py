@@ -7,6 +7,7 @@ have the flag of each image. `manifest.json` is written last: if it exists, all 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from codegraph_jax.core.started_command import started_command
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.report.archive import local_time
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
@@ -35,12 +35,11 @@ from codegraph_jax.report.recurring_patterns import (
     write_recurring_patterns,
 )
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
-from codegraph_jax.report.result_files import RESULTS
+from codegraph_jax.report.result_files import COCO, MANIFEST, MAPS, REPORT, RESULTS, SCORES
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import describe_warning
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
-REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
 """Directories below the workdir that hold only results."""
 
@@ -73,32 +72,33 @@ def write_results(
         the photos, in the order of the data set.
     """
     # no manifest while files of two runs are mixed
-    (workdir / "manifest.json").unlink(missing_ok=True)
+    (workdir / MANIFEST).unlink(missing_ok=True)
     remove_partial_files(workdir, DIRECTORIES)
     with clock("results"):
         records, patterns = make_records(outcomes, config.report), recurring_patterns(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, patterns), *drawn})
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
-        write_json(workdir / "scores.json", [record.values() for record in records])
+        write_json(workdir / SCORES, [record.values() for record in records])
         mean = mean_metrics([outcome.metrics for outcome in outcomes])
         _write_metrics(workdir, config, outcomes, mean)
         if "maps" in config.report.files:
             # half precision resolves 0.001 up to the greatest distance, 2
-            write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
+            write_arrays(workdir / MAPS, (_maps(outcome) for outcome in outcomes))
         scale = scale or _scale_of(outcomes)
         with bar(len(records), "report", "photo") as advance:
             photos = make_images(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, photos)
         write_recurring_patterns(workdir, outcomes, patterns, photos)
         manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
-        about = {"date": local_time(), "command": started_command(), "photos_digest": photos_digest}
+        date = datetime.now().astimezone().isoformat(timespec="seconds")
+        about = {"date": date, "command": started_command(), "photos_digest": photos_digest}
         if "page" in config.report.files:
             write_page(workdir / REPORT, outcomes, photos, patterns, mean, manifest | about, review)
     run = about | {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }
-    write_json(workdir / "manifest.json", manifest | run)
+    write_json(workdir / MANIFEST, manifest | run)
     return photos
 
 
@@ -153,7 +153,7 @@ def _planned(
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     files = config.report.files
-    left_out = {file for file, name in ((REPORT, "page"), ("maps.npz", "maps"), (COCO, "coco")) if name not in files}
+    left_out = {file for file, name in ((REPORT, "page"), (MAPS, "maps"), (COCO, "coco")) if name not in files}
     yield from (name for name in RESULTS if name not in left_out)
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)

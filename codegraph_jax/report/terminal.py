@@ -9,7 +9,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurring_patterns import recurring_patterns
-from codegraph_jax.report.results import REPORT
+from codegraph_jax.report.result_files import REPORT
 from codegraph_jax.report.texts import text
 from codegraph_jax.report.wording import describe_warning, few_photos, how_unusual, tolerated_note
 

@@ -11,7 +11,7 @@ from codegraph_jax.config import BankConfig, InspectConfig, PhotosConfig, SavedB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.features.extraction import Extractor
-from codegraph_jax.report import results
+from codegraph_jax.report.result_files import MANIFEST, REPORT
 from codegraph_jax.tasks import detect as detect_task
 from codegraph_jax.tasks import inspect as inspect_task
 from studies import recurring as study
@@ -107,7 +107,7 @@ def test_a_full_disk_is_one_line_and_the_rerun_resumes(config, tmp_path, monkeyp
         with pytest.raises(WorkdirError, match=r"cannot be written \(No space left on device\)"):
             detect_task.run(config, str(tmp_path))
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert results.REPORT not in left and "manifest.json" not in left
+    assert REPORT not in left and MANIFEST not in left
     assert not [name for name in left if name.startswith(".partial-")]
     detect_task.run(config, str(tmp_path))
     assert "plate: was finished before the interruption" in capsys.readouterr().out
