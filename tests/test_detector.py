@@ -27,8 +27,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
+from tests.support.compiled_programs import compiled_programs
 from tests.support.photos import drawn_parts
-from tests.support.programs import compiled_programs
 from tests.support.tiny_backbones import GOLDEN, TINY, tiny_backbone
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"

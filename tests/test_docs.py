@@ -22,7 +22,7 @@ from tests.support.documented import CONFIGS, PAGES, check_command, commands_in,
 FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
 
 
-def places():
+def documented_commands():
     for page in [*PAGES, *CONFIGS]:
         for name, words in commands_in(page.read_text(encoding="utf-8")):
             yield pytest.param(name, words, id=f"{page.name}: {' '.join([name, *words])[:90]}")
@@ -33,7 +33,7 @@ def in_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("name,words", list(places()))
+@pytest.mark.parametrize("name,words", list(documented_commands()))
 def test_commands_parse_and_their_settings_pass(name, words):
     check_command(name, words)
 
@@ -42,7 +42,7 @@ def test_every_config_states_its_command():
     for config in CONFIGS:
         stated = [config_name(*command) for command in commands_in(config.read_text(encoding="utf-8"))]
         assert config.stem in [Path(name.partition(":")[0]).stem for name in stated], f"{config.name} states no command"
-    assert len(list(places())) > 2 * len(CONFIGS), "the pages have commands too"
+    assert len(list(documented_commands())) > 2 * len(CONFIGS), "the pages have commands too"
 
 
 @pytest.mark.parametrize(

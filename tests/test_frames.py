@@ -46,7 +46,7 @@ def straight():
     return lru_cache(lambda fit, radius: CoDeGraph(config_of(fit, scale=0.6, radius=radius)).detect(mixed()))
 
 
-def assert_same(got, want, order=slice(None)):
+def assert_same_scores(got, want, order=slice(None)):
     np.testing.assert_allclose(got.patch_scores, want.patch_scores[order], atol=3e-6)
     np.testing.assert_allclose(got.scores, want.scores[order], atol=3e-6)
     np.testing.assert_allclose(got.scores_rescored, want.scores_rescored[order], atol=1e-4)
@@ -69,7 +69,7 @@ def test_squares_of_the_backbone_size_equal_squeezed_ones():
 def test_the_order_of_the_images_changes_nothing(straight, fit, radius):
     images, order = mixed(), np.random.default_rng(1).permutation(14)
     detector = CoDeGraph(config_of(fit, scale=0.6, radius=radius))
-    assert_same(detector.detect([images[i] for i in order]), straight(fit, radius), order)
+    assert_same_scores(detector.detect([images[i] for i in order]), straight(fit, radius), order)
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_the_order_of_the_images_changes_nothing(straight, fit, radius):
 def test_batch_and_devices_change_nothing(straight, fit, radius, backend):
     images, config, want = mixed(), config_of(fit, scale=0.6, radius=radius), straight(fit, radius)
     batched = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, batch_size=5))
-    assert_same(CoDeGraph(batched).detect(images), want)
+    assert_same_scores(CoDeGraph(batched).detect(images), want)
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=3, backend=backend))
-    assert_same(CoDeGraph(spread).detect(images), want)
+    assert_same_scores(CoDeGraph(spread).detect(images), want)
 
 
 @pytest.mark.parametrize("fit,radius", KINDS)
 def test_the_cache_changes_nothing_and_saves_the_backbone(straight, tmp_path, monkeypatch, fit, radius):
     images, config, want = mixed(), config_of(fit, scale=0.6, radius=radius), straight(fit, radius)
     cached = dataclasses.replace(config, data=DataConfig(cache=str(tmp_path)))
-    assert_same(CoDeGraph(cached).detect(images), want)
+    assert_same_scores(CoDeGraph(cached).detect(images), want)
     monkeypatch.setattr(Extractor, "forward", None)
     again = CoDeGraph(cached).detect(images)
-    assert_same(again, want)
+    assert_same_scores(again, want)
     assert again.from_cache_count == len(images)
     # another frame has other features
     other = dataclasses.replace(cached, backbone=dataclasses.replace(cached.backbone, image_size=40))

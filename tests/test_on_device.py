@@ -29,8 +29,8 @@ from codegraph_jax.similarity import plan as planning
 from codegraph_jax.similarity import table_layout
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.plan import plan_device, plan_set
+from tests.support.compiled_programs import compiled_programs
 from tests.support.photos import drawn_parts
-from tests.support.programs import compiled_programs
 from tests.support.tiny_backbones import tiny_backbone
 
 pytestmark = pytest.mark.usefixtures("tiny_presets")
@@ -45,7 +45,7 @@ def tiny(where="device", batch_size=4, devices=1, **changes):
     )
 
 
-def assert_same(there, here):
+def assert_same_result(there, here):
     np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
     np.testing.assert_allclose(there.scores_rescored, here.scores_rescored, atol=1e-4)
     np.testing.assert_array_equal(there.recurring.pattern_numbers, here.recurring.pattern_numbers)
@@ -67,7 +67,7 @@ def test_a_detection_has_the_result_of_the_host(tmp_path):
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )
     for result in there:
-        assert_same(result, here)
+        assert_same_result(result, here)
         mine, theirs = (one.bank.inspect(images[:3]) for one in (result, here))
         np.testing.assert_allclose(mine.patch_scores, theirs.patch_scores, atol=5e-6)
 
@@ -95,7 +95,7 @@ def test_categories_padded_to_the_largest_share_compiled_programs():
         few, _ = (detect(n) for n in (9, 33))
     by_selection = {"jit(_selected)", "jit(_weighted)", "jit(_greatest)", "jit(_pattern_vectors)"}
     assert set(programs) <= by_selection
-    assert_same(few, CoDeGraph(tiny("host")).detect(drawn_parts(9, seed=9)))
+    assert_same_result(few, CoDeGraph(tiny("host")).detect(drawn_parts(9, seed=9)))
 
 
 def test_distances_stay_on_the_host_if_a_device_is_too_small(monkeypatch, caplog):
@@ -107,7 +107,7 @@ def test_distances_stay_on_the_host_if_a_device_is_too_small(monkeypatch, caplog
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(drawn_parts())
     assert "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
+    assert_same_result(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
 
 
 def test_distances_go_to_the_host_if_a_device_runs_out_of_memory_later(monkeypatch, caplog):
@@ -120,7 +120,7 @@ def test_distances_go_to_the_host_if_a_device_runs_out_of_memory_later(monkeypat
     monkeypatch.setattr(table_layout, "partial", lambda *_: exhausted)
     there = CoDeGraph(tiny()).detect(drawn_parts())
     assert caplog.text.count("out of memory") == 0 and "the host keeps them" in caplog.text
-    assert_same(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
+    assert_same_result(there, CoDeGraph(tiny("host")).detect(drawn_parts()))
 
 
 def test_distances_stay_on_a_device_that_has_memory_for_all_layers(monkeypatch, caplog):

@@ -47,7 +47,7 @@ def result(samples):
         return CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,)))).detect(samples)
 
 
-def assert_same(one, other, directory):
+def assert_same_file(one, other, directory):
     one.write_file(directory / "one.safetensors")
     other.write_file(directory / "other.safetensors")
     (arrays, about), (others, others_about) = map(read_tensors, sorted(directory.glob("*.safetensors")))
@@ -66,12 +66,12 @@ def test_a_loaded_result_is_the_same(result, tmp_path, caplog):
         f"{tmp_path / 'new' / 'place'}: not saved: masks without a file"
     ]
     loaded = DetectionResult.load(tmp_path / "new" / "place")
-    assert_same(loaded, result, tmp_path)
+    assert_same_file(loaded, result, tmp_path)
     np.testing.assert_array_equal(loaded.maps([0, 3]), result.maps([0, 3]))
     assert loaded.verdicts == result.verdicts and loaded.samples[3].label == result.samples[3].label
     assert loaded.recurring.groups == result.recurring.groups
     loaded.save(tmp_path / "again")
-    assert_same(DetectionResult.load(tmp_path / "again"), result, tmp_path)
+    assert_same_file(DetectionResult.load(tmp_path / "again"), result, tmp_path)
 
 
 def test_any_program_reads_a_saved_result(result, tmp_path):

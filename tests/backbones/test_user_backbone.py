@@ -19,8 +19,8 @@ from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.similarity.time_estimate import estimate
 from tests.support import reference
+from tests.support.compiled_programs import compiled_programs
 from tests.support.photos import drawn_parts
-from tests.support.programs import compiled_programs
 from tests.support.tiny_backbones import tiny_backbone
 from tests.support.user_backbones import FILTERS, PATCH, SIZE, Numpy, Traced, detector, patches, placed
 

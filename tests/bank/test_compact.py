@@ -28,7 +28,7 @@ from tests.support.networks import random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-OWN, NEW = 14, 5
+SET_SIZE, NEW_COUNT = 14, 5
 OPTIONS = DistanceOptions("direct", (1, 3), (4, 4), "float32")
 
 
@@ -38,14 +38,14 @@ def configured(patches: int = 64, **fields) -> Config:
 
 @pytest.fixture(scope="module")
 def images():
-    return list(draw_set(OWN + NEW, 56, 3, 0.2, (0.3,)).images)
+    return list(draw_set(SET_SIZE + NEW_COUNT, 56, 3, 0.2, (0.3,)).images)
 
 
 @pytest.fixture(scope="module")
 def made(images):
     """A run, and the detector that made it."""
     detector = CoDeGraph(configured())
-    return detector.detect(images[:OWN], bank=detector.config.bank), detector
+    return detector.detect(images[:SET_SIZE], bank=detector.config.bank), detector
 
 
 def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
@@ -128,26 +128,32 @@ def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
     assert str(pool) == "64 patches"
     assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.layers} == {(3, 64, 384)}
     np.testing.assert_allclose(np.linalg.norm(pool.layers[0], axis=-1), 1, atol=1e-5)
-    everything = detector.detect(images[:OWN], bank=BankConfig(kind="compact", patches=10_000)).bank
-    assert everything.references.own_scores.shape[2] < OWN * 16
+    everything = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="compact", patches=10_000)).bank
+    assert everything.references.own_scores.shape[2] < SET_SIZE * 16
 
 
 def test_the_order_of_the_images_changes_nothing(made, images):
     result, detector = made
-    other = detector.detect(images[OWN - 1 :: -1], bank=detector.config.bank).bank
+    other = detector.detect(images[SET_SIZE - 1 :: -1], bank=detector.config.bank).bank
     assert other.calibration.threshold == pytest.approx(result.bank.calibration.threshold, abs=1e-5)
-    np.testing.assert_allclose(other.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]), atol=1e-5)
+    np.testing.assert_allclose(
+        other.anomaly_scores(images[SET_SIZE:]), result.bank.anomaly_scores(images[SET_SIZE:]), atol=1e-5
+    )
 
 
 def test_a_saved_pool_scores_as_before(made, images, tmp_path):
     result, detector = made
     result.bank.save(str(tmp_path / "whole.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "whole.safetensors"), backbone=detector.backbone)
-    np.testing.assert_array_equal(again.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]))
+    np.testing.assert_array_equal(
+        again.anomaly_scores(images[SET_SIZE:]), result.bank.anomaly_scores(images[SET_SIZE:])
+    )
     assert again.calibration.threshold == result.bank.calibration.threshold
     result.bank.save(str(tmp_path / "half.safetensors"))
     half = ReferenceBank.load(str(tmp_path / "half.safetensors"), backbone=detector.backbone)
-    np.testing.assert_allclose(half.anomaly_scores(images[OWN:]), result.bank.anomaly_scores(images[OWN:]), atol=1e-3)
+    np.testing.assert_allclose(
+        half.anomaly_scores(images[SET_SIZE:]), result.bank.anomaly_scores(images[SET_SIZE:]), atol=1e-3
+    )
 
 
 def test_new_images_of_the_product_score_like_the_set(made):
@@ -161,16 +167,16 @@ def test_new_images_of_the_product_score_like_the_set(made):
 
 def test_recurring_defects_are_not_references(images):
     detector = CoDeGraph(configured(10_000))
-    comparison = detector.compare(images[:OWN])
+    comparison = detector.compare(images[:SET_SIZE])
     result = detector.score(comparison, bank=detector.config.bank)
-    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.score_of_1_in_10
+    standing_out = result.patch_scores.reshape(SET_SIZE, -1) >= result.calibration.score_of_1_in_10
     assert standing_out.any()
     assert result.bank.references.own_scores.shape[2] == (~standing_out).sum()
 
 
 def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
-    comparison = CoDeGraph(configured()).compare(images[:OWN])
-    member = np.arange(OWN) < 5
+    comparison = CoDeGraph(configured()).compare(images[:SET_SIZE])
+    member = np.arange(SET_SIZE) < 5
     tables = [np.array(table) for table in comparison.tables]
     for table in tables:
         table[:, :, member] *= 0.01
@@ -180,7 +186,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
         found = SimpleNamespace(defect_members=lambda n: np.isin(np.arange(n), defects))
         return np.stack(_own_scores(comparison, found, Exclusions.none(comparison.shape), 0.3))  # type: ignore[arg-type]
 
-    k = neighbour_count(OWN - 5, 0.3)
+    k = neighbour_count(SET_SIZE - 5, 0.3)
     by_others = np.stack([table_scores(table, k, np.flatnonzero(~member)) for table in tables])
     assert (own(np.flatnonzero(member)) >= by_others).all()
     assert (own([]) < 0.1 * by_others).all()
@@ -215,5 +221,5 @@ def test_products_in_bfloat16_come_close(images):
     near = CoDeGraph(configured(precision="bfloat16"))
     exact = CoDeGraph(configured())
     banks = [detector.detect(images[:6], bank=detector.config.bank).bank for detector in (near, exact)]
-    first, second = (bank.anomaly_scores(images[OWN:]) for bank in banks)
+    first, second = (bank.anomaly_scores(images[SET_SIZE:]) for bank in banks)
     np.testing.assert_allclose(first, second, rtol=0.05)

@@ -17,15 +17,15 @@ from tests.support.networks import small_bank
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-OWN = 14
+SET_SIZE = 14
 
 
 @pytest.fixture(scope="module", params=["exact", "compact"])
 def made(request):
     """A bank of either kind, and further images."""
     settings = {"kind": "exact", "photos": 8} if request.param == "exact" else {"kind": "compact", "patches": 64}
-    images = list(draw_set(OWN + 10, 56, 3, 0.0, ()).images)
-    return small_bank(images[:OWN], **settings), images[OWN:]
+    images = list(draw_set(SET_SIZE + 10, 56, 3, 0.0, ()).images)
+    return small_bank(images[:SET_SIZE], **settings), images[SET_SIZE:]
 
 
 def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:

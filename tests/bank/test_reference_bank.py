@@ -22,14 +22,14 @@ from codegraph_jax.similarity.references import neighbour_count
 from tests.support.networks import random_config
 from tests.support.planted import plant_group
 
-OWN, NEW = 14, 5
+SET_SIZE, NEW_COUNT = 14, 5
 SAME = 2e-5
 """Two programs that compute one number round it differently."""
 
 
 @pytest.fixture(scope="module")
 def images():
-    return list(draw_set(OWN + NEW, 56, 3, 0.2, (0.3,)).images)
+    return list(draw_set(SET_SIZE + NEW_COUNT, 56, 3, 0.2, (0.3,)).images)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def detector():
 def saved(detector, images, tmp_path_factory):
     """A run whose bank has all images, and the bank's file in float32."""
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
-    result = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=OWN))
+    result = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=SET_SIZE))
     result.bank.save(str(path), "float32")
     return result, path
 
@@ -53,32 +53,36 @@ def recurring(monkeypatch):
 
 
 def test_added_images_change_nothing_of_the_set(detector, images, saved):
-    alone = detector.detect(images[:OWN])
+    alone = detector.detect(images[:SET_SIZE])
     with_added, _ = saved
-    assert with_added.added_count == NEW
+    assert with_added.added_count == NEW_COUNT
     for name in ("patch_scores", "scores", "scores_rescored"):
-        np.testing.assert_array_equal(getattr(alone, name), getattr(with_added, name)[:OWN])
-    np.testing.assert_array_equal(alone.p_values, with_added.p_values[:OWN])
-    np.testing.assert_array_equal(alone.flagged, with_added.flagged[:OWN])
+        np.testing.assert_array_equal(getattr(alone, name), getattr(with_added, name)[:SET_SIZE])
+    np.testing.assert_array_equal(alone.p_values, with_added.p_values[:SET_SIZE])
+    np.testing.assert_array_equal(alone.flagged, with_added.flagged[:SET_SIZE])
     assert alone.calibration.threshold == with_added.calibration.threshold
-    assert len(with_added.flagged) == len(with_added.scores_rescored) == OWN + NEW
-    np.testing.assert_array_equal(with_added.flagged[OWN:], with_added.scores[OWN:] >= alone.calibration.threshold)
+    assert len(with_added.flagged) == len(with_added.scores_rescored) == SET_SIZE + NEW_COUNT
+    np.testing.assert_array_equal(
+        with_added.flagged[SET_SIZE:], with_added.scores[SET_SIZE:] >= alone.calibration.threshold
+    )
 
 
 def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
     detector = CoDeGraph(random_config(recurring=RecurringConfig(defects="off")))
     everything = detector.compare(images)
-    k = neighbour_count(OWN, detector.config.scoring.fraction)
-    fresh = mean_over_layers([table_scores(table[:, :, :OWN], k) for table in everything.tables])
-    result = detector.detect(images[:OWN], added=images[OWN:])
-    np.testing.assert_allclose(result.patch_scores.reshape(OWN + NEW, -1), fresh, atol=SAME)
+    k = neighbour_count(SET_SIZE, detector.config.scoring.fraction)
+    fresh = mean_over_layers([table_scores(table[:, :, :SET_SIZE], k) for table in everything.tables])
+    result = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:])
+    np.testing.assert_allclose(result.patch_scores.reshape(SET_SIZE + NEW_COUNT, -1), fresh, atol=SAME)
 
 
 def test_an_added_copy_scores_as_its_original(images):
     # photos of one part are no references for each other
     detector = CoDeGraph(random_config())
-    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=BankConfig(kind="exact", photos=OWN))
-    np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)
+    result = detector.detect(
+        images[:SET_SIZE], added=[images[4], images[9]], bank=BankConfig(kind="exact", photos=SET_SIZE)
+    )
+    np.testing.assert_allclose(result.scores[SET_SIZE:], result.scores[[4, 9]], atol=SAME)
     np.testing.assert_allclose(result.bank.anomaly_scores([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
 
 
@@ -92,33 +96,37 @@ def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detect
 def test_bank_scores_are_those_of_added_images(images, saved):
     result, path = saved
     bank = ReferenceBank.load(str(path))
-    inspection = bank.inspect(images[OWN:])
-    np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[OWN:], atol=SAME)
-    np.testing.assert_allclose(inspection.scores, result.scores[OWN:], atol=SAME)
-    np.testing.assert_allclose(inspection.p_values, result.p_values[OWN:], atol=1e-3)
+    inspection = bank.inspect(images[SET_SIZE:])
+    np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[SET_SIZE:], atol=SAME)
+    np.testing.assert_allclose(inspection.scores, result.scores[SET_SIZE:], atol=SAME)
+    np.testing.assert_allclose(inspection.p_values, result.p_values[SET_SIZE:], atol=1e-3)
     assert bank.calibration.threshold == pytest.approx(result.calibration.threshold, abs=1e-4)
-    np.testing.assert_array_equal(bank.anomaly_scores(images[OWN:]), inspection.scores)
+    np.testing.assert_array_equal(bank.anomaly_scores(images[SET_SIZE:]), inspection.scores)
     maps = inspection.maps(size=40)
-    assert maps.shape == (NEW, 40, 40)
+    assert maps.shape == (NEW_COUNT, 40, 40)
     np.testing.assert_allclose(maps, np.asarray(anomaly_maps(inspection.patch_scores, 40)), atol=1e-6)
 
 
 def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
-    added = [images[0], *images[OWN:]]
-    run = detector.detect(images[:OWN], added=added, bank=BankConfig(kind="exact", photos=OWN))
+    added = [images[0], *images[SET_SIZE:]]
+    run = detector.detect(images[:SET_SIZE], added=added, bank=BankConfig(kind="exact", photos=SET_SIZE))
     plain, _ = saved
-    assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must change the scores"
+    assert (run.patch_scores[SET_SIZE + 1 :] != plain.patch_scores[SET_SIZE:]).any(), (
+        "the community must change the scores"
+    )
     assert run.recurring.defect_patches.shape == run.patch_scores.shape
-    np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[OWN:], atol=SAME)
+    np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[SET_SIZE:], atol=SAME)
 
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
-    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", photos=OWN)).bank
+    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photos=SET_SIZE)).bank
     assert bank.references.tests
     assert bank.references.removed.sum() == 8
     bank.save(str(tmp_path / "b.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "b.safetensors"), backbone=bank.backbone)
-    np.testing.assert_array_equal(again.inspect(images[OWN:]).patch_scores, bank.inspect(images[OWN:]).patch_scores)
+    np.testing.assert_array_equal(
+        again.inspect(images[SET_SIZE:]).patch_scores, bank.inspect(images[SET_SIZE:]).patch_scores
+    )
 
 
 def test_banks_that_score_differently_have_different_digests(saved):
@@ -148,20 +156,20 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
     result.bank.save(str(tmp_path / "small.safetensors"), dtype)
     small = ReferenceBank.load(str(tmp_path / "small.safetensors"), backbone=result.bank.backbone)
     bound = {"float16": 1e-3, "bfloat16": 1e-2}[dtype]
-    np.testing.assert_allclose(small.anomaly_scores(images[OWN:]), result.scores[OWN:], atol=bound)
+    np.testing.assert_allclose(small.anomaly_scores(images[SET_SIZE:]), result.scores[SET_SIZE:], atol=bound)
     assert (tmp_path / "small.safetensors").stat().st_size < 0.6 * path.stat().st_size
 
 
 def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(detector, images):
-    bank = detector.detect(images[:OWN], bank=BankConfig(kind="exact", photos=6)).bank
+    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photos=6)).bank
     assert bank.references.removed.shape == (6, 16)
-    assert len(bank.calibration_set.scores) == OWN
+    assert len(bank.calibration_set.scores) == SET_SIZE
     held = dataclasses.replace(detector.config, recurring=RecurringConfig(defects="off"))
-    comparison = CoDeGraph(held).compare(images[:OWN])
+    comparison = CoDeGraph(held).compare(images[:SET_SIZE])
     keys = comparison.features.keys
-    chosen = sorted(sorted(range(OWN), key=lambda i: keys[i])[:6])
+    chosen = sorted(sorted(range(SET_SIZE), key=lambda i: keys[i])[:6])
     table = [t[:, :, chosen] for t in comparison.tables]
-    want = mean_over_layers([table_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(OWN, 4, 4)
+    want = mean_over_layers([table_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(SET_SIZE, 4, 4)
     raw = np.asarray(anomaly_maps(want, 56)).max(axis=(1, 2))
     np.testing.assert_allclose(bank.calibration_set.scores, raw, atol=1e-5)
 
@@ -257,10 +265,10 @@ def test_the_file_names_no_path(saved):
 
 
 def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypatch, recurring, detector, images):
-    want = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=8))
+    want = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=8))
     assert want.bank.references.tests
     monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
-    got = detector.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=8))
+    got = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=8))
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
@@ -269,9 +277,9 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
     rounded = CoDeGraph(random_config(precision="bfloat16"))
-    result = rounded.detect(images[:OWN], added=images[OWN:], bank=BankConfig(kind="exact", photos=OWN))
+    result = rounded.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=SET_SIZE))
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
     assert {str(layer.dtype) for layer in bank.references.layers} == {"bfloat16"}
-    got = bank.inspect(images[OWN:])
-    np.testing.assert_allclose(got.patch_scores, result.patch_scores[OWN:], atol=SAME)
+    got = bank.inspect(images[SET_SIZE:])
+    np.testing.assert_allclose(got.patch_scores, result.patch_scores[SET_SIZE:], atol=SAME)

@@ -19,7 +19,7 @@ from tests.support.networks import random_backbone, random_config
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-OWN = 20
+SET_SIZE = 20
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,18 @@ def made():
     config = random_config(
         backbone=random_backbone(image_size=70),
         scoring=ScoringConfig(rescore=False),
-        bank=BankConfig(kind="exact", photos=OWN),
+        bank=BankConfig(kind="exact", photos=SET_SIZE),
     )
     detector = CoDeGraph(config)
-    images = [image.copy() for image in draw_set(OWN + 4, 70, 3, 0.0, ()).images]
-    for i in (2, 7, OWN + 1):  # a mark, also on a photo of the next batch
+    images = [image.copy() for image in draw_set(SET_SIZE + 4, 70, 3, 0.0, ()).images]
+    for i in (2, 7, SET_SIZE + 1):  # a mark, also on a photo of the next batch
         images[i][20:40, 20:40] = (250, 240, 20)
-    return detector, images, detector.compare(images[:OWN]), detector.compare(images[:OWN], added=images[OWN:])
+    return (
+        detector,
+        images,
+        detector.compare(images[:SET_SIZE]),
+        detector.compare(images[:SET_SIZE], added=images[SET_SIZE:]),
+    )
 
 
 def answered(detector, comparison, answers):
@@ -47,7 +52,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     calibrator = result.calibrator()
     assert calibrator.threshold == result.calibration.threshold
     # the answer good for photos that pass changes nothing
-    low = np.argsort(result.scores)[: OWN // 2]
+    low = np.argsort(result.scores)[: SET_SIZE // 2]
     for photo in low[::3]:
         calibrator.answer(int(photo), "good")
     after = detector.score(comparison, review=result.review(photos=calibrator.answers))
@@ -63,22 +68,24 @@ def test_answers_for_photos_create_variant_and_defect_marks(made):
     """With a random network, which recognises hardly more than the same photo."""
     detector, images, _, both = made
     base = detector.score(both)
-    keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
+    keys, threshold = base.keys, float(np.sort(base.scores[:SET_SIZE])[-4])
     given = {"any": ManualThreshold(STANDARD.name, threshold)}
-    photo = int(base.scores[:OWN].argmax())
+    photo = int(base.scores[:SET_SIZE].argmax())
     good = {keys[photo]: PhotoReview(keys[photo], answer="good")}
     result = detector.score(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
     assert mark.verdict == "variant" and mark.origin == "photo"
     assert result.scores[photo] < base.scores[photo] and not result.flagged[photo]
-    others = np.arange(OWN) != photo
-    assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
+    others = np.arange(SET_SIZE) != photo
+    assert (result.scores[:SET_SIZE][others] <= base.scores[:SET_SIZE][others]).all()
 
     _, bad = answered(detector, both, {2: "defective", 11: "good"})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
     assert bad.flagged[2] and not bad.flagged[11]
     # the same photo in another batch, by its review
-    batch = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
+    batch = detector.detect(
+        [images[2], *images[SET_SIZE:]], review=Review(bad.feature_identity, photos=bad.answers.photos)
+    )
     assert batch.flagged[0]
 
 
@@ -91,19 +98,23 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     result = detector.score(both, review=review)
     assert result.score_name == name and result.calibration.decided_by == "manual"
     np.testing.assert_array_equal(result.flagged, plain.scores_by_name[name] >= threshold)
-    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=OWN)).bank
+    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=SET_SIZE)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.score_name == name and again.digest == bank.digest
-    np.testing.assert_allclose(again.anomaly_scores(images[OWN:]), plain.scores_by_name[name][OWN:], atol=2e-5)
+    np.testing.assert_allclose(
+        again.anomaly_scores(images[SET_SIZE:]), plain.scores_by_name[name][SET_SIZE:], atol=2e-5
+    )
     set_scores = again.calibration_set.scores
-    assert (set_scores >= again.calibration.threshold).sum() == (plain.scores_by_name[name][:OWN] >= threshold).sum()
+    assert (set_scores >= again.calibration.threshold).sum() == (
+        plain.scores_by_name[name][:SET_SIZE] >= threshold
+    ).sum()
 
 
 @pytest.mark.parametrize("kind", ["exact", "compact"])
 def test_bank_stores_answers(made, kind):
     detector, images, comparison, _ = made
-    bank = BankConfig(kind="exact", photos=OWN) if kind == "exact" else BankConfig(kind="compact", patches=64)
+    bank = BankConfig(kind="exact", photos=SET_SIZE) if kind == "exact" else BankConfig(kind="compact", patches=64)
     own = CoDeGraph(dataclasses.replace(detector.config, bank=bank))
     first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())
@@ -111,7 +122,7 @@ def test_bank_stores_answers(made, kind):
     result = own.score(comparison, review=review, bank=bank)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
-    assert [chapter.defective for chapter in result.bank.history] == [False, False, True]
+    assert [revision.defective for revision in result.bank.history] == [False, False, True]
 
 
 def test_a_review_survives_its_file(made, tmp_path):

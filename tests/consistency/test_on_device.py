@@ -16,8 +16,8 @@ from codegraph_jax.features.on_device import DeviceFeatureBuffer
 from codegraph_jax.similarity import device_tables
 from codegraph_jax.similarity.removal import Exclusions
 from tests.support import planted
+from tests.support.compiled_programs import compiled_programs
 from tests.support.device_tables import tables_on
-from tests.support.programs import compiled_programs
 
 CLOSE = 2e-6
 FRACTION = 0.3
@@ -57,7 +57,7 @@ def score(comparison):
     return scores, found, exclusions, filtered_scores(comparison, subset, exclusions)
 
 
-def assert_same(here, there):
+def assert_same_patterns(here, there):
     for mine, theirs in zip(here[0], there[0]):
         np.testing.assert_allclose(mine, theirs, atol=CLOSE)
     for mine, theirs in zip(here[1].groups, there[1].groups, strict=True):
@@ -86,7 +86,7 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     for mine, theirs in zip(there.tables.host(), comparison.tables):
         np.testing.assert_array_equal(mine, theirs)
     here, there = score(comparison), score(there)
-    assert_same(here, there)
+    assert_same_patterns(here, there)
     assert here[2].removed.any()
 
 
@@ -102,7 +102,7 @@ def test_device_tables_give_the_same_with_subset_added_images_twins_and_excluded
     comparison = planted.compare(np.where(inspected[..., None], normalised, 0), references, options, inspected)
     comparison = dataclasses.replace(comparison, added_count=5)
     here, there = score(comparison), score(on_device(comparison, devices=devices))
-    assert_same(here, there)
+    assert_same_patterns(here, there)
     assert here[1].duplicates and here[2].removed.any()
 
 

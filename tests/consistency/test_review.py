@@ -14,7 +14,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import PhotoReview, Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.scoring.active_calibration import Answer
-from tests.support.damage import BUDGET, JSON, places
+from tests.support.damage import BUDGET, JSON, positions
 
 FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
 
@@ -84,7 +84,7 @@ def test_damaged_reviews_are_refused_or_harmless(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     Review(FEATURES, (make_pattern(),)).save(str(path))
     values = json.loads(path.read_text())
-    *parents, last = data.draw(st.sampled_from(list(places(values))))
+    *parents, last = data.draw(st.sampled_from(list(positions(values))))
     broken = copy.deepcopy(values)
     inner = broken
     for key in parents:

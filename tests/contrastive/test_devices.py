@@ -55,7 +55,7 @@ def take_steps(config, devices):
         return jax.tree.map(np.asarray, (state.params, state.batch_stats, joined))
 
 
-def assert_same(first, second, tolerance):
+def assert_equal_within(first, second, tolerance):
     """Differences within `tolerance` of each array's scale."""
 
     def compare(a, b):
@@ -78,14 +78,14 @@ CONFIG = eager_config("oecl", 16)
 def test_several_devices_agree_with_one(devices):
     """Also if the batch of 16 is not a multiple of their number; `tests/runs/test_processes_oecl.py` trains by eight
     each time."""
-    assert_same(take_steps(CONFIG, 1), take_steps(CONFIG, devices), 1e-9)
+    assert_equal_within(take_steps(CONFIG, 1), take_steps(CONFIG, devices), 1e-9)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["simclr", "self_oecl", "hsc", "bce"])
 def test_several_devices_agree_with_one_with_the_other_objectives(objective):
     config = eager_config(objective, 10)
-    assert_same(take_steps(config, 1), take_steps(config, 4), 1e-9)
+    assert_equal_within(take_steps(config, 1), take_steps(config, 4), 1e-9)
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_streamed_images_and_several_steps_in_a_call(monkeypatch):
     stored = take_steps(CONFIG, 1)
     monkeypatch.setattr(feeding, "most_device_bytes", lambda mesh: 0)
     monkeypatch.setattr(Feeder, "_most_steps", lambda feeder: 2)
-    assert_same(stored, take_steps.__wrapped__(CONFIG, 1), 1e-9)
+    assert_equal_within(stored, take_steps.__wrapped__(CONFIG, 1), 1e-9)
 
 
 def test_large_memory_holds_large_sets():
@@ -133,7 +133,7 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
     def statistics(x, v):
         return BatchNorm(AXIS).apply(variables, x, True, v, mutable=["batch_stats"])[1]
 
-    assert_same(run_sharded(statistics, 4, padded[0], valid), expected, 1e-6)
+    assert_equal_within(run_sharded(statistics, 4, padded[0], valid), expected, 1e-6)
 
 
 def test_scores_depend_on_the_image_alone():

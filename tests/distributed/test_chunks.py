@@ -7,7 +7,7 @@ import pytest
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import Chunks, is_out_of_memory
-from tests.support.exhausted import FULL, limited, warnings
+from tests.support.out_of_memory import FULL, out_of_memory_above, warnings
 from tests.support.photos import drawn_parts
 from tests.support.tiny_backbones import tiny_backbone
 
@@ -31,7 +31,7 @@ def test_the_backbone_gets_fewer_images(caplog, devices, most):
     small = detector(devices)
     length = lambda images: images.shape[0 if devices == 1 else 1]  # noqa: E731
     # replaces the compiled program of the extractor
-    vars(small.extractor)["compiled"] = limited(small.extractor.compiled, length, most, calls)
+    vars(small.extractor)["compiled"] = out_of_memory_above(most, small.extractor.compiled, length, calls)
     got = tables(small)
     assert max(calls) == 4 and calls[-1] <= most
     # squared, since the square root magnifies the rounding near zero

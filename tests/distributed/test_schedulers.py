@@ -4,7 +4,7 @@ import os
 
 from tests.support.processes import ended, free_port, start_python
 
-MEETING = """
+GATHER = """
 from codegraph_jax.distributed import processes
 with processes.connected("auto", 1, 0):
     print(processes.gather("here"), flush=True)
@@ -41,7 +41,7 @@ def launch(command, variables):
 
 def test_two_processes_of_a_step_find_each_other():
     port = str(free_port())
-    started = [launch(["-c", MEETING], step(k, JAX_COORDINATOR_PORT=port)) for k in range(2)]
+    started = [launch(["-c", GATHER], step(k, JAX_COORDINATOR_PORT=port)) for k in range(2)]
     for process in started:
         assert "['here', 'here']" in ended(process, status=0).stdout
 

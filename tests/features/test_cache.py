@@ -48,7 +48,7 @@ def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     return features
 
 
-def assert_same(left, right):
+def assert_same_features(left, right):
     assert len(left.layers) == len(right.layers)
     for a, b in zip(left.layers, right.layers):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
@@ -67,8 +67,8 @@ def test_the_second_run_needs_no_backbone_and_gives_the_same_numbers(tmp_path, b
     second = work(backbone, images, tmp_path)
     assert not backbone_batches
     assert second.from_store_count == len(images)
-    assert_same(plain, first)
-    assert_same(plain, second)
+    assert_same_features(plain, first)
+    assert_same_features(plain, second)
 
 
 def test_new_images_cost_only_themselves(tmp_path, backbone, images, backbone_batches):
@@ -79,7 +79,7 @@ def test_new_images_cost_only_themselves(tmp_path, backbone, images, backbone_ba
     assert backbone_batches == [3, 3]  # four images in batches of three; the second is padded
     assert mixed.from_store_count == 2
     # an image has the same numbers at another place of another batch
-    assert_same(plain, mixed)
+    assert_same_features(plain, mixed)
 
 
 def test_blocks_are_kept_apart(tmp_path, backbone, images, backbone_batches):
@@ -131,7 +131,7 @@ def test_damaged_entries_are_written_again(tmp_path, backbone, images, backbone_
     repaired = work(backbone, images[:2], tmp_path)
     assert backbone_batches == [1]
     assert "1 damaged" in caplog.text
-    assert_same(plain, repaired)
+    assert_same_features(plain, repaired)
     assert path.read_bytes() == content
     assert work(backbone, images[:2], tmp_path).from_store_count == 2
 
@@ -140,7 +140,7 @@ def test_unreadable_images_stay_out(tmp_path, backbone, images):
     sources = [images[0], "no such file.png", images[1]]
     plain = work(backbone, sources)
     for _ in range(2):
-        assert_same(plain, work(backbone, sources, tmp_path))
+        assert_same_features(plain, work(backbone, sources, tmp_path))
 
 
 def test_several_devices_fill_and_read_the_same_cache(tmp_path, backbone, images):
@@ -169,7 +169,7 @@ def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, backbone, images
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("codegraph_jax.core.tensors.save_file", refuse)
-    assert_same(plain, work(backbone, images[:2], tmp_path))
+    assert_same_features(plain, work(backbone, images[:2], tmp_path))
     assert caplog.text.count("No space left") == 1
     assert not list(tmp_path.rglob(".partial-*"))
 

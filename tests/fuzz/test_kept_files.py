@@ -20,7 +20,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures
-from tests.support.damage import BUDGET, EDITS, JSON, damaged, places
+from tests.support.damage import BUDGET, EDITS, JSON, damaged, positions
 from tests.support.networks import random_backbone
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -68,7 +68,7 @@ def test_banks_with_arbitrary_headers_are_loaded_or_refused(saved, data):
     folder, _, about, tensors, backbone = saved
     about = copy.deepcopy(about)
     for _ in range(data.draw(st.integers(1, 3))):
-        *groups, last = data.draw(st.sampled_from(list(places(about))))
+        *groups, last = data.draw(st.sampled_from(list(positions(about))))
         holder = about
         for key in groups:
             holder = holder[key]

@@ -19,7 +19,7 @@ from codegraph_jax.line.settings import WebConfig
 from tests.line.receiver import Receiver
 from tests.support.networks import shallow_backbone, small_bank
 
-OWN, NEW = 14, 12
+SET_SIZE, NEW_COUNT = 14, 12
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -30,7 +30,7 @@ def shallow() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def bank(shallow) -> ReferenceBank:
-    return small_bank(list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images))
+    return small_bank(list(draw_set(SET_SIZE, 56, 3, 0.2, (0.3,)).images))
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def photos(tmp_path_factory) -> list[Path]:
     """Files of parts that are not in the bank."""
     home = tmp_path_factory.mktemp("parts")
     paths = []
-    for number, image in enumerate(draw_set(NEW, 64, 77, 0.2, ()).images):
+    for number, image in enumerate(draw_set(NEW_COUNT, 64, 77, 0.2, ()).images):
         paths.append(home / f"{number:02d}.png")
         Image.fromarray(image).save(paths[-1])
     return paths
@@ -67,12 +67,13 @@ def client(inspector):
         yield opened
 
 
-def spoil(path: Path, size: int = 40) -> None:
-    """Makes a photo anomalous by a bright square."""
-    with Image.open(path) as image:
+def marked_copy(photo: Path, copy: Path) -> Path:
+    """Copies a photo and makes the copy anomalous by a bright square."""
+    with Image.open(photo) as image:
         pixels = np.asarray(image.convert("RGB")).copy()
-    pixels[8 : 8 + size // 2, 8 : 8 + size // 2] = (255, 0, 255)
-    Image.fromarray(pixels).save(path)
+    pixels[8:28, 8:28] = (255, 0, 255)
+    Image.fromarray(pixels).save(copy)
+    return copy
 
 
 @pytest.fixture

@@ -21,15 +21,13 @@ from codegraph_jax.line.ledger import RECEIVED, Ledger
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
 from codegraph_jax.tasks.serve import read_token
-from tests.line.conftest import client_of, spoil
+from tests.line.conftest import client_of, marked_copy
 
 TOKEN = "a token that is long enough"
 
 
 def test_a_photo_gets_the_verdict_of_the_bank(client, bank, photos, tmp_path):
-    path = tmp_path / "marked.png"
-    path.write_bytes(photos[0].read_bytes())
-    spoil(path)
+    path = marked_copy(photos[0], tmp_path / "marked.png")
     answer = client.post("/parts?name=left side", content=path.read_bytes(), headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
     part = answer.json()
@@ -92,9 +90,7 @@ def test_photos_of_parts_that_pass_need_not_be_kept(inspector, photos):
 
 def test_photos_of_flagged_parts_are_kept_for_any_p_value(inspector, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(uploads, "KEPT_P_VALUE", -1.0)
-    marked = tmp_path / "marked.png"
-    marked.write_bytes(photos[0].read_bytes())
-    spoil(marked)
+    marked = marked_copy(photos[0], tmp_path / "marked.png")
     with client_of(inspector, keep="high_scores") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in (marked, *photos[1:3])]
     assert [part["decision"] for part in parts] == ["NOK", "OK", "OK"]
@@ -204,9 +200,7 @@ def test_photos_of_twelve_bits_are_shown_in_the_range_of_the_bank(bank, ledger, 
 
 
 def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
-    path = tmp_path / "marked.png"
-    path.write_bytes(photos[0].read_bytes())
-    spoil(path)
+    path = marked_copy(photos[0], tmp_path / "marked.png")
     home, ledger = tmp_path / "bank.safetensors", Ledger(tmp_path / "line.sqlite")
     bank.save(str(home), "float32")
     inspector = Inspector(bank, ledger, tmp_path, path=str(home))
@@ -223,7 +217,7 @@ def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
         stored = ReferenceBank.load(str(home), backbone=bank.backbone)
         assert stored.inspect([str(path), str(photos[2])]).flagged.tolist() == [False, True]
-        assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
+        assert [revision.names for revision in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
         assert client.delete("/parts/2/answer").json()["answer"] == ""
         assert client.post("/parts", content=photos[2].read_bytes()).json()["decision"] == "OK"

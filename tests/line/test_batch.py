@@ -20,7 +20,7 @@ from codegraph_jax.line.part import ReceivedPhoto
 from codegraph_jax.line.settings import FolderConfig, PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.line.watcher import Folder
 from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
-from tests.line.conftest import spoil
+from tests.line.conftest import marked_copy
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def folder(photos, tmp_path):
     """Three photos, one of which is marked, and a file that is not a photo."""
     place = tmp_path / "photos"
     place.mkdir()
-    for path in photos[:3]:
+    for path in photos[:2]:
         shutil.copy2(path, place)
-    spoil(place / photos[2].name)
+    marked_copy(photos[2], place / photos[2].name)
     (place / "text.png").write_text("no photo")
     return place
 

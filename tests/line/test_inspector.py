@@ -18,7 +18,7 @@ from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger, StateUpdate
 from codegraph_jax.line.monitors import OTHER_PRODUCT_RUN, Monitors
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
-from tests.line.conftest import NEW, spoil
+from tests.line.conftest import NEW_COUNT, marked_copy
 
 
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
@@ -100,9 +100,7 @@ def test_finished_attempts_are_not_counted(inspector, photos, monkeypatch):
 
 def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photos, tmp_path, monkeypatch):
     """Regions are computed from few patches; at full size a photo of 22 kB takes 20 s."""
-    path, sizes = tmp_path / "marked.png", []
-    path.write_bytes(photos[0].read_bytes())
-    spoil(path)
+    path, sizes = marked_copy(photos[0], tmp_path / "marked.png"), []
     find = module.find_regions
     monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4].shape), find(*given))[1])
     small = Inspector(bank, ledger, tmp_path).inspect(ReceivedPhoto("a", "a", str(path)))
@@ -193,9 +191,7 @@ def test_another_bank_restarts_the_chart_of_scores(bank, ledger, photos, tmp_pat
 def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos, tmp_path):
     raised = []
     for number in range(6):
-        path = tmp_path / f"marked{number}.png"
-        path.write_bytes(photos[number].read_bytes())
-        spoil(path)
+        path = marked_copy(photos[number], tmp_path / f"marked{number}.png")
         part = inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
         assert inspector.inspect(ReceivedPhoto(photos[number].name, "good", str(photos[number]))).status == "inspected"
         raised += part.alarms
@@ -213,10 +209,7 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photos,
 
 def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank, photos, tmp_path):
     def marked(number: int):
-        path = tmp_path / f"marked{number}.png"
-        path.write_bytes(photos[number % NEW].read_bytes())
-        spoil(path)
-        return path
+        return marked_copy(photos[number % NEW_COUNT], tmp_path / f"marked{number}.png")
 
     raised = []
     for number in range(6):
@@ -293,9 +286,7 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photos, mon
 def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photos, tmp_path, caplog):
     inspector = Inspector(bank, ledger, tmp_path)
     inspector.warm_up()
-    path = tmp_path / "marked.png"
-    path.write_bytes(photos[0].read_bytes())
-    spoil(path)
+    path = marked_copy(photos[0], tmp_path / "marked.png")
     with jax.log_compiles(), caplog.at_level("WARNING"):
         inspector.inspect(ReceivedPhoto("a", "a", str(path)))
     assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text
@@ -315,11 +306,7 @@ def known_mark(bank, path, verdict: str):
 
 @pytest.mark.parametrize("verdict", ["defect", "variant"])
 def test_a_named_pattern_is_recognised_and_a_variant_raises_no_alarm(bank, ledger, photos, tmp_path, verdict):
-    marked = []
-    for number in range(5):
-        marked.append(tmp_path / f"marked{number}.png")
-        marked[-1].write_bytes(photos[number].read_bytes())
-        spoil(marked[-1])
+    marked = [marked_copy(photos[number], tmp_path / f"marked{number}.png") for number in range(5)]
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
     parts = [inspector.inspect(ReceivedPhoto(path.name, path.name, str(path))) for path in marked]
     assert all(part.patterns == ("tool mark",) for part in parts)

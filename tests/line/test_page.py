@@ -11,7 +11,7 @@ from codegraph_jax.line.connections import server_of
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm, ReceivedPhoto
 from codegraph_jax.line.settings import WebConfig
-from tests.line.conftest import spoil
+from tests.line.conftest import marked_copy
 from tests.support.accessibility import barriers_by_colours
 from tests.support.threads import serving
 
@@ -28,9 +28,7 @@ def inspected(inspector, photos, tmp_path):
     """An inspector after five parts, of which one is flagged and one could not be read."""
     for path in photos[:3]:
         inspector.inspect(ReceivedPhoto(path.name, path.name, str(path)))
-    marked = tmp_path / "<b>marked.png"
-    marked.write_bytes(photos[3].read_bytes())
-    spoil(marked)
+    marked = marked_copy(photos[3], tmp_path / "<b>marked.png")
     inspector.inspect(ReceivedPhoto("m", marked.name, str(marked)))
     inspector.record_failure(ReceivedPhoto("f", "cut.png", str(tmp_path / "cut.png")), "image file is truncated")
     return inspector

@@ -13,7 +13,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-class Line:
+class SimulatedLine:
     """Parts whose peak patches are 0.4 away from normal ones: random ones anywhere in a space of `dimensions`, planted
     ones about 0.7 of that apart from each other, as measured on real sets (benchmarks/log/line.md)."""
 
@@ -50,13 +50,13 @@ class Line:
 
 
 def test_a_defect_on_three_percent_of_two_thousand_parts_is_found_by_its_fifth_occurrence():
-    found = [Line(seed).run(0.03, 2000) for seed in range(10)]
+    found = [SimulatedLine(seed).run(0.03, 2000) for seed in range(10)]
     assert sum(occurrence is not None and occurrence <= 5 for occurrence, _ in found) >= 9, found
     assert sum(false for _, false in found) <= 1
 
 
 def test_no_recurrence_alarm_without_a_defect():
-    assert sum(Line(100 + seed).run(0.0, 2000)[1] > 0 for seed in range(20)) <= 1
+    assert sum(SimulatedLine(100 + seed).run(0.0, 2000)[1] > 0 for seed in range(20)) <= 1
 
 
 def test_more_links_by_chance_need_larger_groups():
@@ -75,7 +75,7 @@ def test_unevenly_spread_links_of_a_texture_need_larger_groups():
 
 
 def test_three_parts_are_not_a_group_at_the_start_of_a_line():
-    line = Line(9)
+    line = SimulatedLine(9)
     assert not announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(3)])
     assert announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(5)])
 
@@ -86,7 +86,7 @@ def test_an_accepted_group_raises_no_further_alarm():
     part, others = announced(monitor, parts)[0]
     monitor.accept(f"group of part {others[0]}", (*others, part))
     assert monitor.accepted == {*others, part}
-    line = Line(3)  # the same planted mark
+    line = SimulatedLine(3)  # the same planted mark
     later = [line.draw(planted=part % 2 == 0) for part in range(61, 100)]
     again = RecurrenceMonitor(monitor.state(), list(enumerate(parts, 1)))
     for own in (monitor, again):
@@ -97,7 +97,7 @@ def test_an_accepted_group_raises_no_further_alarm():
 
 
 def test_peak_patches_of_accepted_marks_are_needed_within_the_window_only():
-    line, monitor = Line(4), RecurrenceMonitor()
+    line, monitor = SimulatedLine(4), RecurrenceMonitor()
     for number in range(1, 6):
         monitor.update(number, line.draw(planted=True))
     monitor.accept("group of part 1", range(1, 6))
@@ -124,7 +124,7 @@ def announced(
 
 def stream(seed: int = 3) -> list[PeakPatches]:
     """Sixty parts, every eighth with the planted defect, the others with a random one."""
-    line = Line(seed)
+    line = SimulatedLine(seed)
     return [line.draw(planted=part % 8 == 0) for part in range(1, 61)]
 
 
@@ -146,7 +146,7 @@ def test_restart_continues():
 
 
 def test_parts_are_dropped_after_the_window():
-    line, monitor = Line(4), RecurrenceMonitor()
+    line, monitor = SimulatedLine(4), RecurrenceMonitor()
     raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW_PARTS + 1), line.draw(planted=True))]
     assert not raised
 
@@ -159,7 +159,7 @@ def test_known_defects_have_their_names():
 
 
 def test_peak_patches_like_those_of_the_set_are_removed():
-    line = Line(6)
+    line = SimulatedLine(6)
     known, planted = line.draw(3, planted=True), line.draw(5, planted=True)
     assert len(planted.without_similar(known, LIMITS[-1])) < 5
     assert len(line.draw(5).without_similar(known, LIMITS[-1])) == 5

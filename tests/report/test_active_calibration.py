@@ -53,7 +53,7 @@ def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> 
         calibrator.answer(int(photo), ["defective", "good", "unsure"][rng.integers(3)])
 
 
-def assert_same(found: dict, calibrator: ActiveCalibrator) -> None:
+def assert_same_calibration(found: dict, calibrator: ActiveCalibrator) -> None:
     information = calibrator.information()
     np.testing.assert_allclose(found["information"], information, rtol=0, atol=1e-9)
     probabilities = calibrator.score_probabilities
@@ -82,7 +82,7 @@ def test_the_browser_computes_the_values_of_python(browser, max_defective):
     given = [calibrator.as_json() for calibrator in calibrators]
     script = "return sets.map((set) => outcome(new ActiveCalibrator(set)))"
     for found, calibrator in zip(in_browser(browser, script, sets=given), calibrators):
-        assert_same(found, calibrator)
+        assert_same_calibration(found, calibrator)
 
 
 def test_answers_in_the_browser_have_the_effect_that_they_have_in_python(browser):
@@ -100,7 +100,7 @@ def test_answers_in_the_browser_have_the_effect_that_they_have_in_python(browser
         set=given,
         answers=answers,
     )
-    assert_same(found, calibrator)
+    assert_same_calibration(found, calibrator)
 
 
 def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(browser):
@@ -115,7 +115,7 @@ def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(brow
         "model.maxDefective = 0.2; return outcome(model);",
         set=given,
     )
-    assert_same(found, calibrator)
+    assert_same_calibration(found, calibrator)
 
 
 def test_verdicts_in_the_browser_are_those_of_python(browser):

@@ -43,37 +43,37 @@ NETWORK = {"name": "dinov2-small", "weights": "random", "image_size": 28, "block
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """{layout: root}, a folder of further images, and a bank."""
-    made = {}
+def inputs(tmp_path_factory):
+    """{layout: root}, a folder of further images, a bank, and an image of the inspected area."""
+    roots = {}
     for layout, names in TREES.items():
         root = tmp_path_factory.mktemp(layout)
         for i, name in enumerate(names):
             write_noise(root / name, i, SIZE)
         if layout in MASKS:
             write_mask(root / MASKS[layout], (5, 5, 20, 20), SIZE)
-        made[layout] = root
-    write_mask(made["kolektor"] / "test/1_GT.png", (5, 5, 20, 20), SIZE)
-    write_mask(made["kolektor"] / "test/2_GT.png", (0, 0, 0, 0), SIZE)
+        roots[layout] = root
+    write_mask(roots["kolektor"] / "test/1_GT.png", (5, 5, 20, 20), SIZE)
+    write_mask(roots["kolektor"] / "test/2_GT.png", (0, 0, 0, 0), SIZE)
     entries = [("OK", "OK/0.jpg", None), ("HS", "NG/1.jpg", "NG/1.png")]
     keys = ("anomaly_class", "image_path", "mask_path")
     listing = {"meta": {"normal_class": "OK", "prefix": "jack/"}, "train": [],
                "test": [{"category": "jack", **dict(zip(keys, entry))} for entry in entries]}  # fmt: skip
-    (made["real_iad"] / "realiad_jsons").mkdir()
-    (made["real_iad"] / "realiad_jsons/jack.json").write_text(json.dumps(listing))
+    (roots["real_iad"] / "realiad_jsons").mkdir()
+    (roots["real_iad"] / "realiad_jsons/jack.json").write_text(json.dumps(listing))
     more = tmp_path_factory.mktemp("more")
     write_noise(more / "new.png", size=SIZE)
     bank = tmp_path_factory.mktemp("bank") / "parts.safetensors"
     config = Config(backbone=BackboneConfig(**NETWORK))
     config = dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, root=str(made["folder"])),
+        data=dataclasses.replace(config.data, root=str(roots["folder"])),
         bank=dataclasses.replace(config.bank, save=str(bank)),
     )
     detect_task.run(config, str(tmp_path_factory.mktemp("night")))
     area = more.with_name("area.png")
     Image.new("L", (8, 8), 255).save(area)
-    return made, more, bank, area
+    return roots, more, bank, area
 
 
 def documented():
@@ -94,14 +94,14 @@ def documented():
 
 
 @pytest.mark.parametrize("name,words", documented())
-def test_documented_commands_run(name, words, places, tmp_path, monkeypatch):
+def test_documented_commands_run(name, words, inputs, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     if any("ideas.py" in word for word in words):
         # the file in docs/research.md
         text = (ROOT / "docs" / "research.md").read_text(encoding="utf-8")
         (tmp_path / "ideas.py").write_text(re.search(r"```python\n(# ideas\.py\n.*?)```", text, re.DOTALL)[1])
         monkeypatch.chdir(tmp_path)
-    roots, more, bank, area = places
+    roots, more, bank, area = inputs
     config = check_command(name, words)
     if isinstance(config, InspectConfig):
         data = dataclasses.replace(config.data, root=str(more))

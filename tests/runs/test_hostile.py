@@ -208,7 +208,7 @@ def test_wrong_masks_do_not_change_image_scores(run, tmp_path, caplog, damage):
         assert "mask" in caplog.text
 
 
-def assert_same(outcome, other, order=slice(None)):
+def assert_same_scores(outcome, other, order=slice(None)):
     """Scores of two runs, within the bounds that docs/reliability.md states."""
     np.testing.assert_allclose(outcome.result.patch_scores, other.result.patch_scores[order], atol=2e-6)
     np.testing.assert_allclose(outcome.result.scores, other.result.scores[order], atol=2e-6)
@@ -222,17 +222,17 @@ def test_results_do_not_depend_on_names_cache_batch_and_devices(run, tmp_path):
     write_parts(tmp_path / "bad")
     for name in ("1b.png", "zz.png"):
         (tmp_path / "bad" / name).write_bytes(b"no image")
-    assert_same(run(root="bad", work="w1")[0][0], plain)
+    assert_same_scores(run(root="bad", work="w1")[0][0], plain)
     order = [5, 2, 7, 0, 1, 3, 6, 4]
     (tmp_path / "turned").mkdir()
     for place, i in enumerate(order):
         Image.fromarray(PARTS[i]).save(tmp_path / "turned" / f"{place}.png")
-    assert_same(run(root="turned", work="w2")[0][0], plain, order)
+    assert_same_scores(run(root="turned", work="w2")[0][0], plain, order)
     kept = {"cache": str(tmp_path / "cache")}
     for work in ("w3", "w4"):
-        assert_same(run(work=work, data=kept)[0][0], plain)
-    assert_same(run(work="w5", batch=3)[0][0], plain)
-    assert_same(run(work="w6", devices=8)[0][0], plain)
+        assert_same_scores(run(work=work, data=kept)[0][0], plain)
+    assert_same_scores(run(work="w5", batch=3)[0][0], plain)
+    assert_same_scores(run(work="w6", devices=8)[0][0], plain)
 
 
 def test_the_same_command_twice_gives_the_same_bytes(run, tmp_path):

@@ -50,7 +50,7 @@ def photo_files(tmp_path_factory) -> list[bytes]:
     return contents
 
 
-class Line:
+class LineProcess:
     """A process of the task, started again after each kill."""
 
     def __init__(self, workdir: Path, *flags: str):
@@ -99,7 +99,7 @@ class Line:
         wait_until(lambda: self.count() >= count, 300, f"{count} parts are recorded", pause=0.1)
 
 
-def check(line: Line, names: list[str]) -> None:
+def check(line: LineProcess, names: list[str]) -> None:
     """Every part is one row, with the reason if it was not inspected."""
     ledger = Ledger(line.workdir / LEDGER_FILE)
     parts = ledger.latest(10**6)
@@ -136,7 +136,9 @@ def test_two_thousand_parts_come_into_a_folder(bank, photo_files, tmp_path):
     settings.write_text(
         "from codegraph_jax.line.settings import WatchConfig\ndef get_config():\n    return WatchConfig()\n"
     )
-    line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
+    line = LineProcess(
+        tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}"
+    )
     half = PARTS // 2
     with ThreadPoolExecutor(1) as pool:
         writer = pool.submit(fill, 0, half, 0.01)
@@ -161,7 +163,7 @@ def test_two_thousand_parts_are_sent(bank, photo_files, tmp_path):
     settings.write_text(
         "from codegraph_jax.line.settings import ServeConfig\ndef get_config():\n    return ServeConfig()\n"
     )
-    line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", "--config.serve.port=0")
+    line = LineProcess(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", "--config.serve.port=0")
 
     def send(number: int) -> None:
         """Sends a photo until a response arrives, like a client that must not lose a part."""

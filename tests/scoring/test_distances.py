@@ -13,7 +13,7 @@ from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import MAX_DISTANCE, MIN_DISTANCE, HostBlock
 from codegraph_jax.similarity.valid import INVALID
-from tests.support.programs import compiled_programs
+from tests.support.compiled_programs import compiled_programs
 
 PATCHES = 6
 

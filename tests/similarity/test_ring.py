@@ -17,7 +17,7 @@ from codegraph_jax.similarity.ring import DEVICE_SHARE, Ring, image_bytes, pairw
 from codegraph_jax.similarity.schedule import PAIRS_PER_CALL, ring_calls, shard_bounds
 from tests.similarity.tokens import GRID, draw
 from tests.support.device_tables import tables_on
-from tests.support.exhausted import FULL, limited, warnings
+from tests.support.out_of_memory import FULL, out_of_memory_above, warnings
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +174,7 @@ def test_a_device_that_runs_out_of_memory_in_a_call_gets_fewer_images(devices, p
     options = DistanceOptions("reuse", (1, 3), GRID, "float32", per_product)
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
     pairs = lambda own, remote, indices: indices.shape[2]  # noqa: E731
-    monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
+    monkeypatch.setattr(ring, "_step", lambda *how: out_of_memory_above(most, step(*how), pairs, calls))
     done = []
     got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
@@ -191,7 +191,7 @@ def test_products_get_smaller_before_images_get_fewer(how, monkeypatch, caplog):
     options, step = DistanceOptions("reuse", (1, 3), GRID, "float32")._replace(**how), ring._step
     want = pairwise_distances(draw(5), options, np.arange(5))
     products = lambda mesh, options, pass_on: options.per_product  # noqa: E731
-    monkeypatch.setattr(ring, "_step", limited(step, products, 4, []))
+    monkeypatch.setattr(ring, "_step", out_of_memory_above(4, step, products, []))
     np.testing.assert_array_equal(pairwise_distances(draw(5), options, np.arange(5)), want)
     assert warnings(caplog) == ["a device is out of memory with 8 products at once; trying 4"]
 
@@ -201,7 +201,7 @@ def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, ca
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), DistanceOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, places, length: length  # noqa: E731
-    monkeypatch.setattr(ring.Ring, "_put_tokens", limited(ring.Ring._put_tokens, rows, most, calls))
+    monkeypatch.setattr(ring.Ring, "_put_tokens", out_of_memory_above(most, ring.Ring._put_tokens, rows, calls))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert calls[0] == -(-13 // devices) and calls[-1] <= most
@@ -212,7 +212,7 @@ def test_pairs_that_never_fit_raise_an_out_of_memory_error(monkeypatch):
     options = DistanceOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_put_tokens", lambda *_: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*input size"):
-            patched.setattr(ring.Ring, name, limited(None, length, 0, []))
+            patched.setattr(ring.Ring, name, out_of_memory_above(0, None, length, []))
             pairwise_distances(draw(4), options, np.arange(4))
 
 

@@ -55,7 +55,7 @@ def by_definition(tokens, counts, grid, radius, removed=None):
     return np.stack(tables)
 
 
-def assert_same(got, want, counts):
+def assert_same_distances(got, want, counts):
     for i, own in enumerate(counts):
         a, b = got[:, i][:, :, own], want[:, i][:, :, own]
         np.testing.assert_array_equal(np.isinf(a), np.isinf(b))
@@ -69,7 +69,7 @@ def require_the_definition(grid, radius, hidden, kernel, at_once, seed):
         "direct" if radius else kernel, DEGREES, grid, "float32", 1 if radius else at_once, radius, True, at_once
     )
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(3))
-    assert_same(got, by_definition(tokens, counts, grid, radius), counts)
+    assert_same_distances(got, by_definition(tokens, counts, grid, radius), counts)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_size_of_the_blocks_changes_nothing(monkeypatch, block):
     monkeypatch.setattr(windows, "cheapest_blocks", lambda grid, radius: axes)
     options = DistanceOptions("direct", DEGREES, grid, "float32", 1, radius, True, block)
     got = pairwise_distances(jnp.asarray(tokens), options, np.arange(2))
-    assert_same(got, by_definition(tokens, counts, grid, radius), counts)
+    assert_same_distances(got, by_definition(tokens, counts, grid, radius), counts)
 
 
 def test_a_radius_as_large_as_the_grid_is_none():
@@ -127,7 +127,7 @@ def require_the_removal(grid, radius, hidden, share, seed):
     changes = changes_by_removal(table, jnp.asarray(tokens), removed, np.arange(4), options)
     for degree, changed in zip(table, changes):
         changed.apply(degree)
-    assert_same(table, by_definition(tokens, counts, grid, radius, removed), counts)
+    assert_same_distances(table, by_definition(tokens, counts, grid, radius, removed), counts)
     assert all((table[:, i][:, :, ~counts[i]] == -1).all() for i in range(4)), "these stay invalid"
 
 
@@ -154,4 +154,4 @@ def test_a_single_image_has_the_distances_that_it_has_in_a_set(radius):
     full, left = distances_to_references(jnp.asarray(tokens[0]), references, options)
     for got, out in ((full, None), (left, removed)):
         want = by_definition(tokens, counts, grid, radius, out)[:, :1, 1:]
-        assert_same(np.asarray(got)[:, None], want, counts[:1])
+        assert_same_distances(np.asarray(got)[:, None], want, counts[:1])

@@ -31,9 +31,9 @@ def damaged(data: bytes, edits: list[tuple[int, bytes]], keep: int = 10, near: i
     return bytes(changed[: len(data) * keep // 10])
 
 
-def places(value, where=()):
+def positions(value, where=()):
     """Paths of everything inside a nest of dicts and lists."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         yield (*where, key)
-        yield from places(inner, (*where, key))
+        yield from positions(inner, (*where, key))

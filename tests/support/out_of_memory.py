@@ -5,13 +5,13 @@ import jax
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
 
 
-def limited(function, length, most, calls):
-    """`function`, which fails if `length` of its arguments exceeds `most`; all lengths are appended to `calls`."""
+def out_of_memory_above(limit, function, size_of, sizes):
+    """`function`, which fails if `size_of` its arguments exceeds a limit; all sizes are appended to `sizes`."""
 
     def call(*arguments):
-        size = length(*arguments)
-        calls.append(size)
-        if size > most:
+        size = size_of(*arguments)
+        sizes.append(size)
+        if size > limit:
             raise FULL
         return function(*arguments)
 
