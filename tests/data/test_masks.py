@@ -2,7 +2,6 @@
 
 import logging
 import unicodedata
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from codegraph_jax.data.list_files import safe_join
 from codegraph_jax.data.masks import load_mask, looks_like_mask, masks_among, without_ending
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.evaluation.evaluate import evaluate
+from tests.support.made_results import made_result
 from tests.support.photos import write_noise
 
 SHAPE = np.zeros((40, 60), bool)
@@ -21,10 +21,7 @@ SHAPE[8:20, 10:30] = True
 
 
 def result_of(samples):
-    """The fields of a result that the metrics read."""
-    scores = np.arange(len(samples)) / len(samples)
-    maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
-    return SimpleNamespace(scores=scores, scores_rescored=scores, samples=samples, **maps)
+    return made_result(np.arange(len(samples)) / len(samples), samples)
 
 
 def as_mask(path, values):

@@ -1,19 +1,18 @@
 """The table of metrics has both scores if re-scoring changes the metrics."""
 
-from types import SimpleNamespace
-
 import numpy as np
 
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.tables import metrics_headings, metrics_rows, metrics_table
+from tests.support.made_results import made_result
 
 SAMPLES = [Sample(f"/{i}.png", f"{i}.png", "part", label=int(i > 1)) for i in range(4)]
 RAW = np.array([0.1, 0.2, 0.3, 0.4])
 
 
 def metrics_of(scores):
-    return evaluate(SimpleNamespace(scores_rescored=np.array(scores), scores=RAW, samples=SAMPLES))
+    return evaluate(made_result(RAW, SAMPLES, scores_rescored=np.array(scores)))
 
 
 def test_the_table_shows_both_where_they_differ():

@@ -9,7 +9,6 @@ import networkx as nx
 import numpy as np
 from PIL import Image
 
-from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.groups import Evidence, Group, PatchBox, RecurringPatterns
 from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
@@ -20,7 +19,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.threshold import calibrate
+from tests.support.made_results import decided, made_result
 
 GRID, SIZE, WEIGHTS = 8, 64, "drawn weights <v1>"
 
@@ -80,21 +79,20 @@ def make_outcome(
     community = Group(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
     communities = (community,) if recurring else ()
     product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9) if recurring else None
-    result = DetectionResult(
-        kept=np.arange(n),
+    result = made_result(
+        scores,
+        samples,
         unreadable=[(n, "broken <b>.png: truncated")],
         patch_scores=patch_scores,
-        **decided(scores) | {"scores_rescored": scores / scores.max()},
+        scores_rescored=scores / scores.max(),
         placement=Placement.whole(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         weights_name=WEIGHTS,
         feature_identity={"weights": WEIGHTS, "image_size": SIZE},
-        seconds={},
         recurring=RecurringPatterns(
             communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product
         ),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
         scores_by_name=both_scores(scores),
-        samples=tuple(samples),
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
     return Outcome(category, result, metrics, [everything] * n)
@@ -108,15 +106,6 @@ def both_scores(scores: np.ndarray) -> dict[str, np.ndarray]:
 def with_scores(result: DetectionResult, scores: np.ndarray, **changes: Any) -> DetectionResult:
     """The result with other image scores, and the threshold of these."""
     return replace(result, **decided(scores) | {"scores_by_name": both_scores(scores)} | changes)
-
-
-def decided(scores: np.ndarray) -> dict[str, Any]:
-    """The scores of a result, its thresholds from these scores, and its flags."""
-    calibration = calibrate(scores, ThresholdConfig())
-    return {
-        "scores": scores, "scores_rescored": scores, "p_values": calibration.p_values(scores),
-        "flagged": calibration.flags(scores), "calibration": calibration,
-    }  # fmt: skip
 
 
 def colour(i: int) -> tuple[int, int, int]:
