@@ -20,8 +20,8 @@ def test_a_drawn_set_is_studied(tmp_path, capsys):
     config = AnswersStudyConfig(roots=(str(tmp_path / "sets"),), resample_count=1, shares=(0.0, 0.1), detect=detect)
     (row,) = answers.run(config, str(tmp_path / "study"))
     assert (row.name, row.photos, row.defective) == ("part", 16, 5)
-    assert 0.5 <= row.best_balanced_accuracy_accuracy <= 1 and 0 <= row.mutual_auroc <= 100
-    assert 0 <= row.balanced_accuracy <= row.best_balanced_accuracy_accuracy + 0.2
+    assert 0.5 <= row.best_balanced_accuracy <= 1 and 0 <= row.mutual_auroc <= 100
+    assert 0 <= row.balanced_accuracy <= row.best_balanced_accuracy + 0.2
     study = json.loads((tmp_path / "study" / "study.json").read_text())
     assert [len(study[part]) for part in ("sets", "resampled", "few_defects")] == [1, 1, 2]
     assert study["few_defects"][0]["share"] == 0 and 3 <= study["few_defects"][0]["answers"] <= 20
