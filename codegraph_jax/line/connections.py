@@ -78,9 +78,8 @@ class BoundedProtocol(H11Protocol):
 
 def bounded_protocol(header_seconds: float, max_connections: int = MAX_CONNECTIONS) -> type[BoundedProtocol]:
     """A `BoundedProtocol` with these limits, as a class for uvicorn."""
-    return type(
-        "LimitedProtocol", (BoundedProtocol,), {"header_seconds": header_seconds, "max_connections": max_connections}
-    )
+    limits = {"header_seconds": header_seconds, "max_connections": max_connections}
+    return type("LimitedProtocol", (BoundedProtocol,), limits)
 
 
 def server_of(app: Any, grace_seconds: int, header_seconds: float = REQUEST_SECONDS) -> uvicorn.Server:

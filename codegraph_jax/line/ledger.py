@@ -66,11 +66,7 @@ CREATE TABLE IF NOT EXISTS peak_patches (
     vectors BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS inbox (
-    key TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    path TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    received_at TEXT NOT NULL
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL, received_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS line_state (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
@@ -352,11 +348,12 @@ class Ledger(Database):
         query, last = f"SELECT {stored} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
         while rows := self.read(query, (last,)):
             for row in rows:
-                part = Part(**dict(row) | {"flagged": row["flagged"] == 1})
-                texts = {name: _text(row[name]) for name in ("key", "name", "path", "failure")}
-                texts["patterns"] = "; ".join(_json(row["patterns"]))
+                values = _with_texts(row)
+                part = Part(**values | {"flagged": row["flagged"] == 1})
+                texts = {name: values[name] for name in (*TEXTS, "failure")}
+                texts |= {"patterns": "; ".join(_json(row["patterns"]))}
                 texts |= {"decision": part.decision, "verdict": part.verdict}
-                yield dict(row) | {name: table_cell(text) for name, text in texts.items()}
+                yield values | {name: table_cell(text) for name, text in texts.items()}
             last = rows[-1]["id"]
 
     def check(self) -> None:
@@ -390,13 +387,9 @@ def _stored(text: str) -> str | bytes:
         return os.fsencode(text)
 
 
-def _text(value: str | bytes) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
 def _with_texts(row: sqlite3.Row) -> dict[str, Any]:
     """The columns of a row of `parts` or `inbox`, with `TEXTS` as str."""
-    return dict(row) | {name: _text(row[name]) for name in TEXTS}
+    return dict(row) | {name: os.fsdecode(row[name]) for name in TEXTS}
 
 
 def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
@@ -407,11 +400,10 @@ def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
 
 def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
     """Writes a row into `parts`; returns its number."""
-    names, placeholders = ", ".join(values), ", ".join("?" * len(values))
+    names, placeholders = ", ".join(values), ", ".join(f":{name}" for name in values)
     updates = ", ".join(f"{name} = excluded.{name}" for name in values)
     cursor.execute(
-        f"INSERT INTO parts ({names}) VALUES ({placeholders}) ON CONFLICT (id) DO UPDATE SET {updates}",
-        tuple(values.values()),
+        f"INSERT INTO parts ({names}) VALUES ({placeholders}) ON CONFLICT (id) DO UPDATE SET {updates}", values
     )
     return int(cursor.lastrowid or 0)
 

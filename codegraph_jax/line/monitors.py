@@ -47,15 +47,13 @@ class Monitors:
 
     def __init__(self, bank: ReferenceBank, ledger: Ledger, parts_per_false_alarm: float):
         calibration_set = bank.calibration_set
-        scores = calibration_set.scores[
-            ~bank.calibration.flags(calibration_set.scores) & ~calibration_set.defect_members
-        ]
+        passed = ~bank.calibration.flags(calibration_set.scores) & ~calibration_set.defect_members
         drift_state = ledger.state("drift") or {}
         if ledger.state("bank") not in (None, bank.digest):
             # scores of another bank are not comparable
             drift_state["score"] = Chart(resets=[ledger.next_number() - 1]).state()
         self.drift = Drift(
-            STATISTICS, parts_per_false_alarm, {"score": scores}, drift_state,
+            STATISTICS, parts_per_false_alarm, {"score": calibration_set.scores[passed]}, drift_state,
             lambda after: ledger.passed(after, MAX_STORED),
         )  # fmt: skip
         stored = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches()]

@@ -149,18 +149,17 @@ class Outbox:
 
     def undelivered(self) -> list[Undelivered]:
         """Messages that were not accepted, by address."""
-        counts = self.database.read("SELECT address, sum(NOT set_aside), sum(set_aside) FROM outbox GROUP BY address")
+        rows = self.database.read(
+            "SELECT address, sum(NOT set_aside), sum(set_aside), coalesce((SELECT error FROM outbox AS failed "
+            "WHERE failed.address = outbox.address AND error != '' ORDER BY failed_at DESC, number LIMIT 1), '') "
+            "FROM outbox GROUP BY address"
+        )
         found = []
-        for address, waiting, set_aside in counts:
+        for address, waiting, set_aside, error in rows:
             parts = self.database.read(
                 "SELECT DISTINCT subject FROM outbox WHERE address = ? AND set_aside AND event != 'acknowledgement' "
                 "ORDER BY subject LIMIT ?", (address, LISTED_PARTS),
             )  # fmt: skip
-            errors = self.database.read(
-                "SELECT error FROM outbox WHERE address = ? AND error != '' ORDER BY failed_at DESC, number LIMIT 1",
-                (address,),
-            )
-            error = errors[0][0] if errors else ""
             found.append(Undelivered(address, waiting, set_aside, tuple(row[0] for row in parts), error))
         return found
 

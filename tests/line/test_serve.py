@@ -124,10 +124,8 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
         return MonitoredPart(inspected_part(photo))
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
-    server, data = (
-        server_of(create_app(inspector, WebConfig()), grace_seconds=30, header_seconds=5),
-        photos[0].read_bytes(),
-    )
+    server = server_of(create_app(inspector, WebConfig()), grace_seconds=30, header_seconds=5)
+    data = photos[0].read_bytes()
     with serving(server) as address, httpx.Client(timeout=30) as http, ThreadPoolExecutor(30) as pool:
         answers = [pool.submit(http.post, f"{address}/parts", content=data) for _ in range(30)]
         wait_until(lambda: len(ledger.inbox()) == 30)
