@@ -26,12 +26,12 @@ from codegraph_jax.report.result_files import REPORT
 from codegraph_jax.report.texts import package_text, shared_script, style_of, texts_script
 
 COOKIE = "codegraph"
-OF_RUNS = {".png": "image/png", ".json": "application/json", ".csv": "text/csv", ".npz": "application/zip"}
-"""Media types of files of a run; other pages than the report are shown as text."""
+MEDIA_TYPES = {".png": "image/png", ".json": "application/json", ".csv": "text/csv", ".npz": "application/zip"}
+"""Media types of the files of a run besides the report; files of other types are shown as text."""
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
-"""Policy of a report that this version has not made: its scripts cannot call the app."""
+"""Policy of pages that may be foreign: their scripts cannot call the app."""
 MAX_BODY_BYTES = 64 * 2**20
-"""Largest request besides uploads."""
+"""Largest body of a request besides uploads."""
 
 
 def create_app(results: Path, key: str) -> FastAPI:
@@ -64,21 +64,21 @@ def create_app(results: Path, key: str) -> FastAPI:
 def _add_checks(app: FastAPI, key: str) -> None:
     @app.middleware("http")
     async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        answered = refusal(request.scope, "", True) or _without_key(request, key)
-        response = with_headers(answered or await call_next(request))
+        refused = refusal(request.scope, "", True) or _without_key(request, key) or _too_large(request)
+        response = with_headers(refused or await call_next(request))
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     @app.exception_handler(UserError)
-    async def refused(request: Request, error: UserError) -> Response:
+    async def user_error(request: Request, error: UserError) -> Response:
         return _problem(404 if isinstance(error, NotFoundError) else 400, str(error))
 
     @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         return _problem(error.status_code, f"{request.method} {printable(request.scope['path'])}: {error.detail}")
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> Response:
+    async def invalid_request(request: Request, error: RequestValidationError) -> Response:
         # without the input, which need not be valid text
         lines = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()[:5]]
         return _problem(422, printable(f"the request is invalid: {'; '.join(lines)}")[:1000])
@@ -89,11 +89,8 @@ def _problem(status: int, text: str) -> Response:
 
 
 def _without_key(request: Request, key: str) -> Response | None:
-    """The response to a request without the key; sets the cookie if the address has the key."""
+    """The response to a request whose cookie lacks the key; it sets the cookie if the address has the key."""
     if hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), key.encode()):
-        length = request.headers.get("content-length", "")
-        if request.method == "POST" and not (length.isdecimal() and int(length[:20]) <= MAX_BODY_BYTES):
-            return _problem(413, f"the request is larger than {MAX_BODY_BYTES >> 20} MB, or does not state its length")
         return None
     if request.scope["path"] == "/" and hmac.compare_digest(request.query_params.get("key", "").encode(), key.encode()):
         response = RedirectResponse("/", 303)
@@ -103,10 +100,18 @@ def _without_key(request: Request, key: str) -> Response | None:
                         "has printed.", 401)  # fmt: skip
 
 
+def _too_large(request: Request) -> Response | None:
+    """The response to a POST request whose body is too large, or may be."""
+    length = request.headers.get("content-length", "")
+    if request.method != "POST" or (length.isdecimal() and int(length[:20]) <= MAX_BODY_BYTES):
+        return None
+    return _problem(413, f"the request is larger than {MAX_BODY_BYTES >> 20} MB, or does not state its length")
+
+
 def _add_page(app: FastAPI) -> None:
     own = texts_script("app") + package_text("call.js", "app")
     views = ("elements.js", "areas.js", "uploads.js", "recurring.js", "new_inspection.js")
-    # a report has the shared script already
+    # a report, which loads live.js, has the shared script already
     before = {"app.js": shared_script() + own + "".join(package_text(name, "app") for name in views), "live.js": own}
     files = {"page.html": "html", "app.css": "css", "live.css": "css", "app.js": "javascript", "live.js": "javascript"}
     for name, kind in files.items():
@@ -143,7 +148,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
     @app.get("/runs/{run}/{name:path}")
     def file(run: str, name: str) -> Response:
         path = runs.file(run, decode_path(name))
-        return FileResponse(path, media_type=OF_RUNS.get(path.suffix.lower(), "text/plain"))
+        return FileResponse(path, media_type=MEDIA_TYPES.get(path.suffix.lower(), "text/plain"))
 
     @app.get("/compared.html")
     def compared() -> Response:

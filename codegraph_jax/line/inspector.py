@@ -28,8 +28,7 @@ from codegraph_jax.line.part import Alarm, Part, ReceivedPhoto, operator_sentenc
 from codegraph_jax.line.recurrence import LIMITS
 from codegraph_jax.line.statistics import picture_statistics
 from codegraph_jax.report.heatmaps import Scale, anomaly_png
-from codegraph_jax.report.photo_images import find_regions
-from codegraph_jax.report.region_data import Region
+from codegraph_jax.report.region_data import Region, find_regions
 
 MAX_ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""

@@ -10,22 +10,22 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.boxes import Box
-from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
+from codegraph_jax.report.contact_sheet import BACKGROUND, CROP_SIDE, contact_sheet, crop
 
 HALF_BOX = 0.06
 """Half the side of a box around a peak without a region, as a share of the photo."""
 
 
 def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRange | None) -> Image.Image:
-    """The contact sheet of an alarm; tiles of missing photos are empty.
+    """The contact sheet of an alarm; crops of missing photos are empty.
 
     Args:
         alarm: a recurrence alarm.
         parts: parts of the alarm.
         value_range: see `load_image`.
     """
-    tiles = [_tile(part, value_range) for part in parts]
-    return contact_sheet(alarm.message, tiles, [f"{part.id}: {printable(part.name)}" for part in parts])
+    crops = [_crop_of(part, value_range) for part in parts]
+    return contact_sheet(alarm.message, crops, [f"{part.id}: {printable(part.name)}" for part in parts])
 
 
 def boxes_of(part: Part) -> list[Box]:
@@ -39,8 +39,8 @@ def boxes_of(part: Part) -> list[Box]:
     return []
 
 
-def _tile(part: Part, value_range: ValueRange | None) -> Image.Image:
+def _crop_of(part: Part, value_range: ValueRange | None) -> Image.Image:
     try:
         return crop(load_image(part.path, value_range), boxes_of(part))
     except UnreadableImageError:
-        return Image.new("RGB", (TILE, TILE), BACKGROUND)
+        return Image.new("RGB", (CROP_SIDE, CROP_SIDE), BACKGROUND)

@@ -10,23 +10,23 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from codegraph_jax.core.names import printable
 from codegraph_jax.report.boxes import Box
 
-TILE = 224
+CROP_SIDE = 224
 """Side of a crop in pixels."""
 MARGIN, CAPTION, HEADING = 12, 20, 40
 CONTEXT = 2.5
 """Side of a crop relative to the longer side of the box."""
 MIN_SHARE = 0.25
 """Minimum side of a crop relative to the shorter side of the image."""
-MAX_TILES = 60
+MAX_CROPS = 60
 """Maximum number of crops on a sheet."""
 BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
 
 def crop(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A square of TILE pixels around the largest box on an RGB image, with all boxes drawn; without boxes the whole."""
+    """A square of `CROP_SIDE` pixels around the largest box on an RGB image, with all boxes; the whole image without."""
     width, height = image.size
     if not boxes:
-        return ImageOps.pad(image, (TILE, TILE), Image.Resampling.BILINEAR, BACKGROUND)
+        return ImageOps.pad(image, (CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR, BACKGROUND)
     main = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
     left, top, right, bottom = main.pixels(width, height)
     window = max(CONTEXT * max(right - left, bottom - top), MIN_SHARE * min(width, height))
@@ -36,8 +36,8 @@ def crop(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     cut = Image.new("RGB", (window, window), BACKGROUND)
     visible = image.crop((max(x, 0), max(y, 0), min(x + window, width), min(y + window, height)))
     cut.paste(visible, (max(-x, 0), max(-y, 0)))
-    picture = cut.resize((TILE, TILE), Image.Resampling.BILINEAR)
-    zoom = window / TILE
+    picture = cut.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR)
+    zoom = window / CROP_SIDE
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         edges = box.pixels(width, height)
@@ -47,29 +47,29 @@ def crop(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     return picture
 
 
-def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+def contact_sheet(heading: str, crops: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
     """A picture of captioned crops under a heading.
 
     Args:
         heading: one line.
-        tiles: squares of TILE pixels; the heading has the number of those beyond MAX_TILES.
+        crops: squares of CROP_SIDE pixels; the heading has the number of those beyond MAX_CROPS.
         captions: a name for each tile; trimmed to its width.
     """
-    more = len(tiles) - MAX_TILES
-    tiles, captions = tiles[:MAX_TILES], captions[:MAX_TILES]
-    columns = min(max(3, round(len(tiles) ** 0.5 * 1.2)), 8)
-    rows = -(-len(tiles) // columns)
-    width = columns * (TILE + MARGIN) + MARGIN
-    sheet = Image.new("RGB", (width, HEADING + rows * (TILE + CAPTION + MARGIN) + MARGIN), BACKGROUND)
+    more = len(crops) - MAX_CROPS
+    crops, captions = crops[:MAX_CROPS], captions[:MAX_CROPS]
+    columns = min(max(3, round(len(crops) ** 0.5 * 1.2)), 8)
+    rows = -(-len(crops) // columns)
+    width = columns * (CROP_SIDE + MARGIN) + MARGIN
+    sheet = Image.new("RGB", (width, HEADING + rows * (CROP_SIDE + CAPTION + MARGIN) + MARGIN), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     if more > 0:
         heading = f"{heading} ({more} more are not shown)"
     draw.text((MARGIN, MARGIN), _fitted(printable(heading), width - 2 * MARGIN, _font(18)), INK, _font(18))
-    for index, (tile, caption) in enumerate(zip(tiles, captions)):
-        x = MARGIN + index % columns * (TILE + MARGIN)
-        y = HEADING + MARGIN // 2 + index // columns * (TILE + CAPTION + MARGIN)
-        sheet.paste(tile, (x, y))
-        draw.text((x, y + TILE + 3), _fitted(printable(caption), TILE, _font(12)), FAINT, _font(12))
+    for index, (picture, caption) in enumerate(zip(crops, captions)):
+        x = MARGIN + index % columns * (CROP_SIDE + MARGIN)
+        y = HEADING + MARGIN // 2 + index // columns * (CROP_SIDE + CAPTION + MARGIN)
+        sheet.paste(picture, (x, y))
+        draw.text((x, y + CROP_SIDE + 3), _fitted(printable(caption), CROP_SIDE, _font(12)), FAINT, _font(12))
     return sheet
 
 
@@ -85,6 +85,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """`text` shortened to `width` pixels."""
     length = len(text)
     while length > 1 and font.getlength(trimmed(text, length)) > width:
         length -= 1

@@ -26,14 +26,14 @@ class Scale:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, patch_scores: Sequence[Float[np.ndarray, "..."]], thresholds: Sequence[float] = ()) -> "Scale":
+        """One scale for all maps of a run, see `scoring.maps.scale_ends`."""
+        return cls(*scale_ends(np.concatenate([scores.ravel() for scores in patch_scores]), thresholds))
+
     def strength(self, scores: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Scores scaled and clipped to [0, 1]."""
         return np.clip((scores - np.float32(self.low)) / np.float32(self.high - self.low), 0, 1)
-
-
-def run_scale(patch_scores: Sequence[Float[np.ndarray, "..."]], thresholds: Sequence[float] = ()) -> Scale:
-    """One scale for all maps of a run, see `scoring.maps.scale_ends`."""
-    return Scale(*scale_ends(np.concatenate([scores.ravel() for scores in patch_scores]), thresholds))
 
 
 def _colours(levels: int) -> tuple[UInt8[np.ndarray, "levels 3"], Float[np.ndarray, " levels"]]:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from codegraph_jax.core.files import whole_file
@@ -17,9 +16,8 @@ from codegraph_jax.data.images import full_size, load_image
 from codegraph_jax.report.contact_sheet import crop
 from codegraph_jax.report.heatmaps import Scale, anomaly_png, dimmed, overlay
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.region_data import Region, describe_regions
-from codegraph_jax.scoring.regions import background_of, flagged_mask, stretch
-from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.report.region_data import Region, find_regions
+from codegraph_jax.scoring.regions import background_of, stretch
 
 MAX_SIDE, USUAL_SIDE, MIN_SIDE = 1024, 512, 128
 """Sides in pixels of the images in a report; photos are not enlarged beyond the usual side."""
@@ -42,7 +40,7 @@ class ReportPhoto:
         thumbnail: JPEG file.
         thumbnail_size: its width and height in pixels.
         anomaly_png: PNG file of the anomaly map with transparency.
-        tile: crop for the contact sheet; None if the photo shows no recurring pattern.
+        crop: picture for the contact sheet; None if the photo shows no recurring pattern.
         regions: flagged regions, the highest peak first.
     """
 
@@ -51,7 +49,7 @@ class ReportPhoto:
     thumbnail: bytes
     thumbnail_size: tuple[int, int]
     anomaly_png: bytes
-    tile: Image.Image | None
+    crop: Image.Image | None
     regions: list[Region]
 
 
@@ -61,31 +59,10 @@ def image_side(photo_count: int) -> int:
     return int(np.clip(side, MIN_SIDE, MAX_SIDE)) // 16 * 16
 
 
-def fit(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the same aspect ratio and `side` as the longer one."""
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height of an image after its longer side is resized to `side`."""
     scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def find_regions(
-    patch_scores: Float[np.ndarray, "h w"],
-    background: float,
-    calibration: Calibration,
-    pattern_numbers: Int[np.ndarray, "h w"],
-    inspected: Bool[np.ndarray, "height width"],
-) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
-    """The flagged regions of a flagged photo: mask and list.
-
-    Args:
-        patch_scores: scores of the patches on the photo.
-        background: median score of the inspected patches.
-        calibration: thresholds.
-        pattern_numbers: number of the recurring pattern that each patch shows; may be empty.
-        inspected: mask of the inspected pixels of the photo.
-    """
-    mask = flagged_mask(patch_scores, background, calibration, inspected)
-    height, width = inspected.shape
-    return mask, describe_regions(mask, stretch(patch_scores, width, height), calibration, pattern_numbers)
 
 
 def make_images(
@@ -117,7 +94,7 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
     rect = result.placement.rect(i)
     patch_scores = rect.cut(result.patch_scores[i])
     if record.heatmap:
-        width, height = fit(*size, min(max(size), HEATMAP_SIDE))
+        width, height = scaled_size(*size, min(max(size), HEATMAP_SIDE))
         heatmap = overlay(image, scale.strength(stretch(patch_scores, width, height)))
         _save(dimmed(heatmap, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
@@ -132,7 +109,7 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
         )
         if record.mask:
             _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
-    thumbnail_size, thumbnail = fit(*size, min(side, max(*size, USUAL_SIDE))), io.BytesIO()
+    thumbnail_size, thumbnail = scaled_size(*size, min(side, max(*size, USUAL_SIDE))), io.BytesIO()
     small = image.resize(thumbnail_size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     dimmed(small, inspected).save(thumbnail, "JPEG", quality=QUALITY)
     return ReportPhoto(
@@ -141,7 +118,7 @@ def _make_photo(record: Record, workdir: Path, scale: Scale, side: int) -> Repor
         thumbnail=thumbnail.getvalue(),
         thumbnail_size=thumbnail_size,
         anomaly_png=anomaly_png(scale.strength(patch_scores)),
-        tile=crop(image, record.pattern_boxes) if record.group else None,
+        crop=crop(image, record.pattern_boxes) if record.group else None,
         regions=regions,
     )
 

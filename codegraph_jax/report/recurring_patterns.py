@@ -113,10 +113,10 @@ def write_recurring_patterns(
         listing[pattern.outcome.category].append(_entry(pattern, members))
         if members:
             heading = f"{pattern.outcome.category}: {len(members)} photos share {pattern.label}"
-            tiles = [photo.tile for photo in members.values() if photo.tile]
+            crops = [photo.crop for photo in members.values() if photo.crop]
             names = [photo.record.name for photo in members.values()]
             with whole_file(workdir / pattern.sheet) as name:
-                contact_sheet(printable(heading), tiles, names).save(name, "PNG")
+                contact_sheet(printable(heading), crops, names).save(name, "PNG")
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
         recurring = outcome.result.recurring

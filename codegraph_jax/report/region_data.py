@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from codegraph_jax.core.files import write_csv, write_json
-from codegraph_jax.scoring.regions import EIGHT, rectangle_sides
+from codegraph_jax.scoring.regions import EIGHT, flagged_mask, rectangle_sides, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
@@ -53,6 +53,27 @@ class Region:
     p_value: float
     pattern: int | None
     run_lengths: list[int] | None
+
+
+def find_regions(
+    patch_scores: Float[np.ndarray, "h w"],
+    background: float,
+    calibration: Calibration,
+    pattern_numbers: Int[np.ndarray, "h w"],
+    inspected: Bool[np.ndarray, "height width"],
+) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
+    """The flagged regions of a flagged photo: mask and list.
+
+    Args:
+        patch_scores: scores of the patches on the photo.
+        background: median score of the inspected patches.
+        calibration: thresholds.
+        pattern_numbers: number of the recurring pattern that each patch shows; may be empty.
+        inspected: mask of the inspected pixels of the photo.
+    """
+    mask = flagged_mask(patch_scores, background, calibration, inspected)
+    height, width = inspected.shape
+    return mask, describe_regions(mask, stretch(patch_scores, width, height), calibration, pattern_numbers)
 
 
 def describe_regions(
@@ -116,7 +137,7 @@ def run_lengths(mask: Bool[np.ndarray, "a b"]) -> list[int]:
     return lengths
 
 
-def rows_of(
+def region_rows(
     path: str, category: str, size: tuple[int, int], regions: Sequence[Region], mm_per_pixel: float | None = None
 ) -> list[dict[str, Any]]:
     """Entries of regions.json for one image.

@@ -23,7 +23,7 @@ from codegraph_jax.core.started_command import started_command
 from codegraph_jax.core.workdir import remove_partial_files
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.report.heatmaps import Scale, run_scale
+from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
 from codegraph_jax.report.photo_images import ReportPhoto, make_images
@@ -34,7 +34,7 @@ from codegraph_jax.report.recurring_patterns import (
     recurring_patterns,
     write_recurring_patterns,
 )
-from codegraph_jax.report.region_data import coco, rows_of, write_regions
+from codegraph_jax.report.region_data import coco, region_rows, write_regions
 from codegraph_jax.report.result_files import COCO, MANIFEST, MAPS, REPORT, RESULTS, SCORES
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import describe_warning
@@ -120,7 +120,7 @@ def _scale_of(outcomes: Sequence[Outcome]) -> Scale:
     """The scale of the heat maps of a run."""
     results = [outcome.result for outcome in outcomes]
     scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
-    return run_scale(scores, [result.calibration.threshold for result in results])
+    return Scale.of(scores, [result.calibration.threshold for result in results])
 
 
 def _write_regions(workdir: Path, config: Config | InspectConfig, photos: Sequence[ReportPhoto]) -> None:
@@ -128,7 +128,7 @@ def _write_regions(workdir: Path, config: Config | InspectConfig, photos: Sequen
     rows = [
         row
         for photo in photos
-        for row in rows_of(
+        for row in region_rows(
             photo.record.path, photo.record.category, photo.size, photo.regions, config.report.mm_per_pixel
         )
     ]

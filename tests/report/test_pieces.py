@@ -6,8 +6,8 @@ from PIL import Image
 
 from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.boxes import Box
-from codegraph_jax.report.contact_sheet import TILE, crop, trimmed
-from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
+from codegraph_jax.report.contact_sheet import CROP_SIDE, crop, trimmed
+from codegraph_jax.report.heatmaps import Scale, overlay
 from codegraph_jax.report.result_files import NAME_BYTES, output_path, relative_url
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
@@ -60,9 +60,9 @@ def test_box_in_pixels_covers_the_box():
 @pytest.mark.parametrize("size", [(100, 80), (30, 400), (400, 30), (1, 1)])
 @pytest.mark.parametrize("box", [(0, 0, 0.1, 0.1), (0.9, 0.9, 1, 1), (0, 0, 1, 1), (0.5, 0.5, 0.5, 0.5)])
 def test_crops_are_squares_of_any_image(size, box):
-    tile = crop(Image.new("RGB", size, (0, 90, 0)), [Box(*box)])
-    assert tile.size == (TILE, TILE)
-    assert (np.asarray(tile)[..., 1] == 90).any()
+    picture = crop(Image.new("RGB", size, (0, 90, 0)), [Box(*box)])
+    assert picture.size == (CROP_SIDE, CROP_SIDE)
+    assert (np.asarray(picture)[..., 1] == 90).any()
 
 
 def test_an_overlay_does_not_change_normal_places():
@@ -75,10 +75,10 @@ def test_an_overlay_does_not_change_normal_places():
 
 def test_one_scale_for_the_run():
     scores = [np.full((2, 4, 4), 0.2, np.float32), np.full((1, 4, 4), 0.9, np.float32)]
-    scale = run_scale(scores)
+    scale = Scale.of(scores)
     assert (scale.low, scale.high) == pytest.approx((0.2, 0.9))
     # if defects are less than a thousandth of all patches, the threshold sets the end of the scale
     small = [np.r_[np.full(9999, 0.2), 0.9].astype(np.float32)]
-    assert run_scale(small, [np.inf, 0.5, 0.7]).high == pytest.approx(0.5)
-    assert run_scale(scores, [0.5]).high == pytest.approx(0.9)
+    assert Scale.of(small, [np.inf, 0.5, 0.7]).high == pytest.approx(0.5)
+    assert Scale.of(scores, [0.5]).high == pytest.approx(0.9)
     np.testing.assert_allclose(Scale(0.2, 0.7).strength(np.float32([0.1, 0.45, 0.9])), [0, 0.5, 1], atol=1e-6)

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.region_data import coco, describe_regions, outline, rows_of, run_lengths
+from codegraph_jax.report.region_data import coco, describe_regions, outline, region_rows, run_lengths
 from codegraph_jax.report.results import write_results
 from codegraph_jax.scoring.regions import rectangle_sides
 from codegraph_jax.tasks import detect as detect_task
@@ -211,7 +211,7 @@ def test_sizes_in_millimetres_where_a_pixel_is_known(calibration):
     mask = np.zeros((60, 80), bool)
     mask[10:14, 20:50] = True
     regions = describe_regions(mask, mask.astype(np.float32), calibration, np.zeros((0, 0), int))
-    (row,) = rows_of("a.png", "", (80, 60), regions, mm_per_pixel=0.05)
+    (row,) = region_rows("a.png", "", (80, 60), regions, mm_per_pixel=0.05)
     assert (row["region_length_mm"], row["region_width_mm"], row["area_mm2"]) == (1.5, 0.2, 0.3)
-    (row,) = rows_of("a.png", "", (80, 60), regions)
+    (row,) = region_rows("a.png", "", (80, 60), regions)
     assert (row["region_length"], row["region_length_mm"], row["area_mm2"]) == (30, None, None)
