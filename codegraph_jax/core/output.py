@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TextIO
 
 
@@ -14,35 +16,30 @@ class SteadyStream:
 
     def write(self, text: str) -> int:
         """Writes the text, or drops it; returns its length."""
-        if not self._lost:
-            try:
-                self._stream.write(text)
-            except (OSError, ValueError) as error:
-                self._lose(error)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Flushes the buffer, or drops it."""
-        if not self._lost:
-            try:
-                self._stream.flush()
-            except (OSError, ValueError) as error:
-                self._lose(error)
+        self._try(self._stream.flush)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _lose(self, error: Exception) -> None:
-        if isinstance(error, UnicodeError):
+    def _try(self, action: Callable[..., object], *arguments: str) -> None:
+        if self._lost:
             return
-        self._lost = True
         try:
-            # Python flushes its buffer again at exit, which must not fail
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
-        except (OSError, ValueError):
+            action(*arguments)
+        except UnicodeError:
             pass
+        except (OSError, ValueError):
+            self._lost = True
+            with suppress(OSError, ValueError):
+                # Python flushes its buffer again at exit, which must not fail
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
 
 
 def steady_output() -> None:

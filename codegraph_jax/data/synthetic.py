@@ -52,7 +52,7 @@ class DrawnSet:
     def files(self) -> list[str]:
         """Paths of all files that `write_set` writes."""
         defective = [name for name, label in zip(self.names, self.labels, strict=True) if label]
-        return [*map(_photo_file, self.names), *map(_mask_file, defective)]
+        return [*(f"test/{name}" for name in self.names), *map(_mask_file, defective)]
 
 
 def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequence[float]) -> DrawnSet:
@@ -97,7 +97,7 @@ def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequen
 def write_set(drawn: Iterable[DrawnPhoto], root: Path) -> None:
     """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`."""
     for name, image, mask in drawn:
-        file = root / _photo_file(name)
+        file = root / "test" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         # each format ignores the arguments of the other
         Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
@@ -117,10 +117,6 @@ def replace_set(drawn: DrawnSet, workdir: Path, folder: str) -> None:
     require_own(workdir, files)
     replace_written(workdir, files, folder)
     write_set(drawn, workdir / folder)
-
-
-def _photo_file(name: str) -> str:
-    return f"test/{name}"
 
 
 def _mask_file(name: str) -> str:

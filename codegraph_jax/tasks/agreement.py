@@ -50,14 +50,10 @@ def check_agreement(
         facts[f"the image files (by their sizes) in category {category!r}"] = _digest(_size(s.path) for s in samples)
     facts["the weights"] = weights_identity(weights_name)
     facts["the review"] = _digest([json.dumps(review.as_json())] if review else [])
-    for sample in _some([*itertools.chain.from_iterable(categories.values())]):
+    photos = [*itertools.chain.from_iterable(categories.values())]
+    for sample in (photos[i] for i in evenly(len(photos), SAMPLED)):
         facts[f"the content of image {sample.name!r} in category {sample.category!r}"] = _content(sample.path)
     processes.require_equal(facts)
-
-
-def _some(samples: Sequence[Sample]) -> list[Sample]:
-    """At most `SAMPLED` of them, the first and the last included."""
-    return [samples[i] for i in evenly(len(samples), SAMPLED)]
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -113,14 +113,16 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def restore() -> None:
         for name, former in before.items():
             signal.signal(name, former)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        restore()
         stop()
 
     before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for name, former in before.items():
-            signal.signal(name, former)
+        restore()

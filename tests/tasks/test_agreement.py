@@ -1,19 +1,8 @@
-"""The choice of files that processes compare completely; test_processes.py tests this with real processes."""
+"""The content of files that processes compare; test_processes.py tests this with real processes."""
 
 import os
 
-import pytest
-
-from codegraph_jax.data.samples import Sample
-from codegraph_jax.tasks.agreement import SAMPLED, _content, _some
-
-
-@pytest.mark.parametrize("count", [1, 2, SAMPLED - 1, SAMPLED, SAMPLED + 1, 1000])
-def test_the_files_compared_are_few_and_spread_evenly(count):
-    chosen = [int(s.name) for s in _some([Sample("", str(i), "") for i in range(count)])]
-    assert len(chosen) == min(count, SAMPLED) and (chosen[0], chosen[-1]) == (0, count - 1)
-    gaps = [b - a for a, b in zip(chosen, chosen[1:])]
-    assert not gaps or max(gaps) - min(gaps) <= 1
+from codegraph_jax.tasks.agreement import _content
 
 
 def test_content_is_that_of_the_bytes_and_nothing_is_waited_for(tmp_path):
