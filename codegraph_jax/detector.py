@@ -18,9 +18,9 @@ from codegraph_jax.backbones import (
     Backbone,
     LoadedBackbone,
     PrecomputedBackbone,
-    backbone_settings,
     feature_identity,
     load_backbone,
+    settings_and_backbone,
 )
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
@@ -98,7 +98,7 @@ class CoDeGraph:
         score: str | Score | PatchScore | None = None,
         **fields: Any,
     ):
-        settings, loaded = backbone_settings(config, backbone, fields)
+        settings, loaded = settings_and_backbone(config, backbone, fields)
         self.chosen_score = score_of(settings.scoring.score if score is None else score)
         # settings are checked before weights are downloaded
         if settings.bank.save:

@@ -14,6 +14,7 @@ from codegraph_jax.core.settings import (
     unset,
     within,
 )
+from codegraph_jax.data.value_range import ValueRange
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -223,6 +224,12 @@ def leave_one_class_out(config: OeclConfig) -> OeclConfig:
         data=dataclasses.replace(config.data, protocol="leave_one_class_out"),
         train=dataclasses.replace(config.train, epochs=TrainConfig.epochs // 2),
     )
+
+
+def with_value_range(config: OeclConfig, value_range: ValueRange) -> OeclConfig:
+    """Settings with a measured range, so that a checkpoint converts images that are scored later in the same way."""
+    data = dataclasses.replace(config.data, range=value_range.black_and_white, no_data=value_range.no_data)
+    return dataclasses.replace(config, data=data)
 
 
 def ood_entry(entry: str) -> tuple[str, str, str]:

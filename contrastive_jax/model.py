@@ -20,7 +20,7 @@ from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.own_sets import as_samples
 from codegraph_jax.data.value_range import given_range
-from contrastive_jax.config import OeclConfig
+from contrastive_jax.config import OeclConfig, with_value_range
 from contrastive_jax.data.image_set import Images, square
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
@@ -109,8 +109,7 @@ class OECL:
         if not settings.range:
             measured = measured_range(as_samples(images), settings.no_data)
             if measured:
-                settings = dataclasses.replace(settings, range=measured.black_and_white, no_data=measured.no_data)
-                self.config = dataclasses.replace(self.config, data=settings)
+                self.config = with_value_range(self.config, measured)
         normal = self._stored(images)
         if len(normal) < self.config.train.batch_size:
             raise ProtocolError(f"fit: batch_size {self.config.train.batch_size} is more than {len(normal)} images")
@@ -188,7 +187,7 @@ class OECL:
         return model
 
     def _train(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
-        identity = run_identity(self.config, data.train, data.oe, None)
+        identity = run_identity(self.config, data.normal, data.oe, None)
         require_same_run(workdir, identity)
         write_json(workdir / "manifest.json", finite_or_none({**identity, **versions_and_device()}))
         return train_network(self.config, data, workdir, progress=progress)[0]

@@ -1,6 +1,5 @@
 """A training run: reads the data, trains with checkpoints, and tests the network (OECL, arXiv:2312.15288)."""
 
-import dataclasses
 import logging
 import math
 import time
@@ -19,7 +18,7 @@ from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, read_json, write_json
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed import processes
-from contrastive_jax.config import OeclConfig
+from contrastive_jax.config import OeclConfig, with_value_range
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.image_set import Images
 from contrastive_jax.data.protocols import EvaluationSet
@@ -68,10 +67,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
     with processes.errors_in_all_processes():
         data = read_run_data(config)
     if data.value_range:
-        # checkpoints hold the settings: images that are scored later are converted with the same range
-        value_range = data.value_range
-        settings = dataclasses.replace(config.data, range=value_range.black_and_white, no_data=value_range.no_data)
-        config = dataclasses.replace(config, data=settings)
+        config = with_value_range(config, data.value_range)
         if processes.is_first():
             print(f"{config.data.train}: 16-bit, 32-bit or float pixels: {data.value_range}", flush=True)
     try:
@@ -90,7 +86,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
 def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     """Trains and tests in a locked workdir."""
     started = time.monotonic()
-    identity = run_identity(config, data.train, data.oe, None if data.test is None else data.test.images)
+    identity = run_identity(config, data.normal, data.oe, None if data.test is None else data.test.images)
     settings_by_flag = {f"config.{name}": value for name, value in identity["config"].items()}
     processes.require_equal(settings_by_flag | {"the images": identity["data"]})
     manifest = finite_or_none(
@@ -219,7 +215,7 @@ def _remaining_epochs(
     progress: bool,
 ) -> tuple[TrainState, dict[str, Any]]:
     mesh, network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
-    feeder = Feeder(config, data.train, data.oe, mesh)
+    feeder = Feeder(config, data.normal, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
     state = initial_state(network, optimizer, config.data.image_size, config.seed)

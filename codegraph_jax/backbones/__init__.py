@@ -3,7 +3,7 @@
 from codegraph_jax.backbones.errors import BackboneError as BackboneError
 from codegraph_jax.backbones.loading import as_loaded as as_loaded
 from codegraph_jax.backbones.loading import backbone_named as backbone_named
-from codegraph_jax.backbones.loading import backbone_settings as backbone_settings
+from codegraph_jax.backbones.loading import settings_and_backbone as settings_and_backbone
 from codegraph_jax.backbones.precomputed import PrecomputedBackbone as PrecomputedBackbone
 from codegraph_jax.backbones.preset_backbone import PresetBackbone as PresetBackbone
 from codegraph_jax.backbones.preset_backbone import feature_identity as feature_identity

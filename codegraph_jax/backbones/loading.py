@@ -35,7 +35,7 @@ def backbone_named(config: BackboneConfig, dtype: DTypeLike) -> LoadedBackbone:
     return _user_backbone(None, config) or load_backbone(config, dtype)
 
 
-def backbone_settings(
+def settings_and_backbone(
     config: Config | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
 ) -> tuple[Config, LoadedBackbone | None]:
     """The settings of a detector, completed from its backbone; and the backbone, unless it is a preset to be loaded.

@@ -66,7 +66,7 @@ def find_class(target: str, class_names: tuple[str, ...], field: str = "config.d
     raise ProtocolError(f"{field}: there is no class {target!r}; classes: {', '.join(class_names)}")
 
 
-def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...]) -> str:
+def target_in_test(target: str, train_classes: tuple[str, ...], test_classes: tuple[str, ...]) -> str:
     """The class `target` of the training set, as a name or number for the test set.
 
     Sets may order their classes differently, so a number is used only if one of the sets has no class names.
@@ -74,9 +74,9 @@ def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...
     Raises:
         ProtocolError: there is no such class.
     """
-    number = find_class(target, trained)
-    nameless = [all(name.isdecimal() for name in names) for names in (trained, tested)]
-    return str(number) if any(nameless) else trained[number]
+    number = find_class(target, train_classes)
+    nameless = [all(name.isdecimal() for name in names) for names in (train_classes, test_classes)]
+    return str(number) if any(nameless) else train_classes[number]
 
 
 def class_mask(listed: ImageList, wanted: tuple[str, ...], field: str) -> Bool[np.ndarray, " n"]:

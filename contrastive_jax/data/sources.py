@@ -33,13 +33,13 @@ class RunData:
     """The images of a run.
 
     Attributes:
-        train: normal training images.
+        normal: normal training images.
         oe: OE images, or None for the objectives that use none.
         test: test images with their ground truth, or None.
         value_range: conversion of samples of the normal images that do not have 8 bits; None: all have 8 bits.
     """
 
-    train: Images
+    normal: Images
     oe: Images | None
     test: EvaluationSet | None
     value_range: ValueRange | None = None
@@ -81,8 +81,8 @@ def read_run_data(config: OeclConfig) -> RunData:
     return RunData(train.images, oe, test, train.value_range)
 
 
-def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueRange | None) -> EvaluationSet:
-    """The test images, with the value range of the training set; `trained` are its classes."""
+def _read_test(config: OeclConfig, train_classes: tuple[str, ...], value_range: ValueRange | None) -> EvaluationSet:
+    """The test images, with the value range of the training set; `train_classes` are its classes."""
     data, size = config.data, config.data.stored_size
     listed = list_image_set(data.test or data.train, data.test_split, size, data.min_box_side)
     wanted = np.flatnonzero(class_mask(listed, data.classes, "config.data.classes"))
@@ -96,7 +96,7 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     else:
         target = data.target
         if data.protocol != "unlabelled":
-            target = target_in_test(target, trained, source.class_names)
+            target = target_in_test(target, train_classes, source.class_names)
         test = evaluation_set(source, data.protocol, target)
     if config.evaluation.image_count:
         test = balanced_subset(test, config.evaluation.image_count, config.seed)
@@ -140,7 +140,7 @@ def check_overlap(oe: Images, normal: Images, test: EvaluationSet | None) -> Non
 
 def image_counts(data: RunData) -> dict[str, int]:
     """Numbers of images for the manifest."""
-    counts = {"normal": len(data.train), "oe": 0 if data.oe is None else len(data.oe)}
+    counts = {"normal": len(data.normal), "oe": 0 if data.oe is None else len(data.oe)}
     if data.test is not None:
         counts["test_normal"] = int(np.sum(data.test.is_normal))
         counts["test_anomalous"] = int(np.sum(~data.test.is_normal))

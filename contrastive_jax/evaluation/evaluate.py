@@ -15,7 +15,7 @@ from codegraph_jax.core.auroc import auroc as area
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.image_set import Images
 from contrastive_jax.data.protocols import EvaluationSet
-from contrastive_jax.evaluation.metrics import detection_metrics
+from contrastive_jax.evaluation.metrics import are_defined, detection_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import view_scores
 from contrastive_jax.training.step import AXIS, put_on_mesh
@@ -110,9 +110,7 @@ def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str
 
 def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
     """Area under the ROC curve of a score, larger = normal; None if a side is empty or a score not finite."""
-    if normal.all() or not normal.any() or not np.isfinite(scores).all():
-        return None
-    return float(area(scores[~normal], scores[normal]))
+    return float(area(scores[~normal], scores[normal])) if are_defined(normal, scores) else None
 
 
 def evaluation_metrics(test: EvaluationSet, scores: Scores) -> dict[str, Any]:

@@ -18,6 +18,11 @@ BLOCK_SIZE = 1 << 21
 """Sets are resampled in parts of about this many numbers."""
 
 
+def are_defined(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> bool:
+    """Whether the metrics are defined: there are images of both sides, and all scores are finite."""
+    return 0 < normal.sum() < len(normal) and bool(np.isfinite(scores).all())
+
+
 def detection_metrics(
     normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], seed: int = 0, draws: int = DRAWS
 ) -> dict[str, Interval] | None:
@@ -29,7 +34,7 @@ def detection_metrics(
         seed: seed of the resampling.
         draws: number of resampled sets.
     """
-    if normal.all() or not normal.any() or not np.isfinite(scores).all():
+    if not are_defined(normal, scores):
         return None
     order = np.argsort(-scores, kind="stable")
     descending = scores[order]

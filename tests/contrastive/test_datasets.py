@@ -50,11 +50,11 @@ def test_imagenet30_is_read_as_published(tmp_path):
     (tmp_path / "imagenet30" / "train" / "airliner" / "._1.JPEG").write_bytes(b"left by macOS")
     imagenet(tmp_path, tuple(CLASSES.values()))
     data = read_run_data(shipped("imagenet30_oecl", tmp_path))
-    assert len(data.train) == 3 and data.train.shape[1:] == (SIZE, SIZE, 3)
+    assert len(data.normal) == 3 and data.normal.shape[1:] == (SIZE, SIZE, 3)
     assert len(data.oe) == 2, "the thirty classes are not in the exposure"
     assert data.test.is_normal.sum() == 1 and len(data.test.images) == 30
     left_out = shipped("imagenet30_oecl", tmp_path, "loo")
-    assert len(read_run_data(left_out).train) == 87 and left_out.train.epochs == 500
+    assert len(read_run_data(left_out).normal) == 87 and left_out.train.epochs == 500
     assert class_names(left_out)[:2] == ["acorn", "airliner"]
     (tmp_path / "imagenet30" / "train" / "volcano").rename(tmp_path / "imagenet30" / "train" / "vulcan")
     with pytest.raises(ProtocolError, match="config.data.classes: there is no class 'volcano'"):
@@ -83,7 +83,7 @@ def test_dior_is_read_as_published(tmp_path):
     imagenet(tmp_path, ())
     config = shipped("dior_oecl", tmp_path)
     data = read_run_data(config)
-    assert len(data.train) == 4 and len(data.test.images) == 2 * 2 * 19 and data.test.is_normal.sum() == 4
+    assert len(data.normal) == 4 and len(data.test.images) == 2 * 2 * 19 and data.test.is_normal.sum() == 4
     assert "vehicle" not in class_names(config) and len(class_names(config)) == 19
     assert config.oe.alpha == 0.1
 
@@ -96,7 +96,7 @@ def test_raabin_wbc_is_read_as_published(tmp_path):
     imagenet(tmp_path, ())
     config = shipped("raabin_wbc_oecl", tmp_path)
     data = read_run_data(config)
-    assert len(data.train) == 3 and data.test.is_normal.sum() == 2 and len(data.test.images) == 10
+    assert len(data.normal) == 3 and data.test.is_normal.sum() == 2 and len(data.test.images) == 10
     assert config.oe.alpha == 0.1 and config.augment.crop_scale == (0.5, 1.0)
     with pytest.raises(LayoutError, match="not an .npz file, an .npy file, or a readable directory"):
         read_run_data(shipped("raabin_wbc_oecl", tmp_path, test_split="test_A"))
@@ -120,7 +120,7 @@ def test_ham10000_is_read_as_published(tmp_path):
     imagenet(tmp_path, ())
     for target in ("nv", "5"):
         data = read_run_data(shipped("ham10000_oecl", tmp_path, target=target))
-        assert len(data.train) == 3
+        assert len(data.normal) == 3
         test = data.test
         assert test.is_normal.sum() == 1 and test.class_names[test.labels[test.is_normal][0]] == "NV"
     (tmp_path / "ham10000" / "HAM10000_images_part_1" / "ISIC_0.jpg").unlink()
@@ -152,7 +152,7 @@ def test_named_sets_against_all_of_a_set(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         data = read_run_data(config)
-    assert len(data.train) == 20 and data.test.is_normal.sum() == 20
+    assert len(data.normal) == 20 and data.test.is_normal.sum() == 20
     assert data.test.class_names == ("in distribution", "near", "far")
     assert np.bincount(data.test.labels).tolist() == [20, 5, 3]
     assert "1 of 6 OE images are also anomalous test images" in caplog.text

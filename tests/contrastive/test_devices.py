@@ -39,7 +39,7 @@ def take_steps(config, devices):
         state = initial_state(network, optimizer, config.data.image_size, config.seed)
         state = jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-        feeder = Feeder(config, data.train, data.oe, mesh)
+        feeder = Feeder(config, data.normal, data.oe, mesh)
         call = build_train_call(config, network, optimizer, 100, mesh, feeder.on_device)
         logged, taken = [], 0
         for images, rows, count in feeder.epoch(0):

@@ -178,7 +178,7 @@ def test_run_data_is_read_from_files(tmp_path):
         train=TrainConfig(batch_size=16),
     )
     data = read_run_data(config)
-    np.testing.assert_array_equal(data.train, images[1::2])
+    np.testing.assert_array_equal(data.normal, images[1::2])
     assert data.oe is not None and len(data.oe) == 10
     assert data.test is not None and data.test.is_normal.sum() == 20
 

@@ -34,7 +34,7 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     config = dataclasses.replace(CONFIG, data=data)
     found = read_run_data(config)
     assert found.value_range.black_and_white == (0, 4095)
-    assert found.train.max() > 250, "read as sixteen bits, images are nearly black"
+    assert found.normal.max() > 250, "read as sixteen bits, images are nearly black"
     assert found.test.images[~found.test.is_normal].max() < 40, "dark images are not brightened by a range of their own"
 
     kept = []
@@ -47,7 +47,7 @@ def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
 
 def test_a_model_keeps_the_range_that_it_was_fitted_with(root, monkeypatch):
     given = []
-    monkeypatch.setattr(OECL, "_train", lambda model, data, home, progress: given.append(data.train))
+    monkeypatch.setattr(OECL, "_train", lambda model, data, home, progress: given.append(data.normal))
     model = OECL(CONFIG).fit(sorted((root / "train" / "a").iterdir()))
     assert model.config.data.range == (0, 4095) and given[0].max() > 250
     assert model._stored([root / "test" / "b" / "0.png"]).max() < 40
