@@ -23,7 +23,7 @@ BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
 
 def crop(image: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """A square of `CROP_SIDE` pixels around the largest box on an RGB image, with all boxes; the whole image without."""
+    """A square of `CROP_SIDE` pixels around the largest box of an image, with all boxes; the whole image without."""
     width, height = image.size
     if not boxes:
         return ImageOps.pad(image, (CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR, BACKGROUND)
