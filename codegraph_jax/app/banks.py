@@ -41,10 +41,10 @@ class Banks:
         raise NotFoundError(f"no reference bank is called {printable(bank)!r}")
 
     def new_path(self, run: str, name: str) -> Path:
-        """The file for the bank of a run; without a name, the first free name like that of the run.
+        """The file for the bank of a run; if `name` is empty, it is named after the run.
 
         Raises:
-            UserError: the bank of that name is of another run.
+            UserError: the bank of that name belongs to another run.
         """
         self.directory.mkdir(exist_ok=True)
         for stem in map(without_spaces, numbered_names(name or run)):
@@ -52,7 +52,7 @@ class Banks:
                 return path
             if name:
                 break
-        raise UserError(f"the reference bank {stem!r} is of another inspection; choose another name")
+        raise UserError(f"the reference bank {stem!r} belongs to another inspection; choose another name")
 
     def delete(self, bank: str) -> None:
         """Deletes a reference bank that no line or inspection uses now."""

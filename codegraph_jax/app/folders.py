@@ -41,7 +41,7 @@ def encode_path(path: str) -> str:
 
 
 def decode_path(place: str) -> str:
-    """The path that `encode_path` has made into this text."""
+    """The path of a `place`, the inverse of `encode_path`."""
     return os.fsdecode(unquote_to_bytes(place))
 
 
@@ -56,11 +56,11 @@ ValidText = Annotated[str, AfterValidator(_valid)]
 
 
 Name = Annotated[ValidText, Body(embed=True, max_length=200)]
-"""A name that the user has given: the field of the request that the parameter names."""
+"""A name that the user has typed; the field of the request is called like the parameter."""
 
 
 class FolderInput(BaseModel):
-    """The path of a folder that the user has typed, or its `place`, the text of `encode_path`."""
+    """A folder: the `path` that the user has typed, or its `place` (`encode_path`)."""
 
     path: ValidText = Field("", max_length=4096)
     place: ValidText = Field("", max_length=16_384)
@@ -90,7 +90,7 @@ class Folders:
         return [{"place": encode_path(path), "name": printable(path)} for path in known]
 
     def open(self, wanted: FolderInput) -> dict[str, Any]:
-        """Opens a folder: its subfolders and the number of photos directly in each.
+        """Opens a folder; returns its subfolders, each with the number of photos directly in it.
 
         Raises:
             UserError: it is not a folder that can be listed.
@@ -169,13 +169,13 @@ class Folders:
         real = self.require_opened(path)
         if not is_image_name(real.name):
             raise UserError(f"{printable(path)!r} is not a photo")
-        return self.small(real, side)
+        return self.small_jpeg(real, side)
 
-    def small(self, path: Path, side: int) -> bytes:
-        """`preview` of a file that was checked."""
+    def small_jpeg(self, path: Path, side: int) -> bytes:
+        """A small JPEG of a file that the caller has checked."""
         side = next((known for known in PREVIEW_SIDES if known >= side), PREVIEW_SIDES[-1])
         try:
-            return _preview(str(path), path.stat().st_mtime_ns, side)
+            return _cached_preview(str(path), path.stat().st_mtime_ns, side)
         except (OSError, UnreadableImageError) as error:
             raise UserError(f"{printable(str(path))!r} cannot be shown: {error}") from None
 
@@ -221,8 +221,8 @@ class Folders:
 
 
 @lru_cache(CACHED_PREVIEWS)
-def _preview(path: str, changed: int, side: int) -> bytes:
-    """A small JPEG of a file that was changed at this time."""
+def _cached_preview(path: str, changed: int, side: int) -> bytes:
+    """A small JPEG of a file; `changed`, the time of its last change, keeps the cache up to date."""
     return preview(path, side)
 
 

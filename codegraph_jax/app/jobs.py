@@ -1,4 +1,4 @@
-"""Runs of the app: child processes with the same commands as in a terminal, one at a time, and the lines."""
+"""The queue of the app: runs, one at a time, and lines, as child processes with the commands of a terminal."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from codegraph_jax.report.result_files import MANIFEST
 
 PROGRAM = (sys.executable, "-m", "codegraph_jax")
 LINE = "line"
-"""Kind of the jobs that run until they are stopped; all others run one after the other."""
+"""Kind of jobs that run until they are stopped, beside each other; jobs of other kinds run one after the other."""
 UNDER_WAY = ("waiting", "running")
 """States of jobs that have not ended."""
 GRACE_SECONDS = 15.0
@@ -73,7 +73,7 @@ class Jobs:
         return job
 
     def cancel(self, run: str) -> None:
-        """Ends the waiting and running jobs of a run; what a run has computed stays."""
+        """Ends the waiting and running jobs of a run, which can be resumed later."""
         for job in self.state.jobs(*UNDER_WAY):
             if job["run"] == run:
                 self.state.change_job(job["id"], state="cancelled", ended=time.time())

@@ -28,12 +28,23 @@ from codegraph_jax.report.result_files import GROUPS, MANIFEST, REPORT, SCORES, 
 
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
-FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
-"""Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
-NAMES_CODE = ("backbone", "backbone.name", "scoring.score")
+REPEATABLE_FLAGS = (
+    "backbone",
+    "size",
+    "fit",
+    "false-alarms",
+    "threshold",
+    "roi",
+    "good",
+    "save-bank",
+    "csv",
+    "exit-code",
+)
+"""Flags of commands that the app can repeat, besides `--config.GROUP.NAME`."""
+CODE_FLAGS = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
 LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS_FILE)
-"""Files of a run besides those that it lists."""
+"""Files of a run that `written_files` does not list."""
 
 
 class NotFoundError(UserError):
@@ -192,7 +203,7 @@ class Runs:
         raise NotFoundError(f"the inspection {printable(run)!r} has no file {printable(name)!r}")
 
     def thumbnail(self, run: str) -> Path:
-        """The heat map of the most unusual photo, or any.
+        """The heat map of the most unusual photo, or of any other.
 
         Raises:
             NotFoundError: the run has none.
@@ -226,11 +237,11 @@ class Runs:
         arguments = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
         kept = without_flags(arguments[1:], "review", "workdir", "out")
         names = [argument.partition("=")[0].lstrip("-") for argument in kept if argument.startswith("-")]
-        is_known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
+        is_known = all(name.startswith("config.") or name.replace("_", "-") in REPEATABLE_FLAGS for name in names)
         if is_known and not _names_code(kept) and arguments[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise UserError(
-            f"the inspection {printable(run)!r} was made by a command that the app does not repeat; start it in a "
+            f"the inspection {printable(run)!r} was made by a command that the app cannot repeat; start it in a "
             "terminal or start a new inspection"
         )
 
@@ -270,15 +281,15 @@ class Runs:
 
 
 def without_spaces(name: str) -> str:
-    """A file name for a name that a person reads."""
+    """A name that a person has typed, as a file name without spaces."""
     return file_stem("_".join(name.split()))
 
 
 def _names_code(arguments: list[str]) -> bool:
-    """Whether a flag, `--flag=VALUE` or `--flag VALUE`, names a Python file or module of the user."""
+    """Whether the value of a flag, `--flag=VALUE` or `--flag VALUE`, is a Python file or module of the user."""
     for argument, following in zip(arguments, [*arguments[1:], ""]):
         name, equals, value = argument.lstrip("-").partition("=")
-        if name.removeprefix("config.") in NAMES_CODE and is_user_code(value if equals else following):
+        if name.removeprefix("config.") in CODE_FLAGS and is_user_code(value if equals else following):
             return True
     return False
 

@@ -159,7 +159,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
 
     @app.get("/thumbnails/{run}")
     def thumbnail(run: str) -> Response:
-        return _jpeg(service.folders.small(runs.thumbnail(run), 256))
+        return _jpeg(service.folders.small_jpeg(runs.thumbnail(run), 256))
 
 
 def _add_interface(app: FastAPI, service: Service) -> None:

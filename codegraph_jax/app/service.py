@@ -29,9 +29,9 @@ from codegraph_jax.core.workdir import REVIEW
 UPLOADS = "uploads"
 """Directory below the results."""
 COMPARED, REVIEWS, AREAS = "compared", "reviews", "areas"
-"""Directories of the state: the page of the last comparison, the answers of a run, and the areas that it excludes."""
+"""Directories of the state: the page of the last comparison; answers and excluded areas, a file for each run."""
 SET_BY_APP = ("review", "data.root", "data.add", "bank.")
-"""Settings that the page does not change."""
+"""Beginnings of settings that the app sets itself."""
 
 
 def _json_value(value: Any) -> Any:
@@ -181,7 +181,7 @@ class Service:
         self.state.store_answers(run, [(one.kind, one.key, one.value) for one in changes])
 
     def review(self, run: str, text: Annotated[ValidText, Body(embed=True)]) -> None:
-        """Applies the answers, the text of a review.json: the run decides again."""
+        """Repeats the command of a run with answers, which are the text of a review.json."""
         self._require_idle(run)
         path = self._file_of(run, REVIEWS)
         write_text(path, text)

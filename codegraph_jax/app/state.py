@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 """
 ANSWER_KINDS = ("photo", "group", "threshold", "share")
-"""Kinds of answers: on a photo, on a group of photos, a threshold set by hand, and the share of defective photos."""
+"""Kinds of answers: about a photo, about a group, a threshold set by hand, and the highest share of defective photos."""
 
 
 class State:
@@ -50,7 +50,7 @@ class State:
         try:
             self._require_version()
             self._connection.execute("PRAGMA journal_mode = WAL")
-            # before the tables, so that the file of a killed start is recognised
+            # before the tables, so that a start that was killed in between leaves a file that the next one accepts
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
             self._connection.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:

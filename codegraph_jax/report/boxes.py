@@ -28,7 +28,7 @@ class Box:
 
 
 def box_on_photo(box: PatchBox, placement: Placement) -> Box:
-    """A box of patches in fractions of the photo instead of its grid."""
+    """A box of patches as fractions of the photo."""
     (rows, columns), rect = placement.frame.grid, placement.rect(box.image)
     across, down = (
         ((edge * columns - rect.left) / rect.width for edge in (box.left, box.right)),

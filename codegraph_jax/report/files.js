@@ -1,5 +1,5 @@
 "use strict";
-// Files and texts that leave the page.
+// Saves and copies texts of the page.
 
 // the lines of a table for a spreadsheet, in the language of the page
 function csvText(lines) {

@@ -42,7 +42,7 @@ function histogram({ scores, verdicts, threshold, answered, included }) {
   chart.push(svg("line", { class: "axis", x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT }),
     tick(-36, -14, "start", t("photos_word")), tick(WIDTH, HEIGHT + 48, "end", t("score")));
   for (const [photo, label] of answered) {
-    chart.push(svg("circle", { class: label ? "bad" : "good", cx: x(scores[photo]), cy: HEIGHT + 9, r: 5 }, svg("title", {}, answerText(word(label)))));
+    chart.push(svg("circle", { class: label ? "bad" : "good", cx: x(scores[photo]), cy: HEIGHT + 9, r: 5 }, svg("title", {}, answerText(labelKey(label)))));
   }
   if (threshold < Infinity) {
     const at = x(threshold), anchor = at > WIDTH * 0.8 ? "end" : at < WIDTH * 0.1 ? "start" : "middle";
@@ -50,7 +50,7 @@ function histogram({ scores, verdicts, threshold, answered, included }) {
       svg("text", { class: "threshold-text", x: at, y: -14, "text-anchor": anchor }, t("threshold_at", { threshold: scoreText(threshold) })));
   }
   const numbers = [...kinds].reverse().map((kind) => [kind, verdicts.filter((verdict) => verdict === kind).length]);
-  const labels = new Set(answered.map(([, label]) => word(label)));
+  const labels = new Set(answered.map(([, label]) => labelKey(label)));
   const legend = [
     ...numbers.filter(([, count]) => count).map(([kind, count]) => h("span", { className: kind }, countOf(kind, count))),
     ...[...labels].map((answer) => h("span", { className: `answer ${answer}` }, answerText(answer))),

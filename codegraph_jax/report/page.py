@@ -49,7 +49,7 @@ MAX_MEMBERS = 60
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view uses the embedded image."""
 STORE_FORMAT = 2
-"""Number of the form in which the browser keeps answers; raised with every change, since old answers are not read."""
+"""Version of the answers in the browser's storage; those of other versions are not read."""
 HUES = 8
 """Number of colours for groups."""
 

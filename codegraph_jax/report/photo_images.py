@@ -24,10 +24,10 @@ MAX_SIDE, USUAL_SIDE, MIN_SIDE = 1024, 512, 128
 MAX_IMAGE_BYTES = 32_000_000
 """Limit on the size of all images of a report, so that browsers open it quickly and it can be sent by mail."""
 BYTES_PER_PIXEL = 0.3
-"""Size of a JPEG file of a textured part at `QUALITY`, in base64."""
+"""Size per pixel of a JPEG file of a textured part at `QUALITY`, in base64."""
 QUALITY = 75
 HEATMAP_SIDE = 1600
-"""Longest side of a heat map in pixels; smaller photographs keep their own size."""
+"""Longest side of a heat map in pixels; smaller photos keep their own size."""
 
 
 @dataclass(frozen=True)

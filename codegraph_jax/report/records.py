@@ -17,7 +17,7 @@ from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
 SCORED = ("score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
-"""Columns that a record has from `DetectionResult.rows`; its path and label are unchanged, those of a row are text."""
+"""Columns that a record takes from `DetectionResult.rows`; the path and label there are texts."""
 
 
 @dataclass(frozen=True)

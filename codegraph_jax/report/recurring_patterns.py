@@ -28,7 +28,7 @@ class ReportPattern(FoundPattern):
 
     @property
     def stored(self) -> Pattern | None:
-        """The pattern as review.json has it, for recognition in other sets; None if too few patches show it."""
+        """The pattern as review.json stores it, to be recognised in other sets; None if too few patches show it."""
         return self.for_other_sets(self.outcome.result.recurring.product, len(self.outcome.samples))
 
     @property

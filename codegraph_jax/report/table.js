@@ -24,7 +24,7 @@ function newTable({ images, sets, rows, review, answers, mm_per_pixel: mmPerPixe
     write(".score", scoreText(scoreOf(number)));
     write(".rescored", scoreText(rescored ?? scoreOf(number)));
     write(".rarity", text);
-    write(".label", label === null ? "" : t(word(label)));
+    write(".label", label === null ? "" : t(labelKey(label)));
     write(".recurring bdi", texts.textOf(pattern));
     for (const key of ["score", "rescored"]) $(`.${key}`, row)?.setAttribute("data-label", t(key));
   }

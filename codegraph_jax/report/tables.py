@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from codegraph_jax.core.tables import percent, text_table
 from codegraph_jax.evaluation.metrics import METRIC_NAMES
 
-RAW = {"image_auroc": "image AUROC", "image_auroc_without_rescoring": "without re-scoring"}
-"""The first columns if re-scoring changes the image AUROC."""
+BOTH_AUROCS = {"image_auroc": "image AUROC", "image_auroc_without_rescoring": "without re-scoring"}
+"""The first columns of a table if re-scoring changes the image AUROC."""
 SAME = 5e-5
 """Smaller differences of metrics are not visible in a table."""
 
@@ -17,7 +17,7 @@ def metrics_headings(categories: Categories) -> dict[str, str]:
     """The headings of a table by metric; with both image AUROCs if they differ."""
     both = [(m.get("image_auroc"), m.get("image_auroc_without_rescoring")) for m in categories.values()]
     differs = any(a is not None and b is not None and abs(a - b) >= SAME for a, b in both)
-    return RAW | METRIC_NAMES if differs else METRIC_NAMES
+    return BOTH_AUROCS | METRIC_NAMES if differs else METRIC_NAMES
 
 
 def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> list[list[str]]:

@@ -21,7 +21,7 @@ Value = Union[str, int, float, "Text", Sequence["Value"]]
 
 @dataclass(frozen=True)
 class Text:
-    """A text of the pages with its values; as a string in English, as in shared.js."""
+    """A text of the pages with its values; `str` gives it in English, as shared.js does."""
 
     key: str
     values: Mapping[str, Value]

@@ -56,7 +56,7 @@ function newViewer(page) {
       score: set.threshold < Infinity ? t("fact_score", { score: value, threshold: scoreText(set.threshold) }) : value,
       rescored: image.rescored && scoreText(image.rescored),
       [rarityColumn()]: rarityTextOf(current),
-      label: image.label === null ? null : t(word(image.label)),
+      label: image.label === null ? null : t(labelKey(image.label)),
       recurring_column: texts.textOf(image.pattern),
       largest_region: image.largest && sizeText(image.largest, mmPerPixel),
       photo: sizeText([image.width, image.height], mmPerPixel),

@@ -1,6 +1,6 @@
 "use strict";
 // Texts on scores, answers and expected mistakes; those of wording.py are the same.
-const word = (label) => (label ? "defective" : "good");
+const labelKey = (label) => (label ? "defective" : "good");
 const isDecisive = (answer) => answer === "good" || answer === "defective";
 const answerText = (answer) => t("you_said", { answer: t(answer) });
 const scoreText = (value) => texts.number(value, 4);

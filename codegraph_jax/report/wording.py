@@ -73,7 +73,7 @@ def describe_warning(warning: ThresholdWarning) -> Text:
 
 
 def describe_threshold(calibration: Calibration, photo_count: int | None) -> Text:
-    """The origin of the threshold and the expected false alarms; None photos: the threshold is that of a bank."""
+    """The origin of the threshold and the expected false alarms; `photo_count` is None for the threshold of a bank."""
     rate = calibration.expected_rate
     if 0 < rate <= 0.5:
         expected = text("expected", rarity=rarity(rate))
@@ -95,7 +95,7 @@ def describe_threshold(calibration: Calibration, photo_count: int | None) -> Tex
 
 
 def few_photos(calibration: Calibration, of_bank: bool) -> str:
-    """The sentence on a set, or on the set of a bank, with too few photos."""
+    """A warning about a set with too few photos, or about a bank that was made from too few."""
     if of_bank:
         return (
             f"the bank was made from {calibration.set_size} photos, too few for reliable verdicts: make it from at "

@@ -320,7 +320,7 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, results):
 def test_a_manifest_names_no_code(no_processes, results, command):
     write_run(results, "one", command=command)
     answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
-    assert answer.status_code == 400 and "does not repeat" in answer.json()["detail"]
+    assert answer.status_code == 400 and "cannot repeat" in answer.json()["detail"]
     assert no_processes.app.state.service.state.last_jobs() == {}
 
 
@@ -366,7 +366,7 @@ def test_a_bank_replaces_a_bank_of_its_own_inspection_only(no_processes, results
     (results / "banks" / "Parts_of_May.safetensors").write_bytes(b"")
     client.app.state.service.jobs.cancel("one")  # after it has saved the bank
     refused = client.post("/api/runs/two/bank", json={"name": "Parts of May"})
-    assert refused.status_code == 400 and "'Parts_of_May' is of another inspection" in refused.json()["detail"]
+    assert refused.status_code == 400 and "'Parts_of_May' belongs to another inspection" in refused.json()["detail"]
     assert client.post("/api/runs/one/bank", json={"name": "Parts of May"}).status_code == 200
     (results / "banks" / "two.safetensors").write_bytes(b"")
     assert client.post("/api/runs/two/bank", json={"name": ""}).status_code == 200
