@@ -78,8 +78,8 @@ COLUMNS = (
 """Columns of parts.csv."""
 NOT_STORED = ("decision", "verdict")
 """Columns of parts.csv that follow from status, flagged, score, p-value and threshold."""
-TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
-"""Columns whose texts may not be valid Unicode, and columns of JSON lists."""
+NAME_COLUMNS, LIST_COLUMNS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
+"""Columns that may not be valid Unicode, since they have names of files; columns of JSON lists."""
 
 
 class StateUpdate(NamedTuple):
@@ -313,7 +313,7 @@ class Ledger(Database):
         """
         with self.transaction() as cursor:
             row = cursor.execute("SELECT * FROM inbox WHERE key = ?", (_stored(photo.key),)).fetchone()
-            earlier = ReceivedPhoto(**_with_texts(row)) if row else None
+            earlier = ReceivedPhoto(**_with_names(row)) if row else None
             if earlier and (earlier.fingerprint != photo.fingerprint or Path(earlier.path).exists()):
                 return earlier
             values = (*map(_stored, (photo.key, photo.name, photo.path)), photo.fingerprint, photo.received_at)
@@ -327,7 +327,7 @@ class Ledger(Database):
 
     def inbox(self) -> list[ReceivedPhoto]:
         """The photos that wait for inspection, in order of arrival."""
-        return [ReceivedPhoto(**_with_texts(row)) for row in self.read("SELECT * FROM inbox ORDER BY rowid")]
+        return [ReceivedPhoto(**_with_names(row)) for row in self.read("SELECT * FROM inbox ORDER BY rowid")]
 
     def next_number(self) -> int:
         """The number of the next part, if no other program writes to the ledger."""
@@ -348,9 +348,9 @@ class Ledger(Database):
         query, last = f"SELECT {stored} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", 0
         while rows := self.read(query, (last,)):
             for row in rows:
-                values = _with_texts(row)
+                values = _with_names(row)
                 part = Part(**values | {"flagged": row["flagged"] == 1})
-                texts = {name: values[name] for name in (*TEXTS, "failure")}
+                texts = {name: values[name] for name in (*NAME_COLUMNS, "failure")}
                 texts |= {"patterns": "; ".join(_json(row["patterns"]))}
                 texts |= {"decision": part.decision, "verdict": part.verdict}
                 yield values | {name: table_cell(text) for name, text in texts.items()}
@@ -387,9 +387,9 @@ def _stored(text: str) -> str | bytes:
         return os.fsencode(text)
 
 
-def _with_texts(row: sqlite3.Row) -> dict[str, Any]:
-    """The columns of a row of `parts` or `inbox`, with `TEXTS` as str."""
-    return dict(row) | {name: os.fsdecode(row[name]) for name in TEXTS}
+def _with_names(row: sqlite3.Row) -> dict[str, Any]:
+    """The columns of a row of `parts` or `inbox`, with `NAME_COLUMNS` as str."""
+    return dict(row) | {name: os.fsdecode(row[name]) for name in NAME_COLUMNS}
 
 
 def _save_states(cursor: sqlite3.Cursor, states: Mapping[str, Any]) -> None:
@@ -412,8 +412,8 @@ def _values(part: Part) -> dict[str, Any]:
     """The columns of a part."""
     # a row that is replaced keeps its number and its answer
     values = {name: value for name, value in vars(part).items() if name not in ("id", "answer", "alarms")}
-    values |= {name: _stored(values[name]) for name in TEXTS}
-    return values | {name: json.dumps(values[name]) for name in (*LISTS, "statistics")}
+    values |= {name: _stored(values[name]) for name in NAME_COLUMNS}
+    return values | {name: json.dumps(values[name]) for name in (*LIST_COLUMNS, "statistics")}
 
 
 def _json(text: str) -> Any:
@@ -424,8 +424,8 @@ def _json(text: str) -> Any:
 
 
 def _part(row: sqlite3.Row) -> Part:
-    values = _with_texts(row)
-    values |= {name: tuple(_json(values[name])) for name in LISTS}
+    values = _with_names(row)
+    values |= {name: tuple(_json(values[name])) for name in LIST_COLUMNS}
     values["flagged"] = None if values["flagged"] is None else bool(values["flagged"])
     return Part(**values | {"statistics": _json(values["statistics"])})
 
