@@ -28,18 +28,7 @@ from codegraph_jax.report.result_files import GROUPS, MANIFEST, REPORT, SCORES, 
 
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
-REPEATABLE_FLAGS = (
-    "backbone",
-    "size",
-    "fit",
-    "false-alarms",
-    "threshold",
-    "roi",
-    "good",
-    "save-bank",
-    "csv",
-    "exit-code",
-)
+FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
 """Flags of commands that the app can repeat, besides `--config.GROUP.NAME`."""
 CODE_FLAGS = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
@@ -237,7 +226,7 @@ class Runs:
         arguments = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
         kept = without_flags(arguments[1:], "review", "workdir", "out")
         names = [argument.partition("=")[0].lstrip("-") for argument in kept if argument.startswith("-")]
-        is_known = all(name.startswith("config.") or name.replace("_", "-") in REPEATABLE_FLAGS for name in names)
+        is_known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
         if is_known and not _names_code(kept) and arguments[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
             return kept
         raise UserError(

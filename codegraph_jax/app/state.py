@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 """
 ANSWER_KINDS = ("photo", "group", "threshold", "share")
-"""Kinds of answers: about a photo, about a group, a threshold set by hand, and the highest share of defective photos."""
+"""Kinds of answers: about a photo, about a group, a threshold set by hand, and the limit on defective photos."""
 
 
 class State:
