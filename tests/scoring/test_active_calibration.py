@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
 from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, ParameterGrid
-from studies.answers import answer, balanced_accuracy, best_balanced
+from studies.answers import answer, balanced_accuracy, best_balanced_accuracy
 
 ANSWERS = {False: "good", True: "defective"}
 
@@ -29,7 +29,7 @@ def test_eight_answers_come_close_to_the_best_threshold(share):
         scores, labels = drawn(120, share, 3.0, seed)
         calibrator = ActiveCalibrator(scores)
         answer(calibrator, labels, 8)
-        gaps.append(best_balanced(scores, labels) - balanced_accuracy(calibrator.flagged, labels))
+        gaps.append(best_balanced_accuracy(scores, labels) - balanced_accuracy(calibrator.flagged, labels))
     # with few defective photos, more answers are needed: each of the 18 has a large weight in balanced accuracy
     assert np.mean(gaps) < (0.06 if share < 0.2 else 0.04) and max(gaps) < 0.15
 
